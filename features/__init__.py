@@ -1,0 +1,1 @@
+"""What is known: the event log, the fold, served rows, Feast, training frames."""

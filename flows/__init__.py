@@ -1,0 +1,1 @@
+"""What runs, and when: Prefect flows, surfaces, the command line."""

@@ -1,0 +1,1 @@
+"""One file a surface: events, labels, features, model, update, gate and schedule."""

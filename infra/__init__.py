@@ -1,0 +1,1 @@
+"""Where Millrace runs: settings, PostgreSQL and its migrations, the embedded stack."""

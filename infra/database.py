@@ -1,0 +1,70 @@
+"""PostgreSQL: connections, databases, migrations."""
+
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import sql
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+SESSION_OPTIONS = "-c timezone=UTC"
+
+
+def connect(url: str, *, autocommit: bool = False) -> psycopg.Connection:
+    """A connection whose session runs in UTC."""
+    return psycopg.connect(url, autocommit=autocommit, options=SESSION_OPTIONS)
+
+
+def with_database(url: str, name: str) -> str:
+    """The same server, another database."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+def database_name(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")
+
+
+def sqlalchemy_url(url: str) -> str:
+    """The URL for SQLAlchemy 2, which takes a bare ``postgresql://`` for psycopg2."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def create_database(url: str) -> bool:
+    """Create the database that ``url`` names; False when it is already there."""
+    name = database_name(url)
+    with connect(with_database(url, "postgres"), autocommit=True) as connection:
+        found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        if found is None:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        return found is None
+
+
+def drop_database(url: str) -> None:
+    """Drop the database that ``url`` names, with whoever is still connected to it."""
+    name = sql.Identifier(database_name(url))
+    with connect(with_database(url, "postgres"), autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
+
+
+def migrate(url: str) -> list[str]:
+    """Apply the migrations the database has not seen, in order, each in its own transaction.
+
+    Returns the names of those applied. Safe to call from several processes at once.
+    """
+    applied: list[str] = []
+    with connect(url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(hashtext('millrace.migrations'))")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations"
+            " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        seen = {name for (name,) in connection.execute("SELECT name FROM migrations")}
+        for file in sorted(MIGRATIONS.glob("*.sql")):
+            if file.stem in seen:
+                continue
+            with connection.transaction():
+                connection.execute(file.read_text())
+                connection.execute("INSERT INTO migrations (name) VALUES (%s)", [file.stem])
+            applied.append(file.stem)
+    return applied

@@ -1,0 +1,70 @@
+"""Every setting, read once from the environment (``MILLRACE_*``) and passed in from there on.
+
+An address left unset means the embedded service on loopback; set, it means a server that exists.
+"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Settings of one Millrace installation; ``MILLRACE_<NAME>`` overrides each."""
+
+    model_config = SettingsConfigDict(env_prefix="MILLRACE_", extra="ignore", frozen=True)
+
+    home: Path = PROJECT / ".millrace"
+    """State of the embedded stack: databases, artifacts, logs."""
+
+    host: str = "127.0.0.1"
+    """Address every embedded server listens on."""
+
+    postgres_port: int = Field(5460, ge=1, le=65535)
+    prefect_port: int = Field(4260, ge=1, le=65535)
+    mlflow_port: int = Field(5060, ge=1, le=65535)
+    evidently_port: int = Field(8060, ge=1, le=65535)
+    serving_port: int = Field(8360, ge=1, le=65535)
+
+    database_url: str | None = None
+    """``postgresql://user@host:port/name`` of an existing server; none starts when it is set."""
+
+    prefect_api_url: str | None = None
+    mlflow_tracking_uri: str | None = None
+    mlflow_url: str | None = None
+    """Address of MLflow's pages, for links; the tracking address where that is HTTP."""
+
+    mlflow_artifacts: str | None = None
+    """Where MLflow keeps artifacts (``file:///``, ``s3://``)."""
+
+    evidently_url: str | None = None
+    serving_url: str | None = None
+
+    @property
+    def database(self) -> str:
+        """psycopg URL of Millrace's own database."""
+        if self.database_url:
+            return self.database_url
+        return f"postgresql://postgres@{self.host}:{self.postgres_port}/millrace"
+
+    @property
+    def prefect_api(self) -> str:
+        return self.prefect_api_url or f"http://{self.host}:{self.prefect_port}/api"
+
+    @property
+    def mlflow_pages(self) -> str:
+        if self.mlflow_url:
+            return self.mlflow_url
+        if self.mlflow_tracking_uri and self.mlflow_tracking_uri.startswith("http"):
+            return self.mlflow_tracking_uri
+        return f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def evidently(self) -> str:
+        return self.evidently_url or f"http://{self.host}:{self.evidently_port}"
+
+    @property
+    def serving(self) -> str:
+        return self.serving_url or f"http://{self.host}:{self.serving_port}"

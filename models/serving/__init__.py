@@ -1,0 +1,1 @@
+"""The HTTP app that ranks, explores and logs."""

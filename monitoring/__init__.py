@@ -1,0 +1,1 @@
+"""May it go live, and is it well: evidence, gate, reports."""

@@ -1,0 +1,49 @@
+"""One real PostgreSQL a session, one database a test."""
+
+import socket
+import uuid
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from infra import postgres
+from infra.database import connect, create_database, drop_database, migrate, with_database
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a running embedded server, with a migrated database named ``template_millrace``."""
+    data = tmp_path_factory.mktemp("postgres") / "data"
+    port = free_port()
+    postgres.start(data, "127.0.0.1", port)
+    url = f"postgresql://postgres@127.0.0.1:{port}/template_millrace"
+    try:
+        create_database(url)
+        migrate(url)
+        yield url
+    finally:
+        postgres.stop(data)
+
+
+@pytest.fixture
+def database(postgres_url: str) -> Iterator[str]:
+    """URL of a fresh, migrated database."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    url = with_database(postgres_url, name)
+    with connect(with_database(postgres_url, "postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template_millrace")  # noqa: S608
+    yield url
+    drop_database(url)
+
+
+@pytest.fixture
+def connection(database: str) -> Iterator[psycopg.Connection]:
+    with connect(database) as open_connection:
+        yield open_connection
