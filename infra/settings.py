@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from infra.database import hide_password, sqlalchemy_url, with_database
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 
@@ -22,11 +24,11 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     """Address every embedded server listens on."""
 
-    postgres_port: int = Field(5460, ge=1, le=65535)
-    prefect_port: int = Field(4260, ge=1, le=65535)
-    mlflow_port: int = Field(5060, ge=1, le=65535)
-    evidently_port: int = Field(8060, ge=1, le=65535)
-    serving_port: int = Field(8360, ge=1, le=65535)
+    postgres_port: int = Field(default=5460, ge=1, le=65535)
+    prefect_port: int = Field(default=4260, ge=1, le=65535)
+    mlflow_port: int = Field(default=5060, ge=1, le=65535)
+    evidently_port: int = Field(default=8060, ge=1, le=65535)
+    serving_port: int = Field(default=8360, ge=1, le=65535)
 
     database_url: str | None = None
     """``postgresql://user@host:port/name`` of an existing server; none starts when it is set."""
@@ -50,8 +52,22 @@ class Settings(BaseSettings):
         return f"postgresql://postgres@{self.host}:{self.postgres_port}/millrace"
 
     @property
+    def database_shown(self) -> str:
+        """``database`` with the password hidden, for pages, logs and messages."""
+        return hide_password(self.database)
+
+    @property
     def prefect_api(self) -> str:
         return self.prefect_api_url or f"http://{self.host}:{self.prefect_port}/api"
+
+    @property
+    def mlflow_tracking(self) -> str:
+        """MLflow's tracking address: a database beside Millrace's own, used directly, unless a server is named."""
+        return self.mlflow_tracking_uri or sqlalchemy_url(with_database(self.database, "mlflow"))
+
+    @property
+    def mlflow_artifact_root(self) -> str:
+        return self.mlflow_artifacts or (self.home.resolve() / "artifacts").as_uri()
 
     @property
     def mlflow_pages(self) -> str:

@@ -17,17 +17,15 @@ CREATE TABLE fold_positions (
     folded_to timestamptz NOT NULL     -- known_at of the last event folded
 );
 
-CREATE TABLE fold_counters (
+-- The state is a log of its own: a checkpoint appends what changed since the last one, and now and then everything,
+-- whereupon the older segments go. Reading them in order of seq, later over earlier, gives the state back.
+CREATE TABLE fold_segments (
     surface text NOT NULL,
-    family text NOT NULL,
-    key bigint NOT NULL,
-    state bytea NOT NULL, -- float64: first, last, last_click, then clicks and impressions by half-life
-    PRIMARY KEY (surface, family, key)
+    family text NOT NULL,     -- 'users' for what is known of each user
+    seq bigint NOT NULL,      -- the log's position the segment brings the family to
+    part integer NOT NULL,
+    whole boolean NOT NULL,   -- true: everything, nothing older is needed
+    body bytea NOT NULL,      -- packed rows: key, then float64 and int64 fields
+    PRIMARY KEY (surface, family, seq, part)
 );
-
-CREATE TABLE fold_users (
-    surface text NOT NULL,
-    key bigint NOT NULL,
-    state bytea NOT NULL, -- float64 / int64 fields of the user's own state
-    PRIMARY KEY (surface, key)
-);
+ALTER TABLE fold_segments ALTER COLUMN body SET STORAGE EXTERNAL;

@@ -1,0 +1,75 @@
+# Everything a person or CI does here. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+PACKAGES := flows monitoring models features infra
+
+# Passed on to `millrace demo`, each only when it is given.
+DEMO = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') $(if $(FEEDBACK),--feedback '$(FEEDBACK)') \
+       $(if $(UNTIL),--until '$(UNTIL)')
+
+# So that bytecode is kept wherever this runs: without it every start of a program takes several times as long.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help install demo up down test test-all chaos check format bench clean
+
+help: ## This list
+	@printf 'Millrace keeps rankers fresh from live feedback. From a fresh clone: make demo, or make test.\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-9s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@printf '\nOn your own log: make demo LOG=clicks.parquet [ITEMS=…] [FEEDBACK=…] [UNTIL=2026-01-31]\n'
+
+install: $(STAMP) ## Make .venv with the exact set of packages that was tested; the others do it by themselves
+	@:
+
+$(STAMP): pyproject.toml constraints.txt
+	@./infra/make_venv.sh .venv
+	@echo 'Installing Millrace and what it needs into .venv (about 3 minutes) ...'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	    --constraint constraints.txt --editable '.[dev]'
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib $(PACKAGES) || true # a few packages ship files of other Pythons
+	@if top=$$(git rev-parse --show-toplevel 2>/dev/null) && [ "$$top" -ef . ] \
+	    && ! git config core.hooksPath >/dev/null; then git config core.hooksPath .githooks; fi
+	@touch $@
+
+demo: $(STAMP) ## The whole loop from nothing; leaves the stack running. LOG= ITEMS= FEEDBACK= UNTIL=
+	@$(BIN)/millrace demo $(DEMO)
+
+up: $(STAMP) ## Start PostgreSQL, Prefect, MLflow, Evidently, serving and the flows, in the background
+	@$(BIN)/millrace up --detach
+
+down: $(STAMP) ## Stop them
+	@$(BIN)/millrace down
+
+test: $(STAMP) ## The tests, without the slow ones and without chaos
+	@$(BIN)/python -m pytest -m 'not slow and not chaos' $(ARGS)
+
+test-all: $(STAMP) ## All tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(STAMP) ## The tests that kill a running stack's processes
+	@$(BIN)/python -m pytest -m chaos $(ARGS)
+
+check: $(STAMP) ## Format, lint, types, order of imports: for the seconds between edits
+	@$(BIN)/ruff format --check
+	@$(BIN)/ruff check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+format: $(STAMP) ## Put the code into the project's form
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+bench: $(STAMP) ## The measurements of README.md, on LOG= [ITEMS=] [UNTIL=] (adds Vowpal Wabbit to .venv)
+	@$(BIN)/python -c 'import scipy, vowpalwabbit' 2>/dev/null \
+	    || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+	@$(BIN)/millrace backtest --surface feed --log '$(LOG)' $(if $(ITEMS),--items '$(ITEMS)') --warmup 1d --every 1h \
+	    $(if $(UNTIL),--until '$(UNTIL)') $(ARGS)
+
+clean: ## Stop the stack; remove .venv and caches. The state in .millrace stays
+	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace down || true; fi
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@find $(PACKAGES) tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,132 @@
+"""Fold the log up to where it stands: events in, served rows and state out, position moved, all in one transaction.
+
+The fold's service calls it every couple of seconds; an update, a backtest and a back-fill call it on a whole log.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+import psycopg
+
+from features import checkpoint, served_rows
+from features.engine import Engine
+from features.families import Features
+from features.log import read_events
+
+BATCH = 200_000
+LOCK = "SELECT pg_try_advisory_lock(hashtextextended('millrace.fold.' || %s, 0))"
+UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('millrace.fold.' || %s, 0))"
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """Keys whose online rows a fold has made stale."""
+
+    users: set[str] = field(default_factory=set)
+    items: set[str] = field(default_factory=set)
+    sections: set[str] = field(default_factory=set)
+
+    def __or__(self, other: "Touched") -> "Touched":
+        return Touched(self.users | other.users, self.items | other.items, self.sections | other.sections)
+
+
+class Folder:
+    """The one process that folds a surface's log at present. Use as a context manager; others wait their turn.
+
+    ``ours`` is False while another process holds the surface.
+    """
+
+    def __init__(self, connection: psycopg.Connection, surface: str, declared: Features) -> None:
+        assert connection.autocommit, "the folder's lock outlives its transactions"
+        self.connection = connection
+        self.surface = surface
+        self.declared = declared
+        self.engine: Engine | None = None
+        self.ours = False
+
+    def __enter__(self) -> "Folder":
+        self.take()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.ours and not self.connection.closed:
+            self.connection.execute(UNLOCK, [self.surface])
+        self.ours = False
+
+    def take(self) -> bool:
+        """Try to become the surface's folder."""
+        if not self.ours:
+            found = self.connection.execute(LOCK, [self.surface]).fetchone()
+            self.ours = bool(found and found[0])
+            self.engine = None
+        return self.ours
+
+    def fold(self, closed_at: datetime, *, batch: int = BATCH, progress: Progress | None = None) -> Touched:
+        """Fold every event whose tick is over at ``closed_at``.
+
+        Raises psycopg.Error when the database goes away: nothing of the batch under way is kept, and the state is
+        read again from the last checkpoint.
+        """
+        assert self.ours, f"another process folds {self.surface}"
+        if self.engine is None:
+            with self.connection.transaction():
+                self.engine = self._loaded()
+        touched = Touched()
+        try:
+            while True:
+                with self.connection.transaction():
+                    events, more = whole_ticks(self.connection, self.surface, self.engine, closed_at, batch)
+                    if not len(events):
+                        return touched
+                    keys = served_rows.served_keys(self.connection, self.surface, self.engine.schema)
+                    rows = self.engine.fold(events, served_keys=keys)
+                    served_rows.write(self.connection, self.surface, self.engine.schema, rows)
+                    checkpoint.save(self.connection, self.surface, self.engine)
+                checkpoint.saved(self.engine)
+                touched |= _touched(events, self.declared)
+                if progress:
+                    progress(len(events))
+                if not more:
+                    return touched
+        except BaseException:
+            self.engine = None
+            raise
+
+    def _loaded(self) -> Engine:
+        """The checkpointed engine. Rows of another schema version are folded again, from the log's start."""
+        stood = checkpoint.position(self.connection, self.surface)
+        if stood is not None and stood.schema_version != self.declared.schema.version:
+            checkpoint.clear(self.connection, self.surface)
+        return checkpoint.load(self.connection, self.surface, self.declared)
+
+
+def whole_ticks(
+    connection: psycopg.Connection, surface: str, engine: Engine, closed_at: datetime, batch: int
+) -> tuple[pl.DataFrame, bool]:
+    """The next events whose ticks are over at ``closed_at``, no tick cut in two; and whether more may follow."""
+    while True:
+        events = read_events(connection, surface, engine.seq, batch)
+        if not len(events):
+            return events, False
+        full = len(events) == batch
+        times = np.maximum(np.maximum.accumulate(events["known_at"].to_numpy()), engine.time)
+        ticks = np.floor(times / engine.declared.tick)
+        end = int(np.searchsorted(ticks, np.floor(closed_at.timestamp() / engine.declared.tick)))
+        if full:
+            end = min(end, int(np.searchsorted(ticks, ticks[-1])))
+        if end or not full or ticks[0] >= np.floor(closed_at.timestamp() / engine.declared.tick):
+            return events[:end], full
+        batch *= 2
+
+
+def _touched(events: pl.DataFrame, declared: Features) -> Touched:
+    sections: set[str] = set()
+    if declared.attributes:
+        values = events["attributes"].unique().drop_nulls().str.json_path_match(f"$.{declared.attributes[0]}")
+        sections = set(values.drop_nulls())
+    return Touched(set(events["user_id"]), set(events["item_id"]), sections)

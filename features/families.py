@@ -1,0 +1,137 @@
+"""How a surface declares its features: the counter families, what each is keyed by, how each is read."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from features.schema import RowSchema
+
+MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
+
+STAGE, ACTIVITY, LAST_SECTION = "stage", "activity", "last_section"
+"""Ids made from the user's own state: clicks in the session, clicks ever, section of the last click."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Clicks and impressions that decay, kept for each key."""
+
+    name: str
+
+    key: tuple[str, ...]
+    """Id columns that make the key, together."""
+
+    half_lives: tuple[float, ...]
+    """Seconds, rising."""
+
+    toward: str | None = None
+    """The family whose click rate this one's is shrunk toward; None: the surface's own rate."""
+
+    strength: float = 8.0
+    """How many impressions the prior rate counts for."""
+
+    last_items: int = 0
+    """Above 0: the key starts with each of the user's last so many items, and the counts of all are summed."""
+
+    trend: bool = False
+    """True: each half-life is shrunk toward the next longer one and given as log-odds.
+    False: each is shrunk toward the other family's rate and given as the difference of log-odds."""
+
+    sizes: int = 1
+    """Of how many half-lives, from the longest, the log of the impressions is given too."""
+
+    ages: bool = False
+    """Give also the time since first and last showing and since the last click."""
+
+    def __post_init__(self) -> None:
+        if not self.half_lives or list(self.half_lives) != sorted(set(self.half_lives)):
+            raise ValueError(f"family {self.name}: half_lives {self.half_lives} must rise")
+        if self.strength <= 0:
+            raise ValueError(f"family {self.name}: strength {self.strength} must be above 0")
+        if not 0 <= self.sizes <= len(self.half_lives):
+            raise ValueError(f"family {self.name}: sizes {self.sizes} must be 0 to {len(self.half_lives)}")
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the dense columns the family gives."""
+        lives = [_short(life) for life in self.half_lives]
+        names = [f"{self.name}_{'rate' if self.trend else 'lift'}_{life}" for life in lives]
+        names += [f"{self.name}_shown_{life}" for life in lives[len(lives) - self.sizes :]]
+        if self.ages:
+            names += [f"{self.name}_{what}" for what in ("age", "since_shown", "since_click")]
+        return tuple(names)
+
+
+def _short(seconds: float) -> str:
+    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:.0f}{name}"
+    return f"{seconds:g}s"
+
+
+USER_COLUMNS = (
+    "user_since_click",
+    "user_since_seen",
+    "user_session_age",
+    "user_session_clicks",
+    "user_clicks",
+    "user_shown",
+    "user_click_rate",
+    "hour_sin",
+    "hour_cos",
+)
+
+
+@dataclass(frozen=True)
+class Features:
+    """What is known of an impression of one surface."""
+
+    contexts: tuple[str, ...]
+    """Context columns that become ids."""
+
+    attributes: tuple[str, ...]
+    """Item columns that become ids; the first is what ``last_section`` remembers."""
+
+    families: tuple[Family, ...]
+
+    history: int = 10
+    """How many of the user's last clicked items are remembered."""
+
+    click: str = "click"
+    """The kind of feedback that counts as a click."""
+
+    base_rate: float = 0.1
+    """Rate of a surface that has seen nothing."""
+
+    tick: float = 2.0
+    """Seconds; a counter is read as of the tick before the row's own."""
+
+    session_gap: float = 1800.0
+    """Seconds of silence that end a session."""
+
+    def __post_init__(self) -> None:
+        known: set[str] = set()
+        for family in self.families:
+            missing = [column for column in family.key if column not in self.ids]
+            if missing:
+                raise ValueError(f"family {family.name}: no id column {missing[0]!r}; there are {', '.join(self.ids)}")
+            if family.toward is not None and family.toward not in known:
+                raise ValueError(f"family {family.name}: toward {family.toward!r} must be declared before it")
+            if family.last_items > self.history:
+                raise ValueError(f"family {family.name}: last_items {family.last_items} exceeds history {self.history}")
+            if family.name in known:
+                raise ValueError(f"family {family.name} is declared twice")
+            known.add(family.name)
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        return ("user", "item", *self.attributes, *self.contexts, STAGE, ACTIVITY, LAST_SECTION)
+
+    @cached_property
+    def schema(self) -> RowSchema:
+        dense = [column for family in self.families for column in family.columns]
+        return RowSchema(
+            definition=repr(self),
+            dense=(*dense, *USER_COLUMNS),
+            ids=self.ids,
+            history=self.history,
+        )

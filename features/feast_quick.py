@@ -1,0 +1,48 @@
+"""Import Feast in 4 s instead of 12: most of its import is ``typeguard`` rewriting function bodies.
+
+Feast decorates its classes with ``typeguard.typechecked``; while it is being imported here the decorator does nothing.
+Import Feast first through :func:`load_feast`, and never at the top of a module that serving or the command line needs.
+"""
+
+import importlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+MODULES = (
+    "feast",
+    "feast.infra.offline_stores.contrib.postgres_offline_store.postgres",
+    "feast.infra.online_stores.postgres_online_store.postgres",
+    "feast.infra.passthrough_provider",
+    "feast.infra.registry.sql",
+    "feast.infra.compute_engines.local.compute",
+)
+"""Feast itself and the parts it would import later, decorated, when first used over PostgreSQL."""
+
+_importing = threading.Lock()
+
+
+def load_feast() -> ModuleType:
+    """The ``feast`` package, imported once in the process; safe from several threads. Switches its telemetry off."""
+    with _importing:
+        if MODULES[-1] not in sys.modules:
+            os.environ.setdefault("FEAST_USAGE", "False")
+            import typeguard
+
+            checked = typeguard.typechecked
+            typeguard.typechecked = _unchecked
+            try:
+                for module in MODULES:
+                    importlib.import_module(module)
+            finally:
+                typeguard.typechecked = checked
+    return sys.modules["feast"]
+
+
+def _unchecked(target: Any = None, **_: Any) -> Any:
+    """Stands in for ``@typechecked`` and ``@typechecked(...)``."""
+    identity: Callable[[Any], Any] = lambda decorated: decorated  # noqa: E731
+    return identity if target is None else target

@@ -1,0 +1,304 @@
+"""The event log in PostgreSQL: what was shown, and what came of it.
+
+The only code that writes ``items``, ``impressions``, ``feedback`` and ``dead_letters``. Whoever learns from the log or
+folds it asks here:
+
+- :func:`append` takes impressions and feedback, once each, and gives every event its place (``seq``);
+- :func:`read_events` reads them in that order, for the fold;
+- :func:`read_window` and :func:`labels` read them by the time they were shown, for training and checks.
+
+A place is given while the surface's advisory lock is held, up to the commit. So places become visible in order, and a
+reader that remembers the last one it saw misses nothing. Feedback that comes before its impression waits at place 0,
+and is placed with the impression.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import LiteralString
+
+import polars as pl
+import psycopg
+
+from features.copying import INSTANT, DataType, Schema, copy_in, json_objects, storable
+from features.dead_letters import DeadLetter, bury, bury_frame
+from features.event_checks import reasons
+from features.log_reading import EVENT, WINDOW, extent, labels, read_events, read_impressions, read_window
+from features.partitions import ensure_partitions
+
+__all__ = [
+    "EVENT",
+    "FEEDBACK",
+    "IMPRESSION",
+    "WINDOW",
+    "Appended",
+    "DeadLetter",
+    "append",
+    "append_items",
+    "bury",
+    "extent",
+    "labels",
+    "read_events",
+    "read_impressions",
+    "read_window",
+]
+
+IMPRESSION: Schema = {
+    "impression_id": pl.String,
+    "request_id": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "position": pl.Int32,
+    "shown_at": INSTANT,
+    "known_at": INSTANT,
+    "model_version": pl.String,
+    "propensity": pl.Float64,
+    "read_tick": pl.Int64,
+    "context": pl.String,
+}
+FEEDBACK: Schema = {
+    "impression_id": pl.String,
+    "kind": pl.String,
+    "value": pl.Float64,
+    "at": INSTANT,
+    "known_at": INSTANT,
+    "counted": pl.Boolean,
+}
+"""``counted`` is false for feedback that no row of its own told of, such as the click of an imported impression."""
+
+OPTIONAL = {"position", "model_version", "propensity", "read_tick", "context", "counted"}
+
+BULK = 10_000
+"""Rows from which a batch is worth a plan of its own."""
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of a batch of events."""
+
+    imported: int = 0
+    already_there: int = 0
+    dead_letters: int = 0
+
+    def __add__(self, other: "Appended") -> "Appended":
+        return Appended(
+            self.imported + other.imported,
+            self.already_there + other.already_there,
+            self.dead_letters + other.dead_letters,
+        )
+
+
+STAGE = """
+CREATE TEMP TABLE IF NOT EXISTS staged_impressions (
+    ord bigint, impression_id text, request_id text, user_id text, item_id text, "position" integer,
+    shown_at timestamptz, known_at timestamptz, model_version text, propensity double precision, read_tick bigint,
+    context jsonb) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS staged_feedback (
+    ord bigint, impression_id text, kind text, value double precision, at timestamptz, known_at timestamptz,
+    counted boolean) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS staged_places (stream integer, ord bigint, seq bigint) ON COMMIT DELETE ROWS;
+TRUNCATE staged_impressions, staged_feedback, staged_places
+"""
+
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('millrace.log.' || %s, 0))"
+
+# Ids that were given in order lie together in the index; with their bounds a bulk look-up reads that part only.
+BOUNDS = """
+SELECT coalesce(min(impression_id), '') AS first, coalesce(max(impression_id), '') AS last
+FROM (SELECT impression_id FROM staged_impressions UNION ALL SELECT impression_id FROM staged_feedback) staged
+"""
+
+DROP_KNOWN_IMPRESSIONS = """
+WITH known AS (
+    DELETE FROM staged_impressions s USING impressions i
+    WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
+      AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
+    RETURNING 1)
+SELECT count(*) FROM known
+"""
+
+DROP_KNOWN_FEEDBACK = """
+WITH known AS (
+    DELETE FROM staged_feedback s USING feedback f
+    WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
+      AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
+    RETURNING s.counted)
+SELECT count(*) FROM known WHERE counted
+"""
+
+TAKE_WAITING = """
+WITH taken AS (
+    DELETE FROM feedback f USING staged_impressions s
+    WHERE f.surface = %s AND f.seq = 0 AND f.impression_id = s.impression_id
+    RETURNING f.impression_id, f.kind, f.value, f.at, f.known_at)
+INSERT INTO staged_feedback (ord, impression_id, kind, value, at, known_at)
+SELECT -row_number() OVER (ORDER BY known_at, impression_id, kind), impression_id, kind, value, at, known_at FROM taken
+"""
+
+# Feedback known before its impression takes its place with it, after it; feedback without one gets none yet.
+GIVE_PLACES = """
+INSERT INTO staged_places (stream, ord, seq)
+SELECT stream, ord, nextval('event_seq') FROM (
+    SELECT 0 AS stream, ord, known_at FROM staged_impressions
+    UNION ALL
+    SELECT 1, f.ord, greatest(f.known_at, s.known_at) FROM staged_feedback f JOIN staged_impressions s USING (impression_id)
+    UNION ALL
+    SELECT 1, f.ord, f.known_at FROM staged_feedback f
+    WHERE NOT EXISTS (SELECT FROM staged_impressions s WHERE s.impression_id = f.impression_id)
+      AND EXISTS (SELECT FROM impressions i WHERE i.surface = %(surface)s AND i.impression_id = f.impression_id
+                  AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s)
+    ORDER BY known_at, stream, ord) events
+"""
+
+INSERT_IMPRESSIONS = """
+INSERT INTO impressions (surface, impression_id, request_id, user_id, item_id, position, shown_at, known_at,
+    model_version, propensity, read_tick, context, seq)
+SELECT %s, s.impression_id, s.request_id, s.user_id, s.item_id, s.position, s.shown_at, s.known_at,
+    s.model_version, s.propensity, s.read_tick, jsonb_strip_nulls(coalesce(s.context, '{}')), p.seq
+FROM staged_impressions s JOIN staged_places p ON p.stream = 0 AND p.ord = s.ord ORDER BY p.seq
+"""
+
+INSERT_FEEDBACK = """
+INSERT INTO feedback (surface, impression_id, kind, value, at, known_at, seq)
+SELECT %s, s.impression_id, s.kind, s.value, s.at, s.known_at, coalesce(p.seq, 0)
+FROM staged_feedback s LEFT JOIN staged_places p ON p.stream = 1 AND p.ord = s.ord ORDER BY p.seq
+"""
+
+
+def append(
+    connection: psycopg.Connection,
+    surface: str,
+    *,
+    impressions: pl.DataFrame | None,
+    feedback: pl.DataFrame | None,
+    now: datetime,
+    source: str,
+) -> Appended:
+    """Append events to the log of ``surface``, in a transaction of its own or the caller's.
+
+    ``impressions`` has the columns of ``IMPRESSION``, ``feedback`` those of ``FEEDBACK``; those in ``OPTIONAL`` may be
+    left out, and a column ``line`` may give the row of a file. ``context`` is the text of a JSON object. ``known_at``
+    is when the log learned of an event, and is taken as no earlier than the event itself.
+
+    An impression counts once by its ``impression_id``, whatever else it says; feedback once by ``impression_id`` and
+    ``kind``: the first wins, and what comes after counts as ``already_there``. A row without an id or a time, with a
+    time after ``now``, or with a value that is no finite number goes to the dead letters as coming from ``source``.
+
+    The surface is locked for other writers until the transaction ends; it must not be REPEATABLE READ, which would not
+    see what they wrote before. Raises ValueError when a column is missing or has another type.
+    """
+    batches = []
+    if impressions is not None:
+        batches.append(_checked("impressions", impressions, IMPRESSION, ["impression_id"], now))
+    if feedback is not None:
+        batches.append(_checked("feedback", feedback, FEEDBACK, ["impression_id", "kind"], now))
+    with connection.transaction():
+        connection.execute(LOCK, [surface])
+        connection.execute(STAGE)
+        for batch in batches:
+            copy_in(connection, f"staged_{batch.name}", batch.good)
+        # A plan made for a few rows is a bad one for a hundred thousand, so those are counted and planned anew.
+        prepare = None
+        if sum(batch.good.height for batch in batches) > BULK:
+            connection.execute("ANALYZE staged_impressions (impression_id), staged_feedback (impression_id)")
+            prepare = False
+        first, last = connection.execute(BOUNDS).fetchone() or ("", "")
+        known = {"surface": surface, "first": first, "last": last}
+        done = Appended()
+        for batch in batches:
+            if batch.name == "impressions":
+                ensure_partitions(connection, ["impressions", "served"], _days(batch.good["shown_at"]))
+                there = connection.execute(DROP_KNOWN_IMPRESSIONS, known, prepare=prepare).fetchone()
+            else:
+                ensure_partitions(connection, ["feedback"], _days(batch.good["at"]))
+                there = connection.execute(DROP_KNOWN_FEEDBACK, known, prepare=prepare).fetchone()
+            already_there = there[0] if there else 0
+            dead = bury_frame(connection, surface, source, batch.letters, now)
+            done += Appended(batch.counted - already_there, batch.repeated + already_there, dead)
+        if impressions is not None:
+            connection.execute(TAKE_WAITING, [surface])
+        connection.execute(GIVE_PLACES, known, prepare=prepare)
+        connection.execute(INSERT_IMPRESSIONS, [surface])
+        connection.execute(INSERT_FEEDBACK, [surface])
+    return done
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Events of one kind, checked."""
+
+    name: LiteralString
+    good: pl.DataFrame
+    """Rows that the log can take, once each, with their order ``ord``."""
+    counted: int
+    """How many of them count."""
+    repeated: int
+    """Rows that count, and whose key stood in an earlier row."""
+    letters: pl.DataFrame
+    """Rows that it cannot take, as dead letters."""
+
+
+def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list[str], now: datetime) -> _Batch:
+    for column in schema:
+        if column not in frame.columns and column not in OPTIONAL:
+            raise ValueError(f"{name} lack the column {column!r}; they need {sorted(schema.keys() - OPTIONAL)}")
+        if column in frame.columns and schema[column] == INSTANT and not _has_zone(frame.schema[column]):
+            raise ValueError(f"{name}: {column!r} is {frame.schema[column]}; make it a time with a zone")
+    line = pl.col("line") if "line" in frame.columns else pl.lit(None)
+    typed = frame.select(
+        *(pl.col(c).cast(t) if c in frame.columns else pl.lit(None, t).alias(c) for c, t in schema.items()),
+        line.cast(pl.Int64).alias("line"),
+    )
+    bad = [reason for column in schema if column not in OPTIONAL for reason in reasons(column, schema[column], now)]
+    judged = typed.with_columns(pl.coalesce(*bad).alias("reason"))
+    refused = judged.filter(pl.col("reason").is_not_null())
+    letters = refused.select("line", "reason", json_objects(refused.select(*schema)).alias("event"))
+    counted = pl.col("counted").fill_null(value=True) if "counted" in schema else pl.lit(value=True)
+    good = judged.filter(pl.col("reason").is_null()).with_columns(
+        counted.alias("counted"), pl.struct(key).is_first_distinct().alias("distinct")
+    )
+    repeated = good.filter(pl.col("counted") & ~pl.col("distinct")).height
+    good = good.filter("distinct").with_row_index("ord")
+    happened = "shown_at" if "shown_at" in schema else "at"
+    good = good.with_columns(pl.max_horizontal("known_at", happened).alias("known_at"))
+    if "context" in schema:
+        good = good.with_columns(storable(good["context"]))
+    return _Batch(name, good.select("ord", *schema), int(good["counted"].sum()), repeated, letters)
+
+
+def _has_zone(dtype: DataType) -> bool:
+    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+
+
+def _days(instants: pl.Series) -> list[date]:
+    return instants.dt.date().unique().to_list()
+
+
+STAGE_ITEMS = """
+CREATE TEMP TABLE IF NOT EXISTS staged_items (item_id text, attributes jsonb) ON COMMIT DELETE ROWS;
+TRUNCATE staged_items
+"""
+
+# Attributes that are not told anew are kept.
+UPSERT_ITEMS = """
+INSERT INTO items AS i (surface, item_id, attributes)
+SELECT %s, item_id, jsonb_strip_nulls(attributes) FROM staged_items ORDER BY item_id
+ON CONFLICT (surface, item_id) DO UPDATE SET attributes = i.attributes || EXCLUDED.attributes
+WHERE i.attributes IS DISTINCT FROM i.attributes || EXCLUDED.attributes
+"""
+
+
+def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFrame) -> Appended:
+    """Add items, or what they are now said to be: ``item_id`` as text, and any columns as attributes.
+
+    Counts an item as imported when it is new or has changed. The last row of an item wins. Raises ValueError when an
+    ``item_id`` is missing.
+    """
+    if items["item_id"].dtype != pl.String or items["item_id"].is_null().any():
+        raise ValueError(f"items: item_id must be text in every row, not {items['item_id'].dtype} with nulls")
+    items = items.unique("item_id", keep="last", maintain_order=True)
+    attributes = json_objects(items.drop("item_id")).alias("attributes")
+    with connection.transaction():
+        connection.execute(STAGE_ITEMS)
+        copy_in(connection, "staged_items", items.select("item_id", attributes))
+        changed = connection.execute(UPSERT_ITEMS, [surface]).rowcount
+    return Appended(changed, items.height - changed, 0)

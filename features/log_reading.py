@@ -1,0 +1,175 @@
+"""Reading the event log: in the order of its places for the fold, by the time shown for training and checks.
+
+Ask through :mod:`features.log`, which is the log's one door.
+"""
+
+from datetime import datetime, timedelta
+
+import polars as pl
+import psycopg
+
+from features.copying import INSTANT, Schema, copy_out
+
+EVENT: Schema = {
+    "seq": pl.Int64,
+    "kind": pl.String,
+    "impression_id": pl.String,
+    "request_id": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "attributes": pl.String,
+    "context": pl.String,
+    "shown_at": pl.Float64,
+    "at": pl.Float64,
+    "known_at": pl.Float64,
+    "value": pl.Float64,
+    "read_tick": pl.Int64,
+    "live": pl.Boolean,
+}
+
+OF_IMPRESSION = ["impression_id", "request_id", "user_id", "item_id", "context", "shown_at", "read_tick", "live"]
+
+RAW_EVENT: Schema = {key: EVENT[key] for key in EVENT if key != "attributes"}
+
+# date_part gives a float at once; extract would go through numeric, at three times the cost.
+OF_SHOWN = """
+SELECT seq, 'impression', impression_id, request_id, user_id, item_id, context, date_part('epoch', shown_at),
+    date_part('epoch', shown_at), date_part('epoch', known_at), NULL, read_tick, model_version IS NOT NULL
+FROM impressions WHERE surface = %s
+"""
+
+# One statement, for one view of the log: with two, an event committed between them would be passed over.
+BETWEEN = (
+    OF_SHOWN
+    + """AND seq > %s AND seq <= %s
+UNION ALL
+SELECT seq, kind, impression_id, NULL, NULL, NULL, NULL, NULL, date_part('epoch', at), date_part('epoch', known_at),
+    value, NULL, NULL
+FROM feedback WHERE surface = %s AND seq > %s AND seq <= %s
+"""
+)
+
+SHOWN = OF_SHOWN + "AND impression_id = ANY(%s)"
+
+ATTRIBUTES = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
+
+
+def read_events(connection: psycopg.Connection, surface: str, after_seq: int, limit: int) -> pl.DataFrame:
+    """The next ``limit`` events of the log after place ``after_seq``, in order; fewer only at its end.
+
+    Columns as ``EVENT``: ``kind`` is ``'impression'`` or the feedback's kind; ``shown_at``, ``at`` and ``known_at`` are
+    seconds since the epoch; ``attributes`` (of the item, null when the item is not known) and ``context`` are JSON
+    texts; ``live`` says that a model of ours ranked the impression. A feedback row carries its impression's columns,
+    and is known no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
+    """
+    with connection.transaction():
+        newest = connection.execute("SELECT last_value FROM event_seq").fetchone()
+        last = newest[0] if newest else 0
+        pieces: list[pl.DataFrame] = []
+        found, start, width = 0, after_seq, limit
+        while found < limit and start < last:
+            piece = _events_between(connection, surface, start, start + width)
+            pieces.append(piece)
+            found += piece.height
+            start += width
+            width *= 4  # places also go to other surfaces, and are lost with a rolled-back transaction
+        if not found:
+            return pl.DataFrame(schema=EVENT)
+        events = pl.concat(pieces).head(limit)
+        items = events["item_id"].unique().to_list()
+        attributes = copy_out(connection, ATTRIBUTES, [surface, items], {"item_id": pl.String, "attributes": pl.String})
+    return events.join(attributes, on="item_id", how="left", maintain_order="left").select(*EVENT)
+
+
+def _events_between(connection: psycopg.Connection, surface: str, after: int, to: int) -> pl.DataFrame:
+    """Events with places in ``(after, to]``, in order, without the attributes of their items."""
+    events = copy_out(connection, BETWEEN, [surface, after, to] * 2, RAW_EVENT)
+    shown = events.filter(pl.col("shown_at").is_not_null())
+    said = events.filter(pl.col("shown_at").is_null()).drop(OF_IMPRESSION[1:])
+    of_impression = shown.select(*OF_IMPRESSION, pl.col("known_at").alias("shown_known_at"))
+    earlier = said.join(shown, on="impression_id", how="anti")["impression_id"].unique().to_list()
+    if earlier:
+        before = copy_out(connection, SHOWN, [surface, earlier], RAW_EVENT)
+        before = before.select(*OF_IMPRESSION, pl.col("known_at").alias("shown_known_at"))
+        of_impression = pl.concat([of_impression, before])
+    known = pl.max_horizontal("known_at", "shown_known_at").alias("known_at")
+    said = said.join(of_impression, on="impression_id").with_columns(known)
+    return pl.concat([shown, said.select(shown.columns)]).sort("seq")
+
+
+WINDOW: Schema = {
+    "impression_id": pl.String,
+    "request_id": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "position": pl.Int32,
+    "shown_at": INSTANT,
+    "context": pl.String,
+    "model_version": pl.String,
+}
+
+READ_WINDOW = """
+SELECT impression_id, request_id, user_id, item_id, position, shown_at, context, model_version FROM impressions
+WHERE surface = %s AND shown_at > %s AND shown_at <= %s ORDER BY shown_at, request_id, position, impression_id
+"""
+
+
+def read_window(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """Impressions shown in ``(start, end]``, columns as ``WINDOW``; by time, request, position and id."""
+    return copy_out(connection, READ_WINDOW, [surface, start, end], WINDOW)
+
+
+LABELS = """
+SELECT i.impression_id, CASE WHEN EXISTS (
+    SELECT FROM feedback f
+    WHERE f.surface = i.surface AND f.impression_id = i.impression_id AND f.kind = %(kind)s
+      AND f.at >= i.shown_at AND f.at <= i.shown_at + %(attribution)s AND f.known_at <= %(known_by)s
+      AND f.at > %(start)s AND f.at <= %(last)s
+) THEN 1 ELSE 0 END
+FROM impressions i WHERE i.surface = %(surface)s AND i.shown_at > %(start)s AND i.shown_at <= %(end)s
+ORDER BY i.shown_at, i.request_id, i.position, i.impression_id
+"""
+
+
+def labels(
+    connection: psycopg.Connection,
+    surface: str,
+    kind: str,
+    start: datetime,
+    end: datetime,
+    attribution: timedelta,
+    known_by: datetime,
+) -> pl.DataFrame:
+    """``impression_id`` and ``label`` (Float32) of the impressions shown in ``(start, end]``, in their order.
+
+    The label is 1 when feedback ``kind`` came no later than ``attribution`` after the impression, and the log knew of
+    it by ``known_by``; otherwise 0.
+    """
+    parameters = {
+        "surface": surface,
+        "kind": kind,
+        "start": start,
+        "end": end,
+        "last": end + attribution,
+        "attribution": attribution,
+        "known_by": known_by,
+    }
+    return copy_out(connection, LABELS, parameters, {"impression_id": pl.String, "label": pl.Float32})
+
+
+EXTENT = "SELECT min(shown_at), max(shown_at) FROM impressions WHERE surface = %s"
+
+
+def extent(connection: psycopg.Connection, surface: str) -> tuple[datetime, datetime] | None:
+    """When the first and the last impression were shown; None when there is none."""
+    row = connection.execute(EXTENT, [surface]).fetchone()
+    return None if row is None or row[0] is None else (row[0], row[1])
+
+
+def read_impressions(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """Impressions shown in ``(start, end]`` as events, columns as ``EVENT``, in the order of their places."""
+    query = OF_SHOWN + "AND shown_at > %s AND shown_at <= %s"
+    shown = copy_out(connection, query, [surface, start, end], RAW_EVENT).sort("seq")
+    items = shown["item_id"].unique().to_list()
+    attributes = copy_out(connection, ATTRIBUTES, [surface, items], {"item_id": pl.String, "attributes": pl.String})
+    return shown.join(attributes, on="item_id", how="left", maintain_order="left").select(*EVENT)

@@ -1,0 +1,116 @@
+"""From counters to dense values: shrunk click rates as log-odds, sizes, ages, and the user's own numbers.
+
+The arithmetic is done value by value in compiled loops, so a row's values do not depend on how many rows are read
+with it: the same to the bit in a request of one item and in a replay of a million.
+"""
+
+import math
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from features.families import Family
+from features.users import CLICKS, LAST_CLICK, LAST_SEEN, SESSION_CLICKS, SESSION_START
+from features.users import SHOWN as USER_SHOWN
+
+Float = NDArray[np.float64]
+
+DAY = 86400.0
+NEVER = math.log1p(30 * DAY)
+"""Given as the log of an age where there is none."""
+
+
+def read_family(
+    family: Family, sums: Float, times: Float, at: Float, prior: Float, prior_lives: tuple[float, ...]
+) -> tuple[Float, Float]:
+    """Dense columns (N, C) of one family, and its shrunk rates (N, H) for the families shrunk toward it.
+
+    ``sums`` (N, 2H) and ``times`` (N, 3) are what the fold read at ``at`` (N,); ``prior`` (N, P) are the rates of the
+    family it is shrunk toward, one for each of ``prior_lives``.
+    """
+    lives = len(family.half_lives)
+    rates = np.empty((len(at), lives))
+    dense = np.empty((len(at), len(family.columns)))
+    logs = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior_lives]
+    nearest = np.array(logs).reshape(lives, len(prior_lives)).argmin(axis=1)
+    if family.trend:
+        _trend(sums, prior, family.strength, rates, dense)
+    else:
+        _lift(sums, prior, nearest, family.strength, rates, dense)
+    _sizes(sums, lives, lives - family.sizes, dense)
+    if family.ages:
+        _ages(times, at, dense, lives + family.sizes)
+    return dense, rates
+
+
+def read_user(numbers: Float, at: Float, hour_at: Float, base_rate: float) -> Float:
+    """Dense columns (N, 9), those of ``families.USER_COLUMNS``, from a user's numbers (N, 6)."""
+    dense = np.empty((len(at), 9))
+    _user(numbers, at, hour_at, base_rate, dense)
+    return dense
+
+
+@numba.njit(cache=True)
+def _log_odds(rate):  # type: ignore[no-untyped-def]
+    rate = min(max(rate, 1e-6), 1.0 - 1e-6)
+    return math.log(rate / (1.0 - rate))
+
+
+@numba.njit(cache=True)
+def _trend(sums, prior, strength, rates, dense):  # type: ignore[no-untyped-def]
+    lives = rates.shape[1]
+    for i in range(len(rates)):
+        rate = prior[i, prior.shape[1] - 1]
+        for h in range(lives - 1, -1, -1):
+            rate = (sums[i, h] + strength * rate) / (sums[i, lives + h] + strength)
+            rates[i, h] = rate
+            dense[i, h] = _log_odds(rate)
+
+
+@numba.njit(cache=True)
+def _lift(sums, prior, nearest, strength, rates, dense):  # type: ignore[no-untyped-def]
+    lives = rates.shape[1]
+    for i in range(len(rates)):
+        for h in range(lives):
+            toward = prior[i, nearest[h]]
+            rate = (sums[i, h] + strength * toward) / (sums[i, lives + h] + strength)
+            rates[i, h] = rate
+            dense[i, h] = _log_odds(rate) - _log_odds(toward)
+
+
+@numba.njit(cache=True)
+def _sizes(sums, lives, first, dense):  # type: ignore[no-untyped-def]
+    for i in range(len(sums)):
+        for h in range(first, lives):
+            dense[i, lives + h - first] = math.log1p(sums[i, lives + h])
+
+
+@numba.njit(cache=True)
+def _age(at, then):  # type: ignore[no-untyped-def]
+    if math.isnan(then):
+        return NEVER
+    return math.log1p(max(at - then, 0.0))
+
+
+@numba.njit(cache=True)
+def _ages(times, at, dense, column):  # type: ignore[no-untyped-def]
+    for i in range(len(at)):
+        for j in range(3):
+            dense[i, column + j] = _age(at[i], times[i, j])
+
+
+@numba.njit(cache=True)
+def _user(numbers, at, hour_at, base_rate, dense):  # type: ignore[no-untyped-def]
+    for i in range(len(at)):
+        dense[i, 0] = _age(at[i], numbers[i, LAST_CLICK])
+        dense[i, 1] = _age(at[i], numbers[i, LAST_SEEN])
+        dense[i, 2] = _age(at[i], numbers[i, SESSION_START])
+        dense[i, 3] = math.log1p(numbers[i, SESSION_CLICKS])
+        dense[i, 4] = math.log1p(numbers[i, CLICKS])
+        dense[i, 5] = math.log1p(numbers[i, USER_SHOWN])
+        rate = (numbers[i, CLICKS] + 20.0 * base_rate) / (numbers[i, USER_SHOWN] + 20.0)
+        dense[i, 6] = _log_odds(rate)
+        hour = 2.0 * math.pi * (hour_at[i] % DAY) / DAY
+        dense[i, 7] = math.sin(hour)
+        dense[i, 8] = math.cos(hour)

@@ -1,0 +1,170 @@
+"""The command line: ``millrace up``, ``status``, ``down``.
+
+What a person can mend is told in one line on standard error (exit code 1, or 2 for wrong settings and arguments); with
+anything else the traceback shows. A command imports what it needs when it runs, so that ``--help`` stays quick.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from infra.status import Status
+
+app = typer.Typer(
+    name="millrace",
+    help="Keeps rankers fresh from live feedback, and lets no bad model through.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as everything is healthy.")] = False,
+) -> None:
+    """Start the embedded stack, wait until it is healthy, and stay until Ctrl-C."""
+    from infra.services import every_service
+    from infra.stack import start_stack
+
+    settings = load_settings()
+    services = every_service(settings)
+    start_stack(settings, services, report=lambda line: print(line, flush=True))
+    print()
+    for service in services:
+        if service.address:
+            print(f"  {service.name:<10} {service.address}")
+    print()
+    if detach:
+        print("Everything is up. Stop it with: millrace down", flush=True)
+    else:
+        print("Everything is up. Stop it with Ctrl-C.", flush=True)
+        _stay(settings)
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded stack and every process it started."""
+    from infra.stack import stop_stack
+
+    print("Everything is stopped." if stop_stack(load_settings()) else "Nothing was running.")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """What is up, and how fresh each surface is."""
+    import json
+    from datetime import UTC, datetime
+
+    from infra.services import every_service
+    from infra.status import read_status
+
+    settings = load_settings()
+    found = read_status(settings, every_service(settings), datetime.now(UTC))
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        _show(found)
+
+
+def load_settings() -> "Settings":
+    """The settings from the environment; raises SettingsError naming each variable that cannot be used."""
+    from pydantic import ValidationError
+
+    from infra.errors import SettingsError
+    from infra.settings import Settings
+
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(
+                f"MILLRACE_{'_'.join(map(str, wrong['loc'])).upper()}={wrong['input']!r}: {wrong['msg']}"
+                for wrong in error.errors()
+            )
+        ) from error
+
+
+def _stay(settings: "Settings") -> None:
+    """Return when the stack is stopped: by Ctrl-C or SIGTERM here, or by ``millrace down`` elsewhere."""
+    import signal
+    import threading
+
+    from infra.errors import StackError
+    from infra.stack import runs, stop_stack
+    from infra.supervision import leftovers
+
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    while not asked.wait(timeout=1.0):
+        if not runs(settings) and not asked.wait(timeout=2.0):
+            if leftovers(settings.home.resolve()):
+                raise StackError("the process supervisor was killed; millrace up starts anew from what is there")
+            print("The stack was stopped.")
+            return
+    print("Stopping.", flush=True)
+    stop_stack(settings)
+
+
+def _show(found: "Status") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    services = Table("service", "address", "", box=None, pad_edge=False)
+    for service in found.services:
+        services.add_row(
+            service.name, service.address or "", "[green]healthy[/]" if service.healthy else "[red]down[/]"
+        )
+    surfaces = Table("surface", "champion", "watermark", "freshness", box=None, pad_edge=False)
+    for surface in found.surfaces:
+        surfaces.add_row(
+            surface.surface,
+            f"version {surface.champion}" if surface.champion else "none yet",
+            f"{surface.watermark:%Y-%m-%d %H:%M:%S} UTC" if surface.watermark else "",
+            "" if surface.freshness_s is None else _span(surface.freshness_s),
+        )
+    console = Console()
+    console.print(services)
+    if found.surfaces:
+        console.print()
+        console.print(surfaces)
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def main() -> None:
+    """Run the command line; the installed ``millrace`` calls this."""
+    from infra.errors import MillraceError
+
+    try:
+        app()
+    except MillraceError as error:
+        print(f"millrace: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        from psycopg import OperationalError
+
+        if not isinstance(error, OperationalError):
+            raise
+        print(
+            f"millrace: the database does not answer ({' '.join(str(error).split())});"
+            " start the stack with millrace up, or check MILLRACE_DATABASE_URL",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Commands of the loop: ``millrace import``, ``update``, ``backtest``. ``flows/cli.py`` puts them on the command line."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from infra.errors import MillraceError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+Surface = Annotated[str, typer.Option("--surface", help="The surface, a file of flows/surfaces.")]
+Items = Annotated[Path | None, typer.Option(help="Parquet file of items: item_id and their columns.")]
+Feedback = Annotated[Path | None, typer.Option(help="Parquet file of late feedback: impression_id, kind, value, at.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+
+
+class BadArgument(MillraceError):
+    """An argument that cannot be used."""
+
+    exit_code = 2
+
+
+def import_log(
+    log: Annotated[Path, typer.Argument(help="Parquet file of impressions with their clicks.")],
+    surface: Surface,
+    items: Items = None,
+    feedback: Feedback = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take a click log into the event log. Rows that cannot be used go to dead letters; the rest is imported once."""
+    from features import importing
+    from flows.cli import load_settings
+
+    settings = load_settings()
+    with _told(), _progress(as_json) as progress:
+        _find(surface)
+        bar = progress.add_task("import", total=None)
+        appended = importing.import_log(
+            settings.database,
+            surface,
+            log,
+            items=items,
+            feedback=feedback,
+            now=datetime.now(UTC),
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    counts = {
+        "imported": appended.imported,
+        "already_there": appended.already_there,
+        "dead_letters": appended.dead_letters,
+    }
+    if as_json:
+        print(json.dumps(counts))
+        return
+    print(
+        f"{appended.imported:,} events imported, {appended.already_there:,} were already there,"
+        f" {appended.dead_letters:,} dead letters."
+    )
+    if appended.dead_letters:
+        print(f"Why: SELECT line, reason, event FROM dead_letters WHERE surface = '{surface}' ORDER BY dead_letter_id")
+
+
+def update(
+    surface: Surface,
+    as_of: Annotated[str | None, typer.Option(help="Update as of this time, UTC; now when left out.")] = None,
+) -> None:
+    """Run one update now: claim, check, join, test, fine-tune, judge, decide, publish."""
+    from flows.cli import load_settings
+    from infra import environment
+
+    settings = load_settings()
+    with _told():
+        _find(surface)
+        moment = None if as_of is None else instant(as_of)
+        environment.apply(settings)
+        from flows.prefect_api import prefect_api
+        from flows.update import update as flow
+
+        with prefect_api(settings):
+            print(flow(surface, moment))
+
+
+def backtest(
+    log: Annotated[Path, typer.Option(help="Parquet file of impressions with their clicks.")],
+    surface: Surface,
+    items: Items = None,
+    feedback: Feedback = None,
+    warmup: Annotated[str, typer.Option(help="How much of the log the first model learns from: 1d, 12h.")] = "1d",
+    every: Annotated[str, typer.Option(help="How often an update runs: 1h, 10m.")] = "1h",
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown before, UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="Leave out what was shown from then on, UTC.")] = None,
+    tick: Annotated[str, typer.Option(help="How old counters may be: 2s as live, or coarser.")] = "2s",
+    report: Annotated[Path | None, typer.Option(help="Folder for an HTML page with the curves.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a log with itself as the clock, and see what fresh features and fresh models are worth."""
+    from flows.cli import load_settings
+    from infra import environment
+
+    settings = load_settings()
+    with _told():
+        declared = _find(surface)
+        environment.apply(settings)
+        from flows import backtest as backtesting
+        from flows.embedded import running_database
+        from flows.prefect_api import prefect_api
+
+        plan = backtesting.Plan(
+            log=log,
+            items=items,
+            feedback=feedback,
+            warmup=duration(warmup),
+            every=duration(every),
+            from_=None if from_ is None else instant(from_),
+            until=None if until is None else instant(until),
+            tick=duration(tick).total_seconds(),
+        )
+        with running_database(settings), prefect_api(settings), _progress(as_json) as progress:
+            bar = progress.add_task("start", total=None)
+            found = backtesting.backtest(
+                settings,
+                declared,
+                plan,
+                now=datetime.now(UTC),
+                watch=lambda stage: progress.update(
+                    bar, description=stage.name, completed=stage.done, total=stage.total
+                ),
+            )
+    summary = found.summary()
+    if report is not None:
+        from flows.backtest_page import write_page
+
+        print(f"Report: {write_page(summary, found.surface, report)}", file=None if not as_json else _stderr())
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        show(summary)
+
+
+def show(summary: dict[str, Any]) -> None:
+    """A backtest's summary as a table for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = {
+        "champion": "fresh features, fresh model",
+        "features_only": "fresh features, warm-up model",
+        "frozen": "frozen features, warm-up model",
+    }
+    columns = ("AUC", "log loss", "norm. entropy", "calibration error", "MRR", "hit@1")
+    keys = ("auc", "log_loss", "normalised_entropy", "calibration_error", "mrr", "hit_at_1")
+    table = Table(f"{summary['scored']:,} impressions scored", *columns, box=None, pad_edge=False)
+    for arm, name in names.items():
+        table.add_row(name, *(f"{summary[arm][key]:.4f}" for key in keys))
+    verdicts = [update["verdict"] for update in summary["updates"]]
+    console = Console()
+    console.print(table)
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("promote", "hold", "reject") if v in verdicts)
+    console.print(f"\n{len(verdicts)} updates: {counts}. {summary['seconds']:.0f} seconds in all.")
+
+
+def duration(text: str) -> timedelta:
+    """``90s``, ``10m``, ``1h``, ``1d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if match is None:
+        raise BadArgument(f"{text!r} is no length of time; write 90s, 10m, 1h or 1d")
+    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
+    return timedelta(**{unit: float(match[1])})
+
+
+def instant(text: str) -> datetime:
+    """A date or a time, UTC unless it names a zone."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise BadArgument(f"{text!r} is no time; write 2017-10-03 or 2017-10-03T12:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _find(name: str) -> Any:
+    from flows.surfaces import find
+
+    try:
+        return find(name)
+    except ValueError as error:
+        raise BadArgument(str(error)) from error
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """A ValueError or a missing file is the user's; say it in one line."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise BadArgument(str(error)) from error
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator["Progress"]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("{task.description:>14}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
+        yield progress
+
+
+def _stderr() -> Any:
+    import sys
+
+    return sys.stderr

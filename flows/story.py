@@ -1,0 +1,83 @@
+"""The story of an update on Prefect's run page: what was learned from, the verdict and why, where to look further."""
+
+from typing import TYPE_CHECKING, Any
+
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+
+from flows.world import World
+from monitoring import workspace
+
+if TYPE_CHECKING:
+    from flows.update import Outcome
+
+MEASURES = {
+    "auc": "AUC",
+    "log_loss": "log loss",
+    "normalised_entropy": "normalised entropy",
+    "calibration_error": "calibration error",
+    "mrr": "MRR",
+    "hit_at_1": "hit rate at 1",
+}
+
+
+def tell(world: World, outcome: "Outcome") -> None:
+    """Write the artifacts of the run under way."""
+    surface, published = world.surface.name, outcome.published
+    run_page = world.registry.run_page(world.settings.mlflow_pages, surface, published.run_id)
+    create_markdown_artifact(
+        markdown(world, outcome), key=f"update-{surface}", description=f"{surface}: {outcome.verdict.verdict}"
+    )
+    create_link_artifact(run_page, key=f"report-{surface}", link_text="Evidence and report (MLflow run)")
+    if published.version is not None:
+        page = world.registry.version_page(world.settings.mlflow_pages, surface, published.version)
+        create_link_artifact(page, key=f"version-{surface}", link_text=f"Version {published.version} (MLflow)")
+
+
+def markdown(world: World, outcome: "Outcome") -> str:
+    """The story in markdown."""
+    claimed, figures, published = outcome.claimed, outcome.figures, outcome.published
+    window, surface = claimed.window, world.surface.name
+    lines = [
+        f"# {surface}: {outcome.verdict.verdict}",
+        "",
+        *(f"- {reason}" for reason in outcome.verdict.reasons),
+        "",
+        "## Learned from",
+        "",
+        f"Impressions shown after {window.start:%Y-%m-%d %H:%M:%S} up to {window.split:%Y-%m-%d %H:%M:%S} UTC"
+        f" were learned from; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger.",
+        f"{figures['impressions']:,} impressions in all, {figures['label_rate']:.1%} with a {world.surface.label}.",
+        "",
+    ]
+    if "quality" in figures:
+        lines += ["## Challenger against champion", "", *_table(figures["quality"]), ""]
+    if "prequential" in figures:
+        served = figures["prequential"]
+        lines += [
+            f"The champion on the whole window, before anything learned from it: AUC {served['auc']:.4f},"
+            f" log loss {served['log_loss']:.4f}, MRR {served['mrr']:.4f}.",
+            "",
+        ]
+    pages = world.settings
+    lines += ["## Look further", ""]
+    lines += [f"- [Evidence and report]({world.registry.run_page(pages.mlflow_pages, surface, published.run_id)}), MLflow run"]
+    if published.version is not None:
+        page = world.registry.version_page(pages.mlflow_pages, surface, published.version)
+        lines += [f"- [Version {published.version}]({page}), MLflow"]
+    lines += [f"- [Dashboard over time]({workspace.project_url(pages.evidently, surface)}), Evidently"]
+    lines += ["", "## Seconds", "", "| step | seconds |", "| --- | ---: |"]
+    lines += [f"| {step} | {seconds:.2f} |" for step, seconds in outcome.seconds.items()]
+    return "\n".join(lines)
+
+
+def _table(quality: dict[str, Any]) -> list[str]:
+    rival = "champion" if quality["baseline"] == "champion" else "base rate"
+    lines = [f"| | {rival} | challenger |", "| --- | ---: | ---: |"]
+    for key, name in MEASURES.items():
+        before, now = quality["champion"].get(key), quality["challenger"].get(key)
+        lines.append(f"| {name} | {_number(before)} | {_number(now)} |")
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"

@@ -1,0 +1,111 @@
+"""The update: one run of the loop over one window of mature impressions.
+
+    millrace update --surface feed
+    millrace update --surface feed --as-of 2017-10-03T12:00:00Z
+
+Reads top to bottom: claim a window, join its frame from Feast, check the data, test the champion on it, fine-tune a
+copy, judge the copy against the champion on the later part, decide, publish. Killed at any point and run again, it
+takes its claim over and ends the same.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from prefect import flow, get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+from prefect.context import FlowRunContext
+
+from flows import ledger, steps
+from flows.ledger import Claim, NothingToLearn
+from flows.steps import Challenger, Judgement, Published
+from flows.story import tell
+from flows.surfaces import find
+from flows.world import World, open_world
+from infra.settings import Settings
+from monitoring import checks, gate
+from monitoring.gate import Verdict
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an update came to."""
+
+    claimed: Claim
+    verdict: Verdict
+    published: Published
+    figures: dict[str, Any]
+    seconds: dict[str, float]
+
+
+@dataclass
+class Clock:
+    """Seconds of each step, as a person reading the run wants them."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def run(self, step: str, work: Callable[..., T], *arguments: Any) -> T:
+        """Run one step as a Prefect task of its name."""
+        began = time.perf_counter()
+        try:
+            return task(work, name=step, cache_policy=NO_CACHE, persist_result=False)(*arguments)
+        finally:
+            self.seconds[step] = time.perf_counter() - began
+
+
+@flow(name="update", flow_run_name="update {surface}", persist_result=False, validate_parameters=True)
+def update(surface: str, as_of: datetime | None = None) -> str:
+    """Keep one surface's ranker fresh: learn from what is mature, and promote what the evidence backs."""
+    with open_world(Settings(), find(surface)) as world:
+        try:
+            outcome = run(world, as_of or datetime.now(UTC))
+        except NothingToLearn as reason:
+            get_run_logger().info("Nothing to learn: %s", reason)
+            return str(reason)
+        return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
+
+
+def run(world: World, as_of: datetime) -> Outcome:
+    """One update of the world's surface, inside a Prefect flow. Raises NothingToLearn when no window is to be had."""
+    with ledger.alone(world.url, world.surface.name):
+        clock = Clock()
+        champion = steps.settle(world)
+        claimed = clock.run("claim", steps.claim, world, as_of, champion, _flow_run_id())
+        try:
+            frame = clock.run("join", steps.join, world, claimed)
+            checked = clock.run("check", steps.check, world, claimed, frame)
+            model = world.model(champion) if champion else None
+            told = clock.run("test", steps.test, model, frame) | {"checks": checks.as_figures(checked)}
+            challenger: Challenger | None = None
+            judgement = Judgement(told, None)
+            if not checks.failures(checked):
+                challenger = clock.run("fine-tune", steps.learn, world, claimed, model, frame)
+                judgement = clock.run("judge", steps.judge, world, claimed, model, challenger, frame, told)
+            verdict, _, decision = clock.run("decide", steps.decide, world, claimed, judgement.figures)
+            published = clock.run(
+                "publish",
+                steps.publish,
+                world,
+                claimed,
+                frame,
+                challenger,
+                judgement,
+                verdict,
+                decision,
+                clock.seconds,
+            )
+        except Exception as error:
+            ledger.finish(world.connection, claimed, "failed", error=f"{type(error).__name__}: {error}")
+            raise
+        outcome = Outcome(claimed, verdict, published, judgement.figures, clock.seconds)
+        tell(world, outcome)
+        return outcome
+
+
+def _flow_run_id() -> str | None:
+    context = FlowRunContext.get()
+    return str(context.flow_run.id) if context and context.flow_run else None

@@ -1,0 +1,255 @@
+"""The embedded stack: everything an installation needs, started in order on loopback and watched by a supervisor.
+
+PostgreSQL comes first, then the databases and their migrations, then the rest at once. Stopped in any way, kill -9 of
+every process included, the next start finds what is left over, stops it and goes on from the data that is there.
+"""
+
+import contextlib
+import errno
+import fcntl
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+import psycopg
+
+from infra.database import connect, create_database, database_name, hide_password, migrate
+from infra.environment import library_environment, settings_environment
+from infra.errors import PortTaken, StackError
+from infra.services import Service, databases, is_well, write_evidently_configuration
+from infra.settings import Settings
+from infra.supervision import (
+    Supervisor,
+    configuration,
+    launch,
+    leftovers,
+    log_path,
+    stop_leftovers,
+    tail,
+)
+
+START_S = 240.0
+"""Seconds a service has to become healthy; most of it is importing, on a busy machine."""
+
+
+def start_stack(
+    settings: Settings, services: tuple[Service, ...], report: Callable[[str], None] = lambda line: None
+) -> None:
+    """Start the embedded ones among the services and return when all are healthy; nothing happens where they are.
+
+    ``report`` is told in one line of each step. Raises PortTaken before anything is started; StackError with the end of
+    the log of the service that failed, after which nothing is left running.
+    """
+    home = prepare_home(settings)
+    with lock(home):
+        embedded = [service for service in services if service.embedded]
+        write_evidently_configuration(settings)
+        environment = library_environment(settings) | settings_environment(settings)
+        text = configuration(home, embedded, environment)
+        supervisor = Supervisor(home)
+        if supervisor.answers():
+            if (home / "supervisord.conf").read_text() != text:
+                raise StackError("the stack runs with other settings; stop it first: millrace down")
+        else:
+            if stopped := stop_leftovers(home):
+                report(f"stopped {stopped} processes left over from a stack that was killed")
+            for service in embedded:
+                check_port(settings.host, service)
+            supervisor = launch(home, text, environment)
+        try:
+            _start_in_order(settings, home, supervisor, services, report)
+        except BaseException:  # Ctrl-C too: half a stack helps nobody
+            _stop(home)
+            raise
+
+
+def stop_stack(settings: Settings) -> bool:
+    """Stop every process of the stack; False when none ran."""
+    home = settings.home.resolve()
+    if not home.exists():
+        return False
+    with lock(home):
+        return _stop(home)
+
+
+def runs(settings: Settings) -> bool:
+    """Whether a supervisor answers."""
+    return Supervisor(settings.home.resolve()).answers()
+
+
+def prepare_home(settings: Settings) -> Path:
+    """Make the folders of the home; return its absolute path. Raises StackError where they cannot be made."""
+    home = settings.home.resolve()
+    try:
+        for folder in (home, home / "logs", home / "work", home / "artifacts"):
+            folder.mkdir(parents=True, exist_ok=True)
+        (home / "up.lock").touch()
+    except OSError as error:
+        raise StackError(
+            f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename}); name a folder that you own"
+        ) from error
+    return home
+
+
+@contextlib.contextmanager
+def lock(home: Path) -> Iterator[None]:
+    """Keep two starts or stops of one home apart; freed by the system however the holder ends."""
+    with (home / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"another millrace up or down is at work in {home}; wait for it to end") from error
+        yield
+
+
+def check_port(host: str, service: Service) -> None:
+    """Raise PortTaken when somebody listens on the service's port."""
+    if service.port is None:
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, service.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise StackError(f"MILLRACE_HOST={host}: cannot listen there ({error.strerror})") from error
+            raise PortTaken(
+                f"port {service.port} of {host}, wanted by {service.name}, is taken{_holder(service.port)};"
+                f" stop that program, or set {service.port_setting} to a free port"
+            ) from error
+
+
+def _holder(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
+                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
+    except (psutil.Error, ValueError):  # somebody else's process: we may not look
+        pass
+    return ""
+
+
+def _start_in_order(
+    settings: Settings,
+    home: Path,
+    supervisor: Supervisor,
+    services: Sequence[Service],
+    report: Callable[[str], None],
+) -> None:
+    began = time.monotonic()
+    first = [service for service in services if service.name == "postgres"]
+    _bring_up(home, supervisor, first, set(), began, report)
+    for url in databases(settings, tuple(services)):
+        ensure_database(url)
+    for name in migrate(settings.database):
+        report(f"migration {name} applied")
+    _bring_up(
+        home,
+        supervisor,
+        [service for service in services if service.embedded and service not in first],
+        {service.name for service in [*first, *(s for s in services if not s.embedded)]},
+        began,
+        report,
+    )
+
+
+def ensure_database(url: str) -> None:
+    """Create the database unless it can be reached; raises StackError that says what to do where it cannot be made."""
+    try:
+        connect(url, timeout_s=10).close()
+    except psycopg.OperationalError as unreachable:
+        try:
+            create_database(url)
+        except psycopg.Error as error:
+            raise StackError(
+                f"the database {database_name(url)} cannot be reached at {hide_password(url)} ({_line(unreachable)}),"
+                f" nor made ({_line(error)}); check MILLRACE_DATABASE_URL, or have its owner make the database"
+            ) from error
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _bring_up(
+    home: Path,
+    supervisor: Supervisor,
+    services: Sequence[Service],
+    well: set[str],
+    began: float,
+    report: Callable[[str], None],
+) -> None:
+    """Start services as those they come after are well, and return when all are."""
+    waiting = {service.name: service for service in services}
+    launched: dict[str, int] = {}  # name -> process id seen first
+    deaths: dict[str, int] = {}
+    here = set(waiting) | well
+    while waiting:
+        states = supervisor.states()
+        for service in list(waiting.values()):
+            name = service.name
+            state = states.get(name)
+            if state is None or name in launched:
+                pass
+            elif state.state in ("STARTING", "RUNNING"):
+                launched[name] = state.pid
+            elif all(other in well for other in service.after if other in here):
+                supervisor.start(name)
+                launched[name] = 0
+                continue
+            if state is not None and name in launched:
+                _notice_deaths(home, service, state.state, state.pid, state.reason, launched, deaths)
+            settled = state is not None and state.state == "RUNNING" and state.up_s >= service.settles_s
+            if is_well(service) if service.health else settled:
+                report(f"{name} is up after {time.monotonic() - began:.1f} s{_at(service)}")
+                well.add(name)
+                del waiting[name]
+            elif time.monotonic() - began > START_S:
+                raise StackError(_failure(home, service, f"is not healthy after {START_S:.0f} s"))
+        time.sleep(0.2)
+
+
+def _notice_deaths(
+    home: Path,
+    service: Service,
+    state: str,
+    pid: int,
+    reason: str,
+    launched: dict[str, int],
+    deaths: dict[str, int],
+) -> None:
+    """Raise StackError when the service has died twice while starting: once may be bad luck."""
+    name = service.name
+    if pid and pid != launched[name]:
+        deaths[name] = deaths.get(name, 0) + (launched[name] != 0)
+        launched[name] = pid
+    if state == "FATAL" or deaths.get(name, 0) > 1:
+        raise StackError(_failure(home, service, f"does not start ({reason})"))
+
+
+def _failure(home: Path, service: Service, what: str) -> str:
+    log = log_path(home, service.name)
+    return f"{service.name} {what}; the end of {log}:\n\n{tail(log)}"
+
+
+def _at(service: Service) -> str:
+    return f": {service.address}" if service.address else ""
+
+
+def _stop(home: Path) -> bool:
+    """Stop all, PostgreSQL last, so that the others can finish what they are writing."""
+    ran = bool(leftovers(home))
+    supervisor = Supervisor(home)
+    if supervisor.answers():
+        names = list(supervisor.states())
+        supervisor.stop([name for name in names if name != "postgres"])
+        supervisor.stop([name for name in names if name == "postgres"])
+        with contextlib.suppress(OSError):
+            supervisor.shutdown()
+        deadline = time.monotonic() + 10
+        while leftovers(home) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    stop_leftovers(home)
+    return ran

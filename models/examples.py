@@ -1,0 +1,119 @@
+"""What the learner learns from: impressions as arrays, and the layout that says what their columns mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EMPTY = 0
+"""An id or a history slot with nothing in it; it adds nothing to a score and teaches nothing."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the columns of :class:`Examples` are. A model scores only examples of its own layout."""
+
+    schema_version: str
+    """Version of the served rows (``features.schema``) that these columns were unpacked from."""
+
+    dense: tuple[str, ...]
+    """Names of the D number columns."""
+
+    ids: tuple[str, ...]
+    """Names of the K id columns; each has a table of its own."""
+
+    history: int = 0
+    """L, the number of the user's last items, the most recent first."""
+
+    history_of: str = "item"
+    """The id column that names the candidate. The history holds ids of the same kind and shares its table."""
+
+    kinds: tuple[str, ...] = ("click",)
+    """The feedback kinds predicted, a logit each; the first is what ``Model.score`` gives."""
+
+    def __post_init__(self) -> None:
+        for name in ("dense", "ids", "kinds"):
+            values = tuple(getattr(self, name))
+            object.__setattr__(self, name, values)
+            if len(set(values)) != len(values):
+                raise ValueError(f"layout.{name} names a column twice: {values}")
+        if not self.kinds:
+            raise ValueError("layout.kinds is empty: name at least one feedback kind to predict")
+        if self.history < 0:
+            raise ValueError(f"layout.history is {self.history}: give the number of last items, 0 for none")
+        if self.history and self.history_of not in self.ids:
+            raise ValueError(f"layout.history_of is {self.history_of!r}, which is none of the id columns {self.ids}")
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """N impressions, in time order, the rows of one request side by side."""
+
+    dense: NDArray[np.float32]
+    """[N, D]; NaN where a value is not known."""
+
+    ids: NDArray[np.int64]
+    """[N, K]; ``EMPTY`` where there is none."""
+
+    history: NDArray[np.int64]
+    """[N, L]; the user's last items before the impression, the most recent first, then ``EMPTY``."""
+
+    label: NDArray[np.float32]
+    """[N] or [N, kinds], 0 to 1; NaN where it is not known (scoring ignores labels)."""
+
+    request: NDArray[np.int64]
+    """[N]; a code for the request of each row."""
+
+    time: NDArray[np.float64]
+    """[N]; seconds since 1970 at which each row was shown."""
+
+    def __post_init__(self) -> None:
+        shapes = {"dense": 2, "ids": 2, "history": 2, "label": None, "request": 1, "time": 1}
+        types = {"dense": np.float32, "ids": np.int64, "history": np.int64, "label": np.float32}
+        types |= {"request": np.int64, "time": np.float64}
+        for name, dimensions in shapes.items():
+            array = np.asarray(getattr(self, name))
+            if len(array) != len(self.dense):
+                raise ValueError(f"examples.{name} has {len(array)} rows and dense has {len(self.dense)}")
+            if array.ndim != dimensions and dimensions is not None:
+                raise ValueError(f"examples.{name} has {array.ndim} dimensions, not {dimensions}")
+            object.__setattr__(self, name, array.astype(types[name], copy=False))
+
+    def __len__(self) -> int:
+        return len(self.dense)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Examples:
+        """The rows of a slice, a mask or an array of positions. A slice copies nothing."""
+        return Examples(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+    def expect(self, layout: Layout) -> None:
+        """Refuse columns that are not those of ``layout``."""
+        for name, found, wanted in (
+            ("dense", self.dense.shape[1], len(layout.dense)),
+            ("ids", self.ids.shape[1], len(layout.ids)),
+            ("history", self.history.shape[1], layout.history),
+        ):
+            if found != wanted:
+                raise ValueError(
+                    f"examples.{name} has {found} columns, and schema {layout.schema_version!r} has {wanted}: "
+                    "unpack the rows with the model's own schema"
+                )
+
+    def batch_starts(self, requests: int) -> NDArray[np.int64]:
+        """Row at which each batch of ``requests`` requests begins, and N at the end: [batches + 1]."""
+        if not len(self):
+            return np.zeros(1, np.int64)
+        first = np.concatenate([[0], np.flatnonzero(np.diff(self.request)) + 1])
+        return np.concatenate([first[::requests], [len(self)]]).astype(np.int64)
+
+
+def concat(parts: Sequence[Examples]) -> Examples:
+    """The rows of all parts, one after the other."""
+    if not parts:
+        raise ValueError("nothing to concatenate: give at least one part")
+    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Examples)}
+    return Examples(**{name: np.concatenate(arrays) for name, arrays in columns.items()})

@@ -1,0 +1,106 @@
+"""The promotion records: which model version serves a surface, since when, and on whose decision.
+
+This table is the truth. MLflow's alias ``champion`` and every serving replica follow it: the record is written first,
+in one transaction with the decision it stands on, and the rest is brought in line afterwards, by whoever comes next if
+the writer dies. The database refuses to change or delete a record, or to add one that no decision backs.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+
+CHANNEL = "millrace_promotions"
+"""PostgreSQL notification channel; the payload is the surface."""
+
+_SELECT: LiteralString = (
+    "SELECT promotion_id, surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to,"
+    " promoted_at FROM promotions "
+)
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One model version taken into service."""
+
+    promotion_id: int
+    surface: str
+    version: str
+    artifact_uri: str
+    """Folder with the weights, as ``models.artifact`` writes it."""
+    previous_version: str | None
+    update_id: int
+    decision_id: int
+    learned_to: datetime
+    """Event time of the newest impression this version was trained on."""
+    promoted_at: datetime
+
+
+class ChampionMoved(RuntimeError):
+    """Another version became champion while this one was being judged against the former."""
+
+
+def current(connection: psycopg.Connection, surface: str) -> Promotion | None:
+    """The promotion in force: the newest of the surface; None before the first."""
+    with connection.cursor(row_factory=class_row(Promotion)) as cursor:
+        query = _SELECT + "WHERE surface = %s ORDER BY promotion_id DESC LIMIT 1"
+        return cursor.execute(query, [surface]).fetchone()
+
+
+def history(connection: psycopg.Connection, surface: str, limit: int = 100) -> list[Promotion]:
+    """The last ``limit`` promotions of a surface, newest first."""
+    with connection.cursor(row_factory=class_row(Promotion)) as cursor:
+        query = _SELECT + "WHERE surface = %s ORDER BY promotion_id DESC LIMIT %s"
+        return cursor.execute(query, [surface, limit]).fetchall()
+
+
+def record(
+    connection: psycopg.Connection,
+    *,
+    surface: str,
+    version: str,
+    artifact_uri: str,
+    previous_version: str | None,
+    update_id: int,
+    decision_id: int,
+    learned_to: datetime,
+) -> Promotion:
+    """Promote ``version`` in the caller's transaction and tell the followers when that commits.
+
+    ``previous_version`` is the champion the evidence compared with. Called again for an update that is recorded
+    already, it returns that record and adds none.
+
+    Raises:
+        ChampionMoved: the champion is no longer ``previous_version``.
+        psycopg.errors.CheckViolation: no decision to promote backs it.
+        ValueError: this update has promoted another version before.
+    """
+    with connection.transaction(), connection.cursor(row_factory=class_row(Promotion)) as cursor:
+        # Two promoters of one surface take turns, so that each sees what the other has written.
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"millrace.promotions.{surface}"])
+        done = cursor.execute(_SELECT + "WHERE update_id = %s", [update_id]).fetchone()
+        if done is not None:
+            if (done.surface, done.version) != (surface, version):
+                raise ValueError(
+                    f"update {update_id} has promoted version {done.version} of {done.surface}, "
+                    f"not {version} of {surface}; promote each challenger under its own update"
+                )
+            return done
+        champion = current(connection, surface)
+        if (champion.version if champion else None) != previous_version:
+            raise ChampionMoved(
+                f"champion of {surface} is {champion.version if champion else None!r}, "
+                f"version {version} was judged against {previous_version!r}: judge it again"
+            )
+        cursor.execute(
+            "INSERT INTO promotions"
+            " (surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to)"
+            " VALUES (%s, %s, %s, %s, %s, %s, %s)",
+            [surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to],
+        )
+        made = cursor.execute(_SELECT + "WHERE update_id = %s", [update_id]).fetchone()
+        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
+        assert made is not None
+        return made

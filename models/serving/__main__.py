@@ -1,0 +1,57 @@
+"""Serve the surfaces of this installation.
+
+    python -m models.serving [--surfaces MODULE:NAME]
+
+``MODULE:NAME`` is a mapping of a surface's name to something with ``features``; what a surface is, is declared above
+this folder, so it is named and not imported.
+"""
+
+import argparse
+import importlib
+from collections.abc import Mapping
+
+import torch
+import uvicorn
+
+from features.families import Features
+from infra import environment
+from infra.settings import Settings
+from models.serving.app import create_app
+from models.serving.service import Serving
+from models.serving.telemetry import log_to_stdout
+
+
+def declared(name: str) -> Mapping[str, Features]:
+    """The features of each surface that ``MODULE:NAME`` declares."""
+    module, _, attribute = name.partition(":")
+    surfaces = getattr(importlib.import_module(module), attribute)
+    return {surface: declaration.features for surface, declaration in surfaces.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m models.serving", description="Serve ranked items over HTTP.")
+    parser.add_argument("--surfaces", default="flows.surfaces:SURFACES", metavar="MODULE:NAME")
+    arguments = parser.parse_args()
+    settings = Settings()
+    environment.apply(settings)
+    log_to_stdout()
+    torch.set_num_threads(1)
+    told = Serving(
+        database_url=settings.database,
+        surfaces=declared(arguments.surfaces),
+        cache=settings.home.resolve() / "serving",
+        tracking_uri=settings.mlflow_tracking,
+        artifact_root=settings.mlflow_artifact_root,
+    )
+    uvicorn.run(
+        create_app(told),
+        host=settings.host,
+        port=settings.serving_port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

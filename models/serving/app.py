@@ -1,0 +1,141 @@
+"""The HTTP routes of serving.
+
+    POST /v1/{surface}/rank    candidates in, the same ranked out, their impressions logged
+    POST /v1/feedback          what users did with impressions, one or a list
+    GET  /healthz              the process answers
+    GET  /readyz               models and features are in place; 503 before
+    GET  /metrics              for Prometheus
+
+A request that cannot be served as sent gets 422 and the name of the field; one for a surface that is not served here,
+404; one that could not be made durable, 503.
+"""
+
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
+from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear
+
+LARGEST_BODY = 4 << 20
+"""Bytes; a request may hold a thousand items with the longest ids."""
+
+
+def create_app(told: Serving) -> FastAPI:
+    """The app; it starts and stops what runs beside it with its lifespan."""
+    service = Service(told)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            service.stop()
+
+    app = FastAPI(title="Millrace serving", lifespan=lifespan)
+    app.state.service = service
+
+    @app.middleware("http")
+    async def measured(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
+        began = time.perf_counter()
+        length = request.headers.get("content-length", "0")
+        if length.isdigit() and int(length) > LARGEST_BODY:
+            response: Response = _said(413, [], f"the body has {length} bytes; {LARGEST_BODY} are taken")
+        else:
+            response = await proceed(request)
+        route = getattr(request.scope.get("route"), "path", "none")
+        service.metrics.requests.labels(route, str(response.status_code)).inc()
+        service.metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        return response
+
+    @app.post("/v1/feedback")
+    async def feedback(body: AnyFeedback) -> JSONResponse:
+        """Take feedback. The first of a kind for an impression counts; it may come before its impression."""
+        events = body.events if isinstance(body, FeedbackList) else [body]
+        try:
+            degraded = await service.feedback(events)
+        except SurfaceUnclear as error:
+            inside: list[str | int] = ["events", error.place] if isinstance(body, FeedbackList) else []
+            return _said(422, ["body", *inside, "surface"], str(error))
+        return JSONResponse({"accepted": len(events), "degraded": list(degraded)})
+
+    @app.post("/v1/{surface}/rank")
+    async def rank(surface: str, body: RankBody) -> JSONResponse:
+        """Rank candidates for a user. An unknown user or item is ranked like any other."""
+        repeated = _first_repeated([str(item) for item in body.items])
+        if repeated is not None:
+            return _said(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
+        ranked, degraded = await service.rank(surface, body)
+        return JSONResponse(
+            {
+                "request_id": ranked.request_id,
+                "model_version": ranked.model_version,
+                "degraded": list(degraded),
+                "items": [
+                    {
+                        "item_id": item.item_id,
+                        "score": item.score,
+                        "position": item.position,
+                        "impression_id": item.impression_id,
+                        "propensity": item.propensity,
+                    }
+                    for item in ranked.items
+                ],
+            }
+        )
+
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        return JSONResponse({"status": "ok"})
+
+    @app.get("/readyz")
+    async def readyz() -> JSONResponse:
+        state = service.state()
+        return JSONResponse(state, 200 if state["ready"] else 503)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        # Not what was sent: it may hold what JSON cannot, and is nobody's business in a log.
+        return JSONResponse(
+            {"detail": [{"loc": _place(found["loc"]), "msg": found["msg"]} for found in error.errors()]}, 422
+        )
+
+    @app.exception_handler(NoSurface)
+    async def no_surface(_: Request, error: NoSurface) -> JSONResponse:
+        return _said(404, ["path", "surface"], str(error))
+
+    @app.exception_handler(NotDurable)
+    async def not_durable(_: Request, error: NotDurable) -> JSONResponse:
+        logging.getLogger("millrace.serving").error("%s", error)
+        return _said(503, [], str(error))
+
+    return app
+
+
+def _said(status: int, place: list[str | int], message: str) -> JSONResponse:
+    return JSONResponse({"detail": [{"loc": place, "msg": message}]}, status)
+
+
+def _place(location: tuple[Any, ...]) -> list[str | int]:
+    """Where in the body, without the names under which its forms are told apart."""
+    return [part for i, part in enumerate(location) if not (i == 1 and part in (ONE, LIST))]
+
+
+def _first_repeated(items: list[str]) -> int | None:
+    seen: set[str] = set()
+    for place, item in enumerate(items):
+        if item in seen:
+            return place
+        seen.add(item)
+    return None

@@ -1,0 +1,354 @@
+"""Writes what was accepted: impressions with their served rows, and feedback. Many requests share one commit.
+
+``record`` returns when an entry is durable: committed in PostgreSQL, or, while that is away, on the local disk, from
+where it follows as soon as the database is back. Both may happen; the log takes each event once.
+"""
+
+import base64
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+import psycopg
+
+from features import log, served_rows
+from features.dead_letters import DeadLetter, bury
+from models.serving.database import AWAY, Database, give_up
+from models.serving.spool import Spool, read_segment
+from models.serving.telemetry import LOG, Metrics
+
+SOURCE = "serving"
+MOST_TOGETHER = 500
+"""Entries in one commit."""
+LOOK_AGAIN_S = 0.5
+"""Between two attempts to reach a database that is away."""
+
+INSTANT = pl.Datetime("us", "UTC")
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Durable = Literal["log", "spool"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An impression as it is logged. Instants are microseconds since 1970, as in ``Said``."""
+
+    impression_id: str
+    request_id: str
+    user_id: str
+    item_id: str
+    position: int
+    shown_at: int
+    model_version: str
+    propensity: float
+    read_tick: int
+    context: str
+    """JSON text."""
+    schema_version: str
+    row: str
+    """The served row, in base64."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """Feedback as it is logged."""
+
+    impression_id: str
+    kind: str
+    value: float
+    at: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one request brings to the log of a surface."""
+
+    surface: str
+    shown: tuple[Shown, ...] = ()
+    said: tuple[Said, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(entry: dict[str, Any]) -> "Entry":
+        return Entry(
+            entry["surface"],
+            tuple(Shown(**shown) for shown in entry["shown"]),
+            tuple(Said(**said) for said in entry["said"]),
+        )
+
+
+@dataclass(frozen=True)
+class _Submitted:
+    entry: Entry
+    durable: "Future[Durable]"
+
+
+class Journal:
+    """One thread that commits, and one that empties the spool when the database is back."""
+
+    def __init__(self, database: Database, spool: Spool, metrics: Metrics, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._spool = spool
+        self._metrics = metrics
+        self._clock = clock
+        self._queue: queue.SimpleQueue[_Submitted | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._writer = threading.Thread(target=self._write, name="journal", daemon=True)
+        self._drainer = threading.Thread(target=self._drain, name="drain", daemon=True)
+        self._show_waiting()
+
+    def start(self) -> None:
+        self._writer.start()
+        self._drainer.start()
+
+    def stop(self) -> None:
+        """Return when everything submitted is durable."""
+        self._stopping.set()
+        self._queue.put(None)
+        if self._writer.ident is not None:
+            self._writer.join()
+        if self._drainer.ident is not None:
+            self._drainer.join()
+
+    def submit(self, entry: Entry) -> "Future[Durable]":
+        """Have an entry committed together with its neighbours. The future tells where it is durable, or raises what
+        the log or the disk said."""
+        future: Future[Durable] = Future()
+        # A client that goes away must not be able to cancel what its neighbours' commit is about to resolve.
+        future.set_running_or_notify_cancel()
+        self._queue.put(_Submitted(entry, future))
+        return future
+
+    def keep(self, entry: Entry) -> Durable:
+        """Put an entry into the spool now; it is durable when this returns. Raises OSError when the disk is full."""
+        self._spool.write([entry.as_json()])
+        self._show_waiting()
+        return "spool"
+
+    # --- the writer -------------------------------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        connection: psycopg.Connection | None = None
+        while True:
+            batch, last = self._next_batch()
+            if batch:
+                connection = self._make_durable(connection, batch)
+            if last:
+                break
+        if connection is not None:
+            connection.close()
+
+    def _next_batch(self) -> tuple[list[_Submitted], bool]:
+        """What waits in the queue, at least one entry; and whether the journal is stopping."""
+        first = self._queue.get()
+        if first is None:
+            return [], True
+        batch = [first]
+        while len(batch) < MOST_TOGETHER:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if following is None:
+                return batch, True
+            batch.append(following)
+        return batch, False
+
+    def _make_durable(
+        self, connection: psycopg.Connection | None, batch: list[_Submitted]
+    ) -> psycopg.Connection | None:
+        if self._database.available:
+            try:
+                if connection is None or connection.closed:
+                    connection = self._database.connect(autocommit=True)
+                self._commit(connection, [submitted.entry for submitted in batch])
+                for submitted in batch:
+                    submitted.durable.set_result("log")
+                return connection
+            except AWAY as error:
+                LOG.warning("the database is away: %s", error)
+                self._database.lost()
+                give_up(connection)
+                connection = None
+            except Exception:
+                # One entry that the log cannot take must not take its neighbours down with it.
+                LOG.exception("a commit of %d entries failed; each is tried alone", len(batch))
+                for submitted in batch:
+                    connection = self._make_durable_alone(connection, submitted)
+                return connection
+        self._keep_all(batch)
+        return connection
+
+    def _make_durable_alone(
+        self, connection: psycopg.Connection | None, submitted: _Submitted
+    ) -> psycopg.Connection | None:
+        try:
+            if connection is None or connection.closed:
+                connection = self._database.connect(autocommit=True)
+            self._commit(connection, [submitted.entry])
+            submitted.durable.set_result("log")
+        except AWAY:
+            self._database.lost()
+            give_up(connection)
+            connection = None
+            self._keep_all([submitted])
+        except Exception as error:
+            submitted.durable.set_exception(error)
+        return connection
+
+    def _keep_all(self, batch: list[_Submitted]) -> None:
+        try:
+            self._spool.write([submitted.entry.as_json() for submitted in batch])
+        except Exception as error:
+            LOG.exception("%d entries could not be kept", len(batch))
+            for submitted in batch:
+                submitted.durable.set_exception(error)
+            return
+        self._show_waiting()
+        for submitted in batch:
+            submitted.durable.set_result("spool")
+
+    def _commit(self, connection: psycopg.Connection, entries: Sequence[Entry]) -> None:
+        by_surface: dict[str, list[Entry]] = defaultdict(list)
+        for entry in entries:
+            by_surface[entry.surface].append(entry)
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        with connection.transaction():
+            # Always in the same order: two replicas that took the surfaces' locks crosswise would block each other.
+            for surface in sorted(by_surface):
+                append(connection, surface, by_surface[surface], now)
+        self._metrics.commits.inc()
+        self._metrics.committed.inc(len(entries))
+
+    # --- the drainer ------------------------------------------------------------------------------------------------
+
+    def _drain(self) -> None:
+        while not self._stopping.is_set():
+            if self._database.available and not self._spool.waiting:
+                self._database.wait_until_lost(LOOK_AGAIN_S)
+                self._metrics.database.set(self._database.available)
+                continue
+            self._metrics.database.set(self._database.available)
+            try:
+                with self._database.connect(autocommit=True, patient=True) as connection:
+                    for segment in self._spool.drainable():
+                        self._take(connection, segment)
+                if not self._database.available:
+                    LOG.info("the database is back")
+                self._database.found()
+            except AWAY:
+                self._database.lost()
+                self._stopping.wait(LOOK_AGAIN_S)
+            except Exception:
+                LOG.exception("the spool could not be emptied; it is tried again")
+                self._stopping.wait(LOOK_AGAIN_S)
+            self._show_waiting()
+
+    def _take(self, connection: psycopg.Connection, segment: Path) -> None:
+        """Bring a segment's entries into the log, then forget it. Killed in between, it is brought again: no harm."""
+        entries: list[Entry] = []
+        for found in read_segment(segment):
+            if isinstance(found, bytes):
+                LOG.error("a line of %s is damaged and was left out; it is kept in damaged.txt", segment.name)
+                with (segment.parent / "damaged.txt").open("ab") as damaged:
+                    damaged.write(found)
+            else:
+                entries.append(Entry.from_json(found))
+        for start in range(0, len(entries), MOST_TOGETHER):
+            part = entries[start : start + MOST_TOGETHER]
+            try:
+                self._commit(connection, part)
+            except AWAY:
+                raise
+            except Exception:
+                LOG.exception("the log refused spooled entries; each is tried alone")
+                for entry in part:
+                    self._take_or_bury(connection, entry)
+        self._spool.done(segment)
+        LOG.info("the spool gave the log %d entries", len(entries), extra={"facts": {"entries": len(entries)}})
+
+    def _take_or_bury(self, connection: psycopg.Connection, entry: Entry) -> None:
+        try:
+            self._commit(connection, [entry])
+        except AWAY:
+            raise
+        except Exception as error:
+            letter = DeadLetter(None, f"spooled by serving, refused by the log: {error}", entry.as_json())
+            bury(connection, entry.surface, SOURCE, [letter], datetime.fromtimestamp(self._clock(), UTC))
+            self._metrics.refused.inc()
+
+    def _show_waiting(self) -> None:
+        self._metrics.spooled.set(self._spool.waiting)
+
+
+def append(connection: psycopg.Connection, surface: str, entries: Sequence[Entry], now: datetime) -> None:
+    """Bring entries of one surface into the log, with the rows their impressions were ranked with, in the caller's
+    transaction. What is there already stays as it is."""
+    shown = [one for entry in entries for one in entry.shown]
+    said = [one for entry in entries for one in entry.said]
+    # A clock set back must not turn what was shown a moment ago into an event of the future.
+    latest = max([*(one.shown_at for one in shown), *(one.at for one in said)], default=0)
+    now = max(now, EPOCH + timedelta(microseconds=latest))
+    connection.execute(log.LOCK, [surface])
+    if shown:
+        there = {
+            known
+            for (known,) in connection.execute(
+                "SELECT impression_id FROM impressions WHERE surface = %s AND impression_id = ANY(%s)",
+                [surface, [one.impression_id for one in shown]],
+            )
+        }
+        shown = [one for one in shown if one.impression_id not in there]
+    impressions = pl.DataFrame([asdict(one) for one in shown], schema=_SHOWN) if shown else None
+    feedback = pl.DataFrame([asdict(one) for one in said], schema=_SAID) if said else None
+    known_at = pl.lit(now, INSTANT).alias("known_at")
+    appended = log.append(
+        connection,
+        surface,
+        impressions=None
+        if impressions is None
+        else impressions.drop("schema_version", "row").with_columns(pl.col("shown_at").cast(INSTANT), known_at),
+        feedback=None if feedback is None else feedback.with_columns(pl.col("at").cast(INSTANT), known_at),
+        now=now,
+        source=SOURCE,
+    )
+    if appended.dead_letters:
+        LOG.error("the log refused %d events of %s; see its dead letters", appended.dead_letters, surface)
+    if impressions is not None:
+        packed = [base64.b64decode(row) for row in impressions["row"]]
+        served_rows.append_packed(
+            connection,
+            surface,
+            impressions.select(
+                "impression_id",
+                pl.col("shown_at").cast(INSTANT),
+                "schema_version",
+                pl.Series("row", packed, dtype=pl.Binary),
+            ).unique("impression_id", keep="first", maintain_order=True),
+        )
+
+
+_SHOWN = {
+    "impression_id": pl.String,
+    "request_id": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "position": pl.Int32,
+    "shown_at": pl.Int64,
+    "model_version": pl.String,
+    "propensity": pl.Float64,
+    "read_tick": pl.Int64,
+    "context": pl.String,
+    "schema_version": pl.String,
+    "row": pl.String,
+}
+_SAID = {"impression_id": pl.String, "kind": pl.String, "value": pl.Float64, "at": pl.Int64}

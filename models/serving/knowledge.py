@@ -1,0 +1,393 @@
+"""What serving knows of users and items: the features in memory, kept up by following the log.
+
+The engine starts from the last checkpoint, folds what the log has since, and from then on whole ticks as they close.
+Until it has caught up, a user's last clicks are read from Feast's online store, and the counters are at their defaults.
+"""
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import psycopg
+from numpy.typing import NDArray
+
+from features import checkpoint
+from features.catch_up import whole_ticks
+from features.engine import Engine, Seen, ServedKeys, text_of
+from features.families import Features
+from features.keys import Keys, key_of
+from features.served_rows import served_keys
+from models.serving.database import AWAY, Database, give_up
+from models.serving.telemetry import LOG, Metrics
+
+CATCH_UP = 100_000
+"""Events at once while no request waits."""
+A_TURN = 4_000
+"""Events at once while requests are served: about as long as a request may wait for them."""
+STALE_S = 30.0
+"""Without word from the log for so long, features are called degraded."""
+REMEMBERED = 200_000
+"""Impressions and items remembered, each."""
+UNKNOWN_S = 5.0
+"""An item that was not found is looked for again after so long."""
+NEVER_CAME_S = 3600.0
+"""An event that the log has not shown for so long was not accepted by it."""
+FEAST_AFTER_S = 3.0
+"""Feast is opened only if loading the engine takes longer: its import alone takes about 5 s."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was known of N candidates for one user."""
+
+    dense: NDArray[np.float16]  # (N, D)
+    ids: Keys  # (N, K)
+    history: Keys  # (N, L)
+    tick: int
+    """Counters were read as of the ticks before this one."""
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Impressed:
+    """Keys of an impression, for the click that may follow."""
+
+    user: int
+    item: int
+    section: int
+
+
+class Knowledge:
+    """The features of one surface. One thread follows the log; any may read and add."""
+
+    def __init__(
+        self,
+        surface: str,
+        declared: Features,
+        database: Database,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        follow_s: float,
+    ) -> None:
+        self.surface = surface
+        self.declared = declared
+        self._database = database
+        self._metrics = metrics
+        self._clock = clock
+        self._follow_s = follow_s
+        self._lock = threading.Lock()
+        self._engine = Engine(declared)
+        self._blank = True
+        """Nothing of the log is in the engine yet."""
+        self._behind = True
+        """The engine is to be loaded, for the first time or anew."""
+        self._open: dict[tuple[str, bool], Seen] = {}
+        """Events said here that the engine has not folded yet, by impression and whether it is a showing."""
+        self._followed_at: float | None = None
+        self._items: OrderedDict[str, Mapping[str, object]] = OrderedDict()
+        self._unknown: dict[str, float] = {}
+        self._impressed: OrderedDict[str, Impressed] = OrderedDict()
+        self._clicked: OrderedDict[str, None] = OrderedDict()
+        self._feast: Callable[[str], dict[str, object] | None] | None = None
+        self.settled = threading.Event()
+        """Set once the engine has caught up, or the database was found to be away."""
+        self._warm = threading.Event()
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._follow, name=f"follow {surface}", daemon=True),
+            threading.Thread(target=self._open_feast, name=f"feast {surface}", daemon=True),
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._warm.set()
+        for thread in self._threads:
+            # Feast's import cannot be hurried; that thread is left to end by itself.
+            if thread.ident is not None and thread is self._threads[0]:
+                thread.join()
+
+    # --- on the path of a request -----------------------------------------------------------------------------------
+
+    def read(self, user_id: str, items: Sequence[str], context: Mapping[str, object], at: float) -> Read:
+        """Everything the model asks of these candidates."""
+        attributes, items_degraded = self._attributes(items)
+        state = self._user_from_feast(user_id) if self._blank else None
+        with self._lock:
+            if self._blank and state is not None:
+                self._put_user(user_id, state)
+            dense, ids, history = self._engine.read(user_id, items, attributes, context, at)
+            tick = self._engine.tick + 1
+        return Read(dense, ids, history, tick, ("features",) if self.stale() else ("items",) if items_degraded else ())
+
+    def stale(self) -> bool:
+        """True while the log has not been followed for a while, or not at all."""
+        return self._behind or self._followed_at is None or self._clock() - self._followed_at > STALE_S
+
+    def show(self, impression_ids: Sequence[str], ids: Keys, at: float) -> None:
+        """Impressions that are about to be logged. Said before the log is written: the fold may not read an event
+        there that this memory then takes for a new one."""
+        attributed = bool(self.declared.attributes)
+        with self._lock:
+            new = [
+                (name, Impressed(int(row[0]), int(row[1]), int(row[2]) if attributed else 0))
+                for name, row in zip(impression_ids, ids, strict=True)
+                if name not in self._impressed
+            ]
+            self._see([Seen(name, True, one.user, one.item, one.section, at) for name, one in new])
+            self._impressed.update(new)
+            while len(self._impressed) > REMEMBERED:
+                self._impressed.popitem(last=False)
+
+    def click(self, impression_id: str, at: float) -> None:
+        """A click that is about to be logged; it counts in the user's next request."""
+        one = self._impressed.get(impression_id) or self._look_up(impression_id)
+        if one is None:
+            return
+        with self._lock:
+            if impression_id in self._clicked:
+                return
+            self._clicked[impression_id] = None
+            if len(self._clicked) > REMEMBERED:
+                self._clicked.popitem(last=False)
+            self._see([Seen(impression_id, False, one.user, one.item, one.section, at)])
+
+    def _see(self, events: Sequence[Seen]) -> None:
+        self._engine.see(events)
+        self._open.update({(event.impression_id, event.showing): event for event in events})
+
+    def remembers(self, impression_id: str) -> bool:
+        """True for an impression this process has ranked, lately."""
+        return impression_id in self._impressed
+
+    # --- items ------------------------------------------------------------------------------------------------------
+
+    def _attributes(self, items: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
+        """Attributes of each item, empty where it has none; and whether some could not be asked for."""
+        now = self._clock()
+        missing = [
+            item for item in items if item not in self._items and now - self._unknown.get(item, -1e18) > UNKNOWN_S
+        ]
+        degraded = False
+        if missing:
+            degraded = not self._database.available
+            if not degraded:
+                try:
+                    with self._database.borrow() as connection:
+                        found = connection.execute(
+                            "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)",
+                            [self.surface, missing],
+                        ).fetchall()
+                    self._learn_items(dict(found))
+                    self._unknown.update((item, now) for item in set(missing).difference(dict(found)))
+                    if len(self._unknown) > REMEMBERED:
+                        self._unknown.clear()
+                except AWAY:
+                    self._database.lost()
+                    degraded = True
+        return [self._items.get(item, {}) for item in items], degraded
+
+    def _learn_items(self, attributes: Mapping[str, Mapping[str, object]]) -> None:
+        with self._lock:
+            self._items.update(attributes)
+            while len(self._items) > REMEMBERED:
+                self._items.popitem(last=False)
+
+    def _look_up(self, impression_id: str) -> Impressed | None:
+        """Keys of an impression that this process did not rank; None when the log has none, has its click already, or
+        is away."""
+        if not self._database.available:
+            return None
+        try:
+            with self._database.borrow() as connection:
+                found = connection.execute(
+                    "SELECT i.user_id, i.item_id, a.attributes FROM impressions i"
+                    " LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id"
+                    " WHERE i.surface = %s AND i.impression_id = %s AND NOT EXISTS"
+                    " (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s AND f.kind = %s)",
+                    [self.surface, impression_id] * 2 + [self.declared.click],
+                ).fetchone()
+        except AWAY:
+            self._database.lost()
+            return None
+        if found is None:
+            return None
+        return Impressed(key_of("user", found[0]), key_of("item", found[1]), self._section(found[2] or {}))
+
+    def _section(self, attributes: Mapping[str, object]) -> int:
+        if not self.declared.attributes:
+            return 0
+        name = self.declared.attributes[0]
+        text = text_of(attributes.get(name))
+        return 0 if text is None else key_of(name, text)
+
+    # --- following the log ------------------------------------------------------------------------------------------
+
+    def _follow(self) -> None:
+        connection: psycopg.Connection | None = None
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            try:
+                if connection is None:
+                    connection = self._database.connect(autocommit=True, patient=True)
+                if self._behind:
+                    self._load(connection)
+                else:
+                    self._catch_up(connection, self._engine, A_TURN)
+                self._followed_at = self._clock()
+                self._metrics.lag.labels(self.surface).set(0)
+            except AWAY:
+                self._database.lost()
+                give_up(connection)
+                connection = None
+            except Exception:
+                # What was folded halfway is not to be trusted: begin again from the checkpoint.
+                LOG.exception("following the log of %s failed; its features are loaded anew", self.surface)
+                self._behind = True
+                give_up(connection)
+                connection = None
+            self.settled.set()
+            if self._followed_at is not None:
+                self._metrics.lag.labels(self.surface).set(self._clock() - self._followed_at)
+            self._stopping.wait(max(0.05, self._follow_s - (time.monotonic() - began)))
+        give_up(connection)
+
+    def _load(self, connection: psycopg.Connection) -> None:
+        """Load the checkpoint, fold the rest beside the requests, then put the engine into their place."""
+        began = time.monotonic()
+        with connection.transaction():
+            engine = checkpoint.load(connection, self.surface, self.declared)
+        checkpointed = engine.seq
+        self._catch_up(connection, engine, CATCH_UP)
+        # Numba compiles at the first call, and no request should wait for that.
+        engine.read("", [""], [{}], {}, self._clock())
+        with self._lock:
+            # What was accepted meanwhile and is not folded yet must go on counting.
+            engine.see(list(self._open.values()))
+            self._engine = engine
+            self._blank = self._behind = False
+        self._warm.set()
+        LOG.info(
+            "the features of %s are in memory",
+            self.surface,
+            extra={
+                "facts": {
+                    "surface": self.surface,
+                    "checkpoint": checkpointed,
+                    "position": engine.seq,
+                    "users": len(engine.users.rows),
+                    "seconds": round(time.monotonic() - began, 3),
+                }
+            },
+        )
+
+    def _catch_up(self, connection: psycopg.Connection, engine: Engine, batch: int) -> None:
+        more = True
+        while more and not self._stopping.is_set():
+            closed_at = datetime.fromtimestamp(self._clock(), UTC)
+            with connection.transaction():
+                events, more = whole_ticks(connection, self.surface, engine, closed_at, batch)
+                if not len(events):
+                    return
+                keys = prefetched(served_keys(connection, self.surface, engine.schema), events, self.declared)
+            known = events.select("item_id", "attributes").unique("item_id", keep="last").drop_nulls()
+            self._learn_items({item: json.loads(text) for item, text in known.iter_rows()})
+            if engine is self._engine:
+                with self._lock:
+                    engine.fold(events, served_keys=keys)
+            else:
+                engine.fold(events, served_keys=keys)
+            self._close(events, engine.time)
+
+    def _close(self, folded: pl.DataFrame, time_folded: float) -> None:
+        """Forget the open events that were folded, and those that never came."""
+        with self._lock:
+            if not self._open:
+                return
+            done = set(zip(folded["impression_id"], folded["kind"] == "impression", strict=True))
+            self._open = {
+                key: event
+                for key, event in self._open.items()
+                if key not in done and event.time > time_folded - NEVER_CAME_S
+            }
+
+    # --- before the engine is there ---------------------------------------------------------------------------------
+
+    def _open_feast(self) -> None:
+        if self._warm.wait(FEAST_AFTER_S):
+            return
+        try:
+            from features.store import open_store
+
+            store = open_store(self._database.url, self.surface)
+            self._feast = store.read_user
+            self._warm.wait()
+            self._feast = None
+            store.close()
+        except Exception:
+            LOG.exception("Feast cannot be opened; users are at their defaults until the engine is loaded")
+
+    def _user_from_feast(self, user_id: str) -> dict[str, object] | None:
+        read = self._feast
+        if read is None or not self._database.available:
+            return None
+        try:
+            return read(user_id)
+        except Exception as error:
+            LOG.warning("Feast did not give user %s: %s", user_id, error)
+            return None
+
+    def _put_user(self, user_id: str, state: Mapping[str, object]) -> None:
+        """Give the engine that knows nothing yet what Feast knows of a user. Call with the lock held."""
+        restore_user(self._engine, user_id, state, [self._section(self._items.get(i, {})) for i in _last(state)])
+
+
+def _last(state: Mapping[str, object]) -> list[str]:
+    items = state.get("last_items")
+    return [str(item) for item in items] if isinstance(items, list) else []
+
+
+def restore_user(engine: Engine, user_id: str, state: Mapping[str, object], sections: Sequence[int]) -> None:
+    """Set a user of an engine to a row of the online view ``user`` (``features.store.ONLINE``)."""
+
+    def number(name: str) -> float:
+        value = state.get(name)
+        return float(value) if isinstance(value, int | float) else float("nan")
+
+    times = state.get("last_times")
+    last_click = max((float(t) for t in times), default=float("nan")) if isinstance(times, list) else float("nan")
+    counts = [0.0 if np.isnan(number(name)) else number(name) for name in ("session_clicks", "clicks", "impressions")]
+    length = engine.users.history
+    items = [key_of("item", item) for item in _last(state)][:length]
+    engine.users.put(
+        key_of("user", user_id),
+        np.array([number("session_start"), last_click, last_click, *counts]),
+        np.array(items + [0] * (length - len(items)), dtype=np.int64),
+        np.array(([*sections] + [0] * length)[:length], dtype=np.int64),
+    )
+
+
+def prefetched(look_up: ServedKeys, events: pl.DataFrame, declared: Features) -> ServedKeys:
+    """The same look-up, asked of the database now: a fold that has begun must not fail half way."""
+    wanted = (
+        events.filter(pl.col("live") | (pl.col("kind") == declared.click)).select("impression_id", "shown_at").unique()
+    )
+    if not len(wanted):
+        return look_up
+    found, ids, history = look_up(wanted)
+    place = {name: i for i, name in enumerate(wanted["impression_id"])}
+
+    def answer(asked: pl.DataFrame) -> tuple[NDArray[np.bool_], Keys, Keys]:
+        at = np.array([place[name] for name in asked["impression_id"]], dtype=np.int64)
+        return found[at], ids[at], history[at]
+
+    return answer

@@ -1,0 +1,263 @@
+"""What runs beside the requests: the journal, the followers, and the surfaces; how they start, and how they stop."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from features.families import Features
+from models.registry import Registry
+from models.serving.bodies import FeedbackBody, RankBody
+from models.serving.champions import Champions
+from models.serving.database import AWAY, Database
+from models.serving.journal import Entry, Journal, Said
+from models.serving.knowledge import Knowledge
+from models.serving.ranking import Ranked, Ranker, surface_of
+from models.serving.spool import Spool
+from models.serving.telemetry import LOG, Metrics
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What one serving process is told."""
+
+    database_url: str
+
+    surfaces: Mapping[str, Features]
+    """The features of each surface it serves."""
+
+    cache: Path
+    """A folder of its own on a local disk, for models and for the spool; it must outlive the process."""
+
+    tracking_uri: str
+    """MLflow's, to fetch versions whose address needs it."""
+
+    artifact_root: str | None = None
+
+    poll_s: float = 2.0
+    """How often the promotions are looked for, beside being told."""
+
+    follow_s: float = 2.0
+    """How often the log is followed."""
+
+    threads: int = 2
+    """Requests scored at once; torch and numpy take a core each."""
+
+    patience_s: float = 1.0
+    """How long a response waits for the commit before its impressions go to the spool instead."""
+
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+
+    def __post_init__(self) -> None:
+        if not self.surfaces:
+            raise ValueError("surfaces is empty: name at least one surface to serve")
+        for name in ("poll_s", "follow_s", "threads", "patience_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+
+
+class NoSurface(LookupError):
+    """The surface asked for is not served here."""
+
+
+class SurfaceUnclear(ValueError):
+    """It cannot be told which surface an event belongs to."""
+
+    def __init__(self, place: int, message: str) -> None:
+        self.place = place
+        """Which event of the request."""
+        super().__init__(message)
+
+
+class NotDurable(RuntimeError):
+    """Neither the database nor the local disk took what was sent."""
+
+
+class Service:
+    """The surfaces of one process, between ``start`` and ``stop``."""
+
+    def __init__(self, told: Serving) -> None:
+        self.told = told
+        self.metrics = Metrics()
+        self.database = Database(told.database_url)
+        registry = Registry(told.tracking_uri, told.artifact_root or told.cache.as_uri())
+        self.champions = Champions(
+            told.surfaces,
+            told.cache / "models",
+            registry,
+            self.database,
+            self.metrics,
+            told.clock,
+            told.poll_s,
+        )
+        self.rankers = {
+            surface: Ranker(
+                surface,
+                declared,
+                self.champions,
+                Knowledge(surface, declared, self.database, self.metrics, told.clock, told.follow_s),
+                told.clock,
+            )
+            for surface, declared in told.surfaces.items()
+        }
+        self._spool: Spool | None = None
+        self._journal: Journal | None = None
+        self._threads: ThreadPoolExecutor | None = None
+        self._served: dict[str, str] = {}
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin. Returns with the cached models in service; the rest comes in the background."""
+        self._spool = Spool(self.told.cache / "spool")
+        self._journal = Journal(self.database, self._spool, self.metrics, self.told.clock)
+        self._threads = ThreadPoolExecutor(self.told.threads, thread_name_prefix="rank")
+        self._journal.start()
+        self.champions.start()
+        for ranker in self.rankers.values():
+            ranker.knowledge.start()
+
+    def stop(self) -> None:
+        """End; what was accepted is durable when this returns."""
+        if self._threads is not None:
+            self._threads.shutdown()
+        if self._journal is not None:
+            self._journal.stop()
+        self.champions.stop()
+        for ranker in self.rankers.values():
+            ranker.knowledge.stop()
+        if self._spool is not None:
+            self._spool.close()
+        self.database.close()
+
+    def ready(self) -> bool:
+        """True once models and features are in place, or it is known that the database is away."""
+        return self.champions.looked.is_set() and all(r.knowledge.settled.is_set() for r in self.rankers.values())
+
+    def state(self) -> dict[str, Any]:
+        """What ``/readyz`` shows."""
+        return {
+            "ready": self.ready(),
+            "database": self.database.available,
+            "spooled": self._spool.waiting if self._spool else 0,
+            "surfaces": {
+                surface: {
+                    "champion": champion.version if (champion := self.champions.current(surface)) else None,
+                    "features": "stale" if ranker.knowledge.stale() else "live",
+                }
+                for surface, ranker in self.rankers.items()
+            },
+        }
+
+    # --- requests ---------------------------------------------------------------------------------------------------
+
+    async def rank(self, surface: str, body: RankBody) -> tuple[Ranked, tuple[str, ...]]:
+        """The candidates in order, once their impressions are durable; and what the response had to do without.
+
+        Raises NoSurface; NotDurable.
+        """
+        ranker = self.rankers.get(surface)
+        if ranker is None:
+            raise NoSurface(f"surface {surface!r} is not served here; {self._these()}")
+        ranked = await self._in_thread(ranker.rank, body)
+        where = await self._record([ranked.entry])
+        degraded = tuple(sorted({*ranked.degraded, *where}))
+        for reason in degraded:
+            self.metrics.degraded.labels(surface, reason).inc()
+        self.metrics.ranked.labels(surface, ranked.model_version).inc(ranked.scored)
+        if self._served.get(surface) != ranked.model_version:
+            self._first_served(surface, ranked.model_version)
+        return ranked, degraded
+
+    def _first_served(self, surface: str, version: str) -> None:
+        self._served[surface] = version
+        champion = self.champions.current(surface)
+        if champion is not None and champion.version == version:
+            freshness = self.told.clock() - champion.source.learned_to
+            self.metrics.freshness.labels(surface).set(freshness)
+            LOG.info(
+                "version %s of %s served its first request",
+                version,
+                surface,
+                extra={"facts": {"surface": surface, "model_version": version, "freshness_s": round(freshness, 3)}},
+            )
+
+    async def feedback(self, events: Sequence[FeedbackBody]) -> tuple[str, ...]:
+        """Take events, all or none; returns what had to be done without, once they are durable.
+
+        Raises SurfaceUnclear; NotDurable.
+        """
+        entries = await self._in_thread(self._understood, events)
+        return await self._record(entries)
+
+    def _understood(self, events: Sequence[FeedbackBody]) -> list[Entry]:
+        now = self.told.clock()
+        surfaces = [self._surface_of(place, event) for place, event in enumerate(events)]
+        said: dict[str, list[Said]] = {}
+        for surface, event in zip(surfaces, events, strict=True):
+            at = min(now, event.at.timestamp()) if event.at else now
+            said.setdefault(surface, []).append(Said(event.impression_id, event.kind, event.value, int(at * 1e6)))
+            knowledge = self.rankers[surface].knowledge
+            if event.kind == knowledge.declared.click:
+                knowledge.click(event.impression_id, at)
+        return [Entry(surface, said=tuple(some)) for surface, some in said.items()]
+
+    def _surface_of(self, place: int, event: FeedbackBody) -> str:
+        if event.surface is not None:
+            if event.surface not in self.rankers:
+                raise SurfaceUnclear(place, f"{event.surface!r} is not served here; {self._these()}")
+            return event.surface
+        named = surface_of(event.impression_id)
+        if named in self.rankers:
+            return named
+        if len(self.rankers) == 1:
+            return next(iter(self.rankers))
+        try:
+            with self.database.borrow() as connection:
+                found = connection.execute(
+                    "SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s LIMIT 1",
+                    [list(self.rankers), event.impression_id],
+                ).fetchone()
+        except AWAY:
+            self.database.lost()
+            found = None
+        if found is None:
+            raise SurfaceUnclear(place, f"no impression of this id is known; name its surface: {self._these()}")
+        return str(found[0])
+
+    def _these(self) -> str:
+        return "these are: " + ", ".join(sorted(self.rankers))
+
+    async def _record(self, entries: Sequence[Entry]) -> tuple[str, ...]:
+        """Wait until entries are durable: ``("log",)`` where the spool had to take one."""
+        assert self._journal is not None, "the service was not started"
+        where = await asyncio.gather(*(self._record_one(self._journal, entry) for entry in entries))
+        return ("log",) if "spool" in where else ()
+
+    async def _record_one(self, journal: Journal, entry: Entry) -> str:
+        try:
+            submitted = asyncio.wrap_future(journal.submit(entry))
+            try:
+                return await asyncio.wait_for(asyncio.shield(submitted), self.told.patience_s)
+            except TimeoutError:
+                # The commit may still come through; the log takes each event once.
+                submitted.add_done_callback(_looked_at)
+                self.database.lost()
+                return str(await self._in_thread(journal.keep, entry))
+        except (OSError, psycopg.Error, ValueError) as error:
+            raise NotDurable(f"what was sent could not be stored: {error}") from error
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        assert self._threads is not None, "the service was not started"
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def _looked_at(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled():
+        future.exception()

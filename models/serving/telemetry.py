@@ -1,0 +1,75 @@
+"""What serving says of itself: metrics for Prometheus, and log lines in JSON on standard output."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+LOG = logging.getLogger("millrace.serving")
+
+FAST = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Metrics:
+    """The metrics of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        own = self.registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"millrace_{name}", text, labels, registry=own)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"millrace_{name}", text, labels, registry=own)
+
+        self.requests = counter("requests", "Requests answered", "route", "status")
+        self.seconds = Histogram("millrace_request_seconds", "Time to answer", ["route"], buckets=FAST, registry=own)
+        self.degraded = counter("degraded", "Responses that did without something", "surface", "reason")
+        self.ranked = counter("ranked", "Items scored", "surface", "model_version")
+        self.swaps = counter("swaps", "Champions taken into service", "surface")
+        self.load_failures = counter("model_load_failures", "Champions that could not be loaded", "surface")
+        self.champion = gauge("champion", "1 for the version in service", "surface", "model_version")
+        self.learned_to = gauge(
+            "champion_learned_to_seconds", "Event time up to which the champion learned, since 1970", "surface"
+        )
+        self.freshness = gauge(
+            "freshness_seconds",
+            "From the newest event the champion learned from to the first request it served",
+            "surface",
+        )
+        self.lag = gauge("features_lag_seconds", "Since the log was last followed to its end", "surface")
+        self.database = gauge("database_up", "1 while the database answers")
+        self.spooled = gauge("spooled_entries", "Accepted requests that wait in files for the database")
+        self.commits = counter("commits", "Commits of accepted events")
+        self.committed = counter("committed_entries", "Accepted requests that those commits held")
+        self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
+
+    def page(self) -> bytes:
+        """The text that Prometheus scrapes."""
+        return generate_latest(self.registry)
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line. What ``extra={"facts": {...}}`` holds becomes fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "facts", {}),
+        }
+        if record.exc_info:
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def log_to_stdout(level: int = logging.INFO) -> None:
+    """Send every logger of the process to standard output, as JSON lines."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)

@@ -1,0 +1,156 @@
+"""Small seeded worlds of events, as ``log.read_events`` gives them, and ways to fold them."""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.engine import Engine, Rows, ServedKeys
+from features.families import DAY, HOUR, MINUTE, Family, Features
+
+START = 1_506_816_000.0
+"""2017-10-01, midnight UTC."""
+
+SMALL = Features(
+    contexts=("device",),
+    attributes=("section",),
+    families=(
+        Family("all", (), (DAY,), trend=True, sizes=0),
+        Family("item", ("item",), (5 * MINUTE, HOUR, DAY), toward="all", trend=True, sizes=3, ages=True),
+        Family("item_device", ("item", "device"), (15 * MINUTE, 12 * HOUR), toward="item"),
+        Family("item_stage", ("item", "stage"), (HOUR,), toward="item"),
+        Family("item_activity", ("item", "activity"), (HOUR,), toward="item"),
+        Family("pairs", ("item",), (HOUR, DAY), toward="item", strength=5, last_items=3),
+        Family("user_section", ("user", "section"), (DAY,), toward="all"),
+        Family("section_last", ("section", "last_section"), (DAY,), toward="all"),
+    ),
+    history=4,
+)
+
+
+def event(kind: str, impression_id: str, user: str, item: str, at: float, **more: object) -> dict[str, object]:
+    """One event; ``more`` may say ``shown_at``, ``known_at``, ``live``, ``section`` and ``device``."""
+    section, device = more.pop("section", "s" + item[-1]), more.pop("device", "phone")
+    row = {
+        "kind": kind,
+        "impression_id": impression_id,
+        "request_id": impression_id.split("/")[0],
+        "user_id": user,
+        "item_id": item,
+        "attributes": json.dumps({"section": section}),
+        "context": json.dumps({"device": device}),
+        "shown_at": at,
+        "at": at,
+        "known_at": at,
+        "value": 1.0,
+        "read_tick": None,
+        "live": False,
+    }
+    return row | more
+
+
+def frame(events: Sequence[dict[str, object]]) -> pl.DataFrame:
+    """Events in the order the log gives: by when they were known, impressions first."""
+    ordered = sorted(events, key=lambda e: (e["known_at"], e["kind"] != "impression"))
+    schema = {"read_tick": pl.Int64, "live": pl.Boolean, "shown_at": pl.Float64, "at": pl.Float64}
+    table = pl.DataFrame(ordered, schema_overrides=schema | {"known_at": pl.Float64, "value": pl.Float64})
+    return table.with_columns((pl.int_range(pl.len()) + 1).alias("seq"))
+
+
+def world(seed: int, requests: int = 300, *, late_impressions: float = 0.0, hours: float = 3.0) -> pl.DataFrame:
+    """Requests of three items; clicks come at once, or up to 20 minutes after; some contexts are absent."""
+    rng = np.random.default_rng(seed)
+    events: list[dict[str, object]] = []
+    for request, moment in enumerate(np.sort(rng.integers(0, int(hours * HOUR * 4), requests)) / 4.0):
+        user, at = f"u{rng.integers(12)}", START + float(moment)
+        device = [None, "phone", "desk"][rng.integers(3)]
+        for place, item in enumerate(rng.choice(15, 3, replace=False)):
+            facts = {
+                "impression_id": f"{request}/{place}",
+                "user": user,
+                "item": f"i{item}",
+                "device": device,
+                "section": f"s{item % 4}",
+                "shown_at": at,
+            }
+            known = at + (float(rng.integers(1, 2000)) if rng.random() < late_impressions else 0.0)
+            events.append(event("impression", at=at, known_at=known, **facts))  # type: ignore[arg-type]
+            if rng.random() < 0.3:
+                delay = float(rng.choice([0.0, 0.25, 30.0, 1200.0]))
+                late = max(at + delay, known)
+                events.append(event("click", at=at + delay, known_at=late, **facts))  # type: ignore[arg-type]
+            if rng.random() < 0.1:
+                events.append(event("dwell", at=at + 9.0, known_at=max(at + 9.0, known), **facts))  # type: ignore[arg-type]
+    return frame(events)
+
+
+@dataclass
+class Ledger:
+    """The served rows written so far, by impression."""
+
+    declared: Features
+    rows: dict[str, tuple[NDArray[np.float16], NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
+
+    def write(self, rows: Rows) -> None:
+        for i, name in enumerate(rows.impression_id):
+            assert name not in self.rows, f"{name} got a row twice"
+            self.rows[name] = rows.dense[i], rows.ids[i], rows.history[i]
+
+    @property
+    def served_keys(self) -> ServedKeys:
+        def found(wanted: pl.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
+            there = np.array([name in self.rows for name in wanted["impression_id"]], dtype=bool)
+            ids = np.zeros((len(wanted), len(self.declared.ids)), dtype=np.int64)
+            history = np.zeros((len(wanted), self.declared.history), dtype=np.int64)
+            for i in np.flatnonzero(there):
+                _, ids[i], history[i] = self.rows[wanted["impression_id"][int(i)]]
+            return there, ids, history
+
+        return found
+
+    def equals(self, other: "Ledger") -> bool:
+        """Same impressions, same bits."""
+        return self.rows.keys() == other.rows.keys() and all(
+            all(a.tobytes() == b.tobytes() for a, b in zip(self.rows[name], other.rows[name], strict=True))
+            for name in self.rows
+        )
+
+
+def batches(events: pl.DataFrame, seconds: float, tick: float) -> Iterable[pl.DataFrame]:
+    """The events cut every ``seconds``, a multiple of the tick."""
+    assert (seconds / tick).is_integer()
+    cut = (events["known_at"].to_numpy() // seconds).astype(np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(cut)) + 1).tolist(), len(events)]
+    for a, b in zip(edges, edges[1:], strict=False):
+        yield events[a:b]
+
+
+def folded(
+    events: pl.DataFrame,
+    declared: Features,
+    seconds: float,
+    *,
+    between: Callable[[Engine], Engine] = lambda engine: engine,
+) -> tuple[Engine, Ledger]:
+    """Fold events in batches of ``seconds``; ``between`` may replace the engine between two batches."""
+    engine, ledger = Engine(declared), Ledger(declared)
+    for batch in batches(events, seconds, declared.tick):
+        ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
+        engine = between(engine)
+    return engine, ledger
+
+
+def restarted(engine: Engine) -> Engine:
+    """A new engine that was told all that this one knows, as after a crash."""
+    fresh = Engine(engine.declared)
+    for name, counters in engine.counters.items():
+        known = slice(0, counters.size)
+        fresh.counters[name].load(counters.keys[known], counters.times[known], counters.sums[known])
+    for key, row in engine.users.rows.items():
+        users = engine.users
+        fresh.users.put(key, users.numbers[row], users.items[row], users.sections[row])
+    fresh.seq, fresh.time = engine.seq, engine.time
+    return fresh

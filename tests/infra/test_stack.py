@@ -1,0 +1,219 @@
+"""The embedded stack: PostgreSQL and small servers of our own in place of the large ones, under the real supervisor."""
+
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra.database import connect
+from infra.errors import PortTaken, StackError
+from infra.services import Service, every_service, is_well
+from infra.settings import Settings
+from infra.stack import lock, runs, start_stack, stop_stack
+from infra.supervision import LONGEST_SOCKET_PATH, Supervisor, leftovers, socket_path
+from tests.conftest import free_port
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Iterator[Settings]:
+    """An installation of its own, stopped at the end."""
+    made = Settings(
+        home=tmp_path / "home",
+        postgres_port=free_port(),
+        prefect_port=free_port(),
+        mlflow_port=free_port(),
+        evidently_port=free_port(),
+        serving_port=free_port(),
+    )
+    yield made
+    stop_stack(made)
+
+
+def postgres(settings: Settings) -> Service:
+    return next(service for service in every_service(settings) if service.name == "postgres")
+
+
+def small_server(name: str = "pages", after: tuple[str, ...] = ()) -> Service:
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    command = (sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(port))
+    return Service(
+        name, address, address, command, port, "MILLRACE_PAGES_PORT", after=after, environment={"SECRET": "50% %(x)s"}
+    )
+
+
+def kill_everything(settings: Settings) -> list[psutil.Process]:
+    killed = leftovers(settings.home)
+    for process in killed:
+        process.kill()
+    return killed
+
+
+def test_up_starts_all_of_it_and_down_leaves_no_process(settings: Settings) -> None:
+    services = (postgres(settings), small_server(), small_server("later", after=("pages",)))
+    told: list[str] = []
+    start_stack(settings, services, told.append)
+    assert all(is_well(service) for service in services)
+    assert [line.split()[0] for line in told if "is up" in line] == ["postgres", "pages", "later"]
+    with connect(settings.database) as connection:
+        assert connection.execute("SELECT count(*) FROM promotions").fetchone() == (0,)
+
+    began = leftovers(settings.home)
+    assert len(began) > 3
+    assert stop_stack(settings) is True
+    assert leftovers(settings.home) == []
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in began)
+    assert stop_stack(settings) is False
+
+
+def test_up_where_it_is_up_changes_nothing(settings: Settings) -> None:
+    services = (postgres(settings), small_server())
+    start_stack(settings, services)
+    before = Supervisor(settings.home).states()
+    start_stack(settings, services)
+    assert {name: state.pid for name, state in Supervisor(settings.home).states().items()} == {
+        name: state.pid for name, state in before.items()
+    }
+
+
+def test_up_with_other_settings_is_refused_while_it_is_up(settings: Settings) -> None:
+    start_stack(settings, (postgres(settings),))
+    with pytest.raises(StackError, match="millrace down"):
+        start_stack(settings.model_copy(update={"serving_port": free_port()}), (postgres(settings),))
+    assert runs(settings)
+
+
+def test_killed_with_9_and_started_again_it_recovers(settings: Settings) -> None:
+    services = (postgres(settings), small_server())
+    start_stack(settings, services)
+    with connect(settings.database) as connection:
+        connection.execute("INSERT INTO items (surface, item_id) VALUES ('feed', 'kept')")
+    assert len(kill_everything(settings)) > 3
+
+    start_stack(settings, services)
+    assert all(is_well(service) for service in services)
+    with connect(settings.database) as connection:
+        assert connection.execute("SELECT item_id FROM items").fetchall() == [("kept",)]
+
+
+def test_what_a_killed_supervisor_leaves_running_is_stopped_first(settings: Settings) -> None:
+    services = (postgres(settings), small_server())
+    start_stack(settings, services)
+    orphans = [Supervisor(settings.home).states()[service.name].pid for service in services]
+    os.kill(int((settings.home / "supervisord.pid").read_text()), signal.SIGKILL)
+    assert all(psutil.pid_exists(pid) for pid in orphans)
+
+    told: list[str] = []
+    start_stack(settings, services, told.append)
+    assert any("left over from a stack that was killed" in line for line in told)
+    states = Supervisor(settings.home).states()
+    assert {states[service.name].pid for service in services}.isdisjoint(orphans)
+    assert all(is_well(service) for service in services)
+
+
+def test_down_stops_what_a_killed_supervisor_left_running(settings: Settings) -> None:
+    start_stack(settings, (postgres(settings), small_server()))
+    os.kill(int((settings.home / "supervisord.pid").read_text()), signal.SIGKILL)
+    assert stop_stack(settings) is True
+    assert leftovers(settings.home) == []
+
+
+def test_a_lock_file_with_the_number_of_another_program_does_not_stop_postgres(settings: Settings) -> None:
+    start_stack(settings, (postgres(settings),))
+    kill_everything(settings)
+    lock_file = settings.home / "postgres" / "postmaster.pid"
+    lock_file.write_text(lock_file.read_text().replace(lock_file.read_text().split("\n")[0], str(os.getpid()), 1))
+    start_stack(settings, (postgres(settings),))
+    assert is_well(postgres(settings))
+
+
+def test_a_service_that_is_killed_comes_back(settings: Settings) -> None:
+    pages = small_server()
+    start_stack(settings, (postgres(settings), pages))
+    first = Supervisor(settings.home).states()["pages"].pid
+    os.kill(first, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while Supervisor(settings.home).states()["pages"].pid in (first, 0) or not is_well(pages):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_taken_port_is_named_before_anything_starts(settings: Settings) -> None:
+    pages = small_server()
+    assert pages.port is not None
+    with socket.create_server(("127.0.0.1", pages.port)), pytest.raises(PortTaken) as raised:
+        start_stack(settings, (postgres(settings), pages))
+    message = str(raised.value)
+    assert str(pages.port) in message
+    assert "pages" in message
+    assert "MILLRACE_PAGES_PORT" in message
+    assert f"process {os.getpid()}" in message
+    assert leftovers(settings.home) == []
+    assert not (settings.home / "postgres").exists()
+
+
+def test_a_service_that_cannot_start_is_told_with_its_log_and_nothing_is_left_running(settings: Settings) -> None:
+    broken = Service("broken", command=(sys.executable, "-c", "raise SystemExit('no such surface: shelf')"))
+    with pytest.raises(StackError, match="broken does not start") as raised:
+        start_stack(settings, (postgres(settings), broken))
+    assert "no such surface: shelf" in str(raised.value)
+    assert leftovers(settings.home) == []
+
+
+def test_a_database_that_exists_is_used_and_none_is_started(settings: Settings, database: str) -> None:
+    elsewhere = settings.model_copy(update={"database_url": database})
+    pages = small_server()
+    start_stack(elsewhere, (postgres(elsewhere), pages))
+    assert set(Supervisor(settings.home).states()) == {"pages"}
+    assert not (settings.home / "postgres").exists()
+
+
+def test_a_database_that_cannot_be_reached_is_named_without_its_password(settings: Settings) -> None:
+    port = free_port()
+    elsewhere = settings.model_copy(update={"database_url": f"postgresql://ann:secret@127.0.0.1:{port}/feed"})
+    with pytest.raises(StackError, match="MILLRACE_DATABASE_URL") as raised:
+        start_stack(elsewhere, (postgres(elsewhere), small_server()))
+    assert str(port) in str(raised.value)
+    assert "secret" not in str(raised.value)
+    assert leftovers(settings.home) == []
+
+
+def test_two_starts_of_one_home_are_kept_apart(settings: Settings) -> None:
+    settings.home.mkdir()
+    with lock(settings.home), pytest.raises(StackError, match="another millrace"):
+        start_stack(settings, (postgres(settings),))
+
+
+def test_a_deep_home_still_has_a_socket(settings: Settings, tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+    assert len(str(socket_path(deep))) <= LONGEST_SOCKET_PATH
+    assert socket_path(deep) != socket_path(deep / "other")
+    deeper = settings.model_copy(update={"home": deep})
+    start_stack(deeper, (postgres(deeper),))
+    assert stop_stack(deeper) is True
+
+
+def test_secrets_are_readable_by_their_owner_only(settings: Settings) -> None:
+    start_stack(settings, (postgres(settings), small_server()))
+    for name in ("supervisord.conf", "evidently.json"):
+        assert (settings.home / name).stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+def test_the_large_servers_start_answer_and_survive_kill_9(settings: Settings) -> None:
+    services = tuple(
+        service for service in every_service(settings) if service.name in ("postgres", "prefect", "mlflow", "evidently")
+    )
+    start_stack(settings, services)
+    assert all(is_well(service) for service in services)
+    kill_everything(settings)
+    start_stack(settings, services)
+    assert all(is_well(service) for service in services)
+    stop_stack(settings)
+    assert leftovers(settings.home) == []

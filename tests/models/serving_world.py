@@ -1,0 +1,170 @@
+"""A small surface to serve: its features, its models, its champion, and an app around them."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+from fastapi import FastAPI
+
+from features import log
+from features.families import DAY, HOUR, Family, Features
+from features.schema import RowSchema
+from infra.database import connect
+from models import artifact, promotions
+from models.examples import Layout
+from models.promotions import Promotion
+from models.serving.app import create_app
+from models.serving.service import Service, Serving
+from tests.models.ledger import LEARNED_TO, back
+from tests.models.small import small_model
+
+FEATURES = Features(
+    contexts=("device",),
+    attributes=("section",),
+    families=(
+        Family("all", (), (DAY,), trend=True, sizes=0),
+        Family("item", ("item",), (HOUR, DAY), toward="all", trend=True, ages=True),
+        Family("user_section", ("user", "section"), (DAY,), toward="all"),
+    ),
+    history=4,
+    tick=0.5,
+)
+
+ITEMS = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "section": ["news", "sport", "news", "art"]})
+
+
+def layout_of(schema: RowSchema) -> Layout:
+    return Layout(schema.version, schema.dense, schema.ids, schema.history)
+
+
+def promote(
+    database: str,
+    models: Path,
+    version: str,
+    *,
+    seed: int = 0,
+    surface: str = "feed",
+    features: Features = FEATURES,
+    learned_to: datetime = LEARNED_TO,
+) -> Promotion:
+    """Save a small ranker and record its promotion, as an update does at its end."""
+    folder = models / surface / version
+    artifact.save(small_model(layout_of(features.schema), seed=seed), folder)
+    with connect(database) as connection:
+        backing = back(connection, surface)
+        champion = promotions.current(connection, surface)
+        return promotions.record(
+            connection,
+            surface=surface,
+            version=version,
+            artifact_uri=folder.as_uri(),
+            previous_version=champion.version if champion else None,
+            update_id=backing.update_id,
+            decision_id=backing.decision_id,
+            learned_to=learned_to,
+        )
+
+
+def told(database: str, cache: Path, **changes: Any) -> Serving:
+    """What a serving process of this world is told."""
+    settings: dict[str, Any] = {
+        "database_url": database,
+        "surfaces": {"feed": FEATURES},
+        "cache": cache,
+        "tracking_uri": "http://127.0.0.1:1",
+        "poll_s": 0.5,
+        "follow_s": 0.2,
+    }
+    return Serving(**settings | changes)
+
+
+@dataclass(frozen=True)
+class Client:
+    """Calls an app directly, from any thread; the app runs in an event loop of its own."""
+
+    app: FastAPI
+    portal: BlockingPortal
+    http: httpx.AsyncClient
+
+    def get(self, path: str) -> httpx.Response:
+        return self.portal.call(self.http.get, path)
+
+    def post(self, path: str, **body: Any) -> httpx.Response:
+        return self.portal.call(partial(self.http.post, path, **body))
+
+    @property
+    def service(self) -> Service:
+        service: Service = self.app.state.service
+        return service
+
+
+@contextmanager
+def serve(told: Serving, *, ready: bool = True) -> Iterator[Client]:
+    """The app, started; and by default ready."""
+    app = create_app(told)
+    http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://serving")
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
+        client = Client(app, portal, http)
+        if ready:
+            eventually(lambda: client.get("/readyz").status_code == 200, "ready")
+        yield client
+        portal.call(http.aclose)
+
+
+def rank(client: Client, **changes: Any) -> dict[str, Any]:
+    """A well-formed request, and the body of its answer."""
+    body = {"user_id": "u1", "context": {"device": "phone"}, "items": ["a", "b", "c", "d"]} | changes
+    response = client.post("/v1/feed/rank", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def eventually(what: Callable[[], bool], name: str, within_s: float = 20.0) -> None:
+    """Wait until ``what`` holds; fail with ``name`` when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline, f"not within {within_s} s: {name}"
+        time.sleep(0.02)
+
+
+def with_items(database: str) -> None:
+    with connect(database) as connection:
+        log.append_items(connection, "feed", ITEMS)
+
+
+def imported(database: str, clicks: int = 20) -> None:
+    """A log from elsewhere: ``old`` was shown item a and clicked it every minute, until an hour ago."""
+    now = datetime.now(UTC)
+    times = [now - timedelta(hours=1, minutes=clicks - i) for i in range(clicks)]
+    names = [f"old-{i}" for i in range(clicks)]
+    shown = pl.DataFrame(
+        {
+            "impression_id": names,
+            "request_id": names,
+            "user_id": ["old"] * clicks,
+            "item_id": ["a"] * clicks,
+            "shown_at": times,
+            "known_at": times,
+            "context": ['{"device": "phone"}'] * clicks,
+        }
+    )
+    said = pl.DataFrame(
+        {
+            "impression_id": names,
+            "kind": ["click"] * clicks,
+            "value": [1.0] * clicks,
+            "at": [t + timedelta(seconds=5) for t in times],
+            "known_at": [t + timedelta(seconds=5) for t in times],
+        }
+    )
+    with connect(database) as connection:
+        log.append(connection, "feed", impressions=shown, feedback=said, now=now, source="test")

@@ -1,0 +1,133 @@
+"""The append-only record of what is in service."""
+
+import threading
+
+import psycopg
+import pytest
+
+from infra.database import connect
+from models import promotions
+from models.promotions import ChampionMoved, Promotion
+from tests.models.ledger import LEARNED_TO, Backing, back
+
+
+def promote(
+    connection: psycopg.Connection, backing: Backing, version: str, previous: str | None = None, surface: str = "feed"
+) -> Promotion:
+    return promotions.record(
+        connection,
+        surface=surface,
+        version=version,
+        artifact_uri=f"file:///models/{version}",
+        previous_version=previous,
+        update_id=backing.update_id,
+        decision_id=backing.decision_id,
+        learned_to=LEARNED_TO,
+    )
+
+
+def test_a_surface_starts_without_a_champion(connection: psycopg.Connection) -> None:
+    assert promotions.current(connection, "feed") is None
+    assert promotions.history(connection, "feed") == []
+
+
+def test_the_newest_promotion_is_in_force_and_the_others_are_history(connection: psycopg.Connection) -> None:
+    first = promote(connection, back(connection), "1")
+    second = promote(connection, back(connection), "2", previous="1")
+    other = promote(connection, back(connection, "search"), "1", surface="search")
+    assert promotions.current(connection, "feed") == second
+    assert (second.version, second.previous_version, second.learned_to) == ("2", "1", LEARNED_TO)
+    assert promotions.history(connection, "feed") == [second, first]
+    assert promotions.history(connection, "feed", limit=1) == [second]
+    assert promotions.current(connection, "search") == other
+
+
+def test_an_update_promotes_once_however_often_it_is_repeated(connection: psycopg.Connection) -> None:
+    backing = back(connection)
+    first = promote(connection, backing, "1")
+    promote(connection, back(connection), "2", previous="1")
+    assert promote(connection, backing, "1") == first
+    assert [p.version for p in promotions.history(connection, "feed")] == ["2", "1"]
+    with pytest.raises(ValueError, match="has promoted version 1 of feed"):
+        promote(connection, backing, "3", previous="2")
+
+
+def test_a_challenger_judged_against_a_former_champion_is_refused(connection: psycopg.Connection) -> None:
+    promote(connection, back(connection), "1")
+    with pytest.raises(ChampionMoved, match="champion of feed is '1'"):
+        promote(connection, back(connection), "2", previous=None)
+    assert [p.version for p in promotions.history(connection, "feed")] == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "action", "decided_by", "allowed"),
+    [
+        ("promote", "promote", "gate", True),
+        ("hold", "promote", "gate", False),
+        ("reject", "promote", "gate", False),
+        ("promote", "hold", "gate", False),
+        ("hold", "promote", "Ada", True),
+    ],
+)
+def test_at_most_one_champion_and_its_evidence_passed_the_gate_or_was_approved_by_a_named_person(
+    connection: psycopg.Connection, verdict: str, action: str, decided_by: str, allowed: bool
+) -> None:
+    backing = back(connection, verdict=verdict, action=action, decided_by=decided_by)
+    if allowed:
+        promote(connection, backing, "1")
+    else:
+        with pytest.raises(psycopg.errors.CheckViolation, match="not backed"):
+            promote(connection, backing, "1")
+    assert len(promotions.history(connection, "feed")) == allowed
+
+
+@pytest.mark.parametrize("change", ["UPDATE promotions SET version = '9'", "DELETE FROM promotions"])
+def test_promotion_records_are_append_only(connection: psycopg.Connection, change: str) -> None:
+    promote(connection, back(connection), "1")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"), connection.transaction():
+        connection.execute(change)
+    current = promotions.current(connection, "feed")
+    assert current is not None
+    assert current.version == "1"
+
+
+def test_followers_hear_of_a_promotion_when_it_commits_and_not_before(database: str) -> None:
+    with connect(database, autocommit=True) as follower, connect(database) as writer:
+        follower.execute(f"LISTEN {promotions.CHANNEL}")
+        promote(writer, back(writer), "1")
+        assert list(follower.notifies(timeout=0.2)) == []
+        assert promotions.current(follower, "feed") is None
+        writer.commit()
+        heard = list(follower.notifies(timeout=5, stop_after=1))
+        assert [note.payload for note in heard] == ["feed"]
+        current = promotions.current(follower, "feed")
+        assert current is not None
+        assert current.version == "1"
+
+
+def test_of_two_racing_promotions_against_one_champion_one_wins(database: str) -> None:
+    outcomes: list[str] = []
+    barrier = threading.Barrier(2)
+
+    def race(version: str) -> None:
+        with connect(database) as own:
+            backing = back(own)
+            own.commit()
+            barrier.wait()
+            try:
+                promote(own, backing, version)
+                own.commit()
+                outcomes.append(version)
+            except ChampionMoved:
+                outcomes.append("refused")
+
+    threads = [threading.Thread(target=race, args=(version,)) for version in ("1", "2")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with connect(database) as reader:
+        current = promotions.current(reader, "feed")
+        assert current is not None
+        assert sorted(outcomes) == sorted([current.version, "refused"])
+        assert len(promotions.history(reader, "feed")) == 1

@@ -1,0 +1,137 @@
+"""The registry on a real MLflow: its database used directly, as the embedded stack does."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.database import create_database, drop_database, sqlalchemy_url, with_database
+from models import artifact
+from models.examples import Examples, Layout
+from models.registry import Registry, prepare
+from tests.models.small import examples_of, small_model
+
+# MLflow warns of type hints of its own while it is imported.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+
+LAYOUT = Layout("v1", ("a", "b", "c"), ("user", "item"), 2)
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(postgres_url: str) -> Iterator[str]:
+    database = with_database(postgres_url, "registry_mlflow")
+    uri = sqlalchemy_url(database)
+    prepare(uri, postgres_url)
+    yield uri
+    drop_database(database)
+
+
+@pytest.fixture(scope="module")
+def registry(tracking_uri: str, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+    return Registry(tracking_uri, tmp_path_factory.mktemp("artifacts").as_uri())
+
+
+@pytest.fixture(scope="module")
+def examples() -> Examples:
+    return examples_of(LAYOUT, 20, seed=3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    artifact.save(small_model(LAYOUT), folder)
+    return folder
+
+
+def test_mlflows_tables_are_made_once(tracking_uri: str, postgres_url: str) -> None:
+    prepare(tracking_uri, postgres_url)
+    assert not create_database(with_database(postgres_url, "registry_mlflow"))
+
+
+def test_a_version_comes_back_as_it_was_saved(
+    registry: Registry, folder: Path, examples: Examples, tmp_path: Path
+) -> None:
+    run = registry.start_run("feed", "update 1", {"epochs": 1}, {"window": "an hour"}, update_id=1)
+    registry.log_metrics(run, {"auc": 0.8, "log_loss": 0.4})
+    report = tmp_path / "report.html"
+    report.write_text("<p>well</p>")
+    registry.log_report(run, report)
+    made = registry.register("feed", folder, update_id=1, run_id=run, example=examples, tags={"verdict": "promote"})
+    registry.finish_run(run)
+    assert made.run_id == run
+
+    fetched = registry.download(made.artifact_uri, tmp_path / "cache" / "ranker")
+    assert sorted(p.name for p in fetched.iterdir()) == ["model.json", "weights.safetensors"]
+    assert [p.name for p in fetched.parent.iterdir()] == ["ranker"]
+    np.testing.assert_array_equal(artifact.load(fetched).score(examples), artifact.load(folder).score(examples))
+
+    client = registry._mlflow
+    stored = client.get_run(run)
+    assert stored.data.metrics["auc"] == 0.8
+    assert stored.data.params == {"epochs": "1"}
+    assert stored.info.status == "FINISHED"
+    assert [f.path for f in client.list_artifacts(run, "report")] == ["report/report.html"]
+
+
+def test_a_version_has_signature_and_example_and_no_pickle_and_mlflow_can_score_with_it(
+    registry: Registry, folder: Path, examples: Examples
+) -> None:
+    import mlflow.pyfunc
+
+    run = registry.start_run("signed", "update 1", {}, update_id=1)
+    made = registry.register("signed", folder, update_id=1, run_id=run, example=examples)
+    root = Path(made.artifact_uri.removeprefix("file://")).parents[1]
+    assert not [p for p in root.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth")]
+    assert "cloudpickle" not in (root / "requirements.txt").read_text()
+
+    loaded = mlflow.pyfunc.load_model(root.as_uri())
+    signature = loaded.metadata.signature
+    assert signature is not None
+    assert signature.inputs is not None
+    assert [spec.name for spec in signature.inputs.inputs] == ["dense", "ids", "history"]
+    saved = loaded.input_example
+    assert saved is not None
+    np.testing.assert_allclose(
+        loaded.predict(
+            {name: np.asarray(values, signature.inputs.input_dict()[name].type) for name, values in saved.items()}
+        ),
+        artifact.load(folder).score(examples[:3]),
+    )
+
+
+def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(
+    registry: Registry, folder: Path, examples: Examples
+) -> None:
+    run = registry.start_run("again", "update 7", {}, update_id=7)
+    assert registry.registered("again", 7) is None
+    first = registry.register("again", folder, update_id=7, run_id=run, example=examples)
+    assert registry.start_run("again", "update 7", {}, update_id=7) == run
+    assert registry.register("again", folder, update_id=7, run_id=run, example=examples) == first
+    assert registry.registered("again", 7) == first
+    other = registry.start_run("again", "update 8", {}, update_id=8)
+    assert other != run
+    assert registry.register("again", folder, update_id=8, run_id=other, example=examples).version == "2"
+
+
+def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Examples) -> None:
+    assert registry.champion("nowhere") is None
+    versions = []
+    for update in (1, 2):
+        run = registry.start_run("alias", f"update {update}", {}, update_id=update)
+        versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples).version)
+    assert registry.champion("alias") is None
+    for version in versions:
+        registry.set_champion("alias", version)
+        assert registry.champion("alias") == version
+
+
+def test_artifacts_need_a_place_where_there_is_no_server() -> None:
+    with pytest.raises(ValueError, match="artifact_root is not set"):
+        Registry("postgresql+psycopg://postgres@127.0.0.1:1/mlflow")
+
+
+def test_a_download_that_fails_leaves_nothing(registry: Registry, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        registry.download((tmp_path / "missing").as_uri(), tmp_path / "cache" / "ranker")
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -1,0 +1,114 @@
+"""Reports reach a real Evidently UI; an update does not care when there is none."""
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from infra.database import create_database, sqlalchemy_url, with_database
+from monitoring import workspace
+from tests.conftest import free_port
+from tests.monitoring.test_drift import page_of
+
+
+@pytest.fixture(scope="module")
+def ui(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of an Evidently UI of its own on PostgreSQL."""
+    folder = tmp_path_factory.mktemp("evidently")
+    url = with_database(postgres_url, "evidently_ui")
+    create_database(url)
+    config = folder / "evidently.yaml"
+    config.write_text(
+        "storage:\n  type: sql\n"
+        f"database:\n  url: {sqlalchemy_url(url)}\n"
+        "telemetry:\n  enabled: false\n"
+    )
+    port = free_port()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "evidently"), "ui", "--conf-path", str(config), "--port", str(port)],
+            cwd=folder,
+            env=os.environ | {"DO_NOT_TRACK": "1"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        address = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + 120
+            while not _answers(address):
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < deadline, (folder / "log").read_text()
+                time.sleep(0.3)
+            yield address
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+def _answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/api/version", timeout=2).ok
+    except requests.ConnectionError:
+        return False
+
+
+def test_runs_and_the_dashboard_reach_the_ui(ui: str) -> None:
+    links = [workspace.publish(ui, "feed", page_of(update_id=update)) for update in (7, 8)]
+    project = workspace.project_id("feed")
+    assert all(link is not None and link.startswith(workspace.project_url(ui, "feed")) for link in links)
+    found = requests.get(f"{ui}/api/v2/projects", timeout=10).json()
+    assert [entry["id"] for entry in found] == [str(project)]  # the second run made no second project
+    runs = requests.get(f"{ui}/api/projects/{project}/reports", timeout=10).json()
+    assert sorted(run["name"] for run in runs) == ["feed, update 7: promote", "feed, update 8: promote"]
+    dashboard = requests.get(f"{ui}/api/v2/dashboards/{project}", timeout=10).json()
+    assert [panel["title"] for panel in dashboard["panels"]] == [panel[1] for panel in workspace.PANELS]
+    series = requests.post(
+        f"{ui}/api/v2/snapshots/{project}/data_series",
+        json={"filters": [{"tags": [], "metadata": {}, "metric": "*", "metric_labels": {"name": "challenger_auc"}}]},
+        timeout=10,
+    )
+    if series.ok:  # the endpoint's shape is the UI's own affair
+        assert "challenger_auc" in series.text
+
+
+def test_what_people_added_to_the_dashboard_stays(ui: str) -> None:
+    from evidently.sdk.panels import text_panel
+
+    from monitoring.evidently_metrics import RemoteWorkspace
+
+    assert workspace.publish(ui, "search", page_of(surface="search"))
+    project = RemoteWorkspace(ui).get_project(workspace.project_id("search"))
+    assert project is not None
+    project.dashboard.add_panel(text_panel(title="Our notes"), tab="Notes")
+    assert workspace.publish(ui, "search", page_of(surface="search", update_id=8))
+    model = project.dashboard.model()
+    assert [tab.title for tab in model.tabs] == ["Updates", "Notes"]
+    assert "Our notes" in [panel.title for panel in model.panels]
+    assert len(model.panels) == len(workspace.PANELS) + 1
+
+
+def test_a_ui_that_is_down_costs_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert workspace.publish(f"http://127.0.0.1:{free_port()}", "feed", page_of()) is None
+    assert "feed was not added to the Evidently UI" in caplog.text
+
+
+def test_a_ui_that_hangs_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        held = []
+        threading.Thread(target=lambda: held.append(silent.accept()), daemon=True).start()
+        page = page_of()
+        started = time.monotonic()
+        with caplog.at_level(logging.WARNING):
+            assert workspace.publish(f"http://127.0.0.1:{silent.getsockname()[1]}", "feed", page, timeout_s=1) is None
+        assert time.monotonic() - started < 5
+    assert "feed was not added" in caplog.text
