@@ -76,13 +76,13 @@ class Folder:
         if self.engine is None:
             with self.connection.transaction():
                 self.engine = self._loaded()
-        touched = Touched()
+        touched, folded = Touched(), 0
         try:
             while True:
                 with self.connection.transaction():
                     events, more = whole_ticks(self.connection, self.surface, self.engine, closed_at, batch)
                     if not len(events):
-                        return touched
+                        break
                     keys = served_rows.served_keys(self.connection, self.surface, self.engine.schema)
                     rows = self.engine.fold(events, served_keys=keys)
                     served_rows.write(self.connection, self.surface, self.engine.schema, rows)
@@ -91,11 +91,15 @@ class Folder:
                 touched |= _touched(events, self.declared)
                 if progress:
                     progress(len(events))
+                folded += len(events)
                 if not more:
-                    return touched
+                    break
         except BaseException:
             self.engine = None
             raise
+        if folded >= BATCH:
+            self.connection.execute("ANALYZE served")  # a bulk load leaves the planner guessing until autovacuum comes
+        return touched
 
     def _loaded(self) -> Engine:
         """The checkpointed engine. Rows of another schema version are folded again, from the log's start."""

@@ -108,7 +108,9 @@ def _layouts(engine: Engine) -> dict[str, np.dtype[np.void]]:
         for name, counters in engine.counters.items()
     }
     last = (engine.users.history,)
-    layouts[USERS] = np.dtype([("key", "<i8"), ("numbers", "<f8", (6,)), ("items", "<i8", last), ("sections", "<i8", last)])
+    layouts[USERS] = np.dtype(
+        [("key", "<i8"), ("numbers", "<f8", (6,)), ("items", "<i8", last), ("sections", "<i8", last)]
+    )
     return layouts
 
 

@@ -20,12 +20,12 @@ UNSTORABLE = re.compile(
 """Escapes in JSON text that jsonb refuses: NUL, and half of a surrogate pair."""
 
 
-def json_objects(frame: pl.DataFrame) -> pl.Series:
-    """Each row as the text of a JSON object that jsonb takes; a float that is not finite becomes null."""
-    if not frame.columns:
-        return pl.repeat("{}", frame.height, dtype=pl.String, eager=True)
+def json_objects(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
+    """Of each row, these columns as the text of a JSON object that jsonb takes; a float that is not finite is null."""
+    if not columns:
+        return pl.repeat("{}", rows.height, dtype=pl.String, eager=True)
     # Files without text annotation bring texts as bytes; polars cannot write bytes as JSON.
-    readable = frame.with_columns(pl.col(pl.Binary).cast(pl.String, strict=False))
+    readable = rows.select(columns).with_columns(pl.col(pl.Binary).cast(pl.String, strict=False))
     return storable(readable.select(pl.struct(pl.all()).struct.json_encode()).to_series())
 
 

@@ -82,9 +82,7 @@ class Engine:
 
     # -- folding ------------------------------------------------------------------------------------------------
 
-    def fold(
-        self, events: pl.DataFrame, *, served_keys: ServedKeys | None = None, tick: float | None = None
-    ) -> Rows:
+    def fold(self, events: pl.DataFrame, *, served_keys: ServedKeys | None = None, tick: float | None = None) -> Rows:
         """Fold events (as ``log.read_events`` gives them); return the rows of those impressions that serving did not
         rank itself.
 
@@ -134,9 +132,7 @@ class Engine:
         after = np.full(count, AFTER_ALL)
         none = np.zeros(0)
         shown_at = events["shown_at"].to_numpy()
-        dense = self._fold_families(
-            ids, history, when, after, every, ~every, none, none, reads.numbers, shown_at
-        )
+        dense = self._fold_families(ids, history, when, after, every, ~every, none, none, reads.numbers, shown_at)
         return self._rows(events, every, shown_at, dense, ids, history)
 
     def read(
@@ -163,7 +159,7 @@ class Engine:
             text = text_of(context.get(name))
             known_ids[:, column] = 0 if text is None else key_of(name, text)
         one = self._user_now(user, at)
-        reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.sections)))
+        reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.sections)))  # type: ignore[arg-type]
         ids, history = self._keys(known_ids, reads)
         when, every = np.full(count, at), np.ones(count, dtype=bool)
         none = np.zeros(0)

@@ -104,7 +104,8 @@ def fold(counters: Counters, reads: Reads, adds: Adds) -> tuple[Float, Float]:
 
     Times are those of the row's first key. Both inputs are sorted by tick.
     """
-    assert not np.any(np.diff(adds.tick) < 0) and not np.any(np.diff(reads.tick) < 0), "rows must be in order of ticks"
+    for rows in (reads.tick, adds.tick):
+        assert not np.any(np.diff(rows) < 0), "rows must be in order of ticks"
     counters.reserve(adds.keys.size)
     sums = np.zeros((len(reads.time), counters.sums.shape[1]))
     times = np.full((len(reads.time), 3), np.nan)

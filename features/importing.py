@@ -12,6 +12,7 @@ from pathlib import Path
 
 import polars as pl
 import psycopg
+from psycopg import sql
 
 from features.copying import INSTANT, json_objects
 from features.dead_letters import bury_frame
@@ -28,6 +29,10 @@ LOG_EXTRAS = ["clicked_at", "propensity"]
 
 CHUNK = 100_000
 """Events to a transaction: about a second's work, which is what a killed import loses."""
+
+
+BULK = 50_000
+"""Events after which the planner's statistics are renewed, rather than left to autovacuum's next round."""
 
 
 class ImportRefused(ValueError):
@@ -113,6 +118,9 @@ def import_log(
             finished += impressions.height + chunk.height
             if progress is not None:
                 progress(finished, total)
+        if finished >= BULK:
+            for table in ("items", "impressions", "feedback"):
+                connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
     return done
 
 
@@ -218,7 +226,7 @@ def _bury(connection: psycopg.Connection, surface: str, file: CheckedFile, now: 
     """Bury the dead letters of a file, chunk by chunk, each with its row as the file has it."""
     buried = 0
     for letters in file.letters.iter_slices(CHUNK):
-        events = json_objects(file.rows[letters["line"] - 1]).alias("event")
+        events = json_objects(file.rows[letters["line"] - 1], file.rows.columns).alias("event")
         with connection.transaction():
             buried += bury_frame(connection, surface, str(file.path), letters.with_columns(events), now)
     return buried
@@ -226,8 +234,7 @@ def _bury(connection: psycopg.Connection, surface: str, file: CheckedFile, now: 
 
 def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFile) -> None:
     for good in file.good.iter_slices(CHUNK):
-        attributes = file.rows[good["line"] - 1].drop("item_id")
-        append_items(connection, surface, attributes.with_columns(good["item_id"]))
+        append_items(connection, surface, file.rows[good["line"] - 1].with_columns(good["item_id"]))
 
 
 def _chunks(shown: CheckedFile, said: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
@@ -235,7 +242,7 @@ def _chunks(shown: CheckedFile, said: pl.DataFrame) -> Iterator[tuple[pl.DataFra
     impressions = shown.good.sort("shown_at", maintain_order=True)
     feedback = said.sort("at", maintain_order=True)
     times = pl.concat([impressions["shown_at"], feedback["at"]]).sort()
-    context = shown.rows.select(pl.exclude(*LOG_COLUMNS, *LOG_EXTRAS))
+    context = [column for column in shown.rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
     first_shown = first_said = 0
     for end in range(CHUNK, times.len() + CHUNK, CHUNK):
         last = times[min(end, times.len()) - 1]
@@ -244,7 +251,8 @@ def _chunks(shown: CheckedFile, said: pl.DataFrame) -> Iterator[tuple[pl.DataFra
         rows, said_rows = impressions[first_shown:last_shown], feedback[first_said:last_said]
         if rows.height or said_rows.height:
             described = rows.drop("clicked").with_columns(
-                pl.col("shown_at").alias("known_at"), json_objects(context[rows["line"] - 1]).alias("context")
+                pl.col("shown_at").alias("known_at"),
+                json_objects(shown.rows[rows["line"] - 1], context).alias("context"),
             )
             yield described, said_rows.with_columns(pl.col("at").alias("known_at"))
         first_shown, first_said = last_shown, last_said

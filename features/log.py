@@ -140,7 +140,8 @@ INSERT INTO staged_places (stream, ord, seq)
 SELECT stream, ord, nextval('event_seq') FROM (
     SELECT 0 AS stream, ord, known_at FROM staged_impressions
     UNION ALL
-    SELECT 1, f.ord, greatest(f.known_at, s.known_at) FROM staged_feedback f JOIN staged_impressions s USING (impression_id)
+    SELECT 1, f.ord, greatest(f.known_at, s.known_at)
+    FROM staged_feedback f JOIN staged_impressions s USING (impression_id)
     UNION ALL
     SELECT 1, f.ord, f.known_at FROM staged_feedback f
     WHERE NOT EXISTS (SELECT FROM staged_impressions s WHERE s.impression_id = f.impression_id)
@@ -251,7 +252,9 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
     bad = [reason for column in schema if column not in OPTIONAL for reason in reasons(column, schema[column], now)]
     judged = typed.with_columns(pl.coalesce(*bad).alias("reason"))
     refused = judged.filter(pl.col("reason").is_not_null())
-    letters = refused.select("line", "reason", json_objects(refused.select(*schema)).alias("event"))
+    letters = refused.select(
+        "line", "reason", json_objects(refused, [c for c in schema if c != "counted"]).alias("event")
+    )
     counted = pl.col("counted").fill_null(value=True) if "counted" in schema else pl.lit(value=True)
     good = judged.filter(pl.col("reason").is_null()).with_columns(
         counted.alias("counted"), pl.struct(key).is_first_distinct().alias("distinct")
@@ -296,7 +299,7 @@ def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFra
     if items["item_id"].dtype != pl.String or items["item_id"].is_null().any():
         raise ValueError(f"items: item_id must be text in every row, not {items['item_id'].dtype} with nulls")
     items = items.unique("item_id", keep="last", maintain_order=True)
-    attributes = json_objects(items.drop("item_id")).alias("attributes")
+    attributes = json_objects(items, [column for column in items.columns if column != "item_id"]).alias("attributes")
     with connection.transaction():
         connection.execute(STAGE_ITEMS)
         copy_in(connection, "staged_items", items.select("item_id", attributes))

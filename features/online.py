@@ -17,8 +17,11 @@ from features.users import LAST_CLICK as USER_LAST_CLICK
 
 def user_rows(engine: Engine, users: Sequence[str]) -> pl.DataFrame:
     """The state of users that have one, exact: ``engine.adopt`` makes the same state of it again."""
-    known = [(user, row) for user, key in zip(users, keys_of("user", list(users)).tolist(), strict=True)
-             if (row := engine.users.rows.get(key)) is not None]
+    known = [
+        (user, row)
+        for user, key in zip(users, keys_of("user", list(users)).tolist(), strict=True)
+        if (row := engine.users.rows.get(key)) is not None
+    ]
     names, rows = [user for user, _ in known], np.array([row for _, row in known], dtype=np.int64)
     numbers = engine.users.numbers[rows]
     return pl.DataFrame(

@@ -34,7 +34,8 @@ def served_keys(connection: psycopg.Connection, surface: str, schema: RowSchema)
     """Looks ids and history up in the served rows of the same schema version."""
 
     def look_up(wanted: pl.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        low, high = (datetime.fromtimestamp(float(t), UTC) for t in (wanted["shown_at"].min(), wanted["shown_at"].max()))
+        times = wanted["shown_at"].to_numpy()
+        low, high = (datetime.fromtimestamp(float(t), UTC) for t in (times.min(), times.max()))
         found = connection.execute(
             "SELECT impression_id, row FROM served WHERE surface = %s AND schema_version = %s"
             " AND shown_at BETWEEN %s::timestamptz - interval '1 ms' AND %s::timestamptz + interval '1 ms'"

@@ -1,13 +1,13 @@
 """A backtest: the same program, with the log as its clock, in a scratch database.
 
-    millrace backtest --surface feed --log LOG.parquet --items ITEMS.parquet --warmup 1d --every 1h --until 2017-10-05
+millrace backtest --surface feed --log LOG.parquet --items ITEMS.parquet --warmup 1d --every 1h --until 2017-10-05
 """
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -199,7 +199,9 @@ def _replay(
 ) -> Replayed:
     from prefect import flow
 
-    @flow(name="update", flow_run_name="update {surface} as of {as_of}", validate_parameters=False, persist_result=False)
+    @flow(
+        name="update", flow_run_name="update {surface} as of {as_of}", validate_parameters=False, persist_result=False
+    )
     def update(surface: str, as_of: datetime) -> Outcome | None:
         try:
             return run(world, as_of)
@@ -208,7 +210,9 @@ def _replay(
 
     warm = first + plan.warmup
     if warm >= until:
-        raise ValueError(f"--warmup {plan.warmup}: the log ends before, at {until:%Y-%m-%d %H:%M} UTC; use a shorter one")
+        raise ValueError(
+            f"--warmup {plan.warmup}: the log ends before, at {until:%Y-%m-%d %H:%M} UTC; use a shorter one"
+        )
     total = (until - first) / plan.every
     watch(Stage("warm-up", 0, total))
     done = Replayed()
@@ -225,5 +229,3 @@ def _replay(
         reached = done.scored[-1].end if done.scored else warm
         watch(Stage(f"{reached:%m-%d %H:%M}", (reached - first) / plan.every, total))
     return done
-
-

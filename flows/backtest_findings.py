@@ -1,6 +1,6 @@
 """What a backtest's summary says, in figures and in words: shared by its page and by its table in the terminal.
 
-    headline(report.summary())  ->  "Fresh features raised AUC by 0.061; fresh models raised it by another 0.019."
+headline(report.summary())  ->  "Fresh features raised AUC by 0.061 and MRR by 0.052; fresh models ..."
 """
 
 import math
@@ -30,10 +30,13 @@ MEASURES = (
     Measure("mrr", "MRR", True, "mean over requests of 1 / rank of the highest clicked item"),
     Measure("hit_at_1", "hit@1", True, "share of requests whose top item was clicked"),
     Measure("log_loss", "log loss", False, "nats per impression"),
-    Measure("normalised_entropy", "norm. entropy", False, "log loss over that of the constant click rate; 1 is no better"),
+    Measure(
+        "normalised_entropy", "norm. entropy", False, "log loss over that of the constant click rate; 1 is no better"
+    ),
     Measure("calibration_error", "calibration error", False, "mean gap of predicted and observed click rate, by bin"),
 )
-AUC = MEASURES[0]
+AUC, MRR = MEASURES[:2]
+HEADLINE = (AUC, MRR)
 
 
 @dataclass(frozen=True)
@@ -113,26 +116,31 @@ def promotions_after_warm_up(summary: Summary) -> int:
 
 
 def headline(summary: Summary) -> str:
-    """One sentence: what fresh features and fresh models were worth, in AUC."""
+    """A sentence or two: what fresh features and what fresh models were worth, in AUC and MRR."""
     if not summary["scored"]:
         return "No impression was scored: the log ends with the warm-up."
-    features, models = gain(summary, FEATURES, AUC), gain(summary, MODELS, AUC)
-    if features is None and models is None:
-        return "What freshness is worth cannot be said: AUC wants impressions with and without a click."
-    first = "Fresh features " + _moved(features, "AUC")
-    if not promotions_after_warm_up(summary):
-        return f"{first}; no update after the warm-up was promoted, so there were no fresh models."
-    another = features is not None and models is not None and min(abs(features), abs(models)) >= SAME
-    word = "another " if another and (features or 0) * (models or 0) > 0 else ""
-    return f"{first}; fresh models {_moved(models, 'it', word)}."
+    told = _moved(FEATURES, summary)
+    told = told[0].upper() + told[1:]
+    if promotions_after_warm_up(summary):
+        return f"{told}; {_moved(MODELS, summary)}."
+    return f"{told}. No update after the warm-up was promoted, so there were no fresh models."
 
 
-def _moved(change: float | None, what: str, another: str = "") -> str:
-    if change is None:
-        return "have no figure"
-    if abs(change) < SAME:
-        return f"made no difference to {what}"
-    return f"{'raised' if change > 0 else 'lowered'} {what} by {another}{abs(change):.3f}"
+def _moved(step: Step, summary: Summary) -> str:
+    name = step.name.lower()
+    changes = {measure.name: gain(summary, step, measure) for measure in HEADLINE}
+    moved = {what: change for what, change in changes.items() if change is not None}
+    if not moved:
+        return f"what {name} are worth cannot be said, for want of clicks"
+    told, verb = [], ""
+    for measure, change in moved.items():
+        same = abs(change) < SAME
+        ours = "left" if same else "raised" if change > 0 else "lowered"
+        told.append(
+            f"{'' if ours == verb else ours + ' '}{measure}{' as it was' if same else f' by {abs(change):.3f}'}"
+        )
+        verb = ours
+    return f"{name} {' and '.join(told)}"
 
 
 def signed(change: float | None, digits: int = 4) -> str:

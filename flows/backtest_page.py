@@ -1,46 +1,27 @@
 """The page of a backtest: one HTML file that needs no network, and its numbers beside it as JSON.
 
-    write_page(report.summary(), "feed", Path("report"))  ->  report/backtest.html, report/backtest.json
+write_page(report.summary(), "feed", Path("report"))  ->  report/backtest.html, report/backtest.json
 """
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flows import backtest_findings as findings
-from flows.backtest_curves import (
-    Axis,
-    Span,
-    Tick,
-    bars,
-    blocks,
-    line,
-    moment,
-    order_axis,
-    span,
-    stack,
-    time_axis,
-    told_span,
-    value_axis,
-)
-from flows.backtest_findings import ARMS, MEASURES, STEPS, Arm, Measure, Summary
+from flows.backtest_findings import ARMS, MEASURES, STEPS, Measure, Summary
+from flows.backtest_plots import Axis, Span, bars, line, moment, span, time_axis, told_seconds, told_span, value_axis
+from flows.backtest_updates import VERDICTS, cost, timeline
 
 CURVES = ("auc", "mrr", "normalised_entropy", "calibration_error")
 """Measures that are drawn by window; the others are told where the pointer rests."""
 
 THIN = 0.05
 """A window with fewer impressions than this share of the median's does not stretch an axis: its figures are noise."""
-
-VERDICTS = {"promote": "promoted", "hold": "held", "reject": "rejected"}
-
-FEW = 12
-"""Updates not promoted that are shown without a click."""
 
 
 def write_page(summary: Summary, surface: str, folder: Path) -> Path:
@@ -60,6 +41,7 @@ def write_page(summary: Summary, surface: str, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
     environment.filters |= {"signed": findings.signed, "number": findings.number, "seconds": told_seconds}
     page = folder / "backtest.html"
     page.write_text(environment.get_template("backtest_page.html").render(contents(plain, surface)), encoding="utf-8")
@@ -69,6 +51,7 @@ def write_page(summary: Summary, surface: str, folder: Path) -> Path:
 def contents(summary: Summary, surface: str) -> dict[str, Any]:
     """What the template shows."""
     windows, updates = summary["windows"], summary["updates"]
+    spent = cost(updates)
     worth = [
         (step, findings.gain(summary, step, findings.AUC), findings.ahead(summary, step, findings.AUC))
         for step in STEPS
@@ -82,46 +65,46 @@ def contents(summary: Summary, surface: str) -> dict[str, Any]:
         "scored": summary["scored"],
         "period": _period(summary),
         "curves": _curves(windows),
-        "timeline": _timeline(summary),
-        "cost": _cost(updates),
+        "timeline": timeline(summary),
+        "cost": spent,
         "facts": _facts(summary),
         "parts": _parts(summary),
-        "figures": summary,
-        "told": {"windows": _told_windows(windows), "measures": [measure.name for measure in MEASURES]},
+        "told": {
+            "measures": [measure.name for measure in MEASURES],
+            "arms": [arm.name for arm in ARMS],
+            "windows": _told_windows(windows),
+            "steps": [step.name for step in spent.steps] if spent else [],
+            "updates": spent.updates if spent else [],
+        },
     }
 
 
-# ---- what it was worth
-
-
 @dataclass(frozen=True)
-class Cell:
-    """A figure of the table, or a change with its colour."""
+class Change:
+    """A change, and whether it is for the better."""
 
     value: float | None
-    best: bool = False
-    better: bool | None = None
+    better: bool | None
 
 
 @dataclass(frozen=True)
 class Row:
-    """A measure, the figure of each arm, and the change of each step."""
+    """A measure: by arm its figure, whether it is the best, and the change from the arm before; by step the change."""
 
     measure: Measure
-    figures: tuple[Cell, ...]
-    changes: tuple[Cell, ...]
+    figures: tuple[tuple[float | None, bool, Change | None], ...]
+    changes: tuple[Change, ...]
 
 
 def _row(summary: Summary, measure: Measure) -> Row:
     best = findings.best(summary, measure)
-    changes = [findings.gain(summary, step, measure) for step in STEPS]
-    return Row(
-        measure,
-        tuple(Cell(findings.figure(summary, arm, measure), best=arm.key in best) for arm in ARMS),
-        tuple(
-            Cell(change, better=None if change is None else findings.is_better(change, measure)) for change in changes
-        ),
-    )
+    gains = [findings.gain(summary, step, measure) for step in STEPS]
+    changes = tuple(Change(gain, None if gain is None else findings.is_better(gain, measure)) for gain in gains)
+    figures = [
+        (findings.figure(summary, arm, measure), arm.key in best, change)
+        for arm, change in zip(ARMS, (None, *changes), strict=True)
+    ]
+    return Row(measure, tuple(figures), changes)
 
 
 def _period(summary: Summary) -> str | None:
@@ -129,25 +112,31 @@ def _period(summary: Summary) -> str | None:
     if not windows:
         return None
     start, end = moment(windows[0]["start"]), moment(windows[-1]["end"])
-    return f"{start.day} {start:%B %Y %H:%M} to {end.day} {end:%B %Y %H:%M} UTC"
-
-
-# ---- curves by window
+    last = f"{end:%H:%M}" if end.date() == start.date() else f"{end.day} {end:%B %Y %H:%M}"
+    return f"{start.day} {start:%B %Y %H:%M} to {last} UTC"
 
 
 @dataclass(frozen=True)
 class Line:
-    arm: Arm
+    """A path and the class of its colour."""
+
+    of: str
     path: str
 
 
 @dataclass(frozen=True)
 class Chart:
-    """One measure by window."""
+    """One figure by window."""
 
-    measure: Measure
+    title: str
+    note: str
     axis: Axis
     lines: tuple[Line, ...]
+
+    @property
+    def zero(self) -> float | None:
+        """Where 0 is, percent from the top, when it is inside."""
+        return 100 - 100 * self.axis.share(0) if self.axis.low < 0 < self.axis.high else None
 
 
 @dataclass(frozen=True)
@@ -168,21 +157,37 @@ def _curves(windows: Sequence[Summary]) -> Curves | None:
     time = time_axis(moment(windows[0]["start"]), moment(windows[-1]["end"]))
     spans = [span(time, moment(window["start"]), moment(window["end"])) for window in windows]
     counts = [window["impressions"] for window in windows]
-    measures = [measure for key in CURVES for measure in MEASURES if measure.key == key]
-    charts = (_chart(measure, windows, spans) for measure in measures)
+    full = [count >= THIN * float(np.median(counts)) for count in counts]
+    charts = []
+    for measure in (measure for key in CURVES for measure in MEASURES if measure.key == key):
+        values = {arm.key: [findings.figure(window, arm, measure) for window in windows] for arm in ARMS}
+        note = f"{'higher' if measure.higher_is_better else 'lower'} is better"
+        charts.append(_chart(measure.name, note, values, spans, full, from_zero=measure.key == "calibration_error"))
+    for step in STEPS:
+        gains = {step.after.key: [findings.gain(window, step, findings.AUC) for window in windows]}
+        title, note = f"AUC gained by {step.name.lower()}", f"{step.after.name} minus {step.before.name}"
+        charts.append(_chart(title, note, gains, spans, full, from_zero=True))
     drawn = tuple(chart for chart in charts if chart is not None)
     return Curves(drawn, time, bars(spans, counts, tallest=0.3), max(counts)) if drawn else None
 
 
-def _chart(measure: Measure, windows: Sequence[Summary], spans: Sequence[Span]) -> Chart | None:
-    values = {arm: [findings.figure(window, arm, measure) for window in windows] for arm in ARMS}
-    counts = [window["impressions"] for window in windows]
-    full = THIN * float(np.median(counts))
-    inside = [v for of in values.values() for v, n in zip(of, counts, strict=True) if v is not None and n >= full]
+def _chart(
+    title: str,
+    note: str,
+    values: Mapping[str, Sequence[float | None]],
+    spans: Sequence[Span],
+    full: Sequence[bool],
+    *,
+    from_zero: bool,
+) -> Chart | None:
+    """None where no window has the figure. A window that is not full does not stretch the axis."""
+    inside = [
+        value for of in values.values() for value, fits in zip(of, full, strict=True) if fits and value is not None
+    ]
     if not inside:
         return None
-    axis = value_axis(inside, from_zero=measure.key == "calibration_error")
-    return Chart(measure, axis, tuple(Line(arm, line(axis, spans, values[arm])) for arm in ARMS))
+    axis = value_axis(inside, from_zero=from_zero)
+    return Chart(title, note, axis, tuple(Line(of, line(axis, spans, values[of])) for of in values))
 
 
 def _told_windows(windows: Sequence[Summary]) -> list[list[Any]]:
@@ -190,144 +195,14 @@ def _told_windows(windows: Sequence[Summary]) -> list[list[Any]]:
     told = []
     for window in windows:
         start, end = moment(window["start"]), moment(window["end"])
-        figures = [[findings.number(findings.figure(window, arm, m)) for arm in ARMS] for m in MEASURES]
-        told.append([told_span(start, end), start.timestamp(), end.timestamp(), window["impressions"], figures])
+        figures = [[_rounded(findings.figure(window, arm, measure)) for arm in ARMS] for measure in MEASURES]
+        edges = round(start.timestamp()), round(end.timestamp())
+        told.append([told_span(start, end), *edges, window["impressions"], figures])
     return told
 
 
-# ---- updates
-
-
-@dataclass(frozen=True)
-class Update:
-    """An update, in words."""
-
-    number: int
-    window: str
-    verdict: str
-    version: str | None
-    reasons: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Lane:
-    """The updates of one verdict, on the line of time."""
-
-    verdict: str
-    done: str
-    updates: tuple[tuple[int, float, float], ...]
-    """Number, left and right of each, in units of the plot's width."""
-
-    path: str
-
-
-@dataclass(frozen=True)
-class Timeline:
-    lanes: tuple[Lane, ...]
-    time: Axis
-    updates: tuple[Update, ...]
-    not_promoted: tuple[Update, ...]
-    more: int
-    """Updates not promoted beyond those."""
-
-
-def _timeline(summary: Summary) -> Timeline | None:
-    if not summary["updates"]:
-        return None
-    edges = [(moment(update["window"][0]), moment(update["window"][1])) for update in summary["updates"]]
-    first = min(start for start, _ in edges)
-    last = max([end for _, end in edges] + [moment(window["end"]) for window in summary["windows"]])
-    time = time_axis(first, last)
-    updates = tuple(
-        Update(n, told_span(*edge), update["verdict"], update["version"], tuple(update["reasons"]), _total(update))
-        for n, (update, edge) in enumerate(zip(summary["updates"], edges, strict=True), start=1)
-    )
-    lanes = []
-    for verdict in sorted({update.verdict for update in updates}, key=[*VERDICTS].index):
-        spans = [
-            (update.number, span(time, *edge, at_least=2.0))
-            for update, edge in zip(updates, edges, strict=True)
-            if update.verdict == verdict
-        ]
-        told = tuple((number, round(where.left, 1), round(where.right, 1)) for number, where in spans)
-        lanes.append(Lane(verdict, VERDICTS[verdict], told, blocks([where for _, where in spans])))
-    doubtful = tuple(update for update in updates if update.verdict != "promote")
-    return Timeline(tuple(lanes), time, updates, doubtful[:FEW], len(doubtful[FEW:]))
-
-
-def _total(update: Summary) -> float:
-    return float(sum(update["seconds"].values()))
-
-
-@dataclass(frozen=True)
-class StepCost:
-    """What one step of an update costs, in seconds."""
-
-    name: str
-    median: float
-    p90: float
-    longest: float
-    share: float
-    """Of the time of all these updates."""
-
-    path: str
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Seconds by step, over the updates after the warm-up's, which is of another size."""
-
-    steps: tuple[StepCost, ...]
-    whole: StepCost
-    seconds: Axis
-    order: Axis
-    updates: tuple[dict[str, Any], ...]
-    """For the script: ``told``, ``total`` and seconds ``by`` step."""
-
-    warm_up: float | None
-    """Seconds of the warm-up's update, where it is not among these."""
-
-
-def _cost(updates: Sequence[Summary]) -> Cost | None:
-    if not updates:
-        return None
-    routine = updates[1:] or updates
-    names = list(dict.fromkeys(step for update in routine for step in update["seconds"]))
-    if not names:
-        return None
-    by_step = [[float(update["seconds"].get(step, 0.0)) for update in routine] for step in names]
-    totals = [sum(column) for column in zip(*by_step, strict=True)]
-    everything = sum(totals) or 1.0
-    axis = value_axis(totals, from_zero=True)
-    paths = stack(axis, by_step)
-    told = tuple(
-        {
-            "told": told_span(*map(moment, update["window"])),
-            "number": n + len(updates) - len(routine),
-            "total": told_seconds(total),
-            "by": [told_seconds(layer[n - 1]) for layer in by_step],
-        }
-        for n, (update, total) in enumerate(zip(routine, totals, strict=True), start=1)
-    )
-    return Cost(
-        tuple(
-            _step_cost(name, layer, everything, path) for name, layer, path in zip(names, by_step, paths, strict=True)
-        ),
-        _step_cost("whole update", totals, everything, ""),
-        axis,
-        order_axis(len(routine)),
-        told,
-        _total(updates[0]) if len(updates) > 1 else None,
-    )
-
-
-def _step_cost(name: str, seconds: Sequence[float], everything: float, path: str) -> StepCost:
-    median, p90 = (float(np.percentile(seconds, q)) for q in (50, 90))
-    return StepCost(name, median, p90, max(seconds), sum(seconds) / everything, path)
-
-
-# ---- the run
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _facts(summary: Summary) -> list[tuple[str, str]]:
@@ -365,15 +240,3 @@ def _parts(summary: Summary) -> list[tuple[str, float, float]]:
     whole = sum(parts.values())
     ordered = sorted(parts.items(), key=lambda part: -part[1])
     return [(name, seconds, 100 * seconds / whole) for name, seconds in ordered] if whole > 0 else []
-
-
-def told_seconds(seconds: float | None) -> str:
-    """``0.02 s``, ``3.4 s``, ``48 s``, ``12 min 30 s``."""
-    if seconds is None:
-        return "–"
-    if seconds >= 99.5:
-        minutes, rest = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-    digits = 0 if seconds >= 9.95 else 1 if seconds >= 0.995 else 2
-    return f"{seconds:.{digits}f} s"

@@ -1,4 +1,4 @@
-"""The command line: ``millrace up``, ``status``, ``down``.
+"""The command line: ``millrace up``, ``status``, ``down``, and the commands of the loop.
 
 What a person can mend is told in one line on standard error (exit code 1, or 2 for wrong settings and arguments); with
 anything else the traceback shows. A command imports what it needs when it runs, so that ``--help`` stays quick.
@@ -8,6 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from flows import loop_commands
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -71,6 +73,12 @@ def status(
         print(json.dumps(found.as_json(), indent=2))
     else:
         _show(found)
+
+
+app.command("import")(loop_commands.import_log)
+app.command()(loop_commands.update)
+app.command()(loop_commands.backtest)
+app.command()(loop_commands.demo)
 
 
 def load_settings() -> "Settings":

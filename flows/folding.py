@@ -9,14 +9,16 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import polars as pl
 import psycopg
 
 from features import online
 from features.catch_up import Folder, Touched
-from features.store import Store, open_store
+from features.engine import Engine
+from features.store import Store, View, open_store
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import environment
@@ -62,7 +64,11 @@ def write_online(folder: Folder, store: Store, stale: Touched) -> Touched:
     """Write the touched keys online, at most ``AT_ONCE`` of a kind; what is left for the next tick is returned."""
     assert folder.engine is not None
     left: dict[str, set[str]] = {}
-    kinds = (("users", "user", online.user_rows), ("items", "item", online.item_rows), ("sections", "section", online.section_rows))
+    kinds: tuple[tuple[str, View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
+        ("users", "user", online.user_rows),
+        ("items", "item", online.item_rows),
+        ("sections", "section", online.section_rows),
+    )
     for kind, view, rows in kinds:
         keys = sorted(getattr(stale, kind))
         left[kind] = set(keys[AT_ONCE:])

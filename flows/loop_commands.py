@@ -1,4 +1,4 @@
-"""Commands of the loop: ``millrace import``, ``update``, ``backtest``. ``flows/cli.py`` puts them on the command line."""
+"""Commands of the loop, ``millrace import``, ``update``, ``backtest`` and ``demo``; ``flows/cli.py`` registers them."""
 
 import json
 import re
@@ -64,7 +64,7 @@ def import_log(
         f" {appended.dead_letters:,} dead letters."
     )
     if appended.dead_letters:
-        print(f"Why: SELECT line, reason, event FROM dead_letters WHERE surface = '{surface}' ORDER BY dead_letter_id")
+        print("What they are and why: table dead_letters, columns source, line, reason and event.")
 
 
 def update(
@@ -74,11 +74,13 @@ def update(
     """Run one update now: claim, check, join, test, fine-tune, judge, decide, publish."""
     from flows.cli import load_settings
     from infra import environment
+    from infra.stack import prepare_home
 
     settings = load_settings()
     with _told():
         _find(surface)
         moment = None if as_of is None else instant(as_of)
+        prepare_home(settings)
         environment.apply(settings)
         from flows.prefect_api import prefect_api
         from flows.update import update as flow
@@ -103,10 +105,13 @@ def backtest(
     """Replay a log with itself as the clock, and see what fresh features and fresh models are worth."""
     from flows.cli import load_settings
     from infra import environment
+    from infra.stack import prepare_home
 
     settings = load_settings()
     with _told():
         declared = _find(surface)
+        _expect_files(log, items, feedback)
+        prepare_home(settings)
         environment.apply(settings)
         from flows import backtest as backtesting
         from flows.embedded import running_database
@@ -142,6 +147,55 @@ def backtest(
         print(json.dumps(summary))
     else:
         show(summary)
+
+
+def demo(
+    log: Annotated[Path | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
+    items: Items = None,
+    feedback: Feedback = None,
+    until: Annotated[str | None, typer.Option(help="Leave out what was shown from then on, UTC.")] = None,
+) -> None:
+    """The whole loop from nothing, on this machine; leaves the stack running."""
+    from flows.cli import load_settings
+    from infra import environment
+
+    settings = load_settings()
+    with _told():
+        _expect_files(log, items, feedback)
+        environment.apply(settings)
+        from flows import demo as demonstration
+        from flows.backtest import Plan
+
+        plan = None
+        if log is not None:
+            plan = Plan(log, items, feedback, until=None if until is None else instant(until))
+        elif items or feedback or until:
+            raise BadArgument("--items, --feedback and --until go with a --log")
+        with _progress(False) as progress:
+            bar = progress.add_task("", total=None, visible=False)
+            found, served = demonstration.run(
+                settings,
+                plan,
+                now=datetime.now(UTC),
+                say=progress.console.print,
+                watch=lambda stage: progress.update(
+                    bar, description=stage.name, completed=stage.done, total=stage.total, visible=True
+                ),
+            )
+    print()
+    show(found.summary())
+    print(f"\nVersion {served.version} ranks for reader {served.user}, who then clicks item {served.clicked}:")
+    for name, ranked in (("before", served.before), ("after", served.after)):
+        print(f"  {name:<7}" + "  ".join(f"{item['item_id']} {item['score']:.3f}" for item in ranked))
+    print("\nLook around:")
+    for what, address in (
+        ("updates, their story and schedule", f"{settings.prefect_api.removesuffix('/api')}/runs"),
+        ("runs, evidence and versions", f"{settings.mlflow_pages}/#/models"),
+        ("quality and drift over time", settings.evidently),
+        ("the ranking API", f"{settings.serving}/docs"),
+    ):
+        print(f"  {what:<36} {address}")
+    print("\nStop it with: make down")
 
 
 def show(summary: dict[str, Any]) -> None:
@@ -184,6 +238,12 @@ def instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _expect_files(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise BadArgument(f"{path} does not exist; give the path of a parquet file")
+
+
 def _find(name: str) -> Any:
     from flows.surfaces import find
 
@@ -207,7 +267,12 @@ def _progress(quiet: bool) -> Iterator["Progress"]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-    columns = TextColumn("{task.description:>14}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description:>14}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as progress:
         yield progress
 

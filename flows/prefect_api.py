@@ -16,7 +16,8 @@ def prefect_api(settings: Settings) -> Iterator[None]:
 
     Enter it before Prefect runs a flow in this process.
     """
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for name in ("httpx", "prefect"):  # a command prints its own findings
+        logging.getLogger(name).setLevel(logging.WARNING)
     if _answers(settings.prefect_api):
         yield
         return

@@ -106,7 +106,13 @@ def _update(done: Replayed, update: Callable[[datetime], Outcome | None], as_of:
 
 
 def _score(
-    world: World, champion: Model, warm_model: Model, frozen: Engine, frozen_at: datetime, start: datetime, end: datetime
+    world: World,
+    champion: Model,
+    warm_model: Model,
+    frozen: Engine,
+    frozen_at: datetime,
+    start: datetime,
+    end: datetime,
 ) -> Scored:
     frame = steps.frame_of(world, start, end, known_by=FOREVER)
     examples = frame.examples
@@ -120,9 +126,7 @@ def _score(
     return Scored(start, end, examples, scores)
 
 
-def frozen_examples(
-    frozen: Engine, shown: pl.DataFrame, table: pl.DataFrame, at: datetime, live: Examples
-) -> Examples:
+def frozen_examples(frozen: Engine, shown: pl.DataFrame, table: pl.DataFrame, at: datetime, live: Examples) -> Examples:
     """The same impressions with the features of ``at``, in the order of ``table``."""
     rows = frozen.read_as_of(shown, at.timestamp())
     place = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")

@@ -1,11 +1,11 @@
 """The steps of an update, each a function that can be called without Prefect.
 
-    claim -> join -> check -> test -> fine-tune -> judge -> decide -> publish
+claim -> join -> check -> test -> fine-tune -> judge -> decide -> publish
 """
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from monitoring.gate import Verdict
 from monitoring.records import Decision, Evidence
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 FOLD_PATIENCE_S = 600.0
 """How long an update waits for another process that folds the log."""
@@ -41,7 +41,7 @@ REFERENCE = timedelta(hours=1)
 
 
 def settle(world: World) -> Promotion | None:
-    """The champion by record, once the alias in the registry points to it: a move that a crash cut short is finished."""
+    """The champion by record. The registry's alias is brought in line, which finishes a move that a crash cut short."""
     champion = promotions.current(world.connection, world.surface.name)
     if champion is not None and world.registry.champion(world.surface.name) != champion.version:
         world.registry.set_champion(world.surface.name, champion.version)
@@ -84,11 +84,13 @@ def ensure_folded(world: World, through: datetime) -> None:
         ours = stood is not None and stood.schema_version == world.surface.features.schema.version
         if ours and stood is not None and stood.folded_to >= through:
             return
-        with connect(world.url, autocommit=True) as connection:
-            with Folder(connection, world.surface.name, world.surface.features) as folder:
-                if folder.ours:
-                    folder.fold(closed_at)
-                    return
+        with (
+            connect(world.url, autocommit=True) as connection,
+            Folder(connection, world.surface.name, world.surface.features) as folder,
+        ):
+            if folder.ours:
+                folder.fold(closed_at)
+                return
         time.sleep(0.2)
     raise TimeoutError(f"the log of {world.surface.name} is not folded to {through} after {FOLD_PATIENCE_S:.0f} s")
 
@@ -116,7 +118,7 @@ def check(world: World, claimed: Claim, frame: Frame) -> list[checks.Check]:
 def test(champion: Model | None, frame: Frame) -> dict[str, Any]:
     """Score the window with the model in service, before anything learns from it: the prequential figures."""
     examples = frame.examples
-    told: dict[str, Any] = {"impressions": len(examples), "label_rate": metrics.mean(examples.label)}
+    told: dict[str, Any] = {"impressions": len(examples), "label_rate": metrics.mean(examples.label.astype(np.float64))}
     if champion is None:
         return told
     scores = champion.score(examples)
@@ -304,7 +306,8 @@ def publish(
     state = STATES[verdict.verdict]
     with world.connection.transaction():
         if state == "promoted":
-            assert version is not None and artifact_uri is not None and challenger is not None
+            assert version is not None
+            assert artifact_uri is not None
             promotions.record(
                 world.connection,
                 surface=surface,

@@ -60,7 +60,9 @@ def markdown(world: World, outcome: "Outcome") -> str:
         ]
     pages = world.settings
     lines += ["## Look further", ""]
-    lines += [f"- [Evidence and report]({world.registry.run_page(pages.mlflow_pages, surface, published.run_id)}), MLflow run"]
+    lines += [
+        f"- [Evidence and report]({world.registry.run_page(pages.mlflow_pages, surface, published.run_id)}), MLflow run"
+    ]
     if published.version is not None:
         page = world.registry.version_page(pages.mlflow_pages, surface, published.version)
         lines += [f"- [Version {published.version}]({page}), MLflow"]

@@ -25,7 +25,7 @@ from flows.story import tell
 from flows.surfaces import find
 from flows.world import World, open_world
 from infra.settings import Settings
-from monitoring import checks, gate
+from monitoring import checks
 from monitoring.gate import Verdict
 
 T = TypeVar("T")
@@ -52,7 +52,8 @@ class Clock:
         """Run one step as a Prefect task of its name."""
         began = time.perf_counter()
         try:
-            return task(work, name=step, cache_policy=NO_CACHE, persist_result=False)(*arguments)
+            stepping = task(name=step, cache_policy=NO_CACHE, persist_result=False)(work)
+            return stepping(*arguments)
         finally:
             self.seconds[step] = time.perf_counter() - began
 

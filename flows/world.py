@@ -52,7 +52,12 @@ class World:
 
 @contextmanager
 def open_world(
-    settings: Settings, surface: Surface, *, url: str | None = None, registry: Registry | None = None, reports: bool = True
+    settings: Settings,
+    surface: Surface,
+    *,
+    url: str | None = None,
+    registry: Registry | None = None,
+    reports: bool = True,
 ) -> Iterator[World]:
     """Connect to what ``settings`` point to. ``url`` and ``registry``: a scratch database and registry instead."""
     url = url or settings.database

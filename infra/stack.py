@@ -9,7 +9,7 @@ import errno
 import fcntl
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -35,11 +35,15 @@ START_S = 240.0
 
 
 def start_stack(
-    settings: Settings, services: tuple[Service, ...], report: Callable[[str], None] = lambda line: None
+    settings: Settings,
+    services: tuple[Service, ...],
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    later: Collection[str] = (),
 ) -> None:
     """Start the embedded ones among the services and return when all are healthy; nothing happens where they are.
 
-    ``report`` is told in one line of each step. Raises PortTaken before anything is started; StackError with the end of
+    Those named ``later`` are left for another call. ``report`` is told in one line of each step. Raises PortTaken before anything is started; StackError with the end of
     the log of the service that failed, after which nothing is left running.
     """
     home = prepare_home(settings)
@@ -59,7 +63,8 @@ def start_stack(
                 check_port(settings.host, service)
             supervisor = launch(home, text, environment)
         try:
-            _start_in_order(settings, home, supervisor, services, report)
+            wanted = [service for service in services if service.name not in later]
+            _start_in_order(settings, home, supervisor, wanted, report)
         except BaseException:  # Ctrl-C too: half a stack helps nobody
             _stop(home)
             raise
@@ -139,7 +144,7 @@ def _start_in_order(
     report: Callable[[str], None],
 ) -> None:
     began = time.monotonic()
-    first = [service for service in services if service.name == "postgres"]
+    first = [service for service in services if service.embedded and service.name == "postgres"]
     _bring_up(home, supervisor, first, set(), began, report)
     for url in databases(settings, tuple(services)):
         ensure_database(url)

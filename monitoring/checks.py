@@ -159,11 +159,11 @@ def _volume(frame: pl.DataFrame, expected: Expected, limits: Limits) -> Check:
     if expected.impressions is None or expected.impressions <= 0:
         passed = count >= limits.impressions
         detail = f"{count:,} impressions; how many to expect is not known yet."
-        return Check("volume", count, f"at least {limits.impressions:,} impressions", passed, detail)
+        return Check("volume", count, f"at least {limits.impressions:,}", passed, detail)
     low, high = (bound * expected.impressions for bound in limits.volume)
     low = max(low, float(limits.impressions))
     detail = f"{count:,} impressions, where about {expected.impressions:,.0f} were expected."
-    return Check("volume", count, f"{low:,.0f} to {high:,.0f} impressions", low <= count <= high, detail)
+    return Check("volume", count, f"{low:,.0f} to {high:,.0f}", low <= count <= high, detail)
 
 
 def _schema(frame: pl.DataFrame, ids: pl.Series, expected: Expected) -> Check:
@@ -183,8 +183,8 @@ def _nulls(frame: pl.DataFrame, ids: pl.Series) -> Check:
 
 def _inside_window(frame: pl.DataFrame, ids: pl.Series, expected: Expected) -> Check:
     start, end = _epoch_us(expected.start), _epoch_us(expected.end)
-    shown = frame["shown_at"].dt.epoch("us").fill_null(end).to_numpy()
-    offends = (shown <= start) | (shown > end)
+    shown = frame["shown_at"].dt.epoch("us").fill_null(end)
+    offends = ((shown <= start) | (shown > end)).to_numpy()
     detail = f"{int(offends.sum()):,} impressions shown outside ({expected.start:%F %T}, {expected.end:%F %T}]."
     return _named("inside the window", offends, ids, "none outside", 0, detail)
 
@@ -211,9 +211,7 @@ def _infinite(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: L
     return _named("features finite", bad.any(axis=1), ids, limit, limits.infinite_share, detail)
 
 
-def _ranges(
-    dense: np.ndarray, names: Sequence[str], ids: pl.Series, expected: Expected, limits: Limits
-) -> Check:
+def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, expected: Expected, limits: Limits) -> Check:
     bad = np.zeros(dense.shape, dtype=bool)
     for column, name in enumerate(names):
         if name in expected.ranges:
@@ -221,12 +219,11 @@ def _ranges(
             bad[:, column] = (dense[:, column] < low) | (dense[:, column] > high)
     detail = f"{_worst(bad, names)} outside their range; {len(expected.ranges)} features declare one."
     limit = f"at most {limits.out_of_range_share:.1%}"
-    return _named("features in range", bad.any(axis=1), ids, limit, limits.out_of_range_share, detail)
+    return _named("features in range", np.asarray(bad.any(axis=1)), ids, limit, limits.out_of_range_share, detail)
 
 
 def _label_values(frame: pl.DataFrame, ids: pl.Series) -> Check:
-    label = _labels(frame)
-    offends = ~((label >= 0) & (label <= 1))
+    offends = ~frame["label"].cast(pl.Float64).fill_null(float("nan")).is_between(0, 1).to_numpy()
     detail = f"{int(offends.sum()):,} labels outside 0 to 1."
     return _named("label values", offends, ids, "all within 0 to 1", 0, detail)
 
@@ -267,7 +264,7 @@ def _rows(offends: np.ndarray, ids: pl.Series) -> tuple[str, ...]:
 
 
 def _worst(bad: np.ndarray, names: Sequence[str]) -> str:
-    """"Values of item_rate_1h (12), hour (3)": the features that offend most."""
+    """The features that offend most: "Values of item_rate_1h (12), hour (3)"."""
     counts = bad.sum(axis=0)
     worst = [int(column) for column in np.argsort(-counts, kind="stable")[:3] if counts[column]]
     if not worst:

@@ -32,7 +32,7 @@ def compare(
     slices: Mapping[str, Sequence[Any] | np.ndarray | pl.Series] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Measure both on N impressions: label f[N] of 0 and 1 (NaN: not known, left out), request [N] codes, predictions f[N].
+    """Measure both on N impressions: labels f[N] of 0 and 1 (NaN: not known, left out), request [N], predictions f[N].
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
     constant there is. `slices`: columns of length N to look at by value. `seed` draws the labels by which the chance

@@ -14,8 +14,6 @@ import polars as pl
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # by what Evidently builds on; not ours to mend
-    import evidently.legacy.renderers.html_widgets
-    import evidently.sdk.panels
     from evidently import DataDefinition, Dataset, Report
     from evidently.core.metric_types import ColumnMetric, SingleValue, SingleValueCalculation, SingleValueMetric
     from evidently.core.report import Context, Snapshot
@@ -39,12 +37,7 @@ class ColumnDriftCalculation(SingleValueCalculation[ColumnDrift]):  # type: igno
         assert reference_data is not None
         column, kind = self.metric.column, current_data.column(self.metric.column).type
         before, now = reference_data.column(column).data.dropna(), current_data.column(column).data.dropna()
-        score = 0.0
-        if len(before) and len(now):  # a column that is empty on a side is a matter of the data checks
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", RuntimeWarning)
-                score = float(psi_stat_test(before, now, kind, self.metric.threshold).drift_score)
-        result = self.result(score)
+        result = self.result(float(psi_stat_test(before, now, kind, self.metric.threshold).drift_score))
         result.widget = []
         return result
 
@@ -69,7 +62,7 @@ class FigureCalculation(SingleValueCalculation[Figure]):  # type: ignore[misc]
 
 
 def drift(reference: pl.DataFrame, current: pl.DataFrame, threshold: float) -> tuple[dict[str, float], Snapshot]:
-    """PSI by column, and the snapshot that holds it. The frames have the same columns."""
+    """PSI by column, and the snapshot that holds it. The frames have the same columns, each with some value."""
     numbers = [column for column, dtype in current.schema.items() if dtype.is_numeric() or dtype == pl.Boolean]
     texts = [column for column in current.columns if column not in numbers]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)

@@ -178,7 +178,7 @@ def _rival(quality: Mapping[str, Any]) -> str:
 
 
 def _change(gain_share: float) -> str:
-    """"0.8 % lower": a gain in log loss, in words."""
+    """A gain in log loss in words: "0.8 % lower"."""
     return f"{_percent(abs(gain_share))} {'lower' if gain_share >= 0 else 'higher'}"
 
 

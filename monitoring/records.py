@@ -58,9 +58,7 @@ class Decision:
     decided_at: datetime
 
 
-EVIDENCE_COLUMNS = (
-    "evidence_id, surface, update_id, champion_version, verdict, reasons, figures, checksum, measured_at"
-)
+EVIDENCE_COLUMNS = "evidence_id, surface, update_id, champion_version, verdict, reasons, figures, checksum, measured_at"
 DECISION_COLUMNS = (
     "decision_id, surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason, decided_at"
 )
@@ -123,7 +121,8 @@ def write_evidence(
         return latest
     with connection.cursor(row_factory=class_row(Evidence)) as cursor:
         written = cursor.execute(
-            "INSERT INTO evidence (surface, update_id, champion_version, verdict, reasons, figures, checksum)"
+            "INSERT INTO evidence"  # noqa: S608
+            " (surface, update_id, champion_version, verdict, reasons, figures, checksum)"
             f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {EVIDENCE_COLUMNS}",
             [surface, update_id, champion_version, verdict, Jsonb(list(reasons)), Jsonb(plain(figures)), digest],
         ).fetchone()
@@ -164,7 +163,8 @@ def write_decision(
         if found is not None:
             return found
         written = cursor.execute(
-            "INSERT INTO decisions (surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason)"
+            "INSERT INTO decisions"  # noqa: S608
+            " (surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason)"
             f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {DECISION_COLUMNS}",
             [
                 evidence.surface,

@@ -144,7 +144,8 @@ def _verdict(verdict: Verdict, figures: Mapping[str, Any], metadata: Mapping[str
         counters.append(CounterData("columns drifted", f"{drift['drifted']} of {drift['columns']}"))
     lines = [f"**{reason}**" if place == 0 else reason for place, reason in enumerate(verdict.reasons)]
     lines.append(
-        f"Window {metadata['from']} to {metadata['to']} · champion {metadata['champion']} · challenger {metadata['challenger']}"
+        f"Window {metadata['from']} to {metadata['to']} · "
+        f"champion {metadata['champion']} · challenger {metadata['challenger']}"
     )
     text = "\n\n".join(lines)
     return [counter(title="", counters=counters), text_widget(title=f"Why {verdict.verdict}", text=text)]
@@ -192,7 +193,7 @@ def _quality(quality: Mapping[str, Any]) -> list[Any]:
     parts.append(
         plotly_data(
             title="Calibration: what was predicted, and what happened",
-            data=[diagonal, *lines],  # type: ignore[arg-type]
+            data=[diagonal, *lines],
             layout=_layout("predicted probability", "share with a label"),
             size=WidgetSize.HALF,
         )
@@ -205,7 +206,7 @@ def _quality(quality: Mapping[str, Any]) -> list[Any]:
     parts.append(
         plotly_data(
             title="Predictions on the same impressions",
-            data=bars,  # type: ignore[arg-type]
+            data=bars,
             layout=_layout("predicted probability", "% of impressions"),
             size=WidgetSize.HALF,
         )
@@ -246,7 +247,7 @@ def _drift(drift: Drift) -> list[Any]:
         labels, before, now = _shares(drift.reference[column], drift.current[column])
         chart = plotly_data(
             title="",
-            data=[_bars("before", labels, before, BEFORE), _bars("window", labels, now, NOW)],  # type: ignore[arg-type]
+            data=[_bars("before", labels, before, BEFORE), _bars("window", labels, now, NOW)],
             layout=_layout(column, "% of impressions"),
         )
         fields = {
@@ -303,9 +304,9 @@ def _shares(reference: pl.Series, current: pl.Series, bins: int = 20) -> tuple[l
     """Bin labels (centres, or categories) and the percentage of each side in each bin."""
     if not reference.dtype.is_numeric() and reference.dtype != pl.Boolean:
         counts = pl.concat([reference.cast(pl.String), current.cast(pl.String)]).value_counts(sort=True)
-        labels = [str(label) for label in counts.get_column(reference.name).head(bins)]
-        sides = [[_percentage(side.cast(pl.String) == label) for label in labels] for side in (reference, current)]
-        return labels, np.array(sides[0]), np.array(sides[1])
+        categories = [str(label) for label in counts.get_column(reference.name).head(bins)]
+        sides = [[_percentage(side.cast(pl.String) == name) for name in categories] for side in (reference, current)]
+        return categories, np.array(sides[0]), np.array(sides[1])
     before, now = (side.cast(pl.Float64).drop_nulls().to_numpy() for side in (reference, current))
     both = np.concatenate([before[np.isfinite(before)], now[np.isfinite(now)]])
     if not len(both):
@@ -326,7 +327,7 @@ def _shares(reference: pl.Series, current: pl.Series, bins: int = 20) -> tuple[l
 
 
 def _percentage(which: pl.Series) -> float:
-    return 100.0 * float(which.fill_null(False).mean() or 0.0)  # type: ignore[arg-type]
+    return 100.0 * int(which.fill_null(False).sum()) / max(len(which), 1)
 
 
 def _bars(name: str, x: Sequence[Any] | np.ndarray, percent: np.ndarray, colour: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 from urllib.parse import urljoin
 
 from monitoring.report import Page
@@ -20,51 +21,58 @@ logger = logging.getLogger(__name__)
 TIMEOUT_S = 15.0
 """How long an update waits for the UI in all."""
 
-TAB = "Updates"
 
-PANELS: tuple[tuple[str, str, str, str, dict[str, str]], ...] = (
-    ("counter", "Newest update: impressions judged", "half", "On the window's later part.", {"impressions": "impressions"}),
-    ("counter", "Newest update: gain in log loss", "half", "Of the champion's.", {"gain_percent": "%"}),
-    (
+@dataclass(frozen=True)
+class Panel:
+    """One panel of the dashboard."""
+
+    kind: Literal["counter", "line", "bar"]
+    title: str
+    subtitle: str
+    figures: dict[str, str]
+    """Names of ``report.headline``, with their legends."""
+
+
+PANELS = (
+    Panel(
+        "counter", "Newest update: impressions judged", "On the window's later part.", {"impressions": "impressions"}
+    ),
+    Panel("counter", "Newest update: gain in log loss", "Of the champion's.", {"gain_percent": "%"}),
+    Panel(
         "line",
         "Log loss",
-        "half",
         "On the judging part of each window. Lower is better.",
         {"champion_log_loss": "champion", "challenger_log_loss": "challenger"},
     ),
-    (
+    Panel(
         "line",
         "AUC",
-        "half",
         "On the judging part of each window. Higher is better.",
         {"champion_auc": "champion", "challenger_auc": "challenger"},
     ),
-    (
+    Panel(
         "line",
         "By request",
-        "half",
         "The challenger's mean reciprocal rank, and how often its first item was the one clicked.",
         {"challenger_mrr": "MRR", "challenger_hit_at_1": "hit rate at 1"},
     ),
-    (
+    Panel(
         "line",
         "Calibration error",
-        "half",
         "Lower is better.",
         {"champion_calibration_error": "champion", "challenger_calibration_error": "challenger"},
     ),
-    ("line", "Share of columns that drifted", "half", "PSI against what was learned before.", {"drifted_share": "share"}),
-    (
+    Panel(
         "line",
         "Label rate and mean prediction",
-        "half",
         "They should move together.",
         {"label_rate": "label rate", "challenger_mean_prediction": "mean prediction"},
     ),
-    ("bar", "Impressions judged", "half", "", {"impressions": "impressions"}),
-    ("line", "Freshness", "half", "Seconds from an event to a model that learned from it.", {"freshness_s": "seconds"}),
+    Panel("line", "Share of columns that drifted", "From what was learned before.", {"drifted_share": "share"}),
+    Panel("bar", "Impressions judged", "On the window's later part.", {"impressions": "impressions"}),
+    Panel("line", "Freshness", "Seconds from an event to a model that learned from it.", {"freshness_s": "seconds"}),
 )
-"""The dashboard: kind, title, size, subtitle, and the figures (``report.headline``) with their legends."""
+"""The dashboard, two panels a row."""
 
 
 def publish(
@@ -76,14 +84,11 @@ def publish(
     """
 
     def add() -> str:
-        import requests
-
         from monitoring.evidently_metrics import RemoteWorkspace
 
-        requests.get(urljoin(url, "/api/version"), timeout=timeout_s).raise_for_status()
-        project = _project(RemoteWorkspace(url, secret=secret), surface)
-        run = project._workspace.add_run(project.id, page.snapshot)
-        return str(run.url)
+        workspace = RemoteWorkspace(url, secret=secret)
+        project = _project(workspace, surface)
+        return str(workspace.add_run(project.id, page.snapshot).url)
 
     return _within(timeout_s, add, f"the report of {surface} was not added to the Evidently UI at {url}")
 
@@ -114,18 +119,18 @@ def _project(workspace: Any, surface: str) -> Any:
 
 
 def _keep_dashboard(workspace: Any, project: Any, surface: str) -> None:
-    """Put our tab into the project's dashboard, unless it is there; what people added stays."""
+    """Give the project our panels, unless it has some of them: what people added or removed stays so."""
     from evidently.sdk.models import DashboardTabModel
 
     dashboard = workspace.get_dashboard(project.id)
     panels = _panels(surface)
-    ours = {panel.id for panel in panels}
-    tab_id = uuid.uuid5(project.id, TAB)
-    if any(tab.id == tab_id for tab in dashboard.tabs) and ours <= {panel.id for panel in dashboard.panels}:
+    ours = [panel.id for panel in panels]
+    if {panel.id for panel in dashboard.panels} & set(ours):
         return
-    dashboard.tabs = [tab for tab in dashboard.tabs if tab.id != tab_id]
-    dashboard.tabs.insert(0, DashboardTabModel(id=tab_id, title=TAB, panels=[panel.id for panel in panels]))
-    dashboard.panels = [panel for panel in dashboard.panels if panel.id not in ours] + panels
+    if not dashboard.tabs:  # there can be only one
+        dashboard.tabs = [DashboardTabModel(id=uuid.uuid5(project.id, "updates"), title="Updates", panels=[])]
+    dashboard.tabs[0].panels = ours + dashboard.tabs[0].panels
+    dashboard.panels = panels + dashboard.panels
     workspace.save_dashboard(project.id, dashboard)
 
 
@@ -135,26 +140,26 @@ def _panels(surface: str) -> list[Any]:
 
     make = {"counter": panels.counter_panel, "line": panels.line_plot_panel, "bar": panels.bar_plot_panel}
     made = []
-    for kind, title, size, subtitle, figures in PANELS:
+    for panel in PANELS:
         values = [
             PanelMetric(legend=legend, metric="Figure", metric_labels={"name": name})
-            for name, legend in figures.items()
+            for name, legend in panel.figures.items()
         ]
-        panel = make[kind](title=title, values=values, description=subtitle or None, size=size)
-        panel.id = uuid.uuid5(project_id(surface), title)
-        made.append(panel)
+        plot = make[panel.kind](title=panel.title, values=values, description=panel.subtitle, size="half")
+        plot.id = uuid.uuid5(project_id(surface), panel.title)
+        made.append(plot)
     return made
 
 
 def _within(timeout_s: float, call: Callable[[], str], failure: str) -> str | None:
-    """`call`'s result, or None with `failure` logged. Evidently's client knows no time-out, so a thread waits for it."""
+    """`call`'s result, or None with `failure` logged. Evidently's client has no time-out, so a thread waits for it."""
     results: list[str] = []
     errors: list[Exception] = []
 
     def attempt() -> None:
         try:
             results.append(call())
-        except Exception as error:  # noqa: BLE001 - whatever the UI does, the update goes on
+        except Exception as error:  # whatever the UI does, the update goes on
             errors.append(error)
 
     thread = threading.Thread(target=attempt, name="evidently-publish", daemon=True)

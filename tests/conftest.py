@@ -1,8 +1,11 @@
 """One real PostgreSQL a session, one database a test."""
 
+import shutil
 import socket
+import tempfile
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -18,9 +21,11 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """URL of a running embedded server, with a migrated database named ``template_millrace``."""
-    data = tmp_path_factory.mktemp("postgres") / "data"
+    # not under pytest's own folder: a later session closes that to others, the server's user among them
+    folder = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
+    data = folder / "data"
     port = free_port()
     postgres.start(data, "127.0.0.1", port)
     url = f"postgresql://postgres@127.0.0.1:{port}/template_millrace"
@@ -30,6 +35,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         postgres.stop(data)
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

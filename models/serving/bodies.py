@@ -1,6 +1,7 @@
 """What a request must look like. Whatever passes here can be stored; all else is refused with the field's name."""
 
 import math
+import re
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
@@ -9,6 +10,8 @@ LONGEST = 256
 """Bytes of an id, and of a context value, in UTF-8."""
 LONGEST_IMPRESSION = 3 * LONGEST
 """An impression's id is made of a surface's, a request's and an item's."""
+
+KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 MOST_ITEMS = 1000
 MOST_EVENTS = 1000
@@ -71,6 +74,14 @@ def _finite(value: Any) -> float:
     return float(value)
 
 
+def _kind(value: Any) -> str:
+    if not isinstance(value, str) or not KIND.fullmatch(value):
+        raise ValueError("must be a lower-case word such as click or dwell, of 64 characters at most")
+    if value == "impression":
+        raise ValueError("must name what the user did; impressions are logged when they are ranked")
+    return value
+
+
 def _schema(*types: str) -> WithJsonSchema:
     return WithJsonSchema({"anyOf": [{"type": name} for name in types]})
 
@@ -110,7 +121,7 @@ class FeedbackBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     impression_id: ImpressionId
-    kind: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+    kind: Annotated[str, PlainValidator(_kind), _schema("string")]
     """``click``, ``dwell``, ``like`` ...; the log counts the first of a kind for an impression."""
     value: Number = 1.0
     at: AwareDatetime | None = None

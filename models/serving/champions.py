@@ -24,7 +24,7 @@ from models import artifact, promotions
 from models.examples import Examples
 from models.model import Model
 from models.registry import Registry
-from models.serving.database import AWAY, Database, give_up
+from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.telemetry import LOG, Metrics
 
 KEPT = 3
@@ -95,7 +95,7 @@ class Champions:
     def stop(self) -> None:
         self._stopping.set()
         if self._thread.ident is not None:
-            self._thread.join()
+            self._thread.join(LEAVE_S)
 
     def current(self, surface: str) -> Champion | None:
         """The champion of a surface; None while there is none. Hold on to it for the whole of a request."""
@@ -121,7 +121,7 @@ class Champions:
                 # Wakes for a promotion, and in time to notice that it is to stop.
                 waited = 0.0
                 while waited < self._poll_s and not self._stopping.is_set():
-                    step = min(0.5, self._poll_s - waited)
+                    step = min(0.2, self._poll_s - waited)
                     if any(True for _ in connection.notifies(timeout=step, stop_after=1)):
                         break
                     waited += step

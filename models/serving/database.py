@@ -1,21 +1,29 @@
 """Is the database there? One flag for the whole process, so that only the first request after it goes away waits."""
 
+import queue
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, LiteralString
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
 
 from infra.database import SESSION_OPTIONS
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout)
+AWAY = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
 """What is raised when the database is away, or too busy to answer in time."""
 
 CONNECT_S = 2
 STATEMENT_MS = 2000
 LOCK_MS = 1500
+ANSWER_S = 0.5
+"""How long a request waits for an answer before it does without."""
+
+LEAVE_S = 10.0
+"""How long a thread is waited for at the end; it may hang with the server."""
 
 _KEEP_ALIVE: dict[str, Any] = {
     "connect_timeout": CONNECT_S,
@@ -26,6 +34,14 @@ _KEEP_ALIVE: dict[str, Any] = {
 }
 
 
+@dataclass(frozen=True)
+class _Question:
+    query: LiteralString
+    parameters: Sequence[Any]
+    answer: "Future[list[Any]]"
+    until: float
+
+
 class Database:
     """Connections that give up early, and what is known of the server's health. May be shared by threads."""
 
@@ -34,8 +50,9 @@ class Database:
         self._there = threading.Event()
         self._gone = threading.Event()
         self._there.set()
-        self._pool: ConnectionPool | None = None
-        self._opening = threading.Lock()
+        self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._answerer: threading.Thread | None = None
+        self._starting = threading.Lock()
 
     @property
     def available(self) -> bool:
@@ -56,6 +73,10 @@ class Database:
         """True as soon as somebody missed it."""
         return self._gone.wait(timeout)
 
+    def stop_waiting(self) -> None:
+        """Wake who waits, without saying that anything was lost."""
+        self._gone.set()
+
     def connect(self, *, autocommit: bool = False, patient: bool = False) -> psycopg.Connection:
         """A connection of one's own. ``patient``: its statements may take their time."""
         limits = "" if patient else f" -c statement_timeout={STATEMENT_MS} -c lock_timeout={LOCK_MS}"
@@ -63,34 +84,44 @@ class Database:
             self.url, autocommit=autocommit, **_KEEP_ALIVE | {"options": SESSION_OPTIONS + limits}
         )
 
-    @contextmanager
-    def borrow(self) -> Iterator[psycopg.Connection]:
-        """A shared connection in autocommit, for one short question on the path of a request."""
-        with self._opening:
-            if self._pool is None:
-                self._pool = ConnectionPool(
-                    self.url,
-                    min_size=0,
-                    max_size=4,
-                    timeout=1.0,
-                    max_idle=60.0,
-                    reconnect_timeout=0.0,
-                    check=ConnectionPool.check_connection,
-                    kwargs={
-                        "autocommit": True,
-                        "options": f"{SESSION_OPTIONS} -c statement_timeout=1000",
-                        **_KEEP_ALIVE,
-                    },
-                    open=True,
-                )
-        with self._pool.connection() as connection:
-            yield connection
+    def ask(self, query: LiteralString, parameters: Sequence[Any]) -> list[Any]:
+        """Rows of a short question on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,
+        a server that hangs included."""
+        with self._starting:
+            if self._answerer is None:
+                self._answerer = threading.Thread(target=self._answer, name="questions", daemon=True)
+                self._answerer.start()
+        question = _Question(query, parameters, Future(), time.monotonic() + ANSWER_S)
+        self._questions.put(question)
+        try:
+            return question.answer.result(ANSWER_S)
+        except AWAY:
+            self.lost()
+            raise
+
+    def _answer(self) -> None:
+        connection: psycopg.Connection | None = None
+        while (question := self._questions.get()) is not None:
+            kept = connection is not None
+            while time.monotonic() < question.until:
+                try:
+                    connection = connection or self.connect(autocommit=True)
+                    question.answer.set_result(connection.execute(question.query, question.parameters).fetchall())
+                    break
+                except AWAY as error:
+                    give_up(connection)
+                    connection = None
+                    if not kept:
+                        question.answer.set_exception(error)
+                        break
+                    kept = False  # it may only have been this connection that was lost: once more with a new one
+                except Exception as error:
+                    question.answer.set_exception(error)
+                    break
+        give_up(connection)
 
     def close(self) -> None:
-        with self._opening:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        self._questions.put(None)
 
 
 def give_up(connection: psycopg.Connection | None) -> None:

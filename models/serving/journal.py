@@ -20,7 +20,7 @@ import psycopg
 
 from features import log, served_rows
 from features.dead_letters import DeadLetter, bury
-from models.serving.database import AWAY, Database, give_up
+from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.spool import Spool, read_segment
 from models.serving.telemetry import LOG, Metrics
 
@@ -111,13 +111,14 @@ class Journal:
         self._drainer.start()
 
     def stop(self) -> None:
-        """Return when everything submitted is durable."""
+        """Return when everything submitted is durable; or when a server that hangs has had ``LEAVE_S``, since then
+        the requests have put it into the spool themselves."""
         self._stopping.set()
+        self._database.stop_waiting()
         self._queue.put(None)
-        if self._writer.ident is not None:
-            self._writer.join()
-        if self._drainer.ident is not None:
-            self._drainer.join()
+        for thread in (self._writer, self._drainer):
+            if thread.ident is not None:
+                thread.join(LEAVE_S)
 
     def submit(self, entry: Entry) -> "Future[Durable]":
         """Have an entry committed together with its neighbours. The future tells where it is durable, or raises what
@@ -235,9 +236,7 @@ class Journal:
         while not self._stopping.is_set():
             if self._database.available and not self._spool.waiting:
                 self._database.wait_until_lost(LOOK_AGAIN_S)
-                self._metrics.database.set(self._database.available)
                 continue
-            self._metrics.database.set(self._database.available)
             try:
                 with self._database.connect(autocommit=True, patient=True) as connection:
                     for segment in self._spool.drainable():

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,7 +24,7 @@ from features.engine import Engine, Seen, ServedKeys, text_of
 from features.families import Features
 from features.keys import Keys, key_of
 from features.served_rows import served_keys
-from models.serving.database import AWAY, Database, give_up
+from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.telemetry import LOG, Metrics
 
 CATCH_UP = 100_000
@@ -94,7 +95,7 @@ class Knowledge:
         self._unknown: dict[str, float] = {}
         self._impressed: OrderedDict[str, Impressed] = OrderedDict()
         self._clicked: OrderedDict[str, None] = OrderedDict()
-        self._feast: Callable[[str], dict[str, object] | None] | None = None
+        self._feast: Callable[[str], dict[str, Any] | None] | None = None
         self.settled = threading.Event()
         """Set once the engine has caught up, or the database was found to be away."""
         self._warm = threading.Event()
@@ -114,7 +115,7 @@ class Knowledge:
         for thread in self._threads:
             # Feast's import cannot be hurried; that thread is left to end by itself.
             if thread.ident is not None and thread is self._threads[0]:
-                thread.join()
+                thread.join(LEAVE_S)
 
     # --- on the path of a request -----------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class Knowledge:
         state = self._user_from_feast(user_id) if self._blank else None
         with self._lock:
             if self._blank and state is not None:
-                self._put_user(user_id, state)
+                self._engine.adopt(user_id, state)
             dense, ids, history = self._engine.read(user_id, items, attributes, context, at)
             tick = self._engine.tick + 1
         return Read(dense, ids, history, tick, ("features",) if self.stale() else ("items",) if items_degraded else ())
@@ -182,17 +183,17 @@ class Knowledge:
             degraded = not self._database.available
             if not degraded:
                 try:
-                    with self._database.borrow() as connection:
-                        found = connection.execute(
+                    found = dict(
+                        self._database.ask(
                             "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)",
                             [self.surface, missing],
-                        ).fetchall()
-                    self._learn_items(dict(found))
-                    self._unknown.update((item, now) for item in set(missing).difference(dict(found)))
+                        )
+                    )
+                    self._learn_items(found)
+                    self._unknown.update((item, now) for item in set(missing).difference(found))
                     if len(self._unknown) > REMEMBERED:
                         self._unknown.clear()
                 except AWAY:
-                    self._database.lost()
                     degraded = True
         return [self._items.get(item, {}) for item in items], degraded
 
@@ -208,20 +209,19 @@ class Knowledge:
         if not self._database.available:
             return None
         try:
-            with self._database.borrow() as connection:
-                found = connection.execute(
-                    "SELECT i.user_id, i.item_id, a.attributes FROM impressions i"
-                    " LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id"
-                    " WHERE i.surface = %s AND i.impression_id = %s AND NOT EXISTS"
-                    " (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s AND f.kind = %s)",
-                    [self.surface, impression_id] * 2 + [self.declared.click],
-                ).fetchone()
+            found = self._database.ask(
+                "SELECT i.user_id, i.item_id, a.attributes FROM impressions i"
+                " LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id"
+                " WHERE i.surface = %s AND i.impression_id = %s AND NOT EXISTS"
+                " (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s AND f.kind = %s)",
+                [self.surface, impression_id] * 2 + [self.declared.click],
+            )
         except AWAY:
-            self._database.lost()
             return None
-        if found is None:
+        if not found:
             return None
-        return Impressed(key_of("user", found[0]), key_of("item", found[1]), self._section(found[2] or {}))
+        user, item, attributes = found[0]
+        return Impressed(key_of("user", user), key_of("item", item), self._section(attributes or {}))
 
     def _section(self, attributes: Mapping[str, object]) -> int:
         if not self.declared.attributes:
@@ -336,44 +336,17 @@ class Knowledge:
         except Exception:
             LOG.exception("Feast cannot be opened; users are at their defaults until the engine is loaded")
 
-    def _user_from_feast(self, user_id: str) -> dict[str, object] | None:
+    def _user_from_feast(self, user_id: str) -> dict[str, Any] | None:
         read = self._feast
         if read is None or not self._database.available:
             return None
         try:
-            return read(user_id)
+            row = read(user_id)
         except Exception as error:
             LOG.warning("Feast did not give user %s: %s", user_id, error)
             return None
-
-    def _put_user(self, user_id: str, state: Mapping[str, object]) -> None:
-        """Give the engine that knows nothing yet what Feast knows of a user. Call with the lock held."""
-        restore_user(self._engine, user_id, state, [self._section(self._items.get(i, {})) for i in _last(state)])
-
-
-def _last(state: Mapping[str, object]) -> list[str]:
-    items = state.get("last_items")
-    return [str(item) for item in items] if isinstance(items, list) else []
-
-
-def restore_user(engine: Engine, user_id: str, state: Mapping[str, object], sections: Sequence[int]) -> None:
-    """Set a user of an engine to a row of the online view ``user`` (``features.store.ONLINE``)."""
-
-    def number(name: str) -> float:
-        value = state.get(name)
-        return float(value) if isinstance(value, int | float) else float("nan")
-
-    times = state.get("last_times")
-    last_click = max((float(t) for t in times), default=float("nan")) if isinstance(times, list) else float("nan")
-    counts = [0.0 if np.isnan(number(name)) else number(name) for name in ("session_clicks", "clicks", "impressions")]
-    length = engine.users.history
-    items = [key_of("item", item) for item in _last(state)][:length]
-    engine.users.put(
-        key_of("user", user_id),
-        np.array([number("session_start"), last_click, last_click, *counts]),
-        np.array(items + [0] * (length - len(items)), dtype=np.int64),
-        np.array(([*sections] + [0] * length)[:length], dtype=np.int64),
-    )
+        # A row of another version of the features is no state of this engine's.
+        return row if row is not None and len(row["last_items"]) == self.declared.history else None
 
 
 def prefetched(look_up: ServedKeys, events: pl.DataFrame, declared: Features) -> ServedKeys:

@@ -86,6 +86,7 @@ class Service:
         self.told = told
         self.metrics = Metrics()
         self.database = Database(told.database_url)
+        self.metrics.database.set_function(lambda: float(self.database.available))
         registry = Registry(told.tracking_uri, told.artifact_root or told.cache.as_uri())
         self.champions = Champions(
             told.surfaces,
@@ -219,17 +220,15 @@ class Service:
         if len(self.rankers) == 1:
             return next(iter(self.rankers))
         try:
-            with self.database.borrow() as connection:
-                found = connection.execute(
-                    "SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s LIMIT 1",
-                    [list(self.rankers), event.impression_id],
-                ).fetchone()
+            found = self.database.ask(
+                "SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s LIMIT 1",
+                [list(self.rankers), event.impression_id],
+            )
         except AWAY:
-            self.database.lost()
-            found = None
-        if found is None:
+            found = []
+        if not found:
             raise SurfaceUnclear(place, f"no impression of this id is known; name its surface: {self._these()}")
-        return str(found[0])
+        return str(found[0][0])
 
     def _these(self) -> str:
         return "these are: " + ", ".join(sorted(self.rankers))
@@ -242,6 +241,8 @@ class Service:
 
     async def _record_one(self, journal: Journal, entry: Entry) -> str:
         try:
+            if not self.database.available:
+                return str(await self._in_thread(journal.keep, entry))
             submitted = asyncio.wrap_future(journal.submit(entry))
             try:
                 return await asyncio.wait_for(asyncio.shield(submitted), self.told.patience_s)

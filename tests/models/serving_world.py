@@ -1,6 +1,7 @@
 """A small surface to serve: its features, its models, its champion, and an app around them."""
 
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from fastapi import FastAPI
 from features import log
 from features.families import DAY, HOUR, Family, Features
 from features.schema import RowSchema
-from infra.database import connect
+from infra.database import connect, drop_database, with_database
 from models import artifact, promotions
 from models.examples import Layout
 from models.promotions import Promotion
@@ -134,6 +135,17 @@ def eventually(what: Callable[[], bool], name: str, within_s: float = 20.0) -> N
     while not what():
         assert time.monotonic() < deadline, f"not within {within_s} s: {name}"
         time.sleep(0.02)
+
+
+@contextmanager
+def fresh_database(postgres_url: str) -> Iterator[str]:
+    """As the fixture ``database``, for as long as one likes."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with connect(with_database(postgres_url, "postgres"), autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template_millrace")
+    url = with_database(postgres_url, name)
+    yield url
+    drop_database(url)
 
 
 def with_items(database: str) -> None:

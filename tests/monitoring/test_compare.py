@@ -1,4 +1,4 @@
-"""What is said of champion and challenger is what models/metrics.py measures, on the impressions whose label is known."""
+"""What is said of champion and challenger is what models/metrics.py measures, where the label is known."""
 
 import numpy as np
 import pytest

@@ -36,8 +36,8 @@ def test_a_better_challenger_is_promoted_with_figures_in_words() -> None:
 
 
 def test_clean_windows_are_practically_always_promoted() -> None:
-    verdicts = [decide(Policy(), related(seed, 400, 0.15)).verdict for seed in range(200)]
-    assert verdicts.count("promote") >= 197
+    verdicts = [decide(Policy(), related(seed, 400, 0.15)).verdict for seed in range(100)]
+    assert verdicts.count("promote") >= 98
 
 
 def test_a_challenger_shown_worse_is_rejected() -> None:
@@ -52,7 +52,9 @@ def test_a_challenger_that_looks_worse_without_proof_is_held() -> None:
     quality["paired"] = {**quality["paired"], "gain_share": -0.03, "lower_share": -0.07, "upper_share": 0.01}
     verdict = decide(Policy(), {"quality": quality})
     assert verdict.verdict == "hold"
-    assert "3 % higher than the champion's (95 % bound: at worst 7 % higher); allowed is 2 % higher" in verdict.reasons[0]
+    assert verdict.reasons[0].endswith(
+        "is 3 % higher than the champion's (95 % bound: at worst 7 % higher); allowed is 2 % higher."
+    )
 
 
 def test_a_loss_within_the_margin_is_promoted() -> None:

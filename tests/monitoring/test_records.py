@@ -1,7 +1,6 @@
 """Evidence and decisions: written once, read back as written, never changed."""
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,14 +28,14 @@ FIGURES = {
 
 
 @pytest.fixture
-def update_id(connection: psycopg.Connection) -> Iterator[int]:
+def update_id(connection: psycopg.Connection) -> int:
     row = connection.execute(
         "INSERT INTO updates (surface, as_of, window_start, split_at, window_end, state) VALUES"
         " ('feed', now(), now() - interval '1 hour', now() - interval '10 minutes', now(), 'claimed')"
         " RETURNING update_id"
     ).fetchone()
     assert row is not None
-    yield row[0]
+    return int(row[0])
 
 
 def written(connection: psycopg.Connection, update_id: int, verdict: str = "promote", **figures: Any) -> Evidence:

@@ -1,7 +1,8 @@
 """Where things stand on the charts of a backtest's page: axes, lines, bars.
 
-A plot is a box of 1000 x 100 units that the page stretches to the room it has; text stands beside it, placed in
-percent. So one page fits a phone, a wide screen and paper, and is drawn before any script runs.
+A plot is a box of 10,000 x 1,000 units that the page stretches to the room it has; text stands beside it, placed in
+percent. So one page fits a phone, a wide screen and paper, and is drawn before any script runs. Units are whole
+numbers: a unit is less than a tenth of a pixel across and a fifth down, and a long log's page stays small.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-WIDTH, HEIGHT = 1000.0, 100.0
+WIDTH, HEIGHT = 10_000, 1_000
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ TIME_STEPS = (
 
 
 def time_axis(start: datetime, end: datetime, count: int = 9) -> Axis:
-    """An axis of UTC times with at most about ``count`` ticks; a tick at midnight, or alone, names its day."""
+    """An axis of UTC times with at most about ``count`` ticks; midnights name their day, else the first tick does."""
     low, high = start.timestamp(), end.timestamp()
     if high <= low:
         high = low + 1
@@ -82,7 +83,7 @@ def time_axis(start: datetime, end: datetime, count: int = 9) -> Axis:
     for n, moment in enumerate(moments):
         named = moment in days or (not days and n == 0)
         clock = "" if moment in days else f"{moment:%H:%M}"
-        label = f"{moment.day} {moment:%b} {clock}".strip() if named else clock
+        label = f"{clock}\n{moment.day} {moment:%b}".strip() if named else clock
         place = 100 * (moment.timestamp() - low) / (high - low)
         ticks.append(Tick(round(place, 3), label, len(moments) > 4 and (n - anchor) % 2 == 1))
     return Axis(low, high, tuple(ticks))
@@ -90,29 +91,29 @@ def time_axis(start: datetime, end: datetime, count: int = 9) -> Axis:
 
 @dataclass(frozen=True)
 class Span:
-    """A time span on a time axis, in units of the plot's width."""
+    """A span on a time axis, in units of the plot's width."""
 
-    left: float
-    right: float
+    left: int
+    right: int
 
     @property
-    def middle(self) -> float:
+    def middle(self) -> int:
         """Where its value stands."""
-        return (self.left + self.right) / 2
+        return (self.left + self.right) // 2
 
 
-def span(axis: Axis, start: datetime, end: datetime, *, at_least: float = 0.0) -> Span:
+def span(axis: Axis, start: datetime, end: datetime, *, at_least: int = 0) -> Span:
     """The span from ``start`` to ``end``; one narrower than ``at_least`` grows to the left."""
-    left, right = WIDTH * axis.share(start.timestamp()), WIDTH * axis.share(end.timestamp())
-    return Span(min(left, right - at_least), right)
+    left, right = (round(WIDTH * axis.share(edge.timestamp())) for edge in (start, end))
+    return Span(max(0, min(left, right - at_least)), right)
 
 
 def line(axis: Axis, spans: Sequence[Span], values: Sequence[float | None]) -> str:
     """SVG path through the values at the spans' middles, broken where one is missing or time is left out.
 
-    A value with no neighbour is a dot: a line of no length, which a round cap makes visible.
+    A value with no neighbour is a dot: a line of next to no length, which a round cap makes visible.
     """
-    runs: list[list[str]] = []
+    runs: list[list[tuple[int, int]]] = []
     last: Span | None = None
     for where, value in zip(spans, values, strict=True):
         if value is None:
@@ -120,36 +121,37 @@ def line(axis: Axis, spans: Sequence[Span], values: Sequence[float | None]) -> s
             continue
         if last is None or where.left - last.right > 0.5 * (where.right - where.left):
             runs.append([])
-        runs[-1].append(f"{where.middle:.1f} {_down(axis, value):.2f}")
+        runs[-1].append((where.middle, _down(axis, value)))
         last = where
-    return "".join("M" + "L".join(run) + ("h.01" if len(run) == 1 else "") for run in runs)
+    return "".join(_polyline(run) for run in runs)
 
 
-def _down(axis: Axis, value: float) -> float:
-    return HEIGHT * (1 - axis.share(value))
+def _polyline(points: Sequence[tuple[int, int]]) -> str:
+    moves = [f"l{x - left} {y - top}" for (left, top), (x, y) in zip(points, points[1:], strict=False)]
+    return f"M{points[0][0]} {points[0][1]}" + ("".join(moves) or "h1")
+
+
+def _down(axis: Axis, value: float) -> int:
+    return round(HEIGHT * (1 - axis.share(value)))
 
 
 def bars(spans: Sequence[Span], values: Sequence[float], *, tallest: float = 1.0) -> str:
     """SVG path of a bar a span from the bottom up, the highest value ``tallest`` of the plot's height."""
     top = max(values, default=0.0)
-    heights = [HEIGHT * tallest * value / top if top > 0 else 0.0 for value in values]
+    heights = [round(HEIGHT * tallest * value / top) if top > 0 else 0 for value in values]
     return "".join(_box(where, HEIGHT - height, HEIGHT) for where, height in zip(spans, heights, strict=True))
 
 
 def stack(axis: Axis, layers: Sequence[Sequence[float]]) -> list[str]:
     """One SVG path a layer: columns of equal width, each layer upon the one before; layers are [columns]."""
-    columns = len(layers[0]) if layers else 0
-    width = WIDTH / max(columns, 1)
-    base = [0.0] * columns
+    edges = [round(WIDTH * n / len(layers[0])) for n in range(len(layers[0]) + 1)] if layers else []
+    columns = [Span(*edge) for edge in zip(edges, edges[1:], strict=False)]
+    base = [0.0] * len(columns)
     paths = []
     for layer in layers:
         tops = [low + value for low, value in zip(base, layer, strict=True)]
-        boxes = [
-            _box(Span(n * width, (n + 1) * width), _down(axis, top), _down(axis, low))
-            for n, (low, top) in enumerate(zip(base, tops, strict=True))
-            if top > low
-        ]
-        paths.append("".join(boxes))
+        sides = [(_down(axis, top), _down(axis, low)) for low, top in zip(base, tops, strict=True)]
+        paths.append("".join(_box(column, *side) for column, side in zip(columns, sides, strict=True)))
         base = tops
     return paths
 
@@ -159,19 +161,18 @@ def blocks(spans: Sequence[Span]) -> str:
     return "".join(_box(where, 0, HEIGHT) for where in spans)
 
 
-def _box(where: Span, top: float, bottom: float) -> str:
-    gap = min(1.0, 0.12 * (where.right - where.left))
-    return f"M{where.left + gap / 2:.1f} {top:.2f}H{where.right - gap / 2:.1f}V{bottom:.2f}H{where.left + gap / 2:.1f}Z"
+def _box(where: Span, top: int, bottom: int) -> str:
+    gap = min(10, (where.right - where.left) // 8)
+    width = where.right - where.left - gap
+    return f"M{where.left + gap // 2} {top}h{width}v{bottom - top}h{-width}z" if bottom > top else ""
 
 
-def order_axis(count: int, most: int = 8) -> Axis:
-    """An axis of ``count`` columns of equal width, numbered from 1."""
+def order_axis(first: int, count: int, most: int = 8) -> Axis:
+    """An axis of ``count`` columns of equal width, numbered from ``first``."""
     step = next(s * 10**power for power in range(9) for s in (1, 2, 5) if count / (s * 10**power) <= most)
-    numbers = [n for n in range(1, count + 1) if n == 1 or n % step == 0]
-    if len(numbers) > 1 and step > 1 and numbers[1] < 1 + step / 2:
-        del numbers[1]
+    numbers = [n for n in range(first, first + count) if n % step == 0] or [first]
     ticks = [
-        Tick(round(100 * (n - 0.5) / count, 3), f"{n:,}", len(numbers) > 5 and i % 2 == 1)
+        Tick(round(100 * (n - first + 0.5) / count, 3), f"{n:,}", len(numbers) > 5 and i % 2 == 1)
         for i, n in enumerate(numbers)
     ]
     return Axis(0, count, tuple(ticks))
@@ -189,3 +190,15 @@ def told_span(start: datetime, end: datetime) -> str:
     if same_day:
         return f"{first}–{'24:00' if end.date() != start.date() else f'{end:%H:%M}'}"
     return f"{first} – {end.day} {end:%b %H:%M}"
+
+
+def told_seconds(seconds: float | None) -> str:
+    """``0.02 s``, ``3.4 s``, ``48 s``, ``12 min 30 s``."""
+    if seconds is None:
+        return "–"
+    if seconds >= 99.5:
+        minutes, rest = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+    digits = 0 if seconds >= 9.95 else 1 if seconds >= 0.995 else 2
+    return f"{seconds:.{digits}f} s"

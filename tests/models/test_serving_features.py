@@ -1,0 +1,212 @@
+"""What serving knows of a user and of items, and how soon."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.catch_up import Folder
+from features.keys import key_of
+from infra.database import connect
+from models.serving import knowledge as knowledge_module
+from models.serving.database import Database
+from models.serving.knowledge import Knowledge
+from models.serving.telemetry import Metrics
+from tests.models.serving_world import (
+    FEATURES,
+    Client,
+    eventually,
+    fresh_database,
+    imported,
+    promote,
+    rank,
+    serve,
+    told,
+    with_items,
+)
+
+NEVER = 3600.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("serving")
+
+
+@pytest.fixture(scope="module")
+def database(postgres_url: str, folder: Path) -> Iterator[str]:
+    with fresh_database(postgres_url) as url:
+        with_items(url)
+        imported(url)
+        promote(url, folder / "models", "1")
+        yield url
+
+
+@pytest.fixture(scope="module")
+def deaf(database: str, folder: Path) -> Iterator[Client]:
+    """An app that reads the log when it starts and never again: what it learns it has been told."""
+    with serve(told(database, folder / "deaf", follow_s=NEVER)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def replica(database: str, folder: Path) -> Iterator[Client]:
+    """Another app of the same surface, which follows the log."""
+    with serve(told(database, folder / "replica")) as client:
+        yield client
+
+
+def last_items(database: str, request_id: str) -> list[int]:
+    """The user's last items that a request was ranked with."""
+    with connect(database) as connection:
+        served = connection.execute(
+            "SELECT s.row FROM served s JOIN impressions i USING (surface, impression_id, shown_at)"
+            " WHERE i.request_id = %s LIMIT 1",
+            [request_id],
+        ).fetchall()
+    return [int(key) for key in FEATURES.schema.unpack([bytes(served[0][0])])[2][0] if key]
+
+
+def click(client: Client, impression_id: str) -> None:
+    response = client.post("/v1/feedback", json={"impression_id": impression_id, "kind": "click"})
+    assert response.status_code == 200, response.text
+
+
+def impression_of(answer: dict, item: str) -> str:
+    return next(shown["impression_id"] for shown in answer["items"] if shown["item_id"] == item)
+
+
+def test_a_click_of_a_moment_ago_counts_in_the_next_request(deaf: Client, database: str) -> None:
+    before = rank(deaf, user_id="eager", request_id="eager-1")
+    assert last_items(database, "eager-1") == []
+    click(deaf, impression_of(before, "b"))
+    after = rank(deaf, user_id="eager", request_id="eager-2")
+    assert last_items(database, "eager-2") == [key_of("item", "b")]
+    assert [i["score"] for i in before["items"]] != [i["score"] for i in after["items"]]
+    click(deaf, impression_of(after, "c"))
+    click(deaf, impression_of(after, "c"))
+    rank(deaf, user_id="eager", request_id="eager-3")
+    assert last_items(database, "eager-3") == [key_of("item", "c"), key_of("item", "b")]
+
+
+def test_other_feedback_is_no_click(deaf: Client, database: str) -> None:
+    shown = rank(deaf, user_id="dweller")
+    event = {"impression_id": impression_of(shown, "b"), "kind": "dwell", "value": 12}
+    assert deaf.post("/v1/feedback", json=event).status_code == 200
+    rank(deaf, user_id="dweller", request_id="dweller-2")
+    assert last_items(database, "dweller-2") == []
+
+
+def test_an_imported_log_is_known_from_the_start(deaf: Client, database: str) -> None:
+    rank(deaf, user_id="old", request_id="old-start")
+    assert last_items(database, "old-start") == [key_of("item", "a")] * 4
+
+
+def test_a_click_on_an_impression_from_elsewhere_counts_too(deaf: Client, database: str) -> None:
+    now = datetime.now(UTC)
+    shown = pl.DataFrame(
+        {
+            "impression_id": ["elsewhere"],
+            "request_id": ["elsewhere"],
+            "user_id": ["guest"],
+            "item_id": ["d"],
+            "shown_at": [now],
+            "known_at": [now],
+        }
+    )
+    from features import log
+
+    with connect(database) as connection:
+        log.append(connection, "feed", impressions=shown, feedback=None, now=now, source="test")
+    click(deaf, "elsewhere")
+    rank(deaf, user_id="guest", request_id="guest-1")
+    assert last_items(database, "guest-1") == [key_of("item", "d")]
+
+
+def test_a_click_taken_by_one_replica_reaches_the_other_by_the_log(
+    deaf: Client, replica: Client, database: str
+) -> None:
+    click(deaf, impression_of(rank(deaf, user_id="roamer"), "b"))
+    ranker = replica.service.rankers["feed"].knowledge
+
+    def known() -> bool:
+        read = ranker.read("roamer", ["a"], {}, datetime.now(UTC).timestamp())
+        return bool(read.history[0, 0] == key_of("item", "b"))
+
+    eventually(known, "the other replica knows the click")
+
+
+def test_what_was_told_and_then_read_from_the_log_counts_once(replica: Client, database: str) -> None:
+    ranker = replica.service.rankers["feed"].knowledge
+    for item in ("a", "b"):
+        click(replica, impression_of(rank(replica, user_id="once"), item))
+    at = datetime.now(UTC).timestamp() + 60
+    told_of = ranker.read("once", ["a"], {}, at)
+    eventually(lambda: not ranker._open, "all that was told is folded")
+    folded = ranker.read("once", ["a"], {}, at)
+    np.testing.assert_array_equal(told_of.history, folded.history)
+    clicks = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
+    np.testing.assert_array_equal(told_of.dense[:, clicks], folded.dense[:, clicks])
+
+
+def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(replica: Client, database: str) -> None:
+    for n in range(5):
+        click(replica, impression_of(rank(replica, user_id=f"same-{n % 2}"), "abcd"[n % 4]))
+    live = replica.service.rankers["feed"].knowledge
+    eventually(lambda: not live._open, "all that was told is folded")
+    with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folder:
+        folder.fold(datetime.fromtimestamp(live._engine.time + FEATURES.tick, UTC))
+        replayed = folder.engine
+    assert replayed is not None
+    assert (replayed.seq, replayed.time) == (live._engine.seq, live._engine.time)
+    at = live._engine.time + 1
+    for user in ("same-0", "same-1", "old", "nobody"):
+        attributes = [{"section": "news"}, {"section": "sport"}, {}]
+        for ours, theirs in zip(
+            live._engine.read(user, ["a", "b", "unknown"], attributes, {"device": "phone"}, at),
+            replayed.read(user, ["a", "b", "unknown"], attributes, {"device": "phone"}, at),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) -> None:
+    from features import log
+
+    with connect(database) as connection:
+        log.append_items(connection, "feed", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
+    rank(deaf, user_id="u2", items=["fresh"], request_id="fresh-1")
+    with connect(database) as connection:
+        row = connection.execute("SELECT row FROM served WHERE impression_id = 'feed:fresh-1:fresh'").fetchall()
+    ids = FEATURES.schema.unpack([bytes(row[0][0])])[1]
+    assert ids[0, FEATURES.ids.index("section")] == key_of("section", "sport")
+
+
+def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from features.online import user_rows
+    from features.store import open_store
+
+    with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folder:
+        folder.fold(datetime.now(UTC))
+        folded = folder.engine
+    assert folded is not None
+    with open_store(database, "feed") as store:
+        store.apply()
+        store.write_online("user", user_rows(folded, ["old"]))
+
+    now = datetime.now(UTC).timestamp()
+    monkeypatch.setattr(knowledge_module, "FEAST_AFTER_S", 0.0)
+    cold = Knowledge("feed", FEATURES, Database(database), Metrics(), lambda: now, NEVER)
+    cold._threads[1].start()
+    eventually(lambda: cold._feast is not None, "Feast is open", within_s=60)
+    read = cold.read("old", ["a"], {}, now)
+    assert read.degraded == ("features",)
+    assert read.history[0].tolist() == [key_of("item", "a")] * 4
+    warm = folded.read("old", ["a"], [{"section": "news"}], {}, now)[0]
+    columns = [i for i, name in enumerate(FEATURES.schema.dense) if name.startswith("user_") and "section" not in name]
+    np.testing.assert_array_equal(read.dense[:, columns], warm[:, columns])
+    cold.stop()
+    cold._threads[1].join(20)

@@ -1,0 +1,176 @@
+"""Serving while other things are down: it answers, says so, and loses nothing it accepted."""
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from infra import postgres
+from infra.database import connect, create_database, migrate
+from tests.conftest import free_port
+from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, told, with_items
+
+
+@dataclass(frozen=True)
+class Server:
+    """A PostgreSQL that a test may stop."""
+
+    data: Path
+    port: int
+    url: str
+
+    def start(self) -> None:
+        postgres.start(self.data, "127.0.0.1", self.port)
+
+    def stop(self) -> None:
+        postgres.stop(self.data)
+
+    def processes(self) -> list[psutil.Process]:
+        postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
+        return [postmaster, *postmaster.children(recursive=True)]
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    port = free_port()
+    data = tmp_path_factory.mktemp("own") / "data"
+    own = Server(data, port, f"postgresql://postgres@127.0.0.1:{port}/millrace")
+    own.start()
+    try:
+        create_database(own.url)
+        migrate(own.url)
+        with_items(own.url)
+        imported(own.url)
+        yield own
+    finally:
+        own.stop()
+
+
+def accept_feedback(client: Client, impression_id: str, kind: str = "click") -> dict:
+    response = client.post("/v1/feedback", json={"impression_id": impression_id, "kind": kind})
+    assert response.status_code == 200, response.text
+    answer: dict = response.json()
+    return answer
+
+
+def logged(url: str) -> tuple[set[str], set[tuple[str, str]], int]:
+    """Impressions, feedback and served rows that are in the log, without the imported ones."""
+    with connect(url) as connection:
+        shown = connection.execute("SELECT impression_id FROM impressions WHERE model_version IS NOT NULL")
+        said = connection.execute("SELECT impression_id, kind FROM feedback WHERE impression_id LIKE 'feed:%'")
+        served = connection.execute("SELECT count(*) FROM served WHERE impression_id LIKE 'feed:%'").fetchall()
+        return {name for (name,) in shown}, set(said.fetchall()), int(served[0][0])
+
+
+def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_durable(
+    server: Server, tmp_path: Path
+) -> None:
+    promote(server.url, tmp_path / "models", "7")
+    cache = tmp_path / "cache"
+    shown: set[str] = set()
+    said: set[tuple[str, str]] = set()
+
+    def ask(client: Client, **changes: object) -> dict:
+        answer = rank(client, **changes)
+        shown.update(item["impression_id"] for item in answer["items"])
+        return answer
+
+    def tell(client: Client, impression: str) -> dict:
+        said.add((impression, "click"))
+        return accept_feedback(client, impression)
+
+    with serve(told(server.url, cache)) as client:
+        assert ask(client)["degraded"] == []
+
+        server.stop()
+        during = ask(client, user_id="u2")
+        assert (during["model_version"], during["degraded"]) == ("7", ["log"])
+        assert tell(client, during["items"][0]["impression_id"])["degraded"] == ["log"]
+        assert ask(client, user_id="u3", items=["never seen"])["degraded"] == ["items", "log"]
+        assert client.get("/healthz").status_code == 200
+        page = client.get("/metrics").text
+        assert "millrace_database_up 0.0" in page
+        assert "millrace_spooled_entries 3.0" in page
+        assert 'millrace_degraded_total{reason="log",surface="feed"}' in page
+
+    # Everything is down: database, registry, and the place where the models came from.
+    shutil.rmtree(tmp_path / "models")
+    with serve(told(server.url, cache)) as client:
+        alone = ask(client, user_id="u4")
+        assert alone["model_version"] == "7"
+        assert set(alone["degraded"]) == {"champion", "features", "log"}
+        assert len(alone["items"]) == 4
+        tell(client, alone["items"][1]["impression_id"])
+        state = client.get("/readyz").json()
+        assert (state["database"], state["surfaces"]["feed"]) == (False, {"champion": "7", "features": "stale"})
+
+        server.start()
+        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: ask(client, user_id="u5")["degraded"] == [], "nothing is missing any more")
+
+    assert logged(server.url) == (shown, said, len(shown))
+    assert list((cache / "spool").rglob("*.jsonl")) == []
+
+
+def test_a_process_killed_with_events_in_its_spool_leaves_them_to_the_next(server: Server, tmp_path: Path) -> None:
+    promote(server.url, tmp_path / "models", "1")
+    with serve(told(server.url, tmp_path / "cache")) as client:
+        rank(client, request_id="before")
+        server.stop()
+        rank(client, request_id="during")
+    segments = list((tmp_path / "cache" / "spool").rglob("*.jsonl"))
+    # Power went: the last line was being written and was never acknowledged.
+    with segments[-1].open("ab") as segment:
+        segment.write(b'0123456789abcdef {"surface": "feed", "shown": [')
+    server.start()
+    with serve(told(server.url, tmp_path / "cache")) as client:
+        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: len(logged(server.url)[0]) == 8, "both requests are in the log")
+    assert logged(server.url)[2] == 8
+
+
+def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_path: Path) -> None:
+    promote(server.url, tmp_path / "models", "1")
+    with serve(told(server.url, tmp_path / "cache", patience_s=0.5)) as client:
+        rank(client, request_id="before")
+        frozen = server.processes()
+        for process in frozen:
+            os.kill(process.pid, signal.SIGSTOP)
+        try:
+            first = rank(client, request_id="first", items=["a", "unheard of"])
+            assert set(first["degraded"]) == {"items", "log"}
+            second = rank(client, request_id="second")
+            assert second["degraded"] == ["log"]
+        finally:
+            for process in frozen:
+                os.kill(process.pid, signal.SIGCONT)
+        eventually(lambda: rank(client)["degraded"] == [], "it is back")
+        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+    shown, _, served = logged(server.url)
+    assert {f"feed:{r}:a" for r in ("before", "first", "second")} <= shown
+    assert served == len(shown)
+
+
+def test_a_disk_that_is_full_while_the_database_is_down_is_an_honest_refusal(server: Server, tmp_path: Path) -> None:
+    promote(server.url, tmp_path / "models", "1")
+    with serve(told(server.url, tmp_path / "cache")) as client:
+        server.stop()
+        rank(client)
+        spool = client.service._spool
+        assert spool is not None
+        spool.drainable()
+        # No file can be made there any more.
+        shutil.rmtree(spool.folder)
+        spool.folder.write_text("in the way")
+        response = client.post("/v1/feed/rank", json={"user_id": "u", "items": ["a"]})
+        assert response.status_code == 503
+        assert "could not be stored" in response.text
+        spool.folder.unlink()
+        spool.folder.mkdir()
+        assert "log" in rank(client)["degraded"]
+    server.start()
