@@ -24,9 +24,7 @@ def json_objects(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     """Of each row, these columns as the text of a JSON object that jsonb takes; a float that is not finite is null."""
     if not columns:
         return pl.repeat("{}", rows.height, dtype=pl.String, eager=True)
-    # Files without text annotation bring texts as bytes; polars cannot write bytes as JSON.
-    readable = rows.select(columns).with_columns(pl.col(pl.Binary).cast(pl.String, strict=False))
-    return storable(readable.select(pl.struct(pl.all()).struct.json_encode()).to_series())
+    return storable(rows.select(pl.struct(columns).struct.json_encode()).to_series())
 
 
 def storable(texts: pl.Series) -> pl.Series:

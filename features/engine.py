@@ -26,6 +26,9 @@ Bool = NDArray[np.bool_]
 AFTER_ALL = np.iinfo(np.int64).max
 """A tick after every other: a read as of everything folded."""
 
+NEVER_CAME_S = 3600.0
+"""Seconds after which an event that was ``see``n and never folded is taken as one that the log did not accept."""
+
 BUCKETS = 32
 STAGE_KEYS = np.array([key_of(STAGE, str(n)) for n in range(BUCKETS)], dtype=np.int64)
 ACTIVITY_KEYS = np.array([key_of(ACTIVITY, str(n)) for n in range(BUCKETS)], dtype=np.int64)
@@ -211,9 +214,14 @@ class Engine:
     def _forget_pending(self, events: pl.DataFrame) -> None:
         if not self._pending:
             return
-        folded = set(zip(events["impression_id"], events["kind"] == "impression", strict=True))
+        counted = events.filter(pl.col("kind").is_in(["impression", self.declared.click]))
+        folded = set(zip(counted["impression_id"], counted["kind"] == "impression", strict=True))
         for user in list(self._pending):
-            left = [e for e in self._pending[user] if (e.impression_id, e.showing) not in folded]
+            left = [
+                event
+                for event in self._pending[user]
+                if (event.impression_id, event.showing) not in folded and event.time > self.time - NEVER_CAME_S
+            ]
             if left:
                 self._pending[user] = left
             else:

@@ -21,7 +21,7 @@ def reasons(column: str, dtype: DataType, now: datetime) -> list[pl.Expr]:
     if dtype == INSTANT:
         return [
             because(value.is_null(), f"{column} is absent"),
-            because(value > pl.lit(now, INSTANT), f"{column} is in the future"),
+            because(value > pl.lit(now.astimezone(UTC), INSTANT), f"{column} is in the future"),
             because(value < pl.lit(EARLIEST, INSTANT), f"{column} is before 1970"),
         ]
     return [because(value.is_null() | ~value.is_finite(), f"{column} is not a finite number")]

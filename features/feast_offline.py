@@ -95,6 +95,9 @@ class WindowOfflineStore(PostgreSQLOfflineStore):
         @contextmanager
         def joined() -> Iterator[tuple[psycopg.Connection, str]]:
             with _connect(config.offline_store) as connection:
+                # Both queries estimate a handful of rows where there are all of a window's: right after a bulk load,
+                # and in Feast's join always. Loops over loops would follow.
+                connection.execute("SET LOCAL enable_nestloop = off")
                 made = sql.SQL("CREATE TEMP TABLE feast_entities ON COMMIT DROP AS ({})")
                 connection.execute(made.format(sql.SQL(entity_df)))
                 connection.execute("ANALYZE feast_entities")
@@ -104,8 +107,6 @@ class WindowOfflineStore(PostgreSQLOfflineStore):
                 )
                 first, last = _extent(connection)
                 views = [_bounded(view, first, last) for view in feature_views]
-                # The join estimates a handful of rows where there are all of them, and loops over loops would follow.
-                connection.execute("SET LOCAL enable_nestloop = off")
                 contexts = offline_utils.get_feature_view_query_context(
                     feature_refs, views, registry, project, (first, last)
                 )

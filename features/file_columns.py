@@ -38,7 +38,7 @@ def identifier(name: str, dtype: DataType) -> Column:
         return Column(pl.when(whole).then(source.cast(pl.Int64, strict=False)).cast(pl.String), because(~whole, wrong))
     if dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         return Column(source.cast(pl.String), _nothing())
-    return _cast(source, pl.String if dtype == pl.Binary else None, pl.String, wrong)
+    return _cast(source, None, pl.String, wrong)
 
 
 def instant(name: str, dtype: DataType, shift: timedelta) -> Column:
@@ -91,6 +91,25 @@ def truth(name: str, dtype: DataType) -> Column:
         return Column(pl.lit(None, pl.Boolean), pl.lit(wrong))
     value = pl.when(source == 1).then(pl.lit(True)).when(source == 0).then(pl.lit(False))
     return Column(value, pl.coalesce(because(source.is_null(), f"{name} is missing"), because(value.is_null(), wrong)))
+
+
+def meant(column: pl.Series) -> pl.Series:
+    """A column with its values as they were meant before a file format got at them.
+
+    Bytes, as of files whose texts are not marked so, become text, what is no UTF-8 as ``\\xff``; whole numbers held as
+    floats, as pandas holds a column with a gap, become whole numbers again, so that a code 3 is not told as 3.0.
+    """
+    if column.dtype == pl.Binary:
+        try:
+            return column.cast(pl.String)
+        except pl.exceptions.ComputeError:
+            texts = [None if value is None else value.decode(errors="backslashreplace") for value in column]
+            return pl.Series(column.name, texts, dtype=pl.String)
+    if column.dtype.is_float():
+        filled = column.fill_nan(None)
+        if ((filled == filled.round()) & (filled.abs() <= EXACT)).all():
+            return filled.cast(pl.Int64)
+    return column
 
 
 def _nothing() -> pl.Expr:

@@ -17,7 +17,7 @@ from psycopg import sql
 from features.copying import INSTANT, json_objects
 from features.dead_letters import bury_frame
 from features.event_checks import because, reasons
-from features.file_columns import Column, identifier, instant, number, truth, whole
+from features.file_columns import Column, identifier, instant, meant, number, truth, whole
 from features.log import Appended, append, append_items
 from infra.database import connect
 
@@ -140,7 +140,7 @@ def read_parquet(path: Path, columns: list[str]) -> pl.DataFrame:
     for column, dtype in rows.schema.items():
         if dtype.is_nested() and "Binary" in str(dtype):
             raise ImportRefused(f"{path}: column {column!r} holds bytes in {dtype}; write them as text")
-    return rows
+    return rows.with_columns(meant(column) for column in rows)
 
 
 def _check_log(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:

@@ -63,6 +63,7 @@ class Report:
     """What a backtest found."""
 
     surface: str
+    log: Path
     imported: Appended
     impressions: int
     scored: list[Scored]
@@ -73,6 +74,7 @@ class Report:
         """The object that ``--json`` prints."""
         whole = {arm: measure(self.scored, arm) for arm in ARMS}
         return {
+            "log": self.log.name,
             "impressions": self.impressions,
             "scored": sum(len(part.examples) for part in self.scored),
             **whole,
@@ -191,7 +193,7 @@ def replay_log(
             "SELECT count(*) FROM impressions WHERE surface = %s", [surface.name]
         ).fetchone()
         assert found is not None
-        return Report(surface.name, imported, found[0], done.scored, done.updates, seconds)
+        return Report(surface.name, plan.log, imported, found[0], done.scored, done.updates, seconds)
 
 
 def _replay(

@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 WIDTH, HEIGHT = 10_000, 1_000
 
@@ -127,7 +128,7 @@ def line(axis: Axis, spans: Sequence[Span], values: Sequence[float | None]) -> s
 
 
 def _polyline(points: Sequence[tuple[int, int]]) -> str:
-    moves = [f"l{x - left} {y - top}" for (left, top), (x, y) in zip(points, points[1:], strict=False)]
+    moves = [f"l{x - left} {y - top}" for (left, top), (x, y) in pairwise(points)]
     return f"M{points[0][0]} {points[0][1]}" + ("".join(moves) or "h1")
 
 
@@ -145,7 +146,7 @@ def bars(spans: Sequence[Span], values: Sequence[float], *, tallest: float = 1.0
 def stack(axis: Axis, layers: Sequence[Sequence[float]]) -> list[str]:
     """One SVG path a layer: columns of equal width, each layer upon the one before; layers are [columns]."""
     edges = [round(WIDTH * n / len(layers[0])) for n in range(len(layers[0]) + 1)] if layers else []
-    columns = [Span(*edge) for edge in zip(edges, edges[1:], strict=False)]
+    columns = [Span(*edge) for edge in pairwise(edges)]
     base = [0.0] * len(columns)
     paths = []
     for layer in layers:

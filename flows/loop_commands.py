@@ -138,13 +138,14 @@ def backtest(
                     bar, description=stage.name, completed=stage.done, total=stage.total
                 ),
             )
+    from flows.backtest_findings import without_nan
+    from flows.backtest_page import write_page
+
     summary = found.summary()
     if report is not None:
-        from flows.backtest_page import write_page
-
         print(f"Report: {write_page(summary, found.surface, report)}", file=None if not as_json else _stderr())
     if as_json:
-        print(json.dumps(summary))
+        print(json.dumps(without_nan(summary), allow_nan=False))
     else:
         show(summary)
 
@@ -199,25 +200,19 @@ def demo(
 
 
 def show(summary: dict[str, Any]) -> None:
-    """A backtest's summary as a table for people."""
+    """A backtest's findings for people: a sentence, a table, and what the gate said."""
     from rich.console import Console
-    from rich.table import Table
 
-    names = {
-        "champion": "fresh features, fresh model",
-        "features_only": "fresh features, warm-up model",
-        "frozen": "frozen features, warm-up model",
-    }
-    columns = ("AUC", "log loss", "norm. entropy", "calibration error", "MRR", "hit@1")
-    keys = ("auc", "log_loss", "normalised_entropy", "calibration_error", "mrr", "hit_at_1")
-    table = Table(f"{summary['scored']:,} impressions scored", *columns, box=None, pad_edge=False)
-    for arm, name in names.items():
-        table.add_row(name, *(f"{summary[arm][key]:.4f}" for key in keys))
-    verdicts = [update["verdict"] for update in summary["updates"]]
+    from flows.backtest_findings import headline
+    from flows.backtest_table import render_table
+
     console = Console()
-    console.print(table)
+    console.print(headline(summary))
+    console.print()
+    console.print(render_table(summary))
+    verdicts = [update["verdict"] for update in summary["updates"]]
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("promote", "hold", "reject") if v in verdicts)
-    console.print(f"\n{len(verdicts)} updates: {counts}. {summary['seconds']:.0f} seconds in all.")
+    console.print(f"{len(verdicts)} updates: {counts}. {summary['seconds']:.0f} seconds in all.")
 
 
 def duration(text: str) -> timedelta:

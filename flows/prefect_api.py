@@ -10,6 +10,10 @@ import httpx
 from infra.settings import Settings
 
 
+START_S = 240
+"""Seconds a temporary server may take to start; most of it is importing, on a busy machine."""
+
+
 @contextmanager
 def prefect_api(settings: Settings) -> Iterator[None]:
     """Point Prefect to the server of ``settings`` where it answers; else to one that lives as long as this block.
@@ -21,10 +25,16 @@ def prefect_api(settings: Settings) -> Iterator[None]:
     if _answers(settings.prefect_api):
         yield
         return
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
+        temporary_settings,
+    )
 
     os.environ.pop("PREFECT_API_URL", None)
-    with temporary_settings({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}, restore_defaults={PREFECT_API_URL}):
+    changed = {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_S}
+    with temporary_settings(changed, restore_defaults={PREFECT_API_URL}):
         yield
 
 

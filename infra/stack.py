@@ -30,7 +30,7 @@ from infra.supervision import (
     tail,
 )
 
-START_S = 240.0
+START_S = 300.0
 """Seconds a service has to become healthy; most of it is importing, on a busy machine."""
 
 
@@ -43,8 +43,9 @@ def start_stack(
 ) -> None:
     """Start the embedded ones among the services and return when all are healthy; nothing happens where they are.
 
-    Those named ``later`` are left for another call. ``report`` is told in one line of each step. Raises PortTaken before anything is started; StackError with the end of
-    the log of the service that failed, after which nothing is left running.
+    Those named ``later`` are left for another call. ``report`` is told in one line of each step. Raises PortTaken before
+    anything is started; StackError with the end of the log of the service that failed, after which nothing is left
+    running.
     """
     home = prepare_home(settings)
     with lock(home):

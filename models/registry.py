@@ -73,6 +73,7 @@ class Registry:
                 "artifact_root is not set: a tracking URI that is no server needs a place for artifacts, "
                 "such as file:///var/lib/millrace/artifacts"
             )
+        _quieten()
         self.tracking_uri = tracking_uri
         self.artifact_root = artifact_root
         self._experiments: dict[str, str] = {}
@@ -293,6 +294,7 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 
 
 def _client(tracking_uri: str) -> "MlflowClient":

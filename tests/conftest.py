@@ -13,6 +13,8 @@ import pytest
 from infra import postgres
 from infra.database import connect, create_database, drop_database, migrate, with_database
 
+pytest_plugins = ["tests.loop"]
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -30,6 +32,11 @@ def postgres_url() -> Iterator[str]:
     postgres.start(data, "127.0.0.1", port)
     url = f"postgresql://postgres@127.0.0.1:{port}/template_millrace"
     try:
+        with connect(with_database(url, "postgres"), autocommit=True) as admin:
+            # The tests kill clients, never this server's machine: no need to wait for its disk.
+            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+                admin.execute(f"ALTER SYSTEM SET {setting} = off")
+            admin.execute("SELECT pg_reload_conf()")
         create_database(url)
         migrate(url)
         yield url

@@ -39,7 +39,8 @@ def create_app(told: Serving) -> FastAPI:
         finally:
             service.stop()
 
-    app = FastAPI(title="Millrace serving", lifespan=lifespan)
+    # The pages under /docs would fetch their scripts from elsewhere; /openapi.json says the same.
+    app = FastAPI(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
 
     @app.middleware("http")

@@ -142,6 +142,7 @@ class Champions:
     def _look(self, connection: psycopg.Connection, surface: str) -> None:
         promotion = promotions.current(connection, surface)
         if promotion is None:
+            self._retire(surface)
             return
         source = Source(
             promotion.promotion_id, promotion.version, promotion.artifact_uri, promotion.learned_to.timestamp()
@@ -184,6 +185,16 @@ class Champions:
                 }
             },
         )
+
+    def _retire(self, surface: str) -> None:
+        """A model that no record promotes does not serve: the cache was another database's."""
+        champion = self._champions.pop(surface, None)
+        if champion is None:
+            return
+        (self._cache / surface / "champion.json").unlink(missing_ok=True)
+        with contextlib.suppress(KeyError):
+            self._metrics.champion.remove(surface, champion.version)
+        LOG.warning("version %s of %s is promoted by no record; it serves no longer", champion.version, surface)
 
     # --- loading ----------------------------------------------------------------------------------------------------
 

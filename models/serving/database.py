@@ -13,8 +13,14 @@ import psycopg
 
 from infra.database import SESSION_OPTIONS
 
-AWAY = (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError)
-"""What is raised when the database is away, or too busy to answer in time."""
+AWAY = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,  # a standby that takes no writes, among others
+    psycopg.errors.UndefinedTable,  # not migrated yet
+    TimeoutError,
+)
+"""What is raised when the database is away, or not fit to answer now."""
 
 CONNECT_S = 2
 STATEMENT_MS = 2000

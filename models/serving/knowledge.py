@@ -265,6 +265,8 @@ class Knowledge:
         """Load the checkpoint, fold the rest beside the requests, then put the engine into their place."""
         began = time.monotonic()
         with connection.transaction():
+            # Position and state of one moment: the fold may write the next checkpoint while this one is read.
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             engine = checkpoint.load(connection, self.surface, self.declared)
         checkpointed = engine.seq
         self._catch_up(connection, engine, CATCH_UP)
@@ -313,6 +315,7 @@ class Knowledge:
         with self._lock:
             if not self._open:
                 return
+            folded = folded.filter(pl.col("kind").is_in(["impression", self.declared.click]))
             done = set(zip(folded["impression_id"], folded["kind"] == "impression", strict=True))
             self._open = {
                 key: event

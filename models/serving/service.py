@@ -171,7 +171,7 @@ class Service:
         degraded = tuple(sorted({*ranked.degraded, *where}))
         for reason in degraded:
             self.metrics.degraded.labels(surface, reason).inc()
-        self.metrics.ranked.labels(surface, ranked.model_version).inc(ranked.scored)
+        self.metrics.ranked.labels(surface).inc(ranked.scored)
         if self._served.get(surface) != ranked.model_version:
             self._first_served(surface, ranked.model_version)
         return ranked, degraded

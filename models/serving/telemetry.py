@@ -27,7 +27,7 @@ class Metrics:
         self.requests = counter("requests", "Requests answered", "route", "status")
         self.seconds = Histogram("millrace_request_seconds", "Time to answer", ["route"], buckets=FAST, registry=own)
         self.degraded = counter("degraded", "Responses that did without something", "surface", "reason")
-        self.ranked = counter("ranked", "Items scored", "surface", "model_version")
+        self.ranked = counter("ranked", "Items scored", "surface")
         self.swaps = counter("swaps", "Champions taken into service", "surface")
         self.load_failures = counter("model_load_failures", "Champions that could not be loaded", "surface")
         self.champion = gauge("champion", "1 for the version in service", "surface", "model_version")

@@ -1,5 +1,6 @@
 """`millrace import`: a file's good rows into the log, its bad rows into the dead letters, each once."""
 
+import json
 import os
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -139,7 +140,7 @@ def test_a_killed_import_goes_on_where_it_was(
     assert events.head(half.height).equals(half)
 
 
-BAD = {
+BAD: dict[str, tuple[str, list[Any], str]] = {
     "a missing id": ("impression_id", [0, None, 2, 3, 4, 5], "impression_id is missing"),
     "an id that pandas made a gap in": ("item_id", [1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "item_id is missing"),
     "an empty id": ("user_id", ["u", "", "u", "u", "u", "u"], "user_id is missing"),
@@ -178,7 +179,7 @@ def test_a_bad_row_goes_to_the_dead_letters_with_its_line_and_the_rest_is_import
     shelf: Shelf, connection: psycopg.Connection, case: str
 ) -> None:
     column, values, reason = BAD[case]
-    assert shelf.put(log_frame(**{column: values})) == Appended(5, 0, 1)
+    assert shelf.put(log_frame(6, **{column: values})) == Appended(5, 0, 1)
     assert buried(connection) == {2: reason}
     assert read_events(connection, "feed", 0, 100).filter(kind="impression").height == 5
     source, event = connection.execute("SELECT source, event FROM dead_letters").fetchone() or ("", {})
@@ -200,7 +201,7 @@ def test_a_bad_row_goes_to_the_dead_letters_with_its_line_and_the_rest_is_import
 def test_a_column_of_a_wrong_type_buries_every_row(
     shelf: Shelf, connection: psycopg.Connection, column: str, values: list[Any], reason: str
 ) -> None:
-    assert shelf.put(log_frame(**{column: values})) == Appended(0, 0, 6)
+    assert shelf.put(log_frame(6, **{column: values})) == Appended(0, 0, 6)
     assert buried(connection) == dict.fromkeys(range(1, 7), reason)
     assert extent(connection, "feed") is None
 
@@ -216,14 +217,17 @@ def test_harmless_differences_are_taken_as_they_are_meant(shelf: Shelf, connecti
         .cast(pl.Datetime("ns", "Asia/Tokyo")),
         clicked=[1.0, 0.0, 0.0, 1.0, 0.0, 0.0],
         device=pl.Series([b"phone"] * 5 + [b"\xff"]),
+        os=[3.0, None, float("nan"), 2.0, 1.0, 4.0],
         age=[float("nan"), float("inf"), 1.0, 1.0, 1.0, None],
     )
     assert shelf.put(log) == Appended(6, 0, 0)
     events = read_events(connection, "feed", 0, 100).filter(kind="impression")
     assert events["impression_id"].to_list() == [str(n) for n in range(6)]
     assert events["shown_at"].unique().to_list() == [(NOON - timedelta(hours=9)).timestamp()]
-    assert events["context"].to_list()[:3] == ['{"device": "phone"}'] * 2 + ['{"age": 1, "device": "phone"}']
-    assert events["context"].to_list()[5] == "{}"
+    context = [json.loads(text) for text in events["context"]]
+    assert context[:3] == [{"device": "phone", "os": 3}, {"device": "phone"}, {"device": "phone", "age": 1.0}]
+    assert '"os": 3,' in events["context"][0], "a code is told as the whole number it is"
+    assert context[5] == {"device": "\\xff", "os": 4}
 
 
 def test_a_click_has_its_own_time_when_the_file_knows_it(shelf: Shelf, connection: psycopg.Connection) -> None:
@@ -271,7 +275,7 @@ def test_only_the_span_asked_for_is_imported(shelf: Shelf, connection: psycopg.C
             "at": [NOON + timedelta(seconds=n) for n in (4, 9)],
         }
     )
-    span = {"from_": NOON + timedelta(seconds=1), "until": NOON + timedelta(seconds=4)}
+    span: dict[str, Any] = {"from_": NOON + timedelta(seconds=1), "until": NOON + timedelta(seconds=4)}
     shift = timedelta(hours=5)
     assert shelf.put(
         log_frame(user_id=["u", "u", None, "u", "u", None]), feedback=feedback, shift=shift, **span

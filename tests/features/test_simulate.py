@@ -40,19 +40,20 @@ def test_the_log_imports_without_a_dead_letter(site: tuple[pl.DataFrame, ...], d
 def test_the_site_is_believable(site: tuple[pl.DataFrame, ...]) -> None:
     log, items, _ = site
     assert log["shown_at"].is_sorted()
-    assert log["shown_at"].min() >= START
-    assert START + timedelta(hours=47) < log["shown_at"].max() < START + timedelta(hours=48)
+    hours = (log["shown_at"] - START).dt.total_seconds() / 3600
+    assert hours[0] >= 0
+    assert 47 < hours[-1] < 48
     assert log.height == pytest.approx(2 * 8000 * 5, rel=0.1)
     assert log.select("request_id", "item_id").is_duplicated().sum() == 0
     assert set(log["item_id"]) <= set(items["item_id"])
     requests = log.group_by("request_id").agg(pl.col("clicked").sum(), pl.len())
     assert set(requests["len"]) == {5}
     assert set(requests["clicked"]) >= {0, 1, 2, 3}, "the number of clicks in a request varies"
-    assert 0.14 < log["clicked"].mean() < 0.24  # type: ignore[operator]
+    assert 0.14 < log["clicked"].sum() / log.height < 0.24
     by_position = log.group_by("position").agg(pl.col("clicked").mean())["clicked"]
-    assert by_position.max() - by_position.min() < 0.02  # type: ignore[operator]
+    assert np.ptp(by_position.to_numpy()) < 0.02
     by_hour = log.group_by(pl.col("shown_at").dt.hour()).agg(pl.len())["len"]
-    assert by_hour.max() > 2 * by_hour.min()  # type: ignore[operator]
+    assert np.max(by_hour.to_numpy()) > 2 * np.min(by_hour.to_numpy())
     aged = log.join(items, on="item_id").with_columns(
         ((pl.col("shown_at") - pl.col("born_at")) > timedelta(hours=8)).alias("old")
     )

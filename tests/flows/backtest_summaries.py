@@ -7,17 +7,21 @@ from typing import Any
 import numpy as np
 
 BEGAN = datetime(2026, 3, 1, 3, tzinfo=UTC)
-STEPS = {
-    "claim": 0.02, "join": 0.5, "check": 0.06, "test": 0.2, "fine-tune": 1.1, "judge": 0.7, "decide": 0.03, "publish": 0.9,
-}  # fmt: skip
+STEPS = dict(
+    zip(
+        ("claim", "join", "check", "test", "fine-tune", "judge", "decide", "publish"),
+        (0.02, 0.5, 0.06, 0.2, 1.1, 0.7, 0.03, 0.9),
+        strict=True,
+    )
+)
 VERDICTS = ("promote", "promote", "hold", "promote", "promote", "promote", "reject", "promote")
 
 
 def summary(windows: int = 24, updates: int | None = None, seed: int = 0) -> dict[str, Any]:
-    """A day's warm-up, then hours; the first update is the warm-up's."""
+    """A day's warm-up, then hours; the first update is the warm-up's. Without updates nothing is better for them."""
     random = np.random.default_rng(seed)
     warm = BEGAN + timedelta(days=1)
-    parts = []
+    parts: list[dict[str, Any]] = []
     for hour in range(windows):
         wave = 0.01 * math.sin(hour / 4) + random.normal(0, 0.003)
         auc = {
@@ -33,7 +37,7 @@ def summary(windows: int = 24, updates: int | None = None, seed: int = 0) -> dic
                 **{arm: _figures(value) for arm, value in auc.items()},
             }
         )
-    done = []
+    done: list[dict[str, Any]] = []
     for number in range(windows + 1 if updates is None else updates):
         start, end = warm + timedelta(hours=number - 1), warm + timedelta(hours=number)
         verdict = VERDICTS[number % len(VERDICTS)]
@@ -54,7 +58,7 @@ def summary(windows: int = 24, updates: int | None = None, seed: int = 0) -> dic
     return {
         "impressions": scored + 160_000,
         "scored": scored,
-        "champion": _figures(0.846),
+        "champion": _figures(0.846 if len(done) > 1 else 0.827),
         "features_only": _figures(0.827),
         "frozen": _figures(0.612),
         "windows": parts,

@@ -1,9 +1,11 @@
 """The embedded stack: PostgreSQL and small servers of our own in place of the large ones, under the real supervisor."""
 
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +23,12 @@ from tests.conftest import free_port
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Iterator[Settings]:
+def settings() -> Iterator[Settings]:
     """An installation of its own, stopped at the end."""
+    # not under pytest's own folder: a later session closes that to others, PostgreSQL's user among them
+    folder = Path(tempfile.mkdtemp(prefix="millrace-stack-"))
     made = Settings(
-        home=tmp_path / "home",
+        home=folder / "home",
         postgres_port=free_port(),
         prefect_port=free_port(),
         mlflow_port=free_port(),
@@ -33,6 +37,7 @@ def settings(tmp_path: Path) -> Iterator[Settings]:
     )
     yield made
     stop_stack(made)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
@@ -206,6 +211,7 @@ def test_secrets_are_readable_by_their_owner_only(beside: Settings) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_large_servers_start_answer_and_survive_kill_9(settings: Settings) -> None:
     services = tuple(
         service for service in every_service(settings) if service.name in ("postgres", "prefect", "mlflow", "evidently")

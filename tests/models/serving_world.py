@@ -180,3 +180,14 @@ def imported(database: str, clicks: int = 20) -> None:
     )
     with connect(database) as connection:
         log.append(connection, "feed", impressions=shown, feedback=said, now=now, source="test")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """As much of a surface's declaration as serving asks for."""
+
+    features: Features
+
+
+SURFACES = {"feed": Declared(FEATURES)}
+"""What ``python -m models.serving --surfaces`` is pointed to."""

@@ -1,0 +1,302 @@
+"""The page and the table of a backtest."""
+
+import copy
+import io
+import json
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flows.backtest_findings import ARMS, MEASURES, headline
+from flows.backtest_page import write_page
+from flows.backtest_plots import Axis, Span, line, moment, time_axis, told_seconds, told_span, value_axis
+from flows.backtest_table import render_table
+from flows.backtest_updates import cost, timeline
+from tests.flows.backtest_summaries import summary
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def page_of(found: dict[str, Any], folder: Path) -> str:
+    return write_page(found, "feed", folder).read_text(encoding="utf-8")
+
+
+def words(html: str) -> str:
+    """What a reader sees, without the script and its data."""
+    body = re.sub(r"<(script|style)\b.*?</\1>", " ", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", body)))
+
+
+def changed(found: dict[str, Any], arm: str, **figures: float | None) -> dict[str, Any]:
+    made = copy.deepcopy(found)
+    made[arm] |= figures
+    return made
+
+
+def test_the_page_says_what_an_engineer_wants_to_know(tmp_path: Path) -> None:
+    found = summary(24)
+    told = words(page_of(found, tmp_path / "made" / "if absent"))
+    assert headline(found) in told
+    assert "Fresh features were ahead on AUC in 24 of 24 windows, fresh models in 24 of 24." in told
+    for measure in MEASURES:
+        for arm in ARMS:
+            assert f"{found[arm.key][measure.key]:.4f}" in told, (measure, arm)
+    assert "+0.2150" in told  # fresh features, AUC
+    assert "−0.0019" in told  # fresh models, calibration error
+    for title in ("AUC", "MRR", "norm. entropy", "calibration error", "AUC gained by fresh models", "Seconds by step"):
+        assert title in told
+    assert "19 promoted" in told
+    assert "3 held" in told
+    assert "3 rejected" in told
+    assert "dead letters 3" in told
+    assert "length of a window 1 hour" in told
+    for step in found["updates"][0]["seconds"]:
+        assert step in told
+    for part in found["seconds_by_part"]:
+        assert part in told
+
+
+def test_the_json_beside_the_page_is_the_summary(tmp_path: Path) -> None:
+    found = summary(5)
+    page_of(found, tmp_path)
+    assert json.loads((tmp_path / "backtest.json").read_text()) == found
+
+
+def test_the_same_summary_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert page_of(summary(5), tmp_path / "one") == page_of(summary(5), tmp_path / "two")
+
+
+def test_the_page_needs_no_network(tmp_path: Path) -> None:
+    html = page_of(summary(24), tmp_path)
+    assert not re.search(r"https?://|//cdn|@import|\burl\(", html)
+    assert re.findall(r'(?:src|href)="([^"#][^"]*)"', html) == ["data:,", "backtest.json"]
+    assert "default-src 'none'" in html
+
+
+def test_a_long_log_gives_a_small_page(tmp_path: Path) -> None:
+    assert len(page_of(summary(96), tmp_path)) < 200_000
+    assert len(page_of(summary(960), tmp_path)) < 1_000_000
+
+
+def test_words_from_the_log_are_text_and_never_html(tmp_path: Path) -> None:
+    attack = "</script><script>alert('x')</script><b onclick=\"x\">&amp;"
+    found = summary(6)
+    found["log"] = attack
+    found["seconds_by_part"][attack] = 1.0
+    for update in found["updates"]:
+        update["verdict"], update["reasons"] = "hold", [attack, attack]
+        update["version"] = attack
+        update["seconds"][attack] = 0.5
+    html = write_page(found, attack, tmp_path).read_text(encoding="utf-8")
+    assert "<script>alert" not in html
+    assert "<b onclick" not in html
+    assert html.count("</script>") == 2
+    assert attack in words(html)
+    told = re.search(r'<script type="application/json" id="told">(.*?)</script>', html, re.DOTALL)
+    assert told is not None
+    assert attack in json.loads(told[1])["steps"]
+
+
+def test_a_figure_that_is_not_known_is_a_dash_and_a_gap(tmp_path: Path) -> None:
+    found = summary(12)
+    for nothing in (float("nan"), None):
+        found["champion"]["auc"] = nothing
+        found["windows"][3]["champion"]["auc"] = nothing
+        found["windows"][5]["frozen"] = {measure.key: math.inf for measure in MEASURES}
+        html = page_of(found, tmp_path)
+        assert "–" in words(html)
+        assert not re.search(r"\b(nan|None|inf|Infinity|undefined)\b", words(html), re.IGNORECASE)
+        assert not re.search(r"\b(NaN|Infinity)\b", re.sub(r"<style.*?</style>", "", html, flags=re.DOTALL))
+        written = (tmp_path / "backtest.json").read_text()
+        assert json.loads(written, parse_constant=pytest.fail)["champion"]["auc"] is None
+        render_table(found)
+
+
+@pytest.mark.parametrize(("windows", "updates"), [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (3, 2)])
+def test_a_short_backtest_has_no_empty_boxes(tmp_path: Path, windows: int, updates: int) -> None:
+    found = summary(windows, updates)
+    if not windows:
+        for arm in ARMS:
+            found[arm.key] = dict.fromkeys(found[arm.key], float("nan"))
+    html = page_of(found, tmp_path)
+    assert 'd=""' not in html
+    assert ("By window" in html) == (windows >= 2)
+    assert ("Verdict of the gate" in html) == ("What an update costs" in html) == (updates >= 1)
+    assert ("Seconds by step<" in html) == (updates >= 3)  # a column alone says no more than the table
+    assert ("What freshness is worth" in html) == (windows >= 1)
+    assert html.count("<tbody>\n") == len(re.findall(r"<tbody>\s*<tr", html))
+
+
+def test_the_headline_says_which_way_each_measure_went() -> None:
+    found = summary(5)
+    both = "Fresh features raised AUC by 0.215 and MRR by 0.215; fresh models raised AUC by 0.019 and MRR by 0.019."
+    assert headline(found) == both
+    worse = changed(found, "champion", auc=0.8301, mrr=0.7449)
+    assert headline(worse).endswith("fresh models raised AUC by 0.003 and lowered MRR by 0.002.")
+    same = changed(found, "champion", auc=0.8272, mrr=0.7469)
+    assert headline(same).endswith("fresh models left AUC as it was and MRR as it was.")
+    no_requests = changed(found, "champion", mrr=float("nan"))
+    assert headline(no_requests).endswith("fresh models raised AUC by 0.019.")
+    unknown = changed(found, "frozen", auc=None, mrr=None)
+    assert headline(unknown).startswith(
+        "What fresh features are worth cannot be said, for want of clicks; fresh models"
+    )
+
+
+def test_the_headline_does_not_credit_models_that_never_came() -> None:
+    found = summary(5)
+    for update in found["updates"][1:]:
+        update["verdict"] = "reject"
+    assert headline(found).endswith("No update after the warm-up was promoted, so there were no fresh models.")
+    assert "the log ends with the warm-up" in headline(summary(0, 1))
+
+
+def test_the_best_value_of_each_measure_is_marked(tmp_path: Path) -> None:
+    found = changed(summary(5), "features_only", calibration_error=0.001)
+    rows = re.findall(r'<tr>\s*<th scope="row" class="name" title.*?</tr>', page_of(found, tmp_path), re.DOTALL)
+    best = [re.findall(r'<td class="best">([\d.]+)', row) for row in rows]
+    assert best == [
+        [f"{found['features_only' if m.key == 'calibration_error' else 'champion'][m.key]:.4f}"] for m in MEASURES
+    ]
+    for arm in ARMS:
+        found[arm.key] = found["champion"]
+    assert 'class="best"' not in page_of(found, tmp_path)
+
+
+def test_a_loss_that_falls_is_better_and_an_auc_that_falls_is_worse(tmp_path: Path) -> None:
+    html = page_of(changed(summary(5), "champion", auc=0.8, log_loss=0.3), tmp_path)
+    assert '<td class="change worse">−0.0270<' in html
+    assert '<td class="change better">−0.0972<' in html
+
+
+def test_an_update_is_drawn_after_the_one_before_though_their_windows_overlap() -> None:
+    found = summary(4)
+    for update in found["updates"][1:]:
+        start = moment(update["window"][0])
+        update["window"][0] = start.replace(minute=0, hour=start.hour - 1 if start.hour else 0).isoformat()
+        update["verdict"] = "promote"
+    drawn = timeline(found)
+    assert drawn is not None
+    (lane,) = drawn.lanes
+    edges = [edge for _, left, right in lane.updates for edge in (left, right)]
+    assert edges == sorted(edges)
+    assert edges[0] == 0
+    widths = [right - left for _, left, right in lane.updates]
+    assert max(widths) - min(widths) <= 1  # the warm-up's day does not push the hours aside
+
+
+def test_the_warm_up_is_not_counted_among_the_costs_of_updates() -> None:
+    found = summary(4)
+    for update in found["updates"]:
+        update["seconds"] = {"join": 2.0, "fine-tune": 1.0}
+    found["updates"][0]["seconds"] = {"join": 200.0, "fine-tune": 100.0}
+    found["updates"][4]["seconds"] = {"join": 12.0}  # stopped by a data check
+    spent = cost(found["updates"])
+    assert spent is not None
+    assert spent.warm_up == 300.0
+    assert (spent.whole.median, spent.whole.longest) == (3.0, 12.0)
+    join, tuned = spent.steps
+    assert (join.name, join.median, join.longest, tuned.longest) == ("join", 2.0, 12.0, 1.0)
+    assert join.share + tuned.share == pytest.approx(1)
+    assert [update["number"] for update in spent.updates] == [2, 3, 4, 5]
+
+
+def test_a_thin_window_does_not_stretch_the_axis(tmp_path: Path) -> None:
+    found = summary(24)
+    calm = page_of(found, tmp_path)
+    found["windows"][7]["impressions"] = 5
+    for arm in ARMS:
+        found["windows"][7][arm.key]["auc"] = 0.0
+    assert ticks_of(page_of(found, tmp_path), "AUC") == ticks_of(calm, "AUC")
+
+
+def ticks_of(html: str, chart: str) -> list[str]:
+    figure = re.search(rf"<figcaption>{chart}<small>.*?</figure>", html, re.DOTALL)
+    assert figure is not None
+    return re.findall(r'class="y"[^>]*>([^<]*)', figure[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([0.612, 0.846], ["0.9", "0.8", "0.7", "0.6"]),
+        ([0.8431, 0.8449], ["0.8450", "0.8445", "0.8440", "0.8435", "0.8430"]),
+        ([3.0], ["3.4", "3.2", "3.0", "2.8", "2.6"]),
+        ([0.0], ["1.0", "0.5", "0.0", "-0.5", "-1.0"]),
+        ([1200.0, 4100.0], ["5,000", "4,000", "3,000", "2,000", "1,000"]),
+    ],
+)
+def test_axes_have_round_numbers(values: list[float], labels: list[str]) -> None:
+    assert [tick.label for tick in value_axis(values).ticks] == labels
+
+
+def test_a_line_is_broken_where_a_value_or_time_is_missing() -> None:
+    axis, spans = Axis(0, 1), [Span(left, left + 100) for left in (0, 100, 200, 300, 900)]
+    assert line(axis, spans, [0, 1, None, 0.5, 0.5]) == "M50 1000l100 -1000M350 500h1M950 500h1"
+    assert line(axis, spans, [None] * 5) == ""
+
+
+def test_times_are_told_in_utc_and_name_their_day() -> None:
+    at = moment("2017-10-02T05:00:00+02:00")
+    assert told_span(at, moment("2017-10-02T04:00:00+00:00")) == "2 Oct 03:00–04:00"
+    assert told_span(at, moment("2017-10-03T00:00:00+00:00")) == "2 Oct 03:00–24:00"
+    assert told_span(at, moment("2017-10-03T04:00:00+00:00")) == "2 Oct 03:00 – 3 Oct 04:00"
+    hours = time_axis(at, moment("2017-10-02T08:30:00+00:00"))
+    assert [tick.label for tick in hours.ticks] == ["03:00\n2 Oct", "04:00", "05:00", "06:00", "07:00", "08:00"]
+    days = time_axis(at, moment("2017-10-06T03:00:00+00:00"))
+    assert [tick.label for tick in days.ticks if not tick.minor] == ["3 Oct", "4 Oct", "5 Oct", "6 Oct"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "0.00 s"), (0.994, "0.99 s"), (0.996, "1.0 s"), (9.96, "10 s"), (99.4, "99 s"), (99.6, "1 min 40 s"),
+     (7322, "2 h 2 min"), (None, "–")],
+)  # fmt: skip
+def test_seconds_have_the_digits_they_need(seconds: float | None, told: str) -> None:
+    assert told_seconds(seconds) == told
+
+
+def test_the_table_fits_a_terminal_and_marks_the_best() -> None:
+    found = summary(5)
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(render_table(found))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    (auc,) = (shown for shown in lines if shown.startswith("AUC"))
+    assert auc.split() == ["AUC", "(higher", "is", "better)", "0.6120", "0.8270", "0.8460*", "+0.2150", "+0.0190"]
+    assert sum(shown.startswith(tuple(measure.name for measure in MEASURES)) for shown in lines) == len(MEASURES)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+def test_figures_are_told_under_the_pointer_and_the_page_fits_a_phone(tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    found: Mapping[str, Any] = summary(24)
+    path = write_page(found, "feed", tmp_path)
+    troubles: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 360, "height": 800})
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("console", lambda message: troubles.append(message.text))
+        page.on("request", lambda request: None if request.url == path.as_uri() else troubles.append(request.url))
+        page.goto(path.as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        told = {}
+        for kind in ("windows", "updates", "steps"):
+            page.locator(f'[data-of="{kind}"]').last.focus()
+            page.keyboard.press("Home")
+            told[kind] = page.locator("#tip").inner_text()
+        browser.close()
+    assert f"{found['windows'][0]['impressions']:,} impressions" in told["windows"]
+    assert f"{found['windows'][0]['champion']['auc']:.4f}" in told["windows"]
+    assert found["updates"][6]["reasons"][0] in told["updates"]
+    assert told["steps"].startswith("Update 2: ")
+    assert [trouble for trouble in troubles if not trouble.startswith("data:")] == []

@@ -1,0 +1,205 @@
+"""The loop on a small simulated site: real PostgreSQL, Feast, MLflow (its database used directly) and Prefect.
+
+The log is imported once a session and its database copied for each test, as is MLflow's; one Prefect server serves all.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import psycopg
+import pytest
+
+from features.importing import import_log
+from features.simulate import simulate
+from features.store import open_store
+from infra.database import connect, create_database, database_name, drop_database, migrate, sqlalchemy_url, with_database
+from infra.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.surface import Surface
+    from flows.update import Outcome
+    from flows.world import World
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = START + timedelta(days=30)
+"""When the log was imported."""
+
+UNREACHABLE = "http://127.0.0.1:9"
+"""Where no Evidently UI answers: an update does without."""
+
+
+def after(hours: float) -> datetime:
+    """So many hours into the log."""
+    return START + timedelta(hours=hours)
+
+
+def small_feed() -> "Surface":
+    """The feed with a ranker that learns something from two thousand impressions."""
+    from flows.surfaces.feed import FEED
+    from models.model import Design
+
+    design = Design(hidden=(16,), attention=0, embedding=4, batch_requests=4, rate=3e-3)
+    return replace(FEED, fewest=200, design=design)
+
+
+def write_log(folder: Path, *, days: float = 1.0, requests_per_day: int = 1200, seed: int = 3) -> tuple[Path, Path]:
+    """A log of about 5,000 impressions a day, and its items, as files to import."""
+    log, items, _ = simulate(
+        seed=seed, start=START, days=days, users=200, items_per_day=40, requests_per_day=requests_per_day
+    )
+    log.write_parquet(folder / "log.parquet")
+    items.write_parquet(folder / "items.parquet")
+    return folder / "log.parquet", folder / "items.parquet"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A surface, its log in a database, and a registry; nothing has been learned yet."""
+
+    url: str
+    tracking: str
+    artifacts: Path
+    home: Path
+    surface: "Surface"
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            home=self.home,
+            database_url=self.url,
+            mlflow_tracking_uri=self.tracking,
+            mlflow_artifacts=self.artifacts.as_uri(),
+            evidently_url=UNREACHABLE,
+        )
+
+    @contextmanager
+    def world(self, **changes: Any) -> "Iterator[World]":
+        """The surface's world, the surface changed as told; without Evidently's pages."""
+        from flows.world import open_world
+
+        with open_world(self.settings, replace(self.surface, **changes), reports=False) as world:
+            yield world
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with connect(self.url) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def updates(self) -> list[dict[str, Any]]:
+        """The ledger's rows, oldest first."""
+        with connect(self.url) as connection, connection.cursor(row_factory=psycopg.rows.dict_row) as cursor:
+            return cursor.execute("SELECT * FROM updates ORDER BY update_id").fetchall()
+
+    def alias(self) -> str | None:
+        from models.registry import Registry
+
+        return Registry(self.tracking, self.artifacts.as_uri()).champion(self.surface.name)
+
+
+def run_update(world: "World", as_of: datetime) -> "Outcome":
+    """One update of the world's surface as of then, as a Prefect flow."""
+    from prefect import flow
+
+    from flows.update import run
+
+    def update(as_of: datetime) -> "Outcome":
+        return run(world, as_of)
+
+    return flow(update, name="update", validate_parameters=False, persist_result=False)(as_of)
+
+
+def expect_settled(loop: Loop) -> None:
+    """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression up
+    to where the lineage has learned in the training part of exactly one update."""
+    states = [row["state"] for row in loop.updates()]
+    assert "claimed" not in states
+    champions = loop.query("SELECT version, update_id FROM promotions ORDER BY promotion_id")
+    assert len({version for version, _ in champions}) == len(champions) == states.count("promoted")
+    assert loop.alias() == (champions[-1][0] if champions else None)
+    told = loop.query("SELECT update_id, challenger_version FROM updates WHERE state = 'promoted' ORDER BY update_id")
+    assert [(version, update_id) for update_id, version in told] == champions
+    skipped_or_twice = loop.query(
+        """
+        SELECT i.impression_id, count(u.update_id) FROM impressions i LEFT JOIN updates u
+          ON u.surface = i.surface AND u.state IN ('promoted', 'rejected')
+         AND i.shown_at > u.window_start AND i.shown_at <= u.split_at
+        WHERE i.surface = %s
+          AND i.shown_at <= (SELECT max(split_at) FROM updates WHERE state IN ('promoted', 'rejected'))
+        GROUP BY 1 HAVING count(u.update_id) <> 1
+        """,
+        loop.surface.name,
+    )
+    assert skipped_or_twice == []
+
+
+def training_rows(table: Any) -> pl.DataFrame:
+    """A training frame of the store to compare with another."""
+    frame = pl.DataFrame(table)
+    assert len(frame), "an empty frame shows nothing"
+    return frame
+
+
+def copy_database(source: str, name: str) -> str:
+    """A copy of a database that nobody is connected to."""
+    url = with_database(source, f"{name}_{uuid.uuid4().hex[:12]}")
+    with connect(with_database(source, "postgres"), autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database_name(source)])
+        admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)}")
+    return url
+
+
+def copied(loop: Loop) -> Loop:
+    """The same loop once more, to go another way from here. Its artifacts share the folder."""
+    tracking = copy_database(loop.tracking.replace("+psycopg", ""), "mlflow")
+    return replace(loop, url=copy_database(loop.url, "loop"), tracking=sqlalchemy_url(tracking))
+
+
+def drop(loop: Loop) -> None:
+    drop_database(loop.url)
+    drop_database(loop.tracking.replace("+psycopg", ""))
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """Address of a Prefect server with a database of its own, which flows in this process report to."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in (("DO_NOT_TRACK", "true"), ("PREFECT_SERVER_ANALYTICS_ENABLED", "false")):
+            environment.setenv(name, value)
+        from prefect.settings import PREFECT_API_URL
+        from prefect.testing.utilities import prefect_test_harness
+
+        with prefect_test_harness(server_startup_timeout=120):
+            yield PREFECT_API_URL.value()
+
+
+@pytest.fixture(scope="session")
+def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+    """The loop that tests copy: the log imported, Feast's definitions applied, MLflow's tables made."""
+    from models.registry import prepare
+
+    folder = tmp_path_factory.mktemp("site")
+    url, mlflow = (with_database(postgres_url, f"{name}_{uuid.uuid4().hex[:12]}") for name in ("site", "site_mlflow"))
+    create_database(url)
+    migrate(url)
+    surface = small_feed()
+    log, items = write_log(folder)
+    import_log(url, surface.name, log, items=items, feedback=None, now=NOW)
+    with open_store(url, surface.name) as store:
+        store.apply()
+    prepare(sqlalchemy_url(mlflow), url)
+    loop = Loop(url, sqlalchemy_url(mlflow), folder / "artifacts", folder / "home", surface)
+    yield loop
+    drop(loop)
+
+
+@pytest.fixture
+def loop(site: Loop, prefect_server: str) -> Iterator[Loop]:
+    """A loop of one's own."""
+    own = copied(site)
+    yield own
+    drop(own)
