@@ -16,6 +16,7 @@ from features.families import Features
 
 USERS = "users"
 PART_BYTES = 64 << 20
+MEGABYTE = 1 << 20
 SEGMENTS = 256
 """Checkpoints of one family before it is written whole again."""
 
@@ -52,22 +53,21 @@ def save(connection: psycopg.Connection, surface: str, engine: Engine) -> None:
             [surface],
         )
     }
-    for family, packed, dirty in _packed(engine):
-        changed = int(dirty.sum())
-        if not changed:
+    for family, dtype, dirty in _changed(engine):
+        if not len(dirty):
             continue
+        total = len(engine.users.rows) if family == USERS else engine.counters[family].size
         segments, size = grown.get(family, (0, 0))
-        whole = segments >= SEGMENTS or size > max(packed.nbytes, 1 << 20)
+        whole = segments >= SEGMENTS or size > max(total * dtype.itemsize, MEGABYTE)
         if whole:
             connection.execute("DELETE FROM fold_segments WHERE surface = %s AND family = %s", [surface, family])
-        body = (packed if whole else packed[dirty]).tobytes()
-        with connection.cursor() as cursor:
-            for part, start in enumerate(range(0, len(body), _part_bytes(packed))):
-                cursor.execute(
-                    "INSERT INTO fold_segments (surface, family, seq, part, whole, body)"
-                    " VALUES (%s, %s, %s, %s, %s, %b)",
-                    [surface, family, engine.seq, part, whole, body[start : start + _part_bytes(packed)]],
-                )
+        packed = _pack(engine, family, dtype, np.arange(total) if whole else dirty)
+        rows = max(1, PART_BYTES // dtype.itemsize)
+        for part, start in enumerate(range(0, len(packed), rows)):
+            connection.execute(
+                "INSERT INTO fold_segments (surface, family, seq, part, whole, body) VALUES (%s, %s, %s, %s, %s, %b)",
+                [surface, family, engine.seq, part, whole, packed[start : start + rows].tobytes()],
+            )
 
 
 def saved(engine: Engine) -> None:
@@ -114,21 +114,25 @@ def _layouts(engine: Engine) -> dict[str, np.dtype[np.void]]:
     return layouts
 
 
-def _packed(engine: Engine) -> Iterator[tuple[str, NDArray[np.void], NDArray[np.bool_]]]:
-    layouts = _layouts(engine)
-    for name, counters in engine.counters.items():
-        packed = np.empty(counters.size, dtype=layouts[name])
-        packed["key"] = counters.keys[: counters.size]
-        packed["times"] = counters.times[: counters.size]
-        packed["sums"] = counters.sums[: counters.size]
-        yield name, packed, counters.dirty[: counters.size]
-    users = engine.users
-    count = len(users.rows)
-    packed = np.empty(count, dtype=layouts[USERS])
-    packed["key"] = np.fromiter(users.rows, np.int64, count)
-    packed["numbers"], packed["items"] = users.numbers[:count], users.items[:count]
-    packed["sections"] = users.sections[:count]
-    yield USERS, packed, users.dirty[:count]
+def _changed(engine: Engine) -> Iterator[tuple[str, np.dtype[np.void], NDArray[np.int64]]]:
+    """Each family with its layout and the rows (C,) changed since the last checkpoint."""
+    for family, dtype in _layouts(engine).items():
+        state = engine.users if family == USERS else engine.counters[family]
+        yield family, dtype, np.flatnonzero(state.dirty)
+
+
+def _pack(engine: Engine, family: str, dtype: np.dtype[np.void], rows: NDArray[np.int64]) -> NDArray[np.void]:
+    packed = np.empty(len(rows), dtype=dtype)
+    if family == USERS:
+        users = engine.users
+        packed["key"] = np.fromiter(users.rows, np.int64, len(users.rows))[rows]
+        packed["numbers"], packed["items"] = users.numbers[rows], users.items[rows]
+        packed["sections"] = users.sections[rows]
+    else:
+        counters = engine.counters[family]
+        packed["key"], packed["times"] = counters.keys[rows], counters.times[rows]
+        packed["sums"] = counters.sums[rows]
+    return packed
 
 
 def _restore(engine: Engine, family: str, rows: NDArray[np.void]) -> None:
@@ -138,8 +142,3 @@ def _restore(engine: Engine, family: str, rows: NDArray[np.void]) -> None:
     users = engine.users
     place = users.row_of(rows["key"])
     users.numbers[place], users.items[place], users.sections[place] = rows["numbers"], rows["items"], rows["sections"]
-
-
-def _part_bytes(packed: NDArray[np.void]) -> int:
-    """Bytes of a part: as many whole rows as fit."""
-    return max(1, PART_BYTES // packed.dtype.itemsize) * packed.dtype.itemsize

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.families import ACTIVITY, LAST_SECTION, STAGE, Family, Features
+from features.families import ACTIVITY, LAST_SECTION, PAUSE, SECTION_BEFORE, STAGE, Family, Features
 from features.fold import Adds, Counters, Reads, fold
 from features.keys import Keys, combine, key_of, keys_of
 from features.read import read_family, read_user
-from features.users import CLICKS, SESSION_CLICKS, UserEvents, UserReads, Users, follow
+from features.users import CLICKS, LAST_CLICK, SESSION_CLICKS, UserEvents, UserReads, Users, follow
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -32,6 +32,7 @@ NEVER_CAME_S = 3600.0
 BUCKETS = 32
 STAGE_KEYS = np.array([key_of(STAGE, str(n)) for n in range(BUCKETS)], dtype=np.int64)
 ACTIVITY_KEYS = np.array([key_of(ACTIVITY, str(n)) for n in range(BUCKETS)], dtype=np.int64)
+NEVER_CLICKED = key_of(PAUSE, "never")
 EVERYTHING = key_of("all", "")
 
 
@@ -77,6 +78,7 @@ class Engine:
         self.time = 0.0
         """Seconds since the epoch of the last event folded; no later event is put before it."""
         self._pending: dict[int, list[Seen]] = {}
+        self._pause_keys = np.array([key_of(PAUSE, str(n)) for n in range(len(declared.pauses) + 1)], dtype=np.int64)
 
     @property
     def tick(self) -> int:
@@ -103,7 +105,7 @@ class Engine:
 
         known_ids = self._known_ids(events)
         reads = self._follow_users(known_ids, time, shown, click)
-        ids, history = self._keys(known_ids, reads)
+        ids, history = self._keys(known_ids, reads, time)
         wanted = shown & ~events["live"].to_numpy() & (events["shown_at"].to_numpy() >= time)
         self._take_served_keys(events, known_ids, wanted, click, ids, history, served_keys)
         adds = shown | click
@@ -131,7 +133,7 @@ class Engine:
         when, every = np.full(count, at), np.ones(count, dtype=bool)
         known_ids = self._known_ids(events)
         reads = self._follow_users(known_ids, when, ~every, ~every)
-        ids, history = self._keys(known_ids, reads)
+        ids, history = self._keys(known_ids, reads, when)
         after = np.full(count, AFTER_ALL)
         none = np.zeros(0)
         shown_at = events["shown_at"].to_numpy()
@@ -163,8 +165,8 @@ class Engine:
             known_ids[:, column] = 0 if text is None else key_of(name, text)
         one = self._user_now(user, at)
         reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.sections)))  # type: ignore[arg-type]
-        ids, history = self._keys(known_ids, reads)
         when, every = np.full(count, at), np.ones(count, dtype=bool)
+        ids, history = self._keys(known_ids, reads, when)
         none = np.zeros(0)
         dense = self._fold_families(
             ids, history, when, np.full(count, AFTER_ALL), every, ~every, none, none, reads.numbers, when
@@ -268,15 +270,19 @@ class Engine:
         )
         return follow(self.users, events, self.declared.session_gap)
 
-    def _keys(self, known_ids: Keys, reads: UserReads) -> tuple[Keys, Keys]:
-        """Ids with those of the user's state filled in, and the last items."""
+    def _keys(self, known_ids: Keys, reads: UserReads, at: Float) -> tuple[Keys, Keys]:
+        """Ids with those of the user's state just before ``at`` filled in, and the last items."""
         ids = known_ids.copy()
         stage = np.minimum(reads.numbers[:, SESSION_CLICKS], BUCKETS - 1).astype(np.int64)
         stage = np.where(stage > 5, 5 + (np.log2(np.maximum(stage, 1) / 5.0)).astype(np.int64) + 1, stage)
         activity = np.minimum(np.log2(1.0 + reads.numbers[:, CLICKS]), BUCKETS - 1).astype(np.int64)
         ids[:, self.schema.ids.index(STAGE)] = STAGE_KEYS[stage]
         ids[:, self.schema.ids.index(ACTIVITY)] = ACTIVITY_KEYS[activity]
+        since_click = at - reads.numbers[:, LAST_CLICK]
+        pause = self._pause_keys[np.searchsorted(self.declared.pauses, since_click, side="right")]
+        ids[:, self.schema.ids.index(PAUSE)] = np.where(np.isnan(since_click), NEVER_CLICKED, pause)
         ids[:, self.schema.ids.index(LAST_SECTION)] = reads.sections[:, 0]
+        ids[:, self.schema.ids.index(SECTION_BEFORE)] = reads.sections[:, 1] if self.declared.history > 1 else 0
         return ids, reads.items
 
     def _take_served_keys(
@@ -328,6 +334,7 @@ class Engine:
         dense = np.empty((count, len(self.schema.dense)), dtype=np.float16)
         base = np.full((count, 1), self.declared.base_rate)
         rates: dict[str | None, tuple[Float, tuple[float, ...]]] = {None: (base, (1.0,))}
+        wholes: dict[str, Float] = {}
         column = 0
         for family in self.declared.families:
             keys = self._family_keys(family, ids, history)
@@ -337,7 +344,9 @@ class Engine:
                 Adds(keys[adds], time[adds], ticks[adds], click, shown),
             )
             prior, lives = rates[family.toward]
-            values, own = read_family(family, sums, times, at, prior, lives)
+            whole = None if family.share_of is None else wholes[family.share_of]
+            values, own = read_family(family, sums, times, at, prior, lives, whole)
+            wholes[family.name] = sums
             rates[family.name] = (own, family.half_lives)
             dense[:, column : column + values.shape[1]] = values
             column += values.shape[1]

@@ -7,8 +7,9 @@ from features.schema import RowSchema
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 
-STAGE, ACTIVITY, LAST_SECTION = "stage", "activity", "last_section"
-"""Ids made from the user's own state: clicks in the session, clicks ever, section of the last click."""
+STAGE, ACTIVITY, PAUSE, LAST_SECTION, SECTION_BEFORE = "stage", "activity", "pause", "last_section", "section_before"
+"""Ids made from the user's own state: clicks in the session, clicks ever, time since the last click, section of the
+last click and of the one before."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,9 @@ class Family:
     sizes: int = 1
     """Of how many half-lives, from the longest, the log of the impressions is given too."""
 
+    share_of: str | None = None
+    """Give also the log of this family's part of the impressions of that one, at each half-life."""
+
     ages: bool = False
     """Give also the time since first and last showing and since the last click."""
 
@@ -56,6 +60,8 @@ class Family:
         lives = [_short(life) for life in self.half_lives]
         names = [f"{self.name}_{'rate' if self.trend else 'lift'}_{life}" for life in lives]
         names += [f"{self.name}_shown_{life}" for life in lives[len(lives) - self.sizes :]]
+        if self.share_of is not None:
+            names += [f"{self.name}_share_{life}" for life in lives]
         if self.ages:
             names += [f"{self.name}_{what}" for what in ("age", "since_shown", "since_click")]
         return tuple(names)
@@ -108,23 +114,35 @@ class Features:
     session_gap: float = 1800.0
     """Seconds of silence that end a session."""
 
+    pauses: tuple[float, ...] = (10.0, 30.0, MINUTE, 5 * MINUTE, 30 * MINUTE)
+    """Seconds since the user's last click at which the id ``pause`` changes, rising."""
+
     def __post_init__(self) -> None:
-        known: set[str] = set()
+        if list(self.pauses) != sorted(set(self.pauses)):
+            raise ValueError(f"pauses {self.pauses} must rise")
+        known: dict[str, Family] = {}
         for family in self.families:
             missing = [column for column in family.key if column not in self.ids]
             if missing:
                 raise ValueError(f"family {family.name}: no id column {missing[0]!r}; there are {', '.join(self.ids)}")
             if family.toward is not None and family.toward not in known:
                 raise ValueError(f"family {family.name}: toward {family.toward!r} must be declared before it")
+            if family.share_of is not None:
+                whole = known.get(family.share_of)
+                if whole is None or whole.half_lives != family.half_lives:
+                    raise ValueError(
+                        f"family {family.name}: share_of {family.share_of!r} must be declared before it, with the same"
+                        f" half_lives {family.half_lives}"
+                    )
             if family.last_items > self.history:
                 raise ValueError(f"family {family.name}: last_items {family.last_items} exceeds history {self.history}")
             if family.name in known:
                 raise ValueError(f"family {family.name} is declared twice")
-            known.add(family.name)
+            known[family.name] = family
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
-        return ("user", "item", *self.attributes, *self.contexts, STAGE, ACTIVITY, LAST_SECTION)
+        return ("user", "item", *self.attributes, *self.contexts, STAGE, ACTIVITY, PAUSE, LAST_SECTION, SECTION_BEFORE)
 
     @cached_property
     def schema(self) -> RowSchema:

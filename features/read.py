@@ -22,12 +22,18 @@ NEVER = math.log1p(30 * DAY)
 
 
 def read_family(
-    family: Family, sums: Float, times: Float, at: Float, prior: Float, prior_lives: tuple[float, ...]
+    family: Family,
+    sums: Float,
+    times: Float,
+    at: Float,
+    prior: Float,
+    prior_lives: tuple[float, ...],
+    whole: Float | None = None,
 ) -> tuple[Float, Float]:
     """Dense columns (N, C) of one family, and its shrunk rates (N, H) for the families shrunk toward it.
 
     ``sums`` (N, 2H) and ``times`` (N, 3) are what the fold read at ``at`` (N,); ``prior`` (N, P) are the rates of the
-    family it is shrunk toward, one for each of ``prior_lives``.
+    family it is shrunk toward, one for each of ``prior_lives``; ``whole`` (N, 2H) are the sums of ``share_of``.
     """
     lives = len(family.half_lives)
     rates = np.empty((len(at), lives))
@@ -39,8 +45,12 @@ def read_family(
     else:
         _lift(sums, prior, nearest, family.strength, rates, dense)
     _sizes(sums, lives, lives - family.sizes, dense)
+    column = lives + family.sizes
+    if whole is not None:
+        _shares(sums, whole, dense, column)
+        column += lives
     if family.ages:
-        _ages(times, at, dense, lives + family.sizes)
+        _ages(times, at, dense, column)
     return dense, rates
 
 
@@ -84,6 +94,14 @@ def _sizes(sums, lives, first, dense):  # type: ignore[no-untyped-def]
     for i in range(len(sums)):
         for h in range(first, lives):
             dense[i, lives + h - first] = math.log1p(sums[i, lives + h])
+
+
+@numba.njit(cache=True)
+def _shares(sums, whole, dense, column):  # type: ignore[no-untyped-def]
+    lives = sums.shape[1] // 2
+    for i in range(len(sums)):
+        for h in range(lives):
+            dense[i, column + h] = math.log1p(sums[i, lives + h]) - math.log1p(whole[i, lives + h])
 
 
 @numba.njit(cache=True)

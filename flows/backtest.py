@@ -202,7 +202,10 @@ def _replay(
     from prefect import flow
 
     @flow(
-        name="update", flow_run_name="update {surface} as of {as_of}", validate_parameters=False, persist_result=False
+        name="update",
+        flow_run_name="update {surface} as of {as_of:%Y-%m-%d %H:%M}",
+        validate_parameters=False,
+        persist_result=False,
     )
     def update(surface: str, as_of: datetime) -> Outcome | None:
         try:

@@ -6,6 +6,7 @@ now; the stack is left running on it, with the schedule on.
 """
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -118,6 +119,24 @@ def run(
     return report, ask(settings)
 
 
+READY_S = 60.0
+"""How long serving may take to read the features and the champion."""
+
+
+def _wait_until_ready(client: httpx.Client) -> None:
+    deadline = time.monotonic() + READY_S
+    while not (_features(client) == "live"):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
+        time.sleep(0.2)
+
+
+def _features(client: httpx.Client) -> str | None:
+    told: dict[str, Any] = client.get("/readyz").json()
+    state: str | None = told.get("surfaces", {}).get(SURFACE, {}).get("features")
+    return state
+
+
 def ask(settings: Settings) -> Served:
     """Rank for a reader, click the last of the list, and rank again."""
     from infra.database import connect
@@ -135,6 +154,7 @@ def ask(settings: Settings) -> Served:
     user, context = found
     question = {"user_id": user, "context": context, "items": [item for (item,) in items]}
     with httpx.Client(base_url=settings.serving, timeout=30, trust_env=False) as client:
+        _wait_until_ready(client)
         before = client.post(f"/v1/{SURFACE}/rank", json=question).raise_for_status().json()
         chosen = before["items"][-1]
         feedback = {"impression_id": chosen["impression_id"], "kind": "click"}

@@ -23,13 +23,18 @@ SELECT update_id, as_of, parent_version, window_start, split_at, window_end, att
 WHERE surface = %s AND state = 'claimed'
 """
 
-# A promoted or rejected update has had its training part; what it only judged comes next.
-LEARNED_TO = "SELECT max(split_at) FROM updates WHERE surface = %s AND state IN ('promoted', 'rejected')"
+# A promoted or rejected update has had its training part; what it only judged comes next, once there is more with it:
+# a late run, or one after a held update, does not go over the same impressions again.
+LEARNED_TO = """
+SELECT max(split_at) FILTER (WHERE state IN ('promoted', 'rejected')), max(window_end)
+FROM updates WHERE surface = %s AND state <> 'failed'
+"""
 
 FIRST = "SELECT min(shown_at) FROM impressions WHERE surface = %s"
 
 SHAPE = """
-SELECT count(*), max(shown_at), percentile_disc(%(share)s) WITHIN GROUP (ORDER BY shown_at)
+SELECT count(*) FILTER (WHERE shown_at > %(seen)s), max(shown_at),
+    percentile_disc(%(share)s) WITHIN GROUP (ORDER BY shown_at)
 FROM impressions WHERE surface = %(surface)s AND shown_at > %(start)s AND shown_at <= %(end)s
 """
 
@@ -124,21 +129,24 @@ def claim(
 
 def next_window(connection: psycopg.Connection, surface: str, as_of: datetime, terms: Terms) -> Window:
     """The window that an update as of then would claim."""
-    learned_to = _one(connection.execute(LEARNED_TO, [surface]).fetchone())
+    reached = connection.execute(LEARNED_TO, [surface]).fetchone()
+    learned_to, seen = reached or (None, None)
     if learned_to is None:
         first = _one(connection.execute(FIRST, [surface]).fetchone())
         if first is None:
             raise NothingToLearn(f"the log of {surface} is empty; import one with: millrace import --surface {surface}")
         learned_to = first - timedelta(microseconds=1)
+    seen = seen or learned_to
     watermark = as_of - terms.attribution
     found = connection.execute(
-        SHAPE, {"share": 1 - terms.judge_share, "surface": surface, "start": learned_to, "end": watermark}
+        SHAPE,
+        {"share": 1 - terms.judge_share, "surface": surface, "start": learned_to, "seen": seen, "end": watermark},
     ).fetchone()
     assert found is not None
     count, end, split = found
     if count < terms.fewest:
         raise NothingToLearn(
-            f"{count:,} impressions of {surface} are mature between {learned_to:%Y-%m-%d %H:%M:%S} and"
+            f"{count:,} impressions of {surface} are mature between {seen:%Y-%m-%d %H:%M:%S} and"
             f" {watermark:%Y-%m-%d %H:%M:%S} UTC; an update waits for {terms.fewest:,}"
         )
     split = max(split, end - terms.judge_at_most)

@@ -1,6 +1,7 @@
 """Commands of the loop, ``millrace import``, ``update``, ``backtest`` and ``demo``; ``flows/cli.py`` registers them."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,6 +114,7 @@ def backtest(
         _expect_files(log, items, feedback)
         prepare_home(settings)
         environment.apply(settings)
+        _quieten_prefect()
         from flows import backtest as backtesting
         from flows.embedded import running_database
         from flows.prefect_api import prefect_api
@@ -164,6 +166,7 @@ def demo(
     with _told():
         _expect_files(log, items, feedback)
         environment.apply(settings)
+        _quieten_prefect()
         from flows import demo as demonstration
         from flows.backtest import Plan
 
@@ -246,6 +249,11 @@ def _find(name: str) -> Any:
         return find(name)
     except ValueError as error:
         raise BadArgument(str(error)) from error
+
+
+def _quieten_prefect() -> None:
+    """Warnings only: a command that runs a hundred updates shows a progress bar. Call it before Prefect's import."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
 
 
 @contextmanager

@@ -20,8 +20,7 @@ def prefect_api(settings: Settings) -> Iterator[None]:
 
     Enter it before Prefect runs a flow in this process.
     """
-    for name in ("httpx", "prefect"):  # a command prints its own findings
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     if _answers(settings.prefect_api):
         yield
         return

@@ -52,7 +52,7 @@ class Clock:
         """Run one step as a Prefect task of its name."""
         began = time.perf_counter()
         try:
-            stepping = task(name=step, cache_policy=NO_CACHE, persist_result=False)(work)
+            stepping = task(name=step, task_run_name=step, cache_policy=NO_CACHE, persist_result=False)(work)
             return stepping(*arguments)
         finally:
             self.seconds[step] = time.perf_counter() - began

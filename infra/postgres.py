@@ -7,11 +7,15 @@ Run as root it works as the operating-system user ``pgserver``, since PostgreSQL
 import os
 import pwd
 import subprocess
+import time
 import warnings
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
+
+DYING_S = 5.0
+"""Seconds that the processes of a server killed just before may take to let go of its shared memory."""
 
 
 def initialise(data: Path) -> tuple[Path, str | None]:
@@ -50,8 +54,11 @@ def start(data: Path, host: str, port: int) -> None:
 
 
 def become(data: Path, host: str, port: int) -> NoReturn:
-    """Turn this process into the server, logging to standard error."""
+    """Turn this process into the server, logging to standard error; whoever starts two is refused by PostgreSQL."""
     binaries, user = initialise(data)
+    deadline = time.monotonic() + DYING_S
+    while processes(data) and time.monotonic() < deadline:
+        time.sleep(0.05)
     remove_stale_lock(data)
     if user is not None:
         account = pwd.getpwnam(user)

@@ -33,6 +33,9 @@ from infra.supervision import (
 START_S = 300.0
 """Seconds a service has to become healthy; most of it is importing, on a busy machine."""
 
+RELEASE_S = 5.0
+"""Seconds a process that was just killed may go on holding its port."""
+
 
 def start_stack(
     settings: Settings,
@@ -43,9 +46,9 @@ def start_stack(
 ) -> None:
     """Start the embedded ones among the services and return when all are healthy; nothing happens where they are.
 
-    Those named ``later`` are left for another call. ``report`` is told in one line of each step. Raises PortTaken before
-    anything is started; StackError with the end of the log of the service that failed, after which nothing is left
-    running.
+    Those named ``later`` are left for another call. ``report`` is told in one line of each step. Raises PortTaken
+    before anything is started; StackError with the end of the log of the service that failed, after which nothing is
+    left running.
     """
     home = prepare_home(settings)
     with lock(home):
@@ -114,27 +117,39 @@ def check_port(host: str, service: Service) -> None:
     """Raise PortTaken when somebody listens on the service's port."""
     if service.port is None:
         return
+    deadline = time.monotonic() + RELEASE_S
+    while not _can_listen(host, service.port):
+        holder = _listener(service.port)
+        if holder is not None or time.monotonic() > deadline:
+            by = f" by {holder.name()} (process {holder.pid})" if holder else ""
+            raise PortTaken(
+                f"port {service.port} of {host}, wanted by {service.name}, is taken{by};"
+                f" stop that program, or set {service.port_setting} to a free port"
+            )
+        time.sleep(0.1)
+
+
+def _can_listen(host: str, port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((host, service.port))
+            probe.bind((host, port))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise StackError(f"MILLRACE_HOST={host}: cannot listen there ({error.strerror})") from error
-            raise PortTaken(
-                f"port {service.port} of {host}, wanted by {service.name}, is taken{_holder(service.port)};"
-                f" stop that program, or set {service.port_setting} to a free port"
-            ) from error
+            return False
+    return True
 
 
-def _holder(port: int) -> str:
-    try:
+def _listener(port: int) -> psutil.Process | None:
+    """The living process that listens on the port; None where it is dying, or somebody else's."""
+    with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections("tcp"):
-            if connection.laddr and connection.laddr.port == port and connection.status == psutil.CONN_LISTEN:
-                return f" by {psutil.Process(connection.pid).name()} (process {connection.pid})"
-    except (psutil.Error, ValueError):  # somebody else's process: we may not look
-        pass
-    return ""
+            if connection.pid and connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                process = psutil.Process(connection.pid)
+                if process.cmdline():  # a dying process has given up its memory, and this with it
+                    return process
+    return None
 
 
 def _start_in_order(

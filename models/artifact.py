@@ -9,17 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.numpy import load as read_arrays
 from safetensors.numpy import save as write_arrays
 
 from models.examples import Layout
-from models.model import Design, Model
-from models.tables import IdTable, Run
+from models.model import Design, Model, tensor
+from models.tables import Run
 
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 FORMAT = 1
@@ -63,19 +62,17 @@ def load(folder: Path) -> Model:
     arrays = read_arrays(weights)
     layout, design = Layout(**description["layout"]), Design(**description["design"])
     model = Model.new(layout, design, seed=0)
-    model.network.load_state_dict(
-        {name: torch.from_numpy(arrays[f"network.{name}"]) for name in model.network.state_dict()}
-    )
-    moments = {name: torch.from_numpy(arrays[f"moments.{name}"]) for name in model.moments}
+    model.network.load_state_dict({name: tensor(arrays[f"network.{name}"]) for name in model.network.state_dict()})
+    moments = {name: tensor(arrays[f"moments.{name}"]) for name in model.moments}
 
     def run(table: str, part: str) -> Run:
         return Run(**{field: arrays[f"table.{table}.{part}.{field}"] for field in Run.__dataclass_fields__})
 
     tables = []
-    for name in layout.ids:
+    for name, table in zip(layout.ids, model.tables, strict=True):
         rows = run(name, "rows")
         runs = (rows,) if len(rows) else ()
-        tables.append(IdTable(run(name, "shared"), design.admit_after, design.first_square, runs))
+        tables.append(replace(table, shared=run(name, "shared"), runs=runs))
     return Model(layout, design, model.network, tuple(tables), moments, int(description["steps"]))
 
 

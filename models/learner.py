@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from models.examples import EMPTY, Examples, Layout, concat
 from models.metrics import log_loss, paired_difference
-from models.model import Design, Model, gather, one_thread, scatter
+from models.model import Design, Model, gather, one_thread, scatter, tensor
 from models.network import Network
 
 __all__ = ["Design", "Examples", "Layout", "Learned", "Model", "concat", "fine_tune"]
@@ -91,14 +91,14 @@ def fine_tune(
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     draw = np.random.default_rng(seed)
     batches = [slice(int(a), int(b)) for a, b in pairwise(examples.batch_starts(design.batch_requests))]
-    label = examples.label.reshape(len(examples), -1)[:, 0]
+    label = examples.label if examples.label.ndim == 1 else examples.label[:, 0]
 
     def out_of_time() -> bool:
         return design.time_budget_s is not None and clock() - began >= design.time_budget_s
 
     with one_thread():
         tuned = model.copy()
-        tuned.network.standardise.observe(torch.from_numpy(examples.dense), design.memory)
+        tuned.network.standardise.observe(tensor(examples.dense), design.memory)
         good, kept = model.copy(), 0
         done, before = list[Stretch](), list[NDArray[np.float64]]()
         stopped: Literal["done", "early", "time"] = "done"
@@ -171,15 +171,15 @@ def learn(
     part = examples[start:stop]
     working = gather(model, part, learning=count)
     network = deepcopy(model.network).to(device)
-    table = torch.from_numpy(working.weights).to(device).requires_grad_()
-    adamw, adagrad = optimisers(model, network, table, torch.from_numpy(working.squares).to(device))
+    table = tensor(working.weights).to(device).requires_grad_()
+    adamw, adagrad = optimisers(model, network, table, tensor(working.squares).to(device))
 
-    label = torch.from_numpy(part.label).reshape(len(part), -1)
+    label = tensor(part.label).reshape(len(part), -1)
     known = torch.isfinite(label)
     columns = [
-        torch.from_numpy(part.dense),
-        torch.from_numpy(working.ids),
-        torch.from_numpy(working.history),
+        tensor(part.dense),
+        tensor(working.ids),
+        tensor(working.history),
         torch.where(known, label, 0),
         known.float(),
     ]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,8 +59,11 @@ class Design:
     table_rate: float = 0.05
     """Adagrad's learning rate, for the rows of the tables."""
 
-    first_square: float = 0.01
-    """Adagrad's sum of squared gradients with which a row starts: larger means slower at first."""
+    first_square: float = 1e-5
+    """Adagrad's sum of squared gradients (of a batch's mean loss) with which a row starts; larger is slower."""
+
+    first_weight: float = 0.02
+    """An embedding starts within this of its shared row."""
 
     batch_requests: int = 128
     """Requests in a batch."""
@@ -90,6 +94,7 @@ class Design:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         least = {"embedding": 1, "cross_layers": 0, "attention": 0, "admit_after": 1, "buckets": 1, "batch_requests": 1}
         least |= {"warm_up_steps": 0, "epochs": 1, "stretch": 1, "patience": 0, "weight_decay": 0, "first_square": 0}
+        least |= {"first_weight": 0}
         for name, lowest in least.items():
             if not getattr(self, name) >= lowest:
                 raise ValueError(f"design.{name} is {getattr(self, name)}: give at least {lowest}")
@@ -158,6 +163,8 @@ class Model:
             admit_after=design.admit_after,
             buckets=design.buckets,
             first_square=design.first_square,
+            first_weight=design.first_weight,
+            quiet=len(layout.kinds),
         )
         moments = {
             f"{name}.{moment}": torch.zeros_like(parameter)
@@ -178,8 +185,8 @@ class Model:
             return np.zeros(0)
         with one_thread(), torch.inference_mode():
             working = gather(self, examples, learning=False)
-            columns = [torch.from_numpy(a) for a in (examples.dense, working.ids, working.history)]
-            table = torch.from_numpy(working.weights)
+            columns = [tensor(a) for a in (examples.dense, working.ids, working.history)]
+            table = tensor(working.weights)
             logits = [
                 self.network(*(column[start : start + batch] for column in columns), table)[:, 0]
                 for start in range(0, len(examples), batch)
@@ -216,6 +223,11 @@ def scatter(tables: tuple[IdTable, ...], working: WorkingSet, weights: Tensor, s
         updated.append(table.put(own, moved_weights[rows], moved_squares[rows]))
         first = rows.stop
     return tuple(updated)
+
+
+def tensor(array: NDArray[Any]) -> Tensor:
+    """The array as a tensor, copied only where torch cannot share it (not writable, or not in order)."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 @contextmanager

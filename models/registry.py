@@ -5,6 +5,7 @@ through a client of their own address, so nothing here touches MLflow's process-
 MLflow's database the whole trail of an update takes well under a second; over HTTP two to five times as long.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from models.examples import Examples
 
 UPDATE_TAG = "millrace.update_id"
+MODEL_TAG = "millrace.model_sha256"
+"""Digest of a version's ``model.json``, which in turn holds that of its weights."""
 EXAMPLE_ROWS = 3
 """Rows of the input example kept with a version."""
 
@@ -148,10 +151,12 @@ class Registry:
         """Make a version of the ranker saved in ``model_folder`` by ``models.artifact``.
 
         The version carries a signature, the first rows of ``example`` as input example, and the code that loads it.
-        One version an update: a second call for the same ``update_id`` returns the first one's version. Two calls at
-        the same moment would make two; the claim in the update ledger is what keeps them apart.
+        One version for an update and a model: a second call with the same of both returns the first one's version,
+        and one with other weights, as a repeated update may have learned, makes its own. Two calls at the same moment
+        would make two; the claim in the update ledger is what keeps them apart.
         """
-        found = self.registered(surface, update_id)
+        digest = hashlib.sha256((model_folder / "model.json").read_bytes()).hexdigest()
+        found = self.registered(surface, update_id, digest)
         if found is not None:
             return found
         from mlflow.entities import LoggedModelOutput
@@ -176,7 +181,11 @@ class Registry:
             source=logged.artifact_location,
             run_id=run_id,
             model_id=logged.model_id,
-            tags={UPDATE_TAG: str(update_id), **{key: str(value) for key, value in (tags or {}).items()}},
+            tags={
+                **{key: str(value) for key, value in (tags or {}).items()},
+                UPDATE_TAG: str(update_id),
+                MODEL_TAG: digest,
+            },
         )
         # MLflow's server links the model's page to the version; at the database nobody else does.
         client.set_logged_model_tags(
@@ -184,10 +193,11 @@ class Registry:
         )
         return Registered(str(made.version), _ranker_uri(made.source), run_id)
 
-    def registered(self, surface: str, update_id: int) -> Registered | None:
-        """The version an update has registered; the oldest, should there be more than one."""
+    def registered(self, surface: str, update_id: int, digest: str) -> Registered | None:
+        """The version that an update has registered of the model whose ``model.json`` has this sha256; the oldest,
+        should there be more than one."""
         found = self._mlflow.search_model_versions(
-            f"name = '{model_name(surface)}' and tags.`{UPDATE_TAG}` = '{update_id}'"
+            f"name = '{model_name(surface)}' and tags.`{UPDATE_TAG}` = '{update_id}' and tags.`{MODEL_TAG}` = '{digest}'"
         )
         if not found:
             return None

@@ -9,7 +9,8 @@ grown to half of the older (a log-structured merge tree: O'Neil et al. 1996). So
 - a copy of a table is a reference, and a model in service cannot be moved by the one being trained.
 
 An id has no row of its own until ``admit_after`` sightings. Until then it uses the one of ``buckets`` shared rows that
-its hash picks; on admission it starts from that row, so that admission by itself changes no score.
+its hash picks; on admission it starts at that row plus a little noise of its own, so that admission by itself hardly
+changes a score, and rows that started together part.
 """
 
 from __future__ import annotations
@@ -84,12 +85,12 @@ def merge(newer: Run, older: Run) -> Run:
     )
 
 
-def bucket_of(ids: Ids, buckets: int) -> NDArray[np.int64]:
-    """The shared row of each id: splitmix64 (Steele et al. 2014) of it, so that ids in sequence spread evenly."""
-    mixed = ids.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+def scramble(numbers: NDArray[Any]) -> NDArray[np.uint64]:
+    """Splitmix64 (Steele et al. 2014) of integers: numbers in sequence come out as if drawn at random."""
+    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(buckets)).astype(np.int64)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,17 +128,31 @@ class IdTable:
     first_square: float
     """Adagrad's sum with which a row starts."""
 
+    first_weight: float
+    """A row starts within this of the shared row it leaves, by its id alone: the order of admission does not matter."""
+
+    quiet: int
+    """Leading columns of a row (the wide weights) that start without that noise."""
+
     runs: tuple[Run, ...] = ()
     """Newest first; each at least twice as long as the one before it."""
 
     @staticmethod
-    def new(width: int, *, admit_after: int = 1, buckets: int = 1, first_square: float = 0.0) -> IdTable:
+    def new(
+        width: int,
+        *,
+        admit_after: int = 1,
+        buckets: int = 1,
+        first_square: float = 0.0,
+        first_weight: float = 0.0,
+        quiet: int = 0,
+    ) -> IdTable:
         if buckets < 1 or admit_after < 1:
             raise ValueError(f"buckets is {buckets} and admit_after is {admit_after}: both are at least 1")
         weights = np.zeros((buckets, width), np.float32)
         squares = np.full((buckets, width), first_square, np.float32)
         shared = Run(np.arange(buckets), weights, squares, np.zeros(buckets, np.int64))
-        return IdTable(shared, admit_after, first_square)
+        return IdTable(shared, admit_after, first_square, first_weight, quiet)
 
     @property
     def width(self) -> int:
@@ -150,8 +165,9 @@ class IdTable:
     def gather(self, ids: Ids, sightings: NDArray[np.int64] | None = None) -> Gathered:
         """Rows of ``ids`` ([n], ascending, no repeats, no ``EMPTY``), counting ``sightings`` ([n]) of them first."""
         seen = np.zeros(len(ids), np.int64)
-        bucket = bucket_of(ids, self.buckets)
-        weights, squares = self.shared.weights[bucket], np.full((len(ids), self.width), self.first_square, np.float32)
+        bucket = (scramble(ids) % np.uint64(self.buckets)).astype(np.int64)
+        weights = self.shared.weights[bucket]
+        squares = np.full((len(ids), self.width), self.first_square, np.float32)
         left = np.arange(len(ids))
         for run in self.runs:
             if not left.size:
@@ -164,6 +180,8 @@ class IdTable:
             left = left[~hit]
         total = seen if sightings is None else seen + sightings
         admitted = total >= self.admit_after
+        new = admitted & (seen < self.admit_after)
+        weights[new] += self.noise(ids[new])
         row = np.where(admitted, self.buckets + np.cumsum(admitted) - 1, bucket)
         return Gathered(
             ids=ids,
@@ -171,8 +189,15 @@ class IdTable:
             row=row,
             weights=np.concatenate([self.shared.weights, weights[admitted]]),
             squares=np.concatenate([self.shared.squares, squares[admitted]]),
-            newcomers=ids[admitted & (seen < self.admit_after)],
+            newcomers=ids[new],
         )
+
+    def noise(self, ids: Ids) -> Floats:
+        """[n, width], within ``first_weight`` of 0."""
+        drawn = scramble(scramble(ids)[:, None] + np.arange(self.width, dtype=np.uint64))
+        noise = (self.first_weight * (drawn.astype(np.float64) / 2.0**63 - 1)).astype(np.float32)
+        noise[:, : self.quiet] = 0
+        return noise
 
     def put(self, gathered: Gathered, weights: Floats, squares: Floats) -> IdTable:
         """The table with the gathered rows replaced by these ([buckets + admitted, width])."""
@@ -214,7 +239,7 @@ class Remapped:
 
 def remap(column: Ids, history: Ids | None = None) -> Remapped:
     """Distinct ids of an id column [N] and of the history [N, L] that shares its table."""
-    if history is None or not history.size:
+    if history is None or not history.shape[1]:
         ids, position = np.unique(column, return_inverse=True)
         cells, slots = position, None
     else:

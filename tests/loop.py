@@ -18,7 +18,8 @@ import pytest
 from features.importing import import_log
 from features.simulate import simulate
 from features.store import open_store
-from infra.database import connect, create_database, database_name, drop_database, migrate, sqlalchemy_url, with_database
+from infra.database import connect, create_database, database_name, migrate, sqlalchemy_url, with_database
+from infra.environment import TELEMETRY_OFF
 from infra.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,12 +41,13 @@ def after(hours: float) -> datetime:
 
 
 def small_feed() -> "Surface":
-    """The feed with a ranker that learns something from two thousand impressions."""
+    """The feed with a ranker that learns something from two thousand impressions, and a gate that bears their noise."""
     from flows.surfaces.feed import FEED
     from models.model import Design
+    from monitoring.gate import Policy
 
     design = Design(hidden=(16,), attention=0, embedding=4, batch_requests=4, rate=3e-3)
-    return replace(FEED, fewest=200, design=design)
+    return replace(FEED, fewest=200, design=design, policy=Policy(reject_margin=0.2, hold_margin=0.3))
 
 
 def write_log(folder: Path, *, days: float = 1.0, requests_per_day: int = 1200, seed: int = 3) -> tuple[Path, Path]:
@@ -159,16 +161,11 @@ def copied(loop: Loop) -> Loop:
     return replace(loop, url=copy_database(loop.url, "loop"), tracking=sqlalchemy_url(tracking))
 
 
-def drop(loop: Loop) -> None:
-    drop_database(loop.url)
-    drop_database(loop.tracking.replace("+psycopg", ""))
-
-
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """Address of a Prefect server with a database of its own, which flows in this process report to."""
     with pytest.MonkeyPatch.context() as environment:
-        for name, value in (("DO_NOT_TRACK", "true"), ("PREFECT_SERVER_ANALYTICS_ENABLED", "false")):
+        for name, value in (*TELEMETRY_OFF.items(), ("PREFECT_LOGGING_LEVEL", "WARNING")):
             environment.setenv(name, value)
         from prefect.settings import PREFECT_API_URL
         from prefect.testing.utilities import prefect_test_harness
@@ -178,7 +175,7 @@ def prefect_server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loop]:
+def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     """The loop that tests copy: the log imported, Feast's definitions applied, MLflow's tables made."""
     from models.registry import prepare
 
@@ -192,14 +189,10 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     with open_store(url, surface.name) as store:
         store.apply()
     prepare(sqlalchemy_url(mlflow), url)
-    loop = Loop(url, sqlalchemy_url(mlflow), folder / "artifacts", folder / "home", surface)
-    yield loop
-    drop(loop)
+    return Loop(url, sqlalchemy_url(mlflow), folder / "artifacts", folder / "home", surface)
 
 
 @pytest.fixture
-def loop(site: Loop, prefect_server: str) -> Iterator[Loop]:
-    """A loop of one's own."""
-    own = copied(site)
-    yield own
-    drop(own)
+def loop(site: Loop, prefect_server: str) -> Loop:
+    """A loop of one's own. Its databases go with the server: to drop one costs more than a test."""
+    return copied(site)

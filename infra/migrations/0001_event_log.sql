@@ -40,6 +40,7 @@ CREATE TABLE feedback (
     seq bigint NOT NULL,
     PRIMARY KEY (surface, impression_id, kind, at)
 ) PARTITION BY RANGE (at);
+CREATE INDEX feedback_waiting ON feedback (surface, impression_id) WHERE seq = 0; -- came before its impression
 CREATE INDEX feedback_seq ON feedback USING brin (seq) WITH (pages_per_range = 32, autosummarize = on);
 
 CREATE TABLE dead_letters (

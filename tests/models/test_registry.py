@@ -104,14 +104,25 @@ def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(
     registry: Registry, folder: Path, examples: Examples
 ) -> None:
     run = registry.start_run("again", "update 7", {}, update_id=7)
-    assert registry.registered("again", 7) is None
     first = registry.register("again", folder, update_id=7, run_id=run, example=examples)
     assert registry.start_run("again", "update 7", {}, update_id=7) == run
     assert registry.register("again", folder, update_id=7, run_id=run, example=examples) == first
-    assert registry.registered("again", 7) == first
     other = registry.start_run("again", "update 8", {}, update_id=8)
     assert other != run
     assert registry.register("again", folder, update_id=8, run_id=other, example=examples).version == "2"
+
+
+def test_an_update_that_learned_other_weights_when_repeated_gets_another_version(
+    registry: Registry, folder: Path, examples: Examples, tmp_path: Path
+) -> None:
+    artifact.save(small_model(LAYOUT, seed=1), tmp_path / "model")
+    run = registry.start_run("anew", "update 3", {}, update_id=3)
+    first = registry.register("anew", folder, update_id=3, run_id=run, example=examples)
+    second = registry.register("anew", tmp_path / "model", update_id=3, run_id=run, example=examples)
+    assert (first.version, second.version) == ("1", "2")
+    fetched = registry.download(second.artifact_uri, tmp_path / "fetched")
+    assert (fetched / "model.json").read_bytes() == (tmp_path / "model" / "model.json").read_bytes()
+    assert registry.register("anew", folder, update_id=3, run_id=run, example=examples) == first
 
 
 def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Examples) -> None:

@@ -1,0 +1,205 @@
+"""An update killed with -9 at each of its steps, and run again: one champion, no impression skipped, none learned twice.
+
+The updates run in processes of their own (``tests/flows/update_driver.py``).
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from infra.database import connect
+from models import promotions
+from tests.flows.update_driver import POINTS, Job
+from tests.loop import Loop, after, copied, expect_settled
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+
+FIRST, SECOND, THIRD = after(14), after(18), after(22)
+
+ON_THE_WAY = ("after claim", "after learn", "before record", "after finish", "before set_champion")
+"""Where the second update dies in `make test`, one after another; `make chaos` tries every point for itself."""
+
+
+@dataclass
+class Driver:
+    """The process that forks updates."""
+
+    process: subprocess.Popen[str]
+
+    def start(self, loop: Loop, as_of: Any, **how: Any) -> int:
+        """Start an update; its process id."""
+        job = Job(loop.url, loop.tracking, str(loop.artifacts), str(loop.home), as_of.isoformat(), **how)
+        return int(self._ask(asdict(job))["pid"])
+
+    def wait(self, pid: int) -> tuple[int, str]:
+        """How the process ended, and what its update said."""
+        answer = self._ask({"wait": pid})
+        return answer["status"], answer["said"]
+
+    def run(self, loop: Loop, as_of: Any, **how: Any) -> tuple[int, str]:
+        ended = self.wait(self.start(loop, as_of, **how))
+        released(loop)
+        return ended
+
+    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(question) + "\n")
+        stdin.flush()
+        answer: dict[str, Any] = json.loads(stdout.readline())
+        return answer
+
+
+@pytest.fixture(scope="module")
+def driver(prefect_server: str) -> Iterator[Driver]:
+    environment = {**os.environ, "PREFECT_API_URL": prefect_server, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "tests.flows.update_driver"]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Driver(process)
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def released(loop: Loop, within_s: float = 60.0) -> None:
+    """Wait until the server has seen that a process is gone, whose locks then are too."""
+    deadline = time.monotonic() + within_s
+    with connect(loop.url, autocommit=True) as connection:
+        while connection.execute(
+            "SELECT 1 FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+        ).fetchone():
+            assert time.monotonic() < deadline, "connections of an ended process are still open"
+            time.sleep(0.02)
+
+
+def champions(loop: Loop) -> list[promotions.Promotion]:
+    """The promotions, newest first."""
+    with connect(loop.url) as connection:
+        return promotions.history(connection, loop.surface.name)
+
+
+def weights(promotion: promotions.Promotion) -> str:
+    """Digest of the promoted version's weights, as its own ``model.json`` says."""
+    folder = Path(unquote(urlsplit(promotion.artifact_uri).path))
+    digest: str = json.loads((folder / "model.json").read_text())["weights_sha256"]
+    return digest
+
+
+@pytest.fixture(scope="module")
+def learned_once(site: Loop, driver: Driver) -> Loop:
+    """A loop whose first update is done."""
+    loop = copied(site)
+    status, said = driver.run(loop, FIRST)
+    assert (status, said[:7]) == (0, "promote"), said
+    return loop
+
+
+@pytest.fixture(scope="module")
+def undisturbed(learned_once: Loop, driver: Driver) -> Loop:
+    """How the second update ends when nothing kills it."""
+    loop = copied(learned_once)
+    status, said = driver.run(loop, SECOND)
+    assert (status, said[:7]) == (0, "promote"), said
+    return loop
+
+
+def expect_as_undisturbed(loop: Loop, undisturbed: Loop) -> None:
+    """The second update ended as if it had never been killed: the same window, evidence and weights."""
+    expect_settled(loop)
+    one, other = champions(loop)[0], champions(undisturbed)[0]
+    assert weights(one) == weights(other)
+    windows = [[(u["window_start"], u["split_at"], u["window_end"], u["state"]) for u in x.updates()] for x in (loop, undisturbed)]
+    assert windows[0] == windows[1]
+    evidence = "SELECT DISTINCT figures FROM evidence WHERE update_id = %s"
+    assert loop.query(evidence, one.update_id) == undisturbed.query(evidence, other.update_id)
+
+
+def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_next_run_finishes(
+    learned_once: Loop, undisturbed: Loop, driver: Driver
+) -> None:
+    """One update dies at one point after another, each time taken over by the next."""
+    loop = copied(learned_once)
+    old = champions(loop)[0].version
+    for attempt, point in enumerate(ON_THE_WAY):
+        status, said = driver.run(loop, THIRD if attempt else SECOND, at=point)  # who takes over goes by the claim
+        assert status == -signal.SIGKILL, f"{point}: {said}"
+        promoted = len(champions(loop)) == 2
+        assert promoted == (point == "before set_champion"), point
+        assert loop.alias() == old, "the alias follows the record, and never goes ahead of it"
+        assert [u["state"] for u in loop.updates()] == ["promoted", "promoted" if promoted else "claimed"]
+    status, said = driver.run(loop, SECOND)
+    assert (status, said[:16]) == (0, "nothing to learn"), said
+    assert loop.updates()[1]["attempts"] == len(ON_THE_WAY)
+    expect_as_undisturbed(loop, undisturbed)
+
+
+def test_weights_that_nobody_judged_are_never_promoted(learned_once: Loop, driver: Driver) -> None:
+    """What dies after registering and learns other weights when it is repeated promotes those: they were judged."""
+    loop = copied(learned_once)
+    assert driver.run(loop, SECOND, at="after register")[0] == -signal.SIGKILL
+    status, said = driver.run(loop, SECOND, attribution_s=20.0)
+    assert (status, said[:7]) == (0, "promote"), said
+    expect_settled(loop)
+    assert champions(loop)[0].version == "3", "the second version is the dead run's"
+    figures = [f for (f,) in loop.query("SELECT figures FROM evidence WHERE update_id = 2 ORDER BY evidence_id")]
+    assert len(figures) == 2, "what was measured of the dead run's weights stays on record"
+    assert figures[0]["label_rate"] > figures[1]["label_rate"]
+
+
+def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(learned_once: Loop, driver: Driver) -> None:
+    loop = copied(learned_once)
+    stopped = driver.start(loop, SECOND, at="after claim", signal=signal.SIGSTOP)
+    deadline = time.monotonic() + 120
+    while len(loop.updates()) < 2:
+        assert time.monotonic() < deadline, "the first process never claimed"
+        time.sleep(0.05)
+    status, said = driver.wait(driver.start(loop, THIRD))
+    assert (status, said[:16]) == (0, "nothing to learn"), said
+    assert "another update of feed is running" in said
+    assert [u["state"] for u in loop.updates()] == ["promoted", "claimed"]
+    os.kill(stopped, signal.SIGCONT)
+    status, said = driver.wait(stopped)
+    assert (status, said[:7]) == (0, "promote"), said
+    expect_settled(loop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_been(
+    point: str, learned_once: Loop, undisturbed: Loop, driver: Driver
+) -> None:
+    loop = copied(learned_once)
+    status, said = driver.run(loop, SECOND, at=point)
+    assert status == -signal.SIGKILL, said
+    status, said = driver.run(loop, SECOND)
+    assert status == 0, said
+    expect_as_undisturbed(loop, undisturbed)
+    status, said = driver.run(loop, THIRD)
+    assert status == 0, said
+    expect_settled(loop)
+    assert len(champions(loop)) == 3 or "promote" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["after claim", "after register", "before set_champion"])
+def test_a_first_update_killed_on_its_way_ends_the_same(point: str, site: Loop, learned_once: Loop, driver: Driver) -> None:
+    loop = copied(site)
+    assert driver.run(loop, FIRST, at=point)[0] == -signal.SIGKILL
+    status, said = driver.run(loop, FIRST)
+    assert status == 0, said
+    expect_as_undisturbed(loop, learned_once)

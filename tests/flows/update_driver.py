@@ -1,0 +1,148 @@
+"""Updates in processes of their own, that can be killed at any point of their way.
+
+    python -m tests.flows.update_driver
+
+Imports once what an update needs, then forks a process for each line of JSON it is given: an update of the loop in the
+line, killed with SIGKILL (or stopped with SIGSTOP) where ``at`` says. Answers with a line when that process has ended.
+The points are put around the named functions here; the code under test knows nothing of them.
+"""
+
+import functools
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+STEPS = ("claim", "join", "check", "test", "learn", "judge", "decide", "publish")
+PUBLISHING = ("start_run", "register", "write_report", "log_metrics", "record", "finish", "set_champion", "finish_run")
+INSIDE = ("checkpoint", "evidence", "create_version")
+POINTS = tuple(f"{when} {what}" for what in (*STEPS, *PUBLISHING, *INSIDE) for when in ("before", "after"))
+"""Every point at which an update can be told to die, by what it is before or after."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One update to run."""
+
+    url: str
+    tracking: str
+    artifacts: str
+    home: str
+    as_of: str
+    at: str | None = None
+    """One of ``POINTS``; None: to the end."""
+    signal: int = signal.SIGKILL
+    attribution_s: float = 300.0
+    """The surface's: with another one the same window has other labels, and gives other weights."""
+
+
+IMPORTED = (
+    "features.feast_config",
+    "features.feast_offline",
+    "features.feast_online",
+    "flows.update",
+    "mlflow.pyfunc",
+    "mlflow.store.model_registry.sqlalchemy_store",
+    "mlflow.store.tracking.sqlalchemy_store",
+    "monitoring.evidently_metrics",
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "tests.loop",
+    "torch._dynamo",
+)
+"""What an update imports on its way, imported once for all; Feast's own need ``features.feast_config`` first."""
+
+
+def main() -> None:
+    for module in IMPORTED:
+        importlib.import_module(module)
+    print("ready", flush=True)
+    running: dict[int, Path] = {}
+    for line in sys.stdin:
+        told = json.loads(line)
+        if "wait" in told:
+            _, status = os.waitpid(told["wait"], 0)
+            said = running.pop(told["wait"])
+            print(json.dumps({"status": os.waitstatus_to_exitcode(status), "said": said.read_text()}), flush=True)
+            continue
+        job = Job(**told)
+        Path(job.home).mkdir(parents=True, exist_ok=True)
+        said = Path(job.home) / f"said-{os.urandom(4).hex()}"
+        said.touch()
+        child = os.fork()
+        if not child:
+            _update(job, said)
+        running[child] = said
+        print(json.dumps({"pid": child}), flush=True)
+    os._exit(0)  # nothing was opened here, and the libraries' leave-taking takes long
+
+
+def _update(job: Job, said: Path) -> None:
+    """Run the job and end this process; ``said`` gets what the update came to."""
+    try:
+        _put_points(job)
+        said.write_text(_outcome(job))
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+def _outcome(job: Job) -> str:
+    from flows.ledger import NothingToLearn
+    from tests.loop import Loop, run_update, small_feed
+
+    surface = replace(small_feed(), attribution=timedelta(seconds=job.attribution_s))
+    loop = Loop(job.url, job.tracking, Path(job.artifacts), Path(job.home), surface)
+    with loop.world() as world:
+        try:
+            outcome = run_update(world, datetime.fromisoformat(job.as_of))
+        except NothingToLearn as reason:
+            return f"nothing to learn: {reason}"
+        return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
+
+
+def _put_points(job: Job) -> None:
+    from features import checkpoint
+    from flows import ledger, steps
+    from models import promotions
+    from models.registry import Registry
+    from monitoring import records
+
+    of: dict[str, tuple[Any, str]] = {name: (steps, name) for name in (*STEPS, "write_report")}
+    of |= {name: (Registry, name) for name in ("start_run", "register", "log_metrics", "set_champion", "finish_run")}
+    of |= {"record": (promotions, "record"), "finish": (ledger, "finish")}
+    of |= {"checkpoint": (checkpoint, "save"), "evidence": (records, "write_evidence")}
+    if job.at is None:
+        return
+    when, what = job.at.split()
+    if what == "create_version":
+        from mlflow.tracking import MlflowClient
+
+        of["create_version"] = (MlflowClient, "create_model_version")
+    owner, name = of[what]
+    setattr(owner, name, _deadly(getattr(owner, name), when, job.signal))
+
+
+def _deadly(function: Callable[..., Any], when: str, number: int) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def dying(*arguments: Any, **named: Any) -> Any:
+        if when == "before":
+            os.kill(os.getpid(), number)
+        result = function(*arguments, **named)
+        if when == "after":
+            os.kill(os.getpid(), number)
+        return result
+
+    return dying
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,264 @@
+"""The learner on a world whose truth is known."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from models.examples import Examples, concat
+from models.learner import Design, Model, fine_tune
+from models.metrics import auc, calibration_error, log_loss
+from tests.models.clickworld import LAYOUT, clicks, no_time, truth
+
+SMALL = Design(hidden=(16,), batch_requests=32, rate=3e-3)
+
+
+def bits(model: Model) -> bytes:
+    """Everything a model is, as bytes."""
+    arrays = [tensor.numpy() for tensor in model.network.state_dict().values()]
+    arrays += [tensor.numpy() for tensor in model.moments.values()]
+    for table in model.tables:
+        arrays += [*vars(table.shared).values(), *vars(table.as_run()).values()]
+    return b"".join(array.tobytes() for array in arrays)
+
+
+@pytest.fixture(scope="module")
+def learned() -> Model:
+    return fine_tune(Model.new(LAYOUT, SMALL, 0), clicks(16_000, seed=1), seed=0, device="cpu", clock=no_time)[0]
+
+
+def test_it_comes_near_the_truth_and_is_calibrated(learned: Model) -> None:
+    fresh = clicks(6_000, seed=2)
+    p, best = learned.score(fresh), truth(fresh.dense, fresh.ids[:, 0], fresh.ids[:, 2])
+    assert auc(p, fresh.label) > auc(best, fresh.label) - 0.02
+    assert calibration_error(p, fresh.label) < 0.02
+    assert log_loss(p, fresh.label) < log_loss(best, fresh.label) + 0.02
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    def once() -> bytes:
+        model = Model.new(LAYOUT, replace(SMALL, epochs=2), seed=5)
+        for part in (clicks(300, seed=1), clicks(300, seed=2)):
+            model, _ = fine_tune(model, part, seed=9, device="cpu", clock=no_time)
+        return bits(model) + model.score(clicks(50, seed=3)).tobytes()
+
+    assert once() == once()
+
+
+def test_learning_leaves_the_model_it_started_from_as_it_was(learned: Model) -> None:
+    before = bits(learned)
+    tuned, _ = fine_tune(learned, clicks(300, seed=4), seed=0, device="cpu", clock=no_time)
+    assert bits(learned) == before
+    assert bits(tuned) != before
+    assert bits(learned.copy()) == before
+
+
+def test_only_the_rows_of_the_windows_ids_move(learned: Model) -> None:
+    window = clicks(200, seed=5, items=6)
+    tuned, report = fine_tune(learned, window, seed=0, device="cpu", clock=no_time)
+    for k, (name, old, new) in enumerate(zip(LAYOUT.ids, learned.tables, tuned.tables, strict=True)):
+        before, after = old.as_run(), new.as_run()
+        touched = np.unique(window.ids[:, k])
+        still = ~np.isin(before.ids, touched)
+        at, found = after.find(before.ids[still])
+        assert found.all()
+        assert (after.weights[at] == before.weights[still]).all()
+        assert (after.sightings[at] == before.sightings[still]).all()
+        at, _ = after.find(touched)
+        was, _ = before.find(touched)
+        assert (after.weights[at] != before.weights[was]).any(axis=1).all()
+        assert report.touched[name] == len(touched)
+
+
+def test_tables_grow_and_admit_after_enough_sightings() -> None:
+    model = Model.new(LAYOUT, replace(SMALL, admit_after=3), 0)
+    twice = clicks(1, seed=0, candidates=2)
+    twice = replace(twice, ids=np.full_like(twice.ids, 77), history=np.zeros_like(twice.history))
+    model, report = fine_tune(model, twice, seed=0, device="cpu", clock=no_time)
+    assert [len(ids) for ids in report.admitted.values()] == [0, 0, 0]
+    assert [len(table) for table in model.tables] == [1, 1, 1]
+    model, report = fine_tune(model, twice, seed=0, device="cpu", clock=no_time)
+    assert {name: ids.tolist() for name, ids in report.admitted.items()} == {name: [77] for name in LAYOUT.ids}
+    model, report = fine_tune(model, clicks(500, seed=1, first_item=1000), seed=0, device="cpu", clock=no_time)
+    assert len(model.tables[0]) == 41
+    assert len(report.admitted["item"]) == 40
+
+
+def test_an_unknown_id_is_scored_and_not_counted(learned: Model) -> None:
+    unknown = clicks(20, seed=6, first_item=10**12)
+    before = bits(learned)
+    assert np.isfinite(learned.score(unknown)).all()
+    assert bits(learned) == before
+
+
+def test_numbers_that_are_missing_or_wild_do_no_harm(learned: Model) -> None:
+    window = clicks(400, seed=7)
+    dense = window.dense.copy()
+    dense[::7, 0], dense[1::7, 1], dense[2::7, 2], dense[3::7, 2] = np.nan, np.inf, -np.inf, 3e38
+    wild = replace(window, dense=dense)
+    tuned, report = fine_tune(learned, wild, seed=0, device="cpu", clock=no_time)
+    assert np.isfinite(tuned.score(wild)).all()
+    assert np.isfinite(tuned.score(window)).all()
+    assert np.isfinite(report.log_loss)
+    assert auc(tuned.score(window), window.label) > auc(learned.score(window), window.label) - 0.02
+
+
+def test_a_column_that_never_varies_and_one_always_missing_say_nothing() -> None:
+    window = clicks(400, seed=8)
+    window.dense[:, 1], window.dense[:, 2] = 0.1, np.nan
+    model, _ = fine_tune(Model.new(LAYOUT, SMALL, 0), window, seed=0, device="cpu", clock=no_time)
+    changed = replace(window, dense=window.dense * np.array([1, 1, 1], np.float32))
+    changed.dense[:, 2] = 5
+    assert np.isfinite(model.score(window)).all()
+    assert np.isfinite(model.score(changed)).all()
+
+
+def test_rows_without_a_label_teach_nothing() -> None:
+    window = clicks(200, seed=9)
+    unknown = replace(window, label=np.full(len(window), np.nan, np.float32))
+    model = Model.new(LAYOUT, replace(SMALL, weight_decay=0.0), 0)
+    tuned, report = fine_tune(model, unknown, seed=0, device="cpu", clock=no_time)
+    assert np.isnan(report.log_loss)
+    assert all((a == b).all() for a, b in zip(tuned.network.parameters(), model.network.parameters(), strict=True))
+    half = replace(window, label=np.where(np.arange(len(window)) % 2, window.label, np.nan).astype(np.float32))
+    tuned, report = fine_tune(model, half, seed=0, device="cpu", clock=no_time)
+    assert np.isfinite(report.log_loss)
+    assert auc(tuned.score(window), window.label) > auc(model.score(window), window.label)
+
+
+def test_a_row_is_scored_by_itself_whatever_else_is_in_the_request(learned: Model) -> None:
+    window = clicks(100, seed=10)
+    whole = learned.score(window)
+    alone = np.concatenate([learned.score(window[i : i + 1]) for i in range(50)])
+    shuffled = np.random.default_rng(0).permutation(len(window))
+    np.testing.assert_allclose(alone, whole[:50], rtol=1e-5)
+    np.testing.assert_allclose(learned.score(window[shuffled]), whole[shuffled], rtol=1e-5)
+    np.testing.assert_allclose(learned.score(window, batch=7), whole, rtol=1e-5)
+
+
+def test_the_time_budget_keeps_what_was_learned_so_far() -> None:
+    ticks = iter(range(10_000))
+    design = replace(SMALL, time_budget_s=6.5, patience=0)
+    model, report = fine_tune(
+        Model.new(LAYOUT, design, 0), clicks(32 * 50, seed=1), seed=0, device="cpu", clock=lambda: float(next(ticks))
+    )
+    assert report.stopped == "time"
+    assert report.steps == model.steps == 6
+    assert report.examples == 6 * 32 * 5
+    unhurried, _ = fine_tune(
+        Model.new(LAYOUT, SMALL, 0), clicks(32 * 50, seed=1)[: 6 * 32 * 5], seed=0, device="cpu", clock=no_time
+    )
+    assert unhurried.steps == 6
+
+
+def test_learning_that_diverges_stops_early_and_leaves_the_model_as_it_was(learned: Model) -> None:
+    wild = replace(SMALL, stretch=4, patience=2, rate=1.0)
+    model = Model(learned.layout, wild, learned.network, learned.tables, learned.moments, learned.steps)
+    tuned, report = fine_tune(model, clicks(32 * 40, seed=11), seed=0, device="cpu", clock=no_time)
+    assert report.stopped == "early"
+    assert bits(tuned) == bits(learned)
+    assert report.examples == report.steps == 0
+
+
+def test_stopping_early_goes_back_to_where_learning_last_went_well(learned: Model) -> None:
+    """For 24 batches the taste of all is turned around, then it is as before: what was just learned is wrong."""
+    quick = replace(SMALL, stretch=4, patience=2, rate=0.02, table_rate=0.5)
+    model = Model(learned.layout, quick, learned.network, learned.tables, learned.moments, learned.steps)
+    window = clicks(32 * 60, seed=12)
+    turned = replace(window, label=np.where(window.request < 32 * 24, 1 - window.label, window.label))
+    tuned, report = fine_tune(model, turned, seed=0, device="cpu", clock=no_time)
+    assert report.stopped == "early"
+    assert report.steps == tuned.steps - learned.steps == 24
+    assert report.examples == 32 * 24 * 5
+    assert report.log_loss < report.log_loss_before
+
+
+def test_an_update_that_helps_is_not_stopped(learned: Model) -> None:
+    moved = clicks(2_000, seed=14)
+    moved = replace(moved, label=(np.random.default_rng(0).random(len(moved)) < 0.5).astype(np.float32))
+    _, report = fine_tune(learned, moved, seed=0, device="cpu", clock=no_time)
+    assert report.stopped == "done"
+    assert report.log_loss < report.log_loss_before
+    assert report.examples == len(moved)
+
+
+def test_an_empty_window_changes_nothing(learned: Model) -> None:
+    nothing = clicks(1, seed=0)[:0]
+    tuned, report = fine_tune(learned, nothing, seed=0, device="cpu", clock=no_time)
+    assert bits(tuned) == bits(learned)
+    assert report.examples == report.steps == 0
+    assert len(learned.score(nothing)) == 0
+
+
+def test_several_kinds_of_feedback_are_learned_together() -> None:
+    layout = replace(LAYOUT, kinds=("click", "like"))
+    window = clicks(2_000, seed=15)
+    likes = np.where(window.label > 0, window.dense[:, 1] > 5, np.nan)
+    both = replace(window, label=np.stack([window.label, likes], axis=1).astype(np.float32))
+    model, _ = fine_tune(Model.new(layout, SMALL, 0), both, seed=0, device="cpu", clock=no_time)
+    fresh = clicks(2_000, seed=16)
+    assert auc(model.score(fresh), fresh.label) > 0.7
+
+
+@pytest.mark.parametrize("design", [Design(hidden=()), Design(cross_layers=0), Design(attention=0)])
+def test_each_part_can_be_left_out(design: Design) -> None:
+    window = clicks(300, seed=17)
+    model, _ = fine_tune(Model.new(LAYOUT, design, 0), window, seed=0, device="cpu", clock=no_time)
+    assert np.isfinite(model.score(window)).all()
+
+
+def test_numbers_alone_make_a_model() -> None:
+    layout = replace(LAYOUT, ids=(), history=0)
+    window = clicks(600, seed=18)
+    window = replace(window, ids=window.ids[:, :0], history=window.history[:, :0])
+    model, _ = fine_tune(Model.new(layout, SMALL, 0), window, seed=0, device="cpu", clock=no_time)
+    assert auc(model.score(window), window.label) > 0.6
+
+
+def test_columns_of_another_schema_are_refused(learned: Model) -> None:
+    window = clicks(10, seed=0)
+    other = replace(window, dense=window.dense[:, :2])
+    with pytest.raises(ValueError, match=r"examples.dense has 2 columns, and schema 'world-1' has 3"):
+        learned.score(other)
+
+
+def test_a_design_names_the_field_that_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"design.admit_after is 0"):
+        Design(admit_after=0)
+    with pytest.raises(ValueError, match=r"design.rate is nan"):
+        Design(rate=float("nan"))
+
+
+def test_examples_take_slices_masks_and_positions_and_join_again() -> None:
+    window = clicks(20, seed=0)
+    again = concat([window[:30], window[np.arange(len(window)) >= 30]])
+    for name in Examples.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(again, name), getattr(window, name))
+    with pytest.raises(ValueError, match=r"examples.label has 3 rows"):
+        replace(window, label=window.label[:3])
+
+
+def test_importing_the_learner_takes_torch_and_numpy_and_nothing_else() -> None:
+    program = """
+import sys
+before = set(sys.modules)
+import torch, numpy
+torch_and_numpy = set(sys.modules)
+import models.learner
+new = {name.partition(".")[0] for name in set(sys.modules) - torch_and_numpy} - set(sys.stdlib_module_names)
+assert new <= {"models", "torch", "numpy"}, new
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_a_gpu_learns_what_a_cpu_learns() -> None:
+    window, fresh = clicks(2_000, seed=1), clicks(500, seed=2)
+    scores = [
+        fine_tune(Model.new(LAYOUT, SMALL, 0), window, seed=0, device=device, clock=no_time)[0].score(fresh)
+        for device in ("cpu", "cuda")
+    ]
+    np.testing.assert_allclose(*scores, atol=0.01)
