@@ -17,6 +17,8 @@ from features.families import Features
 from features.log import read_events
 
 BATCH = 200_000
+FIRST = 4_000
+"""Events asked for first; twice as many each time that more are due. Most folds are of a tick, or of an hour."""
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('millrace.fold.' || %s, 0))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('millrace.fold.' || %s, 0))"
 
@@ -76,11 +78,11 @@ class Folder:
         if self.engine is None:
             with self.connection.transaction():
                 self.engine = self._loaded()
-        touched, folded = Touched(), 0
+        touched, folded, size = Touched(), 0, min(FIRST, batch)
         try:
             while True:
                 with self.connection.transaction():
-                    events, more = whole_ticks(self.connection, self.surface, self.engine, closed_at, batch)
+                    events, more = whole_ticks(self.connection, self.surface, self.engine, closed_at, size)
                     if not len(events):
                         break
                     keys = served_rows.served_keys(self.connection, self.surface, self.engine.schema)
@@ -94,6 +96,7 @@ class Folder:
                 folded += len(events)
                 if not more:
                     break
+                size = min(2 * size, batch)
         except BaseException:
             self.engine = None
             raise
@@ -120,11 +123,11 @@ def whole_ticks(
         full = len(events) == batch
         times = np.maximum(np.maximum.accumulate(events["known_at"].to_numpy()), engine.time)
         ticks = np.floor(times / engine.declared.tick)
-        end = int(np.searchsorted(ticks, np.floor(closed_at.timestamp() / engine.declared.tick)))
-        if full:
-            end = min(end, int(np.searchsorted(ticks, ticks[-1])))
-        if end or not full or ticks[0] >= np.floor(closed_at.timestamp() / engine.declared.tick):
-            return events[:end], full
+        due = int(np.searchsorted(ticks, np.floor(closed_at.timestamp() / engine.declared.tick)))
+        more = full and due == batch
+        whole = int(np.searchsorted(ticks, ticks[-1])) if more else due
+        if whole or not more:
+            return events[:whole], more
         batch *= 2
 
 

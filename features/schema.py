@@ -39,11 +39,15 @@ class RowSchema:
             ]
         )
 
-    def pack(self, dense: Half, ids: Keys, history: Keys) -> list[bytes]:
-        """Bytes of each row, from dense (N, D), ids (N, K) and history (N, L)."""
+    def table(self, dense: Half, ids: Keys, history: Keys) -> NDArray[np.void]:
+        """Rows (N,) of ``dtype``, from dense (N, D), ids (N, K) and history (N, L)."""
         rows = np.empty(len(dense), dtype=self.dtype)
         rows["dense"], rows["ids"], rows["history"] = dense, ids, history
-        whole, size = rows.tobytes(), self.dtype.itemsize
+        return rows
+
+    def pack(self, dense: Half, ids: Keys, history: Keys) -> list[bytes]:
+        """Bytes of each row, from dense (N, D), ids (N, K) and history (N, L)."""
+        whole, size = self.table(dense, ids, history).tobytes(), self.dtype.itemsize
         return [whole[i : i + size] for i in range(0, len(whole), size)]
 
     def unpack(self, rows: Sequence[bytes]) -> tuple[Half, Keys, Keys]:

@@ -1,14 +1,25 @@
-"""Served rows in PostgreSQL: what each impression was ranked with, one row an impression."""
+"""Served rows in PostgreSQL: what each impression was ranked with, one row an impression.
+
+They go in by COPY in its binary format, assembled by numpy: rows of one schema have one length, which makes a million
+of them a few array assignments.
+"""
 
 from datetime import UTC, datetime
+from itertools import groupby
 
 import numpy as np
 import polars as pl
 import psycopg
+from numpy.typing import NDArray
 
-from features.copying import copy_in
 from features.engine import Rows, ServedKeys
 from features.schema import RowSchema
+
+COPY = "COPY served (surface, impression_id, shown_at, schema_version, row) FROM STDIN (FORMAT binary)"
+HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TAIL = b"\xff\xff"
+EPOCH_2000_US = 946_684_800_000_000
+"""PostgreSQL counts microseconds from 2000."""
 
 
 def write(connection: psycopg.Connection, surface: str, schema: RowSchema, rows: Rows) -> None:
@@ -16,18 +27,64 @@ def write(connection: psycopg.Connection, surface: str, schema: RowSchema, rows:
     since the log makes them with the impressions'."""
     if not len(rows.impression_id):
         return
-    shown_at = pl.Series((rows.shown_at * 1e6).round().astype(np.int64)).cast(pl.Datetime("us", "UTC"))
-    packed = pl.Series(schema.pack(rows.dense, rows.ids, rows.history), dtype=pl.Binary)
-    frame = pl.DataFrame(
-        {
-            "surface": pl.Series([surface]).new_from_index(0, len(packed)),
-            "impression_id": rows.impression_id,
-            "shown_at": shown_at,
-            "schema_version": pl.Series([schema.version]).new_from_index(0, len(packed)),
-            "row": packed.bin.encode("hex"),
-        }
-    ).with_columns(row=pl.lit("\\x") + pl.col("row"))
-    copy_in(connection, "served", frame)
+    names = [name.encode() for name in rows.impression_id]
+    shown_us = (rows.shown_at * 1e6).round().astype(np.int64)
+    bodies = schema.table(rows.dense, rows.ids, rows.history).view(f"V{schema.dtype.itemsize}")
+    _copy(connection, surface, schema.version, names, shown_us, bodies)
+
+
+def append_packed(connection: psycopg.Connection, surface: str, rows: pl.DataFrame) -> None:
+    """Append rows that serving has packed: impression_id, shown_at, schema_version, row (Binary).
+
+    In the transaction that brings these impressions into the log, and only for those it brings.
+    """
+    for (version,), part in rows.group_by("schema_version", maintain_order=True):
+        packed = part["row"].to_list()
+        bodies = np.frombuffer(b"".join(packed), dtype=f"V{len(packed[0])}")
+        names = [name.encode() for name in part["impression_id"]]
+        _copy(connection, surface, str(version), names, part["shown_at"].dt.epoch("us").to_numpy(), bodies)
+
+
+def _copy(
+    connection: psycopg.Connection,
+    surface: str,
+    version: str,
+    names: list[bytes],
+    shown_us: NDArray[np.int64],
+    bodies: NDArray[np.void],
+) -> None:
+    """COPY N rows: names (N,), times in microseconds since 1970 (N,), bodies (N,) of one length."""
+    constant = {"surface": surface.encode(), "version": version.encode()}
+    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        copy.write(HEAD)
+        start = 0
+        # names of one length side by side make records of one length
+        for length, run in groupby(names, key=len):
+            same = list(run)
+            end = start + len(same)
+            fields = [
+                ("fields", ">i2"),
+                *_field("surface", f"S{len(constant['surface'])}"),
+                *_field("name", f"S{length}"),
+                *_field("shown_at", ">i8"),
+                *_field("version", f"S{len(constant['version'])}"),
+                *_field("row", bodies.dtype.str),
+            ]
+            records = np.empty(len(same), dtype=fields)
+            records["fields"] = 5
+            for name in ("surface", "name", "shown_at", "version", "row"):
+                records[f"{name}_bytes"] = records.dtype[name].itemsize
+            records["surface"], records["version"] = constant["surface"], constant["version"]
+            records["name"], records["row"] = same, bodies[start:end]
+            records["shown_at"] = shown_us[start:end] - EPOCH_2000_US
+            copy.write(records.tobytes())
+            start = end
+        copy.write(TAIL)
+
+
+def _field(name: str, dtype: str) -> list[tuple[str, str]]:
+    """A field of a binary COPY: its length, then itself."""
+    return [(f"{name}_bytes", ">i4"), (name, dtype)]
 
 
 def served_keys(connection: psycopg.Connection, surface: str, schema: RowSchema) -> ServedKeys:
@@ -50,18 +107,3 @@ def served_keys(connection: psycopg.Connection, surface: str, schema: RowSchema)
         return at >= 0, ids[at], history[at]
 
     return look_up
-
-
-def append_packed(connection: psycopg.Connection, surface: str, rows: pl.DataFrame) -> None:
-    """Append rows that serving has packed: impression_id, shown_at, schema_version, row (Binary).
-
-    In the transaction that brings these impressions into the log, and only for those it brings.
-    """
-    frame = rows.select(
-        pl.lit(surface).alias("surface"),
-        "impression_id",
-        "shown_at",
-        "schema_version",
-        (pl.lit("\\x") + pl.col("row").bin.encode("hex")).alias("row"),
-    )
-    copy_in(connection, "served", frame)

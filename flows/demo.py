@@ -125,7 +125,7 @@ READY_S = 60.0
 
 def _wait_until_ready(client: httpx.Client) -> None:
     deadline = time.monotonic() + READY_S
-    while not (_features(client) == "live"):
+    while _features(client) != "live":
         if time.monotonic() > deadline:
             raise TimeoutError(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
         time.sleep(0.2)

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL for a command that needs a database and no more: used where it runs, started where not."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,23 +8,42 @@ import psycopg
 
 from infra import postgres
 from infra.database import connect, create_database, migrate, with_database
+from infra.errors import StackError
 from infra.settings import Settings
+from infra.stack import prepare_home, runs
 
 
 @contextmanager
 def running_database(settings: Settings) -> Iterator[None]:
-    """Millrace's database, up and migrated. What this starts it stops again."""
-    started = False
-    if not settings.database_url and not _answers(with_database(settings.database, "postgres")):
-        postgres.start(settings.home / "postgres", settings.host, settings.postgres_port)
-        started = True
-    try:
+    """Millrace's database, up and migrated. A server that a command started, the last command to leave stops.
+
+    Raises StackError while ``millrace up`` or ``down`` is at work in the same home; those are refused meanwhile.
+    """
+    if settings.database_url or runs(settings):
         create_database(settings.database)
         migrate(settings.database)
         yield
-    finally:
-        if started:
-            postgres.stop(settings.home / "postgres")
+        return
+    home = prepare_home(settings)
+    data = home / "postgres"
+    with (home / "up.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"a millrace up or down is at work in {home}; wait for it to end") from error
+        if not _answers(with_database(settings.database, "postgres")):
+            postgres.start(data, settings.host, settings.postgres_port)
+        try:
+            create_database(settings.database)
+            migrate(settings.database)
+            yield
+        finally:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass  # another command is at work in it
+            else:
+                postgres.stop(data)
 
 
 def _answers(url: str) -> bool:

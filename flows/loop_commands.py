@@ -38,10 +38,13 @@ def import_log(
     """Take a click log into the event log. Rows that cannot be used go to dead letters; the rest is imported once."""
     from features import importing
     from flows.cli import load_settings
+    from flows.embedded import running_database
 
     settings = load_settings()
-    with _told(), _progress(as_json) as progress:
+    with _told():
         _find(surface)
+        _expect_files(log, items, feedback)
+    with _told(), running_database(settings), _progress(as_json) as progress:
         bar = progress.add_task("import", total=None)
         appended = importing.import_log(
             settings.database,
@@ -83,10 +86,13 @@ def update(
         moment = None if as_of is None else instant(as_of)
         prepare_home(settings)
         environment.apply(settings)
+        from flows.embedded import running_database
         from flows.prefect_api import prefect_api
         from flows.update import update as flow
+        from models.registry import prepare
 
-        with prefect_api(settings):
+        with running_database(settings), prefect_api(settings):
+            prepare(settings.mlflow_tracking, settings.database)
             print(flow(surface, moment))
 
 

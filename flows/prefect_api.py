@@ -9,7 +9,6 @@ import httpx
 
 from infra.settings import Settings
 
-
 START_S = 240
 """Seconds a temporary server may take to start; most of it is importing, on a busy machine."""
 

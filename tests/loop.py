@@ -125,6 +125,14 @@ def expect_settled(loop: Loop) -> None:
     assert loop.alias() == (champions[-1][0] if champions else None)
     told = loop.query("SELECT update_id, challenger_version FROM updates WHERE state = 'promoted' ORDER BY update_id")
     assert [(version, update_id) for update_id, version in told] == champions
+    unbacked = loop.query(
+        """
+        SELECT p.version FROM promotions p LEFT JOIN decisions d USING (decision_id) LEFT JOIN evidence e USING (evidence_id)
+        WHERE (p.surface, p.update_id) IS DISTINCT FROM (e.surface, e.update_id) OR d.action <> 'promote'
+           OR d.evidence_checksum <> e.checksum OR (d.decided_by = 'gate' AND e.verdict <> 'promote')
+        """
+    )
+    assert unbacked == []
     skipped_or_twice = loop.query(
         """
         SELECT i.impression_id, count(u.update_id) FROM impressions i LEFT JOIN updates u
