@@ -336,12 +336,13 @@ class Engine:
         rates: dict[str | None, tuple[Float, tuple[float, ...]]] = {None: (base, (1.0,))}
         wholes: dict[str, Float] = {}
         column = 0
+        read_tick, add_time, add_tick = ticks[wanted], time[adds], ticks[adds]
         for family in self.declared.families:
             keys = self._family_keys(family, ids, history)
             sums, times = fold(
                 self.counters[family.name],
-                Reads(keys[wanted], at, ticks[wanted]),
-                Adds(keys[adds], time[adds], ticks[adds], click, shown),
+                Reads(keys[wanted], at, read_tick),
+                Adds(keys[adds], add_time, add_tick, click, shown),
             )
             prior, lives = rates[family.toward]
             whole = None if family.share_of is None else wholes[family.share_of]

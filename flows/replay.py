@@ -26,6 +26,8 @@ from models.model import Model
 ARMS = ("champion", "features_only", "frozen")
 """The model in service; the warm-up model with live features; the warm-up model with features frozen with it."""
 
+MICROSECOND = timedelta(microseconds=1)
+
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 """Labels as they will be known in the end: what a score is measured against."""
 
@@ -67,15 +69,18 @@ def replay(
 ) -> Iterator[Replayed]:
     """Replay the log that is in the world's database from ``first``; yields after the warm-up and after each step.
 
+    A step ends with a tick of the features, so that all that was shown in it has been folded when it is scored.
     ``update(as_of)`` runs one update. Raises NoFirstModel when there is no champion after the warm-up.
     """
     done = Replayed()
+    tick = world.surface.features.tick
 
     def fold(through: datetime) -> None:
         began = clock()
-        folder.fold(through)
+        folder.fold(through + timedelta(seconds=tick / 2))
         done.fold_seconds += clock() - began
 
+    warm = tick_end(warm, tick)
     fold(warm)
     _update(done, update, warm)
     champion = promotions.current(world.connection, world.surface.name)
@@ -87,7 +92,7 @@ def replay(
     yield done
     start = warm
     while start < until:
-        end = min(start + every, until)
+        end = tick_end(min(start + every, until), tick)
         fold(end)
         champion = promotions.current(world.connection, world.surface.name)
         assert champion is not None
@@ -97,6 +102,11 @@ def replay(
         _update(done, update, end)
         yield done
         start = end
+
+
+def tick_end(moment: datetime, tick: float) -> datetime:
+    """The last microsecond of the tick that ``moment`` is in."""
+    return datetime.fromtimestamp((moment.timestamp() // tick + 1) * tick, UTC) - MICROSECOND
 
 
 def _update(done: Replayed, update: Callable[[datetime], Outcome | None], as_of: datetime) -> None:

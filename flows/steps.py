@@ -15,7 +15,7 @@ import numpy as np
 from features import checkpoint
 from features.catch_up import Folder
 from flows import ledger
-from flows.ledger import Claim, Terms
+from flows.ledger import Claim, NothingToLearn, Terms
 from flows.world import World
 from infra.database import connect
 from models import metrics, promotions
@@ -48,12 +48,17 @@ def settle(world: World) -> Promotion | None:
     return champion
 
 
-def claim(world: World, as_of: datetime, champion: Promotion | None, flow_run_id: str | None) -> Claim:
-    """Take the window that is mature at ``as_of``. Raises ledger.NothingToLearn when there is none."""
+def claim(
+    world: World, as_of: datetime, champion: Promotion | None, flow_run_id: str | None
+) -> Claim | NothingToLearn:
+    """Take the window that is mature at ``as_of``; where there is none, the reason: no step has failed then."""
     surface = world.surface
     terms = Terms(surface.attribution, surface.judge_share, surface.judge_at_most, surface.fewest)
     version = champion.version if champion else None
-    return ledger.claim(world.connection, surface.name, as_of, version, terms, flow_run_id)
+    try:
+        return ledger.claim(world.connection, surface.name, as_of, version, terms, flow_run_id)
+    except NothingToLearn as reason:
+        return reason
 
 
 def join(world: World, claimed: Claim) -> Frame:

@@ -76,6 +76,8 @@ def run(world: World, as_of: datetime) -> Outcome:
         clock = Clock()
         champion = steps.settle(world)
         claimed = clock.run("claim", steps.claim, world, as_of, champion, _flow_run_id())
+        if isinstance(claimed, NothingToLearn):
+            raise claimed
         try:
             frame = clock.run("join", steps.join, world, claimed)
             checked = clock.run("check", steps.check, world, claimed, frame)

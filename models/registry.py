@@ -197,7 +197,8 @@ class Registry:
         """The version that an update has registered of the model whose ``model.json`` has this sha256; the oldest,
         should there be more than one."""
         found = self._mlflow.search_model_versions(
-            f"name = '{model_name(surface)}' and tags.`{UPDATE_TAG}` = '{update_id}' and tags.`{MODEL_TAG}` = '{digest}'"
+            f"name = '{model_name(surface)}' and tags.`{UPDATE_TAG}` = '{update_id}'"
+            f" and tags.`{MODEL_TAG}` = '{digest}'"
         )
         if not found:
             return None

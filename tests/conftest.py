@@ -51,7 +51,7 @@ def database(postgres_url: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     url = with_database(postgres_url, name)
     with connect(with_database(postgres_url, "postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template_millrace")  # noqa: S608
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE template_millrace")
     yield url
     drop_database(url)
 

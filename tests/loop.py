@@ -127,7 +127,8 @@ def expect_settled(loop: Loop) -> None:
     assert [(version, update_id) for update_id, version in told] == champions
     unbacked = loop.query(
         """
-        SELECT p.version FROM promotions p LEFT JOIN decisions d USING (decision_id) LEFT JOIN evidence e USING (evidence_id)
+        SELECT p.version FROM promotions p
+        LEFT JOIN decisions d USING (decision_id) LEFT JOIN evidence e USING (evidence_id)
         WHERE (p.surface, p.update_id) IS DISTINCT FROM (e.surface, e.update_id) OR d.action <> 'promote'
            OR d.evidence_checksum <> e.checksum OR (d.decided_by = 'gate' AND e.verdict <> 'promote')
         """
@@ -155,10 +156,12 @@ def training_rows(table: Any) -> pl.DataFrame:
 
 
 def copy_database(source: str, name: str) -> str:
-    """A copy of a database that nobody is connected to."""
+    """A copy of a database; whoever is connected to it is cut off."""
     url = with_database(source, f"{name}_{uuid.uuid4().hex[:12]}")
     with connect(with_database(source, "postgres"), autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database_name(source)])
+        admin.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database_name(source)]
+        )
         admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)}")
     return url
 

@@ -2,19 +2,25 @@
 
 from features.families import DAY, HOUR, MINUTE, Family, Features
 from flows.surface import Surface
+from models.model import Design
 
 TREND = (5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
-CONTEXT = (15 * MINUTE, HOUR, 12 * HOUR)
-PAIR = (HOUR, 6 * HOUR, DAY)
-TASTE = (DAY, 7 * DAY)
+CONTEXT = (15 * MINUTE, 12 * HOUR)
+PAUSES = (15 * MINUTE, HOUR, 12 * HOUR)
+PAIR = (HOUR, DAY)
+NEXT = (HOUR, 12 * HOUR)
+TASTE = (10 * MINUTE, HOUR, DAY, 7 * DAY)
 
 FEATURES = Features(
     contexts=("device", "os", "region", "referrer"),
     attributes=("section",),
+    # A reader's next click is often logged exactly 30 s after the last, which then leads to it: a pause of its own.
+    pauses=(29.5, 30.5, MINUTE, 5 * MINUTE, 30 * MINUTE),
     families=(
-        Family("all", (), (DAY,), trend=True, sizes=0),
+        Family("all", (), TREND, trend=True, sizes=0),
         Family("section", ("section",), TREND, toward="all", trend=True),
-        Family("item", ("item",), TREND, toward="section", trend=True, sizes=5, ages=True),
+        Family("item", ("item",), TREND, toward="section", trend=True, sizes=5, share_of="all", ages=True),
+        Family("item_now", ("item",), (MINUTE, 2.5 * MINUTE), toward="item", sizes=2),
         Family("item_region", ("item", "region"), CONTEXT, toward="item"),
         Family("item_device", ("item", "device"), CONTEXT, toward="item"),
         Family("item_os", ("item", "os"), CONTEXT, toward="item"),
@@ -23,16 +29,20 @@ FEATURES = Features(
         Family("item_origin", ("item", "region", "referrer"), CONTEXT, toward="item"),
         Family("item_stage", ("item", "stage"), CONTEXT, toward="item"),
         Family("item_activity", ("item", "activity"), CONTEXT, toward="item"),
+        Family("item_pause", ("item", "pause"), PAUSES, toward="item"),
+        Family("item_pause_referrer", ("item", "pause", "referrer"), PAUSES, toward="item"),
+        Family("item_after", ("item", "last_section"), NEXT, toward="item", strength=5, sizes=2),
+        Family("item_after_referrer", ("item", "last_section", "referrer"), NEXT, toward="item", strength=5),
         Family("item_last", ("item",), PAIR, toward="item", strength=5, last_items=1),
         Family("item_last3", ("item",), PAIR, toward="item", strength=5, last_items=3),
         Family("item_last10", ("item",), PAIR, toward="item", strength=5, last_items=10),
-        Family("user", ("user",), TASTE, toward="all"),
-        Family("user_section", ("user", "section"), TASTE, toward="section"),
+        Family("user_section", ("user", "section"), TASTE, toward="section", sizes=4),
         Family("section_region", ("section", "region"), CONTEXT, toward="section"),
-        Family("section_machine", ("section", "device", "os", "referrer"), CONTEXT, toward="section"),
-        Family("section_stage", ("section", "stage"), CONTEXT, toward="section"),
-        Family("section_last", ("section", "last_section"), TASTE, toward="section", strength=5),
+        Family("section_pause", ("section", "pause", "referrer"), PAUSES, toward="section"),
+        Family("section_last", ("section", "last_section"), (DAY,), toward="section", strength=5),
+        Family("section_before", ("section", "section_before"), (DAY, 7 * DAY), toward="section", strength=5),
+        Family("section_item", ("section",), (6 * HOUR, DAY), toward="section", strength=5, last_items=1),
     ),
 )
 
-FEED = Surface(name="feed", features=FEATURES)
+FEED = Surface(name="feed", features=FEATURES, design=Design(cross_layers=2, rate=2e-3))

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -124,7 +125,7 @@ def batches(events: pl.DataFrame, seconds: float, tick: float) -> Iterable[pl.Da
     assert (seconds / tick).is_integer()
     cut = (events["known_at"].to_numpy() // seconds).astype(np.int64)
     edges = [0, *(np.flatnonzero(np.diff(cut)) + 1).tolist(), len(events)]
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         yield events[a:b]
 
 

@@ -1,5 +1,7 @@
 """A counter says what a plain loop over the events would say, wherever the events are cut."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -57,7 +59,9 @@ def part(reads: Reads, adds: Adds, rows: slice) -> tuple[Reads, Adds]:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(event, min_size=1, max_size=30))
-def test_a_row_reads_the_decayed_sum_of_earlier_ticks(events: list[tuple[list[int], float, tuple[float, float]]]) -> None:
+def test_a_row_reads_the_decayed_sum_of_earlier_ticks(
+    events: list[tuple[list[int], float, tuple[float, float]]],
+) -> None:
     reads, adds = rows_of(events)
     sums, times = fold(Counters.empty(LIVES), reads, adds)
     wanted_sums, wanted_times = by_hand(reads, adds)
@@ -75,7 +79,7 @@ def test_where_the_rows_are_cut_changes_no_bit(
     # a cut stands between two ticks: the last tick of a batch is whole
     edges = [0, *sorted(c for c in cuts if c < len(events) and adds.tick[c] != adds.tick[c - 1]), len(events)]
     counters = Counters.empty(LIVES)
-    parts = [fold(counters, *part(reads, adds, slice(a, b))) for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [fold(counters, *part(reads, adds, slice(a, b))) for a, b in pairwise(edges)]
     assert np.concatenate([p[0] for p in parts]).tobytes() == whole[0].tobytes()
     assert np.concatenate([p[1] for p in parts]).tobytes() == whole[1].tobytes()
 
@@ -95,7 +99,8 @@ def test_a_row_of_no_weight_changes_no_sum() -> None:
 def test_what_was_kept_and_loaded_reads_the_same() -> None:
     rng = np.random.default_rng(0)
     events = [
-        (rng.integers(0, 1000, 2).tolist(), float(rng.random() * 9), (float(rng.random() < 0.2), 1.0)) for _ in range(3000)
+        (rng.integers(0, 1000, 2).tolist(), float(rng.random() * 9), (float(rng.random() < 0.2), 1.0))
+        for _ in range(3000)
     ]
     reads, adds = rows_of(events)
     counters = Counters.empty(LIVES)
@@ -115,10 +120,10 @@ def test_keys_that_meet_in_the_table_stay_apart() -> None:
     count = len(keys)
     time, tick = np.zeros(count), np.zeros(count, np.int64)
     counters = Counters.empty((60.0,))
-    fold(counters, Reads(keys[:0], time[:0], tick[:0]), Adds(keys, time, tick, np.arange(count, dtype=float), time + 1.0))
-    sums, _ = fold(
-        counters, Reads(keys, time, tick + 1), Adds(keys[:0], time[:0], tick[:0], time[:0], time[:0])
+    fold(
+        counters, Reads(keys[:0], time[:0], tick[:0]), Adds(keys, time, tick, np.arange(count, dtype=float), time + 1.0)
     )
+    sums, _ = fold(counters, Reads(keys, time, tick + 1), Adds(keys[:0], time[:0], tick[:0], time[:0], time[:0]))
     assert (sums[:, 0] == np.arange(count)).all()
     assert counters.size == count
 

@@ -98,7 +98,9 @@ def test_a_cut_between_two_instants_changes_nothing(moments: Moments, cut: int) 
         for rows in (slice(0, cut), slice(cut, None))
     )
     early, late = follow(users, first, GAP), follow(users, second, GAP)
-    both = UserReads(*(np.concatenate([getattr(r, name) for r in (early, late)]) for name in UserReads.__dataclass_fields__))
+    both = UserReads(
+        *(np.concatenate([getattr(r, name) for r in (early, late)]) for name in UserReads.__dataclass_fields__)
+    )
     same(both, by_hand(moments))
 
 

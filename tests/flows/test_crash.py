@@ -1,4 +1,4 @@
-"""An update killed with -9 at each of its steps, and run again: one champion, no impression skipped, none learned twice.
+"""An update killed with -9 at each of its steps, and run again: one champion, none skipped and none learned twice.
 
 The updates run in processes of their own (``tests/flows/update_driver.py``).
 """
@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 FIRST, SECOND, THIRD = after(14), after(18), after(22)
 
 ON_THE_WAY = ("after claim", "after learn", "before record", "after finish", "before set_champion")
-"""Where the second update dies in `make test`, one after another; `make chaos` tries every point for itself."""
+"""Where the second update dies in `make test`, one after another; `make test-all` tries every point for itself."""
 
 
 @dataclass
@@ -123,7 +123,10 @@ def expect_as_undisturbed(loop: Loop, undisturbed: Loop) -> None:
     expect_settled(loop)
     one, other = champions(loop)[0], champions(undisturbed)[0]
     assert weights(one) == weights(other)
-    windows = [[(u["window_start"], u["split_at"], u["window_end"], u["state"]) for u in x.updates()] for x in (loop, undisturbed)]
+    windows = [
+        [(u["window_start"], u["split_at"], u["window_end"], u["state"]) for u in x.updates()]
+        for x in (loop, undisturbed)
+    ]
     assert windows[0] == windows[1]
     evidence = "SELECT DISTINCT figures FROM evidence WHERE update_id = %s"
     assert loop.query(evidence, one.update_id) == undisturbed.query(evidence, other.update_id)
@@ -161,7 +164,9 @@ def test_weights_that_nobody_judged_are_never_promoted(learned_once: Loop, drive
     assert figures[0]["label_rate"] > figures[1]["label_rate"]
 
 
-def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(learned_once: Loop, driver: Driver) -> None:
+def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(
+    learned_once: Loop, driver: Driver
+) -> None:
     loop = copied(learned_once)
     stopped = driver.start(loop, SECOND, at="after claim", signal=signal.SIGSTOP)
     deadline = time.monotonic() + 120
@@ -197,7 +202,9 @@ def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_bee
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["after claim", "after register", "before set_champion"])
-def test_a_first_update_killed_on_its_way_ends_the_same(point: str, site: Loop, learned_once: Loop, driver: Driver) -> None:
+def test_a_first_update_killed_on_its_way_ends_the_same(
+    point: str, site: Loop, learned_once: Loop, driver: Driver
+) -> None:
     loop = copied(site)
     assert driver.run(loop, FIRST, at=point)[0] == -signal.SIGKILL
     status, said = driver.run(loop, FIRST)

@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -10,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from features import served_rows
 from flows import ledger, steps
 from flows.ledger import NothingToLearn
 from infra.database import connect
@@ -148,7 +146,10 @@ def test_bad_data_is_rejected_with_its_rows_named_and_nothing_learns_from_it(loo
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         steps.ensure_folded(world, after(18))
-        bad = [name for (name,) in loop.query("SELECT impression_id FROM impressions WHERE shown_at > %s LIMIT 3", after(15))]
+        bad = [
+            name
+            for (name,) in loop.query("SELECT impression_id FROM impressions WHERE shown_at > %s LIMIT 3", after(15))
+        ]
         _spoil(loop, bad)
         outcome = run_update(world, after(18))
         assert (outcome.verdict.verdict, outcome.published.state) == ("reject", "rejected")
@@ -203,19 +204,22 @@ def test_while_an_update_runs_another_of_its_surface_does_not(loop: Loop) -> Non
 
 
 def test_an_update_that_fails_says_why_in_the_ledger_and_the_next_takes_its_window(loop: Loop) -> None:
-    loop.artifacts.mkdir(exist_ok=True)
-    (loop.artifacts / "file").touch()
-    broken = replace(loop, artifacts=loop.artifacts / "file")
-    with broken.world() as world, pytest.raises(NotADirectoryError):
-        run_update(world, after(14))
-    [failed] = loop.updates()
-    assert failed["state"] == "failed"
-    assert failed["error"].startswith("NotADirectoryError: ")
-    assert loop.query("SELECT 1 FROM promotions") == []
+    obstacle = loop.artifacts / "full"
+    obstacle.parent.mkdir(exist_ok=True)
+    obstacle.touch()
+    loop = replace(loop, artifacts=obstacle)
     with loop.world() as world:
-        world.registry._mlflow  # noqa: B018
+        with pytest.raises(NotADirectoryError):
+            run_update(world, after(14))
+        [failed] = loop.updates()
+        assert failed["state"] == "failed"
+        assert failed["error"].startswith("NotADirectoryError: ")
+        assert loop.query("SELECT 1 FROM promotions") == []
+        obstacle.unlink()
         outcome = run_update(world, after(15))
-    assert outcome.claimed.window.start == failed["window_start"]
+        assert outcome.verdict.verdict == "promote", outcome.verdict.reasons
+        assert outcome.claimed.window.start == failed["window_start"]
+    expect_settled(loop)
 
 
 def test_the_flow_tells_its_story_on_prefects_run_page(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,8 +236,7 @@ def test_the_flow_tells_its_story_on_prefects_run_page(loop: Loop, monkeypatch: 
     story = artifacts["update-feed"]
     for part in ("# feed: promote", told.removeprefix("promote: "), "| AUC |", "| fine-tune |", UNREACHABLE):
         assert part in story
-    run_page = loop.settings.mlflow_pages
-    assert run_page in artifacts["report-feed"]
+    assert loop.settings.mlflow_pages in artifacts["report-feed"]
     assert "/models/millrace-feed/versions/1" in artifacts["version-feed"]
     assert update("feed", after(14)).startswith("0 impressions of feed are mature")
     with pytest.raises(ValueError, match="surface 'shop'"):

@@ -63,14 +63,14 @@ IMPORTED = (
 def main() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
-    print("ready", flush=True)
+    _say("ready")
     running: dict[int, Path] = {}
     for line in sys.stdin:
         told = json.loads(line)
         if "wait" in told:
             _, status = os.waitpid(told["wait"], 0)
             said = running.pop(told["wait"])
-            print(json.dumps({"status": os.waitstatus_to_exitcode(status), "said": said.read_text()}), flush=True)
+            _say(json.dumps({"status": os.waitstatus_to_exitcode(status), "said": said.read_text()}))
             continue
         job = Job(**told)
         Path(job.home).mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,13 @@ def main() -> None:
         if not child:
             _update(job, said)
         running[child] = said
-        print(json.dumps({"pid": child}), flush=True)
+        _say(json.dumps({"pid": child}))
     os._exit(0)  # nothing was opened here, and the libraries' leave-taking takes long
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 def _update(job: Job, said: Path) -> None:

@@ -1,0 +1,139 @@
+"""A backtest of a small simulated log, through the real tables, features, updates and gate."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from flows.backtest import Plan, Report, Stage, backtest, replay_log
+from flows.replay import ARMS, NoFirstModel
+from infra.database import connect, with_database
+from models.metrics import auc
+from models.registry import Registry
+from tests.loop import NOW, Loop, copied, write_log
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+
+WARMUP, EVERY = timedelta(hours=12), timedelta(hours=3)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    log, items = write_log(tmp_path_factory.mktemp("log"))
+    return Plan(log, items, warmup=WARMUP, every=EVERY)
+
+
+@pytest.fixture(scope="module")
+def stages() -> list[Stage]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def report(site: Loop, prefect_server: str, plan: Plan, stages: list[Stage]) -> Report:
+    """What `millrace backtest` finds, in a scratch database of its own."""
+    return backtest(site.settings, site.surface, plan, now=NOW, watch=stages.append)
+
+
+def without_seconds(found: Any) -> Any:
+    """A summary without what it took."""
+    if isinstance(found, Mapping):
+        return {k: without_seconds(v) for k, v in found.items() if not k.startswith("seconds")}
+    if isinstance(found, list):
+        return [without_seconds(part) for part in found]
+    return found
+
+
+def test_running_the_same_backtest_twice_gives_the_same_numbers(
+    report: Report, site: Loop, plan: Plan, database: str
+) -> None:
+    own = copied(site)
+    registry = Registry(own.tracking, own.artifacts.as_uri())
+    again = replay_log(
+        site.settings, site.surface, plan, url=database, registry=registry, now=NOW, watch=lambda _: None, reports=False
+    )
+    assert json.dumps(without_seconds(again.summary())) == json.dumps(without_seconds(report.summary()))
+    for one, other in zip(report.scored, again.scored, strict=True):
+        for arm in ARMS:
+            np.testing.assert_array_equal(one.scores[arm], other.scores[arm])
+
+
+def test_every_impression_after_the_warm_up_is_scored_once_before_anything_learns_from_it(
+    report: Report, plan: Plan
+) -> None:
+    log = pl.read_parquet(plan.log)
+    assert report.impressions == len(log)
+    starts, ends = [part.start for part in report.scored], [part.end for part in report.scored]
+    assert starts[1:] == ends[:-1]
+    assert timedelta(0) <= starts[0] - (log["shown_at"].min() + WARMUP) <= timedelta(seconds=plan.tick)  # type: ignore[operator]
+    scored = np.concatenate([part.examples.time for part in report.scored])
+    later = log.filter(pl.col("shown_at") > starts[0])
+    np.testing.assert_array_equal(scored, later["shown_at"].dt.epoch("us").sort().to_numpy() / 1e6)
+    assert sum(part.examples.label.sum() for part in report.scored) == later["clicked"].sum()
+    for part in report.scored:
+        known = [update.claimed for update in report.updates if update.claimed.as_of <= part.start]
+        assert known
+        assert all(claimed.window.end < part.start for claimed in known)
+
+
+def test_fresh_features_are_worth_something_and_so_is_a_fresh_model(report: Report) -> None:
+    found = report.summary()
+    champion, features_only, frozen = (found[arm] for arm in ARMS)
+    assert champion["auc"] - 0.02 > features_only["auc"] > frozen["auc"] + 0.05 > 0.55
+    assert champion["log_loss"] < features_only["log_loss"] < frozen["log_loss"]
+    assert champion["mrr"] > features_only["mrr"] > frozen["mrr"]
+
+
+def test_the_summary_is_one_plain_object(report: Report) -> None:
+    found = json.loads(json.dumps(report.summary(), allow_nan=False))
+    assert found["scored"] == sum(window["impressions"] for window in found["windows"])
+    measures = {"auc", "log_loss", "normalised_entropy", "calibration_error", "mrr", "hit_at_1"}
+    for arm in ARMS:
+        assert found[arm].keys() == measures
+        assert all(math.isfinite(value) for value in found[arm].values())
+    scores = np.concatenate([part.scores["champion"] for part in report.scored])
+    label = np.concatenate([part.examples.label for part in report.scored])
+    assert found["champion"]["auc"] == auc(scores, label)
+    assert found["updates"][0]["verdict"] == "promote"
+    for update in found["updates"]:
+        assert update["seconds"].keys() >= {"claim", "join", "check", "test", "decide", "publish"}
+        start, end = map(datetime.fromisoformat, update["window"])
+        assert start < end
+
+
+def test_the_bar_moves_to_its_end(report: Report, stages: list[Stage]) -> None:
+    replayed = [stage for stage in stages if stage.name not in ("import", "warm-up")]
+    assert [stage.done for stage in replayed] == sorted(stage.done for stage in replayed)
+    assert replayed[-1].done == pytest.approx(replayed[-1].total, rel=1e-3)
+
+
+def test_the_scratch_databases_are_gone_afterwards(report: Report, site: Loop) -> None:
+    with connect(with_database(site.url, "postgres")) as connection:
+        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'backtest%'").fetchall()
+    assert left == []
+
+
+def test_a_warm_up_that_gives_no_model_says_so(site: Loop, plan: Plan, prefect_server: str) -> None:
+    own = copied(site)
+    surface = replace(own.surface, fewest=100_000)
+    registry = Registry(own.tracking, own.artifacts.as_uri())
+    with pytest.raises(NoFirstModel, match="fewer than 100,000 mature impressions; use a longer --warmup"):
+        replay_log(
+            own.settings, surface, plan, url=own.url, registry=registry, now=NOW, watch=lambda _: None, reports=False
+        )
+    with pytest.raises(ValueError, match="use a shorter one"):
+        replay_log(
+            own.settings,
+            surface,
+            replace(plan, warmup=timedelta(days=2)),
+            url=own.url,
+            registry=registry,
+            now=NOW,
+            watch=lambda _: None,
+            reports=False,
+        )
