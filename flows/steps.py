@@ -48,9 +48,7 @@ def settle(world: World) -> Promotion | None:
     return champion
 
 
-def claim(
-    world: World, as_of: datetime, champion: Promotion | None, flow_run_id: str | None
-) -> Claim | NothingToLearn:
+def claim(world: World, as_of: datetime, champion: Promotion | None, flow_run_id: str | None) -> Claim | NothingToLearn:
     """Take the window that is mature at ``as_of``; where there is none, the reason: no step has failed then."""
     surface = world.surface
     terms = Terms(surface.attribution, surface.judge_share, surface.judge_at_most, surface.fewest)

@@ -26,16 +26,16 @@ from models.tables import Gathered, IdTable, remap
 class Design:
     """The shape of a network and how it learns. The defaults are what did best on a live feed (one pass, hourly)."""
 
-    embedding: int = 8
+    embedding: int = 6
     """Width of an id's embedding."""
 
-    hidden: tuple[int, ...] = (128, 64)
+    hidden: tuple[int, ...] = (64,)
     """Units of each layer of the MLP; none leaves it out."""
 
-    cross_layers: int = 1
-    """Cross layers; each costs the square of the input's width."""
+    cross_layers: int = 3
+    """Cross layers; each costs the square of the input's width, and they are worth more than a wider MLP."""
 
-    attention: int = 16
+    attention: int = 8
     """Hidden units that weigh the user's last items; 0 averages them instead."""
 
     limit: float = 5.0
@@ -50,7 +50,7 @@ class Design:
     buckets: int = 16
     """Shared rows for ids not yet admitted, per table."""
 
-    rate: float = 1e-3
+    rate: float = 1.5e-3
     """AdamW's learning rate, for the network."""
 
     weight_decay: float = 0.01
@@ -68,7 +68,7 @@ class Design:
     batch_requests: int = 128
     """Requests in a batch."""
 
-    warm_up_steps: int = 4
+    warm_up_steps: int = 2
     """Steps at the start of an update over which the rates rise to their full size."""
 
     epochs: int = 1

@@ -121,10 +121,13 @@ def _comparison(policy: Policy, quality: Mapping[str, Any]) -> tuple[str, Word]:
 def _against_base_rate(
     where: str, sure: str, gain: float, lower: float | None, upper: float | None
 ) -> tuple[str, Word]:
-    """There is no champion: the challenger must beat the constant that predicts the label rate for everything."""
+    """There is no champion: the challenger must beat the constant that predicts the label rate for everything.
+
+    Until one does, each waits: its window is then learned again with what comes, and a young surface gets there.
+    """
     told = f"There is no champion yet. The challenger's log loss {where} is {_change(gain)} than that of the base rate"
     if gain <= 0 or (upper is not None and upper <= 0):
-        return f"{told}; a first model must be better than that.", "reject"
+        return f"{told}; a first model must be better than that, and has more to learn from later.", "hold"
     if lower is None or lower <= 0:
         bound = "too few requests for a bound" if lower is None else f"{sure} bound: at worst {_change(lower)}"
         return f"{told}, which is not shown ({bound}).", "hold"

@@ -109,10 +109,11 @@ def run_update(world: "World", as_of: datetime) -> "Outcome":
 
     from flows.update import run
 
+    @flow(name="update", validate_parameters=False, persist_result=False)
     def update(as_of: datetime) -> "Outcome":
         return run(world, as_of)
 
-    return flow(update, name="update", validate_parameters=False, persist_result=False)(as_of)
+    return update(as_of)
 
 
 def expect_settled(loop: Loop) -> None:

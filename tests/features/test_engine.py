@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import polars as pl
+import psycopg
 import pytest
 
+from features import checkpoint
 from features.engine import Engine, Seen
 from features.families import Features
 from features.keys import key_of
@@ -42,6 +44,22 @@ def test_a_restart_between_any_two_batches_changes_nothing() -> None:
     again, interrupted = folded(events, SMALL, 600.0, between=restarted)
     assert interrupted.equals(ledger)
     assert same_state(again, engine)
+
+
+def test_a_restart_from_the_checkpoint_changes_nothing(connection: psycopg.Connection) -> None:
+    events = world(8, requests=100)
+    whole_engine, whole = folded(events, SMALL, EVERYTHING)
+
+    def crashed(engine: Engine) -> Engine:
+        with connection.transaction():
+            checkpoint.save(connection, "feed", engine)
+        checkpoint.saved(engine)
+        return checkpoint.load(connection, "feed", SMALL)
+
+    again, interrupted = folded(events, SMALL, 600.0, between=crashed)
+    assert interrupted.equals(whole)
+    assert same_state(again, whole_engine)
+    assert (again.seq, again.time) == (whole_engine.seq, whole_engine.time)
 
 
 def test_a_late_click_counts_for_the_keys_its_impression_was_ranked_with() -> None:

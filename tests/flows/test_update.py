@@ -14,6 +14,7 @@ from flows.ledger import NothingToLearn
 from infra.database import connect
 from infra.environment import settings_environment
 from models import artifact, promotions
+from models.model import Design
 from models.registry import model_name
 from monitoring import records
 from monitoring.gate import Policy
@@ -109,6 +110,22 @@ def test_a_held_challenger_waits_the_champion_stays_and_what_was_held_is_learned
         assert later.claimed.window.start == split == held.claimed.window.start
         assert later.claimed.window.end > held.claimed.window.end
     assert [u["state"] for u in loop.updates()] == ["promoted", "superseded", "promoted"]
+    expect_settled(loop)
+
+
+def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop) -> None:
+    """A ranker with much to learn is no better than the base rate after some hundred requests; the next learns those
+    requests too."""
+    with loop.world(design=Design()) as world:
+        young = run_update(world, after(14))
+        assert young.verdict.verdict == "hold", young.verdict.reasons
+        assert "a first model must be better than that" in young.verdict.reasons[0]
+        assert promotions.current(world.connection, "feed") is None
+        assert loop.alias() is None
+        world.surface = loop.surface
+        first = run_update(world, after(20))
+        assert first.verdict.verdict == "promote", first.verdict.reasons
+        assert first.claimed.window.start == young.claimed.window.start
     expect_settled(loop)
 
 

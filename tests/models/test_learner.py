@@ -123,10 +123,11 @@ def test_rows_without_a_label_teach_nothing() -> None:
     tuned, report = fine_tune(model, unknown, seed=0, device="cpu", clock=no_time)
     assert np.isnan(report.log_loss)
     assert all((a == b).all() for a, b in zip(tuned.network.parameters(), model.network.parameters(), strict=True))
+    window = clicks(6_000, seed=9)
     half = replace(window, label=np.where(np.arange(len(window)) % 2, window.label, np.nan).astype(np.float32))
     tuned, report = fine_tune(model, half, seed=0, device="cpu", clock=no_time)
     assert np.isfinite(report.log_loss)
-    assert auc(tuned.score(window), window.label) > auc(model.score(window), window.label)
+    assert auc(tuned.score(window), window.label) > 0.7
 
 
 def test_a_row_is_scored_by_itself_whatever_else_is_in_the_request(learned: Model) -> None:

@@ -129,13 +129,13 @@ def test_predictions_gone_flat_are_held() -> None:
 
 def test_a_first_model_must_beat_the_base_rate() -> None:
     assert decide(Policy(), judged(None, 0.1)).verdict == "promote"
-    assert decide(Policy(), judged(None, 4.0)).verdict == "reject"
+    assert decide(Policy(), judged(None, 4.0)).verdict == "hold", "later it has more to learn from"
     part = window()
     base = np.full(len(part.label), part.label.mean())
     barely = base + 1e-3 * np.random.default_rng(5).normal(size=len(base))
     quality = compare(part.label, part.request, challenger=barely, champion=None)
     verdict = decide(Policy(), {"quality": quality})
-    assert verdict.verdict in ("hold", "reject")
+    assert verdict.verdict == "hold"
     assert "base rate" in verdict.reasons[0]
 
 
