@@ -2,7 +2,6 @@
 
 from features.families import DAY, HOUR, MINUTE, Family, Features
 from flows.surface import Surface
-from models.model import Design
 
 TREND = (5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
 CONTEXT = (15 * MINUTE, 12 * HOUR)
@@ -45,4 +44,4 @@ FEATURES = Features(
     ),
 )
 
-FEED = Surface(name="feed", features=FEATURES, design=Design(cross_layers=2, rate=2e-3))
+FEED = Surface(name="feed", features=FEATURES)
