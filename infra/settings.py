@@ -26,7 +26,7 @@ class Settings(BaseSettings):
 
     postgres_port: int = Field(default=5460, ge=1, le=65535)
     prefect_port: int = Field(default=4260, ge=1, le=65535)
-    mlflow_port: int = Field(default=5060, ge=1, le=65535)
+    mlflow_port: int = Field(default=5050, ge=1, le=65535)
     evidently_port: int = Field(default=8060, ge=1, le=65535)
     serving_port: int = Field(default=8360, ge=1, le=65535)
 

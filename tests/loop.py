@@ -41,17 +41,18 @@ def after(hours: float) -> datetime:
 
 
 def small_feed() -> "Surface":
-    """The feed with a ranker that learns something from two thousand impressions, and a gate that bears their noise."""
+    """The feed, with batches small enough to learn from five thousand impressions, and a gate that bears their noise:
+    it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
-    from models.model import Design
     from monitoring.gate import Policy
 
-    design = Design(hidden=(16,), attention=0, embedding=4, batch_requests=4, rate=3e-3)
-    return replace(FEED, fewest=200, design=design, policy=Policy(reject_margin=0.2, hold_margin=0.3))
+    design = replace(FEED.design, batch_requests=16)
+    policy = Policy(reject_margin=0.2, hold_margin=0.3, calibration_limit=1, shift_limit=10, spread_limit=0)
+    return replace(FEED, fewest=200, design=design, policy=policy)
 
 
-def write_log(folder: Path, *, days: float = 1.0, requests_per_day: int = 1200, seed: int = 3) -> tuple[Path, Path]:
-    """A log of about 5,000 impressions a day, and its items, as files to import."""
+def write_log(folder: Path, *, days: float = 1.0, requests_per_day: int = 2400, seed: int = 3) -> tuple[Path, Path]:
+    """A log of about 12,000 impressions a day, and its items, as files to import."""
     log, items, _ = simulate(
         seed=seed, start=START, days=days, users=200, items_per_day=40, requests_per_day=requests_per_day
     )

@@ -60,3 +60,13 @@ def test_telemetry_is_off_in_every_process(tmp_path: Path, monkeypatch: pytest.M
     import os
 
     assert {name: os.environ[name] for name in TELEMETRY_OFF} == TELEMETRY_OFF
+
+
+UNSAFE = {5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6697, 10080}
+"""Ports above 1023 that browsers refuse to open (Fetch standard, "bad port")."""
+
+
+def test_a_browser_opens_every_default_port() -> None:
+    ports = {name: value.default for name, value in Settings.model_fields.items() if name.endswith("_port")}
+    assert ports
+    assert not UNSAFE & set(ports.values()), ports
