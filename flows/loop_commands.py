@@ -258,8 +258,9 @@ def _find(name: str) -> Any:
 
 
 def _quieten_prefect() -> None:
-    """Warnings only: a command that runs a hundred updates shows a progress bar. Call it before Prefect's import."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    """Warnings only, on the terminal: a command that runs a hundred updates shows a progress bar. Call it before
+    Prefect's import."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
 
 
 @contextmanager

@@ -301,7 +301,8 @@ def publish(
             update_id=claimed.update_id,
             run_id=run_id,
             example=frame.examples[:5],
-            tags={"verdict": verdict.verdict, "reason": verdict.reasons[0]},
+            tags={"verdict": verdict.verdict},
+            description=" ".join(verdict.reasons),
         )
         version, artifact_uri = registered.version, registered.artifact_uri
     write_report(world, claimed, judgement, verdict, version, run_id)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.world import World
@@ -23,6 +24,10 @@ MEASURES = {
 def tell(world: World, outcome: "Outcome") -> None:
     """Write the artifacts of the run under way."""
     surface, published = world.surface.name, outcome.published
+    logger = get_run_logger()
+    logger.info("%s: %s", surface, outcome.verdict.verdict)
+    for reason in outcome.verdict.reasons:
+        logger.info(reason)
     run_page = world.registry.run_page(world.settings.mlflow_pages, surface, published.run_id)
     create_markdown_artifact(
         markdown(world, outcome), key=f"update-{surface}", description=f"{surface}: {outcome.verdict.verdict}"

@@ -147,6 +147,7 @@ class Registry:
         run_id: str,
         example: "Examples",
         tags: Mapping[str, object] | None = None,
+        description: str | None = None,
     ) -> Registered:
         """Make a version of the ranker saved in ``model_folder`` by ``models.artifact``.
 
@@ -181,6 +182,7 @@ class Registry:
             source=logged.artifact_location,
             run_id=run_id,
             model_id=logged.model_id,
+            description=description,
             tags={
                 **{key: str(value) for key, value in (tags or {}).items()},
                 UPDATE_TAG: str(update_id),

@@ -16,7 +16,7 @@ from flows.replay import ARMS, NoFirstModel
 from infra.database import connect, with_database
 from models.metrics import auc
 from models.registry import Registry
-from tests.loop import NOW, Loop, copied, write_log
+from tests.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -25,7 +25,8 @@ WARMUP, EVERY = timedelta(hours=14), timedelta(hours=3)
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    log, items = write_log(tmp_path_factory.mktemp("log"), days=20 / 24)
+    log, items = write_log(tmp_path_factory.mktemp("log"))
+    pl.read_parquet(log).filter(pl.col("shown_at") <= after(20)).write_parquet(log)
     return Plan(log, items, warmup=WARMUP, every=EVERY)
 
 
