@@ -22,6 +22,9 @@ MODULES = (
 )
 """Feast itself and the parts it would import later, decorated, when first used over PostgreSQL."""
 
+PROMETHEUS = ("PROMETHEUS_MULTIPROC_DIR", "PROMETHEUS_MULTIPROCESS_DIR")
+"""Feast sets them when imported, which would put the metrics of this process and its children into shared files."""
+
 _importing = threading.Lock()
 
 
@@ -32,6 +35,8 @@ def load_feast() -> ModuleType:
             os.environ.setdefault("FEAST_USAGE", "False")
             import typeguard
 
+            importlib.import_module("prometheus_client")  # it looks at the environment when it is first imported
+            before = {name: os.environ.get(name) for name in PROMETHEUS}
             checked = typeguard.typechecked
             typeguard.typechecked = _unchecked
             try:
@@ -39,6 +44,9 @@ def load_feast() -> ModuleType:
                     importlib.import_module(module)
             finally:
                 typeguard.typechecked = checked
+                for name, value in before.items():
+                    if value is None:
+                        os.environ.pop(name, None)
     return sys.modules["feast"]
 
 

@@ -462,3 +462,11 @@ def test_loading_feast_leaves_typeguard_as_it_was() -> None:
         "print(load_feast().__name__, load_feast().__name__, typeguard.typechecked is before)"
     )
     assert run_python(code) == "feast feast True"
+
+
+def test_loading_feast_leaves_this_process_its_own_metrics() -> None:
+    code = (
+        "import os; from features.feast_quick import load_feast; load_feast(); import prometheus_client.values as v;"
+        "print('PROMETHEUS_MULTIPROC_DIR' in os.environ, v.ValueClass.__name__)"
+    )
+    assert run_python(code) == "False MutexValue"
