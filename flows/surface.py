@@ -19,6 +19,7 @@ class Surface:
     features: Features
 
     design: Design = field(default_factory=Design)
+    """Of a first model; those that learn on from it keep its design."""
 
     policy: Policy = field(default_factory=Policy)
 

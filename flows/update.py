@@ -75,13 +75,13 @@ def run(world: World, as_of: datetime) -> Outcome:
     with ledger.alone(world.url, world.surface.name):
         clock = Clock()
         champion = steps.settle(world)
+        model = world.model(champion) if champion else None
         claimed = clock.run("claim", steps.claim, world, as_of, champion, _flow_run_id())
         if isinstance(claimed, NothingToLearn):
             raise claimed
         try:
             frame = clock.run("join", steps.join, world, claimed)
             checked = clock.run("check", steps.check, world, claimed, frame)
-            model = world.model(champion) if champion else None
             told = clock.run("test", steps.test, model, frame) | {"checks": checks.as_figures(checked)}
             challenger: Challenger | None = None
             judgement = Judgement(told, None)

@@ -12,6 +12,7 @@ import psycopg
 from features.store import Store, open_store
 from flows.surface import Surface
 from infra.database import connect
+from infra.errors import MillraceError
 from infra.settings import Settings
 from models.artifact import load
 from models.promotions import Promotion
@@ -19,6 +20,10 @@ from models.registry import Registry
 
 if TYPE_CHECKING:
     from models.model import Model
+
+
+class FeaturesChanged(MillraceError):
+    """The champion was learned on other features than its surface declares."""
 
 
 @dataclass(eq=False)
@@ -41,13 +46,23 @@ class World:
     """The champion as last loaded, by version, so that a process that runs many updates reads it once."""
 
     def model(self, promotion: Promotion) -> "Model":
-        """The promoted model, from the registry's artifacts."""
+        """The promoted model, from the registry's artifacts.
+
+        Raises FeaturesChanged when it reads other features than the surface now declares.
+        """
         if promotion.version not in self.loaded:
             folder = self.scratch / f"version-{promotion.version}"
             if not folder.exists():
                 self.registry.download(promotion.artifact_uri, folder)
             self.loaded = {promotion.version: load(folder)}
-        return self.loaded[promotion.version]
+        model = self.loaded[promotion.version]
+        learned, declared = model.layout.schema_version, self.surface.layout.schema_version
+        if learned != declared:
+            raise FeaturesChanged(
+                f"version {promotion.version} of {self.surface.name} reads features of schema {learned}, and the surface"
+                f" declares {declared}: bring the declaration back, or give the new one a surface of its own"
+            )
+        return model
 
 
 @contextmanager

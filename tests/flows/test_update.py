@@ -12,7 +12,7 @@ import pytest
 from flows import ledger, steps
 from flows.ledger import NothingToLearn
 from flows.update import Outcome
-from flows.world import World
+from flows.world import FeaturesChanged, World
 from infra.database import connect
 from infra.environment import settings_environment
 from models import artifact, promotions
@@ -267,3 +267,15 @@ async def _artifacts(flow_run_id: str) -> list[dict[str, Any]]:
         )
         found: list[dict[str, Any]] = answer.raise_for_status().json()
         return found
+
+
+def test_a_champion_of_other_features_is_not_mistaken_for_one_of_these(loop: Loop) -> None:
+    with loop.world() as world:
+        run_update(world, after(14))
+    slower = replace(loop.surface.features, tick=loop.surface.features.tick * 2)
+    with loop.world(features=slower) as world, pytest.raises(FeaturesChanged, match="reads features of schema"):
+        run_update(world, after(18))
+    assert [row["state"] for row in loop.updates()] == ["promoted"]
+    with loop.world() as world:
+        assert run_update(world, after(18)).verdict.verdict == "promote"
+    expect_settled(loop)
