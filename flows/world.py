@@ -59,8 +59,8 @@ class World:
         learned, declared = model.layout.schema_version, self.surface.layout.schema_version
         if learned != declared:
             raise FeaturesChanged(
-                f"version {promotion.version} of {self.surface.name} reads features of schema {learned}, and the surface"
-                f" declares {declared}: bring the declaration back, or give the new one a surface of its own"
+                f"version {promotion.version} of {self.surface.name} reads features of schema {learned}, and the"
+                f" surface declares {declared}: bring the declaration back, or give the new one a surface of its own"
             )
         return model
 
