@@ -5,7 +5,9 @@ folds it asks here:
 
 - :func:`append` takes impressions and feedback, once each, and gives every event its place (``seq``);
 - :func:`read_events` reads them in that order, for the fold;
-- :func:`read_window` and :func:`labels` read them by the time they were shown, for training and checks.
+- :func:`read_impressions` reads impressions by the time they were shown.
+
+Labels are the store's (:mod:`features.store`), which gives them with the training frame.
 
 A place is given while the surface's advisory lock is held, up to the commit. So places become visible in order, and a
 reader that remembers the last one it saw misses nothing. Feedback that comes before its impression waits at place 0,
@@ -24,24 +26,21 @@ from features.copying import INSTANT, DataType, Schema, copy_in, json_objects, s
 from features.dead_letters import DeadLetter, bury, bury_frame
 from features.event_checks import reasons
 from features.log_items import append_items
-from features.log_reading import EVENT, WINDOW, extent, labels, read_events, read_impressions, read_window
+from features.log_reading import EVENT, extent, read_events, read_impressions
 from features.partitions import ensure_partitions
 
 __all__ = [
     "EVENT",
     "FEEDBACK",
     "IMPRESSION",
-    "WINDOW",
     "Appended",
     "DeadLetter",
     "append",
     "append_items",
     "bury",
     "extent",
-    "labels",
     "read_events",
     "read_impressions",
-    "read_window",
 ]
 
 IMPRESSION: Schema = {

@@ -3,12 +3,12 @@
 Ask through :mod:`features.log`, which is the log's one door.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import polars as pl
 import psycopg
 
-from features.copying import INSTANT, Schema, copy_out
+from features.copying import Schema, copy_out
 
 EVENT: Schema = {
     "seq": pl.Int64,
@@ -95,66 +95,6 @@ def _events_between(connection: psycopg.Connection, surface: str, after: int, to
     known = pl.max_horizontal("known_at", "shown_known_at").alias("known_at")
     said = said.join(of_impression, on="impression_id").with_columns(known)
     return pl.concat([shown, said.select(shown.columns)]).sort("seq")
-
-
-WINDOW: Schema = {
-    "impression_id": pl.String,
-    "request_id": pl.String,
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "position": pl.Int32,
-    "shown_at": INSTANT,
-    "context": pl.String,
-    "model_version": pl.String,
-}
-
-READ_WINDOW = """
-SELECT impression_id, request_id, user_id, item_id, position, shown_at, context, model_version FROM impressions
-WHERE surface = %s AND shown_at > %s AND shown_at <= %s ORDER BY shown_at, request_id, position, impression_id
-"""
-
-
-def read_window(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:
-    """Impressions shown in ``(start, end]``, columns as ``WINDOW``; by time, request, position and id."""
-    return copy_out(connection, READ_WINDOW, [surface, start, end], WINDOW)
-
-
-LABELS = """
-SELECT i.impression_id, CASE WHEN EXISTS (
-    SELECT FROM feedback f
-    WHERE f.surface = i.surface AND f.impression_id = i.impression_id AND f.kind = %(kind)s
-      AND f.at >= i.shown_at AND f.at <= i.shown_at + %(attribution)s AND f.known_at <= %(known_by)s
-      AND f.at > %(start)s AND f.at <= %(last)s
-) THEN 1 ELSE 0 END
-FROM impressions i WHERE i.surface = %(surface)s AND i.shown_at > %(start)s AND i.shown_at <= %(end)s
-ORDER BY i.shown_at, i.request_id, i.position, i.impression_id
-"""
-
-
-def labels(
-    connection: psycopg.Connection,
-    surface: str,
-    kind: str,
-    start: datetime,
-    end: datetime,
-    attribution: timedelta,
-    known_by: datetime,
-) -> pl.DataFrame:
-    """``impression_id`` and ``label`` (Float32) of the impressions shown in ``(start, end]``, in their order.
-
-    The label is 1 when feedback ``kind`` came no later than ``attribution`` after the impression, and the log knew of
-    it by ``known_by``; otherwise 0.
-    """
-    parameters = {
-        "surface": surface,
-        "kind": kind,
-        "start": start,
-        "end": end,
-        "last": end + attribution,
-        "attribution": attribution,
-        "known_by": known_by,
-    }
-    return copy_out(connection, LABELS, parameters, {"impression_id": pl.String, "label": pl.Float32})
 
 
 EXTENT = "SELECT min(shown_at), max(shown_at) FROM impressions WHERE surface = %s"

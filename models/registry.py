@@ -207,11 +207,6 @@ class Registry:
         oldest = min(found, key=lambda version: int(version.version))
         return Registered(str(oldest.version), _ranker_uri(oldest.source), str(oldest.run_id))
 
-    def tag_version(self, surface: str, version: str, tags: Mapping[str, object]) -> None:
-        """Write on a version (its verdict, say), for people who read the registry's pages."""
-        for key, value in tags.items():
-            self._mlflow.set_model_version_tag(model_name(surface), version, key, str(value))
-
     def set_champion(self, surface: str, version: str) -> None:
         """Move the alias. It follows the promotion record, and is moved again whenever it is found behind."""
         self._mlflow.set_registered_model_alias(model_name(surface), "champion", version)

@@ -17,9 +17,8 @@ from features.log import (
     append_items,
     bury,
     extent,
-    labels,
     read_events,
-    read_window,
+    read_impressions,
 )
 from features.partitions import spans
 from infra.database import connect
@@ -137,8 +136,6 @@ def test_feedback_that_comes_before_its_impression_waits_for_it(connection: psyc
     after = read_events(connection, "feed", before["seq"][-1], 100)
     assert story(after) == [("impression", "a"), ("click", "a"), ("impression", "b")]
     assert after["known_at"].is_sorted(), "feedback is known no earlier than its impression"
-    found = labels(connection, "feed", "click", at(0), at(20), timedelta(seconds=5), NOW)
-    assert dict(found.iter_rows()) == {"a": 1.0, "other": 0.0, "b": 0.0}
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7])
@@ -299,31 +296,12 @@ def test_a_window_leaves_out_its_start_and_takes_its_end(connection: psycopg.Con
         connection,
         [shown(name, seconds, position=n) for n, (name, seconds) in enumerate([("c", 20), ("a", 0), ("b", 10)])],
     )
-    window = read_window(connection, "feed", at(0), at(20))
+    window = read_impressions(connection, "feed", at(0), at(20))
     assert window["impression_id"].to_list() == ["b", "c"]
-    assert window["shown_at"].to_list() == [at(10), at(20)]
-    assert window.schema["shown_at"] == pl.Datetime("us", "UTC")
-    assert read_window(connection, "feed", at(20), at(30)).is_empty()
+    assert window["shown_at"].to_list() == [at(10).timestamp(), at(20).timestamp()]
+    assert read_impressions(connection, "feed", at(20), at(30)).is_empty()
     assert extent(connection, "feed") == (at(0), at(20))
     assert extent(connection, "elsewhere") is None
-
-
-def test_no_label_uses_what_was_not_known_at_the_watermark(connection: psycopg.Connection) -> None:
-    add(
-        connection,
-        [shown(name, 10) for name in ("edge", "late", "unknown", "early", "dwelt", "none")],
-        [
-            said("edge", 70),
-            said("late", 70.001),
-            said("unknown", 20, known_at=at(101)),
-            said("early", 9),
-            said("dwelt", 20, kind="dwell"),
-        ],
-    )
-    found = labels(connection, "feed", "click", at(0), at(10), timedelta(seconds=60), at(100))
-    assert found.schema == {"impression_id": pl.String, "label": pl.Float32}
-    assert {name for name, label in found.iter_rows() if label} == {"edge"}
-    assert found["impression_id"].to_list() == read_window(connection, "feed", at(0), at(10))["impression_id"].to_list()
 
 
 def test_every_day_has_its_partition(connection: psycopg.Connection) -> None:

@@ -247,23 +247,26 @@ class TestTrainingFrame:
             {"impression_id": "b", "row": b"b"},
         ]
 
-    def test_labels_are_those_of_the_event_log(self, url: str, store: Store) -> None:
-        from features.log import labels
-
+    def test_no_label_uses_what_was_not_known_at_the_watermark(self, url: str, store: Store) -> None:
+        """Against the same rule in plain Python, on feedback early, in time, late and not known yet."""
         generator = np.random.default_rng(5)
+        start, end = DAY + timedelta(hours=5), DAY + timedelta(hours=60)
+        expected: dict[str, float] = {}
         with connect(url) as connection:
-            for name in range(300):
+            for name in map(str, range(300)):
                 shown = DAY + timedelta(seconds=int(generator.integers(0, 3 * 86400 - 2000)))
-                show(connection, str(name), shown)
+                show(connection, name, shown)
+                clicked = False
                 if generator.random() < 0.5:
                     at = shown + timedelta(seconds=int(generator.integers(-300, 900)))
                     known = at + timedelta(seconds=int(generator.integers(0, 7200)))
                     if at >= DAY:
-                        react(connection, str(name), at, known_at=known)
-            start, end = DAY + timedelta(hours=5), DAY + timedelta(hours=60)
-            expected = labels(connection, "feed", "click", start, end, TEN_MINUTES, end)
+                        react(connection, name, at, known_at=known)
+                        clicked = shown <= at <= shown + TEN_MINUTES and known <= end
+                if start < shown <= end:
+                    expected[name] = float(clicked)
         frame = frame_of(store, start, end, known_by=end)
-        assert dict(frame.select("impression_id", "label").rows()) == dict(expected.rows())
+        assert dict(frame.select("impression_id", "label").rows()) == expected
         assert 0 < frame["label"].sum() < len(frame)
 
     def test_a_kind_with_a_quote_and_a_percent_sign_is_a_value(self, url: str, store: Store) -> None:
