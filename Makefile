@@ -50,7 +50,7 @@ test: $(STAMP) ## The tests, without the slow ones and without chaos
 test-all: $(STAMP) ## All tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-chaos: $(STAMP) ## The tests that kill a running stack's processes
+chaos: $(STAMP) ## The tests that kill an update at each of its steps
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, order of imports: for the seconds between edits

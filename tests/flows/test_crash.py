@@ -183,7 +183,7 @@ def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(
     expect_settled(loop)
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("point", POINTS)
 def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_been(
     point: str, learned_once: Loop, undisturbed: Loop, driver: Driver
@@ -200,7 +200,7 @@ def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_bee
     assert len(champions(loop)) == 3 or "promote" not in said
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("point", ["after claim", "after register", "before set_champion"])
 def test_a_first_update_killed_on_its_way_ends_the_same(
     point: str, site: Loop, learned_once: Loop, driver: Driver
