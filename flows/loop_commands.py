@@ -103,8 +103,8 @@ def backtest(
     feedback: Feedback = None,
     warmup: Annotated[str, typer.Option(help="How much of the log the first model learns from: 1d, 12h.")] = "1d",
     every: Annotated[str, typer.Option(help="How often an update runs: 1h, 10m.")] = "1h",
-    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown before, UTC.")] = None,
-    until: Annotated[str | None, typer.Option(help="Leave out what was shown from then on, UTC.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="Leave out what was shown after this time, UTC.")] = None,
     tick: Annotated[str, typer.Option(help="How old counters may be: 2s as live, or coarser.")] = "2s",
     report: Annotated[Path | None, typer.Option(help="Folder for an HTML page with the curves.")] = None,
     as_json: AsJson = False,
@@ -162,7 +162,7 @@ def demo(
     log: Annotated[Path | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
     items: Items = None,
     feedback: Feedback = None,
-    until: Annotated[str | None, typer.Option(help="Leave out what was shown from then on, UTC.")] = None,
+    until: Annotated[str | None, typer.Option(help="Leave out what was shown after this time, UTC.")] = None,
 ) -> None:
     """The whole loop from nothing, on this machine; leaves the stack running."""
     from flows.cli import load_settings
