@@ -12,11 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.scored import Scored, codes
+
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
 SMALLEST = 1e-7
 """Probabilities are kept this far from 0 and 1 before a logarithm is taken."""
+
+CALIBRATION_BINS = 20
 
 ONE_SIDED_95 = 1.6448536269514722
 """The 95 % point of the normal distribution."""
@@ -44,54 +48,45 @@ def normalised_entropy(probability: Array, label: Array) -> float:
 
 def auc(probability: Array, label: Array) -> float:
     """Chance that a clicked row is above one not clicked, both drawn from all rows; a tie counts half."""
-    known = np.isfinite(np.asarray(label, np.float64))
-    positive = np.asarray(label)[known] > 0.5
-    _, place, count = np.unique(np.asarray(probability)[known], return_inverse=True, return_counts=True)
-    rank = (np.cumsum(count) - (count - 1) / 2)[place]
-    clicked, others = int(positive.sum()), int((~positive).sum())
-    if not clicked or not others:
-        return float("nan")
-    return float((rank[positive].sum() - clicked * (clicked + 1) / 2) / (clicked * others))
+    return Scored.of(probability, label).auc()
 
 
-def calibration_error(probability: Array, label: Array, bins: int = 20) -> float:
+def grouped_auc(probability: Array, label: Array, request: Array) -> float:
+    """Mean of the AUC within each request (or user) that has both classes, weighted by its rows (Zhu et al. 2017)."""
+    by_request = Scored.of(probability, label, request).by_request()
+    both = np.isfinite(by_request.auc)
+    weight = by_request.rows[both].sum()
+    return float((by_request.auc * by_request.rows)[both].sum() / weight) if weight else float("nan")
+
+
+def calibration_error(probability: Array, label: Array, bins: int = CALIBRATION_BINS) -> float:
     """Expected calibration error: mean over equally filled bins of |mean probability - mean label|."""
-    known = np.isfinite(np.asarray(label, np.float64))
-    p, y = np.asarray(probability, np.float64)[known], np.asarray(label, np.float64)[known]
-    if not len(p):
+    scored = Scored.of(probability, label)
+    if not len(scored):
         return float("nan")
-    order = np.argsort(p, kind="stable")
-    # Equal probabilities belong to one bin, or their order in the log would decide the figure.
-    _, value = np.unique(p[order], return_inverse=True)
-    first = np.searchsorted(value, value, side="left")
-    bin_of = first * min(bins, len(p)) // len(p)
-    gap = np.bincount(bin_of, p[order] - y[order])
-    return float(np.abs(gap).sum() / len(p))
+    gap = np.bincount(scored.calibration_bins(bins), scored.probability - scored.label)
+    return float(np.abs(gap).sum() / len(scored))
 
 
 def mrr(probability: Array, label: Array, request: Array) -> float:
     """Mean over requests with a click of 1 / rank of the highest clicked row. Rows that tie share their mean rank."""
-    rank = first_click(probability, label, request)
-    return mean(1 / rank)
+    return mean(1 / first_click(probability, label, request))
 
 
 def hit_rate(probability: Array, label: Array, request: Array, k: int = 1) -> float:
     """Share of the requests with a click whose highest clicked row is among the first ``k``."""
-    rank = first_click(probability, label, request)
-    return mean((rank <= k).astype(np.float64))
+    return mean((first_click(probability, label, request) <= k).astype(np.float64))
+
+
+def ndcg(probability: Array, label: Array, request: Array) -> float:
+    """Mean over requests with a click of the discounted gain over that of the best order; see ``ByRequest.ndcg``."""
+    return mean(Scored.of(probability, label, request).by_request().ndcg)
 
 
 def first_click(probability: Array, label: Array, request: Array) -> Floats:
     """Rank, from 1, of the highest clicked row of each request that has one: [requests with a click]."""
-    p, y = np.asarray(probability, np.float64), np.asarray(label, np.float64)
-    known = np.isfinite(y)
-    p, clicked, group = p[known], y[known] > 0.5, np.unique(np.asarray(request)[known], return_inverse=True)[1]
-    best = np.full(group.max(initial=-1) + 1, -np.inf)
-    np.maximum.at(best, group[clicked], p[clicked])
-    above = np.bincount(group, p > best[group], minlength=len(best))
-    level = np.bincount(group, p == best[group], minlength=len(best))
-    rank: Floats = (1 + above + (level - 1) / 2)[np.isfinite(best)]
-    return rank
+    rank = Scored.of(probability, label, request).by_request().first_click
+    return rank[np.isfinite(rank)]
 
 
 @dataclass(frozen=True)
@@ -115,16 +110,22 @@ def paired_difference(champion: Array, challenger: Array, label: Array, request:
     Rows of a request share their reader and moment, so the request, and not the row, is what is drawn. Fewer than two
     requests say nothing: the bounds are then infinite.
     """
-    y = np.asarray(label, np.float64)
-    known = np.isfinite(y)
-    gain = losses(np.asarray(champion)[known], y[known]) - losses(np.asarray(challenger)[known], y[known])
-    _, group, rows = np.unique(np.asarray(request)[known], return_inverse=True, return_counts=True)
-    by_request = np.bincount(group, gain, minlength=len(rows)) / rows
+    by_request = gains(champion, challenger, label, request)
     n = len(by_request)
     if n < 2:
         return Difference(mean(by_request), float("inf"), -float("inf"), float("inf"), n)
     centre, error = float(by_request.mean()), float(by_request.std(ddof=1) / np.sqrt(n))
     return Difference(centre, error, centre - ONE_SIDED_95 * error, centre + ONE_SIDED_95 * error, n)
+
+
+def gains(champion: Array, challenger: Array, label: Array, request: Array) -> Floats:
+    """[R], mean log loss of the champion minus that of the challenger on each request's rows, in nats."""
+    y = np.asarray(label, np.float64)
+    known = np.isfinite(y)
+    gain = losses(np.asarray(champion)[known], y[known]) - losses(np.asarray(challenger)[known], y[known])
+    group = codes(np.asarray(request)[known])
+    by_request: Floats = np.bincount(group, gain) / np.bincount(group)
+    return by_request
 
 
 def mean(values: Floats) -> float:

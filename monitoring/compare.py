@@ -1,26 +1,32 @@
 """Champion and challenger on the same impressions, which the challenger has not learned from.
 
-    quality = compare(label, request, challenger=scores, champion=served_scores)
+    quality = compare(label, request, challenger=scores, champion=served_scores, slices={"region": regions})
 
-Gives the plain dict that the gate reads as ``figures['quality']``. Every metric is the one of ``models/metrics.py``;
-a figure that the data do not define (one class only, nothing at all) is None.
+Gives the plain dict that the gate reads as ``figures['quality']``. Every measure is the one of ``models/metrics.py``;
+a figure that the data do not define (one class only, nothing at all) is None. A million impressions take seconds.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from models import metrics
+from models.scored import Scored, codes
+from monitoring.bootstrap import MEASURES, Drawn, bootstrap, finite
+from monitoring.fairness import treatment
+from monitoring.sequential import Moments
+from monitoring.slices import Column, compare_slices
 
 CONFIDENCE = 0.95
 """Of each one-sided bound, as ``models.metrics.paired_difference`` gives them."""
 
 CHANCE_DRAWS, CHANCE_ROWS = 40, 20_000
-SLICES = 5
-"""Values shown of each slicing column: those with the most impressions."""
+
+TAIL = 1.0
+"""A prediction whose log-odds moved by more than this (its odds by a factor of 2.7) counts as in the tail."""
 
 
 def compare(
@@ -29,68 +35,101 @@ def compare(
     *,
     challenger: np.ndarray,
     champion: np.ndarray | None,
-    slices: Mapping[str, Sequence[Any] | np.ndarray | pl.Series] | None = None,
+    slices: Mapping[str, Column] | None = None,
+    kinds: Mapping[str, str] | None = None,
+    attributes: Mapping[str, Column] | None = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure both on N impressions: labels f[N] of 0 and 1 (NaN: not known, left out), request [N], predictions f[N].
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
-    constant there is. `slices`: columns of length N to look at by value. `seed` draws the labels by which the chance
-    part of the calibration error is told. A champion's prediction that is not finite counts as the base rate; a
-    challenger's is counted in ``not_finite`` and nothing else is said of it.
+    constant there is. `slices`: columns of length N to look at by value, and `kinds`, 'user' or 'item' for those that
+    are not of the context; `attributes`: columns [N] whose values should be treated alike (``fairness``). `seed` draws
+    requests for the intervals, and labels by which the chance part of the calibration error is told. A champion's
+    prediction that is not finite counts as the base rate; a challenger's is counted in ``not_finite`` and nothing else
+    is said of it.
     """
     label = np.asarray(label, dtype=np.float64)
-    known = np.isfinite(label)
-    label, request = label[known], np.asarray(request)[known]
-    now = np.asarray(challenger, dtype=np.float64)[known]
+    kept = np.flatnonzero(np.isfinite(label))
+    group = codes(np.asarray(request)[kept])
+    if (np.diff(group) < 0).any():  # the bootstrap wants the rows of a request side by side
+        together = np.argsort(group, kind="stable")
+        kept, group = kept[together], group[together]
+    label = label[kept]
+    now = np.asarray(challenger, dtype=np.float64)[kept]
     rate = metrics.mean(label)
     base = np.full(len(label), rate)
-    before = base if champion is None else np.asarray(champion, dtype=np.float64)[known]
+    before = base if champion is None else np.asarray(champion, dtype=np.float64)[kept]
     before = np.where(np.isfinite(before), before, base)
     bad = int((~np.isfinite(now)).sum())
+    served = Scored.of(before, label, group)
     figures: dict[str, Any] = {
         "impressions": len(label),
-        "requests": len(np.unique(request)),
-        "label_rate": _finite(rate),
+        "requests": served.requests,
+        "label_rate": finite(rate),
         "baseline": "base_rate" if champion is None else "champion",
-        "champion": {**_measure(label, request, before), "not_finite": 0},
-        "challenger": {**_measure(label, request, np.full(len(label), np.nan) if bad else now), "not_finite": bad},
     }
     if bad or not len(label):
-        return figures
+        known = _of(bootstrap([served], seed=seed, draws=0), 0) if len(label) else dict.fromkeys(MEASURES)
+        unknown: dict[str, Any] = dict.fromkeys(MEASURES)
+        return figures | {"champion": {**known, "not_finite": 0}, "challenger": {**unknown, "not_finite": bad}}
+    tried = Scored.of(now, label, group)
+    drawn = bootstrap([served, tried], seed=seed)
+    columns = {name: pl.Series(values).gather(kept) for name, values in (slices or {}).items()}
+    alike = {name: pl.Series(values).gather(kept) for name, values in (attributes or {}).items()}
     return figures | {
-        "paired": _paired(label, request, before, now),
+        "champion": {**_of(drawn, 0), "not_finite": 0},
+        "challenger": {**_of(drawn, 1), "not_finite": 0},
+        "paired": paired(label, group, before, now),
+        "intervals": {name: _interval(drawn, name) for name in MEASURES},
         "calibration_chance": _calibration_chance(now, seed),
-        "shift": _shift(before, now),
+        "shift": moved(before, now),
         "reliability": {"champion": _reliability(label, before), "challenger": _reliability(label, now)},
         "predictions": _predictions(before, now),
-        "slices": _slices(label, request, before, now, known, slices or {}),
+        "slices": compare_slices(columns, kinds, before=served, now=tried),
+        "fairness": treatment(alike, before=served, now=tried),
     }
 
 
-def _measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
-    if not len(label) or not np.isfinite(prediction).all():
-        names = ("auc", "log_loss", "normalised_entropy", "calibration_error", "mrr", "hit_at_1", "mean_prediction")
-        return dict.fromkeys(names)
+def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
+    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N]."""
+    known = np.isfinite(np.asarray(label, dtype=np.float64))
+    group = codes(np.asarray(request)[known])
+    rows = np.flatnonzero(known)[np.argsort(group, kind="stable")]
+    if not len(rows) or not np.isfinite(prediction[rows]).all():
+        return dict.fromkeys(MEASURES)
+    return _of(bootstrap([Scored.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
+
+
+def _of(drawn: Drawn, model: int) -> dict[str, float | None]:
+    return {name: drawn.value(name, model) for name in MEASURES}
+
+
+def _interval(drawn: Drawn, name: str) -> dict[str, Any]:
+    """The difference, challenger minus champion, and each of the two, with what other requests would have given."""
+    now, before = drawn.value(name, 1), drawn.value(name, 0)
     return {
-        "auc": _finite(metrics.auc(prediction, label)),
-        "log_loss": _finite(metrics.log_loss(prediction, label)),
-        "normalised_entropy": _finite(metrics.normalised_entropy(prediction, label)),
-        "calibration_error": _finite(metrics.calibration_error(prediction, label)),
-        "mrr": _finite(metrics.mrr(prediction, label, request)),
-        "hit_at_1": _finite(metrics.hit_rate(prediction, label, request, 1)),
-        "mean_prediction": float(prediction.mean()),
+        "difference": None if now is None or before is None else now - before,
+        **drawn.interval(name),
+        "champion": drawn.interval(name, 0),
+        "challenger": drawn.interval(name, 1),
     }
 
 
-def _paired(label: np.ndarray, request: np.ndarray, before: np.ndarray, now: np.ndarray) -> dict[str, float | None]:
-    """The gain in log loss with its bounds, in nats and as shares of the champion's log loss; a loss is negative."""
-    difference = metrics.paired_difference(before, now, label, request)
-    scale = metrics.log_loss(before, label)
-    figures: dict[str, float | None] = {"confidence": CONFIDENCE, "requests": difference.requests}
+def paired(label: np.ndarray, request: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> dict[str, Any]:
+    """The challenger's gain in log loss by request with its one-sided bounds, in nats and as shares of the champion's
+    log loss; a loss is negative. ``moments`` are of the share, request by request; they are left out, and the gains are
+    None, where there is nothing to compare or a prediction is not a number."""
+    difference = metrics.paired_difference(champion, challenger, label, request)
+    known = np.isfinite(np.asarray(label, dtype=np.float64))
+    scale = metrics.log_loss(champion[known], label[known])
+    gain = metrics.gains(champion, challenger, label, request)
+    figures: dict[str, Any] = {"confidence": CONFIDENCE, "requests": difference.requests}
     for name, value in {"gain": difference.mean, "lower": difference.lower, "upper": difference.upper}.items():
-        figures[name] = _finite(value)
-        figures[f"{name}_share"] = _finite(value / scale) if scale > 0 else None
+        figures[name] = finite(value)
+        figures[f"{name}_share"] = finite(value / scale) if scale > 0 else None
+    if scale > 0 and math.isfinite(difference.mean):
+        figures["moments"] = Moments.of(gain / scale).as_dict()
     return figures
 
 
@@ -99,18 +138,32 @@ def _calibration_chance(prediction: np.ndarray, seed: int) -> float:
     rows = min(len(prediction), CHANCE_ROWS)
     random = np.random.default_rng(seed)
     drawn = prediction if rows == len(prediction) else random.choice(prediction, rows, replace=False)
-    errors = [
-        metrics.calibration_error(drawn, (random.random(rows) < drawn).astype(np.float64)) for _ in range(CHANCE_DRAWS)
-    ]
+    errors = _calibration_errors(drawn, random.random((CHANCE_DRAWS, rows)) < drawn)
     return float(np.quantile(errors, 0.95) * math.sqrt(rows / len(prediction)))
 
 
-def _shift(before: np.ndarray, now: np.ndarray) -> dict[str, float | None]:
-    """How far the mean prediction moved, in log-odds, and how the spread of the log-odds changed, as a ratio."""
-    spread_before, spread_now = float(_log_odds(before).std()), float(_log_odds(now).std())
+def _calibration_errors(prediction: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """``metrics.calibration_error`` of predictions [N] against each row of labels [draws, N]; they are binned once."""
+    bins = Scored.of(prediction, labels[0]).calibration_bins(metrics.CALIBRATION_BINS)
+    member = bins[:, None] == np.arange(metrics.CALIBRATION_BINS)
+    errors: np.ndarray = np.abs((prediction - labels) @ member.astype(np.float64)).sum(axis=1) / len(prediction)
+    return errors
+
+
+def moved(champion: np.ndarray, challenger: np.ndarray) -> dict[str, float | None]:
+    """How far predictions [N] moved, in log-odds: the mean prediction (``log_odds``), the spread of the log-odds as a
+    ratio, the mean and the 99th percentile of the single predictions' moves, and the share beyond :data:`TAIL`."""
+    if not len(champion):
+        return dict.fromkeys(("log_odds", "spread", "moved_mean", "moved_p99", "tail_share"))
+    before, now = _log_odds(champion), _log_odds(challenger)
+    spread = float(before.std())
+    move = np.abs(now - before)
     return {
-        "log_odds": float(_log_odds(now.mean()) - _log_odds(before.mean())),
-        "spread": spread_now / spread_before if spread_before > 1e-9 else None,
+        "log_odds": finite(float(_log_odds(challenger.mean()) - _log_odds(champion.mean()))),
+        "spread": finite(float(now.std()) / spread) if spread > 1e-9 else None,
+        "moved_mean": finite(float(move.mean())),
+        "moved_p99": finite(float(np.quantile(move, 0.99))),
+        "tail_share": finite(float((move > TAIL).mean())),
     }
 
 
@@ -143,39 +196,3 @@ def _predictions(before: np.ndarray, now: np.ndarray, bins: int = 24) -> dict[st
         for who, values in {"champion": before, "challenger": now}.items()
     }
     return {"edges": edges.tolist(), **{who: (100 * n / len(now)).tolist() for who, n in counts.items()}}
-
-
-def _slices(
-    label: np.ndarray,
-    request: np.ndarray,
-    before: np.ndarray,
-    now: np.ndarray,
-    known: np.ndarray,
-    columns: Mapping[str, Sequence[Any] | np.ndarray | pl.Series],
-) -> list[dict[str, Any]]:
-    """The comparison within the most frequent values of each column."""
-    found = []
-    for column, values in columns.items():
-        text = pl.Series(values).cast(pl.String).fill_null("(none)").filter(pl.Series(known)).to_numpy()
-        names, counts = np.unique(text, return_counts=True)
-        for value in names[np.argsort(-counts, kind="stable")[:SLICES]]:
-            rows = text == value
-            paired = _paired(label[rows], request[rows], before[rows], now[rows])
-            found.append(
-                {
-                    "column": column,
-                    "value": str(value),
-                    "impressions": int(rows.sum()),
-                    "requests": paired["requests"],
-                    "champion_log_loss": _finite(metrics.log_loss(before[rows], label[rows])),
-                    "challenger_log_loss": _finite(metrics.log_loss(now[rows], label[rows])),
-                    "gain_share": paired["gain_share"],
-                    "lower_share": paired["lower_share"],
-                    "upper_share": paired["upper_share"],
-                }
-            )
-    return sorted(found, key=lambda slice_: -slice_["impressions"])
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from models.metrics import (
     auc,
     calibration_error,
+    grouped_auc,
     hit_rate,
     log_loss,
     mrr,
+    ndcg,
     normalised_entropy,
     paired_difference,
 )
@@ -48,11 +50,30 @@ def test_mrr_and_hit_rate_by_request(rows: list[tuple[float, int, int]]) -> None
         assert hit_rate(p, y, request, k) == pytest.approx(hits, nan_ok=True)
 
 
+def test_grouped_auc_and_ndcg_by_hand() -> None:
+    p = np.array([0.9, 0.1, 0.5, 0.2, 0.3, 0.4, 0.7])
+    y = np.array([1, 0, 0, 0, 1, 0, 1])
+    request = np.array([0, 0, 0, 1, 1, 1, 2])
+    assert grouped_auc(p, y, request) == pytest.approx((3 * 1 + 3 * 0.5) / 6), "request 2 has clicks only"
+    assert ndcg(p, y, request) == pytest.approx((1 + 1 / math.log2(3) + 1) / 3)
+    assert math.isnan(grouped_auc(p, np.ones(7), request))
+    assert math.isnan(ndcg(p, np.zeros(7), request))
+
+
+def test_grouped_auc_weighs_requests_by_their_rows() -> None:
+    p = np.array([0.9, 0.1, 0.1, 0.2, 0.3, 0.4])
+    y = np.array([1, 0, 1, 0, 0, 0])
+    request = np.array([0, 0, 1, 1, 1, 1])
+    assert grouped_auc(p, y, request) == pytest.approx((2 * 1 + 4 * 0) / 6)
+
+
 def test_a_score_that_says_nothing_gets_no_credit_for_the_order_of_the_log() -> None:
     y, request = np.array([1, 0, 0, 0, 0]), np.zeros(5, np.int64)
     assert mrr(np.full(5, 0.2), y, request) == pytest.approx(1 / 3)
     assert hit_rate(np.full(5, 0.2), y, request) == 0
     assert auc(np.full(5, 0.2), y) == 0.5
+    assert grouped_auc(np.full(5, 0.2), y, request) == 0.5
+    assert ndcg(np.full(5, 0.2), y, request) == pytest.approx(np.mean(1 / np.log2(np.arange(2, 7))))
 
 
 def test_calibration_error_of_a_calibrated_and_of_a_shifted_forecast() -> None:
@@ -81,6 +102,8 @@ def test_rows_with_an_unknown_label_do_not_count() -> None:
     assert log_loss(p, y) == pytest.approx(-math.log(0.9))
     assert auc(p, y) == 1
     assert mrr(p, y, request) == 1
+    assert grouped_auc(p, y, request) == 1
+    assert ndcg(p, y, request) == 1
     assert calibration_error(p, y) == pytest.approx(0.1)
     assert paired_difference(p, p, y, request).requests == 1
 

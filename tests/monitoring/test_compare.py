@@ -1,28 +1,42 @@
 """What is said of champion and challenger is what models/metrics.py measures, where the label is known."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from models import metrics
-from monitoring.compare import compare
+from monitoring.bootstrap import MEASURES
+from monitoring.compare import compare, measure, moved, paired
 from monitoring.records import canonical
 from tests.monitoring.worlds import window
+
+
+def flat(figures: dict[str, Any]) -> dict[str, Any]:
+    """Figures of figures on one level, as pytest.approx wants them."""
+    inner = {
+        f"{key} {name}": value for key, of in figures.items() if isinstance(of, dict) for name, value in of.items()
+    }
+    return {key: value for key, value in figures.items() if not isinstance(value, dict)} | inner
 
 
 def test_the_figures_are_those_of_the_one_definition_of_each_metric() -> None:
     part = window()
     champion, challenger = part.blurred(0.6, 1), part.blurred(0.1, 2)
     quality = compare(part.label, part.request, challenger=challenger, champion=champion)
-    assert quality["challenger"] == {
+    expected = {
         "auc": metrics.auc(challenger, part.label),
+        "grouped_auc": metrics.grouped_auc(challenger, part.label, part.request),
         "log_loss": metrics.log_loss(challenger, part.label),
         "normalised_entropy": metrics.normalised_entropy(challenger, part.label),
         "calibration_error": metrics.calibration_error(challenger, part.label),
+        "ndcg": metrics.ndcg(challenger, part.label, part.request),
         "mrr": metrics.mrr(challenger, part.label, part.request),
         "hit_at_1": metrics.hit_rate(challenger, part.label, part.request, 1),
-        "mean_prediction": pytest.approx(challenger.mean()),
-        "not_finite": 0,
+        "mean_prediction": challenger.mean(),
     }
+    assert quality["challenger"] == pytest.approx({**expected, "not_finite": 0})
+    assert measure(part.label, part.request, challenger) == pytest.approx(expected)
     difference = metrics.paired_difference(champion, challenger, part.label, part.request)
     scale = metrics.log_loss(champion, part.label)
     assert quality["paired"]["gain_share"] == pytest.approx(difference.mean / scale)
@@ -38,6 +52,82 @@ def test_impressions_without_a_label_do_not_count() -> None:
     given = compare(label, part.request, challenger=part.blurred(0.1, 2), champion=part.truth)
     alone = compare(label[500:], part.request[500:], challenger=part.blurred(0.1, 2)[500:], champion=part.truth[500:])
     assert given == alone
+
+
+def test_the_order_of_the_impressions_does_not_matter() -> None:
+    part, shuffled = window(), np.random.default_rng(8).permutation(2400)
+    device = np.where(part.request % 3 == 0, "phone", "desktop")
+    challenger, champion = part.blurred(0.1, 2), part.blurred(0.6, 1)
+    asked = [
+        compare(
+            part.label[rows],
+            part.request[rows],
+            challenger=challenger[rows],
+            champion=champion[rows],
+            slices={"device": device[rows]},
+            attributes={"device": device[rows]},
+        )
+        for rows in (np.arange(2400), shuffled)
+    ]
+    for key in ("challenger", "paired", "shift"):
+        assert flat(asked[0][key]) == pytest.approx(flat(asked[1][key]))
+    for key in ("slices", "fairness"):
+        for one, other in zip(asked[0][key], asked[1][key], strict=True):
+            assert flat(one) == pytest.approx(flat(other))
+    assert asked[0]["intervals"]["auc"]["lower"] == pytest.approx(asked[1]["intervals"]["auc"]["lower"])
+
+
+def test_the_moments_are_of_the_gain_as_a_share_of_the_champions_log_loss() -> None:
+    part = window()
+    champion, challenger = part.blurred(0.6, 1), part.blurred(0.1, 2)
+    told = paired(part.label, part.request, champion, challenger)
+    gain = metrics.gains(champion, challenger, part.label, part.request) / metrics.log_loss(champion, part.label)
+    assert told["moments"] == pytest.approx({"n": 480, "mean": gain.mean(), "variance": gain.var(ddof=1)})
+    assert told["moments"]["mean"] == pytest.approx(told["gain_share"])
+    assert compare(part.label, part.request, challenger=challenger, champion=champion)["paired"] == told
+
+
+def test_a_prediction_that_is_not_a_number_gives_no_gain_and_no_moments() -> None:
+    part = window()
+    champion = part.truth.copy()
+    champion[3] = np.nan
+    told = paired(part.label, part.request, champion, part.truth)
+    assert told["gain_share"] is None
+    assert "moments" not in told
+
+
+def test_every_measure_has_its_difference_with_an_interval() -> None:
+    part = window()
+    told = compare(part.label, part.request, challenger=part.blurred(0.1, 2), champion=part.blurred(0.6, 1), seed=5)
+    assert set(told["intervals"]) == set(MEASURES)
+    for name, interval in told["intervals"].items():
+        assert interval["difference"] == told["challenger"][name] - told["champion"][name]
+        assert interval["lower"] < interval["difference"] < interval["upper"], name
+        for who in ("champion", "challenger"):
+            assert interval[who]["lower"] < told[who][name] < interval[who]["upper"]
+    assert told["intervals"]["log_loss"]["upper"] < 0 < told["intervals"]["auc"]["lower"]
+
+
+def test_of_a_challenger_without_a_number_the_champion_is_still_measured() -> None:
+    part = window()
+    broken = part.truth.copy()
+    broken[[4, 9]] = np.nan
+    told = compare(part.label, part.request, challenger=broken, champion=part.truth)
+    assert told["challenger"] == {**dict.fromkeys(MEASURES), "not_finite": 2}
+    assert told["champion"]["auc"] == pytest.approx(metrics.auc(part.truth, part.label))
+    assert "paired" not in told
+
+
+def test_a_few_predictions_far_from_the_champions_show_in_the_tail_only() -> None:
+    part = window()
+    far = part.truth.copy()
+    far[:48] = 0.999
+    told = moved(part.truth, far)
+    assert told["tail_share"] == pytest.approx(0.02, abs=1e-3)
+    assert told["moved_p99"] > 3  # type: ignore[operator]
+    assert told["moved_mean"] < 0.3  # type: ignore[operator]
+    still = moved(part.truth, part.truth)
+    assert (still["moved_mean"], still["moved_p99"], still["tail_share"], still["spread"]) == (0, 0, 0, 1)
 
 
 def test_without_a_champion_the_rival_is_the_best_constant() -> None:
@@ -82,7 +172,9 @@ def test_slices_are_compared_each_for_itself() -> None:
     )
     assert [(row["value"], row["impressions"]) for row in quality["slices"]] == [("desktop", 1600), ("phone", 800)]
     phone = device == "phone"
-    assert quality["slices"][1]["challenger_log_loss"] == metrics.log_loss(part.truth[phone], part.label[phone])
+    assert quality["slices"][1]["challenger_log_loss"] == pytest.approx(
+        metrics.log_loss(part.truth[phone], part.label[phone])
+    )
 
 
 @pytest.mark.parametrize("requests", [0, 1, 2])

@@ -1,0 +1,183 @@
+"""What is kept of a paired comparison, and bounds on its mean that hold at every look.
+
+    moments = Moments.of(gain_by_request) + earlier
+    lower(moments, 0.05, tuned_for=5_000)     # holds at all times at once, with chance 95 %
+
+The gain x of a request is a share of the champion's log loss: above 0 the challenger is better. Three numbers of x are
+enough for everything here, and they add up over windows.
+
+Any time: Robbins' half-normal mixture on the studentised sum, one-sided. Its bounds are asymptotic confidence
+sequences (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic
+confidence sequences", Annals of Statistics; the mixture: Robbins 1970, Howard, Ramdas, McAuliffe & Sekhon 2021; for
+comparing forecasters: Choe & Ramdas 2023). They assume no bound on x, only a variance, and say nothing below
+`FEWEST` requests. Once: Student's bounds, for a comparison that is looked at a single time.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+FEWEST = 30
+"""Requests below which the central limit theorem is not trusted: bounds are infinite, e-values are 1."""
+
+TUNED_LEVEL = 0.05
+"""The level at which the mixture is tightest at `tuned_for` requests; it is near the best for smaller levels too."""
+
+_NORMAL = NormalDist()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and variance (divided by n - 1; 0 below two values) of the gains of `n` requests."""
+
+    n: int = 0
+    mean: float = 0.0
+    variance: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.n < 0 or not (math.isfinite(self.mean) and math.isfinite(self.variance) and self.variance >= 0):
+            raise ValueError(f"{self}: wants n and variance of 0 or more, all finite; leave out gains that are not")
+
+    @classmethod
+    def of(cls, values: npt.ArrayLike) -> Self:
+        """Of gains f[R], one a request, all finite. Raises ValueError when one is not."""
+        gains = np.asarray(values, dtype=np.float64)
+        if not len(gains):
+            return cls()
+        return cls(len(gains), float(gains.mean()), float(gains.var(ddof=1)) if len(gains) > 1 else 0.0)
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Of both sets of requests together (Chan, Golub & LeVeque 1979); no request may be in both."""
+        if not self.n or not other.n:
+            return other if not self.n else self
+        n, apart = self.n + other.n, other.mean - self.mean
+        squares = max(self.n - 1, 0) * self.variance + max(other.n - 1, 0) * other.variance
+        squares += apart * apart * self.n * other.n / n
+        return Moments(n, self.mean + apart * other.n / n, squares / (n - 1))
+
+    def __neg__(self) -> "Moments":
+        """Seen from the other side: what the champion gains on the challenger, as a share of the same log loss."""
+        return Moments(self.n, -self.mean, self.variance)
+
+    @property
+    def error(self) -> float:
+        """The standard error of the mean; infinite when nothing is there."""
+        return math.sqrt(self.variance / self.n) if self.n else math.inf
+
+    def as_dict(self) -> dict[str, float]:
+        return {"n": self.n, "mean": self.mean, "variance": self.variance}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
+        return cls(int(kept["n"]), float(kept["mean"]), float(kept["variance"]))
+
+
+def log_e_value(moments: Moments, null: float, tuned_for: int) -> float:
+    """The logarithm of the evidence against "the mean gain is `null` or less", at any number of looks.
+
+    Exceeds log(1/level) at some time with chance `level` at most when the null holds (Ville's inequality). With S the
+    sum of x - null and V = n times the variance, both in standard deviations:
+    log 2 - log(1 + r² V)/2 + r² S² / (2 (1 + r² V)) + log Phi(r S / sqrt(1 + r² V)).
+    """
+    if moments.n < FEWEST:
+        return 0.0
+    if moments.error == 0.0:
+        return math.copysign(math.inf, moments.mean - null) if moments.mean != null else 0.0
+    return _log_mixture((moments.mean - null) / moments.error, moments.n, tuned_for)
+
+
+def lower(moments: Moments, alpha: float, tuned_for: int) -> float:
+    """The mean gain is above this at all looks together, with chance 1 - alpha; minus infinity when too thin."""
+    if moments.n < FEWEST:
+        return -math.inf
+    return moments.mean - _boundary(moments.n, alpha, tuned_for) * moments.error
+
+
+def upper(moments: Moments, alpha: float, tuned_for: int) -> float:
+    """The mean gain is below this at all looks together, with chance 1 - alpha; infinity when too thin."""
+    return -lower(-moments, alpha, tuned_for)
+
+
+def lower_once(moments: Moments, alpha: float) -> float:
+    """The mean gain is above this with chance 1 - alpha, for one look at a comparison (Student's t)."""
+    if moments.n < FEWEST:
+        return -math.inf
+    return moments.mean - _student(alpha, moments.n - 1) * moments.error
+
+
+def upper_once(moments: Moments, alpha: float) -> float:
+    """The mean gain is below this with chance 1 - alpha, for one look at a comparison."""
+    return -lower_once(-moments, alpha)
+
+
+def p_value(moments: Moments, null: float) -> float:
+    """The chance of a mean this high or higher when the true one is `null`, for one look; 1 when too thin.
+
+    Student's t, by Wallace's (1959) normal approximation; its logarithm is right within 1 % from 30 requests on.
+    """
+    if moments.n < FEWEST:
+        return 1.0
+    if moments.error == 0.0:
+        return 0.0 if moments.mean > null else 1.0
+    t, freedom = (moments.mean - null) / moments.error, moments.n - 1
+    z = (8 * freedom + 1) / (8 * freedom + 3) * math.sqrt(freedom * math.log1p(t * t / freedom))
+    return math.exp(_log_phi(-math.copysign(z, t)))
+
+
+def _log_mixture(z: float, n: int, tuned_for: int) -> float:
+    """`log_e_value` of the studentised mean z of n requests."""
+    width = _precision(tuned_for) * n
+    return (
+        math.log(2)
+        - 0.5 * math.log1p(width)
+        + width * z * z / (2 * (1 + width))
+        + _log_phi(z * math.sqrt(width / (1 + width)))
+    )
+
+
+@lru_cache(maxsize=4096)
+def _boundary(n: int, alpha: float, tuned_for: int) -> float:
+    """The studentised mean at which the evidence reaches 1 / alpha. The evidence grows with it: halving finds it."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha}: a level lies between 0 and 1")
+    wanted, low, high = -math.log(alpha), -1.0, 8.0
+    while _log_mixture(high, n, tuned_for) < wanted:
+        high *= 2
+    while _log_mixture(low, n, tuned_for) > wanted:
+        low *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _log_mixture(middle, n, tuned_for) < wanted else (low, middle)
+    return high
+
+
+@lru_cache(maxsize=64)
+def _precision(tuned_for: int) -> float:
+    """r² in standard deviations: Waudby-Smith et al. 2024, equation for the one-sided boundary tightest at a time."""
+    if tuned_for < 1:
+        raise ValueError(f"tuned_for={tuned_for}: wants the requests at which the bound shall be tightest, 1 or more")
+    twice = -2 * math.log(2 * TUNED_LEVEL)
+    return (twice + math.log(twice) + 1) / tuned_for
+
+
+@lru_cache(maxsize=4096)
+def _student(alpha: float, freedom: int) -> float:
+    """Student's upper quantile: Wallace's approximation turned round."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha={alpha}: a level lies between 0 and 1")
+    z = _NORMAL.inv_cdf(1 - alpha) if alpha > 1e-3 else -_NORMAL.inv_cdf(alpha)
+    u = z * (8 * freedom + 3) / (8 * freedom + 1)
+    return math.copysign(math.sqrt(freedom * math.expm1(u * u / freedom)), z)
+
+
+def _log_phi(z: float) -> float:
+    """The logarithm of the normal distribution function; by its tail where the function itself underflows."""
+    if z > -30:
+        return math.log(0.5 * math.erfc(-z / math.sqrt(2)))
+    return -z * z / 2 - math.log(-z) - 0.5 * math.log(2 * math.pi) + math.log1p(-1 / (z * z))
