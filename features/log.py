@@ -5,7 +5,7 @@ folds it asks here:
 
 - :func:`append` takes impressions and feedback, once each, and gives every event its place (``seq``);
 - :func:`read_events` reads them in that order, for the fold;
-- :func:`read_impressions` reads impressions by the time they were shown.
+- :func:`read_impressions` reads impressions by the time they were shown, :func:`read_propensities` their propensities.
 
 Labels are the store's (:mod:`features.store`), which gives them with the training frame.
 
@@ -26,7 +26,7 @@ from features.copying import INSTANT, DataType, Schema, copy_in, json_objects, s
 from features.dead_letters import DeadLetter, bury, bury_frame
 from features.event_checks import reasons
 from features.log_items import append_items
-from features.log_reading import EVENT, extent, read_events, read_impressions
+from features.log_reading import EVENT, extent, read_events, read_impressions, read_propensities
 from features.partitions import ensure_partitions
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "extent",
     "read_events",
     "read_impressions",
+    "read_propensities",
 ]
 
 IMPRESSION: Schema = {

@@ -113,3 +113,15 @@ def read_impressions(connection: psycopg.Connection, surface: str, start: dateti
     items = shown["item_id"].unique().to_list()
     attributes = copy_out(connection, ATTRIBUTES, [surface, items], {"item_id": pl.String, "attributes": pl.String})
     return shown.join(attributes, on="item_id", how="left", maintain_order="left").select(*EVENT)
+
+
+PROPENSITIES = """
+SELECT impression_id, propensity FROM impressions
+WHERE surface = %s AND shown_at > %s AND shown_at <= %s AND propensity IS NOT NULL
+"""
+
+
+def read_propensities(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """``impression_id`` and ``propensity`` of the impressions shown in ``(start, end]`` that have one."""
+    schema: Schema = {"impression_id": pl.String, "propensity": pl.Float64}
+    return copy_out(connection, PROPENSITIES, [surface, start, end], schema)

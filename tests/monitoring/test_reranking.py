@@ -1,0 +1,158 @@
+"""What a challenger's order would have earned, told from a log whose order was shuffled now and then."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import polars as pl
+import psycopg
+import pytest
+
+from features.log import append
+from monitoring.reranking import propensities, ranking_value
+
+PLACES = 4
+ATTENTION = np.array([1.0, 0.6, 0.4, 0.3])
+SHUFFLED = 0.3
+
+
+class Feed:
+    """Requests of four items: shown in the champion's order, or shuffled with a known chance."""
+
+    def __init__(self, seed: int, requests: int = 4000) -> None:
+        random = np.random.default_rng(seed)
+        self.appeal = random.beta(1.5, 6.0, (requests, PLACES))
+        self.champion = self.appeal * np.exp(random.normal(0, 1.0, self.appeal.shape))
+        self.challenger = self.appeal * np.exp(random.normal(0, 0.2, self.appeal.shape))
+        best = _places(self.champion)
+        mixed = random.random(self.appeal.shape).argsort(axis=1)
+        shuffled = random.random(requests) < SHUFFLED
+        self.position = np.where(shuffled[:, None], mixed, best)
+        self.propensity = np.where(self.position == best, 1 - SHUFFLED, 0.0) + SHUFFLED / PLACES
+        self.label = (random.random(self.appeal.shape) < self.earned(self.position)).astype(float)
+
+    def earned(self, position: np.ndarray) -> np.ndarray:
+        return self.appeal * ATTENTION[position]
+
+    def value(self, scores: np.ndarray, top: int = PLACES) -> float:
+        """What an order truly earns an impression of the first places."""
+        position = _places(scores)
+        return float(self.earned(position)[position < top].mean())
+
+    def told(self, scores: np.ndarray, rows: np.ndarray | None = None, **more: Any) -> dict[str, Any]:
+        request = np.arange(len(self.label))[:, None].repeat(PLACES, axis=1)
+        columns = [self.label, request, self.position + 1.0, self.propensity, scores, self.champion]
+        rows = np.arange(self.label.size) if rows is None else rows
+        *given, challenger, champion = (column.ravel()[rows] for column in columns)
+        return ranking_value(*given, challenger=challenger, champion=champion, **more)
+
+
+def _places(scores: np.ndarray) -> np.ndarray:
+    return (-scores).argsort(axis=1).argsort(axis=1)
+
+
+@pytest.mark.parametrize("top", [1, PLACES])
+def test_intervals_cover_what_the_order_truly_earns(top: int) -> None:
+    covered = {"snips": 0, "doubly_robust": 0}
+    for seed in range(150):
+        feed = Feed(seed, requests=1000)
+        told, truth = feed.told(feed.challenger, top=top), feed.value(feed.challenger, top)
+        for name in covered:
+            covered[name] += told[name]["lower"] <= truth <= told[name]["upper"]
+    # the truth varies with the requests drawn, which the interval allows for: it covers a little too often
+    for name, count in covered.items():
+        assert count >= 0.95 * 150 - 10, name
+
+
+def test_a_better_order_is_shown_to_gain_and_a_reversed_one_to_lose() -> None:
+    feed = Feed(0, requests=20_000)
+    better, worse = feed.told(feed.challenger), feed.told(-feed.appeal)
+    assert better["gain"]["lower"] > 0 > worse["gain"]["upper"]
+    champion = feed.value(feed.champion)
+    assert better["gain"]["value"] == pytest.approx(feed.value(feed.challenger) - champion, abs=0.006)
+    assert worse["gain_share"] == pytest.approx(feed.value(-feed.appeal) / champion - 1, abs=0.06)
+    assert better["lost_share_shown"] == 0 < worse["lost_share_shown"] < -worse["gain_share"]
+    assert better["champion"]["snips"]["lower"] < champion < better["champion"]["snips"]["upper"]
+    assert feed.told(feed.champion)["gain"]["value"] == 0
+
+
+def test_without_a_champion_the_gain_is_over_the_log() -> None:
+    feed = Feed(0, requests=20_000)
+    request = np.arange(20_000).repeat(PLACES)
+    columns = [feed.label.ravel(), request, feed.position.ravel(), feed.propensity.ravel()]
+    told = ranking_value(*columns, challenger=feed.challenger.ravel())
+    assert "doubly_robust" not in told
+    assert told["gain"]["value"] == pytest.approx(told["snips"]["value"] - feed.label.mean())
+    logged = float(feed.earned(feed.position).mean())
+    assert told["gain"]["value"] == pytest.approx(feed.value(feed.challenger) - logged, abs=0.006)
+
+
+def test_the_order_of_rows_does_not_matter_and_equal_scores_share_their_places() -> None:
+    feed = Feed(1, requests=2000)
+    mixed = np.random.default_rng(0).permutation(feed.label.size)
+    told, again = feed.told(feed.challenger), feed.told(feed.challenger, mixed)
+    assert again["gain"]["value"] == pytest.approx(told["gain"]["value"])
+    level = feed.told(np.zeros_like(feed.appeal))
+    # every order equally likely: each impression was to be shown in its place once in four
+    weight = 1 / PLACES / feed.propensity
+    assert level["snips"]["value"] == pytest.approx(float((weight * feed.label).sum() / weight.sum()))
+    assert level["mean_weight"] == pytest.approx(1, abs=0.05)
+
+
+def test_a_log_without_exploration_is_refused() -> None:
+    feed = Feed(2)
+    feed.position, feed.propensity = _places(feed.champion), np.ones_like(feed.propensity)
+    assert "one order" in feed.told(feed.challenger)["refused"]
+    feed.propensity = np.full_like(feed.propensity, np.nan)
+    assert "propensities" in feed.told(feed.challenger)["refused"]
+
+
+def test_propensities_of_something_else_are_refused() -> None:
+    feed = Feed(3)
+    feed.propensity = np.full_like(feed.propensity, 1 / 20)  # of being among the four, of twenty candidates
+    assert "it must be 1" in feed.told(feed.challenger)["refused"]
+    feed = Feed(3)
+    feed.position = _places(feed.champion)  # never shuffled, whatever was logged
+    assert "never shown" in feed.told(-feed.champion)["refused"]
+
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def logged(connection: psycopg.Connection, chances: list[float | None]) -> None:
+    """One impression a second."""
+    names = [f"i{n}" for n in range(len(chances))]
+    times = [at(n) for n in range(len(chances))]
+    ids = dict.fromkeys(("impression_id", "request_id", "user_id", "item_id"), names)
+    shown = pl.DataFrame({**ids, "shown_at": times, "known_at": times, "propensity": chances})
+    shown = shown.with_columns(pl.col("propensity").cast(pl.Float64))
+    append(connection, "feed", impressions=shown, feedback=None, now=at(3600), source="test")
+
+
+def test_propensities_come_from_the_log_in_the_order_asked_for(connection: psycopg.Connection) -> None:
+    logged(connection, [0.5, 0.25, None, 1.0, 0.125])
+    asked = pl.Series(["i3", "i1", "i2", "i0", "i4", "elsewhere"])
+    found = propensities(connection, "feed", at(0), at(3), asked)
+    np.testing.assert_array_equal(found, [1.0, 0.25, np.nan, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(propensities(connection, "search", at(0), at(3), asked[:2]), [np.nan, np.nan])
+
+
+def test_a_window_in_which_nothing_was_left_to_chance_has_propensities_of_1(connection: psycopg.Connection) -> None:
+    logged(connection, [1.0, 1.0])
+    assert propensities(connection, "feed", at(-1), at(9), pl.Series(["i1", "i0"])).tolist() == [1.0, 1.0]
+
+
+def test_requests_of_which_something_is_unknown_are_left_out_and_counted() -> None:
+    feed = Feed(4, requests=2000)
+    whole = feed.told(feed.challenger)
+    feed.propensity[:3, 1] = np.nan
+    feed.position[3, :] = 0
+    part = feed.told(feed.challenger)
+    assert (whole["requests_left_out"], part["requests_left_out"]) == (0, 4)
+    assert part["requests"] == 1996
+    assert part["snips"]["value"] == pytest.approx(whole["snips"]["value"], abs=0.01)
+    assert ranking_value([], [], [], [], challenger=[])["refused"]
