@@ -3,6 +3,7 @@
 millrace backtest --surface feed --log LOG.parquet --items ITEMS.parquet --warmup 1d --every 1h --until 2017-10-05
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,6 @@ import numpy as np
 from features.catch_up import Folder
 from features.importing import import_log
 from features.log import Appended, extent
-from flows import steps
 from flows.ledger import NothingToLearn
 from flows.replay import ARMS, Replayed, Scored, replay
 from flows.surface import Surface
@@ -27,6 +27,7 @@ from infra.database import connect, create_database, drop_database, migrate, sql
 from infra.settings import Settings
 from models.examples import concat
 from models.registry import Registry, prepare
+from monitoring import compare
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,9 @@ class Report:
 def measure(scored: Sequence[Scored], arm: str) -> dict[str, float]:
     """The measures of one arm over some windows together."""
     examples = concat([_with_requests_of_their_own(part, n) for n, part in enumerate(scored)])
-    return steps.quality(np.concatenate([part.scores[arm] for part in scored]), examples)
+    scores = np.concatenate([part.scores[arm] for part in scored])
+    found = compare.measure(examples.label, examples.request, scores)
+    return {name: math.nan if value is None else value for name, value in found.items()}
 
 
 def _with_requests_of_their_own(part: Scored, window: int) -> Any:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows import loop_commands
+from flows import bench_commands, loop_commands, review_commands, user_commands
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -79,6 +79,11 @@ app.command("import")(loop_commands.import_log)
 app.command()(loop_commands.update)
 app.command()(loop_commands.backtest)
 app.command()(loop_commands.demo)
+app.command()(review_commands.rollback)
+app.command()(review_commands.release)
+app.add_typer(review_commands.decide, name="decide")
+app.add_typer(user_commands.app, name="user")
+app.add_typer(bench_commands.bench, name="bench")
 
 
 def load_settings() -> "Settings":

@@ -27,7 +27,7 @@ SURFACE = "feed"
 MARK = "demo"
 """File that says a home was made by the demo, so that the next demo may begin from nothing."""
 
-LATER = ("serving", "fold", "flows")
+LATER = ("serving", "desk", "fold", "flows")
 """Services that work on the log: they start once it has been replayed."""
 
 

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 import psycopg
 
 from features import online
 from features.catch_up import Folder, Touched
 from features.engine import Engine
+from features.skew_probes import Probes
 from features.store import Store, View, open_store
 from flows.surface import Surface
 from flows.surfaces import SURFACES
@@ -52,11 +54,13 @@ def follow(url: str, surface: Surface, stopping: threading.Event, now: Callable[
 
 def _fold_until(folder: Folder, store: Store, stopping: threading.Event, now: Callable[[], datetime]) -> None:
     stale = Touched()
+    probes = Probes(folder, np.random.default_rng(0))
     while not stopping.is_set():
         began = time.monotonic()
         if folder.take():
             stale |= folder.fold(now())
             stale = write_online(folder, store, stale)
+        probes.look(now())
         stopping.wait(max(0.0, folder.declared.tick - (time.monotonic() - began)))
 
 

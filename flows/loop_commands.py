@@ -202,10 +202,12 @@ def demo(
         ("updates, their story and schedule", f"{settings.prefect_api.removesuffix('/api')}/runs"),
         ("runs, evidence and versions", f"{settings.mlflow_pages}/#/models"),
         ("quality and drift over time", settings.evidently),
-        ("the ranking API", f"{settings.serving}/docs"),
+        ("review desk: what waits, what was done", settings.desk),
+        ("the ranking API", f"{settings.serving}/openapi.json"),
     ):
-        print(f"  {what:<36} {address}")
-    print("\nStop it with: make down")
+        print(f"  {what:<40} {address}")
+    print("\nThe desk asks who you are: millrace user add NAME --role operator --surface '*'")
+    print("Stop it with: make down")
 
 
 def show(summary: dict[str, Any]) -> None:

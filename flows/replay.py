@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from features.catch_up import Folder
 from features.engine import Engine
 from features.log import read_impressions
-from flows import steps
 from flows.update import Outcome
 from flows.world import World
 from models import promotions
@@ -124,7 +123,7 @@ def _score(
     start: datetime,
     end: datetime,
 ) -> Scored:
-    frame = steps.frame_of(world, start, end, known_by=FOREVER)
+    frame = world.frame(start, end, known_by=FOREVER)
     examples = frame.examples
     shown = read_impressions(world.connection, world.surface.name, start, end)
     stale = frozen_examples(frozen, shown, frame.table, frozen_at, examples)

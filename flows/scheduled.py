@@ -3,37 +3,54 @@
     python -m flows.scheduled
 
 Late runs are merged into one: of several due runs of a surface one claims what is mature, the others find nothing.
+A review has no schedule: an update that holds starts it.
 """
+
+from datetime import timedelta
+from typing import Any
 
 from infra import environment
 from infra.settings import Settings
+
+WATCH_EVERY = timedelta(hours=1)
 
 
 def main() -> None:
     environment.apply(Settings())  # before Prefect is imported, which reads its settings then
     from prefect import serve
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.deployments.runner import RunnerDeployment
 
+    from flows.reviewing import review_candidate
     from flows.surface import Surface
     from flows.surfaces import SURFACES
     from flows.update import update
-
-    def deployment(surface: Surface) -> RunnerDeployment:
-        made = update.to_deployment(
-            name=surface.name,
-            parameters={"surface": surface.name},
-            interval=surface.every,
-            description=f"Keeps the ranker of {surface.name} fresh.",
-            tags=["millrace", surface.name],
-            concurrency_limit=one_at_a_time,
-        )
-        assert isinstance(made, RunnerDeployment)  # a coroutine only where an event loop runs
-        return made
+    from flows.watching import watch
 
     one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+
+    def deployments(surface: Surface) -> tuple[Any, ...]:
+        parameters = {"surface": surface.name}
+        about: dict[str, Any] = {"name": surface.name, "parameters": parameters, "tags": ["millrace", surface.name]}
+        return (
+            update.to_deployment(
+                **about,
+                interval=surface.every,
+                description=f"Keeps the ranker of {surface.name} fresh.",
+                concurrency_limit=one_at_a_time,
+            ),
+            watch.to_deployment(
+                **about,
+                interval=WATCH_EVERY,
+                description=f"Looks at what the champion of {surface.name} has served, and goes back where it must.",
+                concurrency_limit=one_at_a_time,
+            ),
+            review_candidate.to_deployment(
+                **about, description=f"Asks a person about a challenger of {surface.name} that is held."
+            ),
+        )
+
     serve(
-        *(deployment(surface) for surface in SURFACES.values()),
+        *(deployment for surface in SURFACES.values() for deployment in deployments(surface)),
         pause_on_shutdown=False,
         print_starting_message=False,
     )

@@ -20,6 +20,8 @@ MEASURES = {
     "hit_at_1": "hit rate at 1",
 }
 
+BESIDE = {"forgetting": "champion, on the day before", "again": "champion, on the window once it is learned"}
+
 
 def tell(world: World, outcome: "Outcome") -> None:
     """Write the artifacts of the run under way."""
@@ -50,12 +52,17 @@ def markdown(world: World, outcome: "Outcome") -> str:
         "## Learned from",
         "",
         f"Impressions shown after {window.start:%Y-%m-%d %H:%M:%S} up to {window.split:%Y-%m-%d %H:%M:%S} UTC"
-        f" were learned from; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger.",
+        + (
+            " were learned from, each predicted just before: that is what is judged."
+            if window.split == window.end
+            else f" were learned from; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger."
+        ),
         f"{figures['impressions']:,} impressions in all, {figures['label_rate']:.1%} with a {world.surface.label}.",
         "",
     ]
     if "quality" in figures:
         lines += ["## Challenger against champion", "", *_table(figures["quality"]), ""]
+    lines += _beside(figures)
     if "prequential" in figures:
         served = figures["prequential"]
         lines += [
@@ -75,6 +82,25 @@ def markdown(world: World, outcome: "Outcome") -> str:
     lines += ["", "## Seconds", "", "| step | seconds |", "| --- | ---: |"]
     lines += [f"| {step} | {seconds:.2f} |" for step, seconds in outcome.seconds.items()]
     return "\n".join(lines)
+
+
+def _beside(figures: dict[str, Any]) -> list[str]:
+    """What else the challenger was held against."""
+    rows = [
+        (f"champion of before: {row['name']} (version {row['version']})", row) for row in figures.get("anchors", [])
+    ]
+    rows += [(name, figures[key]) for key, name in BESIDE.items() if key in figures]
+    if not rows:
+        return []
+    lines = ["| also against | requests | gain in log loss | 95 %, one-sided |", "| --- | ---: | ---: | ---: |"]
+    for name, row in rows:
+        gain, low, high = (_share(row.get(key)) for key in ("gain_share", "lower_share", "upper_share"))
+        lines.append(f"| {name} | {row['requests']:,} | {gain} | {low} to {high} |")
+    return [*lines, ""]
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2%}"
 
 
 def _table(quality: dict[str, Any]) -> list[str]:

@@ -7,7 +7,9 @@ from features.families import Features
 from models.examples import Layout
 from models.model import Design
 from monitoring.checks import Limits
-from monitoring.gate import Policy
+from monitoring.evidence import Judging
+from monitoring.policy import Policy
+from monitoring.watch import Watch
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Surface:
     features: Features
 
     design: Design = field(default_factory=Design)
-    """Of a first model; those that learn on from it keep its design."""
+    """Of a first model, and of those that learn on from it. Changed, the next challenger is of the new design, and must
+    be shown better than the champion to take its place."""
 
     policy: Policy = field(default_factory=Policy)
 
@@ -31,17 +34,30 @@ class Surface:
     attribution: timedelta = timedelta(minutes=5)
     """How long feedback may come after its impression and still count. The watermark trails by it."""
 
+    judging: Judging = "progressive"
+    """``progressive``: each mini-batch of the window is scored just before it is learned from, so that all of it judges
+    and all of it is learned. ``tail``: its later part judges, and is learned one update later."""
+
     judge_share: float = 0.2
-    """Part of a window's impressions, the latest, that judges the challenger before anything learns from it."""
+    """With ``tail``: part of a window's impressions, the latest, that judges before anything learns from it."""
 
     judge_at_most: timedelta = timedelta(hours=1)
-    """The judging part is never longer than this."""
+    """With ``tail``: the judging part is never longer than this."""
+
+    rehearse: timedelta = timedelta(days=2)
+    """How far back a model of a new shape learns before it is judged on the window, against the champion."""
+
+    fairness: str | None = None
+    """A key of the context, or a column of the frame, whose values are looked at for equal treatment."""
 
     fewest: int = 500
     """Impressions below which a window waits for more."""
 
     every: timedelta = timedelta(minutes=10)
     """How often an update runs."""
+
+    watch: Watch = field(default_factory=Watch)
+    """What the live watch makes of the champion's own impressions."""
 
     seed: int = 0
 

@@ -4,8 +4,8 @@
     millrace update --surface feed --as-of 2017-10-03T12:00:00Z
 
 Reads top to bottom: claim a window, join its frame from Feast, check the data, test the champion on it, fine-tune a
-copy, judge the copy against the champion on the later part, decide, publish. Killed at any point and run again, it
-takes its claim over and ends the same.
+copy, judge the copy against the champion, decide, publish. What is held waits in the database for a person. Killed at
+any point and run again, it takes its claim over and ends the same.
 """
 
 import time
@@ -18,14 +18,16 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from flows import ledger, steps
+from flows import judging, ledger, publishing, steps
+from flows.aftermath import follow_up
+from flows.judging import Challenger, Judgement
 from flows.ledger import Claim, NothingToLearn
-from flows.steps import Challenger, Judgement, Published
+from flows.publishing import Published
+from flows.reviewing import close_overdue
 from flows.story import tell
 from flows.surfaces import find
 from flows.world import World, open_world
 from infra.settings import Settings
-from monitoring import checks
 from monitoring.gate import Verdict
 
 T = TypeVar("T")
@@ -61,12 +63,15 @@ class Clock:
 @flow(name="update", flow_run_name="update {surface}", persist_result=False, validate_parameters=True)
 def update(surface: str, as_of: datetime | None = None) -> str:
     """Keep one surface's ranker fresh: learn from what is mature, and promote what the evidence backs."""
+    now = datetime.now(UTC)
     with open_world(Settings(), find(surface)) as world:
+        close_overdue(world.connection, surface, now)
         try:
-            outcome = run(world, as_of or datetime.now(UTC))
+            outcome = run(world, as_of or now)
         except NothingToLearn as reason:
             get_run_logger().info("Nothing to learn: %s", reason)
             return str(reason)
+        follow_up(world, outcome, now)
         return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
 
 
@@ -81,17 +86,28 @@ def run(world: World, as_of: datetime) -> Outcome:
             raise claimed
         try:
             frame = clock.run("join", steps.join, world, claimed)
-            checked = clock.run("check", steps.check, world, claimed, frame)
-            told = clock.run("test", steps.test, model, frame) | {"checks": checks.as_figures(checked)}
+            checked = clock.run("check", steps.check, world, claimed, model, frame)
+            tested = clock.run("test", steps.test, world, model, frame, checked)
             challenger: Challenger | None = None
-            judgement = Judgement(told, None)
-            if not checks.failures(checked):
-                challenger = clock.run("fine-tune", steps.learn, world, claimed, model, frame)
-                judgement = clock.run("judge", steps.judge, world, claimed, model, challenger, frame, told)
+            judgement = Judgement(tested.figures, None)
+            if tested.sound:
+                challenger = clock.run("fine-tune", judging.learn, world, claimed, model, frame)
+                judgement = clock.run(
+                    "judge",
+                    judging.judge,
+                    world,
+                    claimed,
+                    champion,
+                    model,
+                    challenger,
+                    frame,
+                    tested.scores,
+                    tested.figures,
+                )
             verdict, _, decision = clock.run("decide", steps.decide, world, claimed, judgement.figures)
             published = clock.run(
                 "publish",
-                steps.publish,
+                publishing.publish,
                 world,
                 claimed,
                 frame,

@@ -124,6 +124,14 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
             port=settings.serving_port,
             port_setting="MILLRACE_SERVING_PORT",
         ),
+        Service(
+            name="desk",
+            address=settings.desk,
+            health=f"{settings.desk}/healthz",
+            command=() if settings.desk_url else (python, "-m", "flows.desk"),
+            port=settings.desk_port,
+            port_setting="MILLRACE_DESK_PORT",
+        ),
         Service(name="fold", command=(python, "-m", "flows.folding")),
         Service(name="flows", command=(python, "-m", "flows.scheduled"), after=("prefect", "mlflow")),
     ]

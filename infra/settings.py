@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     mlflow_port: int = Field(default=5050, ge=1, le=65535)
     evidently_port: int = Field(default=8060, ge=1, le=65535)
     serving_port: int = Field(default=8360, ge=1, le=65535)
+    desk_port: int = Field(default=8361, ge=1, le=65535)
 
     database_url: str | None = None
     """``postgresql://user@host:port/name`` of an existing server; none starts when it is set."""
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
 
     evidently_url: str | None = None
     serving_url: str | None = None
+    desk_url: str | None = None
+    """Where people reach the review desk, for links and for its cookies; behind ``https://`` these are secure."""
+
+    notice_block: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
+    """A Prefect notification block that notices go through, as ``slack-webhook/team``; events tell of them anyway."""
 
     @property
     def database(self) -> str:
@@ -84,3 +90,7 @@ class Settings(BaseSettings):
     @property
     def serving(self) -> str:
         return self.serving_url or f"http://{self.host}:{self.serving_port}"
+
+    @property
+    def desk(self) -> str:
+        return (self.desk_url or f"http://{self.host}:{self.desk_port}").rstrip("/")

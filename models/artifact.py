@@ -28,8 +28,8 @@ class DamagedModel(ValueError):
     """A model's folder does not hold what was saved; the message names the file."""
 
 
-def save(model: Model, folder: Path) -> None:
-    """Write the model into ``folder``, made if needed."""
+def save(model: Model, folder: Path) -> str:
+    """Write the model into ``folder``, made if needed. Returns the sha256 of its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     arrays = {f"network.{name}": tensor.numpy() for name, tensor in model.network.state_dict().items()}
     arrays |= {f"moments.{name}": tensor.numpy() for name, tensor in model.moments.items()}
@@ -46,6 +46,7 @@ def save(model: Model, folder: Path) -> None:
     }
     replace_file(folder / WEIGHTS, weights)
     replace_file(folder / DESCRIPTION, encode(description))
+    return str(description["weights_sha256"])
 
 
 def load(folder: Path) -> Model:

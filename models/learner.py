@@ -51,6 +51,10 @@ class Learned:
     """Mean log loss of the first kind, each impression predicted just before it was learned from (progressive
     validation in the first pass: Blum et al. 1999). NaN when nothing was."""
 
+    predicted: NDArray[np.float64]
+    """[N], the probability of each impression just before it was first learned from, as ``log_loss`` has it; NaN for
+    those that learning did not get to. What was learned and then given up (``early``) is in it too."""
+
     log_loss_before: float
     """The same impressions as predicted by the model that the update started from; NaN without ``patience``."""
 
@@ -100,11 +104,14 @@ def fine_tune(
         tuned = model.copy()
         tuned.network.standardise.observe(tensor(examples.dense), design.memory)
         good, kept = model.copy(), 0
+        predicted = np.full(len(examples), np.nan)
         done, before = list[Stretch](), list[NDArray[np.float64]]()
         stopped: Literal["done", "early", "time"] = "done"
         for epoch, chosen in stretches(batches, design, draw):
             tuned, stretch = learn(tuned, examples, chosen, tuned.steps - model.steps, not epoch, place, out_of_time)
             done.append(stretch)
+            if not epoch:
+                predicted[stretch.rows] = stretch.predicted
             if design.patience and len(stretch.predicted):
                 rows = stretch.rows
                 before.append(model.score(examples[rows]))
@@ -124,6 +131,7 @@ def fine_tune(
         seconds=clock() - began,
         stopped=stopped,
         log_loss=mean_loss([stretch.predicted for stretch in done], learned, label),
+        predicted=predicted,
         log_loss_before=mean_loss(before, learned, label),
         touched={
             name: len(np.setdiff1d(np.concatenate([examples.ids[rows, k] for rows in learned]), [EMPTY]))

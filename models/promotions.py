@@ -7,7 +7,7 @@ the writer dies. The database refuses to change or delete a record, or to add on
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import LiteralString
+from typing import Literal, LiteralString
 
 import psycopg
 from psycopg.rows import class_row
@@ -17,7 +17,7 @@ CHANNEL = "millrace_promotions"
 
 _SELECT: LiteralString = (
     "SELECT promotion_id, surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to,"
-    " promoted_at FROM promotions "
+    " promoted_at, kind FROM promotions "
 )
 
 
@@ -36,6 +36,8 @@ class Promotion:
     learned_to: datetime
     """Event time of the newest impression this version was trained on."""
     promoted_at: datetime
+    kind: Literal["update", "rollback"]
+    """'rollback': this version was in service before, and ``update_id`` and ``learned_to`` are what they were then."""
 
 
 class ChampionMoved(RuntimeError):
@@ -54,6 +56,18 @@ def history(connection: psycopg.Connection, surface: str, limit: int = 100) -> l
     with connection.cursor(row_factory=class_row(Promotion)) as cursor:
         query = _SELECT + "WHERE surface = %s ORDER BY promotion_id DESC LIMIT %s"
         return cursor.execute(query, [surface, limit]).fetchall()
+
+
+def promoted(connection: psycopg.Connection, surface: str, version: str) -> Promotion | None:
+    """The promotion by which ``version`` first came into service; None when it never was in service."""
+    with connection.cursor(row_factory=class_row(Promotion)) as cursor:
+        query = _SELECT + "WHERE surface = %s AND version = %s AND kind = 'update' ORDER BY promotion_id LIMIT 1"
+        return cursor.execute(query, [surface, version]).fetchone()
+
+
+def take_turns(connection: psycopg.Connection, surface: str) -> None:
+    """Until the caller's transaction ends nobody else changes the champion of the surface."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"millrace.promotions.{surface}"])
 
 
 def record(
@@ -78,9 +92,8 @@ def record(
         ValueError: this update has promoted another version before.
     """
     with connection.transaction(), connection.cursor(row_factory=class_row(Promotion)) as cursor:
-        # Two promoters of one surface take turns, so that each sees what the other has written.
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"millrace.promotions.{surface}"])
-        done = cursor.execute(_SELECT + "WHERE update_id = %s", [update_id]).fetchone()
+        take_turns(connection, surface)  # so that of two promoters each sees what the other has written
+        done = cursor.execute(_SELECT + "WHERE update_id = %s AND kind = 'update'", [update_id]).fetchone()
         if done is not None:
             if (done.surface, done.version) != (surface, version):
                 raise ValueError(
@@ -88,19 +101,47 @@ def record(
                     f"not {version} of {surface}; promote each challenger under its own update"
                 )
             return done
-        champion = current(connection, surface)
-        if (champion.version if champion else None) != previous_version:
-            raise ChampionMoved(
-                f"champion of {surface} is {champion.version if champion else None!r}, "
-                f"version {version} was judged against {previous_version!r}: judge it again"
-            )
+        expect_champion(connection, surface, previous_version, f"version {version} was judged against")
         cursor.execute(
             "INSERT INTO promotions"
             " (surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to)"
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             [surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to],
         )
-        made = cursor.execute(_SELECT + "WHERE update_id = %s", [update_id]).fetchone()
-        cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
-        assert made is not None
-        return made
+        return _tell(connection, surface)
+
+
+def roll_back(connection: psycopg.Connection, to: Promotion, *, previous_version: str, decision_id: int) -> Promotion:
+    """Take a version that was in service before into service again, as ``record`` takes a new one.
+
+    ``to`` is the promotion by which it first came; ``previous_version`` the champion now.
+
+    Raises:
+        ChampionMoved: the champion is no longer ``previous_version``.
+        psycopg.errors.CheckViolation: no decision to roll back backs it.
+    """
+    with connection.transaction():
+        take_turns(connection, to.surface)
+        expect_champion(connection, to.surface, previous_version, f"the step back to version {to.version} is from")
+        connection.execute(
+            "INSERT INTO promotions (surface, version, artifact_uri, previous_version, update_id, decision_id,"
+            " learned_to, kind) VALUES (%s, %s, %s, %s, %s, %s, %s, 'rollback')",
+            [to.surface, to.version, to.artifact_uri, previous_version, to.update_id, decision_id, to.learned_to],
+        )
+        return _tell(connection, to.surface)
+
+
+def expect_champion(connection: psycopg.Connection, surface: str, version: str | None, told: str) -> None:
+    """Raises ChampionMoved, with ``told`` in its message, when the champion is not ``version``."""
+    champion = current(connection, surface)
+    found = champion.version if champion else None
+    if found != version:
+        raise ChampionMoved(f"champion of {surface} is {found!r}, {told} {version!r}: judge it again")
+
+
+def _tell(connection: psycopg.Connection, surface: str) -> Promotion:
+    """The promotion just written; the followers hear of it when the transaction commits."""
+    connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
+    made = current(connection, surface)
+    assert made is not None
+    return made

@@ -207,6 +207,11 @@ class Registry:
         oldest = min(found, key=lambda version: int(version.version))
         return Registered(str(oldest.version), _ranker_uri(oldest.source), str(oldest.run_id))
 
+    def version(self, surface: str, version: str) -> Registered:
+        """A version by its number. Raises MlflowException when there is none."""
+        made = self._mlflow.get_model_version(model_name(surface), version)
+        return Registered(str(made.version), _ranker_uri(made.source), str(made.run_id))
+
     def set_champion(self, surface: str, version: str) -> None:
         """Move the alias. It follows the promotion record, and is moved again whenever it is found behind."""
         self._mlflow.set_registered_model_alias(model_name(surface), "champion", version)
@@ -249,6 +254,22 @@ class Registry:
                     os.fsync(written.fileno())
             fetched.rename(to)
         return to
+
+    def report(self, surface: str, update_id: int) -> bytes | None:
+        """The report of an update as `log_report` attached it; None where its run or the file is not there."""
+        from mlflow.exceptions import MlflowException
+
+        found = self._mlflow.search_runs(
+            [self._experiment(surface)], f"tags.`{UPDATE_TAG}` = '{update_id}'", max_results=1
+        )
+        if not found:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                path = self._mlflow.download_artifacts(found[0].info.run_id, "report/report.html", folder)
+                return Path(path).read_bytes()
+            except (MlflowException, FileNotFoundError):
+                return None
 
     # --- pages ------------------------------------------------------------------------------------------------------
 

@@ -192,6 +192,21 @@ class IdTable:
             newcomers=ids[new],
         )
 
+    def admitted(self, ids: Ids) -> NDArray[np.bool_]:
+        """[n], for ids in any order: which have a row of their own."""
+        own, left = np.zeros(len(ids), np.bool_), np.arange(len(ids))
+        for run in self.runs:
+            at, hit = run.find(ids[left])
+            own[left[hit]] = run.sightings[at[hit]] >= self.admit_after
+            left = left[~hit]
+        return own
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the rows with their optimiser state and ids."""
+        runs = (self.shared, *self.runs)
+        return sum(a.nbytes for run in runs for a in (run.ids, run.weights, run.squares, run.sightings))
+
     def noise(self, ids: Ids) -> Floats:
         """[n, width], within ``first_weight`` of 0."""
         drawn = scramble(scramble(ids)[:, None] + np.arange(self.width, dtype=np.uint64))

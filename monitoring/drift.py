@@ -7,7 +7,7 @@ The population stability index (PSI) of a column compares its two histograms: be
 differ. Hours of the day differ by nature, so drift informs and the gate does not act on it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,6 +23,9 @@ FEATURES = 30
 
 THRESHOLD = 0.2
 """PSI from which a column has drifted."""
+
+DRAWN, BINS = 12, 20
+"""Columns whose distributions are kept, the most drifted, and the bins of each."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,9 @@ class Drift:
             "drifted": len(self.drifted),
             "drifted_share": self.share,
             "psi": dict(self.psi),
+            "histograms": {
+                column: histogram(self.reference[column], self.current[column]) for column in list(self.psi)[:DRAWN]
+            },
         }
 
 
@@ -126,6 +132,44 @@ def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float 
     psi, snapshot = evidently_metrics.drift(reference.select(shared), current.select(shared), threshold)
     ordered = dict(sorted(psi.items(), key=lambda pair: -pair[1]))
     return Drift(reference.select(shared), current.select(shared), ordered, threshold, snapshot)
+
+
+def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> dict[str, list[Any]]:
+    """Both samples of one column in the same bins: percent of the rows that have a value.
+
+    Numbers: ``edges`` (one more than bins), with the outermost half percent in the end bins, since a long tail would
+    leave one bar and emptiness; a number of few ``values`` has one bin a value. Texts: ``categories``, most frequent
+    first.
+    """
+    if not reference.dtype.is_numeric() and reference.dtype != pl.Boolean:
+        sides = [side.cast(pl.String).drop_nulls() for side in (reference, current)]
+        counts = pl.concat([side.rename("value") for side in sides]).value_counts(sort=True)
+        categories = counts.sort(["count", "value"], descending=[True, False])["value"].head(bins).to_list()
+        before, now = ([100 * float((side == name).sum()) / max(len(side), 1) for name in categories] for side in sides)
+        return {"categories": categories, "reference": _digits(before), "current": _digits(now)}
+    numbers = [side.cast(pl.Float64).drop_nulls().to_numpy() for side in (reference, current)]
+    numbers = [side[np.isfinite(side)] for side in numbers]
+    both = np.concatenate(numbers)
+    values = np.unique(both)
+    if len(values) <= bins:
+        middle = (values[1:] + values[:-1]) / 2
+        step = float(np.min(np.diff(values))) if len(values) > 1 else 1.0
+        ends = (values[:1] - step / 2, values[-1:] + step / 2)
+        edges = np.concatenate([ends[0], middle, ends[1]])
+    else:
+        low, high = np.quantile(both, [0.005, 0.995])
+        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
+    if not len(values):
+        return {"edges": [], "reference": [], "current": []}
+    clipped = [np.clip(side, edges[0], edges[-1]) for side in numbers]
+    shares = [100 * np.histogram(side, edges)[0] / max(len(side), 1) for side in clipped]
+    drawn = {"edges": _digits(edges), "reference": _digits(shares[0]), "current": _digits(shares[1])}
+    return drawn | ({"values": _digits(values)} if len(values) <= bins else {})
+
+
+def _digits(values: Iterable[float]) -> list[float]:
+    """Six digits: enough to draw, and a record that is not larger than it must be."""
+    return [float(f"{value:.6g}") for value in values]
 
 
 def _known(column: pl.Series) -> bool:

@@ -2,48 +2,34 @@
 
     verdict = decide(Policy(), figures)
 
-`figures` is the plain dict that the evidence keeps: ``figures['checks']`` from ``monitoring/checks.py`` and, once a
-challenger has been trained, ``figures['quality']`` from ``monitoring/compare.py``. The same figures and policy always
-give the same verdict.
+`figures` is the plain dict that the evidence keeps (`monitoring/evidence.py`, with the checks of the window before it).
+The same figures and policy always give the same verdict.
+
+**What it promises.** A routine update (a challenger of the champion's own design) is asked whether it is *not worse*
+than the champion by more than `margin`. That is a promise about the updating process, not about one update: the record
+of all its challengers must show, by a confidence sequence, a mean gain above minus the margin; so a process that is
+worse by the margin is ever let through with a chance of at most `risk`, however many challengers it brings. Of the
+single challenger the gate promises less: one that is shown worse is stopped, and one that merely looks it by twice the
+margin; smaller harm in a small window cannot be seen by anybody, which is what the live watch is for. An alarm ends the
+record's credit when recent challengers lose. Small losses do not add up: the challenger is compared with the champions
+of a day and of a week ago and with the last that was shown better than its predecessor, on the same fresh impressions.
+A challenger of a new design is asked whether it is *better*: there the single challenger must be shown to gain, and the
+expected share of false ones among those promoted stays at or below `risk`, however many are tried.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-Word = Literal["promote", "hold", "reject"]
+from monitoring import questions
+from monitoring.doubts import Finding, doubts
+from monitoring.error_control import Past
+from monitoring.policy import Limit, Policy, Word
+from monitoring.record import Record
+from monitoring.sentences import change, many, no, rival, sure
+from monitoring.sequential import Moments
 
-
-@dataclass(frozen=True)
-class Policy:
-    """What a surface asks of a challenger. Margins are shares of the champion's log loss."""
-
-    reject_margin: float = 0.005
-    """Reject when the challenger is shown to be worse, with the confidence of the comparison, by more than this."""
-
-    hold_margin: float = 0.02
-    """Hold when the challenger's log loss is higher by more than this, shown or not."""
-
-    calibration_limit: float = 0.05
-    """Hold when the challenger's calibration error is beyond this and what chance gives, and above the champion's."""
-
-    shift_limit: float = 0.7
-    """Hold when the mean prediction moved by more than this in log-odds; 0.7 doubles or halves the odds."""
-
-    spread_limit: float = 0.1
-    """Hold when the challenger's predictions vary less than this share of the champion's: it has gone flat."""
-
-    requests: int = 20
-    """Hold when the judging part has fewer requests than this: too thin to say anything."""
-
-    def __post_init__(self) -> None:
-        for name in ("reject_margin", "hold_margin", "calibration_limit", "shift_limit", "spread_limit"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"Policy.{name}={value}: wants a finite number, 0 or more")
-        if self.requests < 2:
-            raise ValueError(f"Policy.requests={self.requests}: a comparison wants at least 2")
+__all__ = ["Limit", "Policy", "Verdict", "decide"]
 
 
 @dataclass(frozen=True)
@@ -59,22 +45,23 @@ def decide(policy: Policy, figures: Mapping[str, Any]) -> Verdict:
 
     Raises KeyError when there is neither a failed data check nor a comparison: then nothing was measured.
     """
-    failed = [check for check in figures.get("checks", []) if not check["passed"]]
-    if failed:
-        return Verdict("reject", tuple(_failed_check(check) for check in failed))
-    quality = figures["quality"]
-    broken = _not_finite(quality)
-    if broken:
-        return Verdict("reject", tuple(broken))
-    comparison, word = _comparison(policy, quality)
-    if word == "reject":
-        return Verdict("reject", (comparison,))
-    doubts = _doubts(policy, quality)
-    if word == "hold":
-        doubts.insert(0, comparison)
-    if doubts:
-        return Verdict("hold", tuple(doubts if word == "hold" else [*doubts, comparison]))
-    return Verdict("promote", (comparison, *_assurances(figures)))
+    findings = list(_data(figures))
+    if not any(finding.word == "reject" for finding in findings):
+        findings += _quality(policy, figures)
+    words: tuple[Word, ...] = ("reject", "hold")
+    for word in words:
+        told = [finding.sentence for finding in findings if finding.word == word]
+        if told:
+            # A rejected window's other ills say more of the cause; a held challenger's comparison is told as well.
+            beside = [f.sentence for f in findings if f.word == ("hold" if word == "reject" else "promote")]
+            return Verdict(word, tuple(told + (beside if word == "reject" else beside[:1])))
+    return Verdict("promote", (*(finding.sentence for finding in findings), *_assurances(figures)))
+
+
+def _data(figures: Mapping[str, Any]) -> Iterator[Finding]:
+    for check in figures.get("checks", []):
+        if not check["passed"]:
+            yield Finding(check.get("breach", "reject"), _failed_check(check))
 
 
 def _failed_check(check: Mapping[str, Any]) -> str:
@@ -86,81 +73,64 @@ def _failed_check(check: Mapping[str, Any]) -> str:
     return sentence
 
 
+def _quality(policy: Policy, figures: Mapping[str, Any]) -> list[Finding]:
+    quality = figures["quality"]
+    broken = _not_finite(quality)
+    if broken:
+        return [Finding("reject", sentence) for sentence in broken]
+    if not quality["impressions"]:
+        return [Finding("hold", "There is nothing to compare the challenger on.")]
+    if quality["requests"] < policy.requests:
+        few = many(quality["requests"], "request")
+        return [Finding("hold", f"The judged part is too thin: {few}, of at least {policy.requests:,}.")]
+    if quality["baseline"] == "base_rate":
+        return [_against_base_rate(policy, quality), *doubts(policy, figures)]
+    return [_answer(policy, figures), *doubts(policy, figures)]
+
+
+def _answer(policy: Policy, figures: Mapping[str, Any]) -> Finding:
+    """What the surface's question is answered, over the record of the process."""
+    quality = figures["quality"]
+    candidate = Moments.from_dict(quality["paired"]["moments"])
+    if figures["question"] == "better":
+        past = Past.from_dict(figures["tests"]["before"])
+        answer = questions.better(candidate, past=past, risk=policy.risk, impressions=quality["impressions"])
+    else:
+        record = Record.from_dict(figures["process"]["before"])
+        answer = questions.not_worse(
+            candidate, record, margin=policy.margin, risk=policy.risk, impressions=quality["impressions"]
+        )
+    return Finding(answer.word, answer.sentence)
+
+
 def _not_finite(quality: Mapping[str, Any]) -> list[str]:
     challenger = quality["challenger"]
     if challenger["not_finite"]:
         count, of = challenger["not_finite"], quality["impressions"]
         return [f"The challenger's prediction is not a number on {count:,} of {of:,} impressions."]
     if not quality["impressions"]:
-        return []  # thin, not broken: see `_doubts`
+        return []  # thin, not broken
     names = {"log_loss": "log loss", "calibration_error": "calibration error", "mean_prediction": "mean prediction"}
-    return [f"The challenger's {word} is not a finite number." for key, word in names.items() if _no(challenger[key])]
+    return [f"The challenger's {word} is not a finite number." for key, word in names.items() if no(challenger[key])]
 
 
-def _comparison(policy: Policy, quality: Mapping[str, Any]) -> tuple[str, Word]:
-    """The sentence on log loss, and what it alone asks for."""
-    if not quality["impressions"]:
-        return "There is nothing to compare the challenger on.", "hold"
-    paired = quality["paired"]
-    gain, lower, upper = paired["gain_share"], paired["lower_share"], paired["upper_share"]
-    where = f"on {_many(quality['impressions'], 'impression')} of {_many(quality['requests'], 'request')}"
-    if _no(gain):
-        return f"The log loss {where} cannot be compared with the {_rival(quality)}'s.", "hold"
-    sure = f"{paired['confidence']:.0%}".replace("%", " %")
-    if quality["baseline"] == "base_rate":
-        return _against_base_rate(where, sure, gain, lower, upper)
-    told = f"The challenger's log loss {where} is {_change(gain)} than the champion's"
-    if not _no(upper) and upper < -policy.reject_margin:
-        bound = f"{sure} bound: at best {_change(upper)}"
-        return f"{told} ({bound}); shown worse by more than {_percent(policy.reject_margin)} is rejected.", "reject"
-    allowed = f"allowed is {_percent(policy.hold_margin)} higher"
-    bound = "too few requests for a bound" if _no(lower) else f"{sure} bound: at worst {_change(lower)}"
-    return f"{told} ({bound}); {allowed}.", "hold" if gain < -policy.hold_margin else "promote"
-
-
-def _against_base_rate(
-    where: str, sure: str, gain: float, lower: float | None, upper: float | None
-) -> tuple[str, Word]:
+def _against_base_rate(policy: Policy, quality: Mapping[str, Any]) -> Finding:
     """There is no champion: the challenger must beat the constant that predicts the label rate for everything.
 
     Until one does, each waits: its window is then learned again with what comes, and a young surface gets there.
     """
-    told = f"There is no champion yet. The challenger's log loss {where} is {_change(gain)} than that of the base rate"
+    paired = quality["paired"]
+    gain, lower, upper = paired["gain_share"], paired["lower_share"], paired["upper_share"]
+    where = f"on {many(quality['impressions'], 'impression')} of {many(quality['requests'], 'request')}"
+    if no(gain):
+        return Finding("hold", f"The log loss {where} cannot be compared with the base rate's.")
+    told = f"There is no champion yet. The challenger's log loss {where} is {change(gain)} than that of the base rate"
     if gain <= 0 or (upper is not None and upper <= 0):
-        return f"{told}; a first model must be better than that, and has more to learn from later.", "hold"
+        return Finding("hold", f"{told}; a first model must be better than that, and has more to learn from later.")
     if lower is None or lower <= 0:
-        bound = "too few requests for a bound" if lower is None else f"{sure} bound: at worst {_change(lower)}"
-        return f"{told}, which is not shown ({bound}).", "hold"
-    return f"{told} ({sure} bound: at worst {_change(lower)}).", "promote"
-
-
-def _doubts(policy: Policy, quality: Mapping[str, Any]) -> list[str]:
-    """What a person must look at, whatever the log loss says."""
-    doubts = []
-    if quality["requests"] < policy.requests:
-        few = _many(quality["requests"], "request")
-        doubts.append(f"The judging part is too thin: {few}, of at least {policy.requests:,}.")
-    if not quality["impressions"]:
-        return doubts
-    challenger, champion = quality["challenger"], quality["champion"]
-    error, chance = challenger["calibration_error"], quality["calibration_chance"] or 0.0
-    better = quality["baseline"] == "champion" and not _no(champion["calibration_error"])
-    if error > policy.calibration_limit + chance and not (better and error <= champion["calibration_error"]):
-        doubts.append(
-            f"The challenger's calibration error is {error:.3f}; allowed is {policy.calibration_limit:.3f}"
-            f" and {chance:.3f} for chance on {_many(quality['impressions'], 'impression')}."
-        )
-    shift = quality["shift"]
-    if not _no(shift["log_odds"]) and abs(shift["log_odds"]) > policy.shift_limit:
-        doubts.append(
-            f"Predictions have shifted: the mean on the same impressions is {challenger['mean_prediction']:.1%},"
-            f" the {_rival(quality)}'s {champion['mean_prediction']:.1%}."
-        )
-    if not _no(shift["spread"]) and shift["spread"] < policy.spread_limit:
-        doubts.append(
-            f"Predictions have gone flat: they vary {_percent(shift['spread'])} as much as the {_rival(quality)}'s."
-        )
-    return doubts
+        bound = "too few requests for a bound" if lower is None else f"{sure(paired)} bound: at worst {change(lower)}"
+        return Finding("hold", f"{told}, which is not shown ({bound}).")
+    return Finding("promote", f"{told} ({sure(paired)} bound: at worst {change(lower)}).")
 
 
 def _assurances(figures: Mapping[str, Any]) -> list[str]:
@@ -168,34 +138,9 @@ def _assurances(figures: Mapping[str, Any]) -> list[str]:
     told = []
     if figures.get("checks"):
         told.append(f"All {len(figures['checks'])} data checks passed.")
-    if not _no(quality["challenger"]["auc"]) and not _no(quality["champion"]["auc"]):
+    if not no(quality["challenger"]["auc"]) and not no(quality["champion"]["auc"]):
         told.append(
-            f"AUC {quality['challenger']['auc']:.4f}, the {_rival(quality)}'s {quality['champion']['auc']:.4f};"
+            f"AUC {quality['challenger']['auc']:.4f}, the {rival(quality)}'s {quality['champion']['auc']:.4f};"
             f" calibration error {quality['challenger']['calibration_error']:.3f}."
         )
     return told
-
-
-def _rival(quality: Mapping[str, Any]) -> str:
-    return "champion" if quality["baseline"] == "champion" else "base rate"
-
-
-def _change(gain_share: float) -> str:
-    """A gain in log loss in words: "0.8 % lower"."""
-    return f"{_percent(abs(gain_share))} {'lower' if gain_share >= 0 else 'higher'}"
-
-
-def _percent(share: float) -> str:
-    """A share as percent, with the digits it needs: "12 %", "0.8 %", "0.03 %"."""
-    percent = 100 * share
-    digits = 0 if percent >= 10 else 1 if percent >= 0.1 or percent == 0 else 2
-    text = f"{percent:.{digits}f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) + " %"
-
-
-def _many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _no(value: float | None) -> bool:
-    return value is None or not math.isfinite(value)

@@ -17,8 +17,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-GATE = "gate"
-"""Who decided, when nobody did."""
+from monitoring.names import GATE
 
 
 class RecordAltered(RuntimeError):
@@ -38,6 +37,8 @@ class Evidence:
     figures: dict[str, Any]
     checksum: str
     measured_at: datetime
+    occasion: str
+    """Why it was measured: 'update', 'review' before an approval, or 'watch'."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reasons", tuple(self.reasons))
@@ -56,11 +57,15 @@ class Decision:
     decided_by: str
     reason: str
     decided_at: datetime
+    through: str
+    """Where: 'update', 'desk', 'prefect', 'command line' or 'watch'."""
 
 
-EVIDENCE_COLUMNS = "evidence_id, surface, update_id, champion_version, verdict, reasons, figures, checksum, measured_at"
+EVIDENCE_COLUMNS = (
+    "evidence_id, surface, update_id, champion_version, verdict, reasons, figures, checksum, measured_at, occasion"
+)
 DECISION_COLUMNS = (
-    "decision_id, surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason, decided_at"
+    "decision_id, surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason, decided_at, through"
 )
 
 
@@ -109,6 +114,7 @@ def write_evidence(
     verdict: str,
     reasons: Sequence[str],
     figures: Mapping[str, Any],
+    occasion: str = "update",
 ) -> Evidence:
     """Write the evidence of an update, unless the latest of that update already says the same."""
     digest = checksum(verdict, reasons, figures)
@@ -122,9 +128,18 @@ def write_evidence(
     with connection.cursor(row_factory=class_row(Evidence)) as cursor:
         written = cursor.execute(
             "INSERT INTO evidence"  # noqa: S608
-            " (surface, update_id, champion_version, verdict, reasons, figures, checksum)"
-            f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {EVIDENCE_COLUMNS}",
-            [surface, update_id, champion_version, verdict, Jsonb(list(reasons)), Jsonb(plain(figures)), digest],
+            " (surface, update_id, champion_version, verdict, reasons, figures, checksum, occasion)"
+            f" VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING {EVIDENCE_COLUMNS}",
+            [
+                surface,
+                update_id,
+                champion_version,
+                verdict,
+                Jsonb(list(reasons)),
+                Jsonb(plain(figures)),
+                digest,
+                occasion,
+            ],
         ).fetchone()
     assert written is not None
     return written
@@ -138,15 +153,19 @@ def read_evidence(connection: psycopg.Connection, update_id: int) -> Evidence | 
             " WHERE update_id = %s ORDER BY evidence_id DESC LIMIT 1",
             [update_id],
         ).fetchone()
-    if found is not None and checksum(found.verdict, found.reasons, found.figures) != found.checksum:
-        raise RecordAltered(f"evidence {found.evidence_id} of update {update_id} does not match its checksum")
-    return found
+    return None if found is None else _unaltered(found)
 
 
 def write_decision(
-    connection: psycopg.Connection, evidence: Evidence, *, action: str, decided_by: str, reason: str
+    connection: psycopg.Connection,
+    evidence: Evidence,
+    *,
+    action: str,
+    decided_by: str,
+    reason: str,
+    through: str = "update",
 ) -> Decision:
-    """Write a decision on `evidence`, or find the same one already written.
+    """Write a decision on `evidence`, or find the same one already written; a rollback is one more each time.
 
     The gate may only do what the evidence says; another action needs a person's name. Raises ValueError otherwise.
     """
@@ -160,12 +179,12 @@ def write_decision(
             " WHERE evidence_id = %s AND action = %s AND decided_by = %s ORDER BY decision_id DESC LIMIT 1",
             [evidence.evidence_id, action, decided_by],
         ).fetchone()
-        if found is not None:
+        if found is not None and action != "rollback":
             return found
         written = cursor.execute(
             "INSERT INTO decisions"  # noqa: S608
-            " (surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason)"
-            f" VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING {DECISION_COLUMNS}",
+            " (surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason, through)"
+            f" VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING {DECISION_COLUMNS}",
             [
                 evidence.surface,
                 evidence.update_id,
@@ -174,10 +193,51 @@ def write_decision(
                 action,
                 decided_by,
                 reason,
+                through,
             ],
         ).fetchone()
     assert written is not None
     return written
+
+
+def evidence_of(connection: psycopg.Connection, decision_id: int) -> Evidence:
+    """The evidence that a decision stands on. Its checksum is not compared: a step back must not hang on it."""
+    with connection.cursor(row_factory=class_row(Evidence)) as cursor:
+        found = cursor.execute(
+            f"SELECT {EVIDENCE_COLUMNS} FROM evidence"  # noqa: S608
+            " WHERE evidence_id = (SELECT evidence_id FROM decisions WHERE decision_id = %s)",
+            [decision_id],
+        ).fetchone()
+    if found is None:
+        raise LookupError(f"decision {decision_id}: there is none")
+    return found
+
+
+def read_all_evidence(connection: psycopg.Connection, update_id: int) -> list[Evidence]:
+    """All evidence of an update, first to last. Raises `RecordAltered` when one is not what was written."""
+    with connection.cursor(row_factory=class_row(Evidence)) as cursor:
+        found = cursor.execute(
+            f"SELECT {EVIDENCE_COLUMNS} FROM evidence WHERE update_id = %s ORDER BY evidence_id",  # noqa: S608
+            [update_id],
+        ).fetchall()
+    return [_unaltered(evidence) for evidence in found]
+
+
+def _unaltered(evidence: Evidence) -> Evidence:
+    if checksum(evidence.verdict, evidence.reasons, evidence.figures) != evidence.checksum:
+        raise RecordAltered(
+            f"evidence {evidence.evidence_id} of update {evidence.update_id} does not match its checksum"
+        )
+    return evidence
+
+
+def read_decision(connection: psycopg.Connection, decision_id: int) -> Decision | None:
+    """One decision; None when there is none of that number."""
+    with connection.cursor(row_factory=class_row(Decision)) as cursor:
+        return cursor.execute(
+            f"SELECT {DECISION_COLUMNS} FROM decisions WHERE decision_id = %s",  # noqa: S608
+            [decision_id],
+        ).fetchone()
 
 
 def read_decisions(connection: psycopg.Connection, update_id: int) -> list[Decision]:

@@ -3,23 +3,36 @@
     link = publish("http://127.0.0.1:8060", "feed", page)
 
 The pages are for people and no update waits for them: when the UI is down, slow or broken, a warning is logged and
-the update goes on.
+the update goes on. A project crawls past some thousands of reports, so old ones are thinned with age: a surface that
+is updated every ten minutes keeps about 950 in its first year. The records in the database are never thinned.
 """
 
 import logging
 import threading
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, TypeVar
 from urllib.parse import urljoin
 
 from monitoring.report import Page
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 TIMEOUT_S = 15.0
 """How long an update waits for the UI in all."""
+
+THINNING = ((timedelta(days=14), timedelta(days=1)), (timedelta(days=2), timedelta(hours=1)))
+"""Of each day (UTC) that ended this long ago or earlier one report is kept, its last; then the same of each hour."""
+
+DELETED_AT_ONCE = 100
+"""Reports that one publishing may delete; a backlog goes over the next ones."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +93,10 @@ def publish(
 ) -> str | None:
     """Add `page` to the surface's project at the Evidently UI `url`, which is made with its dashboard when new.
 
-    Returns the address of the run's page; None, with a warning logged, when it could not be added in `timeout_s`.
+    Old reports of the surface are thinned in what is left of `timeout_s`. Returns the address of the run's page; None,
+    with a warning logged, when it could not be added in time.
     """
+    deadline = time.monotonic() + timeout_s
 
     def add() -> str:
         from monitoring.evidently_metrics import RemoteWorkspace
@@ -90,7 +105,65 @@ def publish(
         project = _project(workspace, surface)
         return str(workspace.add_run(project.id, page.snapshot).url)
 
-    return _within(timeout_s, add, f"the report of {surface} was not added to the Evidently UI at {url}")
+    link = _within(timeout_s, add, f"the report of {surface} was not added to the Evidently UI at {url}")
+    if link is not None:
+        failure = f"old reports of {surface} were not thinned at the Evidently UI {url}"
+        _within(max(1.0, deadline - time.monotonic()), lambda: thin(url, surface, secret=secret), failure)
+    return link
+
+
+def thin(url: str, surface: str, *, secret: str | None = None) -> int:
+    """Delete reports of the surface that are not `kept`, the oldest first; age counts from the newest report's window.
+
+    Returns how many went. Evidently's client cannot list or delete runs: this asks the routes that its pages ask.
+    """
+    import requests
+    from evidently.ui.service.storage.common import SECRET_HEADER_NAME
+
+    project = urljoin(url, f"/api/projects/{project_id(surface)}")
+    with requests.Session() as session:
+        session.trust_env = False
+        if secret is not None:
+            session.headers[SECRET_HEADER_NAME] = secret
+        listed = session.get(f"{project}/reports", timeout=TIMEOUT_S)
+        listed.raise_for_status()
+        reports = sorted((_moment(report["timestamp"]), report["id"]) for report in listed.json())
+        keep = kept([at for at, _ in reports])
+        old = [report for (_, report), stays in zip(reports, keep, strict=True) if not stays][:DELETED_AT_ONCE]
+        for report in old:
+            session.delete(f"{project}/{report}", timeout=TIMEOUT_S).raise_for_status()
+    return len(old)
+
+
+def kept(times: Sequence[datetime], now: datetime | None = None) -> list[bool]:
+    """Which reports of these times to keep: every one of the last 2 days, then the last of each hour, and from 14 days
+    back the last of each day (UTC).
+
+    `now` is the newest of `times` where it is left out. Hours and days change over whole, so thinning again and again
+    keeps what thinning once, at the end, would have kept.
+    """
+    if not times:
+        return []
+    now = now or max(times)
+    last: dict[tuple[timedelta, int], int] = {}
+    keep = [False] * len(times)
+    for place in sorted(range(len(times)), key=lambda place: times[place]):
+        for age, span in THINNING:
+            cell = (times[place] - EPOCH) // span
+            if now - (EPOCH + (cell + 1) * span) >= age:
+                last[span, cell] = place
+                break
+        else:
+            keep[place] = True
+    for place in last.values():
+        keep[place] = True
+    return keep
+
+
+def _moment(text: str) -> datetime:
+    """A report's timestamp, which Evidently keeps in UTC and without saying so."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def project_url(url: str, surface: str) -> str:
@@ -151,9 +224,9 @@ def _panels(surface: str) -> list[Any]:
     return made
 
 
-def _within(timeout_s: float, call: Callable[[], str], failure: str) -> str | None:
+def _within(timeout_s: float, call: Callable[[], T], failure: str) -> T | None:
     """`call`'s result, or None with `failure` logged. Evidently's client has no time-out, so a thread waits for it."""
-    results: list[str] = []
+    results: list[T] = []
     errors: list[Exception] = []
 
     def attempt() -> None:

@@ -44,10 +44,12 @@ def small_feed() -> "Surface":
     """The feed, with batches small enough to learn from five thousand impressions, and a gate that bears their noise:
     it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
-    from monitoring.gate import Policy
+    from monitoring.policy import Limit, Policy
 
     design = replace(FEED.design, batch_requests=16)
-    policy = Policy(reject_margin=0.2, hold_margin=0.3, calibration_limit=1, shift_limit=10, spread_limit=0)
+    wide = Limit(100.0)
+    names = ("calibration", "prediction", "moved", "flattened", "slices", "forgetting", "again", "too_good")
+    policy = Policy(margin=0.3, early="pass", **dict.fromkeys(names, wide))
     return replace(FEED, fewest=200, design=design, policy=policy)
 
 
@@ -118,36 +120,65 @@ def run_update(world: "World", as_of: datetime) -> "Outcome":
 
 
 def expect_settled(loop: Loop) -> None:
-    """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression up
-    to where the lineage has learned in the training part of exactly one update."""
+    """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression in
+    the training part of exactly one update of each line of champions."""
     states = [row["state"] for row in loop.updates()]
     assert "claimed" not in states
-    champions = loop.query("SELECT version, update_id FROM promotions ORDER BY promotion_id")
+    serving = loop.query("SELECT version FROM promotions ORDER BY promotion_id DESC LIMIT 1")
+    assert loop.alias() == (serving[0][0] if serving else None)
+    champions = loop.query("SELECT version, update_id FROM promotions WHERE kind = 'update' ORDER BY update_id")
     assert len({version for version, _ in champions}) == len(champions) == states.count("promoted")
-    assert loop.alias() == (champions[-1][0] if champions else None)
-    told = loop.query("SELECT update_id, challenger_version FROM updates WHERE state = 'promoted' ORDER BY update_id")
-    assert [(version, update_id) for update_id, version in told] == champions
+    told = loop.query("SELECT challenger_version, update_id FROM updates WHERE state = 'promoted' ORDER BY update_id")
+    assert told == champions
+    back = loop.query("SELECT version, update_id FROM promotions WHERE kind = 'rollback'")
+    assert set(back) <= set(champions)
     unbacked = loop.query(
         """
         SELECT p.version FROM promotions p
         LEFT JOIN decisions d USING (decision_id) LEFT JOIN evidence e USING (evidence_id)
-        WHERE (p.surface, p.update_id) IS DISTINCT FROM (e.surface, e.update_id) OR d.action <> 'promote'
+        WHERE (p.surface, p.update_id) IS DISTINCT FROM (e.surface, e.update_id)
+           OR d.action <> CASE p.kind WHEN 'update' THEN 'promote' ELSE 'rollback' END
            OR d.evidence_checksum <> e.checksum OR (d.decided_by = 'gate' AND e.verdict <> 'promote')
         """
     )
     assert unbacked == []
-    skipped_or_twice = loop.query(
-        """
-        SELECT i.impression_id, count(u.update_id) FROM impressions i LEFT JOIN updates u
-          ON u.surface = i.surface AND u.state IN ('promoted', 'rejected')
-         AND i.shown_at > u.window_start AND i.shown_at <= u.split_at
-        WHERE i.surface = %s
-          AND i.shown_at <= (SELECT max(split_at) FROM updates WHERE state IN ('promoted', 'rejected'))
-        GROUP BY 1 HAVING count(u.update_id) <> 1
-        """,
-        loop.surface.name,
-    )
-    assert skipped_or_twice == []
+    with connect(loop.url) as connection:
+        expect_learned_once(connection, loop.surface.name)
+
+
+def expect_learned_once(connection: psycopg.Connection, surface: str) -> int:
+    """Each impression up to where a line of champions has learned is in the training part of exactly one of its
+    updates, for the line of every version that ever served, and of none. Returns the number of lines."""
+    updates = connection.execute(
+        "SELECT update_id, parent_version, state FROM updates WHERE surface = %s ORDER BY update_id", [surface]
+    ).fetchall()
+    made = {
+        version: (update_id, previous)
+        for version, update_id, previous in connection.execute(
+            "SELECT version, update_id, previous_version FROM promotions WHERE surface = %s AND kind = 'update'",
+            [surface],
+        )
+    }
+    for tip in (None, *made):
+        line, version, before = list[int](), tip, len(updates) and updates[-1][0] + 1
+        while True:
+            line += [n for n, parent, state in updates if (parent, state) == (version, "rejected") and n < before]
+            if version is None:
+                break
+            before, version = made[version]
+            line.append(before)
+        skipped_or_twice = connection.execute(
+            """
+            SELECT i.impression_id, count(u.update_id) FROM impressions i LEFT JOIN updates u
+              ON u.update_id = ANY(%(line)s) AND i.shown_at > u.window_start AND i.shown_at <= u.split_at
+            WHERE i.surface = %(surface)s
+              AND i.shown_at <= (SELECT max(split_at) FROM updates WHERE update_id = ANY(%(line)s))
+            GROUP BY 1 HAVING count(u.update_id) <> 1
+            """,
+            {"line": line, "surface": surface},
+        ).fetchall()
+        assert skipped_or_twice == [], f"the line of version {tip}: updates {sorted(line)}"
+    return 1 + len(made)
 
 
 def training_rows(table: Any) -> pl.DataFrame:

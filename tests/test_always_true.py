@@ -20,8 +20,8 @@ from features.copying import INSTANT
 from features.importing import import_log
 from features.log import append
 from features.store import open_store
-from flows import ledger, steps
-from flows.ledger import Claim, NothingToLearn, Terms
+from flows import steps
+from flows.ledger import Claim
 from infra.database import connect
 from models import promotions
 from models.frames import Frame
@@ -37,6 +37,8 @@ ELSEWHERE = {
         "features/test_engine.py::test_a_row_depends_on_nothing_after_it",
     ),
     "An impression is in the training part of exactly one update per lineage, whatever crashes, repeats or overlaps": (
+        "flows/test_ledger.py"
+        "::test_an_impression_is_in_the_training_part_of_exactly_one_update_per_lineage_whatever_happens",
         "flows/test_crash.py::test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_been",
     ),
     "At most one champion per surface, and its evidence passed the gate or was approved by a named person": (
@@ -153,48 +155,6 @@ def training_frame(loop: Loop, as_of: datetime) -> tuple[Frame, Claim]:
         claimed = steps.claim(world, as_of, None, None)
         assert isinstance(claimed, Claim), claimed
         return steps.join(world, claimed), claimed
-
-
-# --- 2: an impression is in the training part of exactly one update per lineage ---------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_an_impression_is_in_the_training_part_of_exactly_one_update_per_lineage_whatever_crashes_repeats_or_overlaps(
-    seed: int, site: Loop
-) -> None:
-    """A random walk of updates: promoted, rejected, held, failed, or dead and taken over; late, repeated, or early."""
-    random = np.random.default_rng(seed)
-    terms = Terms(site.surface.attribution, judge_share=0.2, judge_at_most=timedelta(hours=1), fewest=60)
-    with connect(copy_database(site.url, "walk"), autocommit=True) as connection:
-        left: Claim | None = None
-        hour, learned = 0.0, 0
-        for _ in range(80):
-            hour = min(26.0, hour + float(random.choice([-1.0, 0.0, 0.3, 1.5])) if hour > 1 else hour + 1)
-            try:
-                claimed = ledger.claim(connection, "feed", after(hour), None, terms)
-            except NothingToLearn:
-                assert left is None, "a claim is left, and nobody takes it over"
-                continue
-            if left is not None:
-                assert (claimed.window, claimed.as_of, claimed.attempt) == (left.window, left.as_of, left.attempt + 1)
-            state = str(random.choice(["promoted", "rejected", "held", "failed", "dead"], p=[0.4, 0.1, 0.2, 0.1, 0.2]))
-            left = claimed if state == "dead" else None
-            if state != "dead":
-                ledger.finish(connection, claimed, state)
-                learned += state in ("promoted", "rejected")
-        assert learned > 5
-        assert counts(connection) == {1}
-        assert connection.execute("SELECT count(*) FROM updates WHERE state = 'held'").fetchone() in [(0,), (1,)]
-
-
-def counts(connection: psycopg.Connection) -> set[int]:
-    """In how many training parts the impressions are, of those up to where the lineage has learned."""
-    found = connection.execute(
-        "SELECT DISTINCT (SELECT count(*) FROM updates u WHERE u.state IN ('promoted', 'rejected')"
-        " AND i.shown_at > u.window_start AND i.shown_at <= u.split_at) FROM impressions i"
-        " WHERE shown_at <= (SELECT max(split_at) FROM updates WHERE state IN ('promoted', 'rejected'))"
-    ).fetchall()
-    return {count for (count,) in found}
 
 
 # --- 3 and 9: one champion, with a record; and no pickle in what is served --------------------------------------------

@@ -97,4 +97,6 @@ CREATE TABLE review_codes (
     used_at timestamptz
 );
 
+CREATE INDEX evidence_update ON evidence (update_id);
+CREATE INDEX decisions_update ON decisions (update_id);
 CREATE INDEX promotions_version ON promotions (surface, version);

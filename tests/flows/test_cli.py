@@ -16,8 +16,8 @@ import pytest
 from infra.supervision import leftovers
 from tests.conftest import free_port
 
-SERVICES = ["postgres", "prefect", "mlflow", "evidently", "serving", "fold", "flows"]
-PORTS = [f"MILLRACE_{name.upper()}_PORT" for name in SERVICES[:5]]
+SERVICES = ["postgres", "prefect", "mlflow", "evidently", "serving", "desk", "fold", "flows"]
+PORTS = [f"MILLRACE_{name.upper()}_PORT" for name in SERVICES[:6]]
 
 
 @pytest.fixture

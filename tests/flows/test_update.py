@@ -9,13 +9,13 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from flows import ledger, steps
+from flows import judging, ledger, steps
 from flows.ledger import NothingToLearn
 from flows.update import Outcome
 from flows.world import FeaturesChanged, World
 from infra.database import connect
 from infra.environment import settings_environment
-from models import artifact, promotions
+from models import artifact, metrics, promotions
 from models.registry import model_name
 from monitoring import records
 from monitoring.gate import Policy
@@ -63,6 +63,9 @@ def test_an_update_promotes_what_the_evidence_backs_and_the_next_goes_on_where_i
         assert second.figures["quality"]["baseline"] == "champion"
         assert second.figures["prequential"].keys() >= {"auc", "log_loss", "mrr"}
         assert second.figures["drift"]
+        assert second.figures["drift_baseline"]
+        assert second.figures["process"]["after"]["updates"] == 1
+        assert second.figures["cost"]["score_p99_ms"] > 0
     expect_settled(loop)
 
 
@@ -81,11 +84,49 @@ def expect_published(world: World, outcome: Outcome) -> None:
 
     served = artifact.load(Path(unquote(urlsplit(champion.artifact_uri).path)))
     frame = steps.join(world, outcome.claimed)
-    part = frame.examples[steps.judged_from(outcome.claimed, frame) :]
+    again = judging.learn(world, outcome.claimed, None, frame)
+    np.testing.assert_array_equal(served.score(frame.examples), again.model.score(frame.examples))
+    description = artifact.read_description(Path(unquote(urlsplit(champion.artifact_uri).path)) / "model.json")
+    assert outcome.figures["weights_sha256"] == again.weights_sha256 == description["weights_sha256"]
     judged = outcome.figures["quality"]["challenger"]
-    assert steps.quality(served.score(part), part)["log_loss"] == pytest.approx(judged["log_loss"], rel=1e-12)
-    again = steps.learn(world, outcome.claimed, None, frame).model
-    np.testing.assert_array_equal(served.score(frame.examples), again.score(frame.examples))
+    if world.surface.judging == "tail":
+        part = frame.examples[judging.trained_to(outcome.claimed, frame) :]
+        expected = metrics.log_loss(served.score(part), part.label)
+    else:
+        expected = again.learned.log_loss
+    assert judged["log_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_with_the_later_part_kept_out_the_weights_are_judged_on_what_they_have_not_learned(loop: Loop) -> None:
+    with loop.world(judging="tail") as world:
+        first = run_update(world, after(14))
+        assert first.verdict.verdict == "promote", first.verdict.reasons
+        window = first.claimed.window
+        assert window.start < window.split < window.end
+        expect_published(world, first)
+        second = run_update(world, after(18))
+        assert second.claimed.window.start == window.split, "what only judged is learned next"
+        assert "again" not in second.figures
+    expect_settled(loop)
+
+
+def test_a_new_design_is_asked_whether_it_is_better_and_waits_until_it_is_shown(loop: Loop) -> None:
+    with loop.world() as world:
+        champion = run_update(world, after(14)).published.version
+        world.surface = replace(loop.surface, design=replace(loop.surface.design, rate=1e-3))
+        settings = run_update(world, after(17))
+        assert settings.figures["question"] == "better"
+        assert settings.figures["tests"]["after"]["tested"] == 1
+        assert settings.verdict.verdict in ("hold", "reject"), "hours of a small log cannot show it"
+        world.surface = replace(loop.surface, design=replace(loop.surface.design, hidden=(16,), embedding=4))
+        shape = run_update(world, after(20))
+        assert shape.figures["question"] == "better"
+        assert shape.figures["tests"]["after"]["tested"] == 2
+        assert shape.figures["learned"]["impressions"] == shape.figures["quality"]["impressions"]
+        world.surface = loop.surface
+        routine = run_update(world, after(23))
+        assert (routine.figures["question"], routine.claimed.parent_version) == ("not_worse", champion)
+    expect_settled(loop)
 
 
 def test_a_held_challenger_waits_the_champion_stays_and_what_was_held_is_learned_with_what_comes(loop: Loop) -> None:
@@ -132,10 +173,10 @@ def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_agai
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         _poison(loop, 14, 17)
-        world.surface = replace(world.surface, policy=Policy(reject_margin=0.0))
+        world.surface = replace(world.surface, policy=Policy(margin=0.001))
         rejected = run_update(world, after(18))
         assert (rejected.verdict.verdict, rejected.published.state) == ("reject", "rejected"), rejected.verdict.reasons
-        assert "shown worse" in rejected.verdict.reasons[0]
+        assert "That is harm" in rejected.verdict.reasons[0]
         assert rejected.published.version is None
         assert len(world.registry._mlflow.search_model_versions(f"name = '{model_name('feed')}'")) == 1
         assert loop.alias() == champion

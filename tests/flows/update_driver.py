@@ -116,12 +116,14 @@ def _outcome(job: Job) -> str:
 
 def _put_points(job: Job) -> None:
     from features import checkpoint
-    from flows import ledger, steps
+    from flows import judging, ledger, publishing, steps
     from models import promotions
     from models.registry import Registry
     from monitoring import records
 
-    of: dict[str, tuple[Any, str]] = {name: (steps, name) for name in (*STEPS, "write_report")}
+    of: dict[str, tuple[Any, str]] = {name: (steps, name) for name in STEPS}
+    of |= {name: (judging, name) for name in ("learn", "judge")}
+    of |= {name: (publishing, name) for name in ("publish", "write_report")}
     of |= {name: (Registry, name) for name in ("start_run", "register", "log_metrics", "set_champion", "finish_run")}
     of |= {"record": (promotions, "record"), "finish": (ledger, "finish")}
     of |= {"checkpoint": (checkpoint, "save"), "evidence": (records, "write_evidence")}

@@ -34,6 +34,7 @@ def settings() -> Iterator[Settings]:
         mlflow_port=free_port(),
         evidently_port=free_port(),
         serving_port=free_port(),
+        desk_port=free_port(),
     )
     yield made
     stop_stack(made)

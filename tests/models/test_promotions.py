@@ -131,3 +131,40 @@ def test_of_two_racing_promotions_against_one_champion_one_wins(database: str) -
         assert current is not None
         assert sorted(outcomes) == sorted([current.version, "refused"])
         assert len(promotions.history(reader, "feed")) == 1
+
+
+def test_a_version_that_served_before_serves_again_on_a_decision_to_roll_back(connection: psycopg.Connection) -> None:
+    first = promote(connection, back(connection), "1")
+    promote(connection, back(connection), "2", previous="1")
+    for _ in range(2):
+        restored = roll_back(connection, first, "2")
+        assert promotions.current(connection, "feed") == restored
+        assert (restored.kind, restored.version, restored.previous_version) == ("rollback", "1", "2")
+        assert (restored.update_id, restored.learned_to) == (first.update_id, first.learned_to)
+        second = promotions.promoted(connection, "feed", "2")
+        assert second is not None
+        roll_back(connection, second, "1")
+    assert promotions.promoted(connection, "feed", "1") == first, "the promotion by which it first came"
+    assert promotions.promoted(connection, "feed", "3") is None
+    with pytest.raises(ChampionMoved, match="champion of feed is '2', the step back to version 1 is from '1'"):
+        roll_back(connection, first, "1")
+
+
+def roll_back(connection: psycopg.Connection, to: Promotion, previous: str) -> Promotion:
+    made = connection.execute(
+        "INSERT INTO decisions (surface, update_id, evidence_id, evidence_checksum, action, decided_by, reason)"
+        " SELECT surface, update_id, evidence_id, evidence_checksum, 'rollback', 'Ada', 'test' FROM decisions"
+        " WHERE decision_id = %s RETURNING decision_id",
+        [to.decision_id],
+    ).fetchone()
+    assert made is not None
+    return promotions.roll_back(connection, to, previous_version=previous, decision_id=made[0])
+
+
+@pytest.mark.parametrize("decided_by", ["gate", "deadline"])
+def test_only_a_person_or_the_watch_rolls_back(connection: psycopg.Connection, decided_by: str) -> None:
+    first = promote(connection, back(connection), "1")
+    promote(connection, back(connection), "2", previous="1")
+    backing = back(connection, action="rollback", decided_by=decided_by)
+    with pytest.raises(psycopg.errors.CheckViolation, match="not backed"):
+        promotions.roll_back(connection, first, previous_version="2", decision_id=backing.decision_id)

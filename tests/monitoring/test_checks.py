@@ -1,12 +1,13 @@
 """Clean windows pass; each kind of bad data fails its own check and names the rows."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks import Check, Expected, Limits, as_figures, check_window, failures
+from monitoring.checks import Check, Expected, Limits, Past, as_figures, check_window, failures, past_of
 from monitoring.records import canonical
 from tests.monitoring.worlds import END, NAMES, START, window
 
@@ -75,7 +76,9 @@ def test_nulls_duplicates_and_rows_outside_the_window_are_named() -> None:
 
 def test_the_end_of_the_window_belongs_to_it() -> None:
     clean = window()
-    at_end = clean.frame.with_columns(shown_at=pl.lit(END).cast(pl.Datetime("us", "UTC")))
+    row = pl.int_range(pl.len())
+    end = pl.lit(END).cast(pl.Datetime("us", "UTC"))
+    at_end = clean.frame.with_columns(shown_at=pl.when(row < 5).then(end).otherwise("shown_at"))
     assert not failed(at_end, clean.dense)
 
 
@@ -146,7 +149,109 @@ def test_limits_that_make_no_sense_are_refused() -> None:
 
 
 def test_a_naive_window_is_refused() -> None:
-    clean = window()
-    naive = Expected("v1", datetime(2026, 3, 1, 11), END + timedelta(hours=1))  # noqa: DTZ001
     with pytest.raises(ValueError, match="naive"):
-        check_window(clean.frame, clean.dense, NAMES, naive)
+        Expected("v1", datetime(2026, 3, 1, 11), END + timedelta(hours=1))  # noqa: DTZ001
+
+
+def days(level: float = 2400, rate: float = 0.23, count: int = 3) -> tuple[Past, ...]:
+    """Hourly windows of some days before: busy at this hour, quiet around it."""
+    found = []
+    for ago in range(1, 24 * count + 3):
+        hour = START - timedelta(hours=ago)
+        busy = 1.0 if ago % 24 in (0, 1, 23) else 0.3
+        wobble = 1 + 0.1 * ((ago * 7) % 5 - 2) / 2
+        found.append(
+            Past(
+                hour,
+                hour + timedelta(hours=1),
+                round(level * busy * wobble),
+                rate * wobble,
+                new={"users": 0.1 * wobble},
+            )
+        )
+    return tuple(found)
+
+
+def compared(history: tuple[Past, ...], limits: Limits | None = None, new_share: float = 0.1) -> dict[str, Check]:
+    clean = window()
+    expected = replace(EXPECTED, history=history)
+    new = {"users": np.arange(clean.frame.height) < new_share * clean.frame.height}
+    return {one.name: one for one in failures(check_window(clean.frame, None, NAMES, expected, limits, new=new))}
+
+
+def test_a_window_like_that_hour_of_earlier_days_passes() -> None:
+    assert not compared(days())
+
+
+@pytest.mark.parametrize("level", [30_000, 240])
+def test_a_window_far_from_that_hour_of_earlier_days_is_held(level: float) -> None:
+    found = compared(days(level))["volume"]
+    assert found.breach == "hold"
+    assert "at this hour of earlier days" in found.detail
+
+
+def test_traffic_that_grew_lately_is_not_held_for_what_earlier_days_saw() -> None:
+    """News: ten times the traffic of earlier days, as in the hours just before."""
+    history = tuple(
+        replace(past, impressions=2000) if past.end > START - timedelta(hours=6) else past for past in days(240)
+    )
+    assert "volume" not in compared(history)
+
+
+def test_a_window_of_fewer_impressions_than_the_surface_wants_is_rejected() -> None:
+    assert compared(days(), Limits(impressions=5000))["volume"].breach == "reject"
+
+
+def test_a_label_rate_far_from_the_usual_is_held() -> None:
+    found = compared(days(rate=0.06))["label rate"]
+    assert found.breach == "hold"
+    assert "lately" in found.detail
+
+
+def test_ids_that_are_suddenly_new_are_held() -> None:
+    assert not compared(days(), new_share=0.14)
+    assert "usual are" in compared(days(), new_share=0.7)["new users"].detail
+
+
+@pytest.mark.parametrize("columns", [("request_id", "item_id"), ("user_id", "item_id", "shown_at")])
+def test_retries_under_another_impression_id_are_named(columns: tuple[str, ...]) -> None:
+    clean = window()
+    row = pl.int_range(pl.len())
+    values = [
+        pl.when(row < 400).then(pl.col(name).gather(row // 2 * 2)).otherwise(name).alias(name) for name in columns
+    ]
+    found = failed(clean.frame.with_columns(values), clean.dense)
+    assert list(found) == ["retries"]
+    assert found["retries"].rows[:2] == ("i1", "i3")
+
+
+@pytest.mark.parametrize("column", ["user", "request"])
+def test_a_user_or_request_too_large_to_be_true_is_named(column: str) -> None:
+    clean = window()
+    row = pl.int_range(pl.len())
+    big = pl.when(row % 2 == 0).then(pl.lit("giant")).otherwise(f"{column}_id").alias(f"{column}_id")
+    item = pl.format("a{}", row).alias("item_id")
+    found = failed(clean.frame.with_columns(big, item), clean.dense)
+    assert list(found) == [f"one {column}'s share"]
+    assert "giant" in found[f"one {column}'s share"].detail
+    assert found[f"one {column}'s share"].rows[:2] == ("i0", "i2")
+
+
+def test_a_surface_says_what_a_breach_means() -> None:
+    found = compared(days(240), Limits(breach={"volume": "reject"}))
+    assert found["volume"].breach == "reject"
+    with pytest.raises(ValueError, match="volumes"):
+        Limits(breach={"volumes": "reject"})
+
+
+def test_a_window_becomes_the_history_of_the_next() -> None:
+    clean = window()
+    checks = check_window(clean.frame, clean.dense, NAMES, EXPECTED, new={"items": np.ones(2400, bool)})
+    figures = {
+        "impressions": 2400,
+        "label_rate": 0.2,
+        "prequential": {"log_loss": 0.4},
+        "checks": [*as_figures(checks), *as_figures([Check("labels agree", 0.9, "", True, "")])],
+    }
+    assert past_of(START, END, figures) == Past(START, END, 2400, 0.2, 0.4, 0.9, {"items": 1.0})
+    assert past_of(START, END, {"impressions": 3}).log_loss is None

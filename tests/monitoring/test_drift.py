@@ -16,6 +16,7 @@ from monitoring.checks import Expected, as_figures, check_window
 from monitoring.compare import compare
 from monitoring.drift import important, measure, sample
 from monitoring.gate import Policy, decide
+from monitoring.record import Record
 from monitoring.records import canonical
 from monitoring.report import Page, build, headline
 from tests.monitoring.worlds import END, NAMES, START, window
@@ -26,6 +27,9 @@ def page_of(**changes: object) -> Page:
     before = window(seed=1)
     device = np.where(part.request % 3 == 0, "</script><script>alert(1)</script>", "desktop")
     figures = {
+        "question": "not_worse",
+        "champion": "3",
+        "process": {"before": Record().as_dict(), "after": Record().as_dict()},
         "checks": as_figures(check_window(part.frame, part.dense, NAMES, Expected("v1", START, END))),
         "quality": compare(
             part.label,
@@ -143,3 +147,37 @@ def test_the_run_is_dated_by_the_end_of_its_window() -> None:
     model = page.snapshot.to_snapshot_model()
     assert model.timestamp == (END + timedelta(hours=5)).replace(tzinfo=None)
     assert model.name == "feed, update 7: promote"
+
+
+def test_the_most_drifted_columns_keep_both_distributions_to_draw() -> None:
+    before, now = window(seed=1), window(seed=2, shift=1.0)
+    device = ["phone"] * 1800 + ["desktop"] * 600
+    samples = [
+        sample(part.dense, NAMES, {"label": part.label, "device": device}, seed=1, rows=10_000)
+        for part in (before, now)
+    ]
+    histograms = drift.Drift(
+        *samples, dict.fromkeys(["feature_0", "feature_1", "label", "device"], 0.3), 0.2, None
+    ).figures["histograms"]
+    assert list(histograms) == ["feature_0", "feature_1", "label", "device"]
+    for drawn in histograms.values():
+        assert sum(drawn["reference"]) == pytest.approx(100, abs=0.01)
+        assert sum(drawn["current"]) == pytest.approx(100, abs=0.01)
+    edges = np.array(histograms["feature_0"]["edges"])
+    assert len(edges) == drift.BINS + 1 == len(histograms["feature_0"]["current"]) + 1
+    middle = (edges[1:] + edges[:-1]) / 2
+    means = [float(np.dot(middle, histograms["feature_0"][side])) / 100 for side in ("reference", "current")]
+    assert means[1] - means[0] == pytest.approx(1.0, abs=0.1)  # the shift
+    assert histograms["label"]["values"] == [0, 1]
+    assert histograms["device"]["categories"] == ["phone", "desktop"]
+    assert histograms["device"]["current"] == [75, 25]
+    assert len(drift.Drift(*samples, dict.fromkeys(NAMES, 0.3) | {"label": 0.1}, 0.2, None).figures["histograms"]) == 12
+    canonical(histograms)
+
+
+@pytest.mark.parametrize("values", [[], [None], [float("nan")], [float("inf"), None], [2.0], ["x"], [True, None]])
+def test_a_column_with_few_values_or_none_can_be_drawn(values: list[object]) -> None:
+    column = pl.Series("x", values, strict=False)
+    drawn = drift.histogram(column, column)
+    assert len(drawn["reference"]) == len(drawn["current"])
+    canonical(drawn)

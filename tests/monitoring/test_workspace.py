@@ -9,15 +9,58 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from infra.database import create_database, sqlalchemy_url, with_database
 from monitoring import workspace
+from monitoring.gate import Verdict
+from monitoring.report import Page, build
 from tests.conftest import free_port
 from tests.monitoring.test_drift import page_of
+from tests.monitoring.worlds import END
+
+NOON = datetime(2026, 5, 20, 12, tzinfo=UTC)
+
+
+def back(**span: float) -> datetime:
+    return NOON - timedelta(**span)
+
+
+def left(times: list[datetime], now: datetime | None = None) -> list[datetime]:
+    return [time for time, stays in zip(times, workspace.kept(times, now), strict=True) if stays]
+
+
+def test_the_last_two_days_stay_whole_then_an_hour_keeps_one_and_then_a_day() -> None:
+    year = [back(minutes=10 * n) for n in range(365 * 144)]
+    stay = left(year)
+    ages = [(NOON - time) / timedelta(days=1) for time in stay]
+    assert sum(age < 2 for age in ages) == 288
+    assert 12 * 24 <= sum(2 <= age < 14 for age in ages) <= 12 * 24 + 1
+    assert len(stay) < 950
+    assert {time.minute for time in stay if NOON - time > timedelta(days=3)} == {50}  # the last of its hour, or day
+    assert all(time.hour == 23 for time in stay if NOON - time > timedelta(days=15))
+    assert left([]) == []
+
+
+@given(
+    minutes=st.lists(st.integers(0, 40 * 1440), unique=True, max_size=60),
+    waits=st.lists(st.integers(0, 6 * 1440), min_size=1, max_size=6),
+)
+@settings(max_examples=60, deadline=None)
+def test_thinning_again_and_again_keeps_what_thinning_once_keeps(minutes: list[int], waits: list[int]) -> None:
+    times = sorted(back(minutes=minute) for minute in minutes)
+    now, thinned = NOON, times
+    for wait in waits:
+        now += timedelta(minutes=wait)
+        thinned = left(thinned, now)
+    assert thinned == left(times, now)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +132,49 @@ def test_what_people_changed_in_the_dashboard_stays(ui: str) -> None:
     assert workspace.publish(ui, "search", page_of(surface="search", update_id=8))
     titles = {panel.title for panel in project.dashboard.model().panels}
     assert titles == {panel.title for panel in workspace.PANELS} - {"AUC"} | {"Our notes"}
+
+
+def reports(ui: str, surface: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = requests.get(
+        f"{ui}/api/projects/{workspace.project_id(surface)}/reports", timeout=10
+    ).json()
+    return found
+
+
+def small_page(surface: str, update_id: int, end: datetime) -> Page:
+    return build(
+        surface=surface,
+        update_id=update_id,
+        start=end - timedelta(hours=1),
+        end=end,
+        verdict=Verdict("promote", ("Nothing speaks against it.",)),
+        figures={"freshness_s": 42.0},
+    )
+
+
+def test_old_reports_go_when_a_new_one_comes(ui: str) -> None:
+    """Three of one hour twenty days ago, two of another hour of that day, and one of now: of that day one is left."""
+    day = END - timedelta(days=20)
+    morning = day.replace(hour=9, minute=0)
+    ends = [morning + timedelta(minutes=m) for m in (5, 25, 45)] + [
+        morning + timedelta(hours=3, minutes=m) for m in (5, 25)
+    ]
+    for update, end in enumerate(ends):
+        assert workspace.publish(ui, "ads", small_page("ads", update, end))
+    assert len(reports(ui, "ads")) == 5  # none is older than two days against the newest
+    link = workspace.publish(ui, "ads", small_page("ads", 9, END))
+    assert link is not None
+    assert sorted(report["name"] for report in reports(ui, "ads")) == [
+        "ads, update 4: promote",
+        "ads, update 9: promote",
+    ]
+    assert requests.get(link, timeout=10).ok
+    assert workspace.thin(ui, "ads") == 0
+
+
+def test_the_dashboard_shows_drift_auc_calibration_and_freshness_over_time() -> None:
+    over_time = {name for panel in workspace.PANELS if panel.kind == "line" for name in panel.figures}
+    assert over_time >= {"drifted_share", "champion_auc", "champion_calibration_error", "freshness_s"}
 
 
 def test_a_ui_that_is_down_costs_a_warning(caplog: pytest.LogCaptureFixture) -> None:

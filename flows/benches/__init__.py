@@ -1,0 +1,1 @@
+"""Benches: what this program promises, measured on the machine it runs on."""

@@ -1,0 +1,61 @@
+"""The review desk of this installation.
+
+python -m flows.desk
+"""
+
+import logging
+from collections.abc import Mapping
+
+import uvicorn
+from fastapi import FastAPI
+
+from flows.decisions import Decisions
+from flows.surface import Surface
+from flows.surfaces import SURFACES
+from infra import environment
+from infra.settings import Settings
+from models.registry import Registry
+from monitoring.desk.app import Desk, create_app
+from monitoring.desk.pages import Links
+
+
+def desk(settings: Settings, surfaces: Mapping[str, Surface] = SURFACES) -> FastAPI:
+    """The app over this installation's database and registry."""
+    decisions = Decisions(settings, surfaces.__getitem__)
+    registry = Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
+    return create_app(
+        Desk(
+            database_url=settings.database,
+            surfaces={name: surface.policy.approvals for name, surface in surfaces.items()},
+            approve=decisions.approve,
+            reject=decisions.reject,
+            rollback=decisions.rollback,
+            release=decisions.release,
+            report=registry.report,
+            links=Links(
+                desk=settings.desk,
+                prefect=settings.prefect_api.removesuffix("/api"),
+                mlflow=settings.mlflow_pages,
+                evidently=settings.evidently,
+            ),
+        )
+    )
+
+
+def main() -> None:
+    settings = Settings()
+    environment.apply(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    uvicorn.run(
+        desk(settings),
+        host=settings.host,
+        port=settings.desk_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The step that judges: everything measured of a challenger, for the gate and for people."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from flows import background
+from flows.ledger import Claim
+from flows.surface import Surface
+from flows.world import World
+from models.artifact import save
+from models.frames import Frame
+from models.learner import Learned, fine_tune
+from models.model import Design, Model
+from models.promotions import Promotion
+from monitoring import drift, evidence, reranking, skew
+from monitoring.drift import Drift
+from monitoring.evidence import Question
+
+SETTINGS = frozenset(
+    (
+        *("rate", "weight_decay", "table_rate", "batch_requests", "warm_up_steps", "epochs", "stretch", "patience"),
+        *("tolerance", "time_budget_s", "memory"),
+    )
+)
+"""Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Challenger:
+    """A model just trained, and how that went."""
+
+    model: Model
+    learned: Learned
+    question: Question
+    """What is asked of it: 'not_worse' of one like the champion, 'better' of one of another design."""
+
+    folder: Path
+    """Where it is written down, to be registered from."""
+
+    weights_sha256: str
+    """Of the weights there: what is measured is what is registered, and what serves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What was measured of a challenger, and what the report draws."""
+
+    figures: dict[str, Any]
+    drift: Drift | None
+
+
+def learn(world: World, claimed: Claim, champion: Model | None, frame: Frame) -> Challenger:
+    """Fine-tune a copy of the champion on the training part; the first model starts from nothing.
+
+    Where the surface declares another design than the champion has, the challenger is of that design, and must be
+    better: with other settings it learns on from the champion's weights, with another shape from the days before.
+    """
+    surface = world.surface
+    seed = surface.seed + claimed.update_id
+    start: Model | None = champion
+    question: Question = "not_worse"
+    if champion is None:
+        start = Model.new(surface.layout, surface.design, surface.seed)
+    elif champion.design != surface.design:
+        start, question = redesigned(world, claimed, champion), "better"
+    assert start is not None
+    part = frame.examples[: trained_to(claimed, frame)]
+    model, learned = fine_tune(start, part, seed=seed, clock=time.monotonic)
+    folder = world.scratch / f"challenger-{claimed.update_id}"
+    return Challenger(model, learned, question, folder, save(model, folder))
+
+
+def redesigned(world: World, claimed: Claim, champion: Model) -> Model:
+    """A model of the surface's design that has learned up to the window."""
+    surface, start = world.surface, claimed.window.start
+    if only_settings(champion.design, surface.design):
+        model = champion.copy()
+        model.design = surface.design
+        return model
+    model = Model.new(surface.layout, surface.design, surface.seed)
+    earlier = world.frame(start - surface.rehearse, start, known_by=claimed.as_of).examples
+    unhurried = replace(surface.design, time_budget_s=None)
+    model.design = unhurried
+    model, _ = fine_tune(model, earlier, seed=surface.seed, clock=time.monotonic)
+    model.design = surface.design
+    return model
+
+
+def only_settings(before: Design, now: Design) -> bool:
+    """Whether two designs differ in how they learn alone."""
+    return replace(before, **{name: getattr(now, name) for name in SETTINGS}) == now
+
+
+def trained_to(claimed: Claim, frame: Frame) -> int:
+    """The row at which the training part ends."""
+    return int(np.searchsorted(frame.examples.time, claimed.window.split.timestamp() + 5e-7))
+
+
+def judge(
+    world: World,
+    claimed: Claim,
+    promotion: Promotion | None,
+    champion: Model | None,
+    challenger: Challenger,
+    frame: Frame,
+    scores: NDArray[np.float64] | None,
+    told: Mapping[str, Any],
+) -> Judgement:
+    """Champion and challenger side by side; drift of the window's data. ``scores``: the champion's, of the window."""
+    surface = world.surface
+    judged_from = claimed.window.start if surface.judging == "progressive" else claimed.window.split
+    candidate = evidence.Candidate(
+        window=frame,
+        first=0 if surface.judging == "progressive" else trained_to(claimed, frame),
+        judging=surface.judging,
+        question=challenger.question,
+        champion=champion,
+        champion_scores=scores,
+        challenger=challenger.model,
+        learned=challenger.learned,
+    )
+    figures = {
+        **told,
+        **evidence.gather(
+            candidate,
+            background.before(world, claimed, promotion, judged_from),
+            contexts=surface.features.contexts,
+            fairness=surface.fairness,
+            policy=surface.policy,
+            seed=claimed.update_id,
+            clock=time.perf_counter,
+        ),
+        **beside_the_log(world, claimed, candidate),
+        "weights_sha256": challenger.weights_sha256,
+        "freshness_s": (claimed.as_of - claimed.window.split).total_seconds(),
+    }
+    shown, fixed = drifts(world, claimed, frame, champion or challenger.model, surface)
+    if shown is not None:
+        figures["drift"] = shown.figures
+    if fixed is not None:
+        figures["drift_baseline"] = fixed.figures
+    return Judgement(figures, shown)
+
+
+def beside_the_log(world: World, claimed: Claim, candidate: evidence.Candidate) -> dict[str, Any]:
+    """What the log can tell beside labels: were features served as it gives them, and what the new order is worth by
+    the propensities logged."""
+    surface, start, end = world.surface.name, claimed.window.start, claimed.window.end
+    rows, scores = candidate.judged()
+    part, table = candidate.window.examples[rows], candidate.window.table[rows]
+    chances = reranking.propensities(world.connection, surface, start, end, table["impression_id"])
+    served = candidate.champion_scores
+    return {
+        "skew": skew.skew(world.connection, surface, start, end),
+        "counterfactual": reranking.ranking_value(
+            part.label,
+            part.request,
+            table["position"].to_numpy(),
+            chances,
+            challenger=scores,
+            champion=None if served is None else served[rows],
+        ),
+    }
+
+
+def drifts(
+    world: World, claimed: Claim, frame: Frame, model: Model, surface: Surface
+) -> tuple[Drift | None, Drift | None]:
+    """The window against what the champion learned from (the first window: against its own earlier half), and against
+    a baseline that stays: slow drift hides from the first, the hours of the day from the second."""
+    recent, fixed, window = background.training_tail(world, claimed), background.baseline(world, claimed), frame
+    if recent is None:
+        recent, window = frame[: len(frame) // 2], frame[len(frame) // 2 :]
+    if not len(recent) or not len(window):
+        return None, None
+    names = surface.features.schema.dense
+    random = np.random.default_rng(claimed.update_id)
+    recent, now = (_sample(part, random) for part in (recent, window))
+    shown = drift.important(now.examples.dense, model.score(now.examples), names)
+
+    def columns(part: Frame) -> pl.DataFrame:
+        told: dict[str, np.ndarray] = {"prediction": model.score(part.examples), "label": part.examples.label}
+        return drift.sample(part.examples.dense, names, told, seed=claimed.update_id, features=shown)
+
+    current = columns(now)
+    first = drift.measure(columns(recent), current)
+    return first, None if fixed is None else drift.measure(columns(_sample(fixed, random)), current)
+
+
+def _sample(part: Frame, random: np.random.Generator) -> Frame:
+    """As many impressions as the report looks at."""
+    if len(part) <= drift.ROWS:
+        return part
+    rows = np.sort(random.choice(len(part), drift.ROWS, replace=False))
+    return Frame(part.table[rows], part.examples[rows], part.without_row)

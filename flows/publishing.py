@@ -1,0 +1,131 @@
+"""The step that publishes: registry, report, the record of the promotion, the end of the claim."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flows import ledger
+from flows.judging import Challenger, Judgement, trained_to
+from flows.ledger import Claim
+from flows.world import World
+from models import promotions
+from models.frames import Frame
+from monitoring import report, workspace
+from monitoring.gate import Verdict
+from monitoring.records import Decision
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where an update's results can be seen."""
+
+    state: str
+    version: str | None
+    run_id: str
+
+
+STATES = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+
+
+def publish(
+    world: World,
+    claimed: Claim,
+    frame: Frame,
+    challenger: Challenger | None,
+    judgement: Judgement,
+    verdict: Verdict,
+    decision: Decision,
+    seconds: Mapping[str, float],
+) -> Published:
+    """Register the challenger, record the promotion, close the claim, move the alias; serving follows the record.
+
+    The record and the end of the claim are one transaction. What a crash leaves undone after it (the alias) the next
+    update settles; what it leaves before is done again.
+    """
+    surface, registry = world.surface.name, world.registry
+    figures = judgement.figures
+    run_id = registry.start_run(
+        surface,
+        f"update {claimed.update_id}",
+        {
+            "window_start": claimed.window.start.isoformat(),
+            "window_split": claimed.window.split.isoformat(),
+            "window_end": claimed.window.end.isoformat(),
+            "champion": claimed.parent_version,
+            "as_of": claimed.as_of.isoformat(),
+        },
+        {"verdict": verdict.verdict, "reason": verdict.reasons[0]},
+        update_id=claimed.update_id,
+    )
+    version, artifact_uri = None, None
+    if challenger is not None and verdict.verdict != "reject":
+        registered = registry.register(
+            surface,
+            challenger.folder,
+            update_id=claimed.update_id,
+            run_id=run_id,
+            example=frame.examples[:5],
+            tags={"verdict": verdict.verdict},
+            description=" ".join(verdict.reasons),
+        )
+        version, artifact_uri = registered.version, registered.artifact_uri
+    write_report(world, claimed, judgement, verdict, version, run_id)
+    registry.log_metrics(run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}})
+    state = STATES[verdict.verdict]
+    with world.connection.transaction():
+        if state == "promoted":
+            assert version is not None
+            assert artifact_uri is not None
+            promotions.record(
+                world.connection,
+                surface=surface,
+                version=version,
+                artifact_uri=artifact_uri,
+                previous_version=claimed.parent_version,
+                update_id=claimed.update_id,
+                decision_id=decision.decision_id,
+                learned_to=datetime.fromtimestamp(learned_to(claimed, frame), UTC),
+            )
+        ledger.finish(
+            world.connection,
+            claimed,
+            state,
+            version=version,
+            seconds=dict(seconds),
+            decide_within=world.surface.policy.decide_within,
+        )
+    if state == "promoted" and version is not None and challenger is not None:
+        registry.set_champion(surface, version)
+        world.loaded[version] = challenger.model
+    registry.finish_run(run_id)
+    return Published(state, version, run_id)
+
+
+def learned_to(claimed: Claim, frame: Frame) -> float:
+    """Event time of the newest impression in the training part, seconds since the epoch."""
+    first = trained_to(claimed, frame)
+    return float(frame.examples.time[first - 1]) if first else claimed.window.split.timestamp()
+
+
+def write_report(
+    world: World, claimed: Claim, judgement: Judgement, verdict: Verdict, version: str | None, run_id: str
+) -> None:
+    """The Evidently report: a page in MLflow's run, and a run in Evidently's own pages where those are up."""
+    page = report.build(
+        surface=world.surface.name,
+        update_id=claimed.update_id,
+        start=claimed.window.start,
+        end=claimed.window.end,
+        verdict=verdict,
+        figures=judgement.figures,
+        drift=judgement.drift,
+        champion_version=claimed.parent_version,
+        challenger_version=version,
+    )
+    path = Path(world.scratch / "report.html")
+    page.write_html(path)
+    world.registry.log_report(run_id, path)
+    world.registry.log_json(run_id, judgement.figures, "evidence.json")
+    if world.reports is not None:
+        workspace.publish(world.reports, world.surface.name, page)

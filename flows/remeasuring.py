@@ -1,0 +1,105 @@
+"""A held challenger measured again before it is approved, against the champion of now: evidence ages."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from flows.steps import ensure_folded
+from flows.world import World
+from models import metrics
+from models.frames import Frame
+from models.promotions import Promotion
+from monitoring import compare, evidence, gate, records
+from monitoring.records import Evidence
+from monitoring.review import Candidate
+
+SPAN = timedelta(hours=6)
+"""The newest mature impressions that count: long enough to show something, short enough to be about now."""
+
+ASKED = ("question", "process", "tests", "champion")
+"""Figures of the update's own evidence that say what its challenger was asked, and on which record."""
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """A span of event time, ``(start, end]``, that neither model has learned from."""
+
+    start: datetime
+    end: datetime
+
+
+def fresh(world: World, candidate: Candidate, now: datetime) -> Fresh | None:
+    """The newest mature impressions at ``now``; None while fewer than an update waits for have matured since the
+    update looked: then its own evidence is the newest there is.
+    """
+    watermark = now - world.surface.attribution
+    found = world.connection.execute(
+        "SELECT count(*), max(shown_at) FROM impressions WHERE surface = %s AND shown_at > %s AND shown_at <= %s",
+        [candidate.surface, candidate.window_end, watermark],
+    ).fetchone()
+    assert found is not None
+    count, end = found
+    if count < world.surface.fewest:
+        return None
+    return Fresh(max(candidate.split_at, end - SPAN), end)
+
+
+def remeasure(world: World, candidate: Candidate, champion: Promotion | None, now: datetime) -> Evidence:
+    """Score champion and challenger on what has matured since, and write it down as evidence of occasion 'review'.
+
+    The gate's question is the one the challenger was asked, on the record it was asked with. Returns the candidate's
+    latest evidence where nothing has matured since it was measured.
+    """
+    latest = candidate.latest
+    assert latest is not None, "a held challenger has evidence"
+    span = fresh(world, candidate, now)
+    if span is None:
+        return latest
+    ensure_folded(world, span.end)
+    frame = world.frame(span.start, span.end, known_by=now)
+    figures = measure(world, candidate, champion, frame)
+    figures["window"] = {"start": span.start, "end": span.end}
+    asked = candidate.evidence[0].figures
+    figures |= {name: asked[name] for name in ASKED if name in asked}
+    verdict = gate.decide(world.surface.policy, figures)
+    return records.write_evidence(
+        world.connection,
+        candidate.surface,
+        candidate.update_id,
+        champion_version=candidate.parent_version,
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+        figures=figures,
+        occasion="review",
+    )
+
+
+def measure(world: World, candidate: Candidate, champion: Promotion | None, frame: Frame) -> dict[str, Any]:
+    """Both on impressions that neither has learned from."""
+    assert candidate.version is not None, "a held challenger is registered"
+    examples, surface = frame.examples, world.surface
+    registered = world.registry.version(surface.name, candidate.version)
+    challenger = world.weights(candidate.version, registered.artifact_uri)
+    serving = None if champion is None else world.model(champion)
+    served = None if serving is None else serving.score(examples)
+    columns, kinds = evidence.slices(frame.table, examples, surface.features.contexts, serving)
+    figures: dict[str, Any] = {
+        "impressions": len(examples),
+        "label_rate": metrics.mean(examples.label.astype(np.float64)),
+        "without_row": frame.without_row,
+        "judging": "tail",
+        "quality": compare.compare(
+            examples.label,
+            examples.request,
+            challenger=challenger.score(examples),
+            champion=served,
+            slices=columns,
+            kinds=kinds,
+            seed=candidate.update_id,
+        ),
+    }
+    if served is not None:
+        figures["prequential"] = compare.measure(examples.label, examples.request, served)
+    return figures

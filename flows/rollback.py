@@ -1,0 +1,123 @@
+"""Rollback: an older version serves again within a second or two, and the record says who and why.
+
+    millrace rollback --surface feed --why "clicks fell by half since 14:00"
+    millrace rollback --surface feed --to 41 --why "..."
+
+The record comes first, since serving follows it; MLflow's alias comes after, and the next update brings it in line when
+that fails. The next update learns on from the version that came back, from where its own line had stopped learning.
+"""
+
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from models import promotions
+from models.promotions import Promotion
+from monitoring import records
+from monitoring.review import Decided, Refused
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+
+LOG = logging.getLogger(__name__)
+
+ALIAS_PATIENCE_S = 15.0
+"""How long MLflow may take to move its alias. By itself it tries again for minutes."""
+
+BEHIND = " MLflow's alias is behind; the next update brings it in line."
+
+SUPERSEDE = "UPDATE updates SET state = 'superseded' WHERE surface = %s AND state = 'held'"
+
+
+def rollback(
+    connection: psycopg.Connection,
+    registry: "Registry",
+    surface: str,
+    *,
+    to: str | None = None,
+    person: str,
+    reason: str,
+    through: str,
+) -> Decided:
+    """Serve ``to`` again, or the version that the champion was promoted over. ``connection`` is in autocommit mode.
+
+    ``person`` may be 'watch', the live watch. Raises Refused when there is nothing to go back to.
+    """
+    restored = go_back(connection, surface, to=to, person=person, reason=reason, through=through)
+    told = f"Version {restored.version} serves {surface} again, in place of version {restored.previous_version}."
+    if not follow(connection, registry, surface):
+        told += BEHIND
+    return Decided("rolled back", told, restored.version)
+
+
+def go_back(
+    connection: psycopg.Connection, surface: str, *, to: str | None, person: str, reason: str, through: str
+) -> Promotion:
+    """The record of a rollback, which serving follows, in one transaction with the decision it stands on.
+
+    Challengers that wait for a decision were judged against the version left behind, and are superseded.
+    """
+    if not reason.strip():
+        raise Refused(f"a rollback of {surface} wants a reason: say why, for whoever reads the record later")
+    with connection.transaction():
+        promotions.take_turns(connection, surface)
+        champion = promotions.current(connection, surface)
+        if champion is None:
+            raise Refused(f"no version ever served {surface}: there is nothing to go back to")
+        target = _target(connection, champion, to)
+        decision = records.write_decision(
+            connection,
+            records.evidence_of(connection, target.decision_id),
+            action="rollback",
+            decided_by=person,
+            reason=reason.strip(),
+            through=through,
+        )
+        connection.execute(SUPERSEDE, [surface])
+        return promotions.roll_back(
+            connection, target, previous_version=champion.version, decision_id=decision.decision_id
+        )
+
+
+def _target(connection: psycopg.Connection, champion: Promotion, to: str | None) -> Promotion:
+    """The promotion by which the version to go back to first came into service."""
+    surface = champion.surface
+    if to is None:
+        first = promotions.promoted(connection, surface, champion.version)
+        assert first is not None, "a champion came by an update"
+        if first.previous_version is None:
+            raise Refused(
+                f"version {champion.version} is the first that served {surface}: nothing is before it."
+                f" To stop updates instead, pause the schedule of {surface} in Prefect"
+            )
+        to = first.previous_version
+    if to == champion.version:
+        raise Refused(f"version {to} serves {surface} already; name another with --to, or none for the one before it")
+    target = promotions.promoted(connection, surface, to)
+    if target is None:
+        served = ", ".join(dict.fromkeys(p.version for p in promotions.history(connection, surface, 20)))
+        raise Refused(f"version {to} never served {surface}; go back to one that did: {served}")
+    return target
+
+
+def follow(connection: psycopg.Connection, registry: "Registry", surface: str) -> bool:
+    """Bring MLflow's alias in line with the record. False when MLflow does not let it, or does not answer: the decision
+    stands all the same, serving has followed the record, and the next update settles the alias."""
+    champion = promotions.current(connection, surface)
+    assert champion is not None, "somebody has just been promoted"
+    version, moved = champion.version, threading.Event()
+
+    def move() -> None:
+        try:
+            registry.set_champion(surface, version)
+        except Exception as error:  # whatever MLflow has against it: an emergency does not wait for that
+            LOG.warning("the alias of %s stays behind version %s: %s", surface, version, error)
+        else:
+            moved.set()
+
+    moving = threading.Thread(target=move, name="alias", daemon=True)
+    moving.start()
+    moving.join(ALIAS_PATIENCE_S)
+    return moved.is_set()

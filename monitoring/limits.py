@@ -1,0 +1,289 @@
+"""What a window may look like (`Limits`), what is known of it beforehand (`Expected`, `Past`), and what a check found.
+
+A breach says what a failed check asks of the gate: `reject` where learning would do harm whatever the cause (the data
+are broken), `hold` where it may be the world and a person must look. A surface sets another by the check's name:
+
+    limits = Limits(volume_factor=8, breach={"volume": "reject", "labels by context": "reject"})
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+Breach = Literal["hold", "reject"]
+
+BREACHES: Mapping[str, Breach] = {
+    "columns": "reject",
+    "volume": "hold",
+    "schema version": "reject",
+    "nulls": "reject",
+    "inside the window": "reject",
+    "duplicates": "reject",
+    "retries": "reject",
+    "one user's share": "hold",
+    "one request's share": "hold",
+    "new users": "hold",
+    "new items": "hold",
+    "lateness": "hold",  # what came late may yet come: a held window is looked at again with the next
+    "label values": "reject",
+    "label rate": "hold",
+    "labels expected": "hold",
+    "labels agree": "hold",  # rejected far below the limit: see label_checks
+    "labels by context": "hold",  # likewise
+    "labels by user": "hold",
+    "labels by age": "hold",
+    "champion's log loss": "hold",
+    "features known": "reject",
+    "features finite": "reject",
+    "features in range": "reject",
+    "features unknown": "reject",
+    "features stuck": "reject",
+    "features moved": "reject",
+    "features narrowed": "reject",
+    "features that know the label": "reject",
+}
+"""Every check by name, and what its failure asks for unless a surface says otherwise."""
+
+NEVER_RIGHT = frozenset(
+    ("columns", "schema version", "nulls", "inside the window", "duplicates", "label values", "features finite")
+)
+"""Checks of what can never be right. The others compare with what was usual, and the world may change for good."""
+
+AGAIN = 3
+"""Windows in a row that fail such a check and are rejected; the next is held instead, so that a person may say that
+this is how it is from now on."""
+
+ROWS_NAMED = 20
+"""Offending impressions that a check names; the rest are only counted."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a window may look like. Shares are of the window's impressions."""
+
+    unknown_share: float = 0.05
+    """Feature values that are NaN, of all the window's feature values. A few are natural: nothing is known yet."""
+
+    infinite_share: float = 0.0
+    """Impressions with a feature that is infinite or larger than `magnitude`."""
+
+    magnitude: float = 60_000.0
+    """A feature's absolute value; served rows are float16, which ends at 65,504."""
+
+    out_of_range_share: float = 0.01
+    """Impressions with a feature outside its declared range."""
+
+    impressions: int = 1
+    """Fewest impressions a window may have."""
+
+    volume: tuple[float, float] = (0.02, 50.0)
+    """Impressions over those expected, lowest and highest, while no earlier day is known. Wide: a site's night is a
+    hundredth of its evening."""
+
+    volume_factor: float = 2.5
+    """The same, once earlier days are known: times or over the usual at that hour, and lately, and as days grow. Wide:
+    news breaks."""
+
+    label_rate: tuple[float, float] = (0.0, 1.0)
+    """Mean label, both ends excluded: a window in which nothing, or everything, was clicked is a broken log."""
+
+    label_rate_factor: float = 4.0
+    """Most that the odds of a label may differ from those expected, times or over, while little history is known."""
+
+    label_rate_usual: float = 1.8
+    """The same, once enough earlier windows are known; more where they themselves differ."""
+
+    lateness_s: float = 3600.0
+    """99 % of the window's events are known to the log within this many seconds of happening."""
+
+    new_factor: float = 4.0
+    """Most that the odds of an impression's user (item) being new may exceed the usual, times."""
+
+    retried_share: float = 0.002
+    """Impressions that repeat another: same request and item, or same user, item and time, under another id."""
+
+    user_share: float = 0.25
+    """Impressions of one user, and of one request. A night's ten minutes gave one reader an eighth."""
+
+    fewer_labels: float = 1.3
+    """Labels the champion expects over those found: in the window, by context, by age. Shown beyond chance."""
+
+    more_labels: float = 1.6
+    """Odds of the labels found over those the champion expects, likewise. Wider: hot news is clicked by itself."""
+
+    user_factor: float = 2.5
+    """Labels of one user over those the champion expects of him, times or over, shown beyond chance."""
+
+    agreement: float = 0.8
+    """How much labels follow the champion's log-odds, over how much it expects: 1 as it says, 0 shuffled."""
+
+    log_loss_factor: float = 1.3
+    """The champion's log loss over its usual one; more where that itself varies."""
+
+    stuck_share: float = 0.12
+    """Impressions at a feature's most frequent value, above the most that was seen before."""
+
+    moved: float = 3.0
+    """How far a feature's outer quantiles may lie outside those seen before, in standard deviations; its median a third
+    of that. This, `stuck_share` and the next two widen while few earlier windows are known."""
+
+    narrowed: float = 3.0
+    """A feature's least standard deviation before, over its own."""
+
+    leak: float = 0.07
+    """AUC that one feature alone may gain on the most it had before."""
+
+    false_alarm: float = 5e-4
+    """Chance of each check on labels to fail on a window that is within its limits, over all the slices it looks at."""
+
+    breach: Mapping[str, Breach] = field(default_factory=dict)
+    """What a failed check asks for, by its name, where it is not the default of `BREACHES`."""
+
+    def __post_init__(self) -> None:
+        shares = ("unknown_share", "infinite_share", "out_of_range_share", "retried_share", "user_share", "agreement")
+        for name in (*shares, "stuck_share", "leak", "false_alarm"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"Limits.{name}={getattr(self, name)}: a share, from 0 to 1")
+        for name in ("volume", "label_rate"):
+            low, high = getattr(self, name)
+            if not 0 <= low < high:
+                raise ValueError(f"Limits.{name}=({low}, {high}): wants 0 <= low < high")
+        factors = ("volume_factor", "label_rate_factor", "label_rate_usual", "new_factor", "fewer_labels")
+        for name in (*factors, "more_labels", "user_factor", "log_loss_factor", "narrowed"):
+            if getattr(self, name) <= 1:
+                raise ValueError(f"Limits.{name}={getattr(self, name)}: wants more than 1")
+        for name, word in self.breach.items():
+            if name not in BREACHES or word not in ("hold", "reject"):
+                raise ValueError(
+                    f"Limits.breach[{name!r}]={word!r}: wants hold or reject for one of {sorted(BREACHES)}"
+                )
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an earlier window of the surface looked like. None: not known."""
+
+    start: datetime
+    end: datetime
+    impressions: int
+    label_rate: float | None = None
+    log_loss: float | None = None
+    """The champion's, on the whole window, before anything learned from it."""
+
+    agreement: float | None = None
+    """The value of the check "labels agree"."""
+
+    new: Mapping[str, float] = field(default_factory=dict)
+    """Share of impressions whose "users" ("items") were new."""
+
+
+def past_of(start: datetime, end: datetime, figures: Mapping[str, Any]) -> Past:
+    """The past window as its evidence's figures tell it."""
+    value = {check["name"]: check["value"] for check in figures.get("checks", [])}
+    return Past(
+        start,
+        end,
+        int(figures["impressions"]),
+        figures.get("label_rate"),
+        (figures.get("prequential") or {}).get("log_loss"),
+        value.get("labels agree"),
+        {kind: value[f"new {kind}"] for kind in ("users", "items") if f"new {kind}" in value},
+    )
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is known of the surface before the window is looked at. None: unknown, not checked."""
+
+    schema_version: str
+    start: datetime
+    """Start of the window, excluded, UTC."""
+
+    end: datetime
+    """End of the window, included, UTC."""
+
+    impressions: float | None = None
+    """How many impressions a window like this usually has, where no history is given."""
+
+    label_rate: float | None = None
+    """Mean label of recent windows, where no history is given."""
+
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest allowed value by feature name."""
+
+    history: tuple[Past, ...] = ()
+    """Earlier windows, of up to two weeks: those that were learned from, or the ills of one excuse the next."""
+
+    def __post_init__(self) -> None:
+        for moment in (self.start, self.end):
+            if moment.tzinfo is None:
+                raise ValueError(f"{moment} is naive: times are UTC and say so")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check's outcome."""
+
+    name: str
+    value: float
+    limit: str
+    """What is allowed, in words."""
+
+    passed: bool
+    detail: str
+    """What was found, as a sentence."""
+
+    rows: tuple[str, ...] = ()
+    """Impressions that offend, at most `ROWS_NAMED`."""
+
+    breach: Breach = "reject"
+    """What its failure asks for."""
+
+
+def outcome(
+    limits: Limits,
+    name: str,
+    value: float,
+    limit: str,
+    passed: bool,
+    detail: str,
+    rows: tuple[str, ...] = (),
+    *,
+    gross: bool = False,
+) -> Check:
+    """The check with the breach that the surface, or the default, gives it. `gross`: so bad that it is a reject."""
+    breach = limits.breach.get(name, "reject" if gross else BREACHES[name])
+    return Check(name, float(value), limit, bool(passed), detail, rows, breach)
+
+
+def rows_of(offends: np.ndarray, ids: pl.Series) -> tuple[str, ...]:
+    """The first of the impressions that offend, by name."""
+    return tuple(str(row) for row in ids.gather(np.flatnonzero(offends)[:ROWS_NAMED]))
+
+
+def reconsidered(checks: Sequence[Check], rejected_before: Mapping[str, int]) -> list[Check]:
+    """The checks, with `hold` in place of `reject` for those that failed in each of the last windows too.
+
+    `rejected_before`: how many windows in a row, up to this one, were rejected with that check failed.
+    """
+    return [
+        replace(
+            check, breach="hold", detail=f"{check.detail} So it was in the {AGAIN} windows before, which were rejected."
+        )
+        if not check.passed and check.name not in NEVER_RIGHT and rejected_before.get(check.name, 0) >= AGAIN
+        else check
+        for check in checks
+    ]
+
+
+def failures(checks: Sequence[Check]) -> list[Check]:
+    return [check for check in checks if not check.passed]
+
+
+def as_figures(checks: Sequence[Check]) -> list[dict[str, Any]]:
+    """The checks as plain JSON values, for ``figures['checks']``."""
+    return [{**asdict(check), "rows": list(check.rows)} for check in checks]

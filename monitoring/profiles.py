@@ -1,0 +1,185 @@
+"""What the features of a window look like, in 15 numbers each: kept with the evidence, for later windows.
+
+profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+ROWS = 20_000
+"""Impressions that a profile is made from, at most: an AUC is then known to half a percent."""
+
+LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+"""Quantiles kept of each feature."""
+
+DIGITS = 5
+"""Significant digits kept of each figure."""
+
+HOUR_S, DAY_HOURS = 3600.0, 24
+
+FEWEST_ROWS = 100
+"""Impressions of an hour below which it has no profile of its own."""
+
+BLOCKS = 20
+"""Spans of time by which a feature that tells the time is known."""
+
+FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "quantiles", "clock", "auc")
+"""The arrays of a profile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """What the D features of a window look like. A figure of a feature that is never known is NaN."""
+
+    names: tuple[str, ...]
+    rows: int
+    """Impressions looked at."""
+
+    clicked: int
+    """Those of them with a label above a half."""
+
+    unknown: Floats
+    """[D] share that is not a finite number."""
+
+    zero: Floats
+    """[D] share that is 0."""
+
+    mode: Floats
+    """[D] most frequent value."""
+
+    mode_share: Floats
+    """[D] share of the most frequent value."""
+
+    mean: Floats
+    sd: Floats
+    quantiles: Floats
+    """[len(LEVELS), D]"""
+
+    clock: Floats
+    """[D] share of the variance that the time within the window explains."""
+
+    auc: Floats
+    """[D] by which the feature alone ranks clicked above not clicked, 0 to 1; NaN where no label was given."""
+
+    @classmethod
+    def of(cls, dense: np.ndarray, names: Sequence[str], *, label: np.ndarray | None = None, seed: int = 0) -> Profile:
+        """Of dense [N, D] in time order and label [N] (NaN: not known), by a sample of `ROWS` drawn with `seed`."""
+        if dense.ndim != 2 or dense.shape[1] != len(names):
+            raise ValueError(f"dense is {dense.shape}, and {len(names)} names are given")
+        drawn = np.arange(len(dense))
+        if len(dense) > ROWS:
+            drawn = np.sort(np.random.default_rng(seed).choice(len(dense), ROWS, replace=False))
+        columns = np.ascontiguousarray(dense[drawn].T).astype(np.float64)
+        y = np.full(len(drawn), np.nan) if label is None else np.asarray(label, dtype=np.float64)[drawn]
+        unknown, zero, mode, mode_share, mean, sd, clock, auc, *quantiles = (
+            np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), -1).T
+        )
+        return cls(
+            names=tuple(names),
+            rows=len(drawn),
+            clicked=int((y > 0.5).sum()),
+            unknown=unknown,
+            zero=zero,
+            mode=mode,
+            mode_share=mode_share,
+            mean=mean,
+            sd=sd,
+            quantiles=np.array(quantiles),
+            clock=clock,
+            auc=auc,
+        )
+
+    @classmethod
+    def by_hour(
+        cls, dense: np.ndarray, names: Sequence[str], *, time: np.ndarray, label: np.ndarray | None = None
+    ) -> list[Profile]:
+        """Of each hour of a window, the newest last, at most a day of them; time f[N] in seconds, ascending.
+
+        A profile of a whole day would say nothing of how an hour looks.
+        """
+        if not len(dense) or time[-1] - time[0] < 2 * HOUR_S:
+            return [cls.of(dense, names, label=label)]
+        edges = np.searchsorted(time, np.arange(time[-1], time[0], -HOUR_S)[: DAY_HOURS + 1][::-1], side="right")
+        return [
+            cls.of(dense[a:b], names, label=None if label is None else label[a:b])
+            for a, b in pairwise(edges)
+            if b - a >= FEWEST_ROWS
+        ]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, NaN as None; about 15 numbers a feature."""
+        counts = {"names": list(self.names), "rows": self.rows, "clicked": self.clicked}
+        return counts | {name: _plain(getattr(self, name)) for name in FIGURES}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Profile:
+        figures = {name: np.array(kept[name], dtype=np.float64) for name in FIGURES}
+        return cls(names=tuple(kept["names"]), rows=int(kept["rows"]), clicked=int(kept["clicked"]), **figures)
+
+
+def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
+    """unknown, zero, mode, its share, mean, sd, clock, AUC, then the quantiles, of one feature's values [N]."""
+    known = np.isfinite(column)
+    values = column[known]
+    unknown = 1.0 - len(values) / max(len(column), 1)
+    if not len(values):
+        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, np.nan, *[np.nan] * len(LEVELS)]
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
+    counts = np.diff(np.concatenate([starts, [len(ordered)]]))
+    most = int(np.argmax(counts))
+    mean, sd = float(values.mean()), float(values.std())
+    ranks = np.repeat(starts + (counts - 1) / 2, counts)
+    y = label[known][order]
+    quantiles = ordered[np.round(np.array(LEVELS) * (len(ordered) - 1)).astype(np.int64)]
+    zero, share = float((values == 0).mean()), counts[most] / len(values)
+    return [
+        unknown,
+        zero,
+        float(ordered[starts[most]]),
+        share,
+        mean,
+        sd,
+        _clock(values, sd),
+        _auc(ranks, y),
+        *quantiles.tolist(),
+    ]
+
+
+def _clock(values: Floats, sd: float) -> float:
+    """Share of the variance of values [N], in time order, that lies between `BLOCKS` spans of time."""
+    if len(values) < 2 * BLOCKS or sd == 0:
+        return 0.0
+    starts = np.arange(BLOCKS) * len(values) // BLOCKS
+    counts = np.diff(np.append(starts, len(values)))
+    means = np.add.reduceat(values, starts) / counts
+    return float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
+
+
+def _auc(ranks: np.ndarray, label: np.ndarray) -> float:
+    """AUC of values given by their mean ranks, from 0, over all values; NaN where a class is missing."""
+    clicked, others = label > 0.5, label <= 0.5
+    ones, zeros = int(clicked.sum()), int(others.sum())
+    if not ones or not zeros:
+        return float("nan")
+    if ones + zeros < len(label):  # ranks among the known labels only
+        known = clicked | others
+        _, place, counts = np.unique(ranks[known], return_inverse=True, return_counts=True)
+        ranks, clicked = (np.cumsum(counts) - (counts + 1) / 2)[place], clicked[known]
+    return float((ranks[clicked].sum() - ones * (ones - 1) / 2) / (ones * zeros))
+
+
+def _plain(values: np.ndarray) -> Any:
+    if values.ndim == 2:
+        return [_plain(row) for row in values]
+    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]

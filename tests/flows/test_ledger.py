@@ -1,0 +1,327 @@
+"""The ledger by lineage: nothing is skipped and nothing is learned twice, whatever is decided, rolled back, or dies."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import MappingProxyType
+
+import numpy as np
+import polars as pl
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from features.log import append
+from flows import decisions, ledger
+from flows.ledger import Claim, NothingToLearn, Terms
+from flows.rollback import go_back
+from infra.database import connect
+from models import promotions
+from models.promotions import ChampionMoved
+from monitoring import holds, records, review
+from monitoring.names import GATE
+from monitoring.review import Refused
+from tests.loop import expect_learned_once
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+WITHIN = timedelta(hours=24)
+TERMS = Terms(timedelta(minutes=5), judge_share=0.2, judge_at_most=timedelta(hours=1), fewest=10)
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def shared(postgres_url: str) -> Iterator[psycopg.Connection]:
+    """One database for all; each surface in it is a world of its own."""
+    from tests.models.serving_world import fresh_database
+
+    with fresh_database(postgres_url) as url, connect(url, autocommit=True) as connection:
+        yield connection
+
+
+@dataclass
+class Site:
+    """A surface with a log, whose updates learn nothing and are decided as told."""
+
+    connection: psycopg.Connection
+    surface: str
+    terms: Terms = TERMS
+    hour: float = 1.0
+    versions: Iterator[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def champion(self) -> str | None:
+        found = promotions.current(self.connection, self.surface)
+        return found.version if found else None
+
+    def claim(self) -> Claim:
+        as_of = START + timedelta(hours=self.hour)
+        return ledger.claim(self.connection, self.surface, as_of, self.champion, self.terms)
+
+    def finish(self, claimed: Claim, verdict: str) -> None:
+        """As an update ends: evidence, decision, promotion and the claim's end; failed when the champion moved."""
+        version = str(next(self.versions)) if verdict != "reject" else None
+        evidence = records.write_evidence(
+            self.connection,
+            self.surface,
+            claimed.update_id,
+            champion_version=claimed.parent_version,
+            verdict=verdict,
+            reasons=["As drawn."],
+            figures=MappingProxyType({"attempt": claimed.attempt}),
+        )
+        by = records.write_decision(self.connection, evidence, action=verdict, decided_by=GATE, reason="As drawn.")
+        state = {"promote": "promoted", "hold": "held", "reject": "rejected"}[verdict]
+        try:
+            with self.connection.transaction():
+                if state == "promoted":
+                    assert version is not None
+                    promotions.record(
+                        self.connection,
+                        surface=self.surface,
+                        version=version,
+                        artifact_uri=f"file:///{version}",
+                        previous_version=claimed.parent_version,
+                        update_id=claimed.update_id,
+                        decision_id=by.decision_id,
+                        learned_to=claimed.window.split,
+                    )
+                ledger.finish(self.connection, claimed, state, version=version, decide_within=WITHIN)
+        except ChampionMoved as moved:
+            ledger.finish(self.connection, claimed, "failed", error=str(moved))
+
+    def update(self, verdict: str = "promote", hours: float = 1.0) -> Claim:
+        self.hour += hours
+        claimed = self.claim()
+        self.finish(claimed, verdict)
+        return claimed
+
+    def back(self, to: str | None = None) -> str:
+        return go_back(
+            self.connection, self.surface, to=to, person="ada", reason="It is bad.", through="command line"
+        ).version
+
+    def waiting(self) -> list[review.Waiting]:
+        return review.waiting(self.connection, [self.surface], datetime.now(UTC))
+
+    def decide(self, word: str) -> None:
+        """A person's word on what waits."""
+        for one in self.waiting():
+            candidate = review.candidate(self.connection, one.update_id)
+            assert candidate is not None
+            assert candidate.latest is not None
+            by = {"reason": "As drawn.", "through": "desk"}
+            if word == "approve":
+                uri = f"file:///{one.version}"
+                decisions.take(self.connection, candidate, candidate.latest, uri, decided_by="ada", **by)
+            else:
+                decisions.reject(
+                    self.connection, candidate, candidate.latest, person="ada", reason="No.", through="desk"
+                )
+
+    def states(self) -> list[str]:
+        rows = self.connection.execute(
+            "SELECT state FROM updates WHERE surface = %s ORDER BY update_id", [self.surface]
+        ).fetchall()
+        return [state for (state,) in rows]
+
+
+def new_site(connection: psycopg.Connection, terms: Terms = TERMS) -> Site:
+    """A fresh surface with an impression every 3 minutes or so, for a day."""
+    surface = f"site{next(NUMBERS)}"
+    seconds = np.cumsum(np.random.default_rng(7).integers(1, 360, 480))
+    names = [f"i{n}" for n in range(len(seconds))]
+    times = [START + timedelta(seconds=int(s)) for s in seconds]
+    shown = pl.DataFrame({"impression_id": names, "request_id": names, "user_id": names, "item_id": names})
+    shown = shown.with_columns(
+        pl.Series("shown_at", times), pl.Series("known_at", times), pl.lit("{}").alias("context")
+    )
+    append(connection, surface, impressions=shown, feedback=None, now=START + timedelta(days=9), source="test")
+    return Site(connection, surface, terms)
+
+
+STEPS = ("promote", "promote", "reject", "roll back", "hold", "approve", "turn down", "fail", "die", "expire")
+TERMS_TRIED = (TERMS, Terms(TERMS.attribution, judge_share=0.0, judge_at_most=timedelta(0), fewest=10))
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_an_impression_is_in_the_training_part_of_exactly_one_update_per_lineage_whatever_happens(
+    shared: psycopg.Connection, data: st.DataObject
+) -> None:
+    """Updates promote, hold, reject, fail or die, late or early; people approve, turn down and roll back, also while
+    an update runs; deadlines pass."""
+    site = new_site(shared, data.draw(st.sampled_from(TERMS_TRIED)))
+    steps = data.draw(
+        st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from([0.6, 0.8, 1.5, -0.5])), min_size=8, max_size=25)
+    )
+    for step, hours in steps:
+        match step:
+            case "promote" | "hold" | "reject" | "fail" | "die":
+                site.hour = min(23.0, max(1.0, site.hour + hours))
+                try:
+                    claimed = site.claim()
+                except NothingToLearn:
+                    continue
+                if data.draw(st.integers(0, 5)) == 0:  # while the update runs
+                    _roll_back(site, data)
+                if step == "fail":
+                    ledger.finish(shared, claimed, "failed", error="as drawn")
+                elif step != "die":
+                    site.finish(claimed, step)
+            case "roll back":
+                _roll_back(site, data)
+            case "approve" | "turn down":
+                site.decide(step)
+            case "expire":
+                ledger.expire(shared, site.surface, datetime.now(UTC) + 2 * WITHIN)
+        assert site.states().count("held") <= 1
+        assert site.states().count("claimed") <= 1
+    expect_learned_once(shared, site.surface)
+    reached = ledger.reached(shared, site.surface, site.champion)
+    site.hour = 23.5
+    try:
+        claimed = site.claim()
+    except NothingToLearn:
+        return
+    assert reached is not None
+    assert claimed.window.start == reached.learned_to, "nothing is skipped by the next either"
+    site.finish(claimed, "promote")
+    expect_learned_once(shared, site.surface)
+
+
+def _roll_back(site: Site, data: st.DataObject) -> None:
+    served = sorted({p.version for p in promotions.history(site.connection, site.surface)})
+    with suppress(Refused):
+        site.back(data.draw(st.sampled_from([None, *served])))
+
+
+def test_after_a_rollback_the_next_update_learns_what_the_versions_left_behind_had_learned(
+    shared: psycopg.Connection,
+) -> None:
+    site = new_site(shared)
+    first = site.update()
+    for _ in range(2):
+        last = site.update()
+    assert site.champion == "3"
+    site.back("1")
+    again = site.update(hours=1)
+    assert again.parent_version == "1"
+    assert again.window.start == first.window.split
+    assert again.window.end > last.window.end
+    assert site.champion == "4"
+    expect_learned_once(shared, site.surface)
+
+
+def test_what_a_rejected_challenger_of_the_restored_champion_learned_is_not_learned_again(
+    shared: psycopg.Connection,
+) -> None:
+    site = new_site(shared)
+    site.update()
+    rejected = site.update("reject")
+    promoted = site.update()
+    assert promoted.window.start == rejected.window.split
+    site.back()
+    assert site.update().window.start == rejected.window.split
+    expect_learned_once(shared, site.surface)
+
+
+def test_what_was_rejected_as_challenger_of_a_version_left_behind_is_learned_from_the_restored_champion(
+    shared: psycopg.Connection,
+) -> None:
+    site = new_site(shared)
+    first = site.update()
+    site.update()
+    site.update("reject")
+    site.back()
+    assert site.update().window.start == first.window.split
+    expect_learned_once(shared, site.surface)
+
+
+def test_going_forward_again_goes_on_from_where_that_version_had_stopped(shared: psycopg.Connection) -> None:
+    site = new_site(shared)
+    site.update()
+    second = site.update()
+    site.back()
+    site.update("reject")
+    assert site.back("2") == "2"
+    assert site.update().window.start == second.window.split
+    expect_learned_once(shared, site.surface)
+
+
+def test_an_update_waits_for_news_before_it_learns_once_more_what_was_rolled_back(shared: psycopg.Connection) -> None:
+    site = new_site(shared)
+    site.update()
+    site.update()
+    site.back()
+    with pytest.raises(NothingToLearn, match="waits for 10"):
+        site.claim()
+
+
+def test_a_claim_of_another_line_is_freed_and_not_taken_over(shared: psycopg.Connection) -> None:
+    site = new_site(shared)
+    first = site.update()
+    site.update()
+    site.hour += 1
+    dead = site.claim()
+    site.back()
+    taken = site.claim()
+    assert taken.update_id != dead.update_id
+    assert (taken.parent_version, taken.window.start) == ("1", first.window.split)
+    error = shared.execute("SELECT error FROM updates WHERE update_id = %s", [dead.update_id]).fetchone()
+    assert error == ("its run died, and the champion is '1' since, not '2'",)
+
+
+@pytest.mark.parametrize("verdict", ["promote", "hold"])
+def test_an_update_that_a_rollback_overtakes_fails_and_the_next_goes_on_from_the_restored_champion(
+    verdict: str, shared: psycopg.Connection
+) -> None:
+    site = new_site(shared)
+    first = site.update()
+    site.update()
+    site.hour += 1
+    running = site.claim()
+    site.back()
+    site.finish(running, verdict)
+    assert site.states() == ["promoted", "promoted", "failed"]
+    assert site.champion == "1"
+    assert site.update().window.start == first.window.split
+    expect_learned_once(shared, site.surface)
+
+
+def test_a_held_surface_claims_nothing_until_a_person_lets_it_go(shared: psycopg.Connection) -> None:
+    site = new_site(shared)
+    holds.hold(shared, site.surface, decided_by="watch", reason="Log loss is 9 % above what was promised.")
+    with pytest.raises(
+        NothingToLearn, match=f"held since .* by watch: Log loss .* millrace release --surface {site.surface}"
+    ):
+        site.update()
+    holds.release(shared, site.surface, decided_by="ada", reason="The feed was down.")
+    site.update()
+    assert site.states() == ["promoted"]
+
+
+def test_a_held_challenger_waits_until_its_deadline_and_then_the_champion_stays(shared: psycopg.Connection) -> None:
+    site = new_site(shared)
+    first = site.update()
+    held = site.update("hold")
+    [waiting] = site.waiting()
+    assert waiting.decide_by is not None
+    assert waiting.decide_by - waiting.held_at == WITHIN
+    assert ledger.expire(shared, site.surface, waiting.decide_by - timedelta(seconds=1)) == []
+    assert ledger.expire(shared, site.surface, waiting.decide_by) == [held.update_id]
+    assert ledger.expire(shared, site.surface, waiting.decide_by) == []
+    assert (site.states(), site.waiting(), site.champion) == (["promoted", "expired"], [], "1")
+    last = records.read_decisions(shared, held.update_id)[-1]
+    assert (last.action, last.decided_by) == ("expire", "deadline")
+    assert site.update().window.start == first.window.split
+
+
+def test_whoever_waits_for_the_surface_gets_it_when_it_is_free_and_is_told_when_it_is_not(postgres_url: str) -> None:
+    another = ledger.alone(postgres_url, "shop", patience=timedelta(seconds=0.2))
+    with ledger.alone(postgres_url, "shop"), pytest.raises(NothingToLearn), another:
+        pass
+    with ledger.alone(postgres_url, "shop", patience=timedelta(seconds=0.2)):
+        pass

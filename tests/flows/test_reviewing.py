@@ -1,0 +1,321 @@
+"""The same decision from Prefect's own page: the input form of a suspended run, through the API as the page does it."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from infra.database import connect
+from infra.environment import settings_environment
+from infra.settings import Settings
+from monitoring import accounts, records
+from tests.loop import Loop, after, expect_settled, run_update
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+NOW = datetime.now(UTC)
+WHY = "The drop is the holiday's, not the model's."
+
+
+@dataclass
+class Desk:
+    """A surface's database, with a reviewer; and the review's deployment on Prefect's server."""
+
+    url: str
+
+    def query(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        with connect(self.url) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def code(self, name: str = "ann") -> str:
+        with connect(self.url) as connection:
+            return accounts.make_code(connection, name, datetime.now(UTC), timedelta(minutes=10))
+
+    def start(self, update_id: int) -> "Run":
+        """What an update that holds does; and then what Prefect's runner does."""
+        from prefect.client.orchestration import get_client
+
+        from flows.reviewing import ask
+
+        with connect(self.url, autocommit=True) as connection:
+            assert ask(connection, "feed", update_id, datetime.now(UTC))
+        with get_client(sync_client=True) as client:
+            runs = [
+                run for run in client.read_flow_runs() if run.parameters == {"surface": "feed", "update_id": update_id}
+            ]
+        return Run(max(runs, key=lambda run: run.created or NOW).id)
+
+
+@dataclass
+class Run:
+    """A run of the review flow."""
+
+    id: UUID
+
+    def go(self) -> "State[Any]":
+        """Run it until it is suspended or ends, as the runner does when it is due."""
+        from prefect.client.orchestration import get_client
+        from prefect.exceptions import Pause
+        from prefect.flow_engine import run_flow
+
+        from flows.reviewing import review_candidate
+
+        with get_client(sync_client=True) as client:
+            run = client.read_flow_run(self.id)
+        try:
+            ended: Any = run_flow(
+                cast("Any", review_candidate), flow_run=run, parameters=run.parameters, return_type="state"
+            )
+        except Pause:  # the runner's process ends here
+            return self.state
+        return cast("State[Any]", ended)
+
+    def resume(self, **form: str) -> "State[Any]":
+        """Fill in the form, as Prefect's page does, and run on."""
+        from prefect.flow_runs import resume_flow_run
+
+        resume_flow_run(self.id, run_input=form)
+        return self.go()
+
+    @property
+    def state(self) -> "State[Any]":
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(self.id).state
+        assert state is not None
+        return state
+
+    def page(self) -> str:
+        """The markdown artifact last made."""
+        from prefect.client.orchestration import get_client
+
+        with get_client(sync_client=True) as client:
+            asked = {"artifacts": {"flow_run_id": {"any_": [str(self.id)]}}, "sort": "CREATED_DESC"}
+            found = client._client.post("/artifacts/filter", json=asked).raise_for_status().json()
+        return str(max(found, key=lambda artifact: artifact["created"])["data"])
+
+    def form(self, turn: int) -> str:
+        """What stands above the form."""
+        from prefect.input import read_flow_run_input
+
+        return str(read_flow_run_input(f"suspended-turn-{turn}-description", flow_run_id=self.id))
+
+
+def hold(connection: psycopg.Connection, *, decide_by: datetime | None = None) -> int:
+    """A challenger that waits, as an update leaves one behind; the surface has no champion yet."""
+    made = connection.execute(
+        "INSERT INTO updates (surface, as_of, window_start, split_at, window_end, state, challenger_version, decide_by,"
+        " finished_at) VALUES ('feed', %s, %s, %s, %s, 'held', '1', %s, %s) RETURNING update_id",
+        [NOW, NOW - timedelta(hours=2), NOW - timedelta(hours=1), NOW, decide_by or NOW + timedelta(days=1), NOW],
+    ).fetchone()
+    assert made is not None
+    update_id: int = made[0]
+    quality = {
+        "baseline": "champion",
+        "champion": {"auc": 0.71, "log_loss": 0.51},
+        "challenger": {"auc": 0.72, "log_loss": 0.5},
+        "intervals": {"auc": {"difference": 0.01, "lower": -0.002, "upper": 0.021}},
+    }
+    reasons = ["Predictions have gone flat: they vary 8 % as much as the champion's."]
+    records.write_evidence(
+        connection,
+        "feed",
+        update_id,
+        champion_version=None,
+        verdict="hold",
+        reasons=reasons,
+        figures={"quality": quality},
+    )
+    return update_id
+
+
+def deploy() -> None:
+    from flows.reviewing import review_candidate
+
+    review_candidate.to_deployment(name="feed").apply()  # type: ignore[union-attr]  # no coroutine without a loop
+
+
+@pytest.fixture
+def desk(database: str, prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    for name, value in settings_environment(Settings(database_url=database, desk_url="https://desk.example")).items():
+        monkeypatch.setenv(name, value)
+    deploy()
+    with connect(database) as connection:
+        accounts.add_user(connection, "ann", "correct horse battery", role="analyst", surface="feed")
+    return Desk(database)
+
+
+@pytest.fixture
+def waiting(desk: Desk) -> int:
+    with connect(desk.url) as connection:
+        return hold(connection)
+
+
+def test_a_challenger_is_rejected_from_prefects_form_and_the_record_names_the_person(desk: Desk, waiting: int) -> None:
+    run = desk.start(waiting)
+    assert run.go().is_paused()
+    for part in (
+        f"# feed, update {waiting}: hold",
+        "Predictions have gone flat",
+        "| AUC | 0.7100 | 0.7200 | −0.0020 to +0.0210 |",
+        f"https://desk.example/feed/updates/{waiting}",
+        "millrace user code",
+    ):
+        assert part in run.page()
+    assert "Predictions have gone flat" in run.form(0)
+    ended = run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code())
+    assert ended.is_completed(), ended
+    assert str(ended.result()).startswith("Rejected.")
+    assert desk.query("SELECT state FROM updates") == [("rejected",)]
+    assert desk.query("SELECT action, decided_by, reason, through FROM decisions") == [
+        ("reject", "ann", WHY, "prefect")
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"decision": "perhaps"}, {"reason": " "}, {"reviewer": ""}, {"code": None}, {"more": "than asked"}]
+)
+def test_a_form_that_is_filled_in_wrong_is_refused_and_the_run_waits_on(
+    desk: Desk, waiting: int, wrong: dict[str, Any]
+) -> None:
+    run = desk.start(waiting)
+    run.go()
+    form = {"decision": "reject", "reason": WHY, "reviewer": "ann", "code": desk.code()} | wrong
+    with pytest.raises(RuntimeError, match="Cannot resume this run"):
+        run.resume(**{field: value for field, value in form.items() if value is not None})
+    assert run.state.is_paused()
+    assert desk.query("SELECT state FROM updates") == [("held",)]
+
+
+def test_whoever_may_not_decide_is_refused_with_the_reason_visible_and_the_run_waits_on(
+    desk: Desk, waiting: int
+) -> None:
+    with connect(desk.url) as connection:
+        accounts.add_user(connection, "vic", "correct horse battery", role="viewer", surface="feed")
+        accounts.add_user(connection, "sue", "correct horse battery", role="operator", surface="search")
+    run = desk.start(waiting)
+    run.go()
+    spent = desk.code()
+    attempts = [
+        ("ann", "AAAA-BBBB-CCCC", "the code is not one of ann's"),
+        ("vic", spent, "the code is not one of vic's"),  # another's
+        ("vic", desk.code("vic"), "wants the role analyst"),
+        ("sue", desk.code("sue"), "wants the role analyst"),
+    ]
+    for turn, (name, code, refusal) in enumerate(attempts, start=1):
+        assert run.resume(decision="approve", reason=WHY, reviewer=name, code=code).is_paused()
+        assert refusal in run.form(turn)
+        assert refusal in run.page()
+    assert desk.query("SELECT count(*) FROM decisions") == [(0,)]
+    assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=spent).is_completed()
+    assert desk.query("SELECT decided_by FROM decisions") == [("ann",)]
+
+
+def test_evidence_that_changed_since_it_was_shown_is_shown_first(desk: Desk, waiting: int) -> None:
+    run = desk.start(waiting)
+    run.go()
+    with connect(desk.url) as connection:
+        records.write_evidence(
+            connection,
+            "feed",
+            waiting,
+            champion_version=None,
+            verdict="hold",
+            reasons=["Measured again, it is worse."],
+            figures={},
+            occasion="review",
+        )
+    assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code()).is_paused()
+    assert "has changed since you looked" in run.form(1)
+    assert "Measured again, it is worse." in run.page()
+    assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code()).is_completed()
+
+
+def test_a_challenger_that_was_superseded_meanwhile_ends_the_run_saying_so(desk: Desk, waiting: int) -> None:
+    run = desk.start(waiting)
+    run.go()
+    with connect(desk.url) as connection:
+        connection.execute("UPDATE updates SET state = 'superseded'")
+        newer = hold(connection)
+    late = run.resume(decision="approve", reason=WHY, reviewer="ann", code=desk.code())
+    assert late.is_completed()
+    assert "A newer challenger has superseded" in str(late.result())
+    assert desk.query("SELECT state FROM updates WHERE update_id = %s", newer) == [("held",)]
+
+
+def test_the_review_of_a_newer_challenger_ends_the_one_it_supersedes(desk: Desk, waiting: int) -> None:
+    old = desk.start(waiting)
+    old.go()
+    with connect(desk.url) as connection:
+        connection.execute("UPDATE updates SET state = 'superseded'")
+        newer = hold(connection)
+    new = desk.start(newer)
+    assert old.state.is_cancelled()
+    assert "A newer challenger has superseded" in str(old.state.message)
+    assert new.go().is_paused()
+    again = desk.start(newer)
+    assert again.id == new.id  # an update that died after it asked, and runs again, asks once
+
+
+def test_the_run_waits_until_the_deadline_and_no_longer(desk: Desk) -> None:
+    with connect(desk.url) as connection:
+        soon = hold(connection, decide_by=datetime.now(UTC) + timedelta(minutes=30))
+    run = desk.start(soon)
+    waits_until = run.go().state_details.pause_timeout
+    assert waits_until is not None
+    left = waits_until.timestamp() - datetime.now(UTC).timestamp()
+    assert 29 * 60 < left <= 30 * 60
+    with connect(desk.url) as connection:
+        connection.execute("UPDATE updates SET decide_by = %s", [datetime.now(UTC)])
+    late = run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code())
+    assert "the champion stays" in str(late.result())
+    assert desk.query("SELECT count(*) FROM decisions WHERE decided_by = 'ann'") == [(0,)]
+
+
+def test_an_update_is_not_held_up_where_prefect_has_no_review(
+    desk: Desk, waiting: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    from flows.reviewing import ask
+
+    with connect(desk.url, autocommit=True) as connection:
+        assert not ask(connection, "search", waiting, NOW)
+    assert "no review of update" in caplog.text
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+def test_an_approval_from_prefects_form_puts_the_challenger_into_service(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole: an update holds, a person approves on Prefect's page, the registry and the record follow."""
+    from flows import surfaces
+
+    deploy()
+    for name, value in settings_environment(loop.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
+    with loop.world() as world:
+        champion = run_update(world, after(14)).published.version
+        thin = replace(loop.surface.policy, requests=1_000_000)
+        world.surface = replace(loop.surface, policy=thin)
+        held = run_update(world, after(18))
+        assert held.verdict.verdict == "hold", held.verdict.reasons
+    with connect(loop.url) as connection:
+        accounts.add_user(connection, "ann", "correct horse battery", role="analyst", surface="*")
+    desk = Desk(loop.url)
+    run = desk.start(held.claimed.update_id)
+    assert run.go().is_paused()
+    ended = run.resume(decision="approve", reason=WHY, reviewer="ann", code=desk.code())
+    assert ended.is_completed(), (ended, run.form(1))
+    assert held.published.version != champion
+    assert loop.alias() == held.published.version
+    [(version, person, reason, through)] = loop.query(
+        "SELECT p.version, d.decided_by, d.reason, d.through FROM promotions p JOIN decisions d USING (decision_id)"
+        " ORDER BY promotion_id DESC LIMIT 1"
+    )
+    assert (version, person, reason, through) == (held.published.version, "ann", WHY, "prefect")
+    expect_settled(loop)

@@ -1,0 +1,136 @@
+"""Features that stick, move, go missing or know the label are named; windows like those before pass."""
+
+import json
+import time
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+import pytest
+
+from monitoring.checks import Check, Limits, failures
+from monitoring.feature_checks import Profile, check_features
+from tests.monitoring.worlds import NAMES, Window, window
+
+REFERENCES = [Profile.of(past.dense, NAMES, label=past.label) for past in (window(seed) for seed in range(100, 106))]
+
+Fault = Callable[[np.ndarray, Window], np.ndarray]
+
+
+def check(dense: np.ndarray, clean: Window, references: list[Profile] = REFERENCES) -> dict[str, Check]:
+    found = check_features(dense, NAMES, references, clean.label, ids=clean.frame["impression_id"])
+    return {one.name: one for one in failures(found)}
+
+
+@pytest.mark.parametrize("references", [REFERENCES, REFERENCES[:1]])
+def test_windows_like_those_before_pass(references: list[Profile]) -> None:
+    for seed in range(15):
+        clean = window(seed, requests=120 + 80 * seed)
+        assert not check(clean.dense, clean, references)
+
+
+def half(values: np.ndarray, other: np.ndarray) -> np.ndarray:
+    return np.where(np.arange(len(values)) % 2 == 0, other, values)
+
+
+FAULTS: dict[str, tuple[str, Fault]] = {
+    "stuck at zero": ("features stuck", lambda values, clean: np.zeros_like(values)),
+    "half of the rows stuck": ("features stuck", lambda values, clean: half(values, np.full_like(values, 0.25))),
+    "in larger units": ("features moved", lambda values, clean: values * 60),
+    "half of the rows in larger units": ("features moved", lambda values, clean: half(values, values * 60)),
+    "shifted": ("features moved", lambda values, clean: values + 3),
+    "in smaller units": ("features narrowed", lambda values, clean: values / 60),
+    "not known": ("features unknown", lambda values, clean: np.full_like(values, np.nan)),
+    "a tenth not known": ("features unknown", lambda v, clean: np.where(np.arange(len(v)) % 10 == 0, np.nan, v)),
+    "the label itself": ("features that know the label", lambda values, clean: values * 0.5 + clean.label),
+    "half of the rows know": (
+        "features that know the label",
+        lambda values, clean: half(values, values * 0.5 + 2 * clean.label - 1),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FAULTS)
+def test_a_fault_in_one_feature_is_caught_and_named(what: str) -> None:
+    name, fault = FAULTS[what]
+    clean = window(7)
+    dense = clean.dense.astype(np.float32)
+    dense[:, 9] = fault(dense[:, 9], clean)
+    found = check(dense, clean)
+    assert "feature_9" in found[name].detail
+    assert found[name].breach == "reject"
+
+
+def test_the_rows_that_offend_are_named() -> None:
+    clean = window(3)
+    dense = clean.dense.astype(np.float32)
+    dense[1000:1800, 4] = 500
+    found = check(dense, clean)
+    assert found["features moved"].rows[0] == "i1000"
+    assert found["features stuck"].rows[:2] == ("i1000", "i1001")
+
+
+def test_a_feature_that_tells_the_time_may_move_on() -> None:
+    def hour(start: float, seed: int) -> tuple[np.ndarray, Window]:
+        part = window(seed)
+        dense = part.dense.astype(np.float32)
+        dense[:, 11] = np.linspace(start, start + 1, len(dense))
+        return dense, part
+
+    references = [Profile.of(hour(float(at), at)[0], NAMES) for at in range(5)]
+    dense, clean = hour(9.0, 9)
+    assert not check(dense, clean, references)
+
+
+def test_a_profile_survives_being_kept_as_json() -> None:
+    clean = window(1)
+    dense = clean.dense.copy()
+    dense[:, 3] = np.nan
+    profile = Profile.of(dense, NAMES, label=clean.label)
+    kept = json.dumps(profile.as_dict())
+    back = Profile.from_dict(json.loads(kept))
+    assert back.names == profile.names
+    assert back.as_dict() == profile.as_dict()
+    assert len(kept) < 250 * len(NAMES)
+
+
+def test_profiles_of_a_large_window_come_from_a_seeded_sample() -> None:
+    dense = np.random.default_rng(0).normal(size=(60_000, len(NAMES)))
+    first, again, other = (Profile.of(dense, NAMES, seed=seed) for seed in (1, 1, 2))
+    assert first.as_dict() == again.as_dict() != other.as_dict()
+    assert first.rows == 20_000
+
+
+def test_references_of_other_features_say_nothing() -> None:
+    clean = window()
+    other = Profile.of(clean.dense[:, :3], NAMES[:3])
+    assert check_features(clean.dense, NAMES, [other]) == []
+    assert check_features(clean.dense, NAMES, []) == []
+
+
+def test_a_surface_sets_its_own_limits() -> None:
+    clean = window()
+    dense = clean.dense.astype(np.float32)
+    dense[:, 9] += 3
+    found = check_features(dense, NAMES, REFERENCES, clean.label, Limits(moved=1000, breach={"features moved": "hold"}))
+    moved = next(one for one in found if one.name == "features moved")
+    assert moved.passed
+    assert moved.breach == "hold"
+
+
+def test_a_profile_of_other_columns_is_refused() -> None:
+    with pytest.raises(ValueError, match="names"):
+        Profile.of(window().dense, NAMES[:5])
+
+
+@pytest.mark.slow
+def test_a_million_impressions_are_checked_within_seconds() -> None:
+    random = np.random.default_rng(0)
+    dense = np.tile(random.normal(size=(100_000, 113)).astype(np.float32), (10, 1))
+    names = tuple(f"f{column}" for column in range(113))
+    label = (random.random(len(dense)) < 0.2).astype(np.float32)
+    ids = pl.Series(np.arange(len(dense)))
+    reference = Profile.of(dense[:100_000], names, label=label[:100_000])
+    began = time.process_time()
+    check_features(dense, names, [reference], label, ids=ids)
+    assert time.process_time() - began < 4
