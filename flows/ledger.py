@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 from infra.database import connect
 from models import promotions
 from monitoring import holds, records
+from monitoring.names import DEADLINE
 
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('millrace.update.' || %s, 0))"
 LOCK = "SELECT pg_advisory_lock(hashtextextended('millrace.update.' || %s, 0))"
