@@ -30,6 +30,8 @@ def gate(
     items: Annotated[Path | None, typer.Option(help="Parquet file of items: item_id and their columns.")] = None,
     surface: Annotated[str, typer.Option(help="The surface whose features, learner and gate are measured.")] = "feed",
     days: Annotated[float, typer.Option(help="How much of each log is replayed; the first day is warm-up.")] = 4.0,
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the seeded log, the faults and the simulations.")] = 0,
     judging: Annotated[str | None, typer.Option(help="progressive or tail, instead of the surface's own.")] = None,
     simulate: Annotated[bool, typer.Option(help="Run the simulations too.")] = True,
     why: Annotated[bool, typer.Option(help="Tell on standard error what is done, and the gate's reasons.")] = False,
@@ -43,7 +45,7 @@ def gate(
     from features.importing import ImportRefused
     from flows.benches.gate import Plan
     from flows.benches.gate import bench as measure
-    from flows.loop_commands import BadArgument
+    from flows.loop_commands import BadArgument, instant
     from flows.surfaces import find
     from monitoring.evidence import Judging
 
@@ -59,7 +61,15 @@ def gate(
         declared = find(surface)
     except ValueError as error:
         raise BadArgument(str(error)) from error
-    plan = Plan(log=log, items=items, days=days, judging=chosen, simulate=simulate)
+    plan = Plan(
+        log=log,
+        items=items,
+        from_=None if from_ is None else instant(from_),
+        days=days,
+        judging=chosen,
+        simulate=simulate,
+        seed=seed,
+    )
     say = (lambda line: told.print(line, highlight=False, markup=False)) if why else (lambda line: None)
     try:
         table = measure(declared, plan, clock=time.perf_counter, say=say)

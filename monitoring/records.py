@@ -105,6 +105,11 @@ def checksum(verdict: str, reasons: Sequence[str], figures: Mapping[str, Any]) -
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def steady(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures without those that a clock gave."""
+    return {key: value for key, value in figures.items() if key != "cost"}
+
+
 def write_evidence(
     connection: psycopg.Connection,
     surface: str,
@@ -116,15 +121,20 @@ def write_evidence(
     figures: Mapping[str, Any],
     occasion: str = "update",
 ) -> Evidence:
-    """Write the evidence of an update, unless the latest of that update already says the same."""
+    """Write the evidence of an update, unless the latest of that update already says the same.
+
+    What the clock measured (``cost``) may differ: an update that died after this and runs again adds nothing.
+    """
     digest = checksum(verdict, reasons, figures)
     latest = read_evidence(connection, update_id)
-    if latest is not None and (latest.surface, latest.champion_version, latest.checksum) == (
+    if latest is not None and (latest.surface, latest.champion_version, latest.occasion) == (
         surface,
         champion_version,
-        digest,
+        occasion,
     ):
-        return latest
+        same = checksum(latest.verdict, latest.reasons, steady(latest.figures))
+        if same == checksum(verdict, reasons, steady(figures)):
+            return latest
     with connection.cursor(row_factory=class_row(Evidence)) as cursor:
         written = cursor.execute(
             "INSERT INTO evidence"  # noqa: S608

@@ -9,7 +9,7 @@ import copy
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,9 @@ class Plan:
     """A click log, as ``millrace import`` takes it; the seeded one is replayed in any case."""
 
     items: Path | None = None
+
+    from_: datetime | None = None
+    """What that log showed up to then is left out."""
 
     days: float = 4.0
     """How much of each log is replayed; the first day is what the first model learns from."""
@@ -143,6 +146,7 @@ def logs(plan: Plan, say: Say) -> Iterator[Log]:
         say("no --log: the seeded log alone is replayed")
     else:
         log = read_log(plan.log.stem, plan.log, plan.items)
+        log = log if plan.from_ is None else log.after(plan.from_)
         yield log.until(log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + plan.days * DAY)
     yield simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
 

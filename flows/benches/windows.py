@@ -46,6 +46,10 @@ class Log:
         """The log up to and without ``end``."""
         return replace(self, shown=self.shown.filter(pl.col("shown_at") < end))
 
+    def after(self, start: datetime) -> "Log":
+        """The log from ``start`` on, without it."""
+        return replace(self, shown=self.shown.filter(pl.col("shown_at") > start))
+
 
 def read_log(name: str, log: Path, items: Path | None, *, until: datetime | None = None) -> Log:
     """Read a log's files, in the form of ``millrace import``. Raises ImportRefused where that would."""

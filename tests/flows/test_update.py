@@ -176,7 +176,7 @@ def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_agai
         world.surface = replace(world.surface, policy=Policy(margin=0.001))
         rejected = run_update(world, after(18))
         assert (rejected.verdict.verdict, rejected.published.state) == ("reject", "rejected"), rejected.verdict.reasons
-        assert "That is harm" in rejected.verdict.reasons[0]
+        assert "They look shuffled" in rejected.verdict.reasons[0]
         assert rejected.published.version is None
         assert len(world.registry._mlflow.search_model_versions(f"name = '{model_name('feed')}'")) == 1
         assert loop.alias() == champion
