@@ -18,6 +18,8 @@ from monitoring.slices import losing
 SLICE_LEVEL = 0.01
 """Chance that a slice is named that does not lose more than allowed, over all slices of a candidate."""
 
+SLICES_TOLD = 3
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -102,12 +104,17 @@ def _slices(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
     quality = figures["quality"]
     if quality["baseline"] != "champion":
         return
-    for slice_ in losing(quality.get("slices", []), policy.slices.at_most, SLICE_LEVEL):
-        named = f"{slice_['column']} = {slice_['value']}"
+    lost = losing(quality.get("slices", []), policy.slices.at_most, SLICE_LEVEL)
+    if lost:
+        told = [
+            f"{slice_['column']} = {slice_['value']} (log loss {percent(-slice_['gain_share'])} higher on"
+            f" {many(slice_['impressions'], 'impression')})"
+            for slice_ in lost[:SLICES_TOLD]
+        ]
+        more = f" and {len(lost) - SLICES_TOLD} slices more" if len(lost) > SLICES_TOLD else ""
         yield Finding(
             policy.slices.breach,
-            f"The challenger loses on {named}: log loss {percent(-slice_['gain_share'])} higher than the champion's on"
-            f" {many(slice_['impressions'], 'impression')}, shown to be more than {percent(policy.slices.at_most)}.",
+            f"The challenger loses on {', '.join(told)}{more}, shown to be more than {percent(policy.slices.at_most)}.",
         )
 
 

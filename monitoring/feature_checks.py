@@ -10,6 +10,7 @@ reference tells little of that; a day of them tells enough.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ def check_features(
     if not references or not current.rows:
         return []
     looked = _Looked(current, references, limits or Limits(), dense, ids)
-    return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _leak(looked)]
+    return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _widened(looked), _leak(looked)]
 
 
 def _unknown(looked: _Looked) -> Check:
@@ -159,6 +160,23 @@ def _narrowed(looked: _Looked) -> Check:
     ]
     allowed = np.full(len(ratio), looked.limits.narrowed**looked.margin)
     check = _Found("features narrowed", "narrowed", "least standard deviation before, over now", ratio, allowed, found)
+    return _check(looked, check, None)
+
+
+def _widened(looked: _Looked) -> Check:
+    """Values that differ more than they ever did: larger units, and not so large that they lie outside."""
+    current = looked.current
+    _, most = _range([reference.sd for reference in looked.references])
+    floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
+    ratio = np.where(looked.clock, 1.0, np.nan_to_num((current.sd + floor) / (most + floor)))
+    found = [
+        f"{name} (standard deviation {now:.3g}, at most {before:.3g} before)"
+        for name, now, before in _three(current, current.sd, most)
+    ]
+    # The deviation of a few hundred rows is a draw of its own.
+    chance = 1 + 10 / math.sqrt(current.rows)
+    allowed = np.full(len(ratio), (looked.limits.widened * chance) ** looked.margin)
+    check = _Found("features widened", "widened", "standard deviation, over the largest before", ratio, allowed, found)
     return _check(looked, check, None)
 
 

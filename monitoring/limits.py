@@ -44,6 +44,7 @@ BREACHES: Mapping[str, Breach] = {
     "features stuck": "reject",
     "features moved": "reject",
     "features narrowed": "reject",
+    "features widened": "reject",
     "features that know the label": "reject",
 }
 """Every check by name, and what its failure asks for unless a surface says otherwise."""
@@ -124,7 +125,7 @@ class Limits:
     log_loss_factor: float = 1.3
     """The champion's log loss over its usual one; more where that itself varies."""
 
-    stuck_share: float = 0.12
+    stuck_share: float = 0.25
     """Impressions at a feature's most frequent value, above the most that was seen before."""
 
     moved: float = 3.0
@@ -133,6 +134,9 @@ class Limits:
 
     narrowed: float = 3.0
     """A feature's least standard deviation before, over its own."""
+
+    widened: float = 1.6
+    """A feature's standard deviation, over the largest before; more where the window is small."""
 
     leak: float = 0.07
     """AUC that one feature alone may gain on the most it had before."""
@@ -153,7 +157,7 @@ class Limits:
             if not 0 <= low < high:
                 raise ValueError(f"Limits.{name}=({low}, {high}): wants 0 <= low < high")
         factors = ("volume_factor", "label_rate_factor", "label_rate_usual", "new_factor", "fewer_labels")
-        for name in (*factors, "more_labels", "user_factor", "log_loss_factor", "narrowed"):
+        for name in (*factors, "more_labels", "user_factor", "log_loss_factor", "narrowed", "widened"):
             if getattr(self, name) <= 1:
                 raise ValueError(f"Limits.{name}={getattr(self, name)}: wants more than 1")
         for name, word in self.breach.items():

@@ -25,10 +25,10 @@ from monitoring.evidence import Judging
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
-SCENE_BEFORE_END = timedelta(hours=9)
+SCENE_BEFORE_END = timedelta(hours=3)
 """The window in which faults are planted ends so long before the log does."""
 
-STALE = 24
+STALE = 44
 """Windows by which the champion of the fault of new readers is behind its challenger."""
 
 HELD_AT_MOST = 0.02

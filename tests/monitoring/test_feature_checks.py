@@ -39,6 +39,7 @@ FAULTS: dict[str, tuple[str, Fault]] = {
     "in larger units": ("features moved", lambda values, clean: values * 60),
     "half of the rows in larger units": ("features moved", lambda values, clean: half(values, values * 60)),
     "shifted": ("features moved", lambda values, clean: values + 3),
+    "in somewhat larger units": ("features widened", lambda values, clean: values * 2.54),
     "in smaller units": ("features narrowed", lambda values, clean: values / 60),
     "not known": ("features unknown", lambda values, clean: np.full_like(values, np.nan)),
     "a tenth not known": ("features unknown", lambda v, clean: np.where(np.arange(len(v)) % 10 == 0, np.nan, v)),

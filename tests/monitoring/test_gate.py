@@ -187,7 +187,7 @@ def test_a_slice_that_loses_is_named_although_the_whole_gains() -> None:
     verdict = decide(Policy(), asked(quality))
     assert quality["paired"]["gain_share"] > 0
     assert verdict.verdict == "hold"
-    assert verdict.reasons[0].startswith("The challenger loses on reader = new: log loss ")
+    assert verdict.reasons[0].startswith("The challenger loses on reader = new (log loss ")
 
 
 @pytest.mark.parametrize(
