@@ -63,11 +63,10 @@ format: $(STAMP) ## Put the code into the project's form
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
-bench: $(STAMP) ## The measurements of README.md, on LOG= [ITEMS=] [UNTIL=] (adds Vowpal Wabbit to .venv)
-	@$(BIN)/python -c 'import scipy, vowpalwabbit' 2>/dev/null \
-	    || $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,bench]'
+bench: $(STAMP) ## The measurements of README.md: a backtest, and the gate; on LOG= [ITEMS=] [UNTIL=]
 	@$(BIN)/millrace backtest --surface feed --log '$(LOG)' $(if $(ITEMS),--items '$(ITEMS)') --warmup 1d --every 1h \
 	    $(if $(UNTIL),--until '$(UNTIL)') $(ARGS)
+	@$(BIN)/millrace bench gate --log '$(LOG)' $(if $(ITEMS),--items '$(ITEMS)')
 
 clean: ## Stop the stack; remove .venv and caches. The state in .millrace stays
 	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace down || true; fi

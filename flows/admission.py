@@ -51,8 +51,8 @@ def alone(url: str, surface: str) -> Iterator[None]:
             stack.enter_context(ledger.alone(url, surface, patience=PATIENCE))
         except ledger.NothingToLearn:
             raise Refused(
-                f"an update of {surface} is running, and still is after {PATIENCE.total_seconds():.0f} seconds;"
-                " it may supersede this challenger: look again when it is done"
+                f"an update of {surface} is running, or somebody else's decision, and still is after"
+                f" {PATIENCE.total_seconds():.0f} seconds; it may supersede this challenger: look again when it is done"
             ) from None
         yield
 

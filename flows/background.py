@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+import psycopg
+
 from flows.ledger import Claim
 from flows.world import World
 from models.frames import Frame
@@ -15,7 +17,7 @@ from monitoring.feature_checks import Profile
 from monitoring.names import GATE
 from monitoring.record import Record, latest_before
 
-DAY = timedelta(days=1)
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
 TAIL = timedelta(hours=1)
 """How much of a training window data are compared with: its latest part."""
@@ -32,6 +34,9 @@ HISTORY = timedelta(days=14)
 LATELY = timedelta(hours=6)
 """How far back every window is compared with, whatever its hour."""
 
+ROW = 200
+"""Updates that failed the same check, at most: more than a day of those that wait for a person."""
+
 LINEAGE = """
 WITH RECURSIVE line AS (
     SELECT version, artifact_uri, previous_version, learned_to FROM promotions
@@ -44,55 +49,77 @@ WITH RECURSIVE line AS (
 SELECT version, artifact_uri, learned_to FROM line ORDER BY learned_to DESC
 """
 
-# What the champion's own update found, and those since that were judged against it, newest first.
+# Evidence is large: each query first finds the few updates it is about, and reads the newest evidence of those alone.
+
+# What the champion's own update found, and those since that were judged against it. However many wait or waited for a
+# person, the champion's own comes first, then those that judged nothing after %(from)s.
 EVIDENCE = """
-SELECT DISTINCT ON (u.update_id) e.figures -> 'process' -> 'after', e.figures ->> 'standard',
-    coalesce((e.figures -> 'standard_moves')::boolean, false), u.challenger_version,
-    u.state = 'promoted' AND u.challenger_version = %(version)s, (
-        SELECT d.decided_by FROM decisions d WHERE d.update_id = u.update_id AND d.action = 'promote' LIMIT 1)
-FROM updates u JOIN evidence e USING (update_id)
-WHERE u.surface = %(surface)s AND e.occasion = 'update' AND e.figures ? 'quality'
-  AND u.state NOT IN ('failed', 'claimed')
-  AND (u.challenger_version = %(version)s OR u.parent_version = %(version)s)
-ORDER BY u.update_id DESC, e.evidence_id DESC LIMIT 50
+WITH judged AS MATERIALIZED (
+    SELECT update_id, state = 'promoted' AND challenger_version = %(version)s AS made_it FROM updates
+    WHERE surface = %(surface)s AND state NOT IN ('failed', 'claimed')
+      AND (challenger_version = %(version)s OR parent_version = %(version)s)
+    ORDER BY made_it DESC, window_end <= %(from)s DESC, update_id DESC LIMIT 50
+)
+SELECT j.made_it, (
+        SELECT d.decided_by FROM decisions d WHERE d.update_id = j.update_id AND d.action = 'promote' LIMIT 1),
+    e.measured_at, e.process, e.standard, e.moves
+FROM judged j CROSS JOIN LATERAL (
+    SELECT measured_at, figures -> 'process' AS process, figures ->> 'standard' AS standard,
+        coalesce((figures -> 'standard_moves')::boolean, false) AS moves
+    FROM evidence WHERE update_id = j.update_id AND occasion = 'update' AND figures ? 'quality'
+    ORDER BY evidence_id DESC LIMIT 1
+) e
 """
 
-# Of designs that were tried: the newest state of the error control.
+# Of designs that were tried: the newest state of the error control. There is an index of the few that have one.
 TESTS = """
-SELECT e.figures -> 'tests' -> 'after' FROM updates u JOIN evidence e USING (update_id)
-WHERE u.surface = %(surface)s AND e.occasion = 'update' AND e.figures ? 'tests' AND u.update_id < %(update_id)s
+SELECT e.figures -> 'tests' -> 'after' FROM evidence e JOIN updates u USING (update_id)
+WHERE e.surface = %(surface)s AND e.occasion = 'update' AND e.figures ? 'tests' AND e.update_id < %(update_id)s
   AND u.state NOT IN ('failed', 'claimed')
-ORDER BY u.update_id DESC, e.evidence_id DESC LIMIT 1
+ORDER BY e.update_id DESC, e.evidence_id DESC LIMIT 1
 """
 
-# The newest windows, and those of the same hour, give or take one, of earlier days.
+# The newest windows, and those of earlier days whose middle lies in the same span of the clock.
 WINDOWS = """
-SELECT DISTINCT ON (u.update_id) u.window_start, u.window_end, jsonb_build_object(
-    'impressions', e.figures -> 'impressions', 'label_rate', e.figures -> 'label_rate',
-    'prequential', e.figures -> 'prequential', 'checks', e.figures -> 'checks')
-FROM updates u JOIN evidence e USING (update_id)
-WHERE u.surface = %(surface)s AND e.occasion = 'update' AND u.state = 'promoted' AND e.figures ? 'impressions'
-  AND u.window_end > %(since)s AND u.window_end <= %(start)s AND (
-    u.window_end > %(lately)s
-    OR abs(mod((extract(epoch FROM %(start)s - u.window_end) + 43200)::numeric, 86400) - 43200) <= 5400)
-ORDER BY u.update_id DESC, e.evidence_id DESC
+WITH windows AS MATERIALIZED (
+    SELECT update_id, window_start, window_end FROM updates
+    WHERE surface = %(surface)s AND state = 'promoted' AND window_end > %(since)s AND window_end <= %(start)s AND (
+        window_end > %(lately)s OR mod(mod(extract(epoch FROM
+            window_start + (window_end - window_start) / 2 - %(earliest)s), 86400) + 86400, 86400) <= %(span)s)
+)
+SELECT w.window_start, w.window_end, e.told FROM windows w CROSS JOIN LATERAL (
+    SELECT jsonb_build_object(
+        'impressions', figures -> 'impressions', 'label_rate', figures -> 'label_rate',
+        'prequential', figures -> 'prequential', 'checks', figures -> 'checks') AS told
+    FROM evidence WHERE update_id = w.update_id AND occasion = 'update' AND figures ? 'impressions'
+    ORDER BY evidence_id DESC LIMIT 1
+) e ORDER BY w.update_id DESC
 """
 
 # The last updates that were judged against the champion, newest first, with the checks that failed.
 REJECTED = """
-SELECT DISTINCT ON (u.update_id) u.state = 'rejected', jsonb_path_query_array(
-    e.figures, '$.checks[*] ? (@.passed == false).name')
-FROM updates u JOIN evidence e USING (update_id)
-WHERE u.surface = %(surface)s AND e.occasion = 'update' AND u.parent_version = %(version)s
-  AND u.update_id < %(update_id)s AND u.state NOT IN ('failed', 'claimed')
-ORDER BY u.update_id DESC, e.evidence_id DESC LIMIT %(most)s
+WITH judged AS MATERIALIZED (
+    SELECT update_id, state FROM updates
+    WHERE surface = %(surface)s AND parent_version IS NOT DISTINCT FROM %(version)s::text
+      AND update_id < %(update_id)s AND state NOT IN ('failed', 'claimed')
+    ORDER BY update_id DESC LIMIT %(most)s
+)
+SELECT j.state, e.failed FROM judged j CROSS JOIN LATERAL (
+    SELECT jsonb_path_query_array(figures, '$.checks[*] ? (@.passed == false).name') AS failed
+    FROM evidence WHERE update_id = j.update_id AND occasion = 'update' ORDER BY evidence_id DESC LIMIT 1
+) e ORDER BY j.update_id DESC
 """
 
 PROFILE = """
-SELECT e.figures -> 'profiles' FROM updates u JOIN evidence e USING (update_id)
-WHERE u.surface = %(surface)s AND e.occasion = 'update' AND u.state = 'promoted' AND e.figures ? 'profiles'
-  AND u.update_id <> %(update_id)s
-ORDER BY u.update_id DESC, e.evidence_id DESC LIMIT %(most)s
+WITH windows AS MATERIALIZED (
+    SELECT update_id FROM updates WHERE surface = %(surface)s AND state = 'promoted' AND update_id <> %(update_id)s
+    ORDER BY update_id DESC LIMIT %(most)s
+)
+SELECT e.profiles FROM windows w CROSS JOIN LATERAL (
+    SELECT figures -> 'profiles' AS profiles FROM evidence
+    WHERE update_id = w.update_id AND occasion = 'update' AND figures ? 'profiles'
+    ORDER BY evidence_id DESC LIMIT 1
+) e ORDER BY w.update_id DESC
 """
 
 
@@ -101,26 +128,9 @@ def before(world: World, claimed: Claim, champion: Promotion | None, judged_from
     if champion is None:
         return Before(record=Record())
     surface = world.surface
-    parameters = {
-        "surface": surface.name,
-        "version": champion.version,
-        "since": claimed.window.end - 8 * DAY,
-    }
-    record, standard = Record(), champion.version
-    records = []
-    for process, known, moves, version, made_it, decided_by in world.connection.execute(
-        EVIDENCE, parameters
-    ).fetchall():
-        if process is not None and (champion.kind == "update" or not made_it):
-            kept = Record.from_dict(process)
-            # A person who promoted what the gate held has looked: the alarm begins anew.
-            records.append(kept.forgiven() if made_it and decided_by not in (GATE, None) else kept)
-        if made_it:
-            by_person = decided_by not in (GATE, None)
-            standard = (version if moves or by_person else known) or champion.version
-    # After a rollback the process has to show itself anew: the record is what was judged against this champion since.
-    record = latest_before(records, judged_from)
+    record, standard = kept(world.connection, champion, judged_from)
     tested = world.connection.execute(TESTS, {"surface": surface.name, "update_id": claimed.update_id}).fetchone()
+    parameters = {"surface": surface.name, "version": champion.version, "since": claimed.window.end - 8 * DAY}
     line = world.connection.execute(LINEAGE, parameters).fetchall()
     return Before(
         record=record,
@@ -130,6 +140,23 @@ def before(world: World, claimed: Claim, champion: Promotion | None, judged_from
         standard=standard,
         frozen=frozen(world, claimed),
     )
+
+
+def kept(connection: psycopg.Connection, champion: Promotion, judged_from: datetime) -> tuple[Record, str]:
+    """The record of the process before a candidate that is judged after ``judged_from``, and the standard's version."""
+    parameters = {"surface": champion.surface, "version": champion.version, "from": judged_from}
+    records, standard = [], champion.version
+    for made_it, decided_by, measured_at, process, known, moves in connection.execute(EVIDENCE, parameters).fetchall():
+        by_person = made_it and decided_by not in (GATE, None)
+        # After a rollback the process has to show itself anew: only what was judged since counts.
+        if process is not None and (champion.kind == "update" or measured_at > champion.promoted_at):
+            # The one before a candidate is there for the next whose judged part begins within the candidate's own.
+            both = [Record.from_dict(process[which]) for which in ("before", "after")]
+            # A person who promoted what the gate held has looked: the alarm begins anew.
+            records += [record.forgiven() for record in both] if by_person else both
+        if made_it:
+            standard = (champion.version if moves or by_person else known) or champion.version
+    return latest_before(records, judged_from), standard
 
 
 def anchors(
@@ -194,30 +221,45 @@ def _tail_of(world: World, claimed: Claim, which: str, parameters: list[Any]) ->
 
 def history(world: World, claimed: Claim) -> tuple[limits.Past, ...]:
     """Earlier windows that were promoted, newest first: the latest, and those at this hour of earlier days."""
-    start = claimed.window.start
+    start, length = claimed.window.start, claimed.window.end - claimed.window.start
+    # As far as `history_checks` looks: an hour to either side, and as far back as growth is told from.
+    earliest, latest = start - max(HOUR, 3 * length), start + length / 2 + max(HOUR, length / 2)
     rows = world.connection.execute(
         WINDOWS,
-        {"surface": world.surface.name, "since": start - HISTORY, "start": start, "lately": start - LATELY},
+        {
+            "surface": world.surface.name,
+            "since": earliest - HISTORY,
+            "start": start,
+            "lately": start - max(LATELY, 3 * length),
+            "earliest": earliest,
+            "span": (latest - earliest).total_seconds(),
+        },
     ).fetchall()
     return tuple(limits.past_of(*row) for row in rows)
 
 
 def rejected_before(world: World, claimed: Claim) -> dict[str, int]:
-    """How many windows in a row, up to this one, were rejected with a check failed, by the check's name."""
+    """How many windows were rejected with a check failed, by its name, of those in a row up to this one that failed it.
+
+    One that was held does not end the row: it waits for a person, who has until the row ends by itself.
+    """
     rows = world.connection.execute(
         REJECTED,
         {
             "surface": world.surface.name,
             "version": claimed.parent_version,
             "update_id": claimed.update_id,
-            "most": limits.AGAIN,
+            "most": ROW,
         },
     ).fetchall()
     counts: dict[str, int] = {}
-    for age, (rejected, failed) in enumerate(rows):
-        if not rejected:
+    going: set[str] | None = None
+    for state, failed in rows:
+        going = set(failed) if going is None else going & set(failed)
+        if state == "promoted" or not going:
             break
-        counts |= {name: age + 1 for name in failed if counts.get(name, 0) == age}
+        if state == "rejected":
+            counts |= {name: counts.get(name, 0) + 1 for name in going}
     return counts
 
 

@@ -61,6 +61,9 @@ class Decisions:
             waiting(connection, surface, update_id, checksum, now)  # said before Feast is loaded and a lock waited for
         declared = self.find(surface)
         with alone(self.settings.database, surface), open_world(self.settings, declared, reports=False) as world:
+            told = finished(world.connection, world.registry, surface, update_id, person)
+            if told is not None:  # the form was sent twice
+                return told
             return approve(world, update_id, person=person, reason=reason, seen=checksum, through=through, now=now)
 
     def reject(
@@ -162,6 +165,7 @@ def take(
     try:
         with connection.transaction():
             promotions.take_turns(connection, candidate.surface)
+            expect_running(connection, candidate.surface)  # the watch may have held it since the approval began
             _close(connection, candidate, "promoted")
             return promotions.record(
                 connection,

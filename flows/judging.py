@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flows.ledger import Claim
 from flows.surface import Surface
 from flows.world import World
 from models.artifact import save
+from models.examples import Examples
 from models.frames import Frame
 from models.learner import Learned, fine_tune
 from models.model import Design, Model
@@ -30,6 +32,12 @@ SETTINGS = frozenset(
     )
 )
 """Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""
+
+
+REJECTED = """
+SELECT window_start, split_at FROM updates
+WHERE surface = %s AND state = 'rejected' AND split_at > %s AND window_start < %s
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,12 +93,21 @@ def redesigned(world: World, claimed: Claim, champion: Model) -> Model:
         model.design = surface.design
         return model
     model = Model.new(surface.layout, surface.design, surface.seed)
-    earlier = world.frame(start - surface.rehearse, start, known_by=claimed.as_of).examples
+    begin = start - surface.rehearse
+    earlier = sound(world, world.frame(begin, start, known_by=claimed.as_of), begin, start)
     unhurried = replace(surface.design, time_budget_s=None)
     model.design = unhurried
     model, _ = fine_tune(model, earlier, seed=surface.seed, clock=time.monotonic)
     model.design = surface.design
     return model
+
+
+def sound(world: World, frame: Frame, start: datetime, end: datetime) -> Examples:
+    """What of the frame of ``(start, end]`` no rejected update had: broken data are not learned later either."""
+    keep = np.ones(len(frame), dtype=bool)
+    for first, last in world.connection.execute(REJECTED, [world.surface.name, start, end]).fetchall():
+        keep &= ~frame.table["shown_at"].is_between(first, last, closed="right").to_numpy()
+    return frame.examples[np.flatnonzero(keep)]
 
 
 def only_settings(before: Design, now: Design) -> bool:

@@ -108,6 +108,10 @@ class Terms:
     fewest: int
 
 
+class SurfaceHeld(RuntimeError):
+    """The surface was held for a person while an update ran: its champion stays."""
+
+
 class NothingToLearn(Exception):
     """There is no window to claim now; the message says why."""
 
@@ -240,8 +244,12 @@ def finish(
     """Close the claim, in the caller's transaction. A held challenger that was waiting is superseded.
 
     ``decide_within``: how long a held one waits for a person. Raises ChampionMoved for a held one whose champion is no
-    longer in service: what it was judged against says nothing of the one that is.
+    longer in service: what it was judged against says nothing of the one that is. Raises SurfaceHeld for a promoted one
+    of a surface that was held meanwhile, so that the caller's transaction promotes nothing.
     """
+    hold = holds.held(connection, claimed.surface) if state == "promoted" else None
+    if hold is not None:
+        raise SurfaceHeld(f"{hold.sentence} What this update learned is learned again once the surface is released")
     if state == "held":
         promotions.take_turns(connection, claimed.surface)
         told = f"update {claimed.update_id} was judged against"

@@ -12,6 +12,8 @@ from models import metrics
 from models.frames import Frame
 from models.promotions import Promotion
 from monitoring import compare, evidence, gate, records
+from monitoring.error_control import Past
+from monitoring.record import Record
 from monitoring.records import Evidence
 from monitoring.review import Candidate
 
@@ -20,6 +22,16 @@ SPAN = timedelta(hours=6)
 
 ASKED = ("question", "process", "tests", "champion")
 """Figures of the update's own evidence that say what its challenger was asked, and on which record."""
+
+KEPT = ("cost", "forgetting", "skew", "counterfactual", "drift", "drift_baseline")
+"""Figures of the update's own evidence that are not measured again: what a policy asks of them is not missing."""
+
+ASKED_FIRST: dict[str, Any] = {
+    "question": "not_worse",
+    "process": {"before": Record().as_dict()},
+    "tests": {"before": Past().as_dict()},
+}
+"""Of an update that could judge nothing, which kept no record of what it asked."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +73,8 @@ def remeasure(world: World, candidate: Candidate, champion: Promotion | None, no
     frame = world.frame(span.start, span.end, known_by=now)
     figures = measure(world, candidate, champion, frame)
     figures["window"] = {"start": span.start, "end": span.end}
-    asked = candidate.evidence[0].figures
-    figures |= {name: asked[name] for name in ASKED if name in asked}
+    asked = ASKED_FIRST | candidate.evidence[0].figures
+    figures |= {name: asked[name] for name in (*ASKED, *KEPT) if name in asked}
     verdict = gate.decide(world.surface.policy, figures)
     return records.write_evidence(
         world.connection,
@@ -89,7 +101,7 @@ def measure(world: World, candidate: Candidate, champion: Promotion | None, fram
         "impressions": len(examples),
         "label_rate": metrics.mean(examples.label.astype(np.float64)),
         "without_row": frame.without_row,
-        "judging": "tail",
+        "judging": "fresh",
         "quality": compare.compare(
             examples.label,
             examples.request,

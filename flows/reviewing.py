@@ -24,7 +24,7 @@ from pydantic import Field
 from flows import ledger
 from flows.decisions import Decisions
 from flows.notices import page_of
-from flows.story import MEASURES
+from flows.story import MEASURES, as_text
 from flows.surfaces import find
 from infra.database import connect
 from infra.settings import Settings
@@ -98,7 +98,7 @@ def decide(
     connection: psycopg.Connection, decisions: Decisions, candidate: Candidate, answer: Answer, checksum: str
 ) -> Decided:
     """Take the form's decision. Raises Refused, with what to do, when it cannot be taken."""
-    person = answer.reviewer.strip()
+    person = answer.reviewer.strip().lower()
     if not accounts.use_code(connection, person, answer.code, decisions.clock()):
         raise Refused(
             f"the code is not one of {person}'s, was used before, or has expired;"
@@ -118,7 +118,7 @@ def decide(
 def closed(candidate: Candidate, now: datetime) -> str:
     """Why the challenger can no longer be decided."""
     name = f"update {candidate.update_id} of {candidate.surface}"
-    decision = candidate.decisions[-1] if candidate.decisions else None
+    decision = next((d for d in reversed(candidate.decisions) if d.action in ("promote", "reject")), None)
     if candidate.state in ("promoted", "rejected") and decision is not None:
         return f"Decided elsewhere: {name} was {candidate.state} by {decision.decided_by}. {decision.reason}"
     if candidate.state == "expired" or (candidate.decide_by is not None and now >= candidate.decide_by):
@@ -126,7 +126,7 @@ def closed(candidate: Candidate, now: datetime) -> str:
     if candidate.state == "held":
         return f"The champion has changed since {name} was judged: a newer challenger is judged against it."
     if candidate.state == "superseded":
-        return f"A newer challenger has superseded {name}: there is nothing to decide any more."
+        return f"A newer challenger or a rollback has superseded {name}: there is nothing to decide any more."
     return f"There is nothing to decide: {name} is {candidate.state}."
 
 
@@ -136,10 +136,10 @@ def introduction(settings: Settings, candidate: Candidate, told: str | None) -> 
     until = (
         "" if candidate.decide_by is None else f" After {candidate.decide_by:%Y-%m-%d %H:%M} UTC the champion stays."
     )
-    lines = [] if told is None else [f"**{told}**", ""]
+    lines = [] if told is None else [f"**{as_text(told)}**", ""]
     lines += [
         f"**{candidate.surface}, update {candidate.update_id}: {candidate.latest.verdict}.** "
-        + " ".join(candidate.latest.reasons),
+        + as_text(" ".join(candidate.latest.reasons)),
         "",
         f"The whole evidence: {page_of(settings, candidate.surface, candidate.update_id)}.{until}",
     ]
@@ -153,8 +153,8 @@ def markdown(settings: Settings, candidate: Candidate, told: str | None = None) 
     surface, quality = candidate.surface, evidence.figures.get("quality")
     lines = [f"# {surface}, update {candidate.update_id}: {evidence.verdict}", ""]
     if told is not None:
-        lines += [f"> {told}", ""]
-    lines += [*(f"- {reason}" for reason in evidence.reasons), ""]
+        lines += [f"> {as_text(told)}", ""]
+    lines += [*(f"- {as_text(reason)}" for reason in evidence.reasons), ""]
     if quality:
         lines += ["## Challenger against champion", "", *_table(quality), ""]
     lines += [

@@ -46,10 +46,16 @@ def rollback(
     ``person`` may be 'watch', the live watch. Raises Refused when there is nothing to go back to.
     """
     restored = go_back(connection, surface, to=to, person=person, reason=reason, through=through)
-    told = f"Version {restored.version} serves {surface} again, in place of version {restored.previous_version}."
+    told = sentence(restored)
     if not follow(connection, registry, surface):
         told += BEHIND
     return Decided("rolled back", told, restored.version)
+
+
+def sentence(restored: Promotion) -> str:
+    """What a rollback came to, for whoever reads of it."""
+    version, left = restored.version, restored.previous_version
+    return f"Version {version} serves {restored.surface} again, in place of version {left}."
 
 
 def go_back(

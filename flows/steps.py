@@ -72,7 +72,7 @@ class Checked:
     """What the features look like, by hour, for later windows to be compared with."""
 
     rejected_before: dict[str, int]
-    """Windows in a row, up to this one, rejected with a check failed, by its name."""
+    """Windows rejected with a check failed, by its name, and none since has passed it."""
 
 
 def ensure_folded(world: World, through: datetime) -> None:
@@ -103,7 +103,8 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     surface, schema, examples = world.surface, world.surface.features.schema, frame.examples
     history = background.history(world, claimed)
     start, end = claimed.window.start, claimed.window.end
-    expected = checks.Expected(schema_version=schema.version, start=start, end=end, history=history)
+    ranges = surface.limits.ranges
+    expected = checks.Expected(schema_version=schema.version, start=start, end=end, history=history, ranges=ranges)
     found = checks.check_window(
         frame.table,
         examples.dense,

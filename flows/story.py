@@ -1,5 +1,6 @@
 """The story of an update on Prefect's run page: what was learned from, the verdict and why, where to look further."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger
@@ -47,7 +48,7 @@ def markdown(world: World, outcome: "Outcome") -> str:
     lines = [
         f"# {surface}: {outcome.verdict.verdict}",
         "",
-        *(f"- {reason}" for reason in outcome.verdict.reasons),
+        *(f"- {as_text(reason)}" for reason in outcome.verdict.reasons),
         "",
         "## Learned from",
         "",
@@ -101,6 +102,11 @@ def _beside(figures: dict[str, Any]) -> list[str]:
 
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2%}"
+
+
+def as_text(told: str) -> str:
+    """A sentence as text in markdown: what the log calls a region or an item is never a link or a picture."""
+    return re.sub(r"([\\`*_\[\]<>!|#~])", r"\\\1", " ".join(told.split()))
 
 
 def _table(quality: dict[str, Any]) -> list[str]:

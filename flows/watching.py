@@ -20,7 +20,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows import steps
 from flows.notices import Kind, notify, page_of
 from flows.reviewing import close_overdue
-from flows.rollback import rollback
+from flows.rollback import BEHIND, follow, go_back, sentence
 from flows.surfaces import find
 from flows.world import FeaturesChanged, World, open_world
 from infra.settings import Settings
@@ -139,6 +139,7 @@ def measure(
         before=before.version if before and earlier else None,
     )
     figures = {
+        "judging": "served",
         "impressions": len(frame),
         "label_rate": quality["label_rate"],
         "without_row": frame.without_row,
@@ -181,13 +182,17 @@ def _promised(world: World, champion: Promotion) -> dict[str, Any]:
 def _act(
     world: World, champion: Promotion, before: Promotion | None, figures: dict[str, Any], finding: Finding
 ) -> Watched:
-    """Keep the evidence, go back where that is a remedy, and hold the surface: all of it or nothing."""
+    """Keep the evidence, go back where that is a remedy, and hold the surface: all of it or nothing. MLflow's alias
+    comes after."""
     surface, connection = world.surface.name, world.connection
     with connection.transaction():
         promotions.take_turns(connection, surface)
         serving = promotions.current(connection, surface)
         if serving is None or serving.promotion_id != champion.promotion_id:
             return Watched("idle", (f"Version {champion.version} serves no more: the next look is at its successor.",))
+        waits = holds.held(connection, surface)
+        if waits is not None:  # by another look at the same time
+            return Watched("held", (waits.sentence,), champion.version)
         records.write_evidence(
             connection,
             surface,
@@ -200,6 +205,8 @@ def _act(
         )
         back, told = _go_back(world, champion, before, finding)
         holds.hold(connection, surface, decided_by=WATCH, reason=f"{finding.reasons[0]} {told}")
+    if back and not follow(connection, world.registry, surface):  # after the record, which serving follows
+        told += BEHIND
     kind: Kind = "rolled-back" if back else "surface-held"
     link = page_of(world.settings, surface, champion.update_id)
     notify(world.settings, kind, surface, f"{told} {finding.reasons[0]}", link)
@@ -216,9 +223,9 @@ def _go_back(world: World, champion: Promotion, before: Promotion | None, findin
         return False, f"Version {before.version} does no better on the same impressions: to go back is no remedy."
     surface, reason = world.surface.name, finding.reasons[0]
     try:
-        return True, rollback(
-            world.connection, world.registry, surface, person=WATCH, reason=reason, through=WATCH
-        ).sentence
+        return True, sentence(
+            go_back(world.connection, surface, to=before.version, person=WATCH, reason=reason, through=WATCH)
+        )
     except Refused as refusal:
         return False, f"Going back was refused: {refusal}."
 

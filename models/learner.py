@@ -55,6 +55,9 @@ class Learned:
     """[N], the probability of each impression just before it was first learned from, as ``log_loss`` has it; NaN for
     those that learning did not get to. What was learned and then given up (``early``) is in it too."""
 
+    reached: int
+    """Impressions that learning got to: a NaN among the first so many of ``predicted`` is the model's own."""
+
     log_loss_before: float
     """The same impressions as predicted by the model that the update started from; NaN without ``patience``."""
 
@@ -105,13 +108,14 @@ def fine_tune(
         tuned.network.standardise.observe(tensor(examples.dense), design.memory)
         good, kept = model.copy(), 0
         predicted = np.full(len(examples), np.nan)
-        done, before = list[Stretch](), list[NDArray[np.float64]]()
+        done, before, reached = list[Stretch](), list[NDArray[np.float64]](), 0
         stopped: Literal["done", "early", "time"] = "done"
         for epoch, chosen in stretches(batches, design, draw):
             tuned, stretch = learn(tuned, examples, chosen, tuned.steps - model.steps, not epoch, place, out_of_time)
             done.append(stretch)
             if not epoch:
                 predicted[stretch.rows] = stretch.predicted
+                reached += len(stretch.predicted)
             if design.patience and len(stretch.predicted):
                 rows = stretch.rows
                 before.append(model.score(examples[rows]))
@@ -132,6 +136,7 @@ def fine_tune(
         stopped=stopped,
         log_loss=mean_loss([stretch.predicted for stretch in done], learned, label),
         predicted=predicted,
+        reached=reached,
         log_loss_before=mean_loss(before, learned, label),
         touched={
             name: len(np.setdiff1d(np.concatenate([examples.ids[rows, k] for rows in learned]), [EMPTY]))

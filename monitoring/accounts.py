@@ -172,13 +172,17 @@ def make_code(connection: psycopg.Connection, name: str, now: datetime, ttl: tim
 
 
 def use_code(connection: psycopg.Connection, name: str, code: str, now: datetime) -> bool:
-    """Spend a code. False when it is not this user's, was used before, or has expired; it is then as it was."""
+    """Spend a code. False when it is not this user's, was used before, or has expired.
+
+    Under another name it is spent all the same: where it was entered, others may read it.
+    """
     spent = connection.execute(
-        "UPDATE review_codes c SET used_at = %(now)s FROM users u WHERE u.user_id = c.user_id AND u.name = %(name)s"
-        " AND u.disabled_at IS NULL AND c.code_sha256 = %(code)s AND c.used_at IS NULL AND c.expires_at > %(now)s",
+        "UPDATE review_codes c SET used_at = %(now)s FROM users u WHERE u.user_id = c.user_id"
+        " AND c.code_sha256 = %(code)s AND c.used_at IS NULL AND c.expires_at > %(now)s"
+        " RETURNING u.name = %(name)s AND u.disabled_at IS NULL",
         {"now": now, "name": name, "code": digest(re.sub(r"[\s-]", "", code).upper())},
-    )
-    return spent.rowcount == 1
+    ).fetchone()
+    return spent is not None and bool(spent[0])
 
 
 def digest(secret: str) -> bytes:

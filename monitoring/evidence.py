@@ -96,7 +96,7 @@ class Candidate:
         if self.judging == "tail":
             rows = np.arange(self.first, len(self.window))
             return rows, self.challenger.score(self.window.examples[self.first :])
-        rows = np.flatnonzero(np.isfinite(self.learned.predicted))
+        rows = np.arange(self.learned.reached)
         return rows, self.learned.predicted[rows]
 
 
@@ -140,13 +140,17 @@ def gather(
         ),
         "cost": cost(candidate, clock),
     }
-    if candidate.champion is None or not len(rows):
-        return figures
-    figures["anchors"] = [anchored(anchor, part, scores) for anchor in before.anchors]
+    final = candidate.challenger.score(candidate.window.examples) if candidate.judging == "progressive" else None
+    if final is not None:
+        figures["final_not_finite"] = int((~np.isfinite(final)).sum())
+    if candidate.champion is None or "moments" not in quality.get("paired", {}):
+        return figures  # nothing to compare with, or on; or predictions that are not numbers
+    anchors = [anchored(anchor, part, scores) for anchor in before.anchors]
+    figures["anchors"] = [row for row in anchors if "moments" in row]  # others predict no numbers
     figures["standard"] = before.standard
     figures |= remembered(candidate, before, policy, quality, figures["anchors"], float(part.time[-1]))
-    if candidate.judging == "progressive":
-        figures["again"] = again(candidate)
+    if final is not None:
+        figures["again"] = again(candidate, final)
     if before.frozen is not None and len(before.frozen):
         figures["forgetting"] = forgetting(before.frozen, candidate.champion, candidate.challenger)
     return figures
@@ -224,8 +228,9 @@ def named(flag: NDArray[np.bool_], yes: str, no: str) -> pl.Series:
 
 def head(items: pl.Series) -> NDArray[np.bool_]:
     """Which rows [J] show one of the items shown most."""
-    counts = items.value_counts(sort=True)
+    counts = items.value_counts()
     name = items.name or "item_id"
+    counts = counts.sort("count", name, descending=[True, False])  # of those shown as often, always the same
     often = counts.head(max(1, round(HEAD * len(counts))))[name]
     return items.is_in(often.implode()).to_numpy()
 
@@ -239,12 +244,11 @@ def anchored(anchor: Anchor, part: Examples, scores: NDArray[np.float64]) -> dic
     }
 
 
-def again(candidate: Candidate) -> dict[str, Any]:
-    """The window scored by the weights that would go live, which have learned from it: they must not be worse on it
-    than the champion, which has not."""
+def again(candidate: Candidate, scores: NDArray[np.float64]) -> dict[str, Any]:
+    """The window scored (`scores` [N]) by the weights that would go live, which have learned from it: they must not be
+    worse on it than the champion, which has not."""
     examples, champion = candidate.window.examples, candidate.champion_scores
     assert champion is not None
-    scores = candidate.challenger.score(examples)
     return {
         **compare.paired(examples.label, examples.request, champion, scores),
         "log_loss": metrics.log_loss(scores, examples.label),

@@ -9,8 +9,9 @@ The same figures and policy always give the same verdict.
 than the champion by more than `margin`. That is a promise about the updating process, not about one update: the record
 of all its challengers must show, by a confidence sequence, a mean gain above minus the margin; so a process that is
 worse by the margin is ever let through with a chance of at most `risk`, however many challengers it brings. Of the
-single challenger the gate promises less: one that is shown worse is stopped, and one that merely looks it by twice the
-margin; smaller harm in a small window cannot be seen by anybody, which is what the live watch is for. An alarm ends the
+single challenger the gate promises less: one that is shown to be worse by more than the margin is rejected, and one
+that looks it and is shown to be worse at all waits; what a small window cannot show nobody can see, which is what the
+live watch is for. An alarm ends the
 record's credit when recent challengers lose. Small losses do not add up: the challenger is compared with the champions
 of a day and of a week ago and with the last that was shown better than its predecessor, on the same fresh impressions.
 A challenger of a new design is asked whether it is *better*: there the single challenger must be shown to gain, and the
@@ -75,7 +76,7 @@ def _failed_check(check: Mapping[str, Any]) -> str:
 
 def _quality(policy: Policy, figures: Mapping[str, Any]) -> list[Finding]:
     quality = figures["quality"]
-    broken = _not_finite(quality)
+    broken = _not_finite(quality) or _final_not_finite(figures)
     if broken:
         return [Finding("reject", sentence) for sentence in broken]
     if not quality["impressions"]:
@@ -112,6 +113,13 @@ def _not_finite(quality: Mapping[str, Any]) -> list[str]:
         return []  # thin, not broken
     names = {"log_loss": "log loss", "calibration_error": "calibration error", "mean_prediction": "mean prediction"}
     return [f"The challenger's {word} is not a finite number." for key, word in names.items() if no(challenger[key])]
+
+
+def _final_not_finite(figures: Mapping[str, Any]) -> list[str]:
+    """Weights that broke with the last batch, which nothing was predicted by before it was learned."""
+    count = figures.get("final_not_finite", 0)
+    told = f"The weights that would go live predict no number on {many(count, 'impression')} of the window."
+    return [told] if count else []
 
 
 def _against_base_rate(policy: Policy, quality: Mapping[str, Any]) -> Finding:

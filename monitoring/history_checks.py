@@ -75,7 +75,7 @@ def check_volume(count: int, expected: Expected, limits: Limits) -> Check:
         told = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
         detail = f"{count:,} impressions; usual are {told}."
     else:
-        likely = usual.get("lately", expected.impressions)
+        likely = next(iter(usual.values()), expected.impressions)
         if not likely or likely <= 0:
             detail = f"{count:,} impressions; how many to expect is not known yet."
             return outcome(limits, "volume", count, f"at least {least:,}", count >= least, detail, gross=count < least)

@@ -54,7 +54,7 @@ def _repeats(frame: pl.DataFrame, *columns: str) -> np.ndarray:
 
 
 def _share(frame: pl.DataFrame, column: str, name: str, limits: Limits) -> Check:
-    counts = frame[column].value_counts(sort=True)
+    counts = frame[column].value_counts().sort("count", column, descending=[True, False])
     largest, count = str(counts[column][0]), int(counts["count"][0])
     share = count / frame.height
     word = column.removesuffix("_id")

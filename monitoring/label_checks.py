@@ -275,8 +275,10 @@ def _allowed(limits: Limits) -> str:
 
 
 def _coded(values: pl.Series) -> tuple[pl.Series, np.ndarray]:
-    """Distinct values as text, and the place of each row's among them: i8[N]."""
+    """Distinct values as text, in the order in which they come, and the place of each row's among them: i8[N]."""
     text = pl.Series(values).cast(pl.String).fill_null("none").cast(pl.Categorical)
     codes = text.to_physical().rank("dense").to_numpy().astype(np.int64) - 1
-    named = pl.DataFrame({"value": text, "code": codes}).unique("code", keep="any").sort("code")
-    return named["value"].cast(pl.String), codes
+    named = pl.DataFrame({"value": text, "code": codes}).unique("code", keep="first", maintain_order=True)
+    place = np.empty(len(named), dtype=np.int64)  # polars numbers text as the process first met it
+    place[named["code"].to_numpy()] = np.arange(len(named))
+    return named["value"].cast(pl.String), place[codes]

@@ -69,6 +69,9 @@ class Limits:
     unknown_share: float = 0.05
     """Feature values that are NaN, of all the window's feature values. A few are natural: nothing is known yet."""
 
+    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest allowed value of a feature, by its name."""
+
     infinite_share: float = 0.0
     """Impressions with a feature that is infinite or larger than `magnitude`."""
 
@@ -156,6 +159,9 @@ class Limits:
             low, high = getattr(self, name)
             if not 0 <= low < high:
                 raise ValueError(f"Limits.{name}=({low}, {high}): wants 0 <= low < high")
+        for name, (low, high) in self.ranges.items():
+            if not low < high:
+                raise ValueError(f"Limits.ranges[{name!r}]=({low}, {high}): wants low < high")
         factors = ("volume_factor", "label_rate_factor", "label_rate_usual", "new_factor", "fewer_labels")
         for name in (*factors, "more_labels", "user_factor", "log_loss_factor", "narrowed", "widened"):
             if getattr(self, name) <= 1:
@@ -187,7 +193,7 @@ class Past:
 
 def past_of(start: datetime, end: datetime, figures: Mapping[str, Any]) -> Past:
     """The past window as its evidence's figures tell it."""
-    value = {check["name"]: check["value"] for check in figures.get("checks", [])}
+    value = {check["name"]: check["value"] for check in figures.get("checks") or ()}
     return Past(
         start,
         end,
@@ -272,13 +278,18 @@ def rows_of(offends: np.ndarray, ids: pl.Series) -> tuple[str, ...]:
 def reconsidered(checks: Sequence[Check], rejected_before: Mapping[str, int]) -> list[Check]:
     """The checks, with `hold` in place of `reject` for those that failed in each of the last windows too.
 
-    `rejected_before`: how many windows in a row, up to this one, were rejected with that check failed.
+    `rejected_before`: how many windows were rejected with that check failed, and none since has passed it.
     """
     return [
         replace(
-            check, breach="hold", detail=f"{check.detail} So it was in the {AGAIN} windows before, which were rejected."
+            check,
+            breach="hold",
+            detail=f"{check.detail} So it was in {rejected_before[check.name]} windows before, which were rejected.",
         )
-        if not check.passed and check.name not in NEVER_RIGHT and rejected_before.get(check.name, 0) >= AGAIN
+        if not check.passed
+        and check.breach == "reject"
+        and check.name not in NEVER_RIGHT
+        and rejected_before.get(check.name, 0) >= AGAIN
         else check
         for check in checks
     ]

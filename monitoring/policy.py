@@ -50,7 +50,7 @@ class Policy:
     prediction: Limit = field(default_factory=lambda: Limit(0.7))
     """Change of the mean prediction in log-odds; 0.7 doubles or halves the odds."""
 
-    moved: Limit = field(default_factory=lambda: Limit(4.0))
+    moved: Limit = field(default_factory=lambda: Limit(6.0))
     """Change of the single prediction in log-odds, its 99th percentile, by the weights that would go live."""
 
     flattened: Limit = field(default_factory=lambda: Limit(10.0))

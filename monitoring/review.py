@@ -23,7 +23,8 @@ SELECT u.update_id, u.surface, u.challenger_version AS version, u.parent_version
     u.window_end, u.finished_at AS held_at, u.decide_by, e.verdict, e.reasons,
     (u.figures ->> 'impressions')::bigint AS impressions,
     ARRAY(
-        SELECT decided_by FROM decisions d WHERE d.update_id = u.update_id AND action = 'approve'
+        SELECT decided_by FROM decisions d WHERE d.update_id = u.update_id AND action = 'approve' AND evidence_id > (
+            SELECT coalesce(max(evidence_id), 0) FROM evidence f WHERE f.update_id = u.update_id AND verdict = 'reject')
         GROUP BY decided_by ORDER BY min(decision_id)
     ) AS approved_by
 FROM (
@@ -49,7 +50,10 @@ WHERE d.surface = ANY(%(surfaces)s) ORDER BY d.decision_id DESC LIMIT %(limit)s
 CHAMPION_COLUMNS = ("version", "previous_version", "kind", "since", "learned_to", "decided_by", "reason")
 
 CHAMPION = """
-SELECT p.version, p.previous_version, p.kind, p.promoted_at AS since, p.learned_to, d.decided_by, d.reason
+SELECT p.version, (
+        SELECT previous_version FROM promotions f WHERE f.surface = p.surface AND f.version = p.version
+            AND f.kind = 'update' ORDER BY f.promotion_id LIMIT 1
+    ) AS previous_version, p.kind, p.promoted_at AS since, p.learned_to, d.decided_by, d.reason
 FROM promotions p JOIN decisions d USING (decision_id) WHERE p.surface = %s ORDER BY p.promotion_id DESC LIMIT 1
 """
 
@@ -135,6 +139,7 @@ class Standing:
     version: str | None
     """The champion; None before the first."""
     previous_version: str | None
+    """The version that the champion was first promoted over: what a rollback goes back to when told no other."""
     kind: str | None
     """How it came: 'update' or 'rollback'."""
     since: datetime | None
@@ -180,8 +185,11 @@ class Candidate:
 
     @property
     def approved_by(self) -> tuple[str, ...]:
-        """Who has approved and waits for another, first to last."""
-        return tuple(dict.fromkeys(d.decided_by for d in self.decisions if d.action == "approve"))
+        """Who has approved and waits for another, first to last. What was approved before a measurement that the
+        challenger failed counts no more: who approved has not seen it."""
+        failed = max((e.evidence_id for e in self.evidence if e.verdict == "reject"), default=0)
+        given = (d for d in self.decisions if d.action == "approve" and d.evidence_id > failed)
+        return tuple(dict.fromkeys(d.decided_by for d in given))
 
     def open_at(self, now: datetime) -> bool:
         """Whether it can still be decided."""
@@ -191,7 +199,7 @@ class Candidate:
 
 def expect_person(name: str) -> str:
     """The name of somebody who decides, without blanks around it. Refuses the names by which the program decides."""
-    if not name.strip() or name.strip() in RESERVED:
+    if not name.strip() or name.strip().casefold() in RESERVED:
         raise Refused(f"the name {name!r} is nobody's: decide under your own")
     return name.strip()
 

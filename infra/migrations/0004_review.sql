@@ -20,17 +20,17 @@ ALTER TABLE promotions DROP CONSTRAINT promotions_update_id_key;
 CREATE UNIQUE INDEX promotions_one_an_update ON promotions (update_id) WHERE kind = 'update';
 CREATE UNIQUE INDEX promotions_one_a_decision ON promotions (decision_id);
 
--- A promotion stands on a decision: to promote, the gate's own where the evidence says so or a named person's; or to
--- roll back, to a version that was in service before.
+-- A promotion stands on a decision: to promote, the gate's own where the evidence says so or a named person's where it
+-- does not say to reject; or to roll back, to a version that was in service before.
 CREATE OR REPLACE FUNCTION require_backing() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF NOT EXISTS (
         SELECT 1 FROM decisions d JOIN evidence e USING (evidence_id)
         WHERE d.decision_id = NEW.decision_id AND d.surface = NEW.surface AND d.update_id = NEW.update_id
-          AND e.update_id = NEW.update_id AND d.evidence_checksum = e.checksum
+          AND e.update_id = NEW.update_id AND e.surface = NEW.surface AND d.evidence_checksum = e.checksum
           AND CASE NEW.kind
               WHEN 'update' THEN d.action = 'promote'
-                  AND (d.decided_by NOT IN ('gate', 'watch', 'deadline')
+                  AND (d.decided_by NOT IN ('gate', 'watch', 'deadline') AND e.verdict <> 'reject'
                        OR (d.decided_by = 'gate' AND e.verdict = 'promote'))
               ELSE d.action = 'rollback' AND d.decided_by NOT IN ('gate', 'deadline') AND EXISTS (
                   SELECT 1 FROM promotions p WHERE p.surface = NEW.surface AND p.version = NEW.version
@@ -100,3 +100,6 @@ CREATE TABLE review_codes (
 CREATE INDEX evidence_update ON evidence (update_id);
 CREATE INDEX decisions_update ON decisions (update_id);
 CREATE INDEX promotions_version ON promotions (surface, version);
+-- Of thousands of updates a few ask whether a new design is better; the next such question begins at the newest of them.
+
+CREATE INDEX evidence_tests ON evidence (surface, update_id) WHERE figures ? 'tests';

@@ -342,9 +342,13 @@ def create_app(desk: Desk) -> FastAPI:
 
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(psycopg.OperationalError)
-    async def no_database(_: Request, error: Exception) -> Response:
+    async def no_database(request: Request, error: Exception) -> Response:
         logger.warning("the database does not answer: %s", error)
-        return said(503, "The database does not answer", "Nothing was done. Try again in a moment.")
+        # It may have gone after a decision was written, so of a form nothing is promised.
+        read = request.method in ("GET", "HEAD") or request.url.path == "/sign-in"
+        once = "Nothing was done. Try again in a moment."
+        what = once if read else "Look at the page again in a moment, before you repeat anything."
+        return said(503, "The database does not answer", what)
 
     @app.exception_handler(Exception)  # the server logs it
     async def broken(_: Request, __: Exception) -> Response:
@@ -361,8 +365,10 @@ def create_app(desk: Desk) -> FastAPI:
 
 
 def _small(request: Request) -> bool:
+    """Whether the form says its length, and that is allowed; a body in chunks may be longer than what is said."""
     length = request.headers.get("content-length", "")
-    return length.isdigit() and int(length) <= guard.LARGEST_FORM
+    said = length.isdecimal() and "transfer-encoding" not in request.headers
+    return said and int(length) <= guard.LARGEST_FORM
 
 
 def _given(reason: str) -> None:

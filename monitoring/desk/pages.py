@@ -44,11 +44,11 @@ ACTIONS = {
 
 STATES = {
     "claimed": "Being measured",
-    "promoted": "In service since it was decided",
+    "promoted": "In service",
     "held": "Waits for a person",
     "rejected": "Rejected",
     "failed": "The update failed",
-    "superseded": "Superseded by a newer challenger",
+    "superseded": "Superseded by a newer challenger or a rollback",
     "expired": "Expired: nobody decided in time, and the champion stayed",
 }
 
@@ -59,6 +59,12 @@ HEADLINES = {
 }
 
 OCCASIONS = {"update": "by the update", "review": "again, before an approval", "watch": "by the live watch"}
+
+AGAIN = {
+    "review": "again {at}, when an approval was asked for",
+    "watch": "by the live watch {at}, on what it has served, against the version before it",
+}
+"""Of evidence that is not the update's own, in a sentence."""
 
 
 @dataclass(frozen=True)
@@ -216,8 +222,12 @@ class Pages:
             first=found.evidence[0] if found.evidence else None,
             hold=hold,
             headline=_headline(found),
-            state=STATES.get(found.state, found.state),
-            shown=shown(found.latest.figures) if found.latest else None,
+            state=_state(found),
+            again=AGAIN.get(found.latest.occasion, "").format(at=words.moment(found.latest.measured_at))
+            if found.latest
+            else "",
+            # What was not measured again is the update's own: the checks that failed, drift, older champions.
+            shown=shown(found.evidence[0].figures | found.latest.figures) if found.latest else None,
             history=_history(found),
             needed=needed,
             approved=approved,
@@ -267,6 +277,12 @@ def _measured(evidence: Evidence) -> Happened:
 
 def _through(decision: Decision) -> str:
     return "" if decision.through == "update" else decision.through
+
+
+def _state(found: Candidate) -> str:
+    if found.state == "promoted" and found.version != found.champion_version:
+        return f"Was in service; version {found.champion_version} is now"
+    return STATES.get(found.state, found.state)
 
 
 def _headline(found: Candidate) -> str:

@@ -165,6 +165,8 @@ def _judged(figures: Figures, quality: Figures) -> str:
     how = {
         "tail": "the window's last part, which the challenger did not learn from",
         "progressive": "the whole window, each mini-batch scored just before it was learned",
+        "fresh": "the newest whose labels are known, which neither has learned from",
+        "served": "what the champion has served and not learned from",
     }.get(str(figures.get("judging")), "")
     return f"On {where}" + (f": {how}." if how else ".")
 

@@ -1,5 +1,6 @@
 """What people decide on a challenger that waits: with every part real, and the record of who and why."""
 
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +10,9 @@ import typer
 from typer.testing import CliRunner
 
 from flows import admission, ledger, review_commands
+from flows import decisions as deciding
 from flows.decisions import Decisions
+from flows.remeasuring import remeasure
 from infra.database import connect
 from infra.environment import settings_environment
 from infra.errors import MillraceError
@@ -18,6 +21,7 @@ from monitoring import accounts, holds, records, review
 from monitoring.policy import Limit, Policy
 from monitoring.review import Candidate, Refused
 from tests.loop import Loop, after, copied, expect_settled, run_update
+from tests.models.serving_world import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -128,6 +132,52 @@ def test_a_challenger_that_has_turned_out_worse_is_not_approved_and_the_new_evid
     expect_settled(held)
 
 
+def test_what_is_not_measured_again_is_no_reason_against_an_approval(held: Loop) -> None:
+    """The costs are the update's own; one that could judge nothing has left no record; a first model has no rival."""
+    candidate = candidate_of(held)
+    figures = candidate.evidence[0].figures
+    strict = replace(held.surface.policy, megabytes=Limit(1000.0, missing="reject"))
+    with held.world() as world:
+        champion = promotions.current(world.connection, "feed")
+        world.surface = replace(held.surface, policy=strict)
+        for names, rival in ((set(), champion), ({"process", "question", "tests"}, champion), ({"process"}, None)):
+            told = {name: value for name, value in figures.items() if name not in names}
+            update = replace(candidate, evidence=(replace(candidate.evidence[0], figures=told),))
+            evidence = remeasure(world, update, rival, after(20))
+            assert evidence.verdict != "reject", evidence.reasons
+            assert not any("could not be measured" in reason for reason in evidence.reasons)
+            assert evidence.figures["quality"]["baseline"] == ("base_rate" if rival is None else "champion")
+
+
+def test_a_surface_that_the_watch_holds_meanwhile_takes_no_challenger_into_service(held: Loop) -> None:
+    with held.world() as world:
+        holds.hold(world.connection, "feed", decided_by="watch", reason="It got worse.")
+        with pytest.raises(Refused, match="by watch: It got worse"):
+            deciding.approve(
+                world, HELD, person="ada", reason="Fine.", seen=seen(held), through="desk", now=after(17.1)
+            )
+    assert (candidate_of(held).state, candidate_of(held).champion_version) == ("held", "1")
+
+
+def test_a_form_sent_twice_is_answered_twice_the_same(held: Loop) -> None:
+    decisions, checksum, told = decisions_of(held, hour=17.1), seen(held), []
+
+    def approve() -> None:
+        told.append(decisions.approve("feed", HELD, person="ada", reason="Fine.", checksum=checksum))
+
+    with connect(held.url, autocommit=True) as connection:
+        with ledger.alone(held.url, "feed"):
+            both = [threading.Thread(target=approve) for _ in range(2)]
+            for one in both:
+                one.start()
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = %s"
+            eventually(lambda: connection.execute(waiting, ["advisory"]).fetchone() == (2,), "both wait")
+        for one in both:
+            one.join()
+    assert [one.state for one in told] == ["promoted", "promoted"]
+    assert [d.action for d in candidate_of(held).decisions] == ["hold", "promote"]
+
+
 def test_where_a_surface_wants_two_approvers_the_second_must_be_another(held: Loop) -> None:
     careful = decisions_of(held, hour=17.1, approvals=2)  # nothing has matured since: the evidence is the newest
     told = careful.approve("feed", HELD, person="ada", reason="Fine.", checksum=seen(held))
@@ -160,7 +210,7 @@ def test_who_may_not_decide_is_refused_with_what_to_do(held: Loop, monkeypatch: 
     for word in ("approve", "reject"):
         for stranger in ("eve", "sam", "nobody"):
             assert f"{stranger} may not do this on feed: it wants the role analyst" in refusal(word, person=stranger)
-        for program in ("gate", "watch", "deadline", " "):
+        for program in ("gate", "watch", "Deadline", " "):
             assert "is nobody's" in refusal(word, person=program, through="command line")
         assert "wants a reason" in refusal(word, reason="\n")
         assert "has changed since you looked" in refusal(word, checksum="0" * 64)

@@ -303,6 +303,19 @@ def test_a_held_surface_claims_nothing_until_a_person_lets_it_go(shared: psycopg
     assert site.states() == ["promoted"]
 
 
+def test_an_update_under_way_while_its_surface_is_held_promotes_nothing(shared: psycopg.Connection) -> None:
+    site = new_site(shared)
+    claimed = site.claim()
+    holds.hold(shared, site.surface, decided_by="watch", reason="It got worse.")
+    with pytest.raises(ledger.SurfaceHeld, match="by watch: It got worse"):
+        site.finish(claimed, "promote")
+    assert site.champion is None
+    ledger.finish(shared, claimed, "failed", error="held")
+    holds.release(shared, site.surface, decided_by="ada", reason="Seen to.")
+    assert site.update().window.start == claimed.window.start
+    expect_learned_once(shared, site.surface)
+
+
 def test_a_held_challenger_waits_until_its_deadline_and_then_the_champion_stays(shared: psycopg.Connection) -> None:
     site = new_site(shared)
     first = site.update()

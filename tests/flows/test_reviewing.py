@@ -11,7 +11,8 @@ import pytest
 from infra.database import connect
 from infra.environment import settings_environment
 from infra.settings import Settings
-from monitoring import accounts, records
+from monitoring import accounts, records, review
+from monitoring.records import Decision
 from tests.loop import Loop, after, expect_settled, run_update
 
 if TYPE_CHECKING:
@@ -134,6 +135,27 @@ def hold(connection: psycopg.Connection, *, decide_by: datetime | None = None) -
     return update_id
 
 
+def test_what_the_log_names_is_text_above_the_form_and_a_later_rollback_did_not_decide(
+    connection: psycopg.Connection,
+) -> None:
+    from flows.reviewing import closed, introduction, markdown
+
+    update_id = hold(connection)
+    found = review.candidate(connection, update_id)
+    assert found is not None
+    latest = found.evidence[0]
+    link = "The challenger loses on region = [Approve here](https://evil.example)\n# <b>x</b>."
+    hostile = replace(found, evidence=(replace(latest, reasons=(link,)),))
+    for told in (introduction(Settings(), hostile, None), markdown(Settings(), hostile)):
+        assert r"\[Approve here\](https://evil.example) \# \<b\>x" in told
+    by = {"update_id": update_id, "surface": "feed", "evidence_id": latest.evidence_id, "evidence_checksum": ""}
+    decided = [
+        Decision(decision_id=n, action=action, decided_by=who, reason="So.", decided_at=NOW, through="desk", **by)  # type: ignore[arg-type]
+        for n, (action, who) in enumerate((("hold", "gate"), ("promote", "ann"), ("rollback", "bob")))
+    ]
+    assert "was promoted by ann" in closed(replace(found, state="promoted", decisions=tuple(decided)), NOW)
+
+
 def deploy() -> None:
     from flows.reviewing import review_candidate
 
@@ -212,7 +234,8 @@ def test_whoever_may_not_decide_is_refused_with_the_reason_visible_and_the_run_w
         assert refusal in run.form(turn)
         assert refusal in run.page()
     assert desk.query("SELECT count(*) FROM decisions") == [(0,)]
-    assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=spent).is_completed()
+    assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=spent).is_paused(), "others have read it"
+    assert run.resume(decision="reject", reason=WHY, reviewer=" Ann", code=desk.code()).is_completed()
     assert desk.query("SELECT decided_by FROM decisions") == [("ann",)]
 
 
@@ -244,7 +267,7 @@ def test_a_challenger_that_was_superseded_meanwhile_ends_the_run_saying_so(desk:
         newer = hold(connection)
     late = run.resume(decision="approve", reason=WHY, reviewer="ann", code=desk.code())
     assert late.is_completed()
-    assert "A newer challenger has superseded" in str(late.result())
+    assert "A newer challenger or a rollback has superseded" in str(late.result())
     assert desk.query("SELECT state FROM updates WHERE update_id = %s", newer) == [("held",)]
 
 
@@ -256,7 +279,7 @@ def test_the_review_of_a_newer_challenger_ends_the_one_it_supersedes(desk: Desk,
         newer = hold(connection)
     new = desk.start(newer)
     assert old.state.is_cancelled()
-    assert "A newer challenger has superseded" in str(old.state.message)
+    assert "A newer challenger or a rollback has superseded" in str(old.state.message)
     assert new.go().is_paused()
     again = desk.start(newer)
     assert again.id == new.id  # an update that died after it asked, and runs again, asks once

@@ -10,15 +10,16 @@ import pytest
 import torch
 
 from flows import steps
-from flows.watching import WATCH, look, watch
+from flows.watching import WATCH, _act, look, watch
 from infra.database import connect
 from infra.environment import settings_environment
 from models import promotions
 from models.artifact import save
 from models.learner import fine_tune
 from models.model import Model
+from models.registry import Registry
 from monitoring import holds, records
-from monitoring.watch import Watch
+from monitoring.watch import Finding, Watch
 from tests.loop import Loop, after, copied
 
 if TYPE_CHECKING:
@@ -138,6 +139,34 @@ def test_a_bad_champion_is_rolled_back_once_and_the_surface_held(live: Loop, tol
         assert "feed is held since" in again.reasons[0]
         assert serving(world) == ("1", "rollback")
         assert [kind for kind, _ in told] == ["rolled-back"]
+
+
+def test_the_alias_follows_the_record_and_not_before_others_can_read_it(live: Loop, told: Told, tmp_path: Path) -> None:
+    read: list[str] = []
+
+    class Witness(Registry):
+        def set_champion(self, surface: str, version: str) -> None:
+            with connect(live.url) as connection:
+                champion = promotions.current(connection, surface)
+            assert champion is not None
+            read.append(champion.version)
+
+    with live.world() as world:
+        plant(world, tmp_path, noise=0.6)
+        world.registry = Witness(live.settings.mlflow_tracking, live.settings.mlflow_artifact_root)
+        assert look(world, after(16), LIMITS).state == "rolled back"
+    assert read == ["1"]
+
+
+def test_of_two_looks_at_the_same_time_one_acts(live: Loop, told: Told) -> None:
+    broken = Finding("breach", ("It broke.",))
+    with live.world() as world:
+        champion = promotions.current(world.connection, "feed")
+        assert champion is not None
+        states = [_act(world, champion, None, {"look": look}, broken).state for look in (1, 2)]
+        assert states == ["surface held", "held"]
+        assert [e.occasion for e in records.read_all_evidence(world.connection, 1)] == ["update", WATCH]
+    assert [kind for kind, _ in told] == ["surface-held"]
 
 
 def test_a_champion_gone_back_to_is_not_left_for_a_third(live: Loop, told: Told, tmp_path: Path) -> None:

@@ -67,6 +67,7 @@ def test_a_challenger_judged_against_a_former_champion_is_refused(connection: ps
         ("reject", "promote", "gate", False),
         ("promote", "hold", "gate", False),
         ("hold", "promote", "Ada", True),
+        ("reject", "promote", "Ada", False),
     ],
 )
 def test_at_most_one_champion_and_its_evidence_passed_the_gate_or_was_approved_by_a_named_person(

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from monitoring.checks import Check, Expected, Limits, Past, as_figures, check_window, failures, past_of
+from monitoring.limits import AGAIN, outcome, reconsidered
 from monitoring.records import canonical
 from tests.monitoring.worlds import END, NAMES, START, window
 
@@ -255,3 +256,41 @@ def test_a_window_becomes_the_history_of_the_next() -> None:
     }
     assert past_of(START, END, figures) == Past(START, END, 2400, 0.2, 0.4, 0.9, {"items": 1.0})
     assert past_of(START, END, {"impressions": 3}).log_loss is None
+
+
+def test_of_users_shown_as_often_the_same_is_named_in_any_order() -> None:
+    frame = window().frame.with_columns(user_id=pl.Series([f"u{row % 96}" for row in range(2400)]))
+    limits = Limits(user_share=0.001)
+    told = {
+        check.detail
+        for seed in range(5)
+        for check in check_window(frame.sample(fraction=1.0, shuffle=True, seed=seed), None, NAMES, EXPECTED, limits)
+        if check.name == "one user's share"
+    }
+    assert len(told) == 1
+
+
+def test_the_hour_of_earlier_days_alone_tells_how_many_to_expect() -> None:
+    """After an outage nothing is known of the last hours."""
+    ago = [timedelta(days=days) for days in (1, 2, 3)]
+    history = tuple(Past(START - back, END - back, 1_000_000) for back in ago)
+    clean = window()
+    found = failed(clean.frame, clean.dense, Expected("v1", START, END, history=history))
+    assert "1,000,000 were expected" in found["volume"].detail
+
+
+def test_what_was_rejected_again_and_again_is_held_for_a_person_and_says_so() -> None:
+    limits = Limits()
+    wrong = outcome(limits, "retries", 0.1, "none", False, "Repeats.")
+    waits = outcome(limits, "lateness", 9e9, "little", False, "Late.")
+    never = outcome(limits, "duplicates", 0.1, "none", False, "Twice.")
+    found = reconsidered([wrong, waits, never], dict.fromkeys(("retries", "lateness", "duplicates"), AGAIN))
+    assert [check.breach for check in found] == ["hold", "hold", "reject"]
+    assert found[0].detail == "Repeats. So it was in 3 windows before, which were rejected."
+    assert found[1] == waits, "it was never rejected for it"
+    assert reconsidered([wrong], {"retries": AGAIN - 1}) == [wrong]
+
+
+def test_a_range_the_wrong_way_round_is_refused() -> None:
+    with pytest.raises(ValueError, match="low < high"):
+        Limits(ranges={"hour": (24, 0)})

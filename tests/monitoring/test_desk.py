@@ -7,11 +7,13 @@ from datetime import timedelta
 from html import unescape
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
 from infra.database import connect
-from monitoring import holds, sessions
+from models import promotions
+from monitoring import holds, records, sessions
 from monitoring.accounts import disable, set_password
 from monitoring.desk import guard, words
 from monitoring.desk.shown import shown
@@ -237,6 +239,9 @@ def test_what_is_not_there_is_not_found(ada: Browser, world: DeskWorld) -> None:
 
 def test_a_form_larger_than_any_of_ours_is_not_read(ada: Browser) -> None:
     assert ada.post("/sign-in", name="ada", password="x" * (guard.LARGEST_FORM + 1)).status_code == 413
+    for headers in ({"Content-Length": "8", "Transfer-Encoding": "chunked"}, {"Content-Length": "\u00b2"}):
+        told = {name.encode(): value.encode("latin-1") for name, value in headers.items()}
+        assert ada.client.post("/sign-in", content=b"name=ada", headers=told).status_code == 413
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -444,6 +449,60 @@ def test_an_operator_rolls_back_and_releases_with_a_reason(world: DeskWorld) -> 
         assert "Olga moved feed to 3: Clicks fell." in read(browser.get("/feed").text)
         assert browser.post("/feed/release", csrf=csrf, reason="It was the log.").status_code == 303
         assert "feed is stopped : until an operator releases it" in read(browser.get(f"/feed/updates/{update}").text)
+
+
+def test_after_a_rollback_the_one_before_is_named_as_what_it_goes_back_to(world: DeskWorld) -> None:
+    world.user("olga", "operator")
+    world.promoted("feed", "5", previous="4", hours=1)
+    with connect(world.url) as connection:
+        former = promotions.promoted(connection, "feed", "4")
+        assert former is not None
+        evidence = records.evidence_of(connection, former.decision_id)
+        back = records.write_decision(connection, evidence, action="rollback", decided_by="olga", reason="It is bad.")
+        promotions.roll_back(connection, former, previous_version="5", decision_id=back.decision_id)
+    with world.browser() as browser:
+        browser.sign_in("olga")
+        html = browser.get("/feed").text
+    offered = dict(re.findall(r'<option value="(\w*)">version (\w+),', html))
+    assert offered == {"3": "3", "5": "5"}, "a form sent twice or late goes back to what it says, and no further"
+    assert "version 3, the one before" in read(html)
+
+
+def test_a_page_of_what_served_says_what_became_of_it(world: DeskWorld, ada: Browser) -> None:
+    update = 2  # version 4, which serves
+    assert "In service" in read(ada.get(f"/feed/updates/{update}").text)
+    with connect(world.url) as connection:
+        records.write_evidence(
+            connection,
+            "feed",
+            update,
+            champion_version="3",
+            verdict="reject",
+            reasons=["It is shown worse than version 3."],
+            figures={"quality": figures()["quality"], "judging": "served"},
+            occasion="watch",
+        )
+    told = read(ada.get(f"/feed/updates/{update}").text)
+    assert "Measured by the live watch" in told
+    assert "when an approval was asked for" not in told
+    assert "what the champion has served and not learned from" in told
+    assert "columns drifted" in told, "the update's own, not measured again"
+    world.promoted("feed", "5", previous="4", hours=0.1)
+    assert "Was in service; version 5 is now" in read(ada.get(f"/feed/updates/{update}").text)
+
+
+def test_a_database_that_goes_while_something_is_done_is_not_said_to_have_done_nothing(world: DeskWorld) -> None:
+    def cut_short(*_: object, **__: object) -> Any:
+        raise psycopg.OperationalError("the connection is lost")
+
+    world.told = cut_short  # type: ignore[method-assign]
+    world.user("olga", "operator")
+    with world.browser() as browser:
+        browser.sign_in("olga")
+        answer = browser.post("/feed/rollback", csrf=browser.form("/")["csrf"], to="3", reason="Clicks fell.")
+    assert answer.status_code == 503
+    assert "Nothing was done" not in answer.text
+    assert "Look at the page again" in answer.text
 
 
 def test_without_a_database_the_desk_says_so(world: DeskWorld) -> None:

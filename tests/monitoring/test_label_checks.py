@@ -131,3 +131,15 @@ def test_a_surface_says_what_a_breach_means() -> None:
     clean = window(5)
     label = np.random.default_rng(0).permutation(clean.label)
     assert check(clean, label, Limits(breach={"labels agree": "hold"}))["labels agree"].breach == "hold"
+
+
+def test_figures_do_not_hang_on_what_the_process_read_before() -> None:
+    """polars numbers text in the order in which the process met it."""
+    clean = window(3)
+    plain = check_labels(clean.frame, clean.truth, clean.blurred(0.1, 1), HISTORY, contexts=contexts(clean))
+    other = {name: f"read before, {name}" for name in sorted(set(clean.frame["user_id"]), reverse=True)}
+    met = pl.Series(list(other.values())).cast(pl.Categorical)
+    renamed = clean.frame.with_columns(pl.col("user_id").replace_strict(other))
+    again = check_labels(renamed, clean.truth, clean.blurred(0.1, 1), HISTORY, contexts=contexts(clean))
+    assert [one.value for one in again] == [one.value for one in plain]
+    assert len(met)

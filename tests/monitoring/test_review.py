@@ -107,6 +107,28 @@ def test_a_candidate_comes_with_all_its_evidence_and_decisions(connection: psyco
     assert review.candidate(connection, 99) is None
 
 
+def test_an_approval_from_before_the_challenger_failed_counts_no_more(connection: psycopg.Connection) -> None:
+    serve(connection, "1")
+    first = challenger(connection, parent="1")
+
+    def approved() -> tuple[str, ...]:
+        found = review.candidate(connection, first.update_id)
+        assert found is not None
+        [listed] = review.waiting(connection, ["feed"], NOW)
+        assert listed.approved_by == found.approved_by
+        return found.approved_by
+
+    by = {"action": "approve", "reason": "Fine.", "through": "desk"}
+    records.write_decision(connection, first, decided_by="ada", **by)
+    assert approved() == ("ada",)
+    evidence(connection, first.update_id, "reject", again=1)
+    assert approved() == ()
+    better = evidence(connection, first.update_id, "hold", again=2)
+    assert approved() == ()
+    records.write_decision(connection, better, decided_by="bob", **by)
+    assert approved() == ("bob",)
+
+
 def test_what_was_decided_is_listed_newest_first_with_who_and_why(connection: psycopg.Connection) -> None:
     made = challenger(connection)
     records.write_decision(connection, made, action="reject", decided_by="ada", reason="No.", through="prefect")
