@@ -101,7 +101,7 @@ def test_the_summary_is_one_plain_object(report: Report) -> None:
         assert all(math.isfinite(value) for value in found[arm].values())
     scores = np.concatenate([part.scores["champion"] for part in report.scored])
     label = np.concatenate([part.examples.label for part in report.scored])
-    assert found["champion"]["auc"] == auc(scores, label)
+    assert found["champion"]["auc"] == pytest.approx(auc(scores, label), rel=1e-12)
     assert found["updates"][0]["verdict"] == "promote"
     for update in found["updates"]:
         assert update["seconds"].keys() >= {"claim", "join", "check", "test", "decide", "publish"}

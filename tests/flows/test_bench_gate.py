@@ -173,6 +173,7 @@ def test_the_table_tells_what_was_missed() -> None:
     assert [row.what for row in table.missed] == ["speed"]
 
 
+@pytest.mark.slow
 def test_a_bench_without_a_log_runs_on_the_seeded_one_and_says_so() -> None:
     said: list[str] = []
     surface = replace(FEED, design=replace(FEED.design, batch_requests=16), fewest=50)
