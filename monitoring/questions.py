@@ -244,7 +244,8 @@ def _growing(process: Record, shown: float, risk: float) -> str:
 
 
 def _chances(strength: float, level: float) -> str:
-    return f"by chance this comes with {strength:.1g}, and {level:.1g} is asked after the tests before it"
+    once = f"{1 / strength:,.0f}" if strength > 1e-9 else "a billion"
+    return f"an equal one looks so good once in {once} times; asked is once in {1 / level:,.0f}, after the tests before it"
 
 
 def _anchor(name: str) -> str:

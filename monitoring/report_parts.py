@@ -62,7 +62,7 @@ def quality_part(quality: Mapping[str, Any]) -> list[Any]:
     where = f"{quality['impressions']:,} impressions of {quality['requests']:,} requests"
     parts = [
         table_data(
-            title=f"Quality on the judging part: {where}, {quality['label_rate']:.1%} with a label",
+            title=f"Quality on what was judged: {where}, {quality['label_rate']:.1%} with a label",
             column_names=["Measure", rival, "Challenger", "Difference", ""],
             data=rows,
         )

@@ -48,19 +48,19 @@ class Panel:
 
 PANELS = (
     Panel(
-        "counter", "Newest update: impressions judged", "On the window's later part.", {"impressions": "impressions"}
+        "counter", "Newest update: impressions judged", "On what was judged of the window.", {"impressions": "impressions"}
     ),
     Panel("counter", "Newest update: gain in log loss", "Of the champion's.", {"gain_percent": "%"}),
     Panel(
         "line",
         "Log loss",
-        "On the judging part of each window. Lower is better.",
+        "On what was judged of each window. Lower is better.",
         {"champion_log_loss": "champion", "challenger_log_loss": "challenger"},
     ),
     Panel(
         "line",
         "AUC",
-        "On the judging part of each window. Higher is better.",
+        "On what was judged of each window. Higher is better.",
         {"champion_auc": "champion", "challenger_auc": "challenger"},
     ),
     Panel(
@@ -82,7 +82,7 @@ PANELS = (
         {"label_rate": "label rate", "challenger_mean_prediction": "mean prediction"},
     ),
     Panel("line", "Share of columns that drifted", "From what was learned before.", {"drifted_share": "share"}),
-    Panel("bar", "Impressions judged", "On the window's later part.", {"impressions": "impressions"}),
+    Panel("bar", "Impressions judged", "On what was judged of the window.", {"impressions": "impressions"}),
     Panel("line", "Freshness", "Seconds from an event to a model that learned from it.", {"freshness_s": "seconds"}),
 )
 """The dashboard, two panels a row."""

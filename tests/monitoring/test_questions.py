@@ -100,7 +100,8 @@ def test_an_identical_challenger_is_not_worse_and_not_better() -> None:
 def test_better_is_shown_rejected_or_waits() -> None:
     shown = better(candidate(0.01, 4_000), past=Past(), risk=0.05, impressions=20_000)
     assert shown.word == "promote"
-    assert "It is shown to be better: by chance this comes with 2e-07, and 9e-05 is asked" in shown.sentence
+    assert "It is shown to be better: an equal one looks so good once in " in shown.sentence
+    assert "times; asked is once in 11,1" in shown.sentence
     assert better(candidate(0.003), past=Past(), risk=0.05).word == "hold"
     assert better(candidate(-0.02), past=Past(), risk=0.05).word == "reject"
     past = Past.from_dict(shown.figures["past"])
