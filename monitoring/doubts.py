@@ -124,7 +124,8 @@ def _anchors(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
         anchors = {row["name"]: Moments.from_dict(row["moments"]) for row in rows}
         record = Record.from_dict(figures["process"]["before"])
         log_harm = {row["name"]: record.against.get(row["version"], 0.0) for row in rows}
-        answer = questions.no_ratchet(anchors, margin=policy.margin, log_harm=log_harm)
+        over_champion = Moments.from_dict(figures["quality"]["paired"]["moments"])
+        answer = questions.no_ratchet(anchors, margin=policy.margin, over_champion=over_champion, log_harm=log_harm)
         if answer.word != "promote":
             yield Finding(answer.word, answer.sentence)
 

@@ -171,6 +171,7 @@ def no_ratchet(
     anchors: Mapping[str, Moments],
     *,
     margin: float,
+    over_champion: Moments | None = None,
     log_harm: Mapping[str, float] | None = None,
     level: float = 0.002,
     together: float = 0.01,
@@ -182,7 +183,9 @@ def no_ratchet(
     fall is seen in thin windows, and trying again and again does not help. It waits when it is shown (at `level`) to be
     worse than an anchor, and by more than half the margin; or when the evidence of all together reaches
     1 / `together`. Per anchor, an equal one waits for the first with chance `level`, for the second once in
-    1 / `together` updates at most.
+    1 / `together` updates at most. `over_champion`: its gains over the champion. One that is shown to lose next to
+    nothing there takes nothing away: where an older champion does better all the same, as it may at an hour that it
+    knows, the loss is the champion's own, and it would stay.
 
     The standard is the last champion that was shown to be better than the standard before it (`standard_moves`), so it
     never moves to a worse one, and what is lost against it is lost in truth. A process that loses by half the margin
@@ -204,6 +207,9 @@ def no_ratchet(
             safe.append(told)
         figures.append({"name": name, "log_harm": evidence, "breach": alone or fallen} | _told(moments))
     told_of = {"margin": margin, "anchors": figures}
+    if breaches and over_champion is not None and lower_once(over_champion, TOLD) > -margin / 4:
+        told = f"The challenger's log loss is {_and(breaches)}, which is no more than the champion has lost already."
+        return Answer("promote", told, told_of)
     if breaches:
         sentence = f"Small losses have added up: the challenger's log loss is {_and(breaches)}."
         return Answer("hold", sentence, told_of)
@@ -245,7 +251,9 @@ def _growing(process: Record, shown: float, risk: float) -> str:
 
 def _chances(strength: float, level: float) -> str:
     once = f"{1 / strength:,.0f}" if strength > 1e-9 else "a billion"
-    return f"an equal one looks so good once in {once} times; asked is once in {1 / level:,.0f}, after the tests before it"
+    return (
+        f"an equal one looks so good once in {once} times; asked is once in {1 / level:,.0f}, after the tests before it"
+    )
 
 
 def _anchor(name: str) -> str:

@@ -48,7 +48,10 @@ class Panel:
 
 PANELS = (
     Panel(
-        "counter", "Newest update: impressions judged", "On what was judged of the window.", {"impressions": "impressions"}
+        "counter",
+        "Newest update: impressions judged",
+        "On what was judged of the window.",
+        {"impressions": "impressions"},
     ),
     Panel("counter", "Newest update: gain in log loss", "Of the champion's.", {"gain_percent": "%"}),
     Panel(

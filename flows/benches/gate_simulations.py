@@ -193,7 +193,7 @@ def decline(
         before = {name: record.against.get(str(version), 0.0) for name, version in versions.items()}
         words = {
             not_worse(measured[champion], record, margin=margin, risk=risk).word,
-            no_ratchet(anchors, margin=margin, log_harm=before).word,
+            no_ratchet(anchors, margin=margin, over_champion=measured[champion], log_harm=before).word,
         }
         against = {str(version): measured[version] for version in versions.values()}
         record = record.add(measured[champion], loss=margin, against=against)
