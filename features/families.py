@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 
 from features.schema import RowSchema
 
@@ -152,4 +153,30 @@ class Features:
             dense=(*dense, *USER_COLUMNS),
             ids=self.ids,
             history=self.history,
+            meanings=self.meanings,
+        )
+
+    @cached_property
+    def meanings(self) -> tuple[str, ...]:
+        """A checksum for each dense column, each id and the history; equal in two declarations where values agree."""
+        # What the user's own state, and the ids made of it, depend on.
+        shared = (
+            self.click,
+            self.base_rate,
+            self.tick,
+            self.session_gap,
+            self.pauses,
+            self.attributes[:1],
+            self.history,
+        )
+        known = {family.name: family for family in self.families}
+
+        def told(family: Family) -> tuple[object, ...]:
+            leant_on = (family.toward, family.share_of)
+            return (repr(family), *(told(known[name]) for name in leant_on if name is not None))
+
+        dense = [(column, told(family)) for family in self.families for column in family.columns]
+        return tuple(
+            sha256(repr((shared, column)).encode()).hexdigest()[:12]
+            for column in (*dense, *USER_COLUMNS, *self.ids, "history")
         )

@@ -24,6 +24,10 @@ class RowSchema:
     ids: tuple[str, ...]
     history: int
 
+    meanings: tuple[str, ...] = ()
+    """A checksum of what each column's values depend on: of the dense ones, the ids, and the history. A model reads its
+    columns from the rows of another schema version where these are the same. Empty: only its own version's."""
+
     @cached_property
     def version(self) -> str:
         text = repr((self.definition, self.dense, self.ids, self.history))

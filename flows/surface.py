@@ -78,4 +78,5 @@ class Surface:
             history=schema.history,
             history_of="item",
             kinds=(self.label,),
+            meanings=schema.meanings,
         )

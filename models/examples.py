@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,16 @@ class Layout:
     kinds: tuple[str, ...] = ("click",)
     """The feedback kinds predicted, a logit each; the first is what ``Model.score`` gives."""
 
+    meanings: tuple[str, ...] = ()
+    """A checksum of what each column means: of the dense ones, the ids, and the history. Empty: not known."""
+
     def __post_init__(self) -> None:
+        object.__setattr__(self, "meanings", tuple(self.meanings))
+        if self.meanings and len(self.meanings) != len(self.dense) + len(self.ids) + 1:
+            raise ValueError(
+                f"layout.meanings has {len(self.meanings)} entries: give one for each of the {len(self.dense)} numbers"
+                f" and {len(self.ids)} ids, and one for the history; or none"
+            )
         for name in ("dense", "ids", "kinds"):
             values = tuple(getattr(self, name))
             object.__setattr__(self, name, values)
@@ -47,6 +56,42 @@ class Layout:
             raise ValueError(f"layout.history is {self.history}: give the number of last items, 0 for none")
         if self.history and self.history_of not in self.ids:
             raise ValueError(f"layout.history_of is {self.history_of!r}, which is none of the id columns {self.ids}")
+
+    def within(self, other: Layout) -> Columns | None:
+        """Where in the columns of ``other`` these are; None where the two are the same.
+
+        Raises ValueError that names a column which ``other`` lacks, or has with another meaning.
+        """
+        if self.schema_version == other.schema_version:
+            return None
+        if not self.meanings or not other.meanings:
+            raise ValueError(
+                f"schema {self.schema_version!r} and schema {other.schema_version!r} cannot be compared: at least one"
+                " does not tell what its columns mean"
+            )
+        theirs = dict(zip((*other.dense, *other.ids, "history"), other.meanings, strict=True))
+        for name, meaning in zip((*self.dense, *self.ids, "history"), self.meanings, strict=True):
+            if theirs.get(name) != meaning:
+                raise ValueError(
+                    f"schema {other.schema_version!r} {'gives another meaning to' if name in theirs else 'has no'}"
+                    f" {name!r}, which schema {self.schema_version!r} reads"
+                )
+        return Columns(
+            np.array([other.dense.index(name) for name in self.dense], np.int64),
+            np.array([other.ids.index(name) for name in self.ids], np.int64),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Which columns of examples of another layout a model reads."""
+
+    dense: NDArray[np.int64]
+    ids: NDArray[np.int64]
+
+    def of(self, examples: Examples) -> Examples:
+        """The rows with these columns alone."""
+        return replace(examples, dense=examples.dense[:, self.dense], ids=examples.ids[:, self.ids])
 
 
 @dataclass(frozen=True, eq=False)

@@ -141,3 +141,23 @@ def test_a_family_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
 def test_pauses_that_do_not_rise_are_refused() -> None:
     with pytest.raises(ValueError, match="pauses"):
         declare(pauses=(30.0, 10.0))
+
+
+def test_a_column_keeps_its_meaning_when_another_family_is_added_and_loses_it_when_what_it_leans_on_changes() -> None:
+    whole = Family("all", (), (HOUR, DAY), trend=True)
+    item = Family("item", ("item",), (HOUR, DAY), toward="all", trend=True)
+    before = declare(whole, item)
+
+    def meaning(declared: Features, column: str) -> str:
+        schema = declared.schema
+        return dict(zip((*schema.dense, *schema.ids, "history"), schema.meanings, strict=True))[column]
+
+    wider = declare(whole, Family("device", ("device",), (HOUR,), toward="all"), item)
+    assert wider.schema.version != before.schema.version
+    for column in (*before.schema.dense, *before.schema.ids, "history"):
+        assert meaning(wider, column) == meaning(before, column)
+
+    stronger = declare(Family("all", (), (HOUR, DAY), trend=True, strength=20), item)
+    assert meaning(stronger, "item_rate_1h") != meaning(before, "item_rate_1h")
+    assert meaning(stronger, "user_clicks") == meaning(before, "user_clicks")
+    assert meaning(declare(whole, item, tick=5.0), "user_clicks") != meaning(before, "user_clicks")
