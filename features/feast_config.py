@@ -16,8 +16,8 @@ SCHEMA = "feast"
 """Where Feast keeps its registry and its online tables, apart from Millrace's own."""
 
 
-def repo_config(url: str, project: str) -> "RepoConfig":
-    """Registry, offline store and online store in the database of ``url``."""
+def repo_config(url: str, project: str, views_url: str | None = None) -> "RepoConfig":
+    """Registry, offline store and online store in the database of ``url``; a team's tables in that of ``views_url``."""
     load_feast()
     from feast import RepoConfig
 
@@ -34,7 +34,7 @@ def repo_config(url: str, project: str) -> "RepoConfig":
             "cache_ttl_seconds": 0,
             "sqlalchemy_config_kwargs": {"echo": False, "pool_pre_ping": True, "pool_size": 1},
         },
-        offline_store=server | {"type": feast_offline.CLASS_PATH},
+        offline_store=server | {"type": feast_offline.CLASS_PATH, "views_url": views_url},
         online_store=server | {"type": feast_online.CLASS_PATH, "db_schema": SCHEMA, "max_conn": 10},
         entity_key_serialization_version=3,
     )

@@ -1,11 +1,15 @@
 """What Feast is told of a surface: its entities, the served view, the online views, the training service."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
 
 import polars as pl
 from psycopg import sql
+
+from features.view_source import NUMBERS, Described
+from features.views import TeamView
 
 View = Literal["user", "item", "section"]
 
@@ -50,6 +54,66 @@ ONLINE: dict[str, OnlineView] = {
     "section": OnlineView("section", _rates("section_")),
 }
 """The online views."""
+
+
+def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described]]) -> list[Any]:
+    """Objects for ``FeatureStore.apply`` of a team's views: of each a keyed feature view ``<surface>_<name>``.
+
+    Its keys are called ``<name>__<column>``, so that two views may call different things by one name.
+    """
+    from feast import Entity, FeatureView, Field, ValueType
+    from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
+    from feast.types import Bool, Float32, Float64, Int32, Int64, String
+
+    from features.feast_keyed import INDEX
+
+    values = {"boolean": Bool, "smallint": Int32, "integer": Int32, "bigint": Int64}
+    values |= {"real": Float32, "double precision": Float64}
+    objects: list[Any] = []
+    for view, seen in described:
+        keys = dict(zip(join_keys(view), seen.key_kinds, strict=True))
+        entities = [
+            Entity(
+                name=f"{surface}_{key}",
+                join_keys=[key],
+                value_type=ValueType.INT64 if kind == "integer" else ValueType.STRING,
+            )
+            for key, kind in keys.items()
+        ]
+        renamed = [
+            sql.SQL("{} AS {}").format(sql.Identifier(column), sql.Identifier(key))
+            for column, key in zip(view.keys, keys, strict=True)
+        ]
+        kept = [sql.Identifier(name) for name in (*view.values, view.timestamp, *filter(None, (view.created,)))]
+        query = sql.SQL("SELECT {} FROM {} AS s").format(
+            sql.SQL(", ").join([*renamed, *kept]),
+            sql.SQL(view.relation),
+        )
+        objects += [
+            *entities,
+            FeatureView(
+                name=f"{surface}_{view.name}",
+                entities=entities,
+                schema=[Field(name=key, dtype=Int64 if kind == "integer" else String) for key, kind in keys.items()]
+                + [Field(name=value, dtype=values[NUMBERS[seen.types[value]]]) for value in view.values],
+                source=PostgreSQLSource(
+                    name=f"{surface}_{view.name}",
+                    query=query.as_string(),
+                    timestamp_field=view.timestamp,
+                    created_timestamp_column=view.created or "",
+                ),
+                ttl=view.ttl or timedelta(0),
+                tags={INDEX: view.index},
+                online=False,
+                description=f"A team's own: {view.table}"[:200],
+            ),
+        ]
+    return objects
+
+
+def join_keys(view: TeamView) -> tuple[str, ...]:
+    """What Feast's entities call the view's keys."""
+    return tuple(f"{view.name}__{column}" for column in view.keys)
 
 
 def definitions(surface: str) -> list[Any]:

@@ -8,6 +8,10 @@ block ranges only. The point-in-time join itself is Feast's own.
 Also unlike the parent's: entities given as SQL live in a temporary table of the connection that asks (a killed client
 leaves none behind), are run once instead of three times and analysed before the join; sessions run in UTC.
 
+A view without that tag is keyed: a team's table of values by key and time. Feast's own join of such views is wrong on
+composite keys and takes minutes; they are joined by :mod:`features.view_join`, after the tagged ones. Entities may come
+as SQL, as a DataFrame and, for keyed views alone, as an Arrow table, whose order is kept.
+
 Feast finds the store by its class path (:data:`CLASS_PATH`); nothing here is imported before Feast is.
 """
 
@@ -39,15 +43,16 @@ from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.type_map import pg_type_code_to_arrow
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from features.feast_keyed import EVENT_TIME, KeyedRetrievalJob, entity_table, keyed_views, metadata_of, name_of
+from features.view_rows import Reader
 
 CLASS_PATH = "features.feast_offline.WindowOfflineStore"
 
 LOOK_BACK = "look_back_s"
 """Tag of a feature view: how many seconds before the first entity its rows still matter. ``"0"``: its rows carry the
-very timestamps of the entities, as an impression's served row does. A view without the tag is scanned whole."""
-
-EVENT_TIME = "event_timestamp"
-"""The entity column that holds the time to join as of."""
+very timestamps of the entities, as an impression's served row does. A view without the tag is keyed."""
 
 SESSION = "-c timezone=UTC -c work_mem=64MB -c statement_timeout=600s -c cursor_tuple_fraction=1"
 """A frame nobody waits for any more ends by itself; its sorts of served rows want more memory than the default; all of
@@ -59,6 +64,9 @@ BATCH = 20_000
 
 class WindowOfflineStoreConfig(PostgreSQLOfflineStoreConfig):
     type: Literal["features.feast_offline.WindowOfflineStore"] = "features.feast_offline.WindowOfflineStore"  # type: ignore[assignment]
+
+    views_url: str | None = None
+    """libpq's form of where the tables of keyed views are; None: in this database."""
 
 
 class WindowOfflineStore(PostgreSQLOfflineStore):
@@ -75,6 +83,19 @@ class WindowOfflineStore(PostgreSQLOfflineStore):
         **kwargs: Any,
     ) -> RetrievalJob:
         """Feast's historical read. Entities as SQL must name their time ``event_timestamp``, a timestamptz."""
+        keyed = [view for view in feature_views if LOOK_BACK not in view.tags]
+        if keyed and entity_df is not None:
+            return _with_keyed(
+                config,
+                keyed,
+                [view for view in feature_views if LOOK_BACK in view.tags],
+                feature_refs,
+                entity_df,
+                registry,
+                project,
+                full_feature_names,
+                filter_by_created_timestamp,
+            )
         if not isinstance(entity_df, str):
             if entity_df is not None:
                 column = offline_utils.infer_event_timestamp_from_entity_df(entity_df.dtypes.to_dict())
@@ -131,6 +152,54 @@ class WindowOfflineStore(PostgreSQLOfflineStore):
         )
 
 
+def _with_keyed(
+    config: RepoConfig,
+    keyed: list[FeatureView],
+    windowed: list[FeatureView],
+    feature_refs: list[str],
+    entities: pd.DataFrame | pa.Table | str,
+    registry: BaseRegistry,
+    project: str,
+    full_names: bool,
+    late: bool,
+) -> RetrievalJob:
+    """The windowed views joined by PostgreSQL, if there are any, and to their result the keyed ones."""
+    store = config.offline_store
+    conninfo = make_conninfo(_get_conninfo(store), **_session(store))
+    views = make_conninfo(store.views_url, options=SESSION) if store.views_url else conninfo
+    names = {name_of(view) for view in keyed}
+    mine = [reference for reference in feature_refs if reference.split(":")[0] in names]
+
+    def asked(reader: Reader) -> pa.Table:
+        if not windowed and (views == conninfo or not isinstance(entities, str)):
+            return entity_table(entities, reader)
+        if not windowed:
+            with Reader(conninfo) as own:
+                return entity_table(entities, own)
+        job = WindowOfflineStore.get_historical_features(
+            config,
+            windowed,
+            [reference for reference in feature_refs if reference not in mine],
+            entities,
+            registry,
+            project,
+            full_names,
+            late,
+        )
+        return entity_table(job.to_arrow(), reader)
+
+    found = keyed_views(mine, keyed, registry, project, full_names=full_names, late=late)
+    return KeyedRetrievalJob(
+        asked,
+        found,
+        views,
+        config,
+        full_names,
+        OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
+        metadata_of(feature_refs, found),
+    )
+
+
 class WindowRetrievalJob(PostgreSQLRetrievalJob):
     """Runs the join on the connection that holds its entities."""
 
@@ -164,9 +233,13 @@ class WindowRetrievalJob(PostgreSQLRetrievalJob):
 
 
 def _connect(config: Any) -> psycopg.Connection:
-    settings = _get_conn_kwargs(config)
+    return psycopg.connect(_get_conninfo(config), **_session(config))
+
+
+def _session(config: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = _get_conn_kwargs(config)
     settings["options"] += f" {SESSION}"
-    return psycopg.connect(_get_conninfo(config), keepalives_idle=config.keepalives_idle, **settings)
+    return settings | {"keepalives_idle": config.keepalives_idle}
 
 
 def _columns(connection: psycopg.Connection) -> dict[str, Any]:

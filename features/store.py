@@ -23,7 +23,9 @@ import pyarrow as pa
 from psycopg import sql
 
 from features.feast_config import SCHEMA, repo_config
-from features.feast_definitions import AS_OF, ONLINE, View, definitions
+from features.feast_definitions import AS_OF, ONLINE, View, definitions, join_keys, view_definitions
+from features.view_reading import Inspected, inspect
+from features.views import OF_IMPRESSION, TeamView, expect_apart
 from infra.database import connect
 
 if TYPE_CHECKING:
@@ -51,8 +53,10 @@ FRAME = pa.schema(
 has not been folded."""
 
 
-def open_store(url: str, surface: str, *, project: str = "millrace") -> "Store":
+def open_store(url: str, surface: str, *, project: str = "millrace", views_url: str | None = None) -> "Store":
     """The store of a surface in the database of ``url`` (libpq's form). Connects when first asked.
+
+    ``views_url``: the database of the team's own views where that is another; only temporary tables are made there.
 
     Raises ValueError when the surface's name cannot be part of a table's name.
     """
@@ -60,7 +64,7 @@ def open_store(url: str, surface: str, *, project: str = "millrace") -> "Store":
         raise ValueError(
             f"surface {surface!r}: use a lower-case letter, then letters, digits or underscores, 32 at most"
         )
-    return Store(url, surface, project)
+    return Store(url, surface, project, views_url)
 
 
 class Store:
@@ -70,8 +74,9 @@ class Store:
     database is away. ``with`` closes it.
     """
 
-    def __init__(self, url: str, surface: str, project: str) -> None:
+    def __init__(self, url: str, surface: str, project: str, views_url: str | None = None) -> None:
         self._url = url
+        self._views_url = views_url
         self._project = project
         self.surface = surface
         self._opening = threading.Lock()
@@ -90,14 +95,24 @@ class Store:
         if feast is not None:
             _close(feast)
 
-    def apply(self) -> None:
-        """Register the surface's definitions and make their online tables; nothing changes when they are there."""
+    def apply(self, views: Sequence[TeamView] = ()) -> None:
+        """Register the surface's definitions and make their online tables; nothing changes when they are there.
+
+        Raises ViewRefused where a team's view cannot be joined as it is declared; warns (MissingIndexWarning) where a
+        large one lacks the index to look its keys up.
+        """
+        seen = [(each.view, each.described) for each in self.inspect(views)] if views else []
 
         def register(feast: "FeatureStore") -> None:
             with _alone(self._url):
-                feast.apply(definitions(self.surface))
+                feast.apply([*definitions(self.surface), *view_definitions(self.surface, seen)])
 
         self._ask(register)
+
+    def inspect(self, views: Sequence[TeamView]) -> tuple[Inspected, ...]:
+        """Look at the tables of a team's views, as :func:`features.view_reading.inspect` does."""
+        with closing(connect(self._views_url or self._url, autocommit=True)) as connection:
+            return inspect(connection, views)
 
     def training_frame(
         self,
@@ -108,8 +123,12 @@ class Store:
         known_by: datetime,
         *,
         schema_version: str | None = None,
+        views: Sequence[TeamView] = (),
     ) -> pa.Table:
         """Impressions shown in ``(start, end]`` with their label and their row as served; columns of :data:`FRAME`.
+
+        Then the columns of ``views`` (``views.view_columns``), in their own types, as known when each was shown; the
+        views must have been applied.
 
         The label is 1 where feedback ``label_kind`` came within ``attribution`` of the showing and was known by
         ``known_by``, else 0. Ordered by shown_at, request_id, position, impression_id. After a back-fill an impression
@@ -134,7 +153,37 @@ class Store:
                 f" versions {', '.join(sorted(set(repeated['schema_version'])))}: name one schema_version, or delete"
                 " the repeated rows"
             )
-        return frame.to_arrow().cast(FRAME)
+        whole = frame.to_arrow().cast(FRAME)
+        return self._with_views(whole, frame, views) if views else whole
+
+    def _with_views(self, whole: pa.Table, frame: pl.DataFrame, views: Sequence[TeamView]) -> pa.Table:
+        """The frame with the columns of a team's views as of ``shown_at``."""
+        expect_apart(views)
+        keys = {
+            key: frame[source] if source in OF_IMPRESSION else _of_context(frame["context"], source)
+            for view in views
+            for key, source in zip(join_keys(view), view.keys.values(), strict=True)
+        }
+        askers = pl.DataFrame(keys | {"event_timestamp": frame["shown_at"]}).to_arrow()
+        columns = [(f"{self.surface}_{view.name}", value) for view in views for value in view.values]
+        pulled = self.historical(askers, [f"{name}:{value}" for name, value in columns])
+        for name, value in columns:
+            whole = whole.append_column(f"{name.removeprefix(f'{self.surface}_')}__{value}", pulled[f"{name}__{value}"])
+        return whole
+
+    def historical(self, entities: pa.Table | str, features: Sequence[str]) -> pa.Table:
+        """Features as known to entities, in their order: what ``FeatureStore.get_historical_features`` gives.
+
+        ``features`` are Feast's references, ``<surface>_<view>:<value>``, and come as ``<surface>_<view>__<value>``;
+        ``entities`` have the views' keys (``<view>__<column>``) and ``event_timestamp``, as Arrow or as a SELECT.
+        """
+
+        def pull(feast: "FeatureStore") -> pa.Table:
+            return feast.get_historical_features(
+                entities, list(features), full_feature_names=True, filter_by_created_timestamp=True
+            ).to_arrow()
+
+        return self._ask(pull)
 
     def write_online(self, view: View, rows: pl.DataFrame) -> None:
         """Write the rows of the keys just touched; a key that holds a later ``as_of`` already keeps it.
@@ -197,7 +246,7 @@ class Store:
     def _open(self) -> "FeatureStore":
         with self._opening:
             if self._feast is None:
-                config = repo_config(self._url, self._project)
+                config = repo_config(self._url, self._project, self._views_url)
                 from feast import FeatureStore
 
                 # The registry makes its tables when it is first opened, and two processes doing so collide.
@@ -213,6 +262,13 @@ class Store:
             if self._feast is feast:
                 self._feast = None
         _close(feast)
+
+
+def _of_context(context: pl.Series, name: str) -> pl.Series:
+    """The text of a value of the context (N,), as the fold reads it; each distinct context is parsed once."""
+    distinct = context.unique().drop_nulls()
+    values = distinct.str.json_path_match(f"$.{name}")
+    return context.replace_strict(distinct, values, default=None, return_dtype=pl.String)
 
 
 def _of_version(frame: pl.DataFrame, version: str) -> pl.DataFrame:

@@ -6,7 +6,7 @@ from typing import Any
 import psycopg
 
 from flows.ledger import Claim
-from flows.world import World
+from flows.world import FeaturesChanged, World
 from models.frames import Frame
 from models.model import Model
 from models.promotions import Promotion
@@ -185,8 +185,10 @@ def anchors(
 
 def model_of(world: World, version: str, artifact_uri: str) -> Model | None:
     """An older model; None where it reads other features than the surface has now."""
-    model = world.weights(version, artifact_uri)
-    return model if model.layout.schema_version == world.surface.layout.schema_version else None
+    try:
+        return world.weights(version, artifact_uri)
+    except FeaturesChanged:
+        return None
 
 
 def frozen(world: World, claimed: Claim) -> Frame | None:

@@ -15,8 +15,9 @@ from flows import background
 from flows.ledger import Claim
 from flows.surface import Surface
 from flows.world import World
-from models.artifact import save
-from models.examples import Examples
+from models.artifact import save, save_delta, snapshot_due
+from models.delta import difference
+from models.examples import Examples, Layout
 from models.frames import Frame
 from models.learner import Learned, fine_tune
 from models.model import Design, Model
@@ -28,7 +29,8 @@ from monitoring.evidence import Question
 SETTINGS = frozenset(
     (
         *("rate", "weight_decay", "table_rate", "batch_requests", "warm_up_steps", "epochs", "stretch", "patience"),
-        *("tolerance", "time_budget_s", "memory"),
+        *("tolerance", "time_budget_s", "memory", "final_rate", "averaging", "listwise", "replay", "replay_share"),
+        *("distil", "proximal", "precision", "compiled", "evict_after", "most_rows", "l1", "l2"),
     )
 )
 """Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""
@@ -55,6 +57,9 @@ class Challenger:
     weights_sha256: str
     """Of the weights there: what is measured is what is registered, and what serves."""
 
+    on: str | None
+    """The version that these are a delta on; None: they are the whole model."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
@@ -71,27 +76,34 @@ def learn(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     better: with other settings it learns on from the champion's weights, with another shape from the days before.
     """
     surface = world.surface
-    seed = surface.seed + claimed.update_id
     start: Model | None = champion
     question: Question = "not_worse"
     if champion is None:
         start = Model.new(surface.layout, surface.design, surface.seed)
-    elif champion.design != surface.design:
+    elif champion.design != surface.design or columns_differ(champion.layout, surface.layout):
         start, question = redesigned(world, claimed, champion), "better"
     assert start is not None
     part = frame.examples[: trained_to(claimed, frame)]
-    model, learned = fine_tune(start, part, seed=seed, clock=time.monotonic)
+    model, learned = fine_tune(start, part, seed=surface.seed + claimed.update_id, clock=time.monotonic)
     folder = world.scratch / f"challenger-{claimed.update_id}"
-    return Challenger(model, learned, question, folder, save(model, folder))
+    if start is champion and claimed.parent_version is not None:
+        parent = world.loaded[claimed.parent_version].parent
+        if not snapshot_due(parent):
+            saved = save_delta(difference(start, model, learned.moved), folder, parent=parent)
+            return Challenger(model, learned, question, folder, saved, claimed.parent_version)
+    return Challenger(model, learned, question, folder, save(model, folder), None)
+
+
+def columns_differ(before: Layout, now: Layout) -> bool:
+    """Whether a model would read other columns, by what they mean, than one before."""
+    return before.schema_version != now.schema_version and set(before.meanings) != set(now.meanings)
 
 
 def redesigned(world: World, claimed: Claim, champion: Model) -> Model:
     """A model of the surface's design that has learned up to the window."""
     surface, start = world.surface, claimed.window.start
-    if only_settings(champion.design, surface.design):
-        model = champion.copy()
-        model.design = surface.design
-        return model
+    if only_settings(champion.design, surface.design) and not columns_differ(champion.layout, surface.layout):
+        return champion.redesigned(surface.design)
     model = Model.new(surface.layout, surface.design, surface.seed)
     begin = start - surface.rehearse
     earlier = sound(world, world.frame(begin, start, known_by=claimed.as_of), begin, start)
@@ -197,7 +209,7 @@ def drifts(
         recent, window = frame[: len(frame) // 2], frame[len(frame) // 2 :]
     if not len(recent) or not len(window):
         return None, None
-    names = surface.features.schema.dense
+    names = surface.layout.dense
     random = np.random.default_rng(claimed.update_id)
     recent, now = (_sample(part, random) for part in (recent, window))
     shown = drift.important(now.examples.dense, model.score(now.examples), names)

@@ -210,6 +210,26 @@ def demo(
     print("Stop it with: make down")
 
 
+def export(
+    version: Annotated[str, typer.Argument(help="Number of the version in MLflow.")],
+    to: Annotated[Path, typer.Option(help="Folder to be made.")],
+    surface: Annotated[str, typer.Option(help="The surface whose version it is.")] = "feed",
+) -> None:
+    """Write a version in full, to a folder that stands alone: `mlflow models serve -m FOLDER` serves it."""
+    from flows.cli import load_settings
+    from infra import environment
+    from models.registry import NoVersion, Registry
+
+    _find(surface)
+    settings = load_settings()
+    environment.apply(settings)
+    try:
+        Registry(settings.mlflow_tracking, settings.mlflow_artifact_root).materialise(surface, version, to)
+    except (NoVersion, FileExistsError) as error:
+        raise BadArgument(str(error)) from error
+    typer.echo(f"Version {version} of {surface} is in {to}, in full.")
+
+
 def show(summary: dict[str, Any]) -> None:
     """A backtest's findings for people: a sentence, a table, and what the gate said."""
     from rich.console import Console

@@ -65,8 +65,11 @@ def publish(
             challenger.folder,
             update_id=claimed.update_id,
             run_id=run_id,
-            example=frame.examples[:5],
-            tags={"verdict": verdict.verdict},
+            example=challenger.model.own(frame.examples[:5]),
+            tags={
+                "verdict": verdict.verdict,
+                "kept_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
+            },
             description=" ".join(verdict.reasons),
         )
         version, artifact_uri = registered.version, registered.artifact_uri
@@ -95,9 +98,9 @@ def publish(
             seconds=dict(seconds),
             decide_within=world.surface.policy.decide_within,
         )
-    if state == "promoted" and version is not None and challenger is not None:
+    if state == "promoted" and version is not None and artifact_uri is not None and challenger is not None:
         registry.set_champion(surface, version)
-        world.loaded[version] = challenger.model
+        world.keep(version, artifact_uri, challenger.model, challenger.folder)
     registry.finish_run(run_id)
     return Published(state, version, run_id)
 

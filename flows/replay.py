@@ -136,13 +136,13 @@ def _score(
 
 
 def frozen_examples(frozen: Engine, shown: pl.DataFrame, table: pl.DataFrame, at: datetime, live: Examples) -> Examples:
-    """The same impressions with the features of ``at``, in the order of ``table``."""
+    """The same impressions with the features of ``at``, in the order of ``table``; a team's own views stay live."""
     rows = frozen.read_as_of(shown, at.timestamp())
     place = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
     order = table.select("impression_id").join(place, on="impression_id", how="left", maintain_order="left")["place"]
     at_rows = order.to_numpy()
     return Examples(
-        dense=rows.dense[at_rows].astype(np.float32),
+        dense=np.concatenate([rows.dense[at_rows].astype(np.float32), live.dense[:, rows.dense.shape[1] :]], axis=1),
         ids=rows.ids[at_rows],
         history=rows.history[at_rows],
         label=live.label,

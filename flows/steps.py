@@ -101,6 +101,7 @@ def ensure_folded(world: World, through: datetime) -> None:
 def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) -> Checked:
     """Data checks on the whole window, before anything is made of it."""
     surface, schema, examples = world.surface, world.surface.features.schema, frame.examples
+    names = surface.layout.dense
     history = background.history(world, claimed)
     start, end = claimed.window.start, claimed.window.end
     ranges = surface.limits.ranges
@@ -108,7 +109,7 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     found = checks.check_window(
         frame.table,
         examples.dense,
-        schema.dense,
+        names,
         expected,
         surface.limits,
         lateness_s=lateness(world, start, end),
@@ -116,11 +117,11 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     )
     profiles: list[Profile] = []
     if len(frame):
-        profile = Profile.of(examples.dense, schema.dense, label=examples.label)
-        profiles = Profile.by_hour(examples.dense, schema.dense, time=examples.time, label=examples.label)
+        profile = Profile.of(examples.dense, names, label=examples.label)
+        profiles = Profile.by_hour(examples.dense, names, time=examples.time, label=examples.label)
         found += feature_checks.check_features(
             examples.dense,
-            schema.dense,
+            names,
             background.profiles(world, claimed),
             examples.label,
             surface.limits,

@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from features.families import Features
+from features.views import TeamView, expect_apart
 from models.examples import Layout
+from models.frames import layout_of
 from models.model import Design
 from monitoring.checks import Limits
 from monitoring.evidence import Judging
@@ -19,6 +21,9 @@ class Surface:
     name: str
 
     features: Features
+
+    views: tuple[TeamView, ...] = ()
+    """A team's own tables of values by key and time, joined to each impression as they were known at its time."""
 
     design: Design = field(default_factory=Design)
     """Of a first model, and of those that learn on from it. Changed, the next challenger is of the new design, and must
@@ -66,17 +71,9 @@ class Surface:
             raise ValueError(f"surface {self.name}: judge_share {self.judge_share} must be between 0 and 1")
         if self.attribution < timedelta(0):
             raise ValueError(f"surface {self.name}: attribution {self.attribution} must not be negative")
+        expect_apart(self.views)
 
     @property
     def layout(self) -> Layout:
-        """How the model reads the surface's served rows."""
-        schema = self.features.schema
-        return Layout(
-            schema_version=schema.version,
-            dense=schema.dense,
-            ids=schema.ids,
-            history=schema.history,
-            history_of="item",
-            kinds=(self.label,),
-            meanings=schema.meanings,
-        )
+        """How a model reads what is known of an impression."""
+        return layout_of(self.features.schema, self.views, (self.label,))

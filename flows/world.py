@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -15,8 +16,9 @@ from flows.surface import Surface
 from infra.database import connect
 from infra.errors import MillraceError
 from infra.settings import Settings
-from models.artifact import load
+from models.artifact import Parent
 from models.frames import Frame, from_arrow
+from models.lineage import load_version
 from models.promotions import Promotion
 from models.registry import Registry
 
@@ -34,7 +36,16 @@ FRAMES_KEPT = 4
 
 
 class FeaturesChanged(MillraceError):
-    """The champion was learned on other features than its surface declares."""
+    """A model reads features that its surface no longer declares."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A version in memory."""
+
+    model: "Model"
+    parent: Parent
+    """What a delta on it names."""
 
 
 @dataclass(eq=False)
@@ -53,7 +64,7 @@ class World:
     reports: str | None
     """Address of the Evidently UI; None: reports go to MLflow alone."""
 
-    loaded: dict[str, "Model"] = field(default_factory=dict)
+    loaded: dict[str, Loaded] = field(default_factory=dict)
     """Models by version, those used last at the end, so that a process that runs many updates reads each once."""
 
     pulled: dict[tuple[datetime, datetime], Frame] = field(default_factory=dict)
@@ -61,40 +72,63 @@ class World:
 
     def frame(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """Impressions shown in ``(start, end]`` with their served rows, and labels as known then."""
-        schema = self.surface.features.schema
+        schema, views = self.surface.features.schema, self.surface.views
         table = self.store.training_frame(
-            start, end, self.surface.label, self.surface.attribution, known_by, schema_version=schema.version
+            start,
+            end,
+            self.surface.label,
+            self.surface.attribution,
+            known_by,
+            schema_version=schema.version,
+            views=views,
         )
-        return from_arrow(table, schema)
+        return from_arrow(table, schema, views)
 
     def older(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """The frame of a window long mature, which other updates ask for too."""
         return _kept(self.pulled, (start, end), lambda: self.frame(start, end, known_by=known_by), FRAMES_KEPT)
 
     def weights(self, version: str, artifact_uri: str) -> "Model":
-        """A model version, from the registry's artifacts."""
+        """A model version, from the registry's artifacts, as it reads the surface's features.
 
-        def read() -> "Model":
-            folder = self.scratch / f"version-{version}"
-            if not folder.exists():
-                self.registry.download(artifact_uri, folder)
-            return load(folder)
+        Raises FeaturesChanged when it reads some that the surface does not declare.
+        """
+        model, layout = self.kept(version, artifact_uri).model, self.surface.layout
+        try:
+            return model.reading(layout)
+        except ValueError as missing:
+            raise FeaturesChanged(
+                f"version {version} of {self.surface.name} cannot read what the surface declares: {missing}. Keep what"
+                " it reads declared until a model without it is in service, or give the new features a surface of"
+                " their own"
+            ) from missing
+
+    def kept(self, version: str, artifact_uri: str) -> Loaded:
+        """A model version as it was saved, and what a later one names as its parent."""
+
+        def read() -> Loaded:
+            folder = self._folder(artifact_uri)
+            at_hand = {kept.parent.sha256: kept.model for kept in self.loaded.values()}
+            model = load_version(folder, lambda parent: self._folder(parent.found), at_hand.get)
+            return Loaded(model, Parent.of(folder, artifact_uri))
 
         return _kept(self.loaded, version, read, MODELS_KEPT)
 
-    def model(self, promotion: Promotion) -> "Model":
-        """The promoted model.
+    def keep(self, version: str, artifact_uri: str, model: "Model", folder: Path) -> None:
+        """Keep a version that was just registered from ``folder``."""
+        loaded = Loaded(model.reading(None), Parent.of(folder, artifact_uri))
+        _kept(self.loaded, version, lambda: loaded, MODELS_KEPT)
 
-        Raises FeaturesChanged when it reads other features than the surface now declares.
-        """
-        model = self.weights(promotion.version, promotion.artifact_uri)
-        learned, declared = model.layout.schema_version, self.surface.layout.schema_version
-        if learned != declared:
-            raise FeaturesChanged(
-                f"version {promotion.version} of {self.surface.name} reads features of schema {learned}, and the"
-                f" surface declares {declared}: bring the declaration back, or give the new one a surface of its own"
-            )
-        return model
+    def _folder(self, artifact_uri: str) -> Path:
+        """A version's files, fetched once."""
+        folder = self.scratch / "versions" / sha256(artifact_uri.encode()).hexdigest()
+        if not folder.exists():
+            self.registry.download(artifact_uri, folder)
+        return folder
+
+    def model(self, promotion: Promotion) -> "Model":
+        """The promoted model. Raises FeaturesChanged as :meth:`weights` does."""
+        return self.weights(promotion.version, promotion.artifact_uri)
 
 
 def _kept(kept: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:
@@ -120,10 +154,11 @@ def open_world(
     registry = registry or Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
     with (
         connect(url, autocommit=True) as connection,
-        open_store(url, surface.name) as store,
+        # A backtest's database is its own; the team's tables are where they always are.
+        open_store(url, surface.name, views_url=None if url == settings.database else settings.database) as store,
         tempfile.TemporaryDirectory(prefix="millrace-") as scratch,
     ):
-        store.apply()
+        store.apply(surface.views)
         yield World(
             settings=settings,
             surface=surface,

@@ -1,13 +1,16 @@
-"""From the frame that Feast gives to the arrays that a ranker learns from."""
+"""From the frame that Feast gives to the arrays that a ranker learns from, and what their columns are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
 from features.schema import RowSchema
-from models.examples import Examples
+from features.views import TeamView, dense, view_columns
+from models.examples import Examples, Layout
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,17 +33,36 @@ class Frame:
         return Frame(self.table[rows], self.examples[rows], self.without_row)
 
 
-def from_arrow(table: pa.Table, schema: RowSchema) -> Frame:
+def layout_of(schema: RowSchema, views: Sequence[TeamView], kinds: Sequence[str]) -> Layout:
+    """How a ranker reads served rows and, after their numbers, the values of a team's own views."""
+    version, numbers = schema.version, len(schema.dense)
+    if views:
+        version += "+" + sha256(repr(tuple(views)).encode()).hexdigest()[:8]
+    own = [sha256(repr((view, value)).encode()).hexdigest()[:12] for view in views for value in view.values]
+    return Layout(
+        schema_version=version,
+        dense=(*schema.dense, *view_columns(views)),
+        ids=schema.ids,
+        history=schema.history,
+        history_of="item",
+        kinds=tuple(kinds),
+        meanings=(*schema.meanings[:numbers], *own, *schema.meanings[numbers:]),
+    )
+
+
+def from_arrow(table: pa.Table, schema: RowSchema, views: Sequence[TeamView] = ()) -> Frame:
     """Unpack a training frame of the store. Its rows keep their order: by time, then request."""
     pulled = pl.DataFrame(table)
-    kept = pulled.filter(pl.col("row").is_not_null())
-    dense, ids, history = schema.unpack(kept["row"].to_list())
+    there = pulled["row"].is_not_null()
+    kept = pulled.filter(there)
+    numbers, ids, history = schema.unpack(kept["row"].to_list())
+    own = dense(table, views)[there.to_numpy()]
     examples = Examples(
-        dense=dense.astype(np.float32),
+        dense=np.concatenate([numbers.astype(np.float32), own], axis=1) if views else numbers.astype(np.float32),
         ids=ids,
         history=history,
         label=kept["label"].to_numpy().astype(np.float32),
         request=kept["request_id"].rle_id().to_numpy().astype(np.int64),
         time=kept["shown_at"].dt.epoch("us").to_numpy() / 1e6,
     )
-    return Frame(kept.drop("row"), examples, len(pulled) - len(kept))
+    return Frame(kept.drop("row", *view_columns(views)), examples, len(pulled) - len(kept))

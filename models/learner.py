@@ -6,15 +6,13 @@
         probabilities = model.score(hour)                                         # test ...
         model, learned = fine_tune(model, hour, seed=0, clock=time.monotonic)     # ... then train
 
-A window is learned in stretches of some batches. For each, the table rows that it uses are gathered with their
-optimiser state into one compact dense table on the device, trained there with torch's own optimisers, and put back: the
-cost follows the window, not the tables. On a CPU the same model, examples and seed give the same bits.
+A window is learned in stretches of some batches (:mod:`models.stretch`), each on the rows that it uses alone: the cost
+follows the window, not the tables. On a CPU the same model, examples and seed give the same bits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -22,13 +20,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from models.examples import EMPTY, Examples, Layout, concat
 from models.metrics import log_loss, paired_difference
-from models.model import Design, Model, gather, one_thread, scatter, tensor
-from models.network import Network
+from models.model import Design, Model, id_columns, one_thread, tensor
+from models.stretch import Again, Stretch, learn
+from models.tables import Ids, IdTable
 
 __all__ = ["Design", "Examples", "Layout", "Learned", "Model", "concat", "fine_tune"]
 
@@ -52,8 +49,9 @@ class Learned:
     validation in the first pass: Blum et al. 1999). NaN when nothing was."""
 
     predicted: NDArray[np.float64]
-    """[N], the probability of each impression just before it was first learned from, as ``log_loss`` has it; NaN for
-    those that learning did not get to. What was learned and then given up (``early``) is in it too."""
+    """[N], the probability of each impression just before it was first learned from, as ``log_loss`` has it, by the
+    weights that would have served then: their average where the design has one. NaN for those that learning did not
+    get to. What was learned and then given up (``early``) is in it too."""
 
     reached: int
     """Impressions that learning got to: a NaN among the first so many of ``predicted`` is the model's own."""
@@ -64,26 +62,15 @@ class Learned:
     touched: Mapping[str, int]
     """Distinct ids that were learned from, by table: those whose rows may have moved."""
 
-    admitted: Mapping[str, NDArray[np.int64]]
+    admitted: Mapping[str, Ids]
     """Ids that got a row of their own, ascending, by table."""
 
+    moved: Mapping[str, Ids]
+    """Ids whose rows learning may have changed, ascending, by table: those of the window, of its histories and of what
+    was replayed, and those evicted."""
 
-@dataclass(frozen=True, eq=False)
-class Stretch:
-    """What was seen while some batches were learned from."""
-
-    predicted: NDArray[np.float64]
-    """[n], the probability of each row just before it was learned from."""
-
-    batches: Sequence[slice]
-    """Rows of the window, in the order learned; n rows in all."""
-
-    newcomers: tuple[NDArray[np.int64], ...]
-    """Ids admitted, by table."""
-
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        return np.concatenate([np.zeros(0, np.int64), *(np.arange(b.start, b.stop) for b in self.batches)])
+    evicted: Mapping[str, Ids]
+    """Ids that lost their rows, ascending, by table."""
 
 
 def fine_tune(
@@ -93,7 +80,7 @@ def fine_tune(
 
     ``device`` is named as torch does; by default it is a GPU where there is one. ``clock`` gives seconds.
     """
-    examples.expect(model.layout)
+    reads, examples, model = model.reads, model.own(examples), model.reading(None)
     design, began = model.design, clock()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     draw = np.random.default_rng(seed)
@@ -105,13 +92,26 @@ def fine_tune(
 
     with one_thread():
         tuned = model.copy()
-        tuned.network.standardise.observe(tensor(examples.dense), design.memory)
+        for network in {tuned.network, tuned.latest}:
+            network.observe(tensor(examples.dense), design.memory)
+        again = Again(model.reservoir, design.replay_share, draw) if design.replay and len(model.reservoir) else None
         good, kept = model.copy(), 0
         predicted = np.full(len(examples), np.nan)
         done, before, reached = list[Stretch](), list[NDArray[np.float64]](), 0
         stopped: Literal["done", "early", "time"] = "done"
         for epoch, chosen in stretches(batches, design, draw):
-            tuned, stretch = learn(tuned, examples, chosen, tuned.steps - model.steps, not epoch, place, out_of_time)
+            taken = tuned.steps - model.steps
+            tuned, stretch = learn(
+                tuned,
+                examples,
+                chosen,
+                start=model,
+                count=not epoch,
+                shares=[rate_share(taken + k, len(batches) * design.epochs, design) for k in range(len(chosen))],
+                again=again,
+                device=place,
+                out_of_time=out_of_time,
+            )
             done.append(stretch)
             if not epoch:
                 predicted[stretch.rows] = stretch.predicted
@@ -119,7 +119,8 @@ def fine_tune(
             if design.patience and len(stretch.predicted):
                 rows = stretch.rows
                 before.append(model.score(examples[rows]))
-                worse = paired_difference(before[-1], stretch.predicted, label[rows], examples.request[rows])
+                # An average hides for long that the weights run away, and the next update would start from those.
+                worse = paired_difference(before[-1], stretch.by_latest, label[rows], examples.request[rows])
                 if not worse.upper < -design.tolerance * log_loss(before[-1], label[rows]):
                     good, kept = tuned, len(done)
                 elif len(done) - kept >= design.patience:
@@ -128,7 +129,15 @@ def fine_tune(
             if len(stretch.batches) < len(chosen):
                 stopped = "time"
                 break
-    learned = [stretch.rows for stretch in done]
+        learned = [stretch.rows for stretch in done]
+        rows = np.unique(np.concatenate([np.zeros(0, np.int64), *learned]))
+        evicted: tuple[Ids, ...] = (np.zeros(0, np.int64),) * len(tuned.tables)
+        taken_in = examples if len(rows) == len(examples) else examples[rows]
+        if len(rows):
+            tuned.tables, evicted = without_old(tuned.tables, float(taken_in.time.max()))
+            if design.replay:
+                tuned.reservoir = tuned.reservoir.taking(taken_in, design.replay)
+    tuned.reads = reads
     return tuned, Learned(
         steps=tuned.steps - model.steps,
         examples=sum(map(len, learned)),
@@ -138,17 +147,40 @@ def fine_tune(
         predicted=predicted,
         reached=reached,
         log_loss_before=mean_loss(before, learned, label),
-        touched={
-            name: len(np.setdiff1d(np.concatenate([examples.ids[rows, k] for rows in learned]), [EMPTY]))
-            if learned
-            else 0
-            for k, name in enumerate(model.layout.ids)
-        },
-        admitted={
-            name: np.unique(np.concatenate([stretch.newcomers[k] for stretch in done] or [np.zeros(0, np.int64)]))
-            for k, name in enumerate(model.layout.ids)
-        },
+        touched=distinct(model, taken_in),
+        admitted=by_table(model, [stretch.newcomers for stretch in done]),
+        moved=by_table(model, [*(stretch.moved for stretch in done), evicted]),
+        evicted=by_table(model, [evicted]),
     )
+
+
+def rate_share(step: int, steps: int, design: Design) -> float:
+    """Share of the rates at a step of an update of so many: first up to all, and down to ``final_rate`` in a line."""
+    warm = min(1.0, (step + 1) / (design.warm_up_steps + 1))
+    return warm * (1 - (1 - design.final_rate) * step / max(1, steps - 1))
+
+
+def without_old(tables: tuple[IdTable, ...], now: float) -> tuple[tuple[IdTable, ...], tuple[Ids, ...]]:
+    """The tables at event time ``now`` without the ids that are due to go, and those."""
+    after = [table.evict(now) for table in tables]
+    return tuple(table for table, _ in after), tuple(gone for _, gone in after)
+
+
+def by_table(model: Model, ids: Sequence[tuple[Ids, ...]]) -> dict[str, Ids]:
+    """The union of several sets of ids, by table."""
+    none = np.zeros(0, np.int64)
+    return {
+        name: np.unique(np.concatenate([none, *(some[k] for some in ids)])) for k, name in enumerate(model.table_names)
+    }
+
+
+def distinct(model: Model, examples: Examples) -> dict[str, int]:
+    """How many different ids there are to learn from, by table."""
+    columns = id_columns(model, examples)
+    return {
+        name: len(np.setdiff1d(columns[:, k], [EMPTY])) if k in model.network.columns else 0
+        for k, name in enumerate(model.table_names)
+    }
 
 
 def mean_loss(predicted: list[NDArray[np.float64]], rows: list[NDArray[np.int64]], label: NDArray[np.float32]) -> float:
@@ -164,85 +196,3 @@ def stretches(batches: list[slice], design: Design, draw: np.random.Generator) -
         for first in range(0, len(batches), design.stretch):
             chosen = batches[first : first + design.stretch]
             yield epoch, [chosen[i] for i in draw.permutation(len(chosen))] if epoch else chosen
-
-
-def learn(
-    model: Model,
-    examples: Examples,
-    batches: list[slice],
-    steps: int,
-    count: bool,
-    device: torch.device,
-    out_of_time: Callable[[], bool],
-) -> tuple[Model, Stretch]:
-    """The model after a gradient step on each of these batches, which lie side by side in ``examples``.
-
-    ``steps``: those taken before in this update; ``count``: whether the ids count as seen once more.
-    """
-    design = model.design
-    start, stop = min(batch.start for batch in batches), max(batch.stop for batch in batches)
-    part = examples[start:stop]
-    working = gather(model, part, learning=count)
-    network = deepcopy(model.network).to(device)
-    table = tensor(working.weights).to(device).requires_grad_()
-    adamw, adagrad = optimisers(model, network, table, tensor(working.squares).to(device))
-
-    label = tensor(part.label).reshape(len(part), -1)
-    known = torch.isfinite(label)
-    columns = [
-        tensor(part.dense),
-        tensor(working.ids),
-        tensor(working.history),
-        torch.where(known, label, 0),
-        known.float(),
-    ]
-    columns = [column.to(device) for column in columns]
-    predicted, taken = [], 0
-    for batch in batches:
-        if out_of_time():
-            break
-        dense, ids, history, target, weight = (c[batch.start - start : batch.stop - start] for c in columns)
-        share = min(1.0, (steps + taken + 1) / (design.warm_up_steps + 1))
-        adamw.param_groups[0]["lr"] = design.rate * share
-        adagrad.param_groups[0]["lr"] = design.table_rate * share
-        logit = network(dense, ids, history, table)
-        loss = functional.binary_cross_entropy_with_logits(logit, target, weight, reduction="sum")
-        adamw.zero_grad()
-        adagrad.zero_grad()
-        torch.autograd.backward(loss / weight.sum().clamp(min=1))
-        adamw.step()
-        adagrad.step()
-        predicted.append(torch.sigmoid(logit.detach()[:, 0].double()))
-        taken += 1
-
-    moments = {
-        f"{name}.{moment}": adamw.state[parameter][key].cpu()
-        for name, parameter in network.named_parameters()
-        for moment, key in MOMENTS.items()
-    }
-    tables = scatter(model.tables, working, table, adagrad.state[table]["sum"])
-    tuned = Model(model.layout, design, network.cpu(), tables, moments, model.steps + taken)
-    return tuned, Stretch(
-        torch.cat(predicted).cpu().numpy() if predicted else np.zeros(0),
-        batches[:taken],
-        tuple(own.newcomers for own in working.gathered),
-    )
-
-
-MOMENTS = {"first": "exp_avg", "second": "exp_avg_sq"}
-"""Our names of AdamW's two averages, and torch's."""
-
-
-def optimisers(
-    model: Model, network: Network, table: Tensor, squares: Tensor
-) -> tuple[torch.optim.AdamW, torch.optim.Adagrad]:
-    """AdamW of the network and Adagrad of the rows, going on from where the model stopped."""
-    design = model.design
-    adamw = torch.optim.AdamW(network.parameters(), lr=design.rate, weight_decay=design.weight_decay, fused=True)
-    for name, parameter in network.named_parameters():
-        adamw.state[parameter] = {"step": torch.tensor(float(model.steps), device=table.device)}
-        for moment, key in MOMENTS.items():
-            adamw.state[parameter][key] = model.moments[f"{name}.{moment}"].to(table.device, copy=True)
-    adagrad = torch.optim.Adagrad([table], lr=design.table_rate, fused=table.device.type == "cpu")
-    adagrad.state[table]["sum"] = squares
-    return adamw, adagrad

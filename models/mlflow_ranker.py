@@ -2,7 +2,8 @@
 
 MLflow copies this file into every version (models from code) and runs it on ``mlflow.pyfunc.load_model``. Its input is
 three arrays of N rows, ``{"dense": float32 (N, D), "ids": int64 (N, K), "history": int64 (N, L)}`` in the order the
-artifact's ``model.json`` names; its output is N probabilities. ``models`` must be importable where it is loaded.
+artifact's ``model.json`` names; its output is N probabilities. ``models`` must be importable where it is loaded, and
+what the version is a delta on must be where it was registered: ``millrace export`` writes a version that stands alone.
 """
 
 from pathlib import Path
@@ -17,9 +18,13 @@ class Ranker(PythonModel):
     """Scores rows with the ranker saved in the artifact ``ranker``."""
 
     def load_context(self, context: Any) -> None:
-        from models.artifact import load
+        from mlflow.artifacts import download_artifacts
 
-        self.model = load(Path(context.artifacts["ranker"]))
+        from models.lineage import load_version
+
+        # A version may be a delta on others, which are where they were registered.
+        folder = Path(context.artifacts["ranker"])
+        self.model = load_version(folder, lambda parent: Path(download_artifacts(artifact_uri=parent.found)))
 
     # MLflow makes a schema of other type hints and warns when there is none. The signature is the contract.
     def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> Any:

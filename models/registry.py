@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 UPDATE_TAG = "millrace.update_id"
 MODEL_TAG = "millrace.model_sha256"
 """Digest of a version's ``model.json``, which in turn holds that of its weights."""
+RANKER = "/artifacts/ranker"
+"""Where in a version's folder its weights are."""
 EXAMPLE_ROWS = 3
 """Rows of the input example kept with a version."""
 
@@ -40,6 +43,10 @@ class Registered:
     artifact_uri: str
     """Folder with ``weights.safetensors`` and ``model.json``: what ``Registry.download`` takes."""
     run_id: str
+
+
+class NoVersion(LookupError):
+    """A surface has no version of that number."""
 
 
 def model_name(surface: str) -> str:
@@ -236,23 +243,50 @@ class Registry:
         """
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to.parent, prefix=".incoming-") as folder:
-            source = urlsplit(artifact_uri)
-            if source.scheme in ("", "file"):
-                fetched = Path(folder) / "ranker"
-                shutil.copytree(unquote(source.path), fetched)
-            else:
-                _quieten()
-                from mlflow.artifacts import download_artifacts
-
-                fetched = Path(
-                    download_artifacts(
-                        artifact_uri=artifact_uri, dst_path=str(Path(folder)), tracking_uri=self.tracking_uri
-                    )
-                )
+            fetched = self._fetch(artifact_uri, Path(folder) / "ranker")
             for file in fetched.iterdir():
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
             fetched.rename(to)
+        return to
+
+    def _fetch(self, uri: str, to: Path) -> Path:
+        """Copy a folder of artifacts to ``to``, which must not exist. Returns where the copy is."""
+        source = urlsplit(uri)
+        if source.scheme in ("", "file"):
+            return shutil.copytree(unquote(source.path), to)
+        _quieten()
+        from mlflow.artifacts import download_artifacts
+
+        to.mkdir(parents=True)
+        return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.tracking_uri))
+
+    def materialise(self, surface: str, version: str, to: Path) -> Path:
+        """Write a version to the folder ``to``, as MLflow loads and serves it, in full: no other version is needed any
+        more. Returns ``to``.
+
+        Raises FileExistsError when ``to`` exists, and NoVersion when there is no such version.
+        """
+        from mlflow.exceptions import MlflowException
+
+        from models.artifact import save
+        from models.lineage import load_version
+
+        if to.exists():
+            raise FileExistsError(f"{to} exists: name a folder that does not")
+        try:
+            made = self.version(surface, version)
+        except MlflowException as error:
+            raise NoVersion(f"{model_name(surface)} has no version {version}: {error.message}") from error
+        with tempfile.TemporaryDirectory() as scratch:
+            model = self._fetch(made.artifact_uri.removesuffix(RANKER), Path(scratch) / "model")
+            ranker = model / RANKER[1:]
+            below = (Path(scratch) / f"{depth}" for depth in count())
+            whole = load_version(ranker, lambda parent: self._fetch(parent.found, next(below)))
+            shutil.rmtree(ranker)
+            save(whole, ranker)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(model, to)
         return to
 
     def report(self, surface: str, update_id: int) -> bytes | None:
@@ -335,7 +369,7 @@ def _client(tracking_uri: str) -> "MlflowClient":
 
 def _ranker_uri(model_location: str | None) -> str:
     assert model_location, "a version made here has a source"
-    return f"{model_location.rstrip('/')}/artifacts/ranker"
+    return model_location.rstrip("/") + RANKER
 
 
 def _requirements() -> list[str]:

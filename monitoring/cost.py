@@ -14,9 +14,7 @@ WARM_UP = 5
 
 def model_bytes(model: Model) -> int:
     """Bytes in memory of the weights and of the optimiser's state; costs nothing that grows with the tables."""
-    tensors = [*model.network.state_dict().values(), *model.moments.values()]
-    dense = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return int(dense + sum(table.nbytes for table in model.tables))
+    return sum(array.nbytes for array in model.arrays().values()) + sum(table.nbytes for table in model.tables)
 
 
 def scoring_p99_ms(

@@ -233,8 +233,7 @@ def rate_too_high(scene: Scene, factor: float, random: np.random.Generator) -> M
     """Both learning rates too high."""
     own = scene.champion
     design = replace(own.design, rate=factor * own.design.rate, table_rate=factor * own.design.table_rate)
-    start = Model(own.layout, design, own.network, own.tables, own.moments, own.steps)
-    return Met(("log loss", "learning stopped", "worse"), scene.window, start=start)
+    return Met(("log loss", "learning stopped", "worse"), scene.window, start=own.redesigned(design))
 
 
 def worse_for_new_readers(scene: Scene, share: float, random: np.random.Generator) -> Met:

@@ -216,7 +216,7 @@ def planted(
         champion=process.champion,
         earlier=earlier,
         stale=stale,
-        names=process.surface.features.schema.dense,
+        names=process.surface.layout.dense,
         contexts=log.contexts,
         clock=clock,
     )

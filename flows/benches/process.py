@@ -122,7 +122,7 @@ class Process:
         )
         past = Past(window.start, window.end, len(window), metrics.mean(window.frame.examples.label.astype(np.float64)))
         examples = window.frame.examples
-        names = surface.features.schema.dense
+        names = surface.layout.dense
         profiles = Profile.by_hour(examples.dense, names, time=examples.time, label=examples.label)
         self._promote(window, len(window), model, profiles, past)
         self.standard = self.line[-1]
@@ -177,7 +177,7 @@ class Process:
 
     def _checked(self, window: Window, scores: np.ndarray) -> tuple[dict[str, Any], Profile, bool]:
         """The data checks, as the steps ``check`` and ``test`` of an update make them."""
-        surface, frame, names = self.surface, window.frame, self.surface.features.schema.dense
+        surface, frame, names = self.surface, window.frame, self.surface.layout.dense
         dense, label = frame.examples.dense, frame.examples.label
         history = tuple(reversed(self.history))
         expected = checks.Expected(

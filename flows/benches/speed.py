@@ -44,7 +44,7 @@ def full_data(process: Process, window: Window, rows: int, clock: Callable[[], f
 
     Both models' predictions are given: scoring is what serving and learning pay for, and is a row of its own.
     """
-    surface, names = process.surface, process.surface.features.schema.dense
+    surface, names = process.surface, process.surface.layout.dense
     large = repeated(window, rows)
     examples, table = large.frame.examples, large.frame.table
     per_million = MILLION / len(large)
@@ -93,7 +93,7 @@ def full_data(process: Process, window: Window, rows: int, clock: Callable[[], f
 
 def sample_report(process: Process, judged: Judged, folder: Path, clock: Callable[[], float]) -> Row:
     """Seconds from two frames to the file of the Evidently report, Evidently's import included."""
-    names = process.surface.features.schema.dense
+    names = process.surface.layout.dense
     window, reference = judged.window.frame, process.seen[-1].frame
     began = clock()
     shown = drift.important(window.examples.dense, process.champion.score(window.examples), names)

@@ -83,9 +83,9 @@ class Table:
         drawn.add_column("goal")
         drawn.add_column("met")
         for row in self.rows:
-            cells = [Text(row.what), Text(_figure(row.ours, row.unit))]
+            cells = [Text(row.what), Text(figure(row.ours, row.unit))]
             if peers:
-                theirs = "" if row.peer is None else f"{row.peer} {_figure(row.theirs, row.unit)}"
+                theirs = "" if row.peer is None else f"{row.peer} {figure(row.theirs, row.unit)}"
                 cells += [Text(theirs), Text("" if row.ratio is None else f"{row.ratio:.2f}")]
             met = {None: Text(""), True: Text("yes", style="green"), False: Text("MISSED", style="bold red")}[row.met]
             drawn.add_row(*cells, Text(row.goal or ""), met)
@@ -114,7 +114,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _figure(value: float | str | None, unit: str) -> str:
+def figure(value: float | str | None, unit: str) -> str:
     """One figure with its unit: four significant digits, thousands grouped, a dash for none."""
     if value is None:
         return "-"

@@ -2,18 +2,18 @@
 
     python -m models.serving [--surfaces MODULE:NAME]
 
-``MODULE:NAME`` is a mapping of a surface's name to something with ``features``; what a surface is, is declared above
-this folder, so it is named and not imported.
+``MODULE:NAME`` is a mapping of a surface's name to something with ``features`` and ``views``; what a surface is, is
+declared above this folder, so it is named and not imported.
 """
 
 import argparse
 import importlib
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import uvicorn
 
-from features.families import Features
 from infra import environment
 from infra.settings import Settings
 from models.serving.app import create_app
@@ -21,11 +21,11 @@ from models.serving.service import Serving
 from models.serving.telemetry import log_to_stdout
 
 
-def declared(name: str) -> Mapping[str, Features]:
-    """The features of each surface that ``MODULE:NAME`` declares."""
+def declared(name: str) -> Mapping[str, Any]:
+    """The surfaces that ``MODULE:NAME`` declares: each has ``features`` and ``views``."""
     module, _, attribute = name.partition(":")
-    surfaces = getattr(importlib.import_module(module), attribute)
-    return {surface: declaration.features for surface, declaration in surfaces.items()}
+    surfaces: Mapping[str, Any] = getattr(importlib.import_module(module), attribute)
+    return surfaces
 
 
 def main() -> None:
@@ -36,9 +36,11 @@ def main() -> None:
     environment.apply(settings)
     log_to_stdout()
     torch.set_num_threads(1)
+    surfaces = declared(arguments.surfaces)
     told = Serving(
         database_url=settings.database,
-        surfaces=declared(arguments.surfaces),
+        surfaces={surface: declaration.features for surface, declaration in surfaces.items()},
+        views={surface: declaration.views for surface, declaration in surfaces.items()},
         cache=settings.home.resolve() / "serving",
         tracking_uri=settings.mlflow_tracking,
         artifact_root=settings.mlflow_artifact_root,

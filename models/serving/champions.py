@@ -5,53 +5,49 @@ beside the one in service, then one reference is swapped: a request holds the re
 """
 
 import contextlib
-import json
-import os
-import shutil
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote
 
 import numpy as np
 import psycopg
 
-from features.families import Features
-from models import artifact, promotions
-from models.examples import Examples
+from models import delta, promotions
+from models.examples import Examples, Layout
 from models.model import Model
 from models.registry import Registry
+from models.serving.cached import KEPT, Cache, Loaded, Source
 from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.telemetry import LOG, Metrics
 
-KEPT = 3
-"""Versions of a surface kept in the cache, so that a step back needs no download."""
 
-
-@dataclass(frozen=True)
-class Source:
-    """Which promotion a model comes from."""
-
-    promotion_id: int
-    version: str
-    artifact_uri: str
-    learned_to: float
-    """Event time of the newest impression it learned from, seconds since 1970."""
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Champion:
     """A model version in service."""
 
     source: Source
+    loaded: Loaded
     model: Model
+    """That of ``loaded``, as it reads this process's features."""
+
+    back: "tuple[Back, ...]" = ()
+    """Steps back to the versions it came from, the nearest first."""
 
     @property
     def version(self) -> str:
         return self.source.version
+
+
+@dataclass(frozen=True, eq=False)
+class Back:
+    """The step from a version back to the one it was a delta on."""
+
+    sha256: str
+    """Of the ``model.json`` of the version that it leads to."""
+
+    step: delta.Delta
 
 
 class Unusable(ValueError):
@@ -63,7 +59,7 @@ class Champions:
 
     def __init__(
         self,
-        surfaces: Mapping[str, Features],
+        surfaces: Mapping[str, Layout],
         cache: Path,
         registry: Registry,
         database: Database,
@@ -72,8 +68,7 @@ class Champions:
         poll_s: float,
     ) -> None:
         self._surfaces = surfaces
-        self._cache = cache
-        self._registry = registry
+        self._cache = Cache(cache, registry)
         self._database = database
         self._metrics = metrics
         self._clock = clock
@@ -151,7 +146,7 @@ class Champions:
         if serving is not None and serving.source == source:
             return
         try:
-            model = self._fetch(surface, source)
+            champion = self._brought(surface, source, serving)
         except Exception as error:
             # The old champion stays; another attempt follows with the next look.
             self._metrics.load_failures.labels(surface).inc()
@@ -159,9 +154,9 @@ class Champions:
                 self._refused[surface] = source.promotion_id
                 LOG.exception("version %s of %s cannot be taken into service: %s", source.version, surface, error)
             return
-        self._take(surface, Champion(source, model))
-        self._remember(surface, source)
-        self._prune(surface)
+        self._take(surface, champion)
+        self._cache.remember(surface, source)
+        self._cache.prune(surface, source)
 
     def _take(self, surface: str, champion: Champion) -> None:
         before = self._champions.get(surface)
@@ -191,40 +186,61 @@ class Champions:
         champion = self._champions.pop(surface, None)
         if champion is None:
             return
-        (self._cache / surface / "champion.json").unlink(missing_ok=True)
+        self._cache.forget(surface)
         with contextlib.suppress(KeyError):
             self._metrics.champion.remove(surface, champion.version)
         LOG.warning("version %s of %s is promoted by no record; it serves no longer", champion.version, surface)
 
     # --- loading ----------------------------------------------------------------------------------------------------
 
-    def _fetch(self, surface: str, source: Source) -> Model:
-        """The model of a promotion, from the cache or else the registry; ready to score."""
-        folder = self._folder(surface, source)
-        if not folder.exists():
-            self._registry.download(source.artifact_uri, folder)
-        try:
-            model = artifact.load(folder)
-        except (artifact.DamagedModel, FileNotFoundError):
-            LOG.warning("%s is damaged; it is fetched again", folder)
-            shutil.rmtree(folder)
-            self._registry.download(source.artifact_uri, folder)
-            model = artifact.load(folder)
-        self._check(surface, model)
-        return model
+    def _brought(self, surface: str, source: Source, serving: Champion | None) -> Champion:
+        """The version of a promotion, ready to score: by a step back from the one in service, or as what it changed on
+        that one, or else whole."""
+        if serving is not None and (back := self._stepped_back(surface, source, serving)) is not None:
+            return back
+        at_hand = {} if serving is None else {serving.loaded.sha256: serving.loaded.model}
+        used = set[str]()
 
-    def _check(self, surface: str, model: Model) -> None:
-        """Refuse a model of other features; let it score once, since the first time is slow."""
-        schema = self._surfaces[surface].schema
-        if model.layout.schema_version != schema.version:
+        def known(sha256: str) -> Model | None:
+            used.add(sha256)
+            return at_hand.get(sha256)
+
+        loaded = self._cache.load(surface, source, known)
+        steps: tuple[Back, ...] = ()
+        if serving is not None and used == {serving.loaded.sha256}:
+            step = delta.inverse(self._cache.step(surface, source), serving.loaded.model)
+            steps = (Back(serving.loaded.sha256, step), *serving.back)[: KEPT - 1]
+        return Champion(source, loaded, self._ready(surface, loaded.model), steps)
+
+    def _stepped_back(self, surface: str, source: Source, serving: Champion) -> Champion | None:
+        """A version that the one in service came from, without reading it again; None when it is not one of those."""
+        wanted = self._cache.digest(surface, source)
+        ahead = [back.sha256 for back in serving.back]
+        if wanted is None or wanted not in ahead:
+            return None
+        count = ahead.index(wanted) + 1
+        model = serving.loaded.model
+        for back in serving.back[:count]:
+            model = delta.apply(model, back.step)
+        return Champion(source, Loaded(model, wanted), self._ready(surface, model), serving.back[count:])
+
+    def _ready(self, surface: str, model: Model) -> Model:
+        """The model as it reads this process's features, having scored once, since the first time is slow.
+
+        Raises Unusable for one that lacks some of its features here, or gives no numbers.
+        """
+        here = self._surfaces[surface]
+        try:
+            model = model.reading(here)
+        except ValueError as error:
             raise Unusable(
-                f"it was trained on features {model.layout.schema_version}, this process computes {schema.version}: "
-                "start serving from the code that trained it, or train anew"
-            )
+                f"{error}: start serving from the code that trained it, or keep what it reads declared until a model"
+                " without it is in service"
+            ) from error
         blank = Examples(
-            dense=np.zeros((1, len(schema.dense)), np.float32),
-            ids=np.zeros((1, len(schema.ids)), np.int64),
-            history=np.zeros((1, schema.history), np.int64),
+            dense=np.zeros((1, len(here.dense)), np.float32),
+            ids=np.zeros((1, len(here.ids)), np.int64),
+            history=np.zeros((1, here.history), np.int64),
             label=np.zeros(1, np.float32),
             request=np.zeros(1, np.int64),
             time=np.zeros(1),
@@ -232,40 +248,13 @@ class Champions:
         score = model.score(blank)
         if not np.isfinite(score).all():
             raise Unusable(f"it scores {score[0]}: a model that gives no numbers cannot rank")
-
-    def _folder(self, surface: str, source: Source) -> Path:
-        place = sha256(source.artifact_uri.encode()).hexdigest()[:12]
-        return self._cache / surface / f"{quote(source.version, safe='')}-{place}"
-
-    # --- the cache --------------------------------------------------------------------------------------------------
-
-    def _remember(self, surface: str, source: Source) -> None:
-        """Write down which version serves, for a restart with everything down."""
-        pointer = self._cache / surface / "champion.json"
-        part = pointer.with_suffix(".part")
-        with part.open("w") as file:
-            json.dump(asdict(source), file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(pointer)
+        return model
 
     def _restore(self, surface: str) -> None:
-        pointer = self._cache / surface / "champion.json"
         try:
-            source = Source(**json.loads(pointer.read_text()))
-            model = artifact.load(self._folder(surface, source))
-            self._check(surface, model)
-        except FileNotFoundError:
-            return
+            restored = self._cache.restore(surface)
+            if restored is not None:
+                source, loaded = restored
+                self._take(surface, Champion(source, loaded, self._ready(surface, loaded.model)))
         except Exception as error:
             LOG.warning("the cached champion of %s cannot be used: %s", surface, error)
-            return
-        self._take(surface, Champion(source, model))
-
-    def _prune(self, surface: str) -> None:
-        folders = [path for path in (self._cache / surface).iterdir() if path.is_dir() and path.name[0] != "."]
-        serving = self._champions[surface]
-        folders.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        for folder in folders[KEPT:]:
-            if folder != self._folder(surface, serving.source):
-                shutil.rmtree(folder, ignore_errors=True)

@@ -14,6 +14,7 @@ from models.serving.bodies import RankBody
 from models.serving.champions import Champions
 from models.serving.journal import Entry, Shown
 from models.serving.knowledge import Knowledge
+from models.serving.views import Views
 
 NO_MODEL = "none"
 """Model version of a response that no model ranked: the candidates in the order they came."""
@@ -46,12 +47,19 @@ class Ranker:
     """One surface. May be called by many threads."""
 
     def __init__(
-        self, surface: str, declared: Features, champions: Champions, knowledge: Knowledge, clock: Callable[[], float]
+        self,
+        surface: str,
+        declared: Features,
+        champions: Champions,
+        knowledge: Knowledge,
+        views: Views,
+        clock: Callable[[], float],
     ) -> None:
         self.surface = surface
         self.declared = declared
         self.champions = champions
         self.knowledge = knowledge
+        self.views = views
         self._clock = clock
 
     def rank(self, body: RankBody) -> Ranked:
@@ -64,7 +72,8 @@ class Ranker:
         user, items = str(body.user_id), [str(item) for item in body.items]
         champion = self.champions.current(self.surface)
         read = self.knowledge.read(user, items, body.context, now)
-        degraded = set(read.degraded)
+        own, asked = self.views.read(user, items, body.context, now)
+        degraded = {*read.degraded, *(() if asked else ("views",))}
         if champion is None:
             degraded.add("model")
             scores = np.full(len(items), self.declared.base_rate)
@@ -73,7 +82,7 @@ class Ranker:
                 degraded.add("champion")
             scores = champion.model.score(
                 Examples(
-                    dense=read.dense.astype(np.float32),
+                    dense=np.concatenate([read.dense.astype(np.float32), own], axis=1),
                     ids=read.ids,
                     history=read.history,
                     label=np.zeros(len(items), np.float32),

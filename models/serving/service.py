@@ -4,13 +4,15 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from features.families import Features
+from features.views import TeamView
+from models.frames import layout_of
 from models.registry import Registry
 from models.serving.bodies import FeedbackBody, RankBody
 from models.serving.champions import Champions
@@ -20,6 +22,7 @@ from models.serving.knowledge import Knowledge
 from models.serving.ranking import Ranked, Ranker, surface_of
 from models.serving.spool import Spool
 from models.serving.telemetry import LOG, Metrics
+from models.serving.views import Views
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,9 @@ class Serving:
     """MLflow's, to fetch versions whose address needs it."""
 
     artifact_root: str | None = None
+
+    views: Mapping[str, Sequence[TeamView]] = field(default_factory=dict)
+    """A team's own views, of the surfaces that have some."""
 
     poll_s: float = 2.0
     """How often the promotions are looked for, beside being told."""
@@ -88,8 +94,9 @@ class Service:
         self.database = Database(told.database_url)
         self.metrics.database.set_function(lambda: float(self.database.available))
         registry = Registry(told.tracking_uri, told.artifact_root or told.cache.as_uri())
+        views = {surface: tuple(told.views.get(surface, ())) for surface in told.surfaces}
         self.champions = Champions(
-            told.surfaces,
+            {surface: layout_of(f.schema, views[surface], (f.click,)) for surface, f in told.surfaces.items()},
             told.cache / "models",
             registry,
             self.database,
@@ -103,6 +110,7 @@ class Service:
                 declared,
                 self.champions,
                 Knowledge(surface, declared, self.database, self.metrics, told.clock, told.follow_s),
+                Views(views[surface], self.database),
                 told.clock,
             )
             for surface, declared in told.surfaces.items()

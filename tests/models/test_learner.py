@@ -3,14 +3,16 @@
 import subprocess
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from models.design import NetworkOptimiser, TableOptimiser
 from models.examples import Examples, concat
-from models.learner import Design, Model, fine_tune
-from models.metrics import auc, calibration_error, log_loss
+from models.learner import Design, Model, fine_tune, rate_share
+from models.metrics import auc, calibration_error, grouped_auc, log_loss
 from tests.models.clickworld import LAYOUT, clicks, no_time, truth
 
 SMALL = Design(hidden=(16,), batch_requests=32, rate=3e-3)
@@ -18,11 +20,14 @@ SMALL = Design(hidden=(16,), batch_requests=32, rate=3e-3)
 
 def bits(model: Model) -> bytes:
     """Everything a model is, as bytes."""
-    arrays = [tensor.numpy() for tensor in model.network.state_dict().values()]
-    arrays += [tensor.numpy() for tensor in model.moments.values()]
+    arrays = list(model.arrays().values())
     for table in model.tables:
         arrays += [*vars(table.shared).values(), *vars(table.as_run()).values()]
     return b"".join(array.tobytes() for array in arrays)
+
+
+def tune(model: Model, examples: Examples, seed: int = 0) -> Model:
+    return fine_tune(model, examples, seed=seed, device="cpu", clock=no_time)[0]
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +162,7 @@ def test_the_time_budget_keeps_what_was_learned_so_far() -> None:
 
 def test_learning_that_diverges_stops_early_and_leaves_the_model_as_it_was(learned: Model) -> None:
     wild = replace(SMALL, stretch=4, patience=2, rate=1.0)
-    model = Model(learned.layout, wild, learned.network, learned.tables, learned.moments, learned.steps)
+    model = learned.redesigned(wild)
     tuned, report = fine_tune(model, clicks(32 * 40, seed=11), seed=0, device="cpu", clock=no_time)
     assert report.stopped == "early"
     assert bits(tuned) == bits(learned)
@@ -167,7 +172,7 @@ def test_learning_that_diverges_stops_early_and_leaves_the_model_as_it_was(learn
 def test_stopping_early_goes_back_to_where_learning_last_went_well(learned: Model) -> None:
     """For 24 batches the taste of all is turned around, then it is as before: what was just learned is wrong."""
     quick = replace(SMALL, stretch=4, patience=2, rate=0.02, table_rate=0.5)
-    model = Model(learned.layout, quick, learned.network, learned.tables, learned.moments, learned.steps)
+    model = learned.redesigned(quick)
     window = clicks(32 * 60, seed=12)
     turned = replace(window, label=np.where(window.request < 32 * 24, 1 - window.label, window.label))
     tuned, report = fine_tune(model, turned, seed=0, device="cpu", clock=no_time)
@@ -184,6 +189,183 @@ def test_an_update_that_helps_is_not_stopped(learned: Model) -> None:
     assert report.stopped == "done"
     assert report.log_loss < report.log_loss_before
     assert report.examples == len(moved)
+
+
+def weights(network: torch.nn.Module) -> np.ndarray:
+    return torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).numpy()
+
+
+def test_the_average_scores_and_the_latest_weights_learn_on() -> None:
+    """Learned batch by batch, the average is that of the weights after each; and learning takes no notice of it."""
+    window, averaged = clicks(32 * 20, seed=21), replace(SMALL, averaging=0.9)
+    plain, model = Model.new(LAYOUT, replace(SMALL, averaging=0.0), 0), Model.new(LAYOUT, averaged, 0)
+    expected = weights(plain.network).astype(np.float64)
+    for step in range(20):
+        batch = window[step * 160 : (step + 1) * 160]
+        plain, model = tune(plain, batch), tune(model, batch)
+        decay = min(0.9, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * weights(plain.network)
+    np.testing.assert_array_equal(weights(model.latest), weights(plain.network))
+    np.testing.assert_allclose(weights(model.network), expected, atol=1e-6)
+    assert (weights(model.network) != weights(model.latest)).any()
+    assert plain.latest is plain.network
+
+
+def test_predictions_before_learning_are_by_the_weights_that_would_have_served() -> None:
+    """One batch a window: what was predicted just before learning is what the model before scores."""
+    model = Model.new(LAYOUT, replace(SMALL, averaging=0.9, admit_after=1), 0)
+    model = tune(model, clicks(32 * 20, seed=22))
+    # Numbers known well by now, and ids that all have rows: else learning would first take in the window's.
+    window = clicks(32, seed=23)
+    model = model.redesigned(replace(model.design, memory=1e12))
+    for network in (model.network, model.latest):
+        network.standardise.rows.fill_(1e12)
+    _, report = fine_tune(model, window, seed=0, device="cpu", clock=no_time)
+    np.testing.assert_allclose(report.predicted, model.score(window), atol=2e-3)
+    other = Model(model.layout, model.design, model.latest, model.tables, model.moments, model.steps)
+    assert np.abs(report.predicted - model.score(window)).mean() < np.abs(report.predicted - other.score(window)).mean()
+
+
+def test_the_rate_warms_up_and_falls_in_a_line() -> None:
+    shares = [rate_share(step, 11, replace(SMALL, warm_up_steps=3, final_rate=0.5)) for step in range(11)]
+    line = 1 - 0.5 * np.arange(11) / 10
+    np.testing.assert_allclose(shares, line * np.minimum(1, (np.arange(11) + 1) / 4))
+    assert [rate_share(step, 5, replace(SMALL, warm_up_steps=0)) for step in range(5)] == [1.0] * 5
+    assert rate_share(0, 1, replace(SMALL, warm_up_steps=0, final_rate=0.0)) == 1.0
+
+
+def test_replay_remembers_what_the_window_says_nothing_of() -> None:
+    """First one lot of items, then long another with the opposite taste for a number."""
+    design = replace(SMALL, replay=400, replay_share=1.0, patience=0)
+    first, later = clicks(800, seed=24), clicks(800, seed=25, first_item=1000)
+    later.dense[:, 0] *= -1
+    kept = {}
+    for name, each in (("without", replace(design, replay=0)), ("with", design)):
+        kept[name] = auc(tune(tune(Model.new(LAYOUT, each, 0), first), later).score(first), first.label)
+    assert kept["with"] > kept["without"] + 0.05
+
+
+def test_what_is_replayed_is_not_predicted_nor_sighted_nor_learned_twice_the_same_way() -> None:
+    design = replace(SMALL, replay=50, replay_share=0.5)
+    model = tune(Model.new(LAYOUT, design, 3), clicks(200, seed=26))
+    assert len(model.reservoir) == 50
+    window = replace(clicks(100, seed=27, first_item=500), time=1e6 + np.arange(500.0))
+    tuned, report = fine_tune(model, window, seed=1, device="cpu", clock=no_time)
+    assert report.examples == len(report.predicted) == report.reached == len(window)
+    assert np.isfinite(report.predicted).all()
+    items, before = tuned.tables[0].as_run(), model.tables[0].as_run()
+    at, known = items.find(before.ids)
+    assert known.all()
+    np.testing.assert_array_equal(items.sightings[at], before.sightings)
+    moved = (items.weights[at] != before.weights).any(axis=1)
+    replayed = np.unique(model.reservoir.examples.ids[:, 0])
+    assert moved.sum() > 20
+    assert np.isin(before.ids[moved], replayed).all() or np.isin(before.ids[moved], report.moved["item"]).all()
+    assert bits(fine_tune(model, window, seed=1, device="cpu", clock=no_time)[0]) == bits(tuned)
+    assert bits(fine_tune(model, window, seed=2, device="cpu", clock=no_time)[0]) != bits(tuned)
+    assert len(tuned.reservoir) == 50
+    assert (tuned.reservoir.examples.time >= 1e6).any()
+
+
+@pytest.mark.parametrize("guard", [{"distil": 0.8}, {"proximal": 1.0}])
+def test_a_guard_against_forgetting_keeps_the_model_near_its_start(learned: Model, guard: dict[str, float]) -> None:
+    window = clicks(500, seed=28)
+    turned = replace(window, label=1 - window.label)
+    fresh = clicks(500, seed=29)
+    start, design = learned.score(fresh), replace(SMALL, patience=0, averaging=0.0)
+    free, held = (tune(learned.redesigned(replace(design, **some)), turned) for some in ({}, guard))
+    assert np.abs(held.score(fresh) - start).mean() < 0.7 * np.abs(free.score(fresh) - start).mean()
+    assert auc(held.score(fresh), fresh.label) > auc(free.score(fresh), fresh.label) + 0.01
+
+
+def test_learning_only_from_the_teacher_changes_little(learned: Model) -> None:
+    window = clicks(500, seed=30)
+    taught = tune(learned.redesigned(replace(SMALL, distil=1.0)), replace(window, label=1 - window.label))
+    np.testing.assert_allclose(taught.score(window), learned.score(window), atol=0.1)
+    assert auc(taught.score(window), window.label) > auc(learned.score(window), window.label) - 0.02
+
+
+def test_listwise_learning_ranks_within_requests() -> None:
+    fresh = clicks(1_000, seed=32)
+    model = tune(Model.new(LAYOUT, replace(SMALL, listwise=1.0, patience=0), 0), clicks(1_500, seed=31))
+    by_rows = tune(Model.new(LAYOUT, SMALL, 0), clicks(1_500, seed=31))
+    ranks = [grouped_auc(m.score(fresh), fresh.label, fresh.request) for m in (model, by_rows)]
+    assert ranks[0] > ranks[1] - 0.03
+    assert ranks[0] > 0.68
+
+
+@pytest.mark.parametrize("name", get_args(NetworkOptimiser))
+def test_every_optimiser_of_the_network_learns(name: NetworkOptimiser) -> None:
+    rates: dict[str, float] = {"sgd": 0.3, "adagrad": 0.05, "ftrl": 0.3, "passive_aggressive": 0.1, "adam": 0.02}
+    design = replace(SMALL, ranker="logistic", optimiser=name, rate=rates.get(name, 0.02), averaging=0.9, patience=0)
+    assert improves(design)
+
+
+@pytest.mark.parametrize("name", get_args(TableOptimiser))
+def test_every_optimiser_of_the_tables_learns(name: TableOptimiser) -> None:
+    rates: dict[str, float] = {"sgd": 5.0, "ftrl": 5.0, "passive_aggressive": 5.0}
+    table_rate = rates.get(name, 0.05)
+    assert improves(replace(SMALL, table_optimiser=name, table_rate=table_rate, averaging=0.0, patience=0))
+
+
+def improves(design: Design) -> bool:
+    """Whether it learns, and loses nothing by the second half."""
+    window, fresh, model = clicks(1_000, seed=33), clicks(500, seed=34), Model.new(LAYOUT, design, 0)
+    found = [0.5]
+    for part in (window[:2_500], window[2_500:]):
+        model = tune(model, part)
+        found.append(auc(model.score(fresh), fresh.label))
+    return found[2] > max(0.6, found[1] - 0.01)
+
+
+def test_ids_unseen_for_long_are_evicted_and_said_to_have_moved() -> None:
+    model = Model.new(LAYOUT, replace(SMALL, evict_after=3600.0), 0)
+    early, late = clicks(100, seed=35), clicks(100, seed=36, first_item=500)
+    model = tune(model, early)
+    late = replace(late, time=late.time + 100_000)
+    tuned, report = fine_tune(model, late, seed=0, device="cpu", clock=no_time)
+    shown_late = np.unique(np.concatenate([late.ids[:, 0], late.history.ravel()]))
+    gone = np.setdiff1d(np.unique(early.ids[:, 0]), shown_late)
+    np.testing.assert_array_equal(report.evicted["item"], np.setdiff1d(model.tables[0].as_run().ids, shown_late))
+    assert np.isin(gone, report.evicted["item"]).all()
+    np.testing.assert_array_equal(tuned.tables[0].as_run().ids, shown_late[shown_late != 0])
+    assert np.isin(report.evicted["item"], report.moved["item"]).all()
+    assert not tuned.tables[0].admitted(gone).any()
+
+
+def test_a_table_never_keeps_more_rows_than_it_may() -> None:
+    model = Model.new(LAYOUT, replace(SMALL, most_rows=100), 0)
+    for hour in range(4):
+        window = clicks(200, seed=hour, first_item=1 + 60 * hour, items=60)
+        model = tune(model, replace(window, time=window.time + 3600 * hour))
+        assert max(len(table) for table in model.tables) <= 100
+
+
+def test_all_that_moved_is_told(learned: Model) -> None:
+    for window in (clicks(100, seed=37, items=6), clicks(100, seed=38, first_item=900)):
+        tuned, report = fine_tune(learned, window, seed=0, device="cpu", clock=no_time)
+        for name, old, new in zip(LAYOUT.ids, learned.tables, tuned.tables, strict=True):
+            before, after = old.as_run(), new.as_run()
+            at, known = before.find(after.ids)
+            same = known & (before.weights[at] == after.weights).all(1) & (before.state[at] == after.state).all(1)
+            assert np.isin(after.ids[~same], report.moved[name]).all()
+            assert (np.diff(report.moved[name]) > 0).all()
+        assert set(np.unique(window.history)) - {0} <= set(report.moved["item"])
+
+
+def test_a_model_learns_on_by_other_settings(learned: Model) -> None:
+    settings = replace(SMALL, averaging=0.9, replay=20, listwise=0.3, most_rows=50, final_rate=0.5)
+    model = learned.redesigned(settings)
+    window = clicks(200, seed=39)
+    np.testing.assert_array_equal(model.score(window), learned.score(window))
+    tuned = tune(model, window)
+    assert tuned.design == settings
+    assert len(tuned.reservoir) == 20
+    assert tuned.latest is not tuned.network
+    assert max(len(table) for table in tuned.tables) <= 50
+    back = tune(tuned.redesigned(replace(SMALL, averaging=0.0)), window)
+    assert back.latest is back.network
+    assert bits(learned) == bits(learned.copy())
 
 
 def test_an_empty_window_changes_nothing(learned: Model) -> None:

@@ -1,5 +1,6 @@
 """The registry on a real MLflow: its database used directly, as the embedded stack does."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +9,10 @@ import pytest
 
 from infra.database import create_database, drop_database, sqlalchemy_url, with_database
 from models import artifact
+from models.delta import difference
 from models.examples import Examples, Layout
-from models.registry import Registry, prepare
+from models.learner import fine_tune
+from models.registry import NoVersion, Registry, prepare
 from tests.models.small import examples_of, small_model
 
 # MLflow warns of type hints of its own while it is imported.
@@ -98,6 +101,36 @@ def test_a_version_has_signature_and_example_and_no_pickle_and_mlflow_can_score_
         ),
         artifact.load(folder).score(examples[:3]),
     )
+
+
+def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_without(
+    registry: Registry, folder: Path, examples: Examples, tmp_path: Path
+) -> None:
+    import mlflow.pyfunc
+
+    run = registry.start_run("deltas", "update 1", {}, update_id=1)
+    first = registry.register("deltas", folder, update_id=1, run_id=run, example=examples)
+    before = artifact.load(folder)
+    after, learned = fine_tune(before, examples, seed=5, device="cpu", clock=lambda: 0.0)
+    delta = difference(before, after, learned.moved)
+    artifact.save_delta(delta, tmp_path / "delta", parent=artifact.Parent.of(folder, first.artifact_uri))
+    second = registry.register("deltas", tmp_path / "delta", update_id=2, run_id=run, example=examples)
+
+    def asked(where: Path) -> np.ndarray:
+        rows = {"dense": examples.dense, "ids": examples.ids, "history": examples.history}
+        return np.asarray(mlflow.pyfunc.load_model(where.as_uri()).predict(rows))
+
+    kept = Path(second.artifact_uri.removeprefix("file://")).parents[1]
+    np.testing.assert_array_equal(asked(kept), after.score(examples))
+
+    whole = registry.materialise("deltas", "2", tmp_path / "whole")
+    assert artifact.read_description(whole / "artifacts" / "ranker" / "model.json")["kind"] == "snapshot"
+    shutil.rmtree(Path(first.artifact_uri.removeprefix("file://")))
+    np.testing.assert_array_equal(asked(whole), after.score(examples))
+    with pytest.raises(FileExistsError, match="name a folder that does not"):
+        registry.materialise("deltas", "2", whole)
+    with pytest.raises(NoVersion, match="has no version 9"):
+        registry.materialise("deltas", "9", tmp_path / "none")
 
 
 def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(

@@ -1,0 +1,57 @@
+"""A team's own views as requests read them: as of now, with the same rule as a training frame."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from features.engine import text_of
+from features.view_reading import ViewReader, inspect
+from features.views import TeamView, ViewRefused, view_columns
+from models.serving.database import AWAY, Database, give_up
+from models.serving.telemetry import LOG
+
+
+class Views:
+    """The views of one surface. Any thread may read; each has a connection of its own."""
+
+    def __init__(self, views: Sequence[TeamView], database: Database) -> None:
+        self._views = tuple(views)
+        self._width = len(view_columns(views))
+        self._database = database
+        self._reader: ViewReader | None = None
+        self._looking = threading.Lock()
+        self._own = threading.local()
+
+    def read(
+        self, user: str, items: Sequence[str], context: Mapping[str, object], at: float
+    ) -> tuple[NDArray[np.float32], bool]:
+        """Values (N, V) of N candidates, NaN where nothing is known; and whether they could be asked for."""
+        if not self._views:
+            return np.zeros((len(items), 0), np.float32), True
+        if self._database.available:
+            known: dict[str, Sequence[str | None]] = {name: [text_of(value)] for name, value in context.items()}
+            known |= {"user_id": [user], "item_id": items}
+            connection = getattr(self._own, "connection", None)
+            try:
+                if connection is None or connection.closed:
+                    connection = self._own.connection = self._database.connect(autocommit=True)
+                reader = self._reader or self._looked(connection)
+                return reader.read(connection, known, datetime.fromtimestamp(at, UTC)), True
+            except AWAY:
+                self._database.lost()
+            except ViewRefused as error:
+                LOG.warning("a team's view cannot be read: %s", error)
+            give_up(connection)
+            self._own.connection = None
+        return np.full((len(items), self._width), np.nan, np.float32), False
+
+    def _looked(self, connection: psycopg.Connection) -> ViewReader:
+        """The reader, made once the tables can be looked at."""
+        with self._looking:
+            if self._reader is None:
+                self._reader = ViewReader(inspect(connection, self._views))
+            return self._reader

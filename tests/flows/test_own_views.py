@@ -1,0 +1,96 @@
+"""A team's own view, from its table to the ranker: joined point in time, learned from, and read alike to serve."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from features.views import TeamView
+from infra.database import connect
+from models.serving.database import Database
+from models.serving.views import Views
+from tests.loop import START, Loop, after, run_update
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+
+STOCK = TeamView(
+    name="stock",
+    table="warehouse.stock",
+    keys={"article": "item_id"},
+    values=("pieces", "on_sale"),
+    created="loaded_at",
+)
+
+
+def fill(loop: Loop) -> None:
+    """Each item's stock at every third hour, some of it loaded an hour late."""
+    with connect(loop.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA warehouse")
+        connection.execute(
+            "CREATE TABLE warehouse.stock (article text, event_timestamp timestamptz, loaded_at timestamptz,"
+            " pieces integer, on_sale boolean)"
+        )
+        connection.execute(
+            "INSERT INTO warehouse.stock SELECT item_id, %(start)s + h * interval '1 hour',"
+            " %(start)s + (h + h %% 2) * interval '1 hour', (abs(hashtext(item_id)) / 7 + h) %% 17, h %% 2 = 1"
+            " FROM (SELECT DISTINCT item_id FROM impressions) i, generate_series(0, 21, 3) h",
+            {"start": START},
+        )
+        connection.execute("CREATE INDEX ON warehouse.stock (article, event_timestamp)")
+
+
+def known(loop: Loop, item: str, at: datetime) -> tuple[float, float]:
+    """What the table said of an item at a time, looked up by hand."""
+    found = loop.query(
+        "SELECT pieces, on_sale FROM warehouse.stock WHERE article = %s AND event_timestamp <= %s AND loaded_at <= %s"
+        " ORDER BY event_timestamp DESC LIMIT 1",
+        item,
+        at,
+        at,
+    )
+    return (float(found[0][0]), float(found[0][1])) if found else (np.nan, np.nan)
+
+
+def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> None:
+    fill(loop)
+    with loop.world(views=(STOCK,)) as world:
+        first = run_update(world, after(14))
+        assert first.verdict.verdict == "promote", first.verdict.reasons
+        second = run_update(world, after(16))
+        champion = world.loaded[str(second.claimed.parent_version)].model
+        assert champion.layout.dense[-2:] == ("stock__pieces", "stock__on_sale")
+        frame = world.frame(after(8), after(10), known_by=after(16))
+        own = frame.examples.dense[:, -2:]
+        rows = np.random.default_rng(0).choice(len(frame), 40, replace=False)
+        shown = frame.table.select("item_id", "shown_at").rows()
+        expected = [known(loop, *shown[row]) for row in rows]
+        np.testing.assert_array_equal(own[rows], np.array(expected, np.float32))
+        assert len(set(expected)) > 5
+
+        item, at = shown[rows[0]]
+        served = Views((STOCK,), Database(loop.url))
+        values, asked = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
+        assert asked
+        np.testing.assert_array_equal(values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
+
+    # The view gone from the declaration, its champion cannot be read: said with the column and the remedy.
+    with loop.world() as world, pytest.raises(Exception, match="has no 'stock__pieces'"):
+        run_update(world, after(18))
+
+
+def test_a_view_that_cannot_be_asked_leaves_its_values_unknown_and_says_so() -> None:
+    away = Views((STOCK,), Database("postgresql://127.0.0.1:1/none"))
+    values, asked = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    assert not asked
+    assert np.isnan(values).all()
+    assert values.shape == (2, 2)
+
+
+def test_a_changed_view_is_another_layout(loop: Loop) -> None:
+    fresher = replace(STOCK, ttl=timedelta(hours=6))
+    layouts = [replace(loop.surface, views=views).layout for views in ((), (STOCK,), (fresher,))]
+    assert len({layout.schema_version for layout in layouts}) == 3
+    assert layouts[0].within(layouts[1]) is not None
+    with pytest.raises(ValueError, match="another meaning to 'stock__pieces'"):
+        layouts[1].within(layouts[2])

@@ -1,0 +1,186 @@
+"""The optimisers against torch's own, and against their closed forms."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.design import Design
+from models.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, At, RowOptimiser
+
+DESIGN = Design(rate=0.01, weight_decay=0.1, table_rate=0.05, first_square=0.0, l1=0.0, l2=0.0)
+WIDTH, ROWS = 5, 12
+
+
+def gradients(steps: int, *shape: int) -> Tensor:
+    return torch.randn(steps, *shape, generator=torch.Generator().manual_seed(3))
+
+
+def table_of(optimiser: RowOptimiser, design: Design) -> tuple[Tensor, Tensor]:
+    table = torch.randn(ROWS, WIDTH, generator=torch.Generator().manual_seed(1))
+    state = np.full((ROWS, optimiser.state_width(WIDTH)), optimiser.first_state(design), np.float32)
+    optimiser.begin(table.numpy(), state, design)
+    return table, torch.from_numpy(state)
+
+
+def run_rows(name: str, design: Design, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    optimiser = ROW_OPTIMISERS[name]
+    table, state = table_of(optimiser, design)
+    for step, g in enumerate(gradient, 1):
+        optimiser.step(table, state, rows, g, design, At(steps=step, loss=1.0, square=g.square().sum()))
+    return table, state
+
+
+def run_network(name: str, design: Design, gradient: Tensor) -> Tensor:
+    optimiser = NETWORK_OPTIMISERS[name]
+    weights = torch.randn(gradient.shape[1], generator=torch.Generator().manual_seed(1))
+    moments = {moment: torch.zeros_like(weights) for moment in optimiser.moments}
+    optimiser.begin(weights, moments, design)
+    for step, g in enumerate(gradient, 1):
+        optimiser.move(weights, moments, g, design, At(steps=step))
+    return weights
+
+
+def theirs(make: Callable[[Tensor], torch.optim.Optimizer], start: Tensor, gradient: Tensor) -> Tensor:
+    weights = start.clone().requires_grad_()
+    optimiser = make(weights)
+    for g in gradient:
+        weights.grad = g.clone()
+        optimiser.step()
+    return weights.detach()
+
+
+TORCH: dict[str, Callable[[Tensor, float, float], torch.optim.Optimizer]] = {
+    "sgd": lambda w, rate, decay: torch.optim.SGD([w], lr=rate),
+    "adagrad": lambda w, rate, decay: torch.optim.Adagrad([w], lr=rate),
+    "adam": lambda w, rate, decay: torch.optim.Adam([w], lr=rate),
+    "adamw": lambda w, rate, decay: torch.optim.AdamW([w], lr=rate, weight_decay=decay),
+}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam"])
+def test_rows_move_as_with_torch(name: str) -> None:
+    rows, gradient = torch.tensor([0, 3, 4, 11]), gradients(20, 4, WIDTH)
+    start, _ = table_of(ROW_OPTIMISERS[name], DESIGN)
+    expected = start.clone()
+    expected[rows] = theirs(lambda w: TORCH[name](w, DESIGN.table_rate, 0), start[rows], gradient)
+    torch.testing.assert_close(run_rows(name, DESIGN, rows, gradient)[0], expected)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adagrad", "adam", "adamw"])
+def test_a_network_moves_as_with_torch(name: str) -> None:
+    gradient = gradients(20, 30)
+    start = torch.randn(30, generator=torch.Generator().manual_seed(1))
+    expected = theirs(lambda w: TORCH[name](w, DESIGN.rate, DESIGN.weight_decay), start, gradient)
+    torch.testing.assert_close(run_network(name, DESIGN, gradient), expected)
+
+
+@pytest.mark.parametrize("name", sorted(ROW_OPTIMISERS))
+def test_rows_that_a_step_does_not_name_stay_to_the_bit(name: str) -> None:
+    rows = torch.tensor([2, 5])
+    still = [row for row in range(ROWS) if row not in (2, 5)]
+    before, state_before = table_of(ROW_OPTIMISERS[name], DESIGN)
+    table, state = run_rows(name, DESIGN, rows, gradients(3, 2, WIDTH))
+    assert torch.equal(table[still], before[still])
+    assert torch.equal(state[still], state_before[still])
+    assert (table[rows] != before[rows]).all()
+
+
+@pytest.mark.parametrize("name", sorted(ROW_OPTIMISERS))
+def test_the_same_steps_give_the_same_bits(name: str) -> None:
+    first, second = (run_rows(name, DESIGN, torch.tensor([1, 7]), gradients(5, 2, WIDTH)) for _ in range(2))
+    assert torch.equal(first[0], second[0])
+    assert torch.equal(first[1], second[1])
+
+
+def test_rowwise_adagrad_keeps_one_sum_of_the_mean_square() -> None:
+    design = replace(DESIGN, first_square=0.25)
+    rows, gradient = torch.tensor([6]), gradients(7, 1, WIDTH)
+    table, state = run_rows("rowwise_adagrad", design, rows, gradient)
+    weights, total = table_of(ROW_OPTIMISERS["rowwise_adagrad"], design)[0][6].double(), 0.25
+    for g in gradient[:, 0].double():
+        total += float((g**2).mean())
+        weights = weights - design.table_rate * g / total**0.5
+    assert state.shape == (ROWS, 1)
+    assert float(state[6, 0]) == pytest.approx(total)
+    torch.testing.assert_close(table[6].double(), weights, rtol=1e-5, atol=1e-6)
+
+
+def test_a_row_that_starts_late_takes_adams_first_step_whole() -> None:
+    """A count of all steps instead of the row's own would make it three times as long."""
+    optimiser = ROW_OPTIMISERS["adam"]
+    table, state = table_of(optimiser, DESIGN)
+    before = table[4].clone()
+    optimiser.step(table, state, torch.tensor([4]), gradients(1, 1, WIDTH)[0], DESIGN, At(steps=10**6))
+    torch.testing.assert_close((table[4] - before).abs(), torch.full((WIDTH,), DESIGN.table_rate))
+
+
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (0.5, 0.0), (0.0, 2.0), (0.5, 2.0)])
+def test_ftrl_is_the_minimum_of_what_it_promises(l1: float, l2: float) -> None:
+    """The weights after some steps minimise gradients' sum + proximal terms + l1 + l2, found by brute force."""
+    design = replace(DESIGN, rate=0.3, table_rate=0.3, l1=l1, l2=l2)
+    gradient = gradients(6, 1, WIDTH)
+    optimiser = ROW_OPTIMISERS["ftrl"]
+    table, state = torch.zeros(1, WIDTH), torch.zeros(1, optimiser.state_width(WIDTH))
+    played = [table[0].double()]
+    for g in gradient:
+        optimiser.step(table, state, torch.tensor([0]), g, design, At())
+        played.append(table[0].double())
+    grid = torch.linspace(-2, 2, 400_001, dtype=torch.float64)
+    g = gradient[:, 0].double()
+    roots = (torch.cat([torch.zeros(1, WIDTH), g.square().cumsum(0)])).sqrt()
+    for column in range(WIDTH):
+        cost = g[:, column].sum() * grid + l1 * grid.abs() + (l2 + 1 / 0.3) * grid**2 / 2
+        for step in range(6):
+            sigma = (roots[step + 1, column] - roots[step, column]) / 0.3
+            cost += sigma / 2 * (grid - played[step][column]) ** 2
+        assert float(table[0, column]) == pytest.approx(float(grid[cost.argmin()]), abs=2e-5)
+    if l1:
+        table.zero_(), state.zero_()
+        optimiser.step(table, state, torch.tensor([0]), torch.full((1, WIDTH), 0.4), design, At())
+        assert (table == 0).all()
+
+
+@pytest.mark.parametrize("l1", [0.0, 0.3])
+def test_ftrl_goes_on_from_weights_that_are_not_zero(l1: float) -> None:
+    design = replace(DESIGN, l1=l1)
+    table, state = table_of(ROW_OPTIMISERS["ftrl"], design)
+    before = table.clone()
+    ROW_OPTIMISERS["ftrl"].step(table, state, torch.arange(ROWS), torch.zeros(ROWS, WIDTH), design, At())
+    torch.testing.assert_close(table, before)
+    start = run_network("ftrl", design, torch.zeros(0, 30))
+    torch.testing.assert_close(run_network("ftrl", design, torch.zeros(1, 30)), start)
+
+
+@pytest.mark.parametrize("cap", [0.01, 100.0])
+def test_passive_aggressive_is_pa_one_for_one_row_of_a_linear_score(cap: float) -> None:
+    """w + min(C, loss / |x|^2) y x (Crammer et al. 2006, figure 1); it never moves where the margin is kept."""
+    design = replace(DESIGN, rate=cap)
+    draw = torch.Generator().manual_seed(5)
+    w = torch.zeros(8)
+    for _ in range(50):
+        x = torch.randn(8, generator=draw)
+        y = 1.0 if x[0] + 0.1 > 0 else -1.0
+        loss = max(0.0, 1 - y * float(w @ x))
+        expected = w + min(cap, loss / float(x @ x)) * y * x
+        gradient = -y * x if loss > 0 else torch.zeros(8)
+        at = At(loss=torch.tensor(loss), square=gradient.square().sum())
+        NETWORK_OPTIMISERS["passive_aggressive"].move(w, {}, gradient, design, at)
+        torch.testing.assert_close(w, expected)
+        if loss > 0 and cap > 1:
+            assert y * float(w @ x) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(ROW_OPTIMISERS) - {"ftrl"}))
+def test_a_smaller_share_of_the_rate_is_a_smaller_step(name: str) -> None:
+    gradient, moved = gradients(1, 1, WIDTH)[0], []
+    for share in (1.0, 0.25):
+        table, state = table_of(ROW_OPTIMISERS[name], DESIGN)
+        before = table.clone()
+        at = At(share=share, loss=1e6, square=gradient.square().sum())
+        ROW_OPTIMISERS[name].step(table, state, torch.tensor([0]), gradient, DESIGN, at)
+        moved.append((table - before)[0])
+    torch.testing.assert_close(moved[1], 0.25 * moved[0], rtol=1e-4, atol=1e-6)

@@ -1,0 +1,105 @@
+"""Serving takes a version in as what it changed on the one in service, and goes back the same way."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from infra.database import connect
+from models import artifact, promotions
+from models.delta import difference
+from models.learner import fine_tune
+from models.lineage import load_version
+from models.model import Model
+from models.promotions import Promotion
+from tests.models.ledger import LEARNED_TO, back
+from tests.models.serving_world import FEATURES, Client, eventually, layout_of, promote, rank, serve, told, with_items
+from tests.models.small import examples_of
+
+
+def promote_delta(database: str, models: Path, version: str, on: str) -> Promotion:
+    """Let the model of version ``on`` learn a little, keep what changed, and promote it."""
+    below = models / "feed" / on
+    before = whole(below)
+    examples = examples_of(layout_of(FEATURES.schema), 60, seed=int(version))
+    after, learned = fine_tune(before, examples, seed=0, device="cpu", clock=lambda: 0.0)
+    folder = models / "feed" / version
+    parent = artifact.Parent.of(below, below.as_uri())
+    artifact.save_delta(difference(before, after, learned.moved), folder, parent=parent)
+    return record(database, folder, version)
+
+
+def record(database: str, folder: Path, version: str) -> Promotion:
+    with connect(database) as connection:
+        backing, champion = back(connection), promotions.current(connection, "feed")
+        return promotions.record(
+            connection,
+            surface="feed",
+            version=version,
+            artifact_uri=folder.as_uri(),
+            previous_version=champion.version if champion else None,
+            update_id=backing.update_id,
+            decision_id=backing.decision_id,
+            learned_to=LEARNED_TO,
+        )
+
+
+def serves(client: Client, version: str) -> None:
+    eventually(lambda: rank(client)["model_version"] == version, f"version {version} serves")
+
+
+def whole(folder: Path) -> Model:
+    """The version in a folder, with what it is a delta on."""
+    return load_version(folder, lambda parent: Path(parent.found.removeprefix("file://")))
+
+
+def scores_as(client: Client, folder: Path) -> None:
+    """What serves scores as the version in ``folder`` does."""
+    champion = client.service.champions.current("feed")
+    assert champion is not None
+    examples = examples_of(layout_of(FEATURES.schema), 50, seed=9)
+    np.testing.assert_array_equal(champion.model.score(examples), whole(folder).score(examples))
+
+
+def test_deltas_are_taken_in_and_given_back_without_the_versions_they_are_on(database: str, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    promote(database, models, "1")
+    with serve(told(database, tmp_path / "cache")) as client:
+        with_items(database)
+        serves(client, "1")
+        for version, on in (("2", "1"), ("3", "2")):
+            promote_delta(database, models, version, on)
+            serves(client, version)
+            scores_as(client, models / "feed" / version)
+        kept = tmp_path / "cache" / "models" / "feed"
+        assert len([folder for folder in kept.iterdir() if folder.is_dir()]) == 3
+        # Going back asks for the weights neither of the cache nor of where they came from.
+        for weights in kept.glob("*/weights.safetensors"):
+            weights.unlink()
+        shutil.move(models, tmp_path / "away")
+        record(database, models / "feed" / "1", "1")
+        serves(client, "1")
+        shutil.move(tmp_path / "away", models)
+        scores_as(client, models / "feed" / "1")
+
+
+def test_a_delta_is_put_together_by_a_process_that_knows_none_of_its_versions(database: str, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    promote(database, models, "1")
+    for version, on in (("2", "1"), ("3", "2")):
+        promote_delta(database, models, version, on)
+    cache = tmp_path / "cache"
+    with serve(told(database, cache)) as client:
+        serves(client, "3")
+        scores_as(client, models / "feed" / "3")
+    # A restart needs what is on its own disk, and nothing else.
+    shutil.move(models, tmp_path / "away")
+    with serve(told("postgresql://127.0.0.1:1/none", cache), ready=False) as client:
+        serves(client, "3")
+    # What is damaged is fetched again, whichever version of the chain it is.
+    shutil.move(tmp_path / "away", models)
+    for weights in (cache / "models").rglob("parent-*/weights.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-9])
+    with serve(told(database, cache)) as client:
+        serves(client, "3")
+        scores_as(client, models / "feed" / "3")
