@@ -14,10 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.families import ACTIVITY, LAST_SECTION, PAUSE, SECTION_BEFORE, STAGE, Family, Features
-from features.fold import Adds, Counters, Reads, fold
-from features.keys import Keys, combine, key_of, keys_of
-from features.read import read_family, read_user
+from features.counting import Known, fold_families
+from features.families import ACTIVITY, LAST_SECTION, PAUSE, SECTION_BEFORE, STAGE, Features
+from features.fold import Counters
+from features.keys import Keys, key_of, keys_of
 from features.users import CLICKS, LAST_CLICK, SESSION_CLICKS, UserEvents, UserReads, Users, follow
 
 Float = NDArray[np.float64]
@@ -29,11 +29,13 @@ AFTER_ALL = np.iinfo(np.int64).max
 NEVER_CAME_S = 3600.0
 """Seconds after which an event that was ``see``n and never folded is taken as one that the log did not accept."""
 
+PROMPT_S = 10.0
+"""Seconds within which an impression that serving ranked is in the log, but for one that waited in the spool."""
+
 BUCKETS = 32
 STAGE_KEYS = np.array([key_of(STAGE, str(n)) for n in range(BUCKETS)], dtype=np.int64)
 ACTIVITY_KEYS = np.array([key_of(ACTIVITY, str(n)) for n in range(BUCKETS)], dtype=np.int64)
 NEVER_CLICKED = key_of(PAUSE, "never")
-EVERYTHING = key_of("all", "")
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,12 @@ class Engine:
     # -- folding ------------------------------------------------------------------------------------------------
 
     def fold(self, events: pl.DataFrame, *, served_keys: ServedKeys | None = None, tick: float | None = None) -> Rows:
-        """Fold events (as ``log.read_events`` gives them); return the rows of those impressions that serving did not
-        rank itself.
+        """Fold events (as ``log.read_events`` gives them); return the rows of those impressions that have none yet.
 
         The last tick must be whole: every event of it is in ``events``. An impression that reaches the log after
-        later events were folded is counted, but gets no row: what was known at its time is gone.
+        later events were folded is counted, but gets no row: what was known at its time is gone. One that serving
+        ranked has a row already; under another schema version, as after a change of features, it gets one of this:
+        of what was known as it reached the log, if that was within ``PROMPT_S``.
         """
         if not len(events):
             return self._rows(events, np.zeros(0, bool), np.zeros(0), *self._blank(0))
@@ -106,21 +109,15 @@ class Engine:
         known_ids = self._known_ids(events)
         reads = self._follow_users(known_ids, time, shown, click)
         ids, history = self._keys(known_ids, reads, time)
-        wanted = shown & ~events["live"].to_numpy() & (events["shown_at"].to_numpy() >= time)
-        self._take_served_keys(events, known_ids, wanted, click, ids, history, served_keys)
-        adds = shown | click
-        dense = self._fold_families(
-            ids,
-            history,
-            time,
-            ticks,
-            wanted,
-            adds,
-            click[adds].astype(np.float64),
-            shown[adds].astype(np.float64),
-            reads.numbers,
-            time,
-        )
+        lag = time - events["shown_at"].to_numpy()
+        own = shown & ~events["live"].to_numpy() & (lag <= 0)
+        prompt = shown & events["live"].to_numpy() & (lag <= PROMPT_S)
+        lacking = self._take_served_keys(events, known_ids, own, prompt, click, ids, history, served_keys)
+        wanted = own | (prompt & lacking)
+        weights = click.astype(np.float64), shown.astype(np.float64)
+        sections = sections_of(history, reads)
+        rows = Known(ids, history, sections, time, ticks, wanted, *weights, reads.numbers, time)
+        dense = fold_families(self.declared, self.counters, rows)
         self.seq = int(events["seq"][-1])
         self.time = float(time[-1])
         self._forget_pending(events)
@@ -134,10 +131,11 @@ class Engine:
         known_ids = self._known_ids(events)
         reads = self._follow_users(known_ids, when, ~every, ~every)
         ids, history = self._keys(known_ids, reads, when)
-        after = np.full(count, AFTER_ALL)
-        none = np.zeros(0)
+        after, none = np.full(count, AFTER_ALL), np.zeros(count)
         shown_at = events["shown_at"].to_numpy()
-        dense = self._fold_families(ids, history, when, after, every, ~every, none, none, reads.numbers, shown_at)
+        numbers, sections = reads.numbers, reads.sections
+        rows = Known(ids, history, sections, when, after, every, none, none, numbers, shown_at)
+        dense = fold_families(self.declared, self.counters, rows)
         return self._rows(events, every, shown_at, dense, ids, history)
 
     def read(
@@ -167,10 +165,10 @@ class Engine:
         reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.sections)))  # type: ignore[arg-type]
         when, every = np.full(count, at), np.ones(count, dtype=bool)
         ids, history = self._keys(known_ids, reads, when)
-        none = np.zeros(0)
-        dense = self._fold_families(
-            ids, history, when, np.full(count, AFTER_ALL), every, ~every, none, none, reads.numbers, when
-        )
+        after, none = np.full(count, AFTER_ALL), np.zeros(count)
+        numbers, sections = reads.numbers, reads.sections
+        rows = Known(ids, history, sections, when, after, every, none, none, numbers, when)
+        dense = fold_families(self.declared, self.counters, rows)
         return dense, ids, history
 
     # -- the user's last moments, before the fold gets to them ---------------------------------------------------
@@ -253,13 +251,16 @@ class Engine:
         column = 2
         for source, names in (("attributes", self.declared.attributes), ("context", self.declared.contexts)):
             texts = events[source]
+            # each text is looked up once, then every name's key by the text's number; the last is that of no text
             distinct = texts.unique().drop_nulls()
+            numbers = pl.int_range(len(distinct), dtype=pl.Int64, eager=True)
+            if len(distinct):
+                texts = texts.replace_strict(distinct, numbers, default=None, return_dtype=pl.Int64)
+                number = texts.fill_null(len(distinct)).to_numpy()
             for name in names:
-                values = distinct.str.json_path_match(f"$.{name}")
-                table = pl.Series(keys_of(name, values))
                 if len(distinct):
-                    keyed = texts.replace_strict(distinct, table, default=0, return_dtype=pl.Int64)
-                    ids[:, column] = keyed.fill_null(0).to_numpy()
+                    told = keys_of(name, distinct.str.json_path_match(f"$.{name}"))
+                    ids[:, column] = np.append(told, 0)[number]
                 column += 1
         return ids
 
@@ -289,81 +290,41 @@ class Engine:
         self,
         events: pl.DataFrame,
         known_ids: Keys,
-        wanted: Bool,
+        own: Bool,
+        prompt: Bool,
         click: Bool,
         ids: Keys,
         history: Keys,
         served_keys: ServedKeys,
-    ) -> None:
+    ) -> Bool:
         """A click, and an impression that serving ranked, count for the keys the impression was ranked with.
 
         Where there is no served row, nor one made now, both count only for the keys that they tell themselves: so it
-        is whether they are folded together or apart.
+        is whether they are folded together or apart. ``own`` (N,): impressions whose row is made now; ``prompt`` (N,):
+        those whose row is made now if there is none. Returns which were looked for and have none (N,).
         """
+        lacking = np.zeros(len(events), dtype=bool)
         shown = (events["kind"] == "impression").to_numpy()
         places = pl.DataFrame({"impression_id": events["impression_id"], "place": np.arange(len(events))})
-        clicks, own = places.filter(pl.Series(click)), places.filter(pl.Series(shown))
-        joined = clicks.join(own, on="impression_id", how="left", suffix="_shown")
+        clicks, showings = places.filter(pl.Series(click)), places.filter(pl.Series(shown))
+        joined = clicks.join(showings, on="impression_id", how="left", suffix="_shown")
         apart = joined["place_shown"].is_null()
         elsewhere = joined.filter(apart)["place"].to_numpy()
-        asked = np.sort(np.concatenate([np.flatnonzero(shown & ~wanted), elsewhere]).astype(np.int64))
+        asked = np.sort(np.concatenate([np.flatnonzero(shown & ~own), elsewhere]).astype(np.int64))
         if len(asked):
             found, their_ids, their_history = served_keys(events[asked].select("impression_id", "shown_at"))
-            ids[asked] = np.where(found[:, None], their_ids, known_ids[asked])
-            history[asked] = np.where(found[:, None], their_history, 0)
+            lacking[asked] = ~found
+            made = (prompt[asked] & ~found)[:, None]
+            without_ids, without_history = (
+                np.where(made, ids[asked], known_ids[asked]),
+                np.where(made, history[asked], 0),
+            )
+            ids[asked] = np.where(found[:, None], their_ids, without_ids)
+            history[asked] = np.where(found[:, None], their_history, without_history)
         together = joined.filter(~apart)
         at, of = together["place"].to_numpy(), together["place_shown"].to_numpy()
         ids[at], history[at] = ids[of], history[of]
-
-    def _fold_families(
-        self,
-        ids: Keys,
-        history: Keys,
-        time: Float,
-        ticks: NDArray[np.int64],
-        wanted: Bool,
-        adds: Bool,
-        click: Float,
-        shown: Float,
-        numbers: Float,
-        hour_at: Float,
-    ) -> NDArray[np.float16]:
-        """Fold every family over the rows in ``adds``; dense values (W, D) of the rows in ``wanted``."""
-        count = int(wanted.sum())
-        at = time[wanted]
-        dense = np.empty((count, len(self.schema.dense)), dtype=np.float16)
-        base = np.full((count, 1), self.declared.base_rate)
-        rates: dict[str | None, tuple[Float, tuple[float, ...]]] = {None: (base, (1.0,))}
-        wholes: dict[str, Float] = {}
-        column = 0
-        read_tick, add_time, add_tick = ticks[wanted], time[adds], ticks[adds]
-        for family in self.declared.families:
-            keys = self._family_keys(family, ids, history)
-            sums, times = fold(
-                self.counters[family.name],
-                Reads(keys[wanted], at, read_tick),
-                Adds(keys[adds], add_time, add_tick, click, shown),
-            )
-            prior, lives = rates[family.toward]
-            whole = None if family.share_of is None else wholes[family.share_of]
-            values, own = read_family(family, sums, times, at, prior, lives, whole)
-            wholes[family.name] = sums
-            rates[family.name] = (own, family.half_lives)
-            dense[:, column : column + values.shape[1]] = values
-            column += values.shape[1]
-        dense[:, column:] = read_user(numbers[wanted], at, hour_at[wanted], self.declared.base_rate)
-        return dense
-
-    def _family_keys(self, family: Family, ids: Keys, history: Keys) -> Keys:
-        """Keys (N, M) of a family: M is 1, or one for each last item."""
-        parts = [np.ascontiguousarray(ids[:, self.schema.ids.index(name)]) for name in family.key]
-        if not parts:
-            return np.full((len(ids), 1), EVERYTHING, dtype=np.int64)
-        if not family.last_items:
-            return combine(parts)[:, None]
-        own = combine(parts)
-        lasts = [combine([np.ascontiguousarray(history[:, j]), own]) for j in range(family.last_items)]
-        return np.stack(lasts, axis=1)
+        return lacking
 
 
 @dataclass(frozen=True)
@@ -378,6 +339,21 @@ class Seen:
     item: int
     section: int
     time: float
+
+
+def sections_of(history: Keys, reads: UserReads) -> Keys:
+    """The sections (N, L) of the items of ``history`` (N, L), as far as the user remembers them; 0 = unknown.
+
+    An impression is read with its user's own sections. A click, and what serving ranked, counts for the items it was
+    ranked with; those that newer clicks have pushed out since, mostly none, have no section any more.
+    """
+    sections = np.where(history == reads.items, reads.sections, 0)
+    rows = np.flatnonzero((history != reads.items).any(axis=1))
+    for j in range(history.shape[1]):
+        item = history[rows, j]
+        same = (reads.items[rows] == item[:, None]) & (item != 0)[:, None]
+        sections[rows, j] = np.where(same.any(axis=1), reads.sections[rows, same.argmax(axis=1)], 0)
+    return sections
 
 
 def text_of(value: object) -> str | None:

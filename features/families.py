@@ -34,6 +34,14 @@ class Family:
     last_items: int = 0
     """Above 0: the key starts with each of the user's last so many items, and the counts of all are summed."""
 
+    last_sections: int = 0
+    """Above 0: the same with the sections of the user's last so many items."""
+
+    each: bool = False
+    """With several last items or sections: the counts of each are shrunk by themselves, and what is given is the sum of
+    the differences of log-odds, as if each spoke on its own (naive Bayes), and the largest of them, or 0 where all are
+    below. Many weak hints in one direction count for more than in one pooled rate."""
+
     trend: bool = False
     """True: each half-life is shrunk toward the next longer one and given as log-odds.
     False: each is shrunk toward the other family's rate and given as the difference of log-odds."""
@@ -52,6 +60,12 @@ class Family:
             raise ValueError(f"family {self.name}: half_lives {self.half_lives} must rise")
         if self.strength <= 0:
             raise ValueError(f"family {self.name}: strength {self.strength} must be above 0")
+        if self.last_items and self.last_sections:
+            raise ValueError(f"family {self.name}: give last_items or last_sections, not both")
+        if self.each and not (self.last_items or self.last_sections):
+            raise ValueError(f"family {self.name}: each needs last_items or last_sections")
+        if self.each and (self.trend or self.share_of is not None):
+            raise ValueError(f"family {self.name}: each goes neither with trend nor with share_of")
         if not 0 <= self.sizes <= len(self.half_lives):
             raise ValueError(f"family {self.name}: sizes {self.sizes} must be 0 to {len(self.half_lives)}")
 
@@ -60,6 +74,8 @@ class Family:
         """Names of the dense columns the family gives."""
         lives = [_short(life) for life in self.half_lives]
         names = [f"{self.name}_{'rate' if self.trend else 'lift'}_{life}" for life in lives]
+        if self.each:
+            names += [f"{self.name}_most_{life}" for life in lives]
         names += [f"{self.name}_shown_{life}" for life in lives[len(lives) - self.sizes :]]
         if self.share_of is not None:
             names += [f"{self.name}_share_{life}" for life in lives]
@@ -135,8 +151,15 @@ class Features:
                         f"family {family.name}: share_of {family.share_of!r} must be declared before it, with the same"
                         f" half_lives {family.half_lives}"
                     )
-            if family.last_items > self.history:
-                raise ValueError(f"family {family.name}: last_items {family.last_items} exceeds history {self.history}")
+            for what in ("last_items", "last_sections"):
+                count = getattr(family, what)
+                if count > self.history:
+                    raise ValueError(f"family {family.name}: {what} {count} exceeds history {self.history}")
+            if family.last_sections and not self.attributes:
+                raise ValueError(f"family {family.name}: last_sections needs an attribute to remember")
+            for what, other in (("toward", family.toward), ("share_of", family.share_of)):
+                if other is not None and known[other].each:
+                    raise ValueError(f"family {family.name}: {what} {other!r} has no one rate, since it gives each's")
             if family.name in known:
                 raise ValueError(f"family {family.name} is declared twice")
             known[family.name] = family

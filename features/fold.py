@@ -11,6 +11,7 @@ the rows are cut does not matter.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,20 +22,23 @@ from features.keys import Keys
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-FIRST, LAST, LAST_CLICK = 0, 1, 2
+TIMES = 3
+FIRST, LAST, LAST_CLICK = range(TIMES)
 """Columns of a counter's times: first and last add, last add with a click; NaN where there was none."""
 
 
 @dataclass
 class Counters:
-    """The state of one family: a row a key, found through an open-addressing table."""
+    """The state of one family: a record a key, found through an open-addressing table.
+
+    A record is one stretch of memory, since a look-up in a large table costs what it costs to fetch the memory.
+    """
 
     half_lives: Float
     size: int
-    slots: NDArray[np.int32]  # open addressing, -1 = free
+    slots: Keys  # (2^n, 2): key and its record, side by side; key 0 = free
     keys: Keys  # (capacity,)
-    times: Float  # (capacity, 3), seconds since the epoch
-    sums: Float  # (capacity, 2 * half-lives): clicks, then impressions, decayed to LAST
+    records: Float  # (capacity, 3 + 2 * half-lives): times, then sums
     dirty: NDArray[np.bool_]  # (capacity,) added to since the last checkpoint
 
     @classmethod
@@ -42,40 +46,49 @@ class Counters:
         return cls(
             half_lives=np.array(half_lives, dtype=np.float64),
             size=0,
-            slots=np.full(64, -1, dtype=np.int32),
-            keys=np.zeros(32, dtype=np.int64),
-            times=np.full((32, 3), np.nan),
-            sums=np.zeros((32, 2 * len(half_lives))),
-            dirty=np.zeros(32, dtype=np.bool_),
+            slots=np.zeros((64, 2), dtype=np.int64),
+            keys=np.zeros(48, dtype=np.int64),
+            records=np.zeros((48, TIMES + 2 * len(half_lives))),
+            dirty=np.zeros(48, dtype=np.bool_),
         )
+
+    @property
+    def times(self) -> Float:
+        """Seconds since the epoch (capacity, 3): FIRST, LAST and LAST_CLICK."""
+        return self.records[:, :TIMES]
+
+    @property
+    def sums(self) -> Float:
+        """Clicks, then impressions (capacity, 2 * half-lives), decayed to LAST."""
+        return self.records[:, TIMES:]
 
     def reserve(self, more: int) -> None:
         """Make room for ``more`` new keys."""
         need = self.size + more
-        if need > len(self.keys):
-            grown = max(need, 2 * len(self.keys))
-            extra = grown - len(self.keys)
-            self.keys = np.concatenate([self.keys, np.zeros(extra, dtype=np.int64)])
-            self.times = np.concatenate([self.times, np.full((extra, 3), np.nan)])
-            self.sums = np.concatenate([self.sums, np.zeros((extra, self.sums.shape[1]))])
-            self.dirty = np.concatenate([self.dirty, np.zeros(extra, dtype=np.bool_)])
-        if 2 * len(self.keys) > len(self.slots):
-            table = np.full(1 << int(2 * len(self.keys)).bit_length(), -1, dtype=np.int32)
-            _index(table, self.keys, self.size)
-            self.slots = table
+        if need <= len(self.keys):
+            return
+        places = 2 * len(self.slots)
+        while 3 * places // 4 < need:
+            places *= 2
+        self.slots = np.zeros((places, 2), dtype=np.int64)
+        # memory that is not written to stays unused: no concatenate
+        self.keys, self.records, self.dirty = (
+            _grown(rows, self.size, 3 * places // 4) for rows in (self.keys, self.records, self.dirty)
+        )
+        _index(self.slots, self.keys, self.size)
 
     def load(self, keys: Keys, times: Float, sums: Float) -> None:
         """Put stored rows in, replacing those of the same key."""
         self.reserve(len(keys))
-        self.size = _load(self.slots, self.keys, self.size, self.times, self.sums, keys, times, sums)
+        self.size = _load(self.slots, self.keys, self.size, self.records, keys, np.concatenate([times, sums], axis=1))
 
     def has(self, keys: Keys) -> NDArray[np.bool_]:
         """Which keys (N,) are there."""
-        return np.asarray(_find_all(self.slots, self.keys, keys) >= 0)
+        return np.asarray(_find_all(self.slots, keys) >= 0)
 
     def rows(self, keys: Keys) -> tuple[Float, Float]:
         """Times (N, 3) and sums (N, 2H) of keys that are there."""
-        found = _find_all(self.slots, self.keys, keys)
+        found = _find_all(self.slots, keys)
         return self.times[found], self.sums[found]
 
 
@@ -99,81 +112,93 @@ class Adds:
     shown: Float  # (N,)
 
 
-def fold(counters: Counters, reads: Reads, adds: Adds) -> tuple[Float, Float]:
+def fold(counters: Counters, reads: Reads, adds: Adds, *, each: bool = False) -> tuple[Float, Float]:
     """Read and add in order of ticks; return sums (N, 2H) and times (N, 3) as each row of ``reads`` saw them.
 
-    Times are those of the row's first key. Both inputs are sorted by tick.
+    ``each``: the sums of a row's keys are not added up but side by side, (N, M * 2H). Times are those of the row's
+    first key. Both inputs are sorted by tick.
     """
-    for rows in (reads.tick, adds.tick):
-        assert not np.any(np.diff(rows) < 0), "rows must be in order of ticks"
-    counters.reserve(adds.keys.size)
-    sums = np.zeros((len(reads.time), counters.sums.shape[1]))
-    times = np.full((len(reads.time), 3), np.nan)
-    counters.size = _fold(
-        counters.slots,
-        counters.keys,
-        counters.size,
-        counters.times,
-        counters.sums,
-        counters.dirty,
-        counters.half_lives,
-        np.ascontiguousarray(reads.keys),
-        reads.time,
-        reads.tick,
-        np.ascontiguousarray(adds.keys),
-        adds.time,
-        adds.tick,
-        adds.click,
-        adds.shown,
-        sums,
-        times,
-    )
-    return sums, times
+    for tick in (reads.tick, adds.tick):
+        assert not np.any(tick[1:] < tick[:-1]), "rows must be in order of ticks"
+    sums = np.empty((len(reads.time), 2 * len(counters.half_lives) * (reads.keys.shape[1] if each else 1)))
+    times = np.empty((len(reads.time), TIMES))
+    assert reads.keys.shape[1] == adds.keys.shape[1], "rows that read and rows that add have as many keys"
+    found = np.empty(reads.keys.shape, dtype=np.int64)
+    read, add = 0, 0
+    while True:
+        counters.size, read, add = _fold(
+            counters.slots,
+            counters.keys,
+            counters.size,
+            counters.records,
+            counters.dirty,
+            counters.half_lives,
+            reads.keys,
+            reads.time,
+            reads.tick,
+            adds.keys,
+            adds.time,
+            adds.tick,
+            adds.click,
+            adds.shown,
+            read,
+            add,
+            found,
+            sums,
+            times,
+        )
+        if add == len(adds.time):
+            return sums, times
+        counters.reserve(adds.keys.shape[1])
+
+
+def _grown(rows: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
+    """A larger array whose first ``size`` rows are these."""
+    larger = np.zeros((capacity, *rows.shape[1:]), dtype=rows.dtype)
+    larger[:size] = rows[:size]
+    return larger
 
 
 @numba.njit(cache=True)
-def _home(key, mask):  # type: ignore[no-untyped-def]
-    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
-    return np.int64((mixed >> np.uint64(20)) & np.uint64(mask))
-
-
-@numba.njit(cache=True)
-def _find(slots, keys, key):  # type: ignore[no-untyped-def]
-    """The row of a key, or -1 - place in the table where it would go."""
+def _find(slots, key):  # type: ignore[no-untyped-def]
+    """The record of a key, or -1 - place in the table where it would go."""
     mask = len(slots) - 1
-    place = _home(key, mask)
-    while slots[place] >= 0:
-        if keys[slots[place]] == key:
-            return np.int64(slots[place])
+    mixed = np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)
+    place = np.int64((mixed >> np.uint64(20)) & np.uint64(mask))
+    while slots[place, 0] != 0:
+        if slots[place, 0] == key:
+            return slots[place, 1]
         place = (place + 1) & mask
     return -1 - place
 
 
 @numba.njit(cache=True)
-def _find_all(slots, keys, wanted):  # type: ignore[no-untyped-def]
+def _find_all(slots, wanted):  # type: ignore[no-untyped-def]
     found = np.empty(len(wanted), dtype=np.int64)
     for i in range(len(wanted)):
-        found[i] = _find(slots, keys, wanted[i])
+        found[i] = _find(slots, wanted[i])
     return found
 
 
 @numba.njit(cache=True)
 def _index(slots, keys, size):  # type: ignore[no-untyped-def]
     for row in range(size):
-        slots[-1 - _find(slots, keys, keys[row])] = row
+        place = -1 - _find(slots, keys[row])
+        slots[place, 0] = keys[row]
+        slots[place, 1] = row
 
 
 @numba.njit(cache=True)
-def _load(slots, keys, size, times, sums, new_keys, new_times, new_sums):  # type: ignore[no-untyped-def]
+def _load(slots, keys, size, records, new_keys, new_records):  # type: ignore[no-untyped-def]
     for i in range(len(new_keys)):
-        row = _find(slots, keys, new_keys[i])
+        row = _find(slots, new_keys[i])
         if row < 0:
-            slots[-1 - row] = size
+            slots[-1 - row, 0] = new_keys[i]
+            slots[-1 - row, 1] = size
             keys[size] = new_keys[i]
             row = size
             size += 1
-        times[row] = new_times[i]
-        sums[row] = new_sums[i]
+        records[row] = new_records[i]
     return size
 
 
@@ -182,8 +207,7 @@ def _fold(  # type: ignore[no-untyped-def]
     slots,
     keys,
     size,
-    times,
-    sums,
+    records,
     dirty,
     half_lives,
     read_keys,
@@ -194,57 +218,81 @@ def _fold(  # type: ignore[no-untyped-def]
     add_tick,
     add_click,
     add_shown,
+    read,
+    add,
+    found,
     out_sums,
     out_times,
 ):
+    """Go on from rows ``read`` and ``add``; return the size, and the rows got to: short of the end of the adds when
+    there is no room for the next one's keys."""
     lives = len(half_lives)
-    read = 0
-    add = 0
+    many = add_keys.shape[1]
+    apart = 2 * lives if out_sums.shape[1] > 2 * lives else 0
     while True:
+        first = read
         # every read of ticks up to the next add's own
         while read < len(read_time) and (add == len(add_time) or read_tick[read] <= add_tick[add]):
-            for m in range(read_keys.shape[1]):
+            for h in range(out_sums.shape[1]):
+                out_sums[read, h] = 0.0
+            for t in range(TIMES):
+                out_times[read, t] = np.nan
+            for m in range(many):
+                found[read, m] = -1
                 if read_keys[read, m] == 0:
                     continue
-                row = _find(slots, keys, read_keys[read, m])
+                row = _find(slots, read_keys[read, m])
                 if row < 0:
                     continue
-                age = max(read_time[read] - times[row, 1], 0.0)
+                found[read, m] = row
+                age = max(read_time[read] - records[row, LAST], 0.0)
                 for h in range(lives):
                     decay = 2.0 ** (-age / half_lives[h])
-                    out_sums[read, h] += sums[row, h] * decay
-                    out_sums[read, lives + h] += sums[row, lives + h] * decay
+                    out_sums[read, m * apart + h] += records[row, TIMES + h] * decay
+                    out_sums[read, m * apart + lives + h] += records[row, TIMES + lives + h] * decay
                 if m == 0:
-                    out_times[read, 0] = times[row, 0]
-                    out_times[read, 1] = times[row, 1]
-                    out_times[read, 2] = times[row, 2]
+                    for t in range(TIMES):
+                        out_times[read, t] = records[row, t]
             read += 1
         if add == len(add_time):
-            return size
+            return size, read, add
         tick = add_tick[add]
         while add < len(add_time) and add_tick[add] == tick:
-            for m in range(add_keys.shape[1]):
+            if size + many > len(keys):
+                return size, read, add
+            # most rows that add have just read: what was found then need not be looked up again
+            same = first < read
+            for m in range(many):
+                same = same and add_keys[add, m] == read_keys[first, m]
+            for m in range(many):
                 key = add_keys[add, m]
                 if key == 0:
                     continue
-                row = _find(slots, keys, key)
+                row = found[first, m] if same else -1
                 if row < 0:
-                    slots[-1 - row] = size
+                    row = _find(slots, key)
+                if row < 0:
+                    slots[-1 - row, 0] = key
+                    slots[-1 - row, 1] = size
                     keys[size] = key
                     row = size
                     size += 1
-                    times[row, 0] = add_time[add]
+                    records[row, FIRST] = add_time[add]
+                    records[row, LAST_CLICK] = np.nan
                 else:
-                    age = max(add_time[add] - times[row, 1], 0.0)
-                    for h in range(lives):
-                        decay = 2.0 ** (-age / half_lives[h])
-                        sums[row, h] *= decay
-                        sums[row, lives + h] *= decay
+                    age = max(add_time[add] - records[row, LAST], 0.0)
+                    if age > 0.0:
+                        for h in range(lives):
+                            decay = 2.0 ** (-age / half_lives[h])
+                            records[row, TIMES + h] *= decay
+                            records[row, TIMES + lives + h] *= decay
                 dirty[row] = True
-                times[row, 1] = add_time[add]
+                records[row, LAST] = add_time[add]
                 if add_click[add] > 0:
-                    times[row, 2] = add_time[add]
+                    records[row, LAST_CLICK] = add_time[add]
                 for h in range(lives):
-                    sums[row, h] += add_click[add]
-                    sums[row, lives + h] += add_shown[add]
+                    records[row, TIMES + h] += add_click[add]
+                    records[row, TIMES + lives + h] += add_shown[add]
+            if same:
+                first += 1
             add += 1

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 
+import numba
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -30,17 +31,53 @@ def combine(parts: Sequence[Keys]) -> Keys:
 
     Mixing is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), chained over the parts.
     """
-    present = np.ones(len(parts[0]), dtype=bool)
-    mixed = np.zeros(len(parts[0]), dtype=np.uint64)
-    for part in parts:
-        present &= part != 0
-        mixed = (mixed ^ part.view(np.uint64)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
-        mixed ^= mixed >> np.uint64(30)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(27)
-        mixed *= np.uint64(0x94D049BB133111EB)
-        mixed ^= mixed >> np.uint64(31)
-    keys = mixed.view(np.int64).copy()
-    keys[keys == 0] = 1
-    keys[~present] = 0
+    return combine_columns(np.stack(parts, axis=1), np.arange(len(parts)))
+
+
+def combine_columns(ids: Keys, columns: NDArray[np.int64]) -> Keys:
+    """The keys (N,) of these columns of ``ids`` (N, K), as ``combine`` gives them."""
+    keys = np.empty(len(ids), dtype=np.int64)
+    _combine_columns(ids, columns, keys)
     return keys
+
+
+def combine_after(firsts: Keys, key: Keys, count: int) -> Keys:
+    """The keys (N, count) of ``key`` (N,), itself combined, and then each of the first columns of ``firsts`` (N, L): as
+    ``combine`` gives of the key's parts and that one after them."""
+    keys = np.empty((len(key), count), dtype=np.int64)
+    _combine_after(firsts, key, keys)
+    return keys
+
+
+@numba.njit(cache=True)
+def _mix(mixed, part):  # type: ignore[no-untyped-def]
+    mixed = (mixed ^ np.uint64(part)) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(0x632BE59BD9B4E019)
+    mixed ^= mixed >> np.uint64(30)
+    mixed *= np.uint64(0xBF58476D1CE4E5B9)
+    mixed ^= mixed >> np.uint64(27)
+    mixed *= np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+@numba.njit(cache=True)
+def _key(mixed):  # type: ignore[no-untyped-def]
+    return np.int64(mixed) if mixed != np.uint64(0) else np.int64(1)
+
+
+@numba.njit(cache=True)
+def _combine_columns(ids, columns, keys):  # type: ignore[no-untyped-def]
+    for i in range(len(ids)):
+        mixed = np.uint64(0)
+        present = True
+        for column in columns:
+            present = present and ids[i, column] != 0
+            mixed = _mix(mixed, ids[i, column])
+        keys[i] = _key(mixed) if present else 0
+
+
+@numba.njit(cache=True)
+def _combine_after(firsts, key, keys):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        for j in range(keys.shape[1]):
+            present = firsts[i, j] != 0 and key[i] != 0
+            keys[i, j] = _key(_mix(np.uint64(key[i]), firsts[i, j])) if present else 0

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.families import Family
+from features.logarithm import logs
 from features.users import CLICKS, LAST_CLICK, LAST_SEEN, SESSION_CLICKS, SESSION_START
 from features.users import SHOWN as USER_SHOWN
 
@@ -32,20 +33,26 @@ def read_family(
 ) -> tuple[Float, Float]:
     """Dense columns (N, C) of one family, and its shrunk rates (N, H) for the families shrunk toward it.
 
-    ``sums`` (N, 2H) and ``times`` (N, 3) are what the fold read at ``at`` (N,); ``prior`` (N, P) are the rates of the
-    family it is shrunk toward, one for each of ``prior_lives``; ``whole`` (N, 2H) are the sums of ``share_of``.
+    ``sums`` (N, 2H), or (N, M * 2H) of a family of ``each``, and ``times`` (N, 3) are what the fold read at ``at``
+    (N,); ``prior`` (N, P) are the rates of the family it is shrunk toward, one for each of ``prior_lives``; ``whole``
+    (N, 2H) are the sums of ``share_of``.
     """
     lives = len(family.half_lives)
     rates = np.empty((len(at), lives))
     dense = np.empty((len(at), len(family.columns)))
-    logs = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior_lives]
-    nearest = np.array(logs).reshape(lives, len(prior_lives)).argmin(axis=1)
+    apart = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior_lives]
+    nearest = np.array(apart).reshape(lives, len(prior_lives)).argmin(axis=1)
     if family.trend:
-        _trend(sums, prior, family.strength, rates, dense)
+        _trend(sums, prior, family.strength, rates)
+        _log_odds(rates, dense)
+    elif family.each:
+        _lift_of_each(sums, prior, nearest, family.strength, rates, dense)
+        sums = sums.reshape(len(sums), -1, 2 * lives).sum(axis=1)
     else:
         _lift(sums, prior, nearest, family.strength, rates, dense)
-    _sizes(sums, lives, lives - family.sizes, dense)
-    column = lives + family.sizes
+    column = 2 * lives if family.each else lives
+    _sizes(sums, family.sizes, column, dense)
+    column += family.sizes
     if whole is not None:
         _shares(sums, whole, dense, column)
         column += lives
@@ -61,47 +68,119 @@ def read_user(numbers: Float, at: Float, hour_at: Float, base_rate: float) -> Fl
     return dense
 
 
-@numba.njit(cache=True)
-def _log_odds(rate):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _odds(rate):  # type: ignore[no-untyped-def]
     rate = min(max(rate, 1e-6), 1.0 - 1e-6)
-    return math.log(rate / (1.0 - rate))
+    return rate / (1.0 - rate)
 
 
-@numba.njit(cache=True)
-def _trend(sums, prior, strength, rates, dense):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, error_model="numpy")
+def _trend(sums, prior, strength, rates):  # type: ignore[no-untyped-def]
     lives = rates.shape[1]
     for i in range(len(rates)):
         rate = prior[i, prior.shape[1] - 1]
         for h in range(lives - 1, -1, -1):
             rate = (sums[i, h] + strength * rate) / (sums[i, lives + h] + strength)
             rates[i, h] = rate
-            dense[i, h] = _log_odds(rate)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, error_model="numpy")
+def _log_odds(rates, dense):  # type: ignore[no-untyped-def]
+    lives = rates.shape[1]
+    values = np.empty(len(rates) * lives)
+    for i in range(len(rates)):
+        for h in range(lives):
+            values[i * lives + h] = _odds(rates[i, h])
+    logs(values)
+    for i in range(len(rates)):
+        for h in range(lives):
+            dense[i, h] = values[i * lives + h]
+
+
+@numba.njit(cache=True, error_model="numpy")
 def _lift(sums, prior, nearest, strength, rates, dense):  # type: ignore[no-untyped-def]
     lives = rates.shape[1]
+    own, others = np.empty(rates.size), np.empty(rates.size)
     for i in range(len(rates)):
         for h in range(lives):
             toward = prior[i, nearest[h]]
             rate = (sums[i, h] + strength * toward) / (sums[i, lives + h] + strength)
             rates[i, h] = rate
-            dense[i, h] = _log_odds(rate) - _log_odds(toward)
+            own[i * lives + h] = _odds(rate)
+            others[i * lives + h] = _odds(toward)
+    logs(own)
+    logs(others)
+    for i in range(len(rates)):
+        for h in range(lives):
+            dense[i, h] = own[i * lives + h] - others[i * lives + h]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _lift_of_each(sums, prior, nearest, strength, rates, dense):  # type: ignore[no-untyped-def]
+    lives = rates.shape[1]
+    together, most = np.empty(rates.size), np.empty(rates.size)
+    for i in range(len(rates)):
+        for h in range(lives):
+            toward = prior[i, nearest[h]]
+            rates[i, h] = toward
+            odds = _odds(toward)
+            product, largest = 1.0, 1.0
+            # one that was never counted has the rate it is shrunk toward: it says nothing
+            for first in range(0, sums.shape[1], 2 * lives):
+                rate = (sums[i, first + h] + strength * toward) / (sums[i, first + lives + h] + strength)
+                ratio = _odds(rate) / odds
+                product *= ratio
+                largest = max(largest, ratio)
+            together[i * lives + h] = product
+            most[i * lives + h] = largest
+    logs(together)
+    logs(most)
+    for i in range(len(rates)):
+        for h in range(lives):
+            dense[i, h] = together[i * lives + h]
+            dense[i, lives + h] = most[i * lives + h]
 
 
 @numba.njit(cache=True)
-def _sizes(sums, lives, first, dense):  # type: ignore[no-untyped-def]
+def _log_counts(sums, last):  # type: ignore[no-untyped-def]
+    """The logs (N * last,), row by row, of one more than the last so many columns of ``sums``."""
+    first = sums.shape[1] - last
+    values = np.empty(len(sums) * last)
     for i in range(len(sums)):
-        for h in range(first, lives):
-            dense[i, lives + h - first] = math.log1p(sums[i, lives + h])
+        for h in range(last):
+            values[i * last + h] = 1.0 + sums[i, first + h]
+    logs(values)
+    return values
+
+
+@numba.njit(cache=True)
+def _sizes(sums, sizes, column, dense):  # type: ignore[no-untyped-def]
+    values = _log_counts(sums, sizes)
+    for i in range(len(sums)):
+        for h in range(sizes):
+            dense[i, column + h] = values[i * sizes + h]
 
 
 @numba.njit(cache=True)
 def _shares(sums, whole, dense, column):  # type: ignore[no-untyped-def]
     lives = sums.shape[1] // 2
+    own, others = _log_counts(sums, lives), _log_counts(whole, lives)
     for i in range(len(sums)):
         for h in range(lives):
-            dense[i, column + h] = math.log1p(sums[i, lives + h]) - math.log1p(whole[i, lives + h])
+            dense[i, column + h] = own[i * lives + h] - others[i * lives + h]
+
+
+@numba.njit(cache=True)
+def _ages(times, at, dense, column):  # type: ignore[no-untyped-def]
+    values = np.empty(times.size)
+    for i in range(len(at)):
+        for j in range(3):
+            known = not math.isnan(times[i, j])
+            values[i * 3 + j] = 1.0 + (max(at[i] - times[i, j], 0.0) if known else 0.0)
+    logs(values)
+    for i in range(len(at)):
+        for j in range(3):
+            dense[i, column + j] = NEVER if math.isnan(times[i, j]) else values[i * 3 + j]
 
 
 @numba.njit(cache=True)
@@ -109,13 +188,6 @@ def _age(at, then):  # type: ignore[no-untyped-def]
     if math.isnan(then):
         return NEVER
     return math.log1p(max(at - then, 0.0))
-
-
-@numba.njit(cache=True)
-def _ages(times, at, dense, column):  # type: ignore[no-untyped-def]
-    for i in range(len(at)):
-        for j in range(3):
-            dense[i, column + j] = _age(at[i], times[i, j])
 
 
 @numba.njit(cache=True)
@@ -128,7 +200,7 @@ def _user(numbers, at, hour_at, base_rate, dense):  # type: ignore[no-untyped-de
         dense[i, 4] = math.log1p(numbers[i, CLICKS])
         dense[i, 5] = math.log1p(numbers[i, USER_SHOWN])
         rate = (numbers[i, CLICKS] + 20.0 * base_rate) / (numbers[i, USER_SHOWN] + 20.0)
-        dense[i, 6] = _log_odds(rate)
+        dense[i, 6] = math.log(_odds(rate))
         hour = 2.0 * math.pi * (hour_at[i] % DAY) / DAY
         dense[i, 7] = math.sin(hour)
         dense[i, 8] = math.cos(hour)

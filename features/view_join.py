@@ -1,7 +1,7 @@
 """Views joined to askers point in time: the askers' keys made comparable, the rows read, the latest known one taken.
 
-    with Reader(conninfo) as reader:
-        joined = join_all(reader, [Wanted(source_of(view), keys=("user_id",))], askers, time="event_timestamp")
+with Reader(conninfo) as reader:
+    joined = join_all(reader, [Wanted(source_of(view), keys=("user_id",))], askers, time="event_timestamp")
 """
 
 from collections.abc import Sequence

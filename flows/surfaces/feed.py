@@ -34,8 +34,12 @@ FEATURES = Features(
         Family("item_after_referrer", ("item", "last_section", "referrer"), NEXT, toward="item", strength=5),
         Family("item_last", ("item",), PAIR, toward="item", strength=5, last_items=1),
         Family("item_last3", ("item",), PAIR, toward="item", strength=5, last_items=3),
-        Family("item_last10", ("item",), PAIR, toward="item", strength=5, last_items=10),
+        Family("item_last10", ("item",), PAIR, toward="item", strength=5, last_items=10, each=True),
         Family("user_section", ("user", "section"), TASTE, toward="section", sizes=4),
+        # What each of the reader's last sections says of this one, together.
+        Family(
+            "section_taste", ("section",), (DAY,), toward="section", strength=5, last_sections=10, each=True, sizes=0
+        ),
         Family("section_region", ("section", "region"), CONTEXT, toward="section"),
         Family("section_pause", ("section", "pause", "referrer"), PAUSES, toward="section"),
         Family("section_last", ("section", "last_section"), (DAY,), toward="section", strength=5),

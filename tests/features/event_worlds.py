@@ -25,6 +25,8 @@ SMALL = Features(
         Family("item_stage", ("item", "stage"), (HOUR,), toward="item"),
         Family("item_activity", ("item", "activity"), (HOUR,), toward="item"),
         Family("pairs", ("item",), (HOUR, DAY), toward="item", strength=5, last_items=3),
+        Family("pairs_each", ("item",), (HOUR, DAY), toward="item", strength=5, last_items=3, each=True, sizes=1),
+        Family("taste", ("section",), (DAY,), toward="all", strength=5, last_sections=4, each=True, sizes=0),
         Family("user_section", ("user", "section"), (DAY,), toward="all"),
         Family("section_last", ("section", "last_section"), (DAY,), toward="all"),
     ),

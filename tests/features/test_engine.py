@@ -186,6 +186,20 @@ def test_an_impression_that_serving_ranked_gets_no_second_row_but_counts() -> No
     assert Ledger(SMALL, served.rows | ledger.rows).equals(wanted)
 
 
+def test_an_impression_that_serving_ranked_by_other_features_is_back_filled_as_if_it_had_not() -> None:
+    events = world(44, requests=120)
+    names = events.filter(pl.col("kind") == "impression")["impression_id"]
+    live = events.with_columns(pl.col("impression_id").is_in(names.gather_every(3).implode()).alias("live"))
+    whole = folded(events, SMALL, EVERYTHING)[1]
+    for seconds in (SMALL.tick, 600.0, EVERYTHING):
+        assert folded(live, SMALL, seconds)[1].equals(whole)
+    # What waited in the spool is counted, and known too late to get a row.
+    shown = live["kind"] == "impression"
+    spooled = live.with_columns(pl.col("known_at") + pl.when(shown & pl.col("live")).then(30.0).otherwise(0.0))
+    spooled = spooled.sort("known_at", maintain_order=True).with_columns((pl.int_range(pl.len()) + 1).alias("seq"))
+    assert folded(spooled, SMALL, EVERYTHING)[1].rows.keys() == set(names) - set(names.gather_every(3))
+
+
 def test_values_are_finite_in_half_precision() -> None:
     """A counter of millions, a user of thousands of clicks, and silence of years."""
     events = frame(

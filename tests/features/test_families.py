@@ -29,6 +29,23 @@ def test_a_trend_is_shrunk_toward_the_next_longer_half_life() -> None:
     np.testing.assert_allclose(dense[0], [log_odds(hour), log_odds(day), math.log1p(4.0), math.log1p(20.0)])
 
 
+def test_each_of_several_last_items_speaks_for_itself() -> None:
+    family = Family("taste", ("section",), (HOUR, DAY), toward="item", strength=5, last_sections=3, each=True, sizes=1)
+    # Clicks at 1 h and 1 d, then impressions, of three sections in turn; nothing is known of the last.
+    sums = np.array([[1.0, 3.0, 4.0, 20.0, 0.0, 1.0, 2.0, 30.0, 0.0, 0.0, 0.0, 0.0]])
+    prior = np.array([[0.2, 0.3]])
+    dense, rates = read_family(family, sums, np.full((1, 3), np.nan), np.zeros(1), prior, (HOUR, DAY))
+    lifts = [
+        [log_odds((c + 5 * p) / (n + 5)) - log_odds(p) for c, n, p in zip(clicks, shown, prior[0], strict=True)]
+        for clicks, shown in (([1.0, 3.0], [4.0, 20.0]), ([0.0, 1.0], [2.0, 30.0]), ([0.0, 0.0], [0.0, 0.0]))
+    ]
+    together, most = np.sum(lifts, axis=0), np.max(lifts, axis=0)
+    np.testing.assert_allclose(dense[0], [*together, *np.maximum(most, 0), math.log1p(50.0)], atol=1e-6)
+    np.testing.assert_allclose(rates, prior)
+    names = ("taste_lift_1h", "taste_lift_1d", "taste_most_1h", "taste_most_1d", "taste_shown_1d")
+    assert family.columns == names
+
+
 def test_a_lift_is_over_the_other_family_at_the_nearest_half_life() -> None:
     family = Family("item_device", ("item", "device"), (MINUTE, 12 * HOUR), toward="item", strength=5)
     sums = np.array([[1.0, 3.0, 4.0, 20.0]])

@@ -314,7 +314,10 @@ def test_a_champion_of_other_features_is_not_mistaken_for_one_of_these(loop: Loo
     with loop.world() as world:
         run_update(world, after(14))
     slower = replace(loop.surface.features, tick=loop.surface.features.tick * 2)
-    with loop.world(features=slower) as world, pytest.raises(FeaturesChanged, match="reads features of schema"):
+    with (
+        loop.world(features=slower) as world,
+        pytest.raises(FeaturesChanged, match="gives another meaning to 'all_rate_5m'"),
+    ):
         run_update(world, after(18))
     assert [row["state"] for row in loop.updates()] == ["promoted"]
     with loop.world() as world:

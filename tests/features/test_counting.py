@@ -1,0 +1,32 @@
+"""Folding in parts is folding at once."""
+
+import numpy as np
+import pytest
+
+from features import counting
+from tests.features.event_worlds import SMALL, folded, world
+
+AT_ONCE = 1e9
+
+
+@pytest.mark.parametrize("part", [1, 7, 64])
+def test_the_parts_change_no_row(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = world(3, requests=150)
+    engine, whole = folded(events, SMALL, AT_ONCE)
+    monkeypatch.setattr(counting, "PART", part)
+    again, in_parts = folded(events, SMALL, AT_ONCE)
+    assert in_parts.equals(whole)
+    for name, counters in engine.counters.items():
+        keys = counters.keys[: counters.size]
+        for one, other in zip(counters.rows(keys), again.counters[name].rows(keys), strict=True):
+            assert one.tobytes() == other.tobytes()
+
+
+def test_reads_alone_may_be_cut_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = world(4, requests=60)
+    engine, _ = folded(events, SMALL, AT_ONCE)
+    whole = engine.read_as_of(events, engine.time)
+    monkeypatch.setattr(counting, "PART", 10)
+    in_parts = engine.read_as_of(events, engine.time)
+    assert len(whole.dense) > 10
+    assert np.array_equal(whole.dense.view(np.uint16), in_parts.dense.view(np.uint16))

@@ -1,0 +1,30 @@
+"""Rounding to half precision is the array library's cast, value for value; and arrays stand where they should."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.halves import SPAN, halves_of, side_by_side
+
+
+@given(st.lists(st.floats(width=64), min_size=1, max_size=20))
+def test_any_double_is_rounded_as_a_cast_rounds_it(values: list[float]) -> None:
+    doubles = np.array(values).reshape(-1, 1)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(halves_of(doubles), doubles.astype(np.float16))
+
+
+def test_every_half_and_every_tie_between_two_is_rounded_as_a_cast_rounds_it() -> None:
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float64)
+    ties = (halves[:-1] + halves[1:]) / 2
+    for doubles in (halves, ties, np.nextafter(ties, 0), np.nextafter(ties, np.inf), -ties):
+        expected = doubles.astype(np.float16).view(np.uint16)
+        np.testing.assert_array_equal(halves_of(doubles[:, None])[:, 0].view(np.uint16), expected)
+
+
+def test_arrays_stand_side_by_side() -> None:
+    rng = np.random.default_rng(0)
+    parts = [rng.normal(size=(2 * SPAN + 3, width)).astype(np.float16) for width in (3, 1, 5)]
+    into = np.empty((2 * SPAN + 3, 9), dtype=np.float16)
+    side_by_side(parts, into)
+    np.testing.assert_array_equal(into, np.concatenate(parts, axis=1))
