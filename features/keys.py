@@ -42,8 +42,11 @@ def combine_columns(ids: Keys, columns: NDArray[np.int64]) -> Keys:
 
 
 def combine_after(firsts: Keys, key: Keys, count: int) -> Keys:
-    """The keys (N, count) of ``key`` (N,), itself combined, and then each of the first columns of ``firsts`` (N, L): as
-    ``combine`` gives of the key's parts and that one after them."""
+    """The keys (N, count) of ``key`` (N,), itself combined, with each of the first columns of ``firsts`` (N, L).
+
+    A key of one id and another id make the same pair in either order: what was clicked after the one says much of the
+    other after it too, and a pair that is counted both ways is known sooner.
+    """
     keys = np.empty((len(key), count), dtype=np.int64)
     _combine_after(firsts, key, keys)
     return keys
@@ -80,4 +83,6 @@ def _combine_after(firsts, key, keys):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         for j in range(keys.shape[1]):
             present = firsts[i, j] != 0 and key[i] != 0
-            keys[i, j] = _key(_mix(np.uint64(key[i]), firsts[i, j])) if present else 0
+            first = _key(_mix(np.uint64(0), firsts[i, j]))
+            pair = _mix(_mix(np.uint64(0), min(first, key[i])), max(first, key[i]))
+            keys[i, j] = _key(pair) if present else 0
