@@ -29,7 +29,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@./infra/make_venv.sh .venv
 	@echo 'Installing Millrace and what it needs into .venv (about 3 minutes) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	    --constraint constraints.txt --editable '.[dev]'
+	    --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib $(PACKAGES) || true # a few packages ship files of other Pythons
 	@if top=$$(git rev-parse --show-toplevel 2>/dev/null) && [ "$$top" -ef . ] \
 	    && ! git config core.hooksPath >/dev/null; then git config core.hooksPath .githooks; fi
@@ -63,10 +63,19 @@ format: $(STAMP) ## Put the code into the project's form
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
-bench: $(STAMP) ## The measurements of README.md: a backtest, and the gate; on LOG= [ITEMS=] [UNTIL=]
-	@$(BIN)/millrace backtest --surface feed --log '$(LOG)' $(if $(ITEMS),--items '$(ITEMS)') --warmup 1d --every 1h \
-	    $(if $(UNTIL),--until '$(UNTIL)') $(ARGS)
-	@$(BIN)/millrace bench gate --log '$(LOG)' $(if $(ITEMS),--items '$(ITEMS)')
+BENCHES = gate quality ablation retrieval fold update size delta score frame
+ON_LOG = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)')
+UP_TO = $(ON_LOG) $(if $(UNTIL),--until '$(UNTIL)')
+TOLD_gate = $(ON_LOG)
+TOLD_quality = $(UP_TO)
+TOLD_ablation = $(UP_TO)
+TOLD_retrieval = $(UP_TO)
+TOLD_fold = $(UP_TO)
+
+bench: $(STAMP) ## All benches, into benchmarks/RESULTS.md; on LOG= [ITEMS=] [UNTIL=], else a seeded log. BENCHES='size delta'
+	@missed=; $(foreach name,$(BENCHES),$(BIN)/millrace bench $(name) $(TOLD_$(name)) --record benchmarks \
+	    || missed="$$missed $(name)";) \
+	if [ -n "$$missed" ]; then echo "goals missed:$$missed"; exit 1; fi
 
 clean: ## Stop the stack; remove .venv and caches. The state in .millrace stays
 	@if [ -x $(BIN)/millrace ]; then $(BIN)/millrace down || true; fi

@@ -35,6 +35,9 @@ Seed = Annotated[int, typer.Option(help="Of whatever is drawn.")]
 Quick = Annotated[bool, typer.Option("--quick", help="Small sizes, for a first look: the goals are not meant for it.")]
 Record = Annotated[Path | None, typer.Option(help="Folder whose RESULTS.md gets the table, and the plots.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+WIDE = 140
+"""Columns of a table that goes to a file."""
+
 Clock = Callable[[], float]
 Say = Callable[[str], None]
 
@@ -214,9 +217,12 @@ def frame(
     from flows.benches.frame import Plan
     from flows.benches.frame import bench as measure
     from flows.cli import load_settings
+    from flows.embedded import running_database
 
-    plan = Plan(url=load_settings().database, scale=scale, seed=seed)
-    _end(lambda clock, say: measure(plan, clock=clock, say=say), as_json, record)
+    settings = load_settings()
+    plan = Plan(url=settings.database, scale=scale, seed=seed)
+    with running_database(settings):
+        _end(lambda clock, say: measure(plan, clock=clock, say=say), as_json, record)
 
 
 @bench.command()
@@ -231,11 +237,20 @@ def fold(
     """Events a second on one core that the fold makes features of; and the same log cut in two ways."""
     from flows.benches.fold import Plan
     from flows.benches.fold import bench as measure
+    from flows.cli import load_settings
+    from flows.embedded import running_database
     from flows.loop_commands import instant
 
-    declared = _find(surface, log, items)
-    plan = Plan(surface=declared, log=log, items=items, until=None if until is None else instant(until))
-    _end(lambda clock, say: measure(plan, clock=clock, say=say), as_json, record)
+    declared, settings = _find(surface, log, items), load_settings()
+    plan = Plan(
+        surface=declared,
+        log=log,
+        items=items,
+        until=None if until is None else instant(until),
+        url=settings.database,
+    )
+    with running_database(settings):
+        _end(lambda clock, say: measure(plan, clock=clock, say=say), as_json, record)
 
 
 def _replay(
@@ -290,6 +305,9 @@ def _end(measure: Callable[[Clock, Say], "Table"], as_json: bool, record: Path |
     if as_json:
         typer.echo(table.text())
     else:
-        Console().print(table.rendered())
+        shown = Console()
+        if not shown.is_terminal:
+            shown.width = WIDE
+        shown.print(table.rendered())
     if table.missed:
         raise typer.Exit(1)

@@ -11,13 +11,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from flows import background
+from flows import background, retrieving
 from flows.ledger import Claim
+from flows.retrieving import Taught
 from flows.surface import Surface
 from flows.world import World
+from models import towers_artifact
 from models.artifact import save, save_delta, snapshot_due
 from models.delta import difference
-from models.examples import Examples, Layout
+from models.examples import Layout
 from models.frames import Frame
 from models.learner import Learned, fine_tune
 from models.model import Design, Model
@@ -60,6 +62,9 @@ class Challenger:
     on: str | None
     """The version that these are a delta on; None: they are the whole model."""
 
+    towers: Taught | None
+    """Those in ``folder``, which retrieve; None: requests name their candidates."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
@@ -86,12 +91,27 @@ def learn(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     part = frame.examples[: trained_to(claimed, frame)]
     model, learned = fine_tune(start, part, seed=surface.seed + claimed.update_id, clock=time.monotonic)
     folder = world.scratch / f"challenger-{claimed.update_id}"
+    towers = learn_to_retrieve(world, claimed, frame)
+    if towers is not None:
+        towers_artifact.save(towers.carried.towers, folder / towers_artifact.FOLDER, towers.carried.names)
     if start is champion and claimed.parent_version is not None:
         parent = world.loaded[claimed.parent_version].parent
         if not snapshot_due(parent):
             saved = save_delta(difference(start, model, learned.moved), folder, parent=parent)
-            return Challenger(model, learned, question, folder, saved, claimed.parent_version)
-    return Challenger(model, learned, question, folder, save(model, folder), None)
+            return Challenger(model, learned, question, folder, saved, claimed.parent_version, towers)
+    return Challenger(model, learned, question, folder, save(model, folder), None, towers)
+
+
+def learn_to_retrieve(world: World, claimed: Claim, frame: Frame) -> Taught | None:
+    """The surface's towers after the training part, where it has some."""
+    champion = claimed.parent_version
+    return retrieving.learn(
+        world.surface,
+        None if champion is None or world.surface.towers is None else world.carried(champion),
+        frame[: trained_to(claimed, frame)],
+        lambda: rehearsed(world, claimed) if champion is not None else frame[:0],
+        seed=world.surface.seed + claimed.update_id,
+    )
 
 
 def columns_differ(before: Layout, now: Layout) -> bool:
@@ -101,30 +121,41 @@ def columns_differ(before: Layout, now: Layout) -> bool:
 
 def redesigned(world: World, claimed: Claim, champion: Model) -> Model:
     """A model of the surface's design that has learned up to the window."""
-    surface, start = world.surface, claimed.window.start
+    surface = world.surface
     if only_settings(champion.design, surface.design) and not columns_differ(champion.layout, surface.layout):
         return champion.redesigned(surface.design)
     model = Model.new(surface.layout, surface.design, surface.seed)
-    begin = start - surface.rehearse
-    earlier = sound(world, world.frame(begin, start, known_by=claimed.as_of), begin, start)
     unhurried = replace(surface.design, time_budget_s=None)
     model.design = unhurried
-    model, _ = fine_tune(model, earlier, seed=surface.seed, clock=time.monotonic)
+    model, _ = fine_tune(model, rehearsed(world, claimed).examples, seed=surface.seed, clock=time.monotonic)
     model.design = surface.design
     return model
 
 
-def sound(world: World, frame: Frame, start: datetime, end: datetime) -> Examples:
+def rehearsed(world: World, claimed: Claim) -> Frame:
+    """What a model of a new shape learns before the window."""
+    start = claimed.window.start
+    begin = start - world.surface.rehearse
+    return sound(world, world.frame(begin, start, known_by=claimed.as_of), begin, start)
+
+
+def sound(world: World, frame: Frame, start: datetime, end: datetime) -> Frame:
     """What of the frame of ``(start, end]`` no rejected update had: broken data are not learned later either."""
     keep = np.ones(len(frame), dtype=bool)
     for first, last in world.connection.execute(REJECTED, [world.surface.name, start, end]).fetchall():
         keep &= ~frame.table["shown_at"].is_between(first, last, closed="right").to_numpy()
-    return frame.examples[np.flatnonzero(keep)]
+    return Frame(frame.table.filter(keep), frame.examples[np.flatnonzero(keep)], frame.without_row)
 
 
 def only_settings(before: Design, now: Design) -> bool:
     """Whether two designs differ in how they learn alone."""
-    return replace(before, **{name: getattr(now, name) for name in SETTINGS}) == now
+    settings = set(SETTINGS)
+    # FTRL-Proximal keeps sums, which are weights by its rate and its pulls: with others they are other weights.
+    if now.optimiser == "ftrl":
+        settings -= {"rate", "l1", "l2"}
+    if now.table_optimiser == "ftrl":
+        settings -= {"table_rate", "l1", "l2"}
+    return replace(before, **{name: getattr(now, name) for name in settings}) == now
 
 
 def trained_to(claimed: Claim, frame: Frame) -> int:
@@ -168,6 +199,7 @@ def judge(
         ),
         **beside_the_log(world, claimed, candidate),
         "weights_sha256": challenger.weights_sha256,
+        **({} if challenger.towers is None else {"retrieval": challenger.towers.figures}),
         "freshness_s": (claimed.as_of - claimed.window.split).total_seconds(),
     }
     shown, fixed = drifts(world, claimed, frame, champion or challenger.model, surface)

@@ -100,7 +100,8 @@ def publish(
         )
     if state == "promoted" and version is not None and artifact_uri is not None and challenger is not None:
         registry.set_champion(surface, version)
-        world.keep(version, artifact_uri, challenger.model, challenger.folder)
+        towers = None if challenger.towers is None else challenger.towers.carried
+        world.keep(version, artifact_uri, challenger.model, challenger.folder, towers)
     registry.finish_run(run_id)
     return Published(state, version, run_id)
 

@@ -23,7 +23,7 @@ SPAN = timedelta(hours=6)
 ASKED = ("question", "process", "tests", "champion")
 """Figures of the update's own evidence that say what its challenger was asked, and on which record."""
 
-KEPT = ("cost", "forgetting", "skew", "counterfactual", "drift", "drift_baseline")
+KEPT = ("cost", "forgetting", "skew", "counterfactual", "retrieval", "drift", "drift_baseline")
 """Figures of the update's own evidence that are not measured again: what a policy asks of them is not missing."""
 
 ASKED_FIRST: dict[str, Any] = {

@@ -8,6 +8,7 @@ from features.views import TeamView, expect_apart
 from models.examples import Layout
 from models.frames import layout_of
 from models.model import Design
+from models.towers import TowerDesign
 from monitoring.checks import Limits
 from monitoring.evidence import Judging
 from monitoring.policy import Policy
@@ -28,6 +29,9 @@ class Surface:
     design: Design = field(default_factory=Design)
     """Of a first model, and of those that learn on from it. Changed, the next challenger is of the new design, and must
     be shown better than the champion to take its place."""
+
+    towers: TowerDesign | None = None
+    """Retrieve candidates where a request names none. None: requests name theirs."""
 
     policy: Policy = field(default_factory=Policy)
 
@@ -72,6 +76,8 @@ class Surface:
         if self.attribution < timedelta(0):
             raise ValueError(f"surface {self.name}: attribution {self.attribution} must not be negative")
         expect_apart(self.views)
+        if self.towers is not None:
+            self.towers.expect(self.layout)
 
     @property
     def layout(self) -> Layout:

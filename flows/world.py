@@ -21,6 +21,7 @@ from models.frames import Frame, from_arrow
 from models.lineage import load_version
 from models.promotions import Promotion
 from models.registry import Registry
+from models.towers_artifact import Carried, carried
 
 if TYPE_CHECKING:
     from models.model import Model
@@ -66,6 +67,9 @@ class World:
 
     loaded: dict[str, Loaded] = field(default_factory=dict)
     """Models by version, those used last at the end, so that a process that runs many updates reads each once."""
+
+    retrieving: dict[str, Carried | None] = field(default_factory=dict)
+    """What the champion retrieves with, by its version."""
 
     pulled: dict[tuple[datetime, datetime], Frame] = field(default_factory=dict)
     """Older windows by their span, those used last at the end."""
@@ -114,8 +118,19 @@ class World:
 
         return _kept(self.loaded, version, read, MODELS_KEPT)
 
-    def keep(self, version: str, artifact_uri: str, model: "Model", folder: Path) -> None:
+    def carried(self, version: str) -> Carried | None:
+        """What a version in memory retrieves with; None where it ranks alone."""
+
+        def read() -> Carried | None:
+            return carried(self._folder(self.loaded[version].parent.found))
+
+        return _kept(self.retrieving, version, read, 1)
+
+    def keep(
+        self, version: str, artifact_uri: str, model: "Model", folder: Path, retrieves: Carried | None = None
+    ) -> None:
         """Keep a version that was just registered from ``folder``."""
+        _kept(self.retrieving, version, lambda: retrieves, 1)
         loaded = Loaded(model.reading(None), Parent.of(folder, artifact_uri))
         _kept(self.loaded, version, lambda: loaded, MODELS_KEPT)
 

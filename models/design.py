@@ -130,7 +130,8 @@ class Design:
     """Part of the log loss by which, with 95 % confidence, a bad stretch is worse."""
 
     time_budget_s: float | None = None
-    """Seconds after which learning stops and keeps what was learned: the earlier part of the window."""
+    """Seconds after which learning stops and keeps what was learned: the earlier part of the window. Of the stretch
+    that it stops in, all ids count as seen."""
 
     precision: Precision = "float32"
     """Of the network's products; ``bfloat16`` sums them in float32, and the weights stay float32."""

@@ -1,4 +1,5 @@
-"""Saved models of format 1: rows had Adagrad's state and no time; those of ids not yet admitted were not zero."""
+"""Saved models of format 1: rows had Adagrad's state and no time; those of ids not yet admitted were not zero. The
+numbers' means had one count of rows for all columns."""
 
 from __future__ import annotations
 
@@ -22,4 +23,6 @@ def raised(description: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> dict
             rows = arrays[f"table.{name}.rows.{field}"].copy()
             rows[other] = 0
             arrays[f"table.{name}.rows.{field}"] = rows
+    counted = arrays["network.standardise.rows"]
+    arrays["network.standardise.rows"] = np.broadcast_to(counted, len(description["layout"]["dense"])).copy()
     return description | {"kind": "snapshot", "looked": dict.fromkeys(description["layout"]["ids"], 0)}

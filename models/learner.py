@@ -60,7 +60,7 @@ class Learned:
     """The same impressions as predicted by the model that the update started from; NaN without ``patience``."""
 
     touched: Mapping[str, int]
-    """Distinct ids that were learned from, by table: those whose rows may have moved."""
+    """Distinct ids that the rows learned from show, by table; their histories and what was replayed not counted."""
 
     admitted: Mapping[str, Ids]
     """Ids that got a row of their own, ascending, by table."""

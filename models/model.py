@@ -99,7 +99,8 @@ class Model:
         }
         tables = (table,) * (len(layout.ids) + len(design.crosses))
         latest = deepcopy(network) if design.averaging else None
-        return Model(layout, design, network, tables, moments, 0, latest, Reservoir.empty(layout, seed))
+        reservoir = Reservoir.empty(layout, seed if design.replay else 0)  # what keeps nothing is not saved
+        return Model(layout, design, network, tables, moments, 0, latest, reservoir)
 
     def copy(self) -> Model:
         """A model that learns apart from this one. Costs the network; the tables' rows are shared until they move."""
@@ -129,8 +130,12 @@ class Model:
         """The same model, to go on learning by other settings (``judging.SETTINGS``: nothing that changes a shape)."""
         model = self.copy()
         model.design = design
-        if design.averaging and model.latest is model.network:
+        if not design.averaging:
+            model.latest = model.network
+        elif model.latest is model.network:
             model.latest = deepcopy(model.network)
+        if not design.replay:
+            model.reservoir = Reservoir.empty(model.layout, 0)
         model.tables = tuple(
             replace(table, evict_after=design.evict_after, most_rows=design.most_rows) for table in model.tables
         )

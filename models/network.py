@@ -5,12 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+BLOCK = 1 << 12
+"""Rows of a window that are looked at together: in double precision they still fit into a processor's cache."""
+
 
 class Standardise(nn.Module):
     """(value - mean) / deviation, within ``limit`` deviations; what is not a number becomes the mean.
 
     Mean and variance are the running ones of what was learned from: all rows alike up to ``memory`` rows, from
-    there on as an exponential average over about that many.
+    there on as an exponential average over about that many. Rows in which a column is no number do not count for it.
     """
 
     def __init__(self, columns: int, limit: float) -> None:
@@ -21,21 +24,28 @@ class Standardise(nn.Module):
         self.rows: Tensor
         self.register_buffer("mean", torch.zeros(columns, dtype=torch.float64))
         self.register_buffer("variance", torch.ones(columns, dtype=torch.float64))
-        self.register_buffer("rows", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("rows", torch.zeros(columns, dtype=torch.float64))
 
     @torch.no_grad()
     def observe(self, dense: Tensor, memory: float) -> None:
         """Take in rows [N, D] (Chan et al. 1979: merging means and variances)."""
-        known = torch.isfinite(dense)
-        values = torch.where(known, dense, 0).double()
-        count = known.sum(0).double()
-        mean = values.sum(0) / count.clamp(min=1)
-        variance = (torch.where(known, values - mean, 0) ** 2).sum(0) / count.clamp(min=1)
+        count, mean, squares = (torch.zeros_like(self.mean) for _ in range(3))
+        for first in range(0, len(dense), BLOCK):
+            rows = dense[first : first + BLOCK]
+            known = torch.isfinite(rows)
+            values = torch.where(known, rows, 0).double()
+            some = known.sum(0).double()
+            centre = values.sum(0) / some.clamp(min=1)
+            part, shift = some / (count + some).clamp(min=1), centre - mean
+            squares += (torch.where(known, values - centre, 0) ** 2).sum(0) + shift**2 * count * part
+            mean += shift * part
+            count += some
+        variance = squares / count.clamp(min=1)
         share = count / (count + self.rows.clamp(max=memory)).clamp(min=1)
         shift = mean - self.mean
         self.variance.copy_((1 - share) * self.variance + share * variance + share * (1 - share) * shift**2)
         self.mean.add_(share * shift)
-        self.rows.add_(len(dense))
+        self.rows.add_(count)
 
     def forward(self, dense: Tensor) -> Tensor:
         deviation = self.variance.sqrt()

@@ -2,7 +2,7 @@
 
     rows = ROW_OPTIMISERS[design.table_optimiser]
     state = np.full((n, rows.state_width(width)), rows.first_state(design), np.float32)
-    rows.step(table, state, touched, gradient, design, At(share=0.5))
+    rows.move(touched, state_of_touched, gradient, design, At(share=0.5))      # in place
 
 All that a row optimiser knows of a row is in that row's state, so that rows may come and go. A network's optimiser
 keeps named vectors as long as the weights. Both move their tensors in place, and alike on CPU and GPU.
@@ -72,13 +72,6 @@ class RowOptimiser:
 
     begin: Callable[[Floats, Floats, Design], None] = lambda weights, state, design: None
     """Sets in place what else the state [n, s] of rows that start at weights [n, w] must hold."""
-
-    def step(self, table: Tensor, state: Tensor, rows: Tensor, gradient: Tensor, design: Design, at: At) -> None:
-        """One step of ``rows`` [u], none twice, along ``gradient`` [u, w]. No other row is read or written."""
-        weights, known = table.index_select(0, rows), state.index_select(0, rows)
-        self.move(weights, known, gradient, design, at)
-        table.index_copy_(0, rows, weights)
-        state.index_copy_(0, rows, known)
 
 
 @dataclass(frozen=True)

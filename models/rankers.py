@@ -19,6 +19,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from models.deep_cross import deep_cross
 from models.design import Design
@@ -68,17 +69,15 @@ class Logistic(nn.Module):
         self.columns = tuple(range(len(layout.ids) + len(design.crosses)))
         self.kinds = len(layout.kinds)
         self.standardise = Standardise(len(layout.dense), design.limit)
-        self.out = nn.Linear(len(layout.dense), self.kinds)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        self.weight = nn.Parameter(torch.zeros(self.kinds, len(layout.dense)))
+        self.bias = nn.Parameter(torch.zeros(self.kinds))
 
     def observe(self, dense: Tensor, memory: float) -> None:
         self.standardise.observe(dense, memory)
 
     def forward(self, dense: Tensor, ids: Tensor, history: Tensor, table: Tensor) -> Tensor:
         wide = lookup(table[:, : self.kinds], ids)
-        logit: Tensor = self.out(self.standardise(dense)) + wide.sum(1)
-        return logit
+        return functional.linear(self.standardise(dense), self.weight, self.bias) + wide.sum(1)
 
 
 class Cross(nn.Module):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 UPDATE_TAG = "millrace.update_id"
 MODEL_TAG = "millrace.model_sha256"
-"""Digest of a version's ``model.json``, which in turn holds that of its weights."""
+"""Digest of a version's ``model.json``, and of its towers' where it has some, which hold those of the weights."""
 RANKER = "/artifacts/ranker"
 """Where in a version's folder its weights are."""
 EXAMPLE_ROWS = 3
@@ -163,7 +163,7 @@ class Registry:
         and one with other weights, as a repeated update may have learned, makes its own. Two calls at the same moment
         would make two; the claim in the update ledger is what keeps them apart.
         """
-        digest = hashlib.sha256((model_folder / "model.json").read_bytes()).hexdigest()
+        digest = _digest(model_folder)
         found = self.registered(surface, update_id, digest)
         if found is not None:
             return found
@@ -203,8 +203,8 @@ class Registry:
         return Registered(str(made.version), _ranker_uri(made.source), run_id)
 
     def registered(self, surface: str, update_id: int, digest: str) -> Registered | None:
-        """The version that an update has registered of the model whose ``model.json`` has this sha256; the oldest,
-        should there be more than one."""
+        """The version that an update has registered of the model with this digest; the oldest, should there be more
+        than one."""
         found = self._mlflow.search_model_versions(
             f"name = '{model_name(surface)}' and tags.`{UPDATE_TAG}` = '{update_id}'"
             f" and tags.`{MODEL_TAG}` = '{digest}'"
@@ -239,15 +239,20 @@ class Registry:
     def download(self, artifact_uri: str, to: Path) -> Path:
         """Fetch a version's folder to ``to``, which is there in full or not at all. Returns ``to``.
 
-        ``to`` must not exist. A ``file:`` URI is copied without loading MLflow, so that a serving process stays small.
+        ``to`` must not exist; should another process make it meanwhile, that stands. A ``file:`` URI is copied without
+        loading MLflow, so that a serving process stays small.
         """
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to.parent, prefix=".incoming-") as folder:
             fetched = self._fetch(artifact_uri, Path(folder) / "ranker")
-            for file in fetched.iterdir():
+            for file in (path for path in fetched.rglob("*") if path.is_file()):
                 with file.open("rb") as written:
                     os.fsync(written.fileno())
-            fetched.rename(to)
+            try:
+                fetched.rename(to)
+            except OSError:
+                if not to.exists():  # another process was quicker
+                    raise
         return to
 
     def _fetch(self, uri: str, to: Path) -> Path:
@@ -283,7 +288,9 @@ class Registry:
             ranker = model / RANKER[1:]
             below = (Path(scratch) / f"{depth}" for depth in count())
             whole = load_version(ranker, lambda parent: self._fetch(parent.found, next(below)))
-            shutil.rmtree(ranker)
+            for part in ranker.iterdir():
+                if part.is_file():  # its towers are whole as they are
+                    part.unlink()
             save(whole, ranker)
             to.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(model, to)
@@ -370,6 +377,11 @@ def _client(tracking_uri: str) -> "MlflowClient":
 def _ranker_uri(model_location: str | None) -> str:
     assert model_location, "a version made here has a source"
     return model_location.rstrip("/") + RANKER
+
+
+def _digest(model_folder: Path) -> str:
+    descriptions = (model_folder / "model.json", model_folder / "towers" / "model.json")
+    return hashlib.sha256(b"".join(path.read_bytes() for path in descriptions if path.exists())).hexdigest()
 
 
 def _requirements() -> list[str]:

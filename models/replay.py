@@ -53,14 +53,18 @@ class Reservoir:
             return self
         if self.examples.label.ndim != examples.label.ndim:
             examples = replace(examples, label=examples.label.reshape(len(examples), *self.examples.label.shape[1:]))
-        both = concat([self.examples, examples])
-        key = np.concatenate([self.keys, request_keys(examples, self.seed)])
-        own, theirs = request_starts(self.examples.request), request_starts(examples.request)
-        starts = np.concatenate([own, theirs + len(self.examples), [len(both)]])
-        keys, kept = np.unique(key, return_index=True)
+        fresh = self._least(request_keys(examples, self.seed), examples, most)
+        codes = fresh.examples.request + len(self)
+        both = concat([self.examples, replace(fresh.examples, request=codes)])
+        return self._least(np.concatenate([self.keys, fresh.keys]), both, most)
+
+    def _least(self, keys: NDArray[np.uint64], examples: Examples, most: int) -> Reservoir:
+        """Of ``examples`` the ``most`` requests with the least ``keys`` [requests], of equals the first."""
+        keys, kept = np.unique(keys, return_index=True)
         keys, kept = keys[:most], kept[:most]
+        starts = np.append(request_starts(examples.request), len(examples))
         sizes = (starts[1:] - starts[:-1])[kept]
-        chosen = replace(both[spans(starts[kept], sizes)], request=np.repeat(np.arange(len(kept)), sizes))
+        chosen = replace(examples[spans(starts[kept], sizes)], request=np.repeat(np.arange(len(kept)), sizes))
         return Reservoir(self.seed, keys, chosen)
 
     def rows(self, requests: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -88,11 +92,14 @@ def request_starts(request: NDArray[np.int64]) -> NDArray[np.int64]:
 def request_keys(examples: Examples, seed: int) -> NDArray[np.uint64]:
     """[requests]: a hash of when each was and of what was shown, whatever the order of its rows."""
     dense = np.ascontiguousarray(examples.dense).view(np.uint32)
-    columns = [examples.time.view(np.uint64)[:, None], examples.ids.view(np.uint64), dense.astype(np.uint64)]
+    columns: list[NDArray[Any]] = [examples.time.view(np.uint64)[:, None], examples.ids.view(np.uint64), dense]
     row = np.zeros(len(examples), np.uint64)
-    for place, column in enumerate(columns):
-        odd = scramble(np.arange(column.shape[1]) + (place << 32)) | np.uint64(1)
-        row = scramble(row + (scramble(column) * odd if place < 2 else column * odd).sum(axis=1, dtype=np.uint64))
+    for place, part in enumerate(columns):
+        odd, mixed = scramble(np.arange(part.shape[1]) + (place << 32)) | np.uint64(1), row.copy()
+        # Column by column: all of a long window's numbers as 64 bits would take more memory than the window.
+        for factor, column in zip(odd, part.T, strict=True):
+            mixed += (scramble(column) if place < 2 else column) * factor
+        row = scramble(mixed)
     summed = np.add.reduceat(row, request_starts(examples.request))
     return scramble(summed ^ scramble(np.array([seed])))
 

@@ -3,7 +3,7 @@
     with in_memory(up_to=2**30):
         rows = empty((10_000_000, 64), np.float32)     # a temporary file, gone with the array
 
-So a table may be larger than the machine's memory: the rows in use stay in memory, the rest on disk. The directory is
+So tables may be larger than the machine's memory: the rows in use stay in memory, the rest on disk. The directory is
 that of ``tempfile`` (``TMPDIR``); one that itself lives in memory (tmpfs) wins nothing.
 """
 
@@ -12,43 +12,73 @@ from __future__ import annotations
 import math
 import os
 import tempfile
+import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-_largest: int | None = None
-"""Bytes of the largest array kept in memory, in this process; None for a quarter of the machine's."""
+SMALL = 64
+"""An array of less than one part in so many of the memory there is does not count, and needs no file of its own. Runs
+are each at least twice as long as the next, so such arrays are few."""
+
+LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux tells a container the bytes of memory it may use (cgroup v2)."""
+
+_most: int | None = None
+"""Bytes that arrays take in memory at most, in this process; None for a quarter of what there is."""
+
+_held = 0
+"""Bytes of the arrays in memory that count."""
+
+_counting = threading.RLock()  # an array may be let go of, and its bytes given back, while another is counted
 
 
-def largest_in_memory() -> int:
-    """Bytes up to which an array is kept in memory: what :func:`in_memory` set, or a quarter of the machine's."""
-    if _largest is not None:
-        return _largest
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4
+def most_in_memory() -> int:
+    """Bytes up to which arrays are kept in memory: what :func:`in_memory` set, or a quarter of what there is."""
+    return available(LIMIT) // 4 if _most is None else _most
+
+
+@cache
+def available(limit: Path) -> int:
+    """Bytes of memory that the machine has, or that its container may use, as the file ``limit`` says."""
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(machine, int(limit.read_text()))
+    except (OSError, ValueError):  # no such file, or "max"
+        return machine
 
 
 @contextmanager
 def in_memory(*, up_to: int) -> Iterator[None]:
-    """Inside, arrays made by :func:`empty` in this process stay in memory up to ``up_to`` bytes."""
-    global _largest
-    before, _largest = _largest, up_to
+    """Inside, arrays made by :func:`empty` in this process stay in memory up to ``up_to`` bytes in all."""
+    global _most
+    before, _most = _most, up_to
     try:
         yield
     finally:
-        _largest = before
+        _most = before
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array with nothing in it yet, in memory or in a file according to its size.
+    """An array with nothing in it yet, in memory while there is room for it, else in a file.
 
     Raises ``OSError`` where the disk has no room for it: better now than a fault in the middle of a merge.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if not size or size <= largest_in_memory():
+    if size * SMALL <= most_in_memory():
         return np.empty(shape, dtype)
+    with _counting:
+        if _held + size <= most_in_memory():
+            array = np.empty(shape, dtype)
+            count(size)
+            weakref.finalize(array, count, -size)
+            return array
     with tempfile.TemporaryFile(prefix="millrace-rows-") as file:
         try:
             os.posix_fallocate(file.fileno(), 0, size)
@@ -59,6 +89,13 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
             ) from error
         # A plain array: the mapping lives as long as any view of it, and the file's space as long as the mapping.
         return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
+
+
+def count(size: int) -> None:
+    """So many more bytes are in memory, or fewer."""
+    global _held
+    with _counting:
+        _held += size
 
 
 def mapped(file: BinaryIO, dtype: DTypeLike, offset: int, shape: tuple[int, ...]) -> NDArray[Any]:

@@ -76,7 +76,8 @@ class Again:
         dealt, self.deck = self.deck[:wanted], self.deck[wanted:]
         rows = self.reservoir.examples[self.reservoir.rows(dealt)]
         # No code of the batch's, so that no two requests run together.
-        return replace(rows, request=batch.request.min() - 1 - rows.request)
+        label = rows.label.reshape(len(rows), *batch.label.shape[1:])
+        return replace(rows, request=batch.request.min() - 1 - rows.request, label=label)
 
 
 def lesson(examples: Examples, batches: Sequence[slice], again: Again | None) -> Lesson:

@@ -26,20 +26,7 @@ from numpy.typing import NDArray
 from models.examples import EMPTY
 from models.runs import GONE, Floats, Ids, Run, empty_run, merge, stacked, tombstones
 
-__all__ = [
-    "EMPTY",
-    "GONE",
-    "Floats",
-    "Found",
-    "Gathered",
-    "IdTable",
-    "Ids",
-    "Remapped",
-    "Run",
-    "merge",
-    "remap",
-    "scramble",
-]
+__all__ = ["Floats", "Found", "Gathered", "IdTable", "Ids", "Remapped", "remap", "scramble"]
 
 LOOKS = 8
 """Times within ``evict_after`` that a table looks for old rows; one part in so many goes when it is too large."""

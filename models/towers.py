@@ -102,6 +102,14 @@ class TowerDesign:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"towers.{name} is {getattr(self, name)}: give at least 0")
 
+    def expect(self, layout: Layout) -> None:
+        """Refuse a layout without what towers of this design read."""
+        if not layout.history:
+            raise ValueError("layout.history is 0: the user tower reads the user's last items, keep at least 1")
+        for name in (*self.attributes, *self.context):
+            if name not in layout.ids or name == layout.history_of:
+                raise ValueError(f"towers name the id column {name!r}: give some of {layout.ids} but the item's own")
+
 
 class UserTower(nn.Module):
     """u and w of the head of this file, side by side. The embeddings are no part of it."""
@@ -147,11 +155,7 @@ class Towers:
     @staticmethod
     def new(layout: Layout, design: TowerDesign, seed: int) -> Towers:
         """Towers that have learned nothing: they give what is popular."""
-        if not layout.history:
-            raise ValueError("layout.history is 0: the user tower reads the user's last items, keep at least 1")
-        for name in (*design.attributes, *design.context):
-            if name not in layout.ids or name == layout.history_of:
-                raise ValueError(f"towers name the id column {name!r}: give some of {layout.ids} but the item's own")
+        design.expect(layout)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = UserTower(
@@ -176,6 +180,14 @@ class Towers:
         }
         tables = dict.fromkeys(table_names(layout, design), table)
         return Towers(layout, design, network.eval(), tables, lately, moments, 0)
+
+    def reading(self, layout: Layout) -> Towers:
+        """The same towers, for examples of another layout that has the columns they read.
+
+        Raises ValueError that names a column which the other lacks, or has with another meaning.
+        """
+        read_by(self.layout, self.design).within(layout)
+        return Towers(layout, self.design, self.network, self.tables, self.lately, self.moments, self.steps)
 
     def users(self, examples: Examples, lately: Lately) -> Floats:
         """[N, E + H]: the vector of each row's user and context. Candidates and labels of the rows do not matter."""
@@ -203,6 +215,14 @@ class Towers:
         """All items alive at ``now``, ready to be searched. Keep it until the next update of the towers, and follow
         the clicks in between with :meth:`Index.follow`."""
         return Index.of(lately, now, self.items)
+
+
+def read_by(layout: Layout, design: TowerDesign) -> Layout:
+    """What of a layout towers of this design read."""
+    names = (layout.history_of, *design.attributes, *design.context)
+    told = dict(zip((*layout.dense, *layout.ids, "history"), layout.meanings, strict=False))
+    meanings = tuple(told[name] for name in (*names, "history")) if layout.meanings else ()
+    return Layout(layout.schema_version, (), names, layout.history, layout.history_of, meanings=meanings)
 
 
 def as_found(column: str) -> str:

@@ -2,25 +2,52 @@
 
     save(towers, folder)
     towers = load(folder)
+    carried(version)                # what the folder of a version carries beside its ranker, in ``towers``
 
 No pickle; a torn or flipped file is refused by its name; a crash leaves no folder that loads as half of what was saved.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from models.artifact import DESCRIPTION, DamagedModel, array_run, filled, read, run_arrays, write
+from models.artifact import DESCRIPTION, DamagedModel, array_run, filled, read, read_description, run_arrays, write
 from models.examples import Layout
 from models.model import tensor
 from models.towers import TowerDesign, Towers
 
 KIND = "towers"
 
+FOLDER = "towers"
+"""Where in a version's folder its towers are. They are always whole, whatever its ranker is a delta on."""
 
-def save(towers: Towers, folder: Path) -> str:
-    """Write the towers into ``folder``, made if needed. Returns the sha256 of their arrays."""
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What a version retrieves with."""
+
+    towers: Towers
+    names: Mapping[int, str]
+    """The log's id of each item alive as of the last click learned from, by its key."""
+
+
+def carried(version: Path) -> Carried | None:
+    """The towers in the folder of a version; None for a version that ranks alone. Raises as :func:`load`."""
+    folder = version / FOLDER
+    if not folder.exists():
+        return None
+    towers = load(folder)
+    told = read_description(folder / DESCRIPTION)["names"]
+    return Carried(towers, {int(item): name for item, name in told.items()})
+
+
+def save(towers: Towers, folder: Path, names: Mapping[int, str] | None = None) -> str:
+    """Write the towers into ``folder``, made if needed. Returns the sha256 of their arrays.
+
+    ``names``: the log's ids of the items alive, by their keys.
+    """
     lately = towers.lately
     arrays = {f"network.{name}": value.numpy() for name, value in towers.network.state_dict().items()}
     arrays |= {f"moments.{name}": value.numpy() for name, value in towers.moments.items()}
@@ -33,6 +60,7 @@ def save(towers: Towers, folder: Path) -> str:
         "design": asdict(towers.design),
         "steps": towers.steps,
         "time": lately.time,
+        "names": {str(item): name for item, name in (names or {}).items()},
     }
     return write(folder, arrays, description)
 

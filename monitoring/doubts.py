@@ -177,6 +177,26 @@ def _counterfactual(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Find
     yield from _judge(policy.counterfactual, lost, "counterfactual value", told)
 
 
+def _retrieval(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
+    retrieval = figures.get("retrieval")
+    if retrieval is None:  # requests name their candidates
+        return
+    if retrieval["not_finite"]:
+        told = f"Its towers give vectors that are not numbers ({retrieval['not_finite']:,} of users and items)."
+        yield Finding(policy.retrieval.breach, told)
+        return
+    for part, where in ((retrieval, "the next clicks"), (retrieval["again"], "the last clicks it learned from")):
+        told = f"Of {where} its towers find {recalled(part)} among {part['among']} items." if part else ""
+        yield from _judge(policy.retrieval, part.get("lost_shown"), f"recall of {where}", told)
+
+
+def recalled(part: Mapping[str, Any]) -> str:
+    """What share of clicks was found, beside whom: ``31 %, the champion's 35 %,``."""
+    now, before = (percent(part[who][f"recall_{part['among']}"] or 0) for who in ("challenger", part["against"]))
+    rivals = "those most popular" if part["against"] == "popularity" else "the champion's"
+    return f"{now}, {rivals} {before},"
+
+
 def _fairness(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
     for row in figures["quality"].get("fairness", []):
         before, now = row["exposure_champion"], row["exposure_challenger"]
@@ -209,6 +229,7 @@ PARTS: tuple[Callable[[Policy, Mapping[str, Any]], Iterator[Finding]], ...] = (
     _skew,
     _drift,
     _counterfactual,
+    _retrieval,
     _fairness,
     _cost,
 )

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitoring import questions
-from monitoring.doubts import Finding, doubts
+from monitoring.doubts import Finding, doubts, recalled
 from monitoring.error_control import Past
 from monitoring.policy import Limit, Policy, Word
 from monitoring.record import Record
@@ -151,4 +151,7 @@ def _assurances(figures: Mapping[str, Any]) -> list[str]:
             f"AUC {quality['challenger']['auc']:.4f}, the {rival(quality)}'s {quality['champion']['auc']:.4f};"
             f" calibration error {quality['challenger']['calibration_error']:.3f}."
         )
+    retrieval = figures.get("retrieval")
+    if retrieval and retrieval["clicks"]:
+        told.append(f"Of the next clicks its towers find {recalled(retrieval)} among {retrieval['among']} items.")
     return told

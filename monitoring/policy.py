@@ -77,6 +77,10 @@ class Policy:
     counterfactual: Limit = field(default_factory=lambda: Limit(0.05))
     """Share of the champion's estimated value of showing things in its order that the challenger's is shown to lose."""
 
+    retrieval: Limit = field(default_factory=lambda: Limit(0.02))
+    """Share of the next clicks that the champion's towers find among 50 items (popularity, where it has none) and the
+    challenger's are shown not to."""
+
     fairness: Limit = field(default_factory=lambda: Limit(0.1))
     """Change of the share of exposure of a value of the declared attribute."""
 

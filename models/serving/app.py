@@ -1,6 +1,6 @@
 """The HTTP routes of serving.
 
-    POST /v1/{surface}/rank    candidates in, the same ranked out, their impressions logged
+    POST /v1/{surface}/rank    candidates in, or none to have them retrieved; ranked out, their impressions logged
     POST /v1/feedback          what users did with impressions, one or a list
     GET  /healthz              the process answers
     GET  /readyz               models and features are in place; 503 before
@@ -21,6 +21,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
+from models.serving.ranking import NoTowers
 from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear
 
 LARGEST_BODY = 4 << 20
@@ -69,8 +70,8 @@ def create_app(told: Serving) -> FastAPI:
 
     @app.post("/v1/{surface}/rank")
     async def rank(surface: str, body: RankBody) -> JSONResponse:
-        """Rank candidates for a user. An unknown user or item is ranked like any other."""
-        repeated = _first_repeated([str(item) for item in body.items])
+        """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others."""
+        repeated = _first_repeated([str(item) for item in body.items or ()])
         if repeated is not None:
             return _said(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
         ranked, degraded = await service.rank(surface, body)
@@ -115,6 +116,10 @@ def create_app(told: Serving) -> FastAPI:
     @app.exception_handler(NoSurface)
     async def no_surface(_: Request, error: NoSurface) -> JSONResponse:
         return _said(404, ["path", "surface"], str(error))
+
+    @app.exception_handler(NoTowers)
+    async def no_towers(_: Request, error: NoTowers) -> JSONResponse:
+        return _said(422, ["body", "items"], str(error))
 
     @app.exception_handler(NotDurable)
     async def not_durable(_: Request, error: NotDurable) -> JSONResponse:

@@ -106,11 +106,11 @@ class RankBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
-    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)]
-    """The candidates, each once."""
+    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
+    """The candidates, each once. When absent, the model in service retrieves them, if it was taught to."""
     context: Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_CONTEXT)] = {}
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """How many to show: the best; all when absent."""
+    """How many to show: the best; all when absent, of retrieved ones too."""
     request_id: TextId | None = None
     """Names the request, so that one sent twice is logged once; made up when absent."""
 

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from urllib.parse import quote
 
-from models.artifact import DESCRIPTION, DamagedModel, Parent, load_delta, read_description
+from models.artifact import DESCRIPTION, DamagedModel, Parent, load_delta, read, read_description
 from models.delta import Delta
 from models.lineage import load_version
 from models.model import Model
 from models.registry import Registry
 from models.serving.telemetry import LOG
+from models.towers_artifact import Carried, carried
 
 KEPT = 3
 """Versions of a surface kept, so that a step back needs no download; and what these are deltas on."""
@@ -40,6 +42,9 @@ class Loaded:
     sha256: str
     """Of its ``model.json``, by which others name it as their parent."""
 
+    carried: Carried | None = None
+    """What it retrieves with; None where it ranks alone."""
+
 
 class Cache:
     """The versions of all surfaces below one folder. Used by one thread."""
@@ -56,13 +61,19 @@ class Cache:
             return self._loaded(surface, folder, source.artifact_uri, known)
         except (DamagedModel, FileNotFoundError) as error:
             LOG.warning("%s; what is kept of version %s is fetched again", error, source.version)
-            for damaged in [folder, *self._below(surface, folder)]:
+            chain = [folder, *self._below(surface, folder)]
+            # What is sound stays: it may be all that a restart without the registry has.
+            for damaged in [kept for kept in chain if not _sound(kept)] or chain:
                 shutil.rmtree(damaged, ignore_errors=True)
             return self._loaded(surface, folder, source.artifact_uri, known)
 
     def step(self, surface: str, source: Source) -> Delta:
         """What a version that is here, and is a delta, changed on its parent."""
         return load_delta(self._folder(surface, source))[0]
+
+    def carried(self, surface: str, source: Source) -> Carried | None:
+        """What a version that is here retrieves with. Raises DamagedModel."""
+        return carried(self._folder(surface, source))
 
     def digest(self, surface: str, source: Source) -> str | None:
         """The sha256 of a version's ``model.json``; None while it is not here."""
@@ -85,19 +96,19 @@ class Cache:
         try:
             source = Source(**json.loads(self._pointer(surface).read_text()))
             folder = self._folder(surface, source)
-            return source, Loaded(load_version(folder, missing), _digest(folder))
+            return source, Loaded(load_version(folder, missing), _digest(folder), carried(folder))
         except FileNotFoundError:
             return None
 
     def remember(self, surface: str, source: Source) -> None:
         """Write down which version serves, for a restart with everything down."""
         pointer = self._pointer(surface)
-        part = pointer.with_suffix(".part")
-        with part.open("w") as file:
+        # A name of its own, or two processes with one cache would write into each other's.
+        with NamedTemporaryFile("w", dir=pointer.parent, prefix=".champion-", delete=False) as file:
             json.dump(asdict(source), file)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(pointer)
+        Path(file.name).replace(pointer)
 
     def forget(self, surface: str) -> None:
         """Nothing serves."""
@@ -121,7 +132,7 @@ class Cache:
             return self._fetched(self._place(surface, parent.found), parent.found)
 
         self._fetched(folder, uri)
-        return Loaded(load_version(folder, fetch, known), _digest(folder))
+        return Loaded(load_version(folder, fetch, known), _digest(folder), carried(folder))
 
     def _fetched(self, folder: Path, uri: str) -> Path:
         if not folder.exists():
@@ -150,6 +161,16 @@ class Cache:
 
 def _short(uri: str) -> str:
     return sha256(uri.encode()).hexdigest()[:12]
+
+
+def _sound(folder: Path) -> bool:
+    """Whether a version's files are those that were written."""
+    try:
+        read(folder)
+        carried(folder)
+    except (DamagedModel, FileNotFoundError):
+        return False
+    return True
 
 
 def _digest(folder: Path) -> str:

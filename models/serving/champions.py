@@ -7,7 +7,7 @@ beside the one in service, then one reference is swapped: a request holds the re
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +15,14 @@ import numpy as np
 import psycopg
 
 from models import delta, promotions
+from models.artifact import DamagedModel
 from models.examples import Examples, Layout
 from models.model import Model
 from models.registry import Registry
 from models.serving.cached import KEPT, Cache, Loaded, Source
 from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.telemetry import LOG, Metrics
+from models.towers_artifact import Carried
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +33,9 @@ class Champion:
     loaded: Loaded
     model: Model
     """That of ``loaded``, as it reads this process's features."""
+
+    retrieves: Carried | None = None
+    """What the same version retrieves with, as it reads them; None where requests must name their candidates."""
 
     back: "tuple[Back, ...]" = ()
     """Steps back to the versions it came from, the nearest first."""
@@ -210,7 +215,7 @@ class Champions:
         if serving is not None and used == {serving.loaded.sha256}:
             step = delta.inverse(self._cache.step(surface, source), serving.loaded.model)
             steps = (Back(serving.loaded.sha256, step), *serving.back)[: KEPT - 1]
-        return Champion(source, loaded, self._ready(surface, loaded.model), steps)
+        return self._champion(surface, source, loaded, steps)
 
     def _stepped_back(self, surface: str, source: Source, serving: Champion) -> Champion | None:
         """A version that the one in service came from, without reading it again; None when it is not one of those."""
@@ -219,10 +224,25 @@ class Champions:
         if wanted is None or wanted not in ahead:
             return None
         count = ahead.index(wanted) + 1
+        try:
+            retrieves = self._cache.carried(surface, source)
+        except DamagedModel:
+            return None
         model = serving.loaded.model
         for back in serving.back[:count]:
             model = delta.apply(model, back.step)
-        return Champion(source, Loaded(model, wanted), self._ready(surface, model), serving.back[count:])
+        return self._champion(surface, source, Loaded(model, wanted, retrieves), serving.back[count:])
+
+    def _champion(self, surface: str, source: Source, loaded: Loaded, back: tuple[Back, ...] = ()) -> Champion:
+        """A version ready to serve. Raises Unusable."""
+        retrieves, here = loaded.carried, self._surfaces[surface]
+        model = self._ready(surface, loaded.model)
+        if retrieves is not None:
+            try:
+                retrieves = replace(retrieves, towers=retrieves.towers.reading(here))
+            except ValueError as error:
+                raise Unusable(f"its towers: {error}: start serving from the code that trained them") from error
+        return Champion(source, loaded, model, retrieves, back)
 
     def _ready(self, surface: str, model: Model) -> Model:
         """The model as it reads this process's features, having scored once, since the first time is slow.
@@ -255,6 +275,6 @@ class Champions:
             restored = self._cache.restore(surface)
             if restored is not None:
                 source, loaded = restored
-                self._take(surface, Champion(source, loaded, self._ready(surface, loaded.model)))
+                self._take(surface, self._champion(surface, source, loaded))
         except Exception as error:
             LOG.warning("the cached champion of %s cannot be used: %s", surface, error)

@@ -122,13 +122,28 @@ class Knowledge:
     def read(self, user_id: str, items: Sequence[str], context: Mapping[str, object], at: float) -> Read:
         """Everything the model asks of these candidates."""
         attributes, items_degraded = self._attributes(items)
+        (dense, ids, history), tick = self._read(user_id, items, attributes, context, at)
+        return Read(dense, ids, history, tick, ("features",) if self.stale() else ("items",) if items_degraded else ())
+
+    def user(self, user_id: str, context: Mapping[str, object], at: float) -> tuple[Keys, Keys]:
+        """Ids [1, K] and last items [1, L] of a user, as :meth:`read` gives them; columns of the item say nothing."""
+        (_, ids, history), _ = self._read(user_id, [""], [{}], context, at)
+        return ids, history
+
+    def _read(
+        self,
+        user_id: str,
+        items: Sequence[str],
+        attributes: Sequence[Mapping[str, object]],
+        context: Mapping[str, object],
+        at: float,
+    ) -> tuple[tuple[NDArray[np.float16], Keys, Keys], int]:
+        """What the engine knows, and the tick before which its counters are read."""
         state = self._user_from_feast(user_id) if self._blank else None
         with self._lock:
             if self._blank and state is not None:
                 self._engine.adopt(user_id, state)
-            dense, ids, history = self._engine.read(user_id, items, attributes, context, at)
-            tick = self._engine.tick + 1
-        return Read(dense, ids, history, tick, ("features",) if self.stale() else ("items",) if items_degraded else ())
+            return self._engine.read(user_id, items, attributes, context, at), self._engine.tick + 1
 
     def stale(self) -> bool:
         """True while the log has not been followed for a while, or not at all."""

@@ -10,11 +10,15 @@ import numpy as np
 
 from features.families import Features
 from models.examples import Examples
-from models.serving.bodies import RankBody
-from models.serving.champions import Champions
+from models.serving.bodies import MOST_ITEMS, RankBody
+from models.serving.candidates import Candidates
+from models.serving.champions import Champion, Champions
 from models.serving.journal import Entry, Shown
 from models.serving.knowledge import Knowledge
 from models.serving.views import Views
+
+RETRIEVED = 200
+"""Candidates retrieved to be ranked, where no more than that are to be shown."""
 
 NO_MODEL = "none"
 """Model version of a response that no model ranked: the candidates in the order they came."""
@@ -43,6 +47,10 @@ class Ranked:
     scored: int
 
 
+class NoTowers(LookupError):
+    """A request names no candidates, and the model in service cannot retrieve any."""
+
+
 class Ranker:
     """One surface. May be called by many threads."""
 
@@ -52,6 +60,7 @@ class Ranker:
         declared: Features,
         champions: Champions,
         knowledge: Knowledge,
+        candidates: Candidates,
         views: Views,
         clock: Callable[[], float],
     ) -> None:
@@ -59,18 +68,26 @@ class Ranker:
         self.declared = declared
         self.champions = champions
         self.knowledge = knowledge
+        self.candidates = candidates
         self.views = views
         self._clock = clock
 
     def rank(self, body: RankBody) -> Ranked:
         """Score every candidate with the one model that is champion now, and order them; ties keep their order.
+        Candidates that are not named are retrieved by the same model.
 
-        The impressions count in the user's next request at once; the caller makes ``entry`` durable.
+        The impressions count in the user's next request at once; the caller makes ``entry`` durable. Raises NoTowers.
         """
         now = self._clock()
         request_id = body.request_id or uuid.uuid4().hex
-        user, items = str(body.user_id), [str(item) for item in body.items]
         champion = self.champions.current(self.surface)
+        user, named = str(body.user_id), body.items
+        if named is None:
+            named = self._retrieved(champion, user, body, now)
+            if not named:
+                version = champion.version if champion else NO_MODEL
+                return Ranked(request_id, version, ("retrieval",), (), Entry(self.surface), 0)
+        items = [str(item) for item in named]
         read = self.knowledge.read(user, items, body.context, now)
         own, asked = self.views.read(user, items, body.context, now)
         degraded = {*read.degraded, *(() if asked else ("views",))}
@@ -95,7 +112,7 @@ class Ranker:
         ids = read.ids[order]
         shown = tuple(
             RankedItem(
-                item_id=body.items[place],
+                item_id=named[place],
                 score=float(scores[place]),
                 position=position,
                 impression_id=impression_id(self.surface, request_id, items[place]),
@@ -127,6 +144,19 @@ class Ranker:
         )
         self.knowledge.show([one.impression_id for one in shown], ids, now)
         return Ranked(request_id, version, tuple(sorted(degraded)), shown, entry, len(items))
+
+    def _retrieved(self, champion: Champion | None, user: str, body: RankBody, now: float) -> list[str | int]:
+        """Candidates for a request that names none, best first. Empty when nothing was clicked lately.
+
+        New users too are served by the towers: with the session's clicks, and without any by what is popular in their
+        context, they find more than vectors folded in (``models.newcomers``) and than plain popularity.
+        """
+        if champion is None or champion.retrieves is None:
+            which = "no model" if champion is None else f"version {champion.version}, which ranks alone,"
+            raise NoTowers(f"{which} serves {self.surface}: nothing retrieves candidates there, so name them")
+        ids, history = self.knowledge.user(user, body.context, now)
+        wanted = min(MOST_ITEMS, max(RETRIEVED, body.limit or 0))
+        return [*self.candidates.of(champion.retrieves).candidates(ids, history, wanted)]
 
 
 def impression_id(surface: str, request_id: str, item: str) -> str:

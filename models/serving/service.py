@@ -15,6 +15,7 @@ from features.views import TeamView
 from models.frames import layout_of
 from models.registry import Registry
 from models.serving.bodies import FeedbackBody, RankBody
+from models.serving.candidates import Candidates
 from models.serving.champions import Champions
 from models.serving.database import AWAY, Database
 from models.serving.journal import Entry, Journal, Said
@@ -110,6 +111,7 @@ class Service:
                 declared,
                 self.champions,
                 Knowledge(surface, declared, self.database, self.metrics, told.clock, told.follow_s),
+                Candidates(surface, declared, self.champions, self.database, told.clock, told.follow_s),
                 Views(views[surface], self.database),
                 told.clock,
             )
@@ -131,6 +133,7 @@ class Service:
         self.champions.start()
         for ranker in self.rankers.values():
             ranker.knowledge.start()
+            ranker.candidates.start()
 
     def stop(self) -> None:
         """End; what was accepted is durable when this returns."""
@@ -141,6 +144,7 @@ class Service:
         self.champions.stop()
         for ranker in self.rankers.values():
             ranker.knowledge.stop()
+            ranker.candidates.stop()
         if self._spool is not None:
             self._spool.close()
         self.database.close()
@@ -169,13 +173,13 @@ class Service:
     async def rank(self, surface: str, body: RankBody) -> tuple[Ranked, tuple[str, ...]]:
         """The candidates in order, once their impressions are durable; and what the response had to do without.
 
-        Raises NoSurface; NotDurable.
+        Raises NoSurface; NoTowers; NotDurable.
         """
         ranker = self.rankers.get(surface)
         if ranker is None:
             raise NoSurface(f"surface {surface!r} is not served here; {self._these()}")
         ranked = await self._in_thread(ranker.rank, body)
-        where = await self._record([ranked.entry])
+        where = await self._record([ranked.entry] if ranked.items else [])
         degraded = tuple(sorted({*ranked.degraded, *where}))
         for reason in degraded:
             self.metrics.degraded.labels(surface, reason).inc()

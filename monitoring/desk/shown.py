@@ -299,6 +299,7 @@ def _facts(figures: Figures) -> list[Facts]:
         _shift(figures),
         _cost(figures),
         _counterfactual(figures),
+        _retrieval(figures),
         _skew(figures),
         _window(figures),
     ]
@@ -353,6 +354,23 @@ def _counterfactual(figures: Figures) -> Facts:
     if "refused" in found:
         return Facts(title, str(found["refused"]), ())
     return Facts(title, "", tuple(_plain_rows(found)))
+
+
+def _retrieval(figures: Figures) -> Facts:
+    found = _dict(figures, "retrieval")
+    among, gained = found.get("among"), _dict(found, "difference")
+    rows = [
+        ("clicks asked for", words.count(found.get("clicks"))),
+        *(
+            (f"{name}, among {k} items", words.percent(_dict(found, who).get(f"recall_{k}")))
+            for who, name in (("champion", "the champion's"), ("challenger", "its own"), ("popularity", "most popular"))
+            for k in (10, 50, 100)
+        ),
+        (f"gained among {among} items", words.percent(gained.get("mean"), sign=True)),
+        ("at worst", words.percent(gained.get("lower"), sign=True)),
+        ("at best", words.percent(gained.get("upper"), sign=True)),
+    ]
+    return Facts("Next clicks that its towers find", "", _had(rows))
 
 
 def _skew(figures: Figures) -> Facts:

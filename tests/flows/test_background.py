@@ -214,4 +214,4 @@ def test_a_new_design_does_not_learn_what_was_rejected(world: World) -> None:
     shown = [START + HOUR * hours for hours in (1, 1.5, 2, 2.5)]
     frame = Frame(pl.DataFrame({"shown_at": pl.Series(shown, dtype=pl.Datetime("us", "UTC"))}), examples, 0)
     kept = judging.sound(world, frame, START, START + 3 * HOUR)
-    np.testing.assert_array_equal(kept.time, examples.time[[0, 3]])
+    np.testing.assert_array_equal(kept.examples.time, examples.time[[0, 3]])

@@ -18,12 +18,14 @@ from fastapi import FastAPI
 from features import log
 from features.families import DAY, HOUR, Family, Features
 from features.schema import RowSchema
+from features.views import TeamView
 from infra.database import connect, drop_database, with_database
-from models import artifact, promotions
+from models import artifact, promotions, towers_artifact
 from models.examples import Layout
 from models.promotions import Promotion
 from models.serving.app import create_app
 from models.serving.service import Service, Serving
+from models.towers_artifact import Carried
 from tests.models.ledger import LEARNED_TO, back
 from tests.models.small import small_model
 
@@ -55,10 +57,13 @@ def promote(
     surface: str = "feed",
     features: Features = FEATURES,
     learned_to: datetime = LEARNED_TO,
+    retrieves: Carried | None = None,
 ) -> Promotion:
-    """Save a small ranker and record its promotion, as an update does at its end."""
+    """Save a small ranker, and the towers told, and record its promotion, as an update does at its end."""
     folder = models / surface / version
     artifact.save(small_model(layout_of(features.schema), seed=seed), folder)
+    if retrieves is not None:
+        towers_artifact.save(retrieves.towers, folder / towers_artifact.FOLDER, retrieves.names)
     with connect(database) as connection:
         backing = back(connection, surface)
         champion = promotions.current(connection, surface)
@@ -187,6 +192,7 @@ class Declared:
     """As much of a surface's declaration as serving asks for."""
 
     features: Features
+    views: tuple[TeamView, ...] = ()
 
 
 SURFACES = {"feed": Declared(FEATURES)}

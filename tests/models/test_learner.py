@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.design import NetworkOptimiser, TableOptimiser
+from models.design import NetworkOptimiser, Ranker, TableOptimiser
 from models.examples import Examples, concat
 from models.learner import Design, Model, fine_tune, rate_share
 from models.metrics import auc, calibration_error, grouped_auc, log_loss
@@ -257,10 +257,11 @@ def test_what_is_replayed_is_not_predicted_nor_sighted_nor_learned_twice_the_sam
     at, known = items.find(before.ids)
     assert known.all()
     np.testing.assert_array_equal(items.sightings[at], before.sightings)
-    moved = (items.weights[at] != before.weights).any(axis=1)
-    replayed = np.unique(model.reservoir.examples.ids[:, 0])
-    assert moved.sum() > 20
-    assert np.isin(before.ids[moved], replayed).all() or np.isin(before.ids[moved], report.moved["item"]).all()
+    moved = before.ids[(items.weights[at] != before.weights).any(axis=1)]
+    past = model.reservoir.examples
+    assert len(moved) > 20
+    assert np.isin(moved, np.union1d(past.ids[:, 0], past.history)).all()
+    assert np.isin(moved, report.moved["item"]).all()
     assert bits(fine_tune(model, window, seed=1, device="cpu", clock=no_time)[0]) == bits(tuned)
     assert bits(fine_tune(model, window, seed=2, device="cpu", clock=no_time)[0]) != bits(tuned)
     assert len(tuned.reservoir) == 50
@@ -391,6 +392,27 @@ def test_each_part_can_be_left_out(design: Design) -> None:
     window = clicks(300, seed=17)
     model, _ = fine_tune(Model.new(LAYOUT, design, 0), window, seed=0, device="cpu", clock=no_time)
     assert np.isfinite(model.score(window)).all()
+
+
+@pytest.mark.parametrize("kinds", [("click",), ("click", "like")])
+def test_labels_may_be_columns_and_what_is_replayed_has_as_many(kinds: tuple[str, ...]) -> None:
+    model = Model.new(replace(LAYOUT, kinds=kinds), replace(SMALL, replay=20), 0)
+    for seed in (40, 41):
+        window = clicks(60, seed=seed)
+        columns = replace(window, label=np.repeat(window.label[:, None], len(kinds), axis=1))
+        model = tune(model, columns)
+    assert len(model.reservoir) == 20
+    if len(kinds) == 1:
+        tune(model, clicks(60, seed=42))  # one kind may be a plain row of labels too
+
+
+@pytest.mark.parametrize("ranker", get_args(Ranker))
+def test_ids_alone_make_a_model(ranker: Ranker) -> None:
+    layout = replace(LAYOUT, dense=())
+    model = Model.new(layout, replace(SMALL, ranker=ranker, patience=0), 0)
+    window, fresh = clicks(1_500, seed=43), clicks(1_000, seed=44)
+    model = tune(model, replace(window, dense=window.dense[:, :0]))
+    assert auc(model.score(replace(fresh, dense=fresh.dense[:, :0])), fresh.label) > 0.55
 
 
 def test_numbers_alone_make_a_model() -> None:

@@ -1,5 +1,6 @@
 """The sample of the past: what it keeps, whatever way the past came in."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -96,3 +97,17 @@ def test_it_is_saved_with_the_model(tmp_path: Path) -> None:
     assert len(again.reservoir) == 12
     assert again.reservoir.seed == 4
     assert same(again.reservoir, model.reservoir)
+
+
+def test_taking_in_a_long_window_takes_memory_for_what_is_kept() -> None:
+    past = clicks(20_000, seed=8)
+    past = replace(past, dense=np.repeat(past.dense, 20, axis=1))
+    kept = Reservoir.empty(replace(LAYOUT, dense=tuple(f"n{k}" for k in range(60))), 0).taking(past[:500], 50)
+    tracemalloc.start()
+    try:
+        kept = kept.taking(past, 50)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(kept) == 50
+    assert peak < past.dense.nbytes / 2

@@ -209,6 +209,21 @@ def test_a_folder_of_a_ranker_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_towers_read_any_layout_that_has_their_columns(learned: Towers) -> None:
+    told = ("u", "i", "s", "p", "h")
+    mine = learned.reading(LAYOUT)
+    mine.layout = replace(LAYOUT, meanings=told)
+    other = Layout("v2", ("n",), ("place", "item", "section"), history=3, meanings=("n", "p", "i", "s", "h"))
+    asked = clicks(50, seed=9)
+    moved = Examples(np.zeros((50, 1)), asked.ids[:, [3, 1, 2]], asked.history, asked.label, asked.request, asked.time)
+    reading = mine.reading(other)
+    np.testing.assert_array_equal(reading.users(moved, mine.lately), learned.users(asked, mine.lately))
+    with pytest.raises(ValueError, match="another meaning to 'place'"):
+        mine.reading(replace(other, meanings=("n", "q", "i", "s", "h")))
+    with pytest.raises(ValueError, match="has no 'section'"):
+        mine.reading(Layout("v2", (), ("place", "item"), history=3, meanings=("p", "i", "h")))
+
+
 def test_a_design_or_layout_without_sense_is_refused() -> None:
     with pytest.raises(ValueError, match=r"towers\.embedding is 0"):
         TowerDesign(embedding=0)

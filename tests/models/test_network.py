@@ -1,0 +1,51 @@
+"""The numbers as a network sees them: by mean and deviation of what was learned from, column by column."""
+
+import numpy as np
+import pytest
+import torch
+
+from models import network
+from models.network import Standardise
+
+
+def numbers(rows: int, seed: int) -> torch.Tensor:
+    """Three columns of unlike size, one in four numbers missing."""
+    draw = torch.Generator().manual_seed(seed)
+    values = torch.randn(rows, 3, generator=draw) * torch.tensor([1.0, 100.0, 1e-3]) + torch.tensor([0.0, 1e5, 5.0])
+    return torch.where(torch.rand(rows, 3, generator=draw) < 0.25, torch.nan, values)
+
+
+def seen(*windows: torch.Tensor, memory: float = 1e9) -> Standardise:
+    made = Standardise(3, limit=5.0)
+    for window in windows:
+        made.observe(window, memory)
+    return made
+
+
+@pytest.mark.parametrize("block", [1, 7, 1000])
+def test_windows_and_blocks_come_to_the_mean_and_variance_of_all(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "BLOCK", block)
+    windows = [numbers(rows, seed) for seed, rows in enumerate((50, 0, 1, 200))]
+    made, whole = seen(*windows), torch.cat(windows).double().numpy()
+    np.testing.assert_allclose(made.mean, np.nanmean(whole, axis=0), rtol=1e-9)
+    np.testing.assert_allclose(made.variance, np.nanvar(whole, axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(made.rows, np.isfinite(whole).sum(axis=0))
+
+
+def test_a_column_that_comes_late_is_known_by_what_was_seen_of_it() -> None:
+    """Rows before it was there would hold its mean at 0, and all its values beyond the limit."""
+    before, after = numbers(2_000, 1), numbers(100, 2)
+    before[:, 1] = torch.nan
+    made = seen(before, after)
+    known = after[torch.isfinite(after[:, 1])]
+    assert float(made.mean[1]) == pytest.approx(float(known[:, 1].double().mean()))
+    standardised = made(known)[:, 1]
+    assert float(standardised.std()) == pytest.approx(1, abs=0.05)
+    assert float(standardised.abs().max()) < 5
+
+
+def test_beyond_its_memory_it_follows_the_latest() -> None:
+    old, new = torch.zeros(1_000, 3) - 1, torch.zeros(100, 3) + 1
+    followed = seen(*[old] * 5, *[new] * 20, memory=200)
+    assert (followed.mean > 0.99).all()
+    assert (seen(*[old] * 5, *[new] * 20).mean < 0).all()
