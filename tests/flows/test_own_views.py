@@ -55,12 +55,12 @@ def known(loop: Loop, item: str, at: datetime) -> tuple[float, float]:
 def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> None:
     fill(loop)
     with loop.world(views=(STOCK,)) as world:
-        first = run_update(world, after(14))
+        first = run_update(world, after(18))
         assert first.verdict.verdict == "promote", first.verdict.reasons
-        second = run_update(world, after(16))
+        second = run_update(world, after(20))
         champion = world.loaded[str(second.claimed.parent_version)].model
         assert champion.layout.dense[-2:] == ("stock__pieces", "stock__on_sale")
-        frame = world.frame(after(8), after(10), known_by=after(16))
+        frame = world.frame(after(8), after(10), known_by=after(20))
         own = frame.examples.dense[:, -2:]
         rows = np.random.default_rng(0).choice(len(frame), 40, replace=False)
         shown = frame.table.select("item_id", "shown_at").rows()
@@ -76,7 +76,7 @@ def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> 
 
     # The view gone from the declaration, its champion cannot be read: said with the column and the remedy.
     with loop.world() as world, pytest.raises(Exception, match="has no 'stock__pieces'"):
-        run_update(world, after(18))
+        run_update(world, after(22))
 
 
 def test_a_view_that_cannot_be_asked_leaves_its_values_unknown_and_says_so() -> None:
