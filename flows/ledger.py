@@ -63,7 +63,8 @@ UPDATE updates SET state = 'failed', error = %s, finished_at = clock_timestamp()
 
 FINISH = """
 UPDATE updates SET state = %(state)s, challenger_version = %(version)s, seconds = %(seconds)s, error = %(error)s,
-    finished_at = clock_timestamp(), decide_by = clock_timestamp() + %(decide_within)s::interval
+    finished_at = clock.now, decide_by = clock.now + %(decide_within)s::interval
+FROM (SELECT clock_timestamp() AS now OFFSET 0) clock
 WHERE update_id = %(update_id)s AND state = 'claimed'
 """
 

@@ -112,6 +112,8 @@ def bench(plan: Plan, *, clock: Callable[[], float], say: Callable[[str], None])
                 arm.seconds.append(read() - began)
             say(f"turn {turn + 1} of {len(turns)}: " + ", ".join(f"{a.name} {a.seconds[-1]:.2f} s" for a in arms))
         rows = [*throughput(plan, arms), *losses(turns, arms), *shares(plan, device, arms, turns, read)]
+        if device.type != "cpu":
+            rows.append(beside_the_cpu(plan, arms, turns))
     facts = machine() | {"torch": torch.__version__.split("+")[0], "threads": 1}
     if device.type == "cuda":
         facts["device"] = torch.cuda.get_device_name(device)
@@ -307,6 +309,18 @@ def losses(turns: list[Examples], arms: list[Arm]) -> list[Row]:
         Row("log loss by turn, torch row-wise Adagrad", ", ".join(f"{x:.4f}" for x in found["torch row-wise Adagrad"]))
     )
     return rows
+
+
+def beside_the_cpu(plan: Plan, arms: list[Arm], turns: list[Examples]) -> Row:
+    """The same design learned on the CPU: the losses that a device must come to."""
+    name = "update, float32, row-wise"
+    low = design_of(plan, table_optimiser="rowwise_adagrad", precision="float32")
+    learn = updates(Model.new(layout_of(plan), low, plan.seed), torch.device("cpu"))
+    here, there = (
+        log_loss(predicted[-1], turns[-1].label[:, 0])
+        for predicted in (next(arm for arm in arms if arm.name == name).predicted, [learn(part) for part in turns])
+    )
+    return Row(f"log loss, {name}", here, "", "the CPU", there, f"within {SAME:g}", abs(here - there) <= SAME)
 
 
 def shares(
