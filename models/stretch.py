@@ -147,7 +147,7 @@ def learn(
         for name, parameter in network.named_parameters():
             parameter.data = moments.pop(f"{name}.average")
     tables = scatter(model, working, weights, state)
-    tuned = Model(model.layout, design, network, tables, moments, model.steps + taken, latest, model.reservoir)
+    tuned = Model(model.layout, model.design, network, tables, moments, model.steps + taken, latest, model.reservoir)
     none = np.zeros(0, np.int64)
     return tuned, Stretch(
         probabilities(predicted or by_latest),

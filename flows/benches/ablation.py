@@ -188,13 +188,6 @@ def rows(stream: Stream, wholes: Sequence[Run], found: Sequence[Ablated]) -> lis
         table.append(Row(f"{title}, all of it: largest less smallest of {len(wholes)} seeds", spread(wholes, measure)))
     for each in found:
         for measure, title in titles.items():
-            table.append(
-                Row(
-                    f"{title} {each.title}",
-                    each.run.measures[measure],
-                    peer="all of it",
-                    theirs=first.measures[measure],
-                )
-            )
-        table.append(Row(f"gain in AUC: {each.part.name}", each.gain(first, "auc")))
+            alone = f"{each.title.partition(' ')[0]}: {each.run.measures[measure]:.4f}"
+            table.append(Row(f"{each.part.name}: gain in {title} ({alone})", each.gain(first, measure)))
     return table

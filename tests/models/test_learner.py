@@ -269,6 +269,16 @@ def test_what_is_replayed_is_not_predicted_nor_sighted_nor_learned_twice_the_sam
 
 
 @pytest.mark.parametrize("guard", [{"distil": 0.8}, {"proximal": 1.0}])
+def test_a_first_window_has_no_champion_to_stay_near_and_the_next_one_has(guard: dict[str, float]) -> None:
+    design, first, second = replace(SMALL, **guard), clicks(400, seed=1), clicks(400, seed=2)
+    guarded, plain = (Model.new(LAYOUT, each, seed=0) for each in (design, SMALL))
+    guarded, plain = tune(guarded, first), tune(plain, first)
+    assert guarded.design == design
+    assert (guarded.score(second) == plain.score(second)).all()
+    assert (tune(guarded, second).score(first) != tune(plain, second).score(first)).any()
+
+
+@pytest.mark.parametrize("guard", [{"distil": 0.8}, {"proximal": 1.0}])
 def test_a_guard_against_forgetting_keeps_the_model_near_its_start(learned: Model, guard: dict[str, float]) -> None:
     window = clicks(500, seed=28)
     turned = replace(window, label=1 - window.label)
