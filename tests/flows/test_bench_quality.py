@@ -1,6 +1,7 @@
 """The benches of quality: what is learned before what is scored, the peer on the same stream, the written page."""
 
 import json
+import re
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -227,15 +228,17 @@ def test_the_ablation_takes_each_part_away_or_puts_it_in(surface: Surface, tmp_p
         parts=tuple(part for part in ablation.PARTS if part.name in names),
     )
     table = ablation.bench(plan, clock=time.monotonic, say=lambda line: None)
-    found = {row.what: row for row in table.rows}
-    assert "AUC without history attention" in found
-    assert "AUC with replay" in found
-    without, added = found["AUC without history attention"], found["AUC with replay"]
-    for row, part, sign in ((without, "history attention", 1), (added, "replay", -1)):
+    gains = {row.what.partition(" (")[0]: row for row in table.rows}
+    (whole,) = (row.ours for row in table.rows if row.what == "AUC, all of it")
+    for part, told, sign in (("history attention", "without", 1), ("replay", "with", -1)):
+        row = gains[f"{part}: gain in AUC"]
+        alone = re.search(rf"\({told}: (0\.\d+)\)", row.what)
+        assert alone is not None, row.what
         assert isinstance(row.ours, float)
-        assert row.theirs is not None
-        assert found[f"gain in AUC: {part}"].ours == pytest.approx(sign * (row.theirs - row.ours))
-    assert found["AUC without features that move at all"].ours != without.theirs
+        assert isinstance(whole, float)
+        assert row.ours == pytest.approx(sign * (whole - float(alone[1])), abs=6e-5)
+        assert f"{part}: gain in MRR" in gains
+    assert gains["features that move at all: gain in AUC"].ours != 0
     assert (tmp_path / "ablation-gains.svg").exists()
 
 
