@@ -5,6 +5,8 @@ anything heavy is imported.
 """
 
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from infra.settings import Settings
 
@@ -39,3 +41,5 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 def apply(settings: Settings) -> None:
     """Set ``library_environment`` for this process; the settings win over what a variable said before."""
     os.environ.update(library_environment(settings))
+    with suppress(OSError):  # a home that cannot be made is told of by whoever needs it
+        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # else Prefect warns as it is imported
