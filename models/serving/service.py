@@ -144,6 +144,7 @@ class Service:
         self.champions.stop()
         for ranker in self.rankers.values():
             ranker.knowledge.stop()
+            ranker.views.close()
             ranker.candidates.stop()
         if self._spool is not None:
             self._spool.close()

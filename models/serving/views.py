@@ -25,6 +25,7 @@ class Views:
         self._reader: ViewReader | None = None
         self._looking = threading.Lock()
         self._own = threading.local()
+        self._opened: list[psycopg.Connection] = []
 
     def read(
         self, user: str, items: Sequence[str], context: Mapping[str, object], at: float
@@ -39,6 +40,8 @@ class Views:
             try:
                 if connection is None or connection.closed:
                     connection = self._own.connection = self._database.connect(autocommit=True)
+                    with self._looking:
+                        self._opened = [*(each for each in self._opened if not each.closed), connection]
                 reader = self._reader or self._looked(connection)
                 return reader.read(connection, known, datetime.fromtimestamp(at, UTC)), True
             except AWAY:
@@ -48,6 +51,11 @@ class Views:
             give_up(connection)
             self._own.connection = None
         return np.full((len(items), self._width), np.nan, np.float32), False
+
+    def close(self) -> None:
+        """Close the connections; nobody reads any more."""
+        for connection in self._opened:
+            give_up(connection)
 
     def _looked(self, connection: psycopg.Connection) -> ViewReader:
         """The reader, made once the tables can be looked at."""

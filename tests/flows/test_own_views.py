@@ -73,6 +73,7 @@ def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> 
         values, asked = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
         assert asked
         np.testing.assert_array_equal(values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
+        served.close()
 
     # The view gone from the declaration, its champion cannot be read: said with the column and the remedy.
     with loop.world() as world, pytest.raises(Exception, match="has no 'stock__pieces'"):
