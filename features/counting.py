@@ -14,7 +14,7 @@ from features.families import Features
 from features.fold import Adds, Counters, Reads, fold
 from features.halves import halves_of, side_by_side
 from features.keys import Keys, combine_after, combine_columns, key_of
-from features.read import read_family, read_user
+from features.read import Rates, read_family, read_user
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -80,40 +80,46 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known
     wanted, adds = _chosen(rows.wanted), _chosen(rows.adds)
     at, read_tick = rows.time[wanted], rows.tick[wanted]
     add_time, add_tick, click, shown = rows.time[adds], rows.tick[adds], rows.click[adds], rows.shown[adds]
-    history = rows.history[wanted], rows.history[adds]
-    sections = rows.sections[wanted], rows.sections[adds]
-    everything = np.full(len(rows.ids), EVERYTHING, dtype=np.int64)
-    keys: dict[tuple[str, ...], tuple[Keys, Keys]] = {(): (everything[wanted], everything[adds])}
-    base = np.full((len(at), 1), declared.base_rate)
-    rates: dict[str | None, tuple[Float, tuple[float, ...]]] = {None: (base, (1.0,))}
+    keys = _keys_of_families(declared, rows)
+    rates: dict[str | None, Rates] = {None: Rates.all_of(declared.base_rate, len(at))}
     wholes: dict[str, Float] = {}
     halves: list[Half] = []
     for family in declared.families:
-        if family.key not in keys:
-            own = combine_columns(rows.ids, np.array([declared.ids.index(name) for name in family.key]))
-            keys[family.key] = own[wanted], own[adds]
-        count = family.last_items or family.last_sections
-        read_keys, add_keys = (
-            combine_after(lasts, own, count) if count else own[:, None]
-            for lasts, own in zip(sections if family.last_sections else history, keys[family.key], strict=True)
-        )
+        own = next(keys)
         sums, times = fold(
             counters[family.name],
-            Reads(read_keys, at, read_tick),
-            Adds(add_keys, add_time, add_tick, click, shown),
+            Reads(own[wanted], at, read_tick),
+            Adds(own[adds], add_time, add_tick, click, shown),
             each=family.each,
         )
         if not len(at):
             continue
-        prior, lives = rates[family.toward]
         whole = None if family.share_of is None else wholes[family.share_of]
-        values, own_rates = read_family(family, sums, times, at, prior, lives, whole)
+        values, rates[family.name] = read_family(family, sums, times, at, rates[family.toward], whole)
         wholes[family.name] = sums
-        rates[family.name] = own_rates, family.half_lives
         halves.append(halves_of(values))
     if len(at):
         user = read_user(rows.numbers[wanted], at, rows.hour_at[wanted], declared.base_rate)
         side_by_side([*halves, halves_of(user)], dense)
+
+
+def _keys_of_families(declared: Features, rows: Known) -> Iterator[Keys]:
+    """The keys (N, M) that each family counts by, in their order."""
+    own: dict[tuple[str, ...], Keys] = {(): np.full(len(rows.ids), EVERYTHING, dtype=np.int64)}
+    pairs: dict[tuple[bool, tuple[str, ...]], Keys] = {}
+    for family in declared.families:
+        key, count = family.key, family.last_items or family.last_sections
+        if key not in own:
+            own[key] = combine_columns(rows.ids, np.array([declared.ids.index(name) for name in key]))
+        if not count:
+            yield own[key][:, None]
+            continue
+        which = family.last_sections > 0, key
+        if which not in pairs:
+            alike = (f for f in declared.families if (f.last_sections > 0, f.key) == which)
+            most = max(f.last_items or f.last_sections for f in alike)
+            pairs[which] = combine_after(rows.sections if family.last_sections else rows.history, own[key], most)
+        yield np.ascontiguousarray(pairs[which][:, :count])
 
 
 def _chosen(rows: Bool) -> Bool | slice:

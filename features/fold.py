@@ -26,6 +26,9 @@ TIMES = 3
 FIRST, LAST, LAST_CLICK = range(TIMES)
 """Columns of a counter's times: first and last add, last add with a click; NaN where there was none."""
 
+AHEAD = 256
+"""Keys looked up at once."""
+
 
 @dataclass
 class Counters:
@@ -203,6 +206,19 @@ def _load(slots, keys, size, records, new_keys, new_records):  # type: ignore[no
 
 
 @numba.njit(cache=True)
+def _look_ahead(slots, records, keys, first, end, found, touched):  # type: ignore[no-untyped-def]
+    """Find the records of rows ``first`` to ``end``, as far as they are there, and fetch them: the processor waits for
+    many far places of memory at once where nothing else is done between."""
+    for i in range(first, end):
+        for m in range(keys.shape[1]):
+            found[i, m] = -1 if keys[i, m] == 0 else _find(slots, keys[i, m])
+    for i in range(first, end):
+        for m in range(keys.shape[1]):
+            if found[i, m] >= 0:
+                touched[i, 0] = records[found[i, m], LAST] + records[found[i, m], records.shape[1] - 1]
+
+
+@numba.njit(cache=True)
 def _fold(  # type: ignore[no-untyped-def]
     slots,
     keys,
@@ -229,22 +245,27 @@ def _fold(  # type: ignore[no-untyped-def]
     lives = len(half_lives)
     many = add_keys.shape[1]
     apart = 2 * lives if out_sums.shape[1] > 2 * lives else 0
+    ahead = read
     while True:
         first = read
         # every read of ticks up to the next add's own
         while read < len(read_time) and (add == len(add_time) or read_tick[read] <= add_tick[add]):
+            if read == ahead:
+                ahead = min(read + max(AHEAD // many, 1), len(read_time))
+                _look_ahead(slots, records, read_keys, read, ahead, found, out_sums)
             for h in range(out_sums.shape[1]):
                 out_sums[read, h] = 0.0
             for t in range(TIMES):
                 out_times[read, t] = np.nan
             for m in range(many):
-                found[read, m] = -1
                 if read_keys[read, m] == 0:
                     continue
-                row = _find(slots, read_keys[read, m])
+                row = found[read, m]
+                if row < 0:  # or it was added since
+                    row = _find(slots, read_keys[read, m])
+                    found[read, m] = row
                 if row < 0:
                     continue
-                found[read, m] = row
                 age = max(read_time[read] - records[row, LAST], 0.0)
                 for h in range(lives):
                     decay = 2.0 ** (-age / half_lives[h])
@@ -256,7 +277,7 @@ def _fold(  # type: ignore[no-untyped-def]
             read += 1
         if add == len(add_time):
             return size, read, add
-        tick = add_tick[add]
+        tick, began = add_tick[add], add_time[add]
         while add < len(add_time) and add_tick[add] == tick:
             if size + many > len(keys):
                 return size, read, add
@@ -264,11 +285,14 @@ def _fold(  # type: ignore[no-untyped-def]
             same = first < read
             for m in range(many):
                 same = same and add_keys[add, m] == read_keys[first, m]
+            # and its sums, decayed to now, are what was read, unless this tick has added to them already
+            told = same and (many == 1 or apart > 0) and read_time[first] == add_time[add]
             for m in range(many):
                 key = add_keys[add, m]
                 if key == 0:
                     continue
                 row = found[first, m] if same else -1
+                decayed = told and row >= 0
                 if row < 0:
                     row = _find(slots, key)
                 if row < 0:
@@ -279,6 +303,9 @@ def _fold(  # type: ignore[no-untyped-def]
                     size += 1
                     records[row, FIRST] = add_time[add]
                     records[row, LAST_CLICK] = np.nan
+                elif decayed and records[row, LAST] < began:
+                    for h in range(2 * lives):
+                        records[row, TIMES + h] = out_sums[first, m * apart + h]
                 else:
                     age = max(add_time[add] - records[row, LAST], 0.0)
                     if age > 0.0:

@@ -5,6 +5,7 @@ with it: the same to the bit in a request of one item and in a replay of a milli
 """
 
 import math
+from dataclasses import dataclass
 
 import numba
 import numpy as np
@@ -22,35 +23,56 @@ NEVER = math.log1p(30 * DAY)
 """Given as the log of an age where there is none."""
 
 
+@dataclass(frozen=True)
+class Rates:
+    """A family's shrunk click rates, for the families shrunk toward it."""
+
+    values: Float  # (N, H)
+    log_odds: Float  # (N, H)
+    half_lives: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Float, half_lives: tuple[float, ...]) -> "Rates":
+        log_odds = np.empty(values.shape)
+        _odds_of(values.reshape(-1), log_odds.reshape(-1))
+        logs(log_odds.reshape(-1))
+        return cls(values, log_odds, half_lives)
+
+    @classmethod
+    def all_of(cls, rate: float, count: int) -> "Rates":
+        """The same rate for N rows."""
+        one = cls.of(np.array([[rate]]), (1.0,))
+        return cls(np.repeat(one.values, count, axis=0), np.repeat(one.log_odds, count, axis=0), one.half_lives)
+
+
 def read_family(
-    family: Family,
-    sums: Float,
-    times: Float,
-    at: Float,
-    prior: Float,
-    prior_lives: tuple[float, ...],
-    whole: Float | None = None,
-) -> tuple[Float, Float]:
+    family: Family, sums: Float, times: Float, at: Float, prior: Rates, whole: Float | None = None
+) -> tuple[Float, Rates]:
     """Dense columns (N, C) of one family, and its shrunk rates (N, H) for the families shrunk toward it.
 
     ``sums`` (N, 2H), or (N, M * 2H) of a family of ``each``, and ``times`` (N, 3) are what the fold read at ``at``
-    (N,); ``prior`` (N, P) are the rates of the family it is shrunk toward, one for each of ``prior_lives``; ``whole``
-    (N, 2H) are the sums of ``share_of``.
+    (N,); ``prior`` (N, P) are the rates of the family it is shrunk toward; ``whole`` (N, 2H) are the sums of
+    ``share_of``.
     """
     lives = len(family.half_lives)
-    rates = np.empty((len(at), lives))
     dense = np.empty((len(at), len(family.columns)))
-    apart = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior_lives]
-    nearest = np.array(apart).reshape(lives, len(prior_lives)).argmin(axis=1)
-    if family.trend:
-        _trend(sums, prior, family.strength, rates)
-        _log_odds(rates, dense)
-    elif family.each:
-        _lift_of_each(sums, prior, nearest, family.strength, rates, dense)
-        sums = sums.reshape(len(sums), -1, 2 * lives).sum(axis=1)
+    apart = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior.half_lives]
+    nearest = np.array(apart).reshape(lives, len(prior.half_lives)).argmin(axis=1)
+    if family.each:
+        pooled = np.empty((len(at), 2 * lives))
+        _lift_of_each(sums, prior.values, nearest, family.strength, pooled, dense)
+        sums, rates, column = pooled, prior, 2 * lives
     else:
-        _lift(sums, prior, nearest, family.strength, rates, dense)
-    column = 2 * lives if family.each else lives
+        own = np.empty((len(at), lives))
+        if family.trend:
+            _trend(sums, prior.values, family.strength, own)
+            rates = Rates.of(own, family.half_lives)
+            dense[:, :lives] = rates.log_odds
+        else:
+            _shrunk(sums, prior.values, nearest, family.strength, own)
+            rates = Rates.of(own, family.half_lives)
+            _lift(rates.log_odds, prior.log_odds, nearest, dense)
+        column = lives
     _sizes(sums, family.sizes, column, dense)
     column += family.sizes
     if whole is not None:
@@ -85,44 +107,38 @@ def _trend(sums, prior, strength, rates):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _log_odds(rates, dense):  # type: ignore[no-untyped-def]
-    lives = rates.shape[1]
-    values = np.empty(len(rates) * lives)
+def _odds_of(rates, odds):  # type: ignore[no-untyped-def]
     for i in range(len(rates)):
-        for h in range(lives):
-            values[i * lives + h] = _odds(rates[i, h])
-    logs(values)
-    for i in range(len(rates)):
-        for h in range(lives):
-            dense[i, h] = values[i * lives + h]
+        odds[i] = _odds(rates[i])
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _lift(sums, prior, nearest, strength, rates, dense):  # type: ignore[no-untyped-def]
+def _shrunk(sums, prior, nearest, strength, rates):  # type: ignore[no-untyped-def]
     lives = rates.shape[1]
-    own, others = np.empty(rates.size), np.empty(rates.size)
     for i in range(len(rates)):
         for h in range(lives):
-            toward = prior[i, nearest[h]]
-            rate = (sums[i, h] + strength * toward) / (sums[i, lives + h] + strength)
-            rates[i, h] = rate
-            own[i * lives + h] = _odds(rate)
-            others[i * lives + h] = _odds(toward)
-    logs(own)
-    logs(others)
-    for i in range(len(rates)):
-        for h in range(lives):
-            dense[i, h] = own[i * lives + h] - others[i * lives + h]
+            rates[i, h] = (sums[i, h] + strength * prior[i, nearest[h]]) / (sums[i, lives + h] + strength)
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _lift_of_each(sums, prior, nearest, strength, rates, dense):  # type: ignore[no-untyped-def]
-    lives = rates.shape[1]
-    together, most = np.empty(rates.size), np.empty(rates.size)
-    for i in range(len(rates)):
+def _lift(own, others, nearest, dense):  # type: ignore[no-untyped-def]
+    for i in range(len(own)):
+        for h in range(own.shape[1]):
+            dense[i, h] = own[i, h] - others[i, nearest[h]]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _lift_of_each(sums, prior, nearest, strength, pooled, dense):  # type: ignore[no-untyped-def]
+    lives = len(nearest)
+    together, most = np.empty(len(sums) * lives), np.empty(len(sums) * lives)
+    for i in range(len(sums)):
+        for h in range(2 * lives):
+            total = 0.0
+            for first in range(0, sums.shape[1], 2 * lives):
+                total += sums[i, first + h]
+            pooled[i, h] = total
         for h in range(lives):
             toward = prior[i, nearest[h]]
-            rates[i, h] = toward
             odds = _odds(toward)
             product, largest = 1.0, 1.0
             # one that was never counted has the rate it is shrunk toward: it says nothing
@@ -135,7 +151,7 @@ def _lift_of_each(sums, prior, nearest, strength, rates, dense):  # type: ignore
             most[i * lives + h] = largest
     logs(together)
     logs(most)
-    for i in range(len(rates)):
+    for i in range(len(sums)):
         for h in range(lives):
             dense[i, h] = together[i * lives + h]
             dense[i, lives + h] = most[i * lives + h]

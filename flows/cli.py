@@ -160,8 +160,10 @@ def _span(seconds: float) -> str:
 
 def main() -> None:
     """Run the command line; the installed ``millrace`` calls this."""
+    from infra import memory
     from infra.errors import MillraceError
 
+    memory.keep_freed()
     try:
         app()
     except MillraceError as error:

@@ -23,7 +23,7 @@ from features.skew_probes import Probes
 from features.store import Store, View, open_store
 from flows.surface import Surface
 from flows.surfaces import SURFACES
-from infra import environment
+from infra import environment, memory
 from infra.database import connect
 from infra.settings import Settings
 
@@ -84,6 +84,7 @@ def write_online(folder: Folder, store: Store, stale: Touched) -> Touched:
 def main() -> None:
     settings = Settings()
     environment.apply(settings)
+    memory.keep_freed()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -27,6 +27,7 @@ from flows.reviewing import close_overdue
 from flows.story import tell
 from flows.surfaces import find
 from flows.world import World, open_world
+from infra import memory
 from infra.settings import Settings
 from monitoring.gate import Verdict
 
@@ -63,6 +64,7 @@ class Clock:
 @flow(name="update", flow_run_name="update {surface}", persist_result=False, validate_parameters=True)
 def update(surface: str, as_of: datetime | None = None) -> str:
     """Keep one surface's ranker fresh: learn from what is mature, and promote what the evidence backs."""
+    memory.keep_freed()
     now = datetime.now(UTC)
     with open_world(Settings(), find(surface)) as world:
         close_overdue(world.connection, surface, now)

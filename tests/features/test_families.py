@@ -7,7 +7,7 @@ import pytest
 
 from features.engine import Engine
 from features.families import DAY, HOUR, MINUTE, USER_COLUMNS, Family, Features
-from features.read import NEVER, read_family, read_user
+from features.read import NEVER, Rates, read_family, read_user
 from tests.features.event_worlds import START, event, frame
 
 
@@ -22,10 +22,12 @@ def declare(*families: Family, **more: object) -> Features:
 def test_a_trend_is_shrunk_toward_the_next_longer_half_life() -> None:
     family = Family("item", ("item",), (HOUR, DAY), toward="all", strength=8, trend=True, sizes=2)
     sums = np.array([[1.0, 3.0, 4.0, 20.0]])  # clicks at 1 h and 1 d, then impressions
-    dense, rates = read_family(family, sums, np.full((1, 3), np.nan), np.zeros(1), np.array([[0.9, 0.2]]), (HOUR, DAY))
+    dense, rates = read_family(
+        family, sums, np.full((1, 3), np.nan), np.zeros(1), Rates.of(np.array([[0.9, 0.2]]), (HOUR, DAY))
+    )
     day = (3.0 + 8 * 0.2) / (20.0 + 8)
     hour = (1.0 + 8 * day) / (4.0 + 8)
-    np.testing.assert_allclose(rates[0], [hour, day])
+    np.testing.assert_allclose(rates.values[0], [hour, day])
     np.testing.assert_allclose(dense[0], [log_odds(hour), log_odds(day), math.log1p(4.0), math.log1p(20.0)])
 
 
@@ -34,14 +36,14 @@ def test_each_of_several_last_items_speaks_for_itself() -> None:
     # Clicks at 1 h and 1 d, then impressions, of three sections in turn; nothing is known of the last.
     sums = np.array([[1.0, 3.0, 4.0, 20.0, 0.0, 1.0, 2.0, 30.0, 0.0, 0.0, 0.0, 0.0]])
     prior = np.array([[0.2, 0.3]])
-    dense, rates = read_family(family, sums, np.full((1, 3), np.nan), np.zeros(1), prior, (HOUR, DAY))
+    dense, rates = read_family(family, sums, np.full((1, 3), np.nan), np.zeros(1), Rates.of(prior, (HOUR, DAY)))
     lifts = [
         [log_odds((c + 5 * p) / (n + 5)) - log_odds(p) for c, n, p in zip(clicks, shown, prior[0], strict=True)]
         for clicks, shown in (([1.0, 3.0], [4.0, 20.0]), ([0.0, 1.0], [2.0, 30.0]), ([0.0, 0.0], [0.0, 0.0]))
     ]
     together, most = np.sum(lifts, axis=0), np.max(lifts, axis=0)
     np.testing.assert_allclose(dense[0], [*together, *np.maximum(most, 0), math.log1p(50.0)], atol=1e-6)
-    np.testing.assert_allclose(rates, prior)
+    np.testing.assert_allclose(rates.values, prior)
     names = ("taste_lift_1h", "taste_lift_1d", "taste_most_1h", "taste_most_1d", "taste_shown_1d")
     assert family.columns == names
 
@@ -50,9 +52,11 @@ def test_a_lift_is_over_the_other_family_at_the_nearest_half_life() -> None:
     family = Family("item_device", ("item", "device"), (MINUTE, 12 * HOUR), toward="item", strength=5)
     sums = np.array([[1.0, 3.0, 4.0, 20.0]])
     prior = np.array([[0.1, 0.2, 0.3]])  # at 5 min, 1 h, 1 d
-    dense, rates = read_family(family, sums, np.full((1, 3), np.nan), np.zeros(1), prior, (5 * MINUTE, HOUR, DAY))
+    dense, rates = read_family(
+        family, sums, np.full((1, 3), np.nan), np.zeros(1), Rates.of(prior, (5 * MINUTE, HOUR, DAY))
+    )
     short, long = (1.0 + 5 * 0.1) / 9.0, (3.0 + 5 * 0.3) / 25.0
-    np.testing.assert_allclose(rates[0], [short, long])
+    np.testing.assert_allclose(rates.values[0], [short, long])
     np.testing.assert_allclose(
         dense[0], [log_odds(short) - log_odds(0.1), log_odds(long) - log_odds(0.3), math.log1p(20.0)]
     )
@@ -62,9 +66,9 @@ def test_without_events_a_lift_is_zero_and_a_trend_is_its_prior() -> None:
     nothing, never = np.zeros((1, 2)), np.full((1, 3), np.nan)
     lift = Family("a", ("item",), (HOUR,), toward="item")
     trend = Family("b", ("item",), (HOUR,), toward="item", trend=True, ages=True)
-    prior = np.array([[0.25]])
-    assert read_family(lift, nothing, never, np.zeros(1), prior, (DAY,))[0].tolist() == [[0.0, 0.0]]
-    dense = read_family(trend, nothing, never, np.zeros(1), prior, (DAY,))[0][0]
+    prior = Rates.of(np.array([[0.25]]), (DAY,))
+    assert read_family(lift, nothing, never, np.zeros(1), prior)[0].tolist() == [[0.0, 0.0]]
+    dense = read_family(trend, nothing, never, np.zeros(1), prior)[0][0]
     np.testing.assert_allclose(dense, [log_odds(0.25), 0.0, NEVER, NEVER, NEVER])
 
 
@@ -72,7 +76,7 @@ def test_shares_and_ages_stand_where_their_names_say() -> None:
     family = Family("item", ("item",), (HOUR, DAY), trend=True, sizes=1, share_of="all", ages=True)
     sums, whole = np.array([[0.0, 1.0, 4.0, 20.0]]), np.array([[5.0, 50.0, 40.0, 400.0]])
     times = np.array([[10.0, 90.0, np.nan]])
-    dense, _ = read_family(family, sums, times, np.array([100.0]), np.array([[0.2]]), (DAY,), whole)
+    dense, _ = read_family(family, sums, times, np.array([100.0]), Rates.of(np.array([[0.2]]), (DAY,)), whole)
     value = dict(zip(family.columns, dense[0], strict=True))
     assert value["item_shown_1d"] == math.log1p(20.0)
     assert value["item_share_1h"] == math.log1p(4.0) - math.log1p(40.0)
