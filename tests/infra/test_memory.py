@@ -32,5 +32,5 @@ def test_arrays_made_again_and_again_cost_no_new_pages() -> None:
         return int(run.stdout)
 
     keeping, giving_back = faults("keeping"), faults("giving back")
-    assert giving_back > 10 * 4096, "without it this test shows nothing"
+    assert giving_back > 1_000, "without it this test shows nothing"
     assert keeping < giving_back / 10
