@@ -24,6 +24,7 @@ from psycopg import sql
 
 from features.feast_config import SCHEMA, repo_config
 from features.feast_definitions import AS_OF, ONLINE, View, definitions, join_keys, view_definitions
+from features.json_texts import value_of
 from features.view_reading import Inspected, inspect
 from features.views import OF_IMPRESSION, TeamView, expect_apart
 from infra.database import connect
@@ -160,7 +161,7 @@ class Store:
         """The frame with the columns of a team's views as of ``shown_at``."""
         expect_apart(views)
         keys = {
-            key: frame[source] if source in OF_IMPRESSION else _of_context(frame["context"], source)
+            key: frame[source] if source in OF_IMPRESSION else value_of(frame["context"], source)
             for view in views
             for key, source in zip(join_keys(view), view.keys.values(), strict=True)
         }
@@ -262,13 +263,6 @@ class Store:
             if self._feast is feast:
                 self._feast = None
         _close(feast)
-
-
-def _of_context(context: pl.Series, name: str) -> pl.Series:
-    """The text of a value of the context (N,), as the fold reads it; each distinct context is parsed once."""
-    distinct = context.unique().drop_nulls()
-    values = distinct.str.json_path_match(f"$.{name}")
-    return context.replace_strict(distinct, values, default=None, return_dtype=pl.String)
 
 
 def _of_version(frame: pl.DataFrame, version: str) -> pl.DataFrame:

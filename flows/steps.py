@@ -161,7 +161,7 @@ def test(world: World, champion: Model | None, frame: Frame, checked: Checked) -
     if champion is not None and len(examples):
         scores = champion.score(examples)
         figures["prequential"] = compare.measure(examples.label, examples.request, scores)
-        contexts = {name: evidence.context_of(frame.table, name) for name in world.surface.features.contexts}
+        contexts = evidence.contexts_of(frame.table, world.surface.features.contexts)
         found += label_checks.check_labels(
             frame.table, examples.label, scores, checked.history, world.surface.limits, contexts=contexts
         )

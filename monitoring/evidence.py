@@ -17,6 +17,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.json_texts import value_of
 from models import metrics
 from models.examples import EMPTY, Examples
 from models.frames import Frame
@@ -193,7 +194,7 @@ def slices(
     table: pl.DataFrame, part: Examples, contexts: Sequence[str], champion: Model | None
 ) -> tuple[dict[str, pl.Series], dict[str, str]]:
     """Columns [J] to look at by value, and what kind each is."""
-    columns = {name: context_of(table, name) for name in contexts}
+    columns = contexts_of(table, contexts)
     kinds = dict.fromkeys(contexts, "context")
     for kind, new in newcomers(part, champion).items():
         name = {"users": "reader", "items": "item"}[kind]
@@ -213,9 +214,14 @@ def newcomers(examples: Examples, champion: Model | None) -> dict[str, NDArray[n
     return new
 
 
+def contexts_of(table: pl.DataFrame, names: Sequence[str]) -> dict[str, pl.Series]:
+    """Values [J] of several keys of the context, by name."""
+    return {name: context_of(table, name) for name in names}
+
+
 def context_of(table: pl.DataFrame, name: str) -> pl.Series:
-    """Values [J] of a key of the context."""
-    return table["context"].str.json_path_match(f"$.{name}").fill_null("none")
+    """Values [J] of a key of the context, as text; ``none`` where an impression has none."""
+    return value_of(table["context"], name).fill_null("none")
 
 
 def attribute_of(table: pl.DataFrame, name: str) -> pl.Series:

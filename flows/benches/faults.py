@@ -20,6 +20,7 @@ from models.frames import Frame
 from models.learner import fine_tune
 from models.model import Model
 from monitoring.drift import important
+from monitoring.evidence import context_of
 from monitoring.policy import Word
 
 HALVINGS = 7
@@ -136,7 +137,7 @@ def window_not_closed(scene: Scene, minutes: float, random: np.random.Generator)
 
 def region_dropped(scene: Scene, share: float, random: np.random.Generator) -> Met:
     """A share of the clicks of one region never reached the log."""
-    regions = scene.window.shown["context"].str.json_path_match("$.region").fill_null("none")
+    regions = context_of(scene.window.shown, "region")
     # The second largest: the largest may be most of the site, and then it is no longer a matter of a region.
     region = regions.value_counts(sort=True)[regions.name][1]
     lost = (regions == region).to_numpy() & (random.random(len(regions)) < share)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from flows.background import DAY, FROZEN, HISTORY, PROFILES
 from flows.benches.faults import Met
-from flows.benches.windows import Window, between, context_columns
+from flows.benches.windows import Window, between
 from flows.surface import Surface
 from models import metrics
 from models.examples import Examples, concat
@@ -189,7 +189,7 @@ class Process:
         found += feature_checks.check_features(
             dense, names, self.profiles, label, surface.limits, ids=frame.table["impression_id"], profile=profile
         )
-        contexts = context_columns(frame, surface.features.contexts)
+        contexts = evidence.contexts_of(frame.table, surface.features.contexts)
         found += label_checks.check_labels(frame.table, label, scores, history, surface.limits, contexts=contexts)
         figures = {
             "impressions": len(frame),

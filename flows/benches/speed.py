@@ -9,7 +9,7 @@ import polars as pl
 
 from flows.benches.process import Judged, Process
 from flows.benches.table import Row
-from flows.benches.windows import Window, context_columns
+from flows.benches.windows import Window
 from models.examples import concat
 from models.frames import Frame
 from monitoring import checks, compare, drift, evidence, feature_checks, label_checks, report
@@ -71,7 +71,7 @@ def full_data(process: Process, window: Window, rows: int, clock: Callable[[], f
         ids=table["impression_id"],
         profile=profile,
     )
-    contexts = context_columns(large.frame, surface.features.contexts)
+    contexts = evidence.contexts_of(table, surface.features.contexts)
     label_checks.check_labels(table, examples.label, served, history, surface.limits, contexts=contexts)
     checking = (clock() - began) * per_million
 

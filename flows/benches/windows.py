@@ -8,7 +8,7 @@ The features are those of :class:`features.engine.Engine`, the one that the fold
 :mod:`models.frames`; what is left out is PostgreSQL and Feast between them, which give the same rows and take minutes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -258,8 +258,3 @@ def windows(log: Log, folding: Folding, every: timedelta) -> Iterator[Window]:
         shown = rows_of(log, start, end)
         if len(shown):
             yield Window(start, end, folding.fold(shown, end), shown)
-
-
-def context_columns(frame: Frame, names: tuple[str, ...]) -> Mapping[str, pl.Series]:
-    """The frame's context by name, as text; ``none`` where an impression has none."""
-    return {name: frame.table["context"].str.json_path_match(f"$.{name}").fill_null("none") for name in names}
