@@ -1,5 +1,6 @@
 """What a surface knew before a window: its record, the champions of before, older windows to compare with."""
 
+import logging
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -7,15 +8,19 @@ import psycopg
 
 from flows.ledger import Claim
 from flows.world import FeaturesChanged, World
+from models.artifact import DamagedModel
 from models.frames import Frame
 from models.model import Model
 from models.promotions import Promotion
+from models.registry import NoArtifacts
 from monitoring import limits
 from monitoring.error_control import Past
 from monitoring.evidence import Anchor, Before
 from monitoring.feature_checks import Profile
 from monitoring.names import GATE
 from monitoring.record import Record, latest_before
+
+LOG = logging.getLogger(__name__)
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
@@ -162,24 +167,38 @@ def kept(connection: psycopg.Connection, champion: Promotion, judged_from: datet
 def anchors(
     world: World, champion: Promotion, line: list[tuple[Any, ...]], standard: str, end: datetime
 ) -> list[Anchor]:
-    """The champions of a day ago, of a week ago, and the standard; one that serves now is compared with anyway."""
-    named: dict[str, tuple[str, str]] = {}
-    for name, age in (("a day ago", DAY), ("a week ago", 7 * DAY)):
-        old = next(((version, uri) for version, uri, learned_to in line if learned_to <= end - age), None)
-        if old is not None:
-            named[name] = old
+    """The champions of a day ago, of a week ago, and the standard; one that serves now is compared with anyway.
+
+    Where the files of one are gone, the newest champion before it that still has them stands in.
+    """
+    named = {
+        name: [(version, uri) for version, uri, learned_to in line if learned_to <= end - age]
+        for name, age in (("a day ago", DAY), ("a week ago", 7 * DAY))
+    }
     found = world.connection.execute(
-        "SELECT version, artifact_uri FROM promotions WHERE surface = %s AND version = %s AND kind = 'update'",
+        "SELECT version, artifact_uri, learned_to FROM promotions"
+        " WHERE surface = %s AND version = %s AND kind = 'update'",
         [world.surface.name, standard],
     ).fetchone()
     if found is not None:
-        named["standard"] = (found[0], found[1])
+        before = [(version, uri) for version, uri, learned_to in line if learned_to < found[2]]
+        named["standard"] = [(found[0], found[1]), *before]
     made, seen = [], {champion.version}
-    for name, (version, uri) in named.items():
-        model = None if version in seen else model_of(world, version, uri)
-        seen.add(version)
-        if model is not None:
-            made.append(Anchor(name, version, model))
+    for name, versions in named.items():
+        for version, uri in versions:
+            if version in seen:
+                break
+            seen.add(version)
+            try:
+                model = model_of(world, version, uri)
+            except (NoArtifacts, DamagedModel) as error:
+                LOG.warning(
+                    "version %s, the champion of %s at %s, cannot be compared with: %s", version, name, end, error
+                )
+                continue
+            if model is not None:
+                made.append(Anchor(name, version, model))
+            break
     return made
 
 

@@ -49,6 +49,10 @@ class NoVersion(LookupError):
     """A surface has no version of that number."""
 
 
+class NoArtifacts(FileNotFoundError):
+    """The files of a version are no longer where they were kept."""
+
+
 def model_name(surface: str) -> str:
     """Name of a surface's registered model, and of its experiment."""
     return f"millrace-{surface}"
@@ -240,7 +244,7 @@ class Registry:
         """Fetch a version's folder to ``to``, which is there in full or not at all. Returns ``to``.
 
         ``to`` must not exist; should another process make it meanwhile, that stands. A ``file:`` URI is copied without
-        loading MLflow, so that a serving process stays small.
+        loading MLflow, so that a serving process stays small. Raises NoArtifacts where the folder is gone.
         """
         to.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=to.parent, prefix=".incoming-") as folder:
@@ -258,13 +262,24 @@ class Registry:
     def _fetch(self, uri: str, to: Path) -> Path:
         """Copy a folder of artifacts to ``to``, which must not exist. Returns where the copy is."""
         source = urlsplit(uri)
+        gone = NoArtifacts(
+            f"{uri}: nothing is there any more; restore the files that MLflow kept, or use another version"
+        )
         if source.scheme in ("", "file"):
+            if not Path(unquote(source.path)).is_dir():
+                raise gone
             return shutil.copytree(unquote(source.path), to)
         _quieten()
-        from mlflow.artifacts import download_artifacts
+        from mlflow.artifacts import download_artifacts, list_artifacts
+        from mlflow.exceptions import MlflowException
 
         to.mkdir(parents=True)
-        return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.tracking_uri))
+        try:
+            return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.tracking_uri))
+        except MlflowException as error:
+            if list_artifacts(artifact_uri=uri, tracking_uri=self.tracking_uri):
+                raise
+            raise gone from error
 
     def materialise(self, surface: str, version: str, to: Path) -> Path:
         """Write a version to the folder ``to``, as MLflow loads and serves it, in full: no other version is needed any

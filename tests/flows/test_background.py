@@ -18,7 +18,9 @@ from flows.world import World, open_world
 from infra.database import sqlalchemy_url
 from infra.settings import Settings
 from models import promotions
+from models.artifact import save
 from models.frames import Frame
+from models.model import Model
 from models.promotions import Promotion
 from models.registry import Registry
 from monitoring import records
@@ -55,6 +57,7 @@ class Line:
         *,
         split: float | None = None,
         parent: str | None = "1",
+        artifact_uri: str = "file:///nowhere",
         **figures: Any,
     ) -> int:
         """An update of hours ``span``, judged from ``split`` on, whose challenger has its own number as version."""
@@ -85,7 +88,7 @@ class Line:
                 self.connection,
                 surface="feed",
                 version=str(update_id),
-                artifact_uri="file:///nowhere",
+                artifact_uri=artifact_uri,
                 previous_version=parent,
                 update_id=update_id,
                 decision_id=decision.decision_id,
@@ -204,6 +207,21 @@ def test_history_holds_what_the_checks_look_at_whatever_the_length_of_a_window(w
     reach = max(1, 3 * hours)
     before = {float(e) for e in range(1, 76) for ago in (24, 48) if 75 - ago - reach < e - 0.5 <= 75 - ago}
     assert before <= set(ends(history)), "growth is told from these"
+
+
+def test_where_the_files_of_an_older_champion_are_gone_the_one_before_it_stands_in(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(Model.new(world.surface.layout, world.surface.design, seed=1), tmp_path / "kept")
+    line = Line(world.connection)
+    version: str | None = None
+    for hour in range(30):
+        where = {} if hour in (5, 6) else {"artifact_uri": (tmp_path / "kept").as_uri()}
+        version = str(line.update("promoted", (hour, hour + 1), parent=version, **where))
+    asked = claim((30, 31), version)
+    anchors = background.before(world, asked, line.champion, asked.window.start).anchors
+    assert [(anchor.name, anchor.version) for anchor in anchors] == [("a day ago", "5")]
+    assert [told for told in caplog.messages if "nothing is there any more" in told and "version 7," in told]
 
 
 def test_a_new_design_does_not_learn_what_was_rejected(world: World) -> None:

@@ -12,7 +12,7 @@ from models import artifact
 from models.delta import difference
 from models.examples import Examples, Layout
 from models.learner import fine_tune
-from models.registry import NoVersion, Registry, prepare
+from models.registry import NoArtifacts, NoVersion, Registry, prepare
 from tests.models.small import examples_of, small_model
 
 # MLflow warns of type hints of its own while it is imported.
@@ -176,6 +176,6 @@ def test_artifacts_need_a_place_where_there_is_no_server() -> None:
 
 
 def test_a_download_that_fails_leaves_nothing(registry: Registry, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(NoArtifacts, match="nothing is there any more"):
         registry.download((tmp_path / "missing").as_uri(), tmp_path / "cache" / "ranker")
     assert list((tmp_path / "cache").iterdir()) == []
