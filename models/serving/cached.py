@@ -22,6 +22,9 @@ from models.towers_artifact import Carried, carried
 KEPT = 3
 """Versions of a surface kept, so that a step back needs no download; and what these are deltas on."""
 
+ABANDONED_S = 3600.0
+"""Files half written are those of a process that died when they are so much older than what serves."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -115,7 +118,8 @@ class Cache:
         self._pointer(surface).unlink(missing_ok=True)
 
     def prune(self, surface: str, serving: Source) -> None:
-        """Remove versions but the newest few, the one in service, and those that these are deltas on."""
+        """Remove versions but the newest few, the one in service, and those that these are deltas on; and what a
+        process left behind that was killed as it wrote."""
         folders = [path for path in (self._root / surface).iterdir() if path.is_dir() and path.name[0] != "."]
         versions = [path for path in folders if not path.name.startswith("parent-")]
         versions.sort(key=lambda path: path.stat().st_mtime, reverse=True)
@@ -124,6 +128,11 @@ class Cache:
         for folder in folders:
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
+        now = self._pointer(surface).stat().st_mtime
+        for left in (self._root / surface).glob(".*"):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                if left.stat().st_mtime < now - ABANDONED_S:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
 
     # --- folders ----------------------------------------------------------------------------------------------------
 

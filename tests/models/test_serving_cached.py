@@ -1,5 +1,6 @@
 """The versions on a serving process's disk: what is sound there stays, whatever else is damaged or away."""
 
+import os
 import shutil
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +15,7 @@ from models.examples import Layout
 from models.learner import fine_tune
 from models.registry import Registry
 from models.serving import cached
-from models.serving.cached import Cache, Source
+from models.serving.cached import ABANDONED_S, Cache, Source
 from tests.models.small import examples_of, small_model
 
 LAYOUT = Layout("v1", ("a", "b"), ("user", "item"), 2)
@@ -108,3 +109,21 @@ def test_two_processes_may_write_down_what_serves(
     restored = ours.restore("feed")
     assert restored is not None
     assert restored[0] == registered[1]
+
+
+def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(
+    tmp_path: Path, registered: list[Source]
+) -> None:
+    cache, folder = Cache(tmp_path / "cache", Registry(NOWHERE)), tmp_path / "cache" / "feed"
+    cache.load("feed", registered[0], {}.get)
+    old, fresh, pointer = folder / ".incoming-old", folder / ".incoming-fresh", folder / ".champion-old"
+    for left in (old, fresh):
+        (left / "ranker").mkdir(parents=True)
+    pointer.write_text("{")
+    cache.remember("feed", registered[0])
+    written = (folder / "champion.json").stat().st_mtime
+    for left, age in ((old, 2 * ABANDONED_S), (pointer, 2 * ABANDONED_S), (fresh, ABANDONED_S / 2)):
+        os.utime(left, (written - age, written - age))
+    cache.prune("feed", registered[0])
+    assert [path.name for path in folder.glob(".*")] == [".incoming-fresh"]
+    assert cache.restore("feed") is not None
