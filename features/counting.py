@@ -80,12 +80,10 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known
     wanted, adds = _chosen(rows.wanted), _chosen(rows.adds)
     at, read_tick = rows.time[wanted], rows.tick[wanted]
     add_time, add_tick, click, shown = rows.time[adds], rows.tick[adds], rows.click[adds], rows.shown[adds]
-    keys = _keys_of_families(declared, rows)
     rates: dict[str | None, Rates] = {None: Rates.all_of(declared.base_rate, len(at))}
     wholes: dict[str, Float] = {}
     halves: list[Half] = []
-    for family in declared.families:
-        own = next(keys)
+    for family, own in zip(declared.families, _keys_of_families(declared, rows), strict=True):
         sums, times = fold(
             counters[family.name],
             Reads(own[wanted], at, read_tick),
