@@ -361,16 +361,18 @@ def _retrieval(figures: Figures) -> Facts:
     among, gained = found.get("among"), _dict(found, "difference")
     rows = [
         ("clicks asked for", words.count(found.get("clicks"))),
-        *(
-            (f"{name}, among {k} items", words.percent(_dict(found, who).get(f"recall_{k}")))
-            for who, name in (("champion", "the champion's"), ("challenger", "its own"), ("popularity", "most popular"))
-            for k in (10, 50, 100)
-        ),
+        *((f"found among {k} items", _recalls(found, k)) for k in (10, 50, 100)),
         (f"gained among {among} items", words.percent(gained.get("mean"), sign=True)),
         ("at worst", words.percent(gained.get("lower"), sign=True)),
         ("at best", words.percent(gained.get("upper"), sign=True)),
     ]
-    return Facts("Next clicks that its towers find", "", _had(rows))
+    note = "The champion's, its own, and what is popular." if found.get("champion") else "Its own, and what is popular."
+    return Facts("Next clicks that its towers find", note if found else "", _had(rows))
+
+
+def _recalls(found: Figures, k: int) -> str:
+    shares = [words.percent(_dict(found, who).get(f"recall_{k}")) for who in ("champion", "challenger", "popularity")]
+    return ", ".join(share for share in shares if share != words.NOTHING) or words.NOTHING
 
 
 def _skew(figures: Figures) -> Facts:

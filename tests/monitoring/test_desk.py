@@ -324,6 +324,18 @@ def test_an_update_of_older_code_or_one_that_stopped_early_has_its_page(world: D
     assert "i7" in told
 
 
+@pytest.mark.parametrize(
+    ("champion", "told"), [({"recall_10": 0.5, "recall_50": 0.8}, "50 %, 60 %, 40 %"), (None, "60 %, 40 %")]
+)
+def test_what_towers_find_stands_side_by_side(champion: dict[str, float] | None, told: str) -> None:
+    its, popular = {"recall_10": 0.6}, {"recall_10": 0.4}
+    found = {"clicks": 200, "champion": champion, "challenger": its, "popularity": popular, "difference": {}}
+    (facts,) = (facts for facts in shown({"retrieval": found}).facts if facts.title.startswith("Next clicks"))
+    rows = {name: text.replace("\N{NO-BREAK SPACE}", " ") for name, text in facts.rows}
+    assert rows["found among 10 items"] == told
+    assert "found among 100 items" not in rows
+
+
 def test_figures_that_could_not_be_had_are_left_out() -> None:
     nothing = {"quality": {"impressions": 0, "requests": 0, "champion": {"auc": None}, "challenger": {"auc": None}}}
     assert shown(nothing).measures == ()
