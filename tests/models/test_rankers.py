@@ -157,6 +157,8 @@ def test_a_cross_of_something_unknown_is_refused() -> None:
         Model.new(LAYOUT, replace(LINEAR, crosses=(("item", "weather"),)), 0)
     with pytest.raises(ValueError, match=r"design.crosses has \('item', 'item'\)"):
         replace(LINEAR, crosses=(("item", "item"),))
+    with pytest.raises(ValueError, match=r"popularity reads none"):
+        replace(SMALL, ranker="popularity", crosses=(("item", "region"),))
     with pytest.raises(ValueError, match=r"design.ranker is 'oracle'"):
         replace(LINEAR, ranker="oracle")
 
