@@ -162,9 +162,7 @@ class Design:
         if any(units < 1 for units in self.hidden):
             raise ValueError(f"design.hidden is {self.hidden}: each layer needs at least 1 unit")
         if self.ranker == "popularity" and self.crosses:
-            raise ValueError(
-                f"design.crosses is {self.crosses}: popularity reads none; leave them out"
-            )
+            raise ValueError(f"design.crosses is {self.crosses}: popularity reads none; leave them out")
         for cross in self.crosses:
             if not 2 <= len(set(cross)) == len(cross) <= 3:
                 raise ValueError(f"design.crosses has {cross}: a cross is of two or three different id columns")

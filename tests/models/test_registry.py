@@ -1,18 +1,27 @@
-"""The registry on a real MLflow: its database used directly, as the embedded stack does."""
+"""The registry on a real MLflow: its database used directly, as the embedded stack does, and a server once."""
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from infra.database import create_database, drop_database, sqlalchemy_url, with_database
+from infra.environment import TELEMETRY_OFF
 from models import artifact
 from models.delta import difference
 from models.examples import Examples, Layout
 from models.learner import fine_tune
 from models.registry import NoArtifacts, NoVersion, Registry, prepare
+from tests.conftest import free_port
 from tests.models.small import examples_of, small_model
 
 # MLflow warns of type hints of its own while it is imported.
@@ -179,3 +188,49 @@ def test_a_download_that_fails_leaves_nothing(registry: Registry, tmp_path: Path
     with pytest.raises(NoArtifacts, match="nothing is there any more"):
         registry.download((tmp_path / "missing").as_uri(), tmp_path / "cache" / "ranker")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+@contextlib.contextmanager
+def mlflow_server(home: Path) -> Iterator[str]:
+    """The address of a server that hands out artifacts itself, kept below ``home``."""
+    address = f"127.0.0.1:{free_port()}"
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
+    command += ["--port", address.rpartition(":")[2], "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
+    server = subprocess.Popen(
+        [*command, "--artifacts-destination", str(home / "artifacts")],
+        env={**os.environ, **TELEMETRY_OFF, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with contextlib.suppress(OSError), urlopen(f"http://{address}/health", timeout=5):
+                break
+            assert time.monotonic() < deadline, "MLflow's server does not start"
+            time.sleep(0.2)
+        yield f"http://{address}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_files_that_are_gone_are_told_from_a_server_that_does_not_answer(
+    folder: Path, examples: Examples, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with mlflow_server(tmp_path) as address:
+        registry = Registry(address)
+        run = registry.start_run("far", "update 1", {}, update_id=1)
+        kept = registry.register("far", folder, update_id=1, run_id=run, example=examples)
+        fetched = registry.download(kept.artifact_uri, tmp_path / "fetched")
+        assert (fetched / "model.json").read_bytes() == (folder / "model.json").read_bytes()
+        shutil.rmtree(tmp_path / "artifacts")
+        with pytest.raises(NoArtifacts, match="nothing is there any more"):
+            registry.download(kept.artifact_uri, tmp_path / "again")
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException):
+        registry.download(kept.artifact_uri, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
