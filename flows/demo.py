@@ -21,7 +21,7 @@ from flows.surfaces import find
 from infra.errors import MillraceError
 from infra.services import every_service
 from infra.settings import Settings
-from infra.stack import start_stack, stop_stack
+from infra.stack import LOCK, start_stack, stop_stack
 
 SURFACE = "feed"
 MARK = "demo"
@@ -49,7 +49,8 @@ class Served:
 def clear_home(settings: Settings) -> None:
     """Begin from nothing. Raises NotOurs when that would throw away what a demo did not make."""
     home = settings.home.resolve()
-    if home.exists() and any(home.iterdir()):
+    # Folders alone are nobody's installation: to point Prefect to its home makes one.
+    if any(path.is_file() and path.name != LOCK for path in home.rglob("*")):
         if not (home / MARK).exists():
             raise NotOurs(
                 f"{home} holds an installation of yours, and the demo begins from nothing;"

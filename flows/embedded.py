@@ -10,7 +10,7 @@ from infra import postgres
 from infra.database import connect, create_database, migrate, with_database
 from infra.errors import StackError
 from infra.settings import Settings
-from infra.stack import prepare_home, runs
+from infra.stack import LOCK, prepare_home, runs
 
 
 @contextmanager
@@ -26,7 +26,7 @@ def running_database(settings: Settings) -> Iterator[None]:
         return
     home = prepare_home(settings)
     data = home / "postgres"
-    with (home / "up.lock").open("w") as file:
+    with (home / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:

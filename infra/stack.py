@@ -30,6 +30,9 @@ from infra.supervision import (
     tail,
 )
 
+LOCK = "up.lock"
+"""The file that keeps two starts or stops of one home apart."""
+
 START_S = 300.0
 """Seconds a service has to become healthy; most of it is importing, on a busy machine."""
 
@@ -94,7 +97,7 @@ def prepare_home(settings: Settings) -> Path:
     try:
         for folder in (home, home / "logs", home / "work", home / "artifacts"):
             folder.mkdir(parents=True, exist_ok=True)
-        (home / "up.lock").touch()
+        (home / LOCK).touch()
     except OSError as error:
         raise StackError(
             f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename}); name a folder that you own"
@@ -105,7 +108,7 @@ def prepare_home(settings: Settings) -> Path:
 @contextlib.contextmanager
 def lock(home: Path) -> Iterator[None]:
     """Keep two starts or stops of one home apart; freed by the system however the holder ends."""
-    with (home / "up.lock").open("w") as file:
+    with (home / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

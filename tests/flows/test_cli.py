@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -66,6 +67,21 @@ def test_status_and_down_where_nothing_runs(installation: dict[str, str]) -> Non
     assert not any(service["healthy"] for service in found["services"])
     assert found["surfaces"] == []
     assert millrace(installation, "down").stdout == "Nothing was running.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_demo_runs_from_nothing_and_leaves_the_stack_running(installation: dict[str, str]) -> None:
+    millrace(installation, "down")  # which leaves a folder behind
+    done = millrace(installation, "demo")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"(\d+) updates: \1 promote", done.stdout)
+    assert "Look around:" in done.stdout
+    found = json.loads(millrace(installation, "status", "--json").stdout)
+    assert all(service["healthy"] for service in found["services"])
+    again = millrace({**installation, "MILLRACE_HOME": str(Path(installation["MILLRACE_HOME"]) / "log")}, "demo")
+    assert again.returncode == 1
+    assert "holds an installation of yours" in again.stderr
 
 
 @pytest.mark.slow
