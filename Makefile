@@ -12,6 +12,10 @@ PACKAGES := flows monitoring models features infra
 DEMO = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') $(if $(FEEDBACK),--feedback '$(FEEDBACK)') \
        $(if $(UNTIL),--until '$(UNTIL)')
 
+# Processes that run the tests, a file of tests each; 0: this one, for a debugger.
+WORKERS ?= 2
+IN_PARALLEL = --numprocesses $(WORKERS) --dist loadfile
+
 # So that bytecode is kept wherever this runs: without it every start of a program takes several times as long.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -45,10 +49,10 @@ down: $(STAMP) ## Stop them
 	@$(BIN)/millrace down
 
 test: $(STAMP) ## The tests, without the slow ones and without chaos
-	@$(BIN)/python -m pytest -m 'not slow and not chaos' $(ARGS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) -m 'not slow and not chaos' $(ARGS)
 
 test-all: $(STAMP) ## All tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 chaos: $(STAMP) ## The tests that kill an update at each of its steps
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
