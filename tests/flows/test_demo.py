@@ -1,6 +1,5 @@
 """The demo begins from nothing, and throws away nothing that it did not make."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,10 @@ from infra.stack import prepare_home
 
 @pytest.fixture
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    monkeypatch.setattr(os, "environ", dict(os.environ))
-    return Settings(home=tmp_path / "home")
+    found = Settings(home=tmp_path / "home")
+    for name, value in environment.library_environment(found).items():
+        monkeypatch.setenv(name, value)  # and as it was afterwards
+    return found
 
 
 def test_a_fresh_clone_is_nobodys_installation(settings: Settings) -> None:
