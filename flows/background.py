@@ -30,6 +30,9 @@ TAIL = timedelta(hours=1)
 FROZEN = timedelta(hours=2)
 """How much of the day before shows forgetting."""
 
+STAND_INS = 5
+"""Versions tried for an older champion, itself the first: each that is gone costs a look at MLflow."""
+
 PROFILES = 24
 """Windows whose features a new window's are compared with, the newest."""
 
@@ -169,7 +172,7 @@ def anchors(
 ) -> list[Anchor]:
     """The champions of a day ago, of a week ago, and the standard; one that serves now is compared with anyway.
 
-    Where the files of one are gone, the newest champion before it that still has them stands in.
+    Where the files of one are gone, the newest of the few champions before it that still has them stands in.
     """
     named = {
         name: [(version, uri) for version, uri, learned_to in line if learned_to <= end - age]
@@ -185,7 +188,7 @@ def anchors(
         named["standard"] = [(found[0], found[1]), *before]
     made, seen = [], {champion.version}
     for name, versions in named.items():
-        for version, uri in versions:
+        for version, uri in versions[:STAND_INS]:
             if version in seen:
                 break
             seen.add(version)

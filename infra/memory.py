@@ -12,7 +12,7 @@ KEPT = 256 * 2**20
 """Freed bytes that stay with the process, at most, at the end of its heap."""
 
 LARGE = 32 * 2**20
-"""From so many bytes on, an array is the system's as soon as it is freed; the most that glibc takes."""
+"""From so many bytes on, an array is the system's as soon as it is freed; the most that every glibc takes."""
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Names of the two in glibc's ``malloc.h``."""

@@ -224,6 +224,18 @@ def test_where_the_files_of_an_older_champion_are_gone_the_one_before_it_stands_
     assert [told for told in caplog.messages if "nothing is there any more" in told and "version 7," in told]
 
 
+def test_where_all_older_files_are_gone_a_few_are_looked_for_and_the_update_goes_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = Line(world.connection)
+    version: str | None = None
+    for hour in range(40):
+        version = str(line.update("promoted", (hour, hour + 1), parent=version))
+    asked = claim((40, 41), version)
+    assert background.before(world, asked, line.champion, asked.window.start).anchors == []
+    assert len([told for told in caplog.messages if "cannot be compared with" in told]) <= 2 * background.STAND_INS
+
+
 def test_a_new_design_does_not_learn_what_was_rejected(world: World) -> None:
     line = Line(world.connection)
     line.update("promoted", (0, 1), parent=None)
