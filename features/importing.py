@@ -18,7 +18,8 @@ from features.copying import INSTANT, json_objects
 from features.dead_letters import bury_frame
 from features.event_checks import because, reasons
 from features.file_columns import Column, identifier, instant, meant, number, truth, whole
-from features.log import Appended, append, append_items
+from features.log import HORIZON, Appended, append, append_items
+from features.partitions import ensure_partitions
 from infra.database import connect
 
 LOG_COLUMNS = ["impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked"]
@@ -112,6 +113,9 @@ def import_log(
             done += Appended(dead_letters=_bury(connection, surface, file, now))
         if items is not None:
             _append_items(connection, surface, files[-1])
+        days = pl.concat([shown.good["shown_at"], said["at"]]).dt.date().unique()
+        connection.commit()
+        ensure_partitions(connection, days)  # of the whole file at once, which says how coarse they are
         total, finished = shown.good.height + said.height, 0
         for impressions, chunk in _chunks(shown, said):
             done += append(connection, surface, impressions=impressions, feedback=chunk, now=now, source=str(log))
@@ -159,6 +163,8 @@ def _check_log(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
         known = pl.col("clicked") & pl.col("clicked_at").is_not_null()
         extra += [pl.when(known).then(reason) for reason in reasons("clicked_at", INSTANT, clock.now)]
         extra.append(because(known & (pl.col("clicked_at") < pl.col("shown_at")), "clicked_at is before shown_at"))
+        late = pl.col("clicked_at") > pl.col("shown_at") + HORIZON
+        extra.append(because(known & late, f"clicked_at is more than {HORIZON.days} days after shown_at"))
     if "propensity" in types:
         columns["propensity"] = number("propensity", types["propensity"])
         likely = (pl.col("propensity") > 0) & (pl.col("propensity") <= 1)

@@ -14,6 +14,7 @@ reader that remembers the last one it saw misses nothing. Feedback that comes be
 and is placed with the impression.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import LiteralString
@@ -27,14 +28,16 @@ from features.dead_letters import DeadLetter, bury, bury_frame
 from features.event_checks import reasons
 from features.log_items import append_items
 from features.log_reading import EVENT, extent, read_events, read_impressions, read_propensities
-from features.partitions import ensure_partitions
+from features.partitions import HORIZON, SKEW, MissingPartitions, ensure_partitions, idle
 
 __all__ = [
     "EVENT",
     "FEEDBACK",
+    "HORIZON",
     "IMPRESSION",
     "Appended",
     "DeadLetter",
+    "MissingPartitions",
     "append",
     "append_items",
     "bury",
@@ -93,13 +96,17 @@ SELECT coalesce(min(impression_id), '') AS first, coalesce(max(impression_id), '
 FROM (SELECT impression_id FROM staged_impressions UNION ALL SELECT impression_id FROM staged_feedback) staged
 """
 
+# Every look-up is bounded in time twice: by each row's own time, which is what it means; and by those of the batch, as
+# values that the planner sees, so that the partitions of that time alone are opened and locked.
 DROP_KNOWN_IMPRESSIONS = """
 WITH known AS (
     DELETE FROM staged_impressions s USING impressions i
     WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
       AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
-    RETURNING 1)
-SELECT count(*) FROM known
+      AND i.shown_at >= %(same_shown_from)s AND i.shown_at <= %(same_shown_to)s
+      AND i.shown_at >= s.shown_at - %(horizon)s AND i.shown_at <= s.shown_at + %(horizon)s
+    RETURNING s.ord)
+SELECT count(DISTINCT ord) FROM known
 """
 
 DROP_KNOWN_FEEDBACK = """
@@ -107,14 +114,18 @@ WITH known AS (
     DELETE FROM staged_feedback s USING feedback f
     WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
       AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
-    RETURNING s.counted)
-SELECT count(*) FROM known WHERE counted
+      AND f.at >= %(same_said_from)s AND f.at <= %(same_said_to)s
+      AND f.at >= s.at - %(horizon)s - %(skew)s AND f.at <= s.at + %(horizon)s + %(skew)s
+    RETURNING s.ord, s.counted)
+SELECT count(DISTINCT ord) FROM known WHERE counted
 """
 
 TAKE_WAITING = """
 WITH taken AS (
     DELETE FROM feedback f USING staged_impressions s
-    WHERE f.surface = %s AND f.seq = 0 AND f.impression_id = s.impression_id
+    WHERE f.surface = %(surface)s AND f.seq = 0 AND f.impression_id = s.impression_id
+      AND f.at >= %(waiting_from)s AND f.at <= %(waiting_to)s
+      AND f.at >= s.shown_at - %(skew)s AND f.at <= s.shown_at + %(horizon)s
     RETURNING f.impression_id, f.kind, f.value, f.at, f.known_at)
 INSERT INTO staged_feedback (ord, impression_id, kind, value, at, known_at)
 SELECT -row_number() OVER (ORDER BY known_at, impression_id, kind), impression_id, kind, value, at, known_at FROM taken
@@ -122,17 +133,23 @@ SELECT -row_number() OVER (ORDER BY known_at, impression_id, kind), impression_i
 
 # Feedback known before its impression takes its place with it, after it; feedback without one gets none yet.
 GIVE_PLACES = """
+WITH of_staged AS (
+    SELECT f.ord, greatest(f.known_at, s.known_at) AS known_at
+    FROM staged_feedback f JOIN staged_impressions s USING (impression_id)
+    WHERE f.at >= s.shown_at - %(skew)s AND f.at <= s.shown_at + %(horizon)s
+)
 INSERT INTO staged_places (stream, ord, seq)
 SELECT stream, ord, nextval('event_seq') FROM (
     SELECT 0 AS stream, ord, known_at FROM staged_impressions
     UNION ALL
-    SELECT 1, f.ord, greatest(f.known_at, s.known_at)
-    FROM staged_feedback f JOIN staged_impressions s USING (impression_id)
+    SELECT 1, ord, known_at FROM of_staged
     UNION ALL
     SELECT 1, f.ord, f.known_at FROM staged_feedback f
-    WHERE NOT EXISTS (SELECT FROM staged_impressions s WHERE s.impression_id = f.impression_id)
+    WHERE NOT EXISTS (SELECT FROM of_staged s WHERE s.ord = f.ord)
       AND EXISTS (SELECT FROM impressions i WHERE i.surface = %(surface)s AND i.impression_id = f.impression_id
-                  AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s)
+                  AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
+                  AND i.shown_at >= %(about_from)s AND i.shown_at <= %(about_to)s
+                  AND i.shown_at >= f.at - %(horizon)s AND i.shown_at <= f.at + %(skew)s)
     ORDER BY known_at, stream, ord) events
 """
 
@@ -148,6 +165,19 @@ INSERT_FEEDBACK = """
 INSERT INTO feedback (surface, impression_id, kind, value, at, known_at, seq)
 SELECT %s, s.impression_id, s.kind, s.value, s.at, s.known_at, coalesce(p.seq, 0)
 FROM staged_feedback s LEFT JOIN staged_places p ON p.stream = 1 AND p.ord = s.ord ORDER BY p.seq
+"""
+
+NOTE_DAYS = """
+INSERT INTO event_days AS d (surface, events, day, first_seq, last_seq)
+SELECT %(surface)s, events, day, min(seq), max(seq) FROM (
+    SELECT 'impressions' AS events, (s.shown_at AT TIME ZONE 'UTC')::date AS day, p.seq
+    FROM staged_impressions s JOIN staged_places p ON p.stream = 0 AND p.ord = s.ord
+    UNION ALL
+    SELECT 'feedback', (s.at AT TIME ZONE 'UTC')::date, p.seq
+    FROM staged_feedback s JOIN staged_places p ON p.stream = 1 AND p.ord = s.ord) placed
+GROUP BY events, day
+ON CONFLICT (surface, events, day) DO UPDATE
+    SET first_seq = least(d.first_seq, EXCLUDED.first_seq), last_seq = greatest(d.last_seq, EXCLUDED.last_seq)
 """
 
 
@@ -167,46 +197,85 @@ def append(
     is when the log learned of an event, and is taken as no earlier than the event itself.
 
     An impression counts once by its ``impression_id``, whatever else it says; feedback once by ``impression_id`` and
-    ``kind``: the first wins, and what comes after counts as ``already_there``. A row without an id or a time, with a
+    ``kind``: the first wins, and what comes after counts as ``already_there``. That holds within one batch, and for
+    impressions shown within ``HORIZON`` of each other; shown farther apart in different batches, two of one id are two.
+    Feedback belongs to an impression of its id shown at most ``HORIZON`` before it, or ``SKEW`` after it; it waits
+    where there is none. So what an append looks at does not grow with the log. A row without an id or a time, with a
     time after ``now``, or with a value that is no finite number goes to the dead letters as coming from ``source``.
 
     The surface is locked for other writers until the transaction ends; it must not be REPEATABLE READ, which would not
-    see what they wrote before. Raises ValueError when a column is missing or has another type.
+    see what they wrote before. Raises ValueError when a column is missing or has another type. Partitions that the
+    events lack are made before a transaction of its own; in the caller's it raises MissingPartitions, whereupon that is
+    rolled back, they are made (:func:`features.partitions.ensure_partitions`), and it begins anew.
     """
     batches = []
     if impressions is not None:
         batches.append(_checked("impressions", impressions, IMPRESSION, ["impression_id"], now))
     if feedback is not None:
         batches.append(_checked("feedback", feedback, FEEDBACK, ["impression_id", "kind"], now))
+    alone = idle(connection)
+    try:
+        return _append(connection, surface, batches, now, source)
+    except MissingPartitions as missing:
+        if not alone:
+            raise
+        ensure_partitions(connection, missing.days)
+        return _append(connection, surface, batches, now, source)
+
+
+def _append(
+    connection: psycopg.Connection, surface: str, batches: "Sequence[_Batch]", now: datetime, source: str
+) -> Appended:
     with connection.transaction():
         connection.execute(LOCK, [surface])
         connection.execute(STAGE)
         for batch in batches:
             copy_in(connection, f"staged_{batch.name}", batch.good)
-        # A plan made for a few rows is a bad one for a hundred thousand, so those are counted and planned anew.
-        prepare = None
+        # A plan made for a few rows is a bad one for a hundred thousand, so those are counted first.
         if sum(batch.good.height for batch in batches) > BULK:
             connection.execute("ANALYZE staged_impressions (impression_id), staged_feedback (impression_id)")
-            prepare = False
         first, last = connection.execute(BOUNDS).fetchone() or ("", "")
-        known = {"surface": surface, "first": first, "last": last}
+        known = {"surface": surface, "first": first, "last": last, "horizon": HORIZON, "skew": SKEW}
+        known |= _reach(batches)
         done = Appended()
         for batch in batches:
-            if batch.name == "impressions":
-                ensure_partitions(connection, ["impressions", "served"], _days(batch.good["shown_at"]))
-                there = connection.execute(DROP_KNOWN_IMPRESSIONS, known, prepare=prepare).fetchone()
-            else:
-                ensure_partitions(connection, ["feedback"], _days(batch.good["at"]))
-                there = connection.execute(DROP_KNOWN_FEEDBACK, known, prepare=prepare).fetchone()
+            look_up = DROP_KNOWN_IMPRESSIONS if batch.name == "impressions" else DROP_KNOWN_FEEDBACK
+            # Never prepared: a plan for any bounds would open every partition.
+            there = connection.execute(look_up, known, prepare=False).fetchone() if batch.good.height else None
             already_there = there[0] if there else 0
             dead = bury_frame(connection, surface, source, batch.letters, now)
             done += Appended(batch.counted - already_there, batch.repeated + already_there, dead)
-        if impressions is not None:
-            connection.execute(TAKE_WAITING, [surface])
-        connection.execute(GIVE_PLACES, known, prepare=prepare)
-        connection.execute(INSERT_IMPRESSIONS, [surface])
-        connection.execute(INSERT_FEEDBACK, [surface])
+        if "waiting_from" in known:
+            connection.execute(TAKE_WAITING, known, prepare=False)
+        connection.execute(GIVE_PLACES, {"about_from": None, "about_to": None} | known, prepare=False)
+        try:
+            connection.execute(INSERT_IMPRESSIONS, [surface])
+            connection.execute(INSERT_FEEDBACK, [surface])
+        except psycopg.errors.CheckViolation as error:
+            raise MissingPartitions(day for batch in batches for day in _days(batch)) from error
+        connection.execute(NOTE_DAYS, {"surface": surface})
     return done
+
+
+def _reach(batches: "Sequence[_Batch]") -> dict[str, datetime]:
+    """How far back and ahead of a batch's own times the log is looked into, of each look-up its first and last time."""
+    found: dict[str, datetime] = {}
+    for batch in batches:
+        times = batch.good[batch.time]
+        first, last = times.min(), times.max()
+        if not isinstance(first, datetime) or not isinstance(last, datetime):
+            continue
+        if batch.name == "impressions":
+            found |= {"same_shown_from": first - HORIZON, "same_shown_to": last + HORIZON}
+            found |= {"waiting_from": first - SKEW, "waiting_to": last + HORIZON}
+        else:
+            found |= {"same_said_from": first - HORIZON - SKEW, "same_said_to": last + HORIZON + SKEW}
+            found |= {"about_from": first - HORIZON, "about_to": last + SKEW}
+    return found
+
+
+def _days(batch: "_Batch") -> list[date]:
+    return batch.good[batch.time].dt.date().unique().to_list()
 
 
 @dataclass(frozen=True)
@@ -214,6 +283,8 @@ class _Batch:
     """Events of one kind, checked."""
 
     name: LiteralString
+    time: str
+    """The column that says when they happened."""
     good: pl.DataFrame
     """Rows that the log can take, once each, with their order ``ord``."""
     counted: int
@@ -251,12 +322,8 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
     good = good.with_columns(pl.max_horizontal("known_at", happened).alias("known_at"))
     if "context" in schema:
         good = good.with_columns(storable(good["context"]))
-    return _Batch(name, good.select("ord", *schema), int(good["counted"].sum()), repeated, letters)
+    return _Batch(name, happened, good.select("ord", *schema), int(good["counted"].sum()), repeated, letters)
 
 
 def _has_zone(dtype: DataType) -> bool:
     return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
-
-
-def _days(instants: pl.Series) -> list[date]:
-    return instants.dt.date().unique().to_list()

@@ -3,12 +3,14 @@
 Ask through :mod:`features.log`, which is the log's one door.
 """
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import psycopg
 
 from features.copying import Schema, copy_out
+from features.partitions import HORIZON, SKEW
 
 EVENT: Schema = {
     "seq": pl.Int64,
@@ -41,15 +43,23 @@ FROM impressions WHERE surface = %s
 # One statement, for one view of the log: with two, an event committed between them would be passed over.
 BETWEEN = (
     OF_SHOWN
-    + """AND seq > %s AND seq <= %s
+    + """AND seq > %s AND seq <= %s AND shown_at >= %s AND shown_at < %s
 UNION ALL
 SELECT seq, kind, impression_id, NULL, NULL, NULL, NULL, NULL, date_part('epoch', at), date_part('epoch', known_at),
     value, NULL, NULL
-FROM feedback WHERE surface = %s AND seq > %s AND seq <= %s
+FROM feedback WHERE surface = %s AND seq > %s AND seq <= %s AND at >= %s AND at < %s
 """
 )
 
-SHOWN = OF_SHOWN + "AND impression_id = ANY(%s)"
+SHOWN = OF_SHOWN + "AND impression_id = ANY(%s) AND shown_at >= %s AND shown_at <= %s"
+
+BEYOND = 2**63 - 1
+"""A place that no event reaches."""
+
+DAYS = """
+SELECT events, min(day), max(day) FROM event_days
+WHERE surface = %s AND last_seq > %s AND first_seq <= %s GROUP BY events
+"""
 
 ATTRIBUTES = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
 
@@ -83,27 +93,84 @@ def read_events(connection: psycopg.Connection, surface: str, after_seq: int, li
 
 def _events_between(connection: psycopg.Connection, surface: str, after: int, to: int) -> pl.DataFrame:
     """Events with places in ``(after, to]``, in order, without the attributes of their items."""
-    events = copy_out(connection, BETWEEN, [surface, after, to] * 2, RAW_EVENT)
+    days = _days(connection, surface, after, to)
+    while True:
+        parameters = [value for table in days for value in (surface, after, to, table.start, table.end)]
+        events = copy_out(connection, BETWEEN, parameters, RAW_EVENT)
+        # An event of another day may have come between the two looks; whoever read past it would miss it.
+        read, days = days, _days(connection, surface, after, to)
+        if all(now.start >= then.start and now.end <= then.end for now, then in zip(days, read, strict=True)):
+            break
     shown = events.filter(pl.col("shown_at").is_not_null())
     said = events.filter(pl.col("shown_at").is_null()).drop(OF_IMPRESSION[1:])
-    of_impression = shown.select(*OF_IMPRESSION, pl.col("known_at").alias("shown_known_at"))
-    earlier = said.join(shown, on="impression_id", how="anti")["impression_id"].unique().to_list()
-    if earlier:
-        before = copy_out(connection, SHOWN, [surface, earlier], RAW_EVENT)
-        before = before.select(*OF_IMPRESSION, pl.col("known_at").alias("shown_known_at"))
-        of_impression = pl.concat([of_impression, before])
-    known = pl.max_horizontal("known_at", "shown_known_at").alias("known_at")
-    said = said.join(of_impression, on="impression_id").with_columns(known)
-    return pl.concat([shown, said.select(shown.columns)]).sort("seq")
+    found = _with_impressions(said, shown)
+    earlier = said.join(found, on="seq", how="anti")
+    if earlier.height:
+        at = earlier["at"].to_numpy()
+        first, last = (datetime.fromtimestamp(float(moment), UTC) for moment in (at.min(), at.max()))
+        wanted = [surface, earlier["impression_id"].unique().to_list(), first - HORIZON - SLACK, last + SKEW + SLACK]
+        found = pl.concat([found, _with_impressions(earlier, copy_out(connection, SHOWN, wanted, RAW_EVENT))])
+    return pl.concat([shown, found]).sort("seq")
 
 
-EXTENT = "SELECT min(shown_at), max(shown_at) FROM impressions WHERE surface = %s"
+SLACK = timedelta(milliseconds=1)
+"""More than what seconds since 1970 lose as a float; the log itself has looked at what belongs together."""
+
+
+def _with_impressions(said: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
+    """Feedback with its impression's columns: of those of its id within reach, the last that came before it."""
+    renamed = {"known_at": "shown_known_at", "seq": "shown_seq"}
+    joined = said.join(shown.select(*OF_IMPRESSION, *renamed).rename(renamed), on="impression_id").filter(
+        pl.col("shown_seq") < pl.col("seq"),
+        pl.col("shown_at") >= pl.col("at") - (HORIZON + SLACK).total_seconds(),
+        pl.col("shown_at") <= pl.col("at") + (SKEW + SLACK).total_seconds(),
+    )
+    return (
+        joined.sort("shown_seq")
+        .unique("seq", keep="last")
+        .with_columns(pl.max_horizontal("known_at", "shown_known_at").alias("known_at"))
+        .select(shown.columns)
+    )
+
+
+@dataclass(frozen=True)
+class _Days:
+    """A half-open span of time, of whole days."""
+
+    start: datetime
+    end: datetime
+
+
+NO_DAYS = _Days(datetime(9999, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC))
+"""Holds no time, and lies within any other."""
+
+
+def _days(connection: psycopg.Connection, surface: str, after: int, to: int) -> list[_Days]:
+    """The days that hold the impressions, and those that hold the feedback, of places in ``(after, to]``."""
+    rows = connection.execute(DAYS, [surface, after, to]).fetchall()
+    found = {events: _Days(_midnight(first), _midnight(last) + timedelta(days=1)) for events, first, last in rows}
+    return [found.get(events, NO_DAYS) for events in ("impressions", "feedback")]
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+FIRST = "SELECT min(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
+LAST = "SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
 
 
 def extent(connection: psycopg.Connection, surface: str) -> tuple[datetime, datetime] | None:
     """When the first and the last impression were shown; None when there is none."""
-    row = connection.execute(EXTENT, [surface]).fetchone()
-    return None if row is None or row[0] is None else (row[0], row[1])
+    days, _ = _days(connection, surface, -1, BEYOND)
+    if days == NO_DAYS:
+        return None
+    day = timedelta(days=1)
+    first = connection.execute(FIRST, [surface, days.start, days.start + day], prepare=False).fetchone()
+    last = connection.execute(LAST, [surface, days.end - day, days.end], prepare=False).fetchone()
+    assert first is not None, "an aggregate has one row"
+    assert last is not None, "an aggregate has one row"
+    return first[0], last[0]
 
 
 def read_impressions(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:

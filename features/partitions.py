@@ -1,18 +1,47 @@
-"""Partitions of the big tables: one a day, coarser where a thin history would need thousands of them."""
+"""Partitions of the log's tables: one a day, coarser where there would be too many of them.
 
-from collections.abc import Iterable, Sequence
+They are made ahead, by :func:`make_ahead` in every long-lived process and by :func:`ensure_partitions` before an import
+begins; each in a short transaction of its own. A transaction that writes events makes none: of two that hold a surface
+each, the one that makes a partition and the one that waits for its surface would block each other. A writer that meets
+a day without one (:class:`MissingPartitions`) rolls back, makes it, and begins anew.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import LiteralString
 
 import psycopg
 from psycopg import sql
+from psycopg.pq import TransactionStatus
+
+TABLES: tuple[LiteralString, ...] = ("impressions", "served", "feedback")
+
+HORIZON = timedelta(days=30)
+"""How long after its impression feedback may come, and how far apart two events with one id are taken for the same."""
+
+SKEW = timedelta(days=1)
+"""How long before its impression feedback may be stamped: the clocks of others."""
+
+AHEAD = 3
+"""Days after today that have a partition: how long whoever makes them may be away."""
 
 MANY = 100
 """A batch that lacks more days than this gets months, and one that lacks more months gets years: twenty years of thin
 history in daily partitions would be 30,000 relations, more than one transaction may lock."""
 
+MOST_DAYS, MOST_MONTHS = 1_500, 1_800
+"""Partitions of one table from which on new ones are months, and years: four years day by day, and never many more than
+the second number."""
+
 DAY, MONTH, YEAR = "%Y%m%d", "%Y%m", "%Y"
+
+ONE_MAKER = "SELECT pg_advisory_xact_lock(hashtextextended('millrace.partitions', 0))"
+"""Makers and droppers of partitions wait for each other to the end of their transactions."""
+
+PATIENCE = "500ms"
+"""How long dropping a partition may wait for those who read the table, since all others wait behind it."""
 
 
 @dataclass(frozen=True)
@@ -24,26 +53,109 @@ class Span:
     suffix: str
 
 
-def ensure_partitions(connection: psycopg.Connection, tables: Sequence[LiteralString], days: Iterable[date]) -> None:
-    """Make the partitions that ``tables`` lack for these UTC days, in the caller's transaction.
+@dataclass(frozen=True)
+class Partition:
+    """A partition that is there, with its half-open span of UTC days; all of time for a default partition."""
 
-    Readers are not kept waiting: a table is made beside its parent and attached, which locks out only other makers.
+    table: LiteralString
+    name: str
+    start: date
+    end: date
+
+
+class MissingPartitions(Exception):
+    """Events of days that have no partition; nothing of their transaction can be kept."""
+
+    def __init__(self, days: Iterable[date]) -> None:
+        self.days = frozenset(days)
+        super().__init__(f"no partition for some of {min(self.days)} to {max(self.days)}")
+
+
+def idle(connection: psycopg.Connection) -> bool:
+    """Whether a transaction that begins now is one of its own."""
+    return connection.info.transaction_status == TransactionStatus.IDLE
+
+
+def ensure_partitions(connection: psycopg.Connection, days: Iterable[date]) -> None:
+    """Make the partitions that the log's tables lack for these UTC days, each table in a transaction of its own.
+
+    Readers and writers are not kept waiting: a table is made beside its parent and attached, which locks out only other
+    makers.
     """
+    assert idle(connection), "partitions are made outside of transactions that write events"
     wanted = sorted(set(days))
-    for table in tables:
-        names = [f"{table}_{day.strftime(DAY)}" for day in wanted]
-        found = connection.execute("SELECT count(to_regclass(name)) FROM unnest(%s::text[]) name", [names]).fetchone()
-        if found is not None and found[0] < len(names):
-            _make_missing(connection, table, wanted)
+    for table in TABLES:
+        with connection.transaction():
+            if _missing(wanted, _taken(connection, table)):
+                connection.execute(ONE_MAKER)
+                taken = _taken(connection, table)
+                _make(connection, table, spans(_missing(wanted, taken), taken))
 
 
-def _make_missing(connection: psycopg.Connection, table: LiteralString, days: Sequence[date]) -> None:
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('millrace.partitions', 0))")
-    taken = _taken(connection, table)
-    missing = [day for day in days if not any(start <= day < end for start, end in taken)]
-    for span in spans(missing, taken):
+def make_ahead(connection: psycopg.Connection, now: datetime) -> None:
+    """Make the partitions of today and the next ``AHEAD`` days; and one for what feedback may still be about from
+    before, so that what a client says of the past makes none."""
+    today = now.astimezone(UTC).date()
+    ensure_partitions(connection, [today + timedelta(days=n) for n in range(AHEAD + 1)])
+    with connection.transaction():
+        connection.execute(ONE_MAKER)
+        _make(connection, "feedback", _gaps(today - HORIZON - SKEW, today, _taken(connection, "feedback")))
+
+
+def drop(connection: psycopg.Connection, partition: Partition, folded: Mapping[str, int]) -> bool:
+    """Drop a partition with its events, and what is known of its days, in a transaction of its own.
+
+    False, and nothing is dropped, where it holds an event of a surface beyond the place to which that is ``folded``, or
+    one that is not in there. Raises psycopg.errors.LockNotAvailable when others are at work in the table for longer
+    than ``PATIENCE``.
+    """
+    assert idle(connection), "a partition is dropped in a transaction of its own"
+    dropped = False
+    with connection.transaction() as transaction:
+        connection.execute(ONE_MAKER)
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
+        gone = connection.execute(
+            "DELETE FROM event_days WHERE events = %s AND day >= %s AND day < %s RETURNING surface, last_seq",
+            [partition.table, partition.start, partition.end],
+        ).fetchall()
+        dropped = all(surface in folded and last <= folded[surface] for surface, last in gone)
+        if not dropped:
+            raise psycopg.Rollback(transaction)
+    return dropped
+
+
+def existing(connection: psycopg.Connection, table: LiteralString) -> list[Partition]:
+    """The partitions of a table, in order of time."""
+    rows = connection.execute(
+        "SELECT name, (regexp_match(bound, $$FROM \\('([^']+)$$))[1]::timestamptz,"
+        " (regexp_match(bound, $$TO \\('([^']+)$$))[1]::timestamptz, bound = 'DEFAULT'"
+        " FROM (SELECT c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bound"
+        "       FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = %s::regclass) partitions"
+        " ORDER BY 2",
+        [table],
+    ).fetchall()
+    return [
+        Partition(table, name, *((date.min, date.max) if default else (_day(start), _day(end))))
+        for name, start, end, default in rows
+    ]
+
+
+def _day(instant: datetime) -> date:
+    return instant.astimezone(UTC).date()
+
+
+def _taken(connection: psycopg.Connection, table: LiteralString) -> "Taken":
+    there = existing(connection, table)
+    if any(partition.end == date.max for partition in there):
+        return [(date.min, date.max)]
+    return [(partition.start, partition.end) for partition in there]
+
+
+def _make(connection: psycopg.Connection, table: LiteralString, made: Sequence[Span]) -> None:
+    parent = sql.Identifier(table)
+    for span in made:
         partition = sql.Identifier(f"{table}_{span.suffix}")
-        parent = sql.Identifier(table)
         connection.execute(sql.SQL("CREATE TABLE {} (LIKE {} INCLUDING DEFAULTS)").format(partition, parent))
         bounds = [sql.Literal(f"{bound} 00:00:00+00") for bound in (span.start, span.end)]
         connection.execute(
@@ -53,46 +165,55 @@ def _make_missing(connection: psycopg.Connection, table: LiteralString, days: Se
         )
 
 
-def _taken(connection: psycopg.Connection, table: LiteralString) -> list[tuple[date, date]]:
-    """Days that have a partition, as half-open spans; all of time where there is a default partition."""
-    rows = connection.execute(
-        "SELECT (regexp_match(bound, $$FROM \\('([^']+)$$))[1]::timestamptz,"
-        " (regexp_match(bound, $$TO \\('([^']+)$$))[1]::timestamptz, bound = 'DEFAULT'"
-        " FROM (SELECT pg_get_expr(c.relpartbound, c.oid) AS bound"
-        "       FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid WHERE inhparent = %s::regclass) partitions",
-        [table],
-    ).fetchall()
-    if any(default for _, _, default in rows):
-        return [(date.min, date.max)]
-    return [(_day(start), _day(end)) for start, end, _ in rows]
+Taken = Sequence[tuple[date, date]]
+"""Half-open spans that have a partition, in order; all of time where there is a default partition."""
 
 
-def _day(instant: datetime) -> date:
-    return instant.astimezone(UTC).date()
+def _missing(days: Sequence[date], taken: Taken) -> list[date]:
+    ends = [end for _, end in taken]
+    return [day for day in days if (at := bisect_right(ends, day)) == len(taken) or taken[at][0] > day]
 
 
-def spans(days: Sequence[date], taken: Sequence[tuple[date, date]]) -> list[Span]:
+def _gaps(start: date, end: date, taken: Taken) -> list[Span]:
+    """What of ``[start, end)`` has no partition."""
+    found = []
+    for taken_start, taken_end in [*taken, (end, end)]:
+        if start < min(taken_start, end):
+            found.append(_named(start, min(taken_start, end)))
+        start = max(start, taken_end)
+    return found
+
+
+def spans(days: Sequence[date], taken: Taken) -> list[Span]:
     """The spans to make for ``days``, none of which is taken: days, or months or years when there are too many.
 
-    A longer span that would overlap a taken one gives way to days.
+    A longer span that would overlap a taken one gives way to what is free of it around the day.
     """
-    if len(days) <= MANY:
-        return [_span(day, DAY) for day in days]
-    unit = MONTH if len({day.strftime(MONTH) for day in days}) <= MANY else YEAR
-    made: dict[str, Span] = {}
-    for day in days:
-        span = _span(day, unit)
-        if any(start < span.end and span.start < end for start, end in taken):
-            span = _span(day, DAY)
-        made[span.suffix] = span
+    starts, ends = [start for start, _ in taken], [end for _, end in taken]
+    for unit, most in ((DAY, MOST_DAYS), (MONTH, MOST_MONTHS), (YEAR, None)):
+        made: dict[date, Span] = {}
+        for day in days:
+            start, end = _whole(day, unit)
+            after, before = bisect_right(ends, day), bisect_left(starts, day)
+            start = max(start, ends[after - 1]) if after else start
+            end = min(end, starts[before]) if before < len(starts) else end
+            made[start] = _named(start, end)
+        if most is None or (len(made) <= MANY and len(taken) + len(made) <= most):
+            break
     return list(made.values())
 
 
-def _span(day: date, unit: str) -> Span:
+def _whole(day: date, unit: str) -> tuple[date, date]:
     if unit == DAY:
-        return Span(day, day + timedelta(days=1), day.strftime(DAY))
+        return day, day + timedelta(days=1)
     if unit == MONTH:
         start = day.replace(day=1)
-        return Span(start, (start + timedelta(days=32)).replace(day=1), day.strftime(MONTH))
-    start = day.replace(month=1, day=1)
-    return Span(start, start.replace(year=start.year + 1), day.strftime(YEAR))
+        return start, (start + timedelta(days=32)).replace(day=1)
+    return day.replace(month=1, day=1), day.replace(year=day.year + 1, month=1, day=1)
+
+
+def _named(start: date, end: date) -> Span:
+    for unit in (DAY, MONTH, YEAR):
+        if _whole(start, unit) == (start, end):
+            return Span(start, end, start.strftime(unit))
+    return Span(start, end, f"{start.strftime(DAY)}_{end.strftime(DAY)}")

@@ -10,6 +10,12 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 SESSION_OPTIONS = "-c timezone=UTC"
 
+TRANSIENT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+"""What the same transaction, tried again, may not meet."""
+
+LACKING = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory, psycopg.errors.ConfigurationLimitExceeded)
+"""What the server lacks while it answers: room on its disk, memory, locks."""
+
 
 def connect(url: str, *, autocommit: bool = False, timeout_s: float | None = None) -> psycopg.Connection:
     """A connection whose session runs in UTC.
@@ -18,6 +24,36 @@ def connect(url: str, *, autocommit: bool = False, timeout_s: float | None = Non
     """
     timeout = None if timeout_s is None else max(2, round(timeout_s))
     return psycopg.connect(url, autocommit=autocommit, options=SESSION_OPTIONS, connect_timeout=timeout)
+
+
+def explain(error: BaseException) -> str:
+    """What a database error is and what to do, in one line: that the server does not answer is said of nothing else."""
+    said = " ".join(str(error).split())
+    if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in said:
+        return (
+            f"the database is out of locks ({said}); drop old partitions with MILLRACE_RETENTION_DAYS, or raise"
+            " max_locks_per_transaction on the server"
+        )
+    if isinstance(error, psycopg.errors.DiskFull):
+        return f"the database's disk is full ({said}); make room there"
+    if isinstance(error, LACKING):
+        return f"the database lacks memory or is at a limit ({said}); see its log"
+    if isinstance(error, TRANSIENT):
+        return f"the database undid a transaction that another one blocked ({said}); try again"
+    if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+        return f"the database did not get to it in time ({said}); look at what else it is doing"
+    if is_absent(error):
+        return (
+            f"the database does not answer ({said}); start the stack with millrace up, or check MILLRACE_DATABASE_URL"
+        )
+    return f"the database refused ({said})"
+
+
+def is_absent(error: BaseException) -> bool:
+    """Whether there is no connection to be had, or it was lost: libpq gives no code of an error of its own."""
+    if not isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        return False
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) or error.sqlstate == "53300"
 
 
 def with_database(url: str, name: str) -> str:

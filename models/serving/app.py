@@ -22,7 +22,7 @@ from fastapi.responses import JSONResponse
 
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
 from models.serving.ranking import NoTowers
-from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear
+from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear, TooLate
 
 LARGEST_BODY = 4 << 20
 """Bytes; a request may hold a thousand items with the longest ids."""
@@ -66,6 +66,9 @@ def create_app(told: Serving) -> FastAPI:
         except SurfaceUnclear as error:
             inside: list[str | int] = ["events", error.place] if isinstance(body, FeedbackList) else []
             return _said(422, ["body", *inside, "surface"], str(error))
+        except TooLate as error:
+            inside = ["events", error.place] if isinstance(body, FeedbackList) else []
+            return _said(422, ["body", *inside, "at"], str(error))
         return JSONResponse({"accepted": len(events), "degraded": list(degraded)})
 
     @app.post("/v1/{surface}/rank")

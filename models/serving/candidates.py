@@ -115,8 +115,8 @@ class Candidates:
                     connection = self._database.connect(autocommit=True, patient=True)
                 while self._turn(connection, self._of(champion.retrieves)) and not self._stopping.is_set():
                     pass
-            except AWAY:
-                self._database.lost()
+            except AWAY as error:
+                self._database.lost(error)
                 give_up(connection)
                 connection = None
             except Exception:

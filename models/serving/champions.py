@@ -125,8 +125,8 @@ class Champions:
                     if any(True for _ in connection.notifies(timeout=step, stop_after=1)):
                         break
                     waited += step
-            except AWAY:
-                self._database.lost()
+            except AWAY as error:
+                self._database.lost(error)
                 self.looked.set()
                 give_up(connection)
                 connection = None

@@ -11,7 +11,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from infra.database import SESSION_OPTIONS
+from infra.database import LACKING, SESSION_OPTIONS, TRANSIENT, explain
+from models.serving.telemetry import LOG
 
 AWAY = (
     psycopg.OperationalError,
@@ -20,7 +21,7 @@ AWAY = (
     psycopg.errors.UndefinedTable,  # not migrated yet
     TimeoutError,
 )
-"""What is raised when the database is away, or not fit to answer now."""
+"""What is raised when the database is away, or not fit to answer now; and what :meth:`Database.lost` tells from it."""
 
 CONNECT_S = 2
 STATEMENT_MS = 2000
@@ -56,6 +57,7 @@ class Database:
         self._there = threading.Event()
         self._gone = threading.Event()
         self._there.set()
+        self._said = ""
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._answerer: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -65,13 +67,20 @@ class Database:
         """False from the first failure until something reached it again."""
         return self._there.is_set()
 
-    def lost(self) -> None:
-        """Say that it did not answer."""
+    def lost(self, error: BaseException | None = None) -> None:
+        """Say that it did not answer; or, by the ``error``, that it did and lacks something, which is logged and does
+        not make it away."""
+        if error is not None and (said := explain(error)) != self._said:
+            self._said = said  # once, however often it is met until it is found well again
+            LOG.warning("%s", said)
+        if isinstance(error, TRANSIENT + LACKING):
+            return
         self._there.clear()
         self._gone.set()
 
     def found(self) -> None:
         """Say that it did."""
+        self._said = ""
         self._gone.clear()
         self._there.set()
 
@@ -101,8 +110,8 @@ class Database:
         self._questions.put(question)
         try:
             return question.answer.result(ANSWER_S)
-        except AWAY:
-            self.lost()
+        except AWAY as error:
+            self.lost(error)
             raise
 
     def _answer(self) -> None:
@@ -112,7 +121,9 @@ class Database:
             while time.monotonic() < question.until:
                 try:
                     connection = connection or self.connect(autocommit=True)
-                    question.answer.set_result(connection.execute(question.query, question.parameters).fetchall())
+                    question.answer.set_result(
+                        connection.execute(question.query, question.parameters, prepare=False).fetchall()
+                    )
                     break
                 except AWAY as error:
                     give_up(connection)

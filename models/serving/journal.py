@@ -20,6 +20,8 @@ import psycopg
 
 from features import log, served_rows
 from features.dead_letters import DeadLetter, bury
+from features.partitions import MissingPartitions, ensure_partitions
+from infra.database import TRANSIENT
 from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.spool import Spool, read_segment
 from models.serving.telemetry import LOG, Metrics
@@ -27,6 +29,8 @@ from models.serving.telemetry import LOG, Metrics
 SOURCE = "serving"
 MOST_TOGETHER = 500
 """Entries in one commit."""
+ATTEMPTS = 5
+"""Of one commit: each of its surfaces may lack partitions, and a deadlock may choose it for its victim."""
 LOOK_AGAIN_S = 0.5
 """Between two attempts to reach a database that is away."""
 
@@ -176,8 +180,7 @@ class Journal:
                     submitted.durable.set_result("log")
                 return connection
             except AWAY as error:
-                LOG.warning("the database is away: %s", error)
-                self._database.lost()
+                self._database.lost(error)
                 give_up(connection)
                 connection = None
             except Exception:
@@ -197,8 +200,8 @@ class Journal:
                 connection = self._database.connect(autocommit=True)
             self._commit(connection, [submitted.entry])
             submitted.durable.set_result("log")
-        except AWAY:
-            self._database.lost()
+        except AWAY as error:
+            self._database.lost(error)
             give_up(connection)
             connection = None
             self._keep_all([submitted])
@@ -223,10 +226,22 @@ class Journal:
         for entry in entries:
             by_surface[entry.surface].append(entry)
         now = datetime.fromtimestamp(self._clock(), UTC)
-        with connection.transaction():
-            # Always in the same order: two replicas that took the surfaces' locks crosswise would block each other.
-            for surface in sorted(by_surface):
-                append(connection, surface, by_surface[surface], now)
+        for attempt in range(ATTEMPTS):
+            try:
+                with connection.transaction():
+                    # Always in the same order: two replicas that took the surfaces' locks crosswise would block each
+                    # other.
+                    for surface in sorted(by_surface):
+                        append(connection, surface, by_surface[surface], now)
+                break
+            except MissingPartitions as missing:
+                # Only now that no surface is locked: whoever makes one waits for others who do.
+                ensure_partitions(connection, missing.days)
+            except TRANSIENT:
+                if attempt == ATTEMPTS - 1:
+                    raise
+        else:
+            raise RuntimeError(f"the partitions of a commit of {len(entries)} entries were dropped {ATTEMPTS} times")
         self._metrics.commits.inc()
         self._metrics.committed.inc(len(entries))
 
@@ -244,8 +259,8 @@ class Journal:
                 if not self._database.available:
                     LOG.info("the database is back")
                 self._database.found()
-            except AWAY:
-                self._database.lost()
+            except AWAY as error:
+                self._database.lost(error)
                 self._stopping.wait(LOOK_AGAIN_S)
             except Exception:
                 LOG.exception("the spool could not be emptied; it is tried again")
@@ -302,8 +317,10 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[Entry
         there = {
             known
             for (known,) in connection.execute(
-                "SELECT impression_id FROM impressions WHERE surface = %s AND impression_id = ANY(%s)",
-                [surface, [one.impression_id for one in shown]],
+                "SELECT impression_id FROM impressions WHERE surface = %s AND impression_id = ANY(%s)"
+                " AND shown_at >= %s AND shown_at <= %s",
+                [surface, [one.impression_id for one in shown], *_reach(shown)],
+                prepare=False,
             )
         }
         shown = [one for one in shown if one.impression_id not in there]
@@ -334,6 +351,13 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[Entry
                 pl.Series("row", packed, dtype=pl.Binary),
             ).unique("impression_id", keep="first", maintain_order=True),
         )
+
+
+def _reach(shown: Sequence[Shown]) -> tuple[datetime, datetime]:
+    """Between when an impression was shown that one of these may repeat."""
+    times = [one.shown_at for one in shown]
+    first, last = (EPOCH + timedelta(microseconds=us) for us in (min(times), max(times)))
+    return first - log.HORIZON, last + log.HORIZON
 
 
 _SHOWN = {

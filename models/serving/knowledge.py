@@ -23,6 +23,7 @@ from features.catch_up import whole_ticks
 from features.engine import Engine, Seen, ServedKeys, text_of
 from features.families import Features
 from features.keys import Keys, key_of
+from features.partitions import HORIZON, SKEW
 from features.served_rows import served_keys
 from models.serving.database import AWAY, LEAVE_S, Database, give_up
 from models.serving.telemetry import LOG, Metrics
@@ -166,7 +167,7 @@ class Knowledge:
 
     def click(self, impression_id: str, at: float) -> None:
         """A click that is about to be logged; it counts in the user's next request."""
-        one = self._impressed.get(impression_id) or self._look_up(impression_id)
+        one = self._impressed.get(impression_id) or self._look_up(impression_id, at)
         if one is None:
             return
         with self._lock:
@@ -218,18 +219,24 @@ class Knowledge:
             while len(self._items) > REMEMBERED:
                 self._items.popitem(last=False)
 
-    def _look_up(self, impression_id: str) -> Impressed | None:
+    def _look_up(self, impression_id: str, at: float) -> Impressed | None:
         """Keys of an impression that this process did not rank; None when the log has none, has its click already, or
         is away."""
         if not self._database.available:
             return None
+        clicked = datetime.fromtimestamp(at, UTC)
         try:
             found = self._database.ask(
                 "SELECT i.user_id, i.item_id, a.attributes FROM impressions i"
                 " LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id"
-                " WHERE i.surface = %s AND i.impression_id = %s AND NOT EXISTS"
-                " (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s AND f.kind = %s)",
-                [self.surface, impression_id] * 2 + [self.declared.click],
+                " WHERE i.surface = %s AND i.impression_id = %s AND i.shown_at >= %s AND i.shown_at <= %s"
+                " AND NOT EXISTS (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s"
+                " AND f.at >= %s AND f.at <= %s AND f.kind = %s) ORDER BY i.shown_at DESC LIMIT 1",
+                [
+                    *(self.surface, impression_id, clicked - HORIZON, clicked + SKEW),
+                    *(self.surface, impression_id, clicked - HORIZON - SKEW, clicked + HORIZON + SKEW),
+                    self.declared.click,
+                ],
             )
         except AWAY:
             return None
@@ -260,8 +267,8 @@ class Knowledge:
                     self._catch_up(connection, self._engine, A_TURN)
                 self._followed_at = self._clock()
                 self._metrics.lag.labels(self.surface).set(0)
-            except AWAY:
-                self._database.lost()
+            except AWAY as error:
+                self._database.lost(error)
                 give_up(connection)
                 connection = None
             except Exception:

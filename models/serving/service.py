@@ -5,15 +5,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from features.families import Features
+from features.partitions import HORIZON, SKEW
 from features.views import TeamView
 from models.frames import layout_of
 from models.registry import Registry
+from models.serving.ahead import Ahead
 from models.serving.bodies import FeedbackBody, RankBody
 from models.serving.candidates import Candidates
 from models.serving.champions import Champions
@@ -82,6 +85,15 @@ class SurfaceUnclear(ValueError):
         super().__init__(message)
 
 
+class TooLate(ValueError):
+    """Feedback about what was shown too long ago for the log to look it up."""
+
+    def __init__(self, place: int, message: str) -> None:
+        self.place = place
+        """Which event of the request."""
+        super().__init__(message)
+
+
 class NotDurable(RuntimeError):
     """Neither the database nor the local disk took what was sent."""
 
@@ -117,6 +129,7 @@ class Service:
             )
             for surface, declared in told.surfaces.items()
         }
+        self._ahead = Ahead(self.database, told.clock)
         self._spool: Spool | None = None
         self._journal: Journal | None = None
         self._threads: ThreadPoolExecutor | None = None
@@ -129,6 +142,7 @@ class Service:
         self._spool = Spool(self.told.cache / "spool")
         self._journal = Journal(self.database, self._spool, self.metrics, self.told.clock)
         self._threads = ThreadPoolExecutor(self.told.threads, thread_name_prefix="rank")
+        self._ahead.start()
         self._journal.start()
         self.champions.start()
         for ranker in self.rankers.values():
@@ -141,6 +155,7 @@ class Service:
             self._threads.shutdown()
         if self._journal is not None:
             self._journal.stop()
+        self._ahead.stop()
         self.champions.stop()
         for ranker in self.rankers.values():
             ranker.knowledge.stop()
@@ -205,24 +220,35 @@ class Service:
     async def feedback(self, events: Sequence[FeedbackBody]) -> tuple[str, ...]:
         """Take events, all or none; returns what had to be done without, once they are durable.
 
-        Raises SurfaceUnclear; NotDurable.
+        Raises SurfaceUnclear; TooLate; NotDurable.
         """
         entries = await self._in_thread(self._understood, events)
         return await self._record(entries)
 
     def _understood(self, events: Sequence[FeedbackBody]) -> list[Entry]:
         now = self.told.clock()
-        surfaces = [self._surface_of(place, event) for place, event in enumerate(events)]
+        times = [self._time_of(place, event, now) for place, event in enumerate(events)]
+        surfaces = [
+            self._surface_of(place, event, datetime.fromtimestamp(times[place], UTC))
+            for place, event in enumerate(events)
+        ]
         said: dict[str, list[Said]] = {}
-        for surface, event in zip(surfaces, events, strict=True):
-            at = min(now, event.at.timestamp()) if event.at else now
+        for surface, event, at in zip(surfaces, events, times, strict=True):
             said.setdefault(surface, []).append(Said(event.impression_id, event.kind, event.value, int(at * 1e6)))
             knowledge = self.rankers[surface].knowledge
             if event.kind == knowledge.declared.click:
                 knowledge.click(event.impression_id, at)
         return [Entry(surface, said=tuple(some)) for surface, some in said.items()]
 
-    def _surface_of(self, place: int, event: FeedbackBody) -> str:
+    def _time_of(self, place: int, event: FeedbackBody, now: float) -> float:
+        """When it happened, in seconds since 1970; a client's clock may be ahead of ours, and is not believed."""
+        if event.at is None:
+            return now
+        if event.at < datetime.fromtimestamp(now, UTC) - HORIZON:
+            raise TooLate(place, f"is more than {HORIZON.days} days ago; feedback that late belongs to no impression")
+        return min(now, event.at.timestamp())
+
+    def _surface_of(self, place: int, event: FeedbackBody, at: datetime) -> str:
         if event.surface is not None:
             if event.surface not in self.rankers:
                 raise SurfaceUnclear(place, f"{event.surface!r} is not served here; {self._these()}")
@@ -234,8 +260,9 @@ class Service:
             return next(iter(self.rankers))
         try:
             found = self.database.ask(
-                "SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s LIMIT 1",
-                [list(self.rankers), event.impression_id],
+                "SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s"
+                " AND shown_at >= %s AND shown_at <= %s LIMIT 1",
+                [list(self.rankers), event.impression_id, at - HORIZON, at + SKEW],
             )
         except AWAY:
             found = []

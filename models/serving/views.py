@@ -44,8 +44,8 @@ class Views:
                         self._opened = [*(each for each in self._opened if not each.closed), connection]
                 reader = self._reader or self._looked(connection)
                 return reader.read(connection, known, datetime.fromtimestamp(at, UTC)), True
-            except AWAY:
-                self._database.lost()
+            except AWAY as error:
+                self._database.lost(error)
             except ViewRefused as error:
                 LOG.warning("a team's view cannot be read: %s", error)
             give_up(connection)
