@@ -114,7 +114,6 @@ def import_log(
         if items is not None:
             _append_items(connection, surface, files[-1])
         days = pl.concat([shown.good["shown_at"], said["at"]]).dt.date().unique()
-        connection.commit()
         ensure_partitions(connection, days)  # of the whole file at once, which says how coarse they are
         total, finished = shown.good.height + said.height, 0
         for impressions, chunk in _chunks(shown, said):

@@ -32,8 +32,8 @@ MANY = 100
 history in daily partitions would be 30,000 relations, more than one transaction may lock."""
 
 MOST_DAYS, MOST_MONTHS = 1_500, 1_800
-"""Partitions of one table from which on new ones are months, and years: four years day by day, and never many more than
-the second number."""
+"""Partitions of one table from which on new ones are months, and years: four years day by day, and in the worst case,
+every gap between them filled, twice as many."""
 
 DAY, MONTH, YEAR = "%Y%m%d", "%Y%m", "%Y"
 
@@ -105,9 +105,9 @@ def make_ahead(connection: psycopg.Connection, now: datetime) -> None:
 def drop(connection: psycopg.Connection, partition: Partition, folded: Mapping[str, int]) -> bool:
     """Drop a partition with its events, and what is known of its days, in a transaction of its own.
 
-    False, and nothing is dropped, where it holds an event of a surface beyond the place to which that is ``folded``, or
-    one that is not in there. Raises psycopg.errors.LockNotAvailable when others are at work in the table for longer
-    than ``PATIENCE``.
+    False, and nothing is dropped, where an event in it, or feedback about one in it, lies beyond the place to which its
+    surface is ``folded``, or its surface is not in there. Raises psycopg.errors.LockNotAvailable when others are at
+    work in the table for longer than ``PATIENCE``.
     """
     assert idle(connection), "a partition is dropped in a transaction of its own"
     dropped = False
@@ -115,13 +115,18 @@ def drop(connection: psycopg.Connection, partition: Partition, folded: Mapping[s
         connection.execute(ONE_MAKER)
         connection.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
-        gone = connection.execute(
-            "DELETE FROM event_days WHERE events = %s AND day >= %s AND day < %s RETURNING surface, last_seq",
-            [partition.table, partition.start, partition.end],
+        # Asked with the table locked: nobody adds to these days any more.
+        last = connection.execute(
+            "SELECT surface, last_seq FROM event_days WHERE day >= %s AND day < %s",
+            [partition.start - SKEW, partition.end + HORIZON],
         ).fetchall()
-        dropped = all(surface in folded and last <= folded[surface] for surface, last in gone)
+        dropped = all(surface in folded and seq <= folded[surface] for surface, seq in last)
         if not dropped:
             raise psycopg.Rollback(transaction)
+        connection.execute(
+            "DELETE FROM event_days WHERE events = %s AND day >= %s AND day < %s",
+            [partition.table, partition.start, partition.end],
+        )
     return dropped
 
 

@@ -149,6 +149,8 @@ def _show(found: "Status") -> None:
     if found.surfaces:
         console.print()
         console.print(surfaces)
+    for warning in found.warnings:
+        console.print(f"\n[yellow]warning:[/] {warning}", soft_wrap=True)
 
 
 def _span(seconds: float) -> str:
@@ -172,13 +174,11 @@ def main() -> None:
     except Exception as error:
         from psycopg import OperationalError
 
+        from infra.database import explain
+
         if not isinstance(error, OperationalError):
             raise
-        print(
-            f"millrace: the database does not answer ({' '.join(str(error).split())});"
-            " start the stack with millrace up, or check MILLRACE_DATABASE_URL",
-            file=sys.stderr,
-        )
+        print(f"millrace: {explain(error)}", file=sys.stderr)
         sys.exit(1)
 
 

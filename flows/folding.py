@@ -1,4 +1,4 @@
-"""The fold's service: every tick, what the log has gained goes into features, within seconds.
+"""The fold's service: every tick, what the log has gained goes into features, within seconds; and the log's upkeep.
 
     python -m flows.folding
 
@@ -21,10 +21,11 @@ from features.catch_up import Folder, Touched
 from features.engine import Engine
 from features.skew_probes import Probes
 from features.store import Store, View, open_store
+from flows import retention
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import environment, memory
-from infra.database import connect
+from infra.database import connect, explain
 from infra.settings import Settings
 
 log = logging.getLogger("millrace.fold")
@@ -48,7 +49,7 @@ def follow(url: str, surface: Surface, stopping: threading.Event, now: Callable[
                 store.apply()
                 _fold_until(folder, store, stopping, now)
         except psycopg.Error as error:
-            log.warning("fold of %s: database away, trying again: %s", surface.name, str(error).strip())
+            log.warning("fold of %s, trying again: %s", surface.name, explain(error))
             stopping.wait(AWAY_S)
 
 
@@ -95,6 +96,13 @@ def main() -> None:
         )
         for surface in SURFACES.values()
     ]
+    threads.append(
+        threading.Thread(
+            target=retention.keep,
+            args=(settings.database, settings.retention_days, stopping, lambda: datetime.now(UTC)),
+            name="partitions",
+        )
+    )
     for thread in threads:
         thread.start()
     log.info("folding %s", ", ".join(SURFACES))

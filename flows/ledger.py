@@ -14,7 +14,9 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from features.log import extent
 from infra.database import connect
+from infra.errors import MillraceError
 from models import promotions
 from monitoring import holds, records
 from monitoring.names import DEADLINE
@@ -41,8 +43,6 @@ FROM (
 ) u
 WHERE made OR parent_version IS NOT DISTINCT FROM %(champion)s::text
 """
-
-FIRST = "SELECT min(shown_at) FROM impressions WHERE surface = %s"
 
 SHAPE = """
 SELECT count(*) FILTER (WHERE shown_at > %(seen)s), max(shown_at),
@@ -71,6 +71,9 @@ WHERE update_id = %(update_id)s AND state = 'claimed'
 OVERDUE = """
 UPDATE updates SET state = 'expired' WHERE surface = %s AND state = 'held' AND decide_by <= %s RETURNING update_id
 """
+
+CLOCKS_APART = timedelta(minutes=1)
+"""How far the clock of whoever names a time may be ahead of ours."""
 
 SUPERSEDE = "UPDATE updates SET state = 'superseded' WHERE surface = %s AND state = 'held' AND update_id <> %s"
 
@@ -109,6 +112,12 @@ class Terms:
     fewest: int
 
 
+class ImpossibleTime(MillraceError):
+    """A time of which nothing can be said: after now, or before the log begins."""
+
+    exit_code = 2
+
+
 class SurfaceHeld(RuntimeError):
     """The surface was held for a person while an update ran: its champion stays."""
 
@@ -138,6 +147,28 @@ def _locked(connection: psycopg.Connection, surface: str, patience: timedelta) -
     except psycopg.errors.LockNotAvailable:
         return False
     return True
+
+
+def expect_time(connection: psycopg.Connection, surface: str, as_of: datetime, now: datetime) -> datetime:
+    """The time as of which a person wants a surface looked at: at most ``now``.
+
+    What is not mature now would be judged by labels that have not come, and never be learned. Raises ImpossibleTime for
+    a time without a zone, more than ``CLOCKS_APART`` after ``now``, or before the first impression of the log.
+    """
+    if as_of.tzinfo is None:
+        raise ImpossibleTime(f"as_of {as_of.isoformat()} names no zone; write it as {as_of.isoformat()}Z for UTC")
+    if as_of > now + CLOCKS_APART:
+        raise ImpossibleTime(
+            f"as_of {as_of.isoformat()} is after now, {now:%Y-%m-%dT%H:%M:%SZ}: what has not matured cannot be judged;"
+            " leave it out, or name a time that has passed"
+        )
+    span = extent(connection, surface)
+    if span is not None and as_of < span[0]:
+        raise ImpossibleTime(
+            f"as_of {as_of.isoformat()} is before the log of {surface} begins, {span[0]:%Y-%m-%dT%H:%M:%SZ};"
+            " leave it out, or name a later time"
+        )
+    return min(as_of, now)
 
 
 def claim(
@@ -197,10 +228,10 @@ def reached(connection: psycopg.Connection, surface: str, champion: str | None) 
     found = connection.execute(REACHED, {"surface": surface, "champion": champion}).fetchone()
     learned_to, seen = found or (None, None)
     if learned_to is None:
-        first = _one(connection.execute(FIRST, [surface]).fetchone())
-        if first is None:
+        span = extent(connection, surface)
+        if span is None:
             return None
-        learned_to = first - timedelta(microseconds=1)
+        learned_to = span[0] - timedelta(microseconds=1)
     return Reached(learned_to, seen or learned_to)
 
 

@@ -22,6 +22,13 @@ Feedback = Annotated[Path | None, typer.Option(help="Parquet file of late feedba
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 
 
+FIRST_YEAR, LAST_YEAR = 1970, 2999
+"""Of the times that a person names: a log has none before, and sums of later ones might not fit a clock."""
+
+LONGEST = timedelta(days=36_525)
+"""No length of time that a person names is longer."""
+
+
 class BadArgument(MillraceError):
     """An argument that cannot be used."""
 
@@ -77,7 +84,10 @@ def update(
 ) -> None:
     """Run one update now: claim, check, join, test, fine-tune, judge, decide, publish."""
     from flows.cli import load_settings
+    from flows.embedded import running_database
+    from flows.ledger import expect_time
     from infra import environment
+    from infra.database import connect
     from infra.stack import prepare_home
 
     settings = load_settings()
@@ -85,15 +95,18 @@ def update(
         _find(surface)
         moment = None if as_of is None else instant(as_of)
         prepare_home(settings)
-        environment.apply(settings)
-        from flows.embedded import running_database
-        from flows.prefect_api import prefect_api
-        from flows.update import update as flow
-        from models.registry import prepare
+        with running_database(settings):
+            if moment is not None:  # before Prefect starts, which would show a traceback of it
+                with connect(settings.database) as connection:
+                    expect_time(connection, surface, moment, datetime.now(UTC))
+            environment.apply(settings)
+            from flows.prefect_api import prefect_api
+            from flows.update import update as flow
+            from models.registry import prepare
 
-        with running_database(settings), prefect_api(settings):
-            prepare(settings.mlflow_tracking, settings.database)
-            print(flow(surface, moment))
+            with prefect_api(settings):
+                prepare(settings.mlflow_tracking, settings.database)
+                print(flow(surface, moment))
 
 
 def backtest(
@@ -118,6 +131,9 @@ def backtest(
     with _told():
         declared = _find(surface)
         _expect_files(log, items, feedback)
+        warm, step, fresh = duration(warmup), duration(every), duration(tick).total_seconds()
+        start = None if from_ is None else instant(from_)
+        end = None if until is None else instant(until)
         prepare_home(settings)
         environment.apply(settings)
         _quieten_prefect()
@@ -126,14 +142,7 @@ def backtest(
         from flows.prefect_api import prefect_api
 
         plan = backtesting.Plan(
-            log=log,
-            items=items,
-            feedback=feedback,
-            warmup=duration(warmup),
-            every=duration(every),
-            from_=None if from_ is None else instant(from_),
-            until=None if until is None else instant(until),
-            tick=duration(tick).total_seconds(),
+            log=log, items=items, feedback=feedback, warmup=warm, every=step, from_=start, until=end, tick=fresh
         )
         with running_database(settings), prefect_api(settings), _progress(as_json) as progress:
             bar = progress.add_task("start", total=None)
@@ -171,6 +180,7 @@ def demo(
     settings = load_settings()
     with _told():
         _expect_files(log, items, feedback)
+        end = None if until is None else instant(until)
         environment.apply(settings)
         _quieten_prefect()
         from flows import demo as demonstration
@@ -178,7 +188,7 @@ def demo(
 
         plan = None
         if log is not None:
-            plan = Plan(log, items, feedback, until=None if until is None else instant(until))
+            plan = Plan(log, items, feedback, until=end)
         elif items or feedback or until:
             raise BadArgument("--items, --feedback and --until go with a --log")
         with _progress(False) as progress:
@@ -251,8 +261,10 @@ def duration(text: str) -> timedelta:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
     if match is None:
         raise BadArgument(f"{text!r} is no length of time; write 90s, 10m, 1h or 1d")
-    unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match[2]]
-    return timedelta(**{unit: float(match[1])})
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise BadArgument(f"{text!r} is longer than a hundred years; write 90s, 10m, 1h or 1d")
+    return timedelta(seconds=seconds)
 
 
 def instant(text: str) -> datetime:
@@ -261,6 +273,8 @@ def instant(text: str) -> datetime:
         moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise BadArgument(f"{text!r} is no time; write 2017-10-03 or 2017-10-03T12:00:00Z") from None
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise BadArgument(f"{text!r} is no time of an event; name one from {FIRST_YEAR} to {LAST_YEAR}")
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

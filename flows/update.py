@@ -67,9 +67,10 @@ def update(surface: str, as_of: datetime | None = None) -> str:
     memory.keep_freed()
     now = datetime.now(UTC)
     with open_world(Settings(), find(surface)) as world:
+        as_of = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
         try:
-            outcome = run(world, as_of or now)
+            outcome = run(world, as_of)
         except NothingToLearn as reason:
             get_run_logger().info("Nothing to learn: %s", reason)
             return str(reason)

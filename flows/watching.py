@@ -17,7 +17,7 @@ import numpy as np
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
-from flows import steps
+from flows import ledger, steps
 from flows.notices import Kind, notify, page_of
 from flows.reviewing import close_overdue
 from flows.rollback import BEHIND, follow, go_back, sentence
@@ -59,7 +59,8 @@ def watch(surface: str, as_of: datetime | None = None) -> str:
     """Look at what the champion has served, and go back where it breaks its promise."""
     declared = find(surface)
     with open_world(Settings(), declared) as world:
-        now = as_of or datetime.now(UTC)
+        now = datetime.now(UTC)
+        now = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
         watched = look(world, now, declared.watch)
         for reason in watched.reasons:

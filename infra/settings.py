@@ -31,6 +31,10 @@ class Settings(BaseSettings):
     serving_port: int = Field(default=8360, ge=1, le=65535)
     desk_port: int = Field(default=8361, ge=1, le=65535)
 
+    retention_days: int | None = Field(default=None, ge=31)
+    """Days of events kept, back from the newest; older partitions are dropped once learned. None: all are kept. At
+    least as many as an event may be late, and one."""
+
     database_url: str | None = None
     """``postgresql://user@host:port/name`` of an existing server; none starts when it is set."""
 

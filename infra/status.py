@@ -5,27 +5,19 @@ import xmlrpc.client
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 
-from infra.database import connect
+from infra.database import connect, explain, is_absent
 from infra.services import PROBE_S, Service, is_well
 from infra.settings import Settings
 from infra.supervision import ProcessState, Supervisor
 
-# Distinct surfaces by one index step each: the log may hold millions of rows of a handful of surfaces.
 LIST_SURFACES = """
-WITH RECURSIVE logged (surface) AS (
-    SELECT min(surface) FROM impressions
-    UNION ALL
-    SELECT (SELECT min(i.surface) FROM impressions i WHERE i.surface > logged.surface)
-    FROM logged WHERE logged.surface IS NOT NULL
-),
-surfaces (surface) AS (
-    SELECT surface FROM logged WHERE surface IS NOT NULL
-    UNION SELECT surface FROM updates
+WITH surfaces (surface) AS (
+    SELECT surface FROM event_days WHERE events = 'impressions' UNION SELECT surface FROM updates
 )
 SELECT s.surface, p.version, p.learned_to,
        (SELECT max(u.window_end) FROM updates u
@@ -37,6 +29,22 @@ LEFT JOIN LATERAL (
 ) p ON true
 ORDER BY s.surface
 """
+
+
+# Of the log's tables: partitions, the locks that a query over all of them takes (each with its indexes), those that the
+# server can hold, and the day from which there is no partition; none where there is one for all that is left.
+PARTITIONS = """
+SELECT count(*), sum(1 + (SELECT count(*) FROM pg_index WHERE indrelid = c.oid)),
+    current_setting('max_locks_per_transaction')::int
+        * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int),
+    CASE WHEN NOT bool_or(pg_get_expr(c.relpartbound, c.oid) = 'DEFAULT') THEN
+        max((regexp_match(pg_get_expr(c.relpartbound, c.oid), $$TO \\('([^']+)$$))[1]::timestamptz) END
+FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+WHERE inhparent IN ('impressions'::regclass, 'served'::regclass, 'feedback'::regclass)
+"""
+
+EARLY = 0.5
+"""Part of the server's locks from which on it is warned."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ class Status:
     database_url: str
     services: tuple[ServiceStatus, ...]
     surfaces: tuple[SurfaceStatus, ...]
+    warnings: tuple[str, ...] = ()
+    """What will not go well for long, each with what to do."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -79,14 +89,16 @@ class Status:
                 }
                 for surface in self.surfaces
             ],
+            "warnings": list(self.warnings),
         }
 
 
 def read_status(settings: Settings, services: Sequence[Service], now: datetime) -> Status:
     """Ask every service at once, and the database for its surfaces; takes about ``PROBE_S`` seconds at most."""
     states = _supervised(settings)
-    with ThreadPoolExecutor(len(services) + 1) as pool:
+    with ThreadPoolExecutor(len(services) + 2) as pool:
         surfaces = pool.submit(read_surfaces, settings.database, now)
+        warnings = pool.submit(read_warnings, settings.database, now)
         healthy = list(pool.map(lambda service: _is_healthy(service, states), services))
     return Status(
         database_url=settings.database_shown,
@@ -94,6 +106,7 @@ def read_status(settings: Settings, services: Sequence[Service], now: datetime) 
             ServiceStatus(service.name, service.address, well) for service, well in zip(services, healthy, strict=True)
         ),
         surfaces=surfaces.result(),
+        warnings=warnings.result(),
     )
 
 
@@ -103,7 +116,7 @@ def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]
         with connect(database_url, timeout_s=PROBE_S) as connection:
             rows = connection.execute(LIST_SURFACES).fetchall()
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-        return ()
+        return ()  # what it is, the warnings say
     return tuple(
         SurfaceStatus(
             surface=surface,
@@ -113,6 +126,31 @@ def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]
         )
         for surface, version, learned_to, watermark in rows
     )
+
+
+def read_warnings(database_url: str, now: datetime) -> tuple[str, ...]:
+    """What will soon go wrong with the log's partitions, or is wrong with a database that answers."""
+    try:
+        with connect(database_url, timeout_s=PROBE_S) as connection:
+            found = connection.execute(PARTITIONS).fetchone()
+    except psycopg.errors.UndefinedTable:
+        return ()
+    except psycopg.OperationalError as error:
+        return () if is_absent(error) else (explain(error),)
+    assert found is not None, "an aggregate has one row"
+    count, locks, held, end = found
+    warnings = []
+    if count and locks > EARLY * held:
+        warnings.append(
+            f"the log has {count:,} partitions, with their indexes {locks:,} locks of the {held:,} that the server can"
+            " hold: keep fewer days with MILLRACE_RETENTION_DAYS, or raise max_locks_per_transaction on the server"
+        )
+    if end is not None and end < now + timedelta(days=1):
+        warnings.append(
+            f"the log has no partition from {end.astimezone(UTC):%Y-%m-%d} on: the fold makes them ahead;"
+            " see whether it runs, and its log"
+        )
+    return tuple(warnings)
 
 
 def _supervised(settings: Settings) -> dict[str, ProcessState]:

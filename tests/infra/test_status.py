@@ -1,9 +1,14 @@
 """What `millrace status` reads from the database."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
+import polars as pl
 import psycopg
 
+from features.log import append
+from features.partitions import ensure_partitions, make_ahead
+from infra.database import connect
 from infra.services import Service
 from infra.settings import Settings
 from infra.status import SurfaceStatus, read_status, read_surfaces
@@ -13,12 +18,10 @@ NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 def show(connection: psycopg.Connection, surface: str) -> None:
-    connection.execute("CREATE TABLE IF NOT EXISTS impressions_any PARTITION OF impressions DEFAULT")
-    connection.execute(
-        "INSERT INTO impressions (surface, impression_id, request_id, user_id, item_id, shown_at, known_at, seq)"
-        " VALUES (%s, gen_random_uuid(), 'r', 'u', 'i', %s, %s, nextval('event_seq'))",
-        [surface, NOON, NOON],
-    )
+    columns = ("impression_id", "request_id", "user_id", "item_id")
+    connection.commit()
+    shown = pl.DataFrame([{name: str(uuid4()) for name in columns} | {"shown_at": NOON, "known_at": NOON}])
+    append(connection, surface, impressions=shown, feedback=None, now=NOON, source="test")
 
 
 def update(connection: psycopg.Connection, surface: str, end: datetime, state: str) -> int:
@@ -82,4 +85,37 @@ def test_with_nothing_up_status_says_so_and_hides_the_password() -> None:
             {"name": "fold", "address": None, "healthy": False},
         ],
         "surfaces": [],
+        "warnings": [],
     }
+
+
+def warnings(database: str, now: datetime = NOON) -> tuple[str, ...]:
+    """What `millrace status` warns of where the database is all there is."""
+    return read_status(Settings(database_url=database), (Service("fold"),), now).warnings
+
+
+def test_partitions_that_are_not_made_ahead_are_told_before_they_lack(database: str) -> None:
+    with connect(database, autocommit=True) as connection:
+        make_ahead(connection, NOON)
+    assert warnings(database) == ()
+    (warning,) = warnings(database, NOON + timedelta(days=3))
+    assert "no partition from 2026-03-05 on" in warning
+    assert "fold" in warning
+
+
+def test_partitions_that_outgrow_the_servers_locks_are_told_with_what_to_do(database: str) -> None:
+    with connect(database, autocommit=True) as connection:
+        make_ahead(connection, NOON)
+        held = connection.execute(
+            "SELECT current_setting('max_locks_per_transaction')::int * current_setting('max_connections')::int"
+        ).fetchone()
+        assert held is not None
+        assert held[0] > 1100 * 3 * 5, "three years of days can be locked at once, with their indexes"
+        # many small tables in one partition of a partition would do as well: what counts is what is there
+        day, made = NOON.date(), 0
+        while made * 12 < held[0] // 2:
+            ensure_partitions(connection, [day - timedelta(days=n) for n in range(made, made + 90)])
+            made += 90
+    (warning,) = warnings(database)
+    for word in ("partitions", "locks", "MILLRACE_RETENTION_DAYS", "max_locks_per_transaction"):
+        assert word in warning

@@ -1,6 +1,7 @@
 """What a client of serving meets: answers, refusals, and what the log holds afterwards."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ def test_feedback_is_logged_once_for_an_impression_and_kind(client: Client, data
     for _ in range(2):
         answer = client.post("/v1/feedback", json={"impression_id": shown, "kind": "click"})
         assert answer.json() == {"accepted": 1, "degraded": []}
-    dwell = {"impression_id": shown, "kind": "dwell", "value": 31.5, "at": "2026-01-01T00:00:00+01:00"}
+    dwell = {"impression_id": shown, "kind": "dwell", "value": 31.5, "at": datetime.now(UTC).isoformat()}
     like = {"impression_id": shown, "kind": "like"}
     assert client.post("/v1/feedback", json={"events": [dwell, like]}).json()["accepted"] == 2
     with connect(database) as connection:
