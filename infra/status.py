@@ -31,8 +31,7 @@ ORDER BY s.surface
 """
 
 
-# Of the log's tables: partitions, the locks that a query over all of them takes (each with its indexes), those that the
-# server can hold, and the day from which there is no partition; none where there is one for all that is left.
+# A row of `Partitions`.
 PARTITIONS = """
 SELECT count(*), sum(1 + (SELECT count(*) FROM pg_index WHERE indrelid = c.oid)),
     current_setting('max_locks_per_transaction')::int
@@ -63,6 +62,35 @@ class SurfaceStatus:
     """Event time up to which a finished update has gone."""
     freshness_s: float | None
     """Seconds since the newest event that the champion learned from."""
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The partitions of the log, and what the server can bear."""
+
+    count: int
+    locks: int
+    """What a query over all of them takes: each, with its indexes."""
+    held: int
+    """Locks that the server can hold at once."""
+    end: datetime | None
+    """From then on there is none; None: there is one for whatever comes, or none at all."""
+
+    def warnings(self, now: datetime) -> tuple[str, ...]:
+        """What will not go well for long, each with what to do."""
+        found = []
+        if self.locks > EARLY * self.held:
+            found.append(
+                f"the log has {self.count:,} partitions, with their indexes {self.locks:,} locks of the {self.held:,}"
+                " that the server can hold: keep fewer days with MILLRACE_RETENTION_DAYS, or raise its"
+                " max_locks_per_transaction"
+            )
+        if self.end is not None and self.end < now + timedelta(days=1):
+            found.append(
+                f"the log has no partition from {self.end.astimezone(UTC):%Y-%m-%d} on: the fold makes them ahead;"
+                " see whether it runs, and its log"
+            )
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -132,25 +160,18 @@ def read_warnings(database_url: str, now: datetime) -> tuple[str, ...]:
     """What will soon go wrong with the log's partitions, or is wrong with a database that answers."""
     try:
         with connect(database_url, timeout_s=PROBE_S) as connection:
-            found = connection.execute(PARTITIONS).fetchone()
+            return read_partitions(connection).warnings(now)
     except psycopg.errors.UndefinedTable:
         return ()
     except psycopg.OperationalError as error:
         return () if is_absent(error) else (explain(error),)
+
+
+def read_partitions(connection: psycopg.Connection) -> Partitions:
+    found = connection.execute(PARTITIONS).fetchone()
     assert found is not None, "an aggregate has one row"
     count, locks, held, end = found
-    warnings = []
-    if count and locks > EARLY * held:
-        warnings.append(
-            f"the log has {count:,} partitions, with their indexes {locks:,} locks of the {held:,} that the server can"
-            " hold: keep fewer days with MILLRACE_RETENTION_DAYS, or raise max_locks_per_transaction on the server"
-        )
-    if end is not None and end < now + timedelta(days=1):
-        warnings.append(
-            f"the log has no partition from {end.astimezone(UTC):%Y-%m-%d} on: the fold makes them ahead;"
-            " see whether it runs, and its log"
-        )
-    return tuple(warnings)
+    return Partitions(count, int(locks or 0), held, end)
 
 
 def _supervised(settings: Settings) -> dict[str, ProcessState]:

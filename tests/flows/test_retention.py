@@ -41,7 +41,9 @@ def show(log: psycopg.Connection, days_ago: range, surface: str = "feed") -> Non
 def fold(log: psycopg.Connection, surface: str = "feed", *, short_of: int = 0) -> None:
     """Say that the features have the log, but for so many events."""
     log.execute(
-        "INSERT INTO fold_positions SELECT %s, 'v', last_value - %s, 0, now() FROM event_seq", [surface, short_of]
+        "INSERT INTO fold_positions SELECT %s, 'v', coalesce(min(seq) - 1, %s), 0, now() FROM ("
+        " SELECT seq FROM impressions UNION ALL SELECT seq FROM feedback ORDER BY seq DESC LIMIT %s) lacking",
+        [surface, 10**9, short_of],
     )
 
 
