@@ -54,6 +54,10 @@ FRAME = pa.schema(
 has not been folded."""
 
 
+IMPRESSION = ["impression_id", "shown_at"]
+"""What names an impression for good: an id may come again a season later (:func:`features.log.append`)."""
+
+
 def open_store(url: str, surface: str, *, project: str = "millrace", views_url: str | None = None) -> "Store":
     """The store of a surface in the database of ``url`` (libpq's form). Connects when first asked.
 
@@ -147,7 +151,7 @@ class Store:
         if schema_version is not None:
             frame = _of_version(frame, schema_version)
         frame = frame.sort("shown_at", "request_id", "position", "impression_id", nulls_last=True)
-        repeated = frame.filter(pl.col("impression_id").is_duplicated())
+        repeated = frame.filter(pl.struct(IMPRESSION).is_duplicated())
         if len(repeated):
             raise ValueError(
                 f"impression {repeated['impression_id'][0]} of {self.surface} has more than one served row, of schema"
@@ -272,7 +276,7 @@ def _of_version(frame: pl.DataFrame, version: str) -> pl.DataFrame:
         return frame
     blanked = frame.with_columns(pl.when(wanted).then(pl.col(name)).alias(name) for name in ("schema_version", "row"))
     found = blanked.filter(pl.col("row").is_not_null())
-    return pl.concat([found, blanked.join(found, on="impression_id", how="anti").unique("impression_id")])
+    return pl.concat([found, blanked.join(found, on=IMPRESSION, how="anti").unique(IMPRESSION)])
 
 
 def _close(feast: "FeatureStore") -> None:
@@ -309,12 +313,12 @@ SELECT i.impression_id, i.request_id, i.user_id, i.item_id, i.position, i.shown_
        i.context::text AS context, (f.impression_id IS NOT NULL)::int::float4 AS label
 FROM impressions AS i
 LEFT JOIN (
-    SELECT DISTINCT c.impression_id FROM feedback AS c
+    SELECT DISTINCT c.impression_id, s.shown_at FROM feedback AS c
     JOIN impressions AS s ON s.surface = {surface} AND s.impression_id = c.impression_id
                          AND s.shown_at > {start} AND s.shown_at <= {end}
     WHERE c.surface = {surface} AND c.kind = {kind} AND c.known_at <= {known_by}
       AND c.at > {start} AND c.at <= {last} AND c.at BETWEEN s.shown_at AND s.shown_at + {attribution}
-) AS f USING (impression_id)
+) AS f USING (impression_id, shown_at)
 WHERE i.surface = {surface} AND i.shown_at > {start} AND i.shown_at <= {end}
 """
 

@@ -171,6 +171,20 @@ class TestTrainingFrame:
             react(connection, "a", late + timedelta(minutes=5))
         assert frame_of(store, DAY, late)["label"].to_list() == [1.0]
 
+    def test_an_id_that_comes_again_is_another_impression_with_its_own_row_and_label(
+        self, url: str, store: Store
+    ) -> None:
+        """As the log allows it of ids that are far apart in time."""
+        with connect(url) as connection:
+            for day in range(2):
+                show(connection, "a", NOON + timedelta(days=day), served=("v1", f"row {day}".encode()))
+            react(connection, "a", NOON + timedelta(days=1, minutes=1))
+        frame = frame_of(store, DAY, LATER)
+        assert frame["label"].to_list() == [0.0, 1.0]
+        assert frame["row"].to_list() == [b"row 0", b"row 1"]
+        named = store.training_frame(DAY, LATER, "click", TEN_MINUTES, LATER, schema_version="v2")
+        assert named["row"].to_pylist() == [None, None]
+
     def test_surfaces_with_the_same_impression_ids_stay_apart(self, url: str, store: Store) -> None:
         with connect(url) as connection:
             show(connection, "1", NOON, served=("v1", b"feed"))
