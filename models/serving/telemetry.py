@@ -45,6 +45,9 @@ class Metrics:
         self.commits = counter("commits", "Commits of accepted events")
         self.committed = counter("committed_entries", "Accepted requests that those commits held")
         self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
+        self.unread = counter(
+            "unread_entries", "Entries kept in files that could not be read: their files are set aside"
+        )
 
     def page(self) -> bytes:
         """The text that Prometheus scrapes."""

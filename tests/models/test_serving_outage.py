@@ -163,7 +163,7 @@ def test_a_disk_that_is_full_while_the_database_is_down_is_an_honest_refusal(ser
         rank(client)
         spool = client.service._spool
         assert spool is not None
-        spool.drainable()
+        spool.segments()
         # No file can be made there any more.
         shutil.rmtree(spool.folder)
         spool.folder.write_text("in the way")
