@@ -32,6 +32,9 @@ ANSWER_S = 0.5
 MOST_PAUSE_S = 10.0
 """The longest pause of a follower between two attempts: how long after its return the database may go unnoticed."""
 
+STALE_S = 30.0
+"""What a follower has had no word of for so long is called degraded."""
+
 LEAVE_S = 10.0
 """How long a thread is waited for at the end; it may hang with the server."""
 

@@ -107,7 +107,10 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         assert len(alone["items"]) == 4
         tell(client, alone["items"][1]["impression_id"])
         state = client.get("/readyz").json()
-        assert (state["database"], state["surfaces"]["feed"]) == (False, {"champion": "7", "features": "stale"})
+        assert (state["database"], state["surfaces"]["feed"]) == (
+            False,
+            {"champion": "7", "behind": "the promotions were not asked for yet", "features": "stale"},
+        )
 
         server.start()
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
