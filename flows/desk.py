@@ -15,7 +15,7 @@ from infra import environment
 from infra.listening import listen
 from infra.settings import Settings
 from models.registry import Registry
-from monitoring.desk.app import Desk, create_app
+from monitoring.desk.app import LIMITS, Desk, create_app
 from monitoring.desk.pages import Links
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     settings = Settings()
     environment.apply(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    listen(desk(settings), settings, settings.desk_port, settings.desk, log_config=None)
+    listen(desk(settings), settings, settings.desk_port, settings.desk, limits=LIMITS, log_config=None)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import torch
 from infra import environment
 from infra.listening import listen
 from infra.settings import Settings
-from models.serving.app import create_app
+from models.serving.app import LIMITS, create_app
 from models.serving.service import Serving
 from models.serving.telemetry import log_to_stdout
 
@@ -45,7 +45,7 @@ def main() -> None:
         tracking_uri=settings.mlflow_tracking,
         artifact_root=settings.mlflow_artifact_root,
     )
-    listen(create_app(told), settings, settings.serving_port, settings.serving, log_config=None)
+    listen(create_app(told), settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)
 
 
 if __name__ == "__main__":
