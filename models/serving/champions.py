@@ -17,6 +17,7 @@ import numpy as np
 import psycopg
 
 from infra.backoff import Backoff
+from infra.uptake import Shown
 from models import delta, promotions
 from models.artifact import DamagedModel
 from models.examples import Examples, Layout
@@ -26,7 +27,6 @@ from models.serving.cached import KEPT, Cache, Loaded, Source
 from models.serving.database import AWAY, LEAVE_S, Database, give_up, pause
 from models.serving.telemetry import LOG, Metrics
 from models.towers_artifact import Carried
-from models.uptake import Shown
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from infra.database import connect
+from infra.uptake import Uptake, uptake
 from models import promotions
 from models.serving.spool import Spool
-from models.uptake import Uptake, uptake
 from tests.models.serving_world import Client, eventually, promote, rank, serve, told, with_items
 
 

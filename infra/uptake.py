@@ -44,6 +44,22 @@ class Uptake:
         """Whether each has answered."""
         return self.serving + self.refusing >= self.following
 
+    @property
+    def sentence(self) -> str:
+        """For a person who has just changed the champion, or asks how it is."""
+        if not self.following:
+            return "No serving process is connected; each takes it when it starts."
+        processes = "1 serving process" if self.following == 1 else f"{self.following} serving processes"
+        if self.serving >= self.following:
+            return f"In service at {processes}."
+        away = self.following - self.serving
+        told = f"{away} of {processes} {'has' if away == 1 else 'have'} not taken it"
+        cannot = "" if not self.refusing else f"; {self.refusing} cannot load it, and /readyz there says why"
+        return f"Not in service everywhere: {told}{cannot}."
+
+
+NOBODY = Uptake(0, 0, 0)
+
 
 class Shown:
     """What one serving process shows of itself, by the connection it follows the promotions with (autocommit mode)."""
@@ -65,7 +81,9 @@ class Shown:
         self._held = wanted
 
 
-def uptake(connection: psycopg.Connection, surface: str, promotion_id: int, *, patience_s: float) -> Uptake:
+def uptake(
+    connection: psycopg.Connection, surface: str, promotion_id: int | None, *, patience_s: float = 0.0
+) -> Uptake:
     """What the serving processes have made of a promotion, once each has answered or ``patience_s`` have passed.
 
     ``connection`` is in autocommit mode.
