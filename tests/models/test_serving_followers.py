@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
+from features.views import TeamView
 from infra.database import connect
 from infra.uptake import Uptake, uptake
 from models import promotions
@@ -121,6 +122,18 @@ def test_a_spool_with_a_damaged_and_a_torn_line_is_emptied_once_and_asks_for_not
         assert "millrace_unread_entries_total 2.0" in client.get("/metrics").text
     (aside,) = (cache / "spool").rglob("*.damaged")
     assert aside.read_bytes().endswith(written + written[:30])
+
+
+def test_a_teams_view_that_cannot_be_read_costs_no_connection_a_request(door: Door, tmp_path: Path) -> None:
+    door.open = True
+    gone = TeamView(name="loyalty", table="nowhere", keys={"customer": "user_id"}, values=("points",))
+    with serve(told(door.url, tmp_path / "cache", views={"feed": (gone,)})) as client:
+        eventually(lambda: set(rank(client)["degraded"]) == {"model", "views"}, "all but the view is there")
+        began = time.monotonic()
+        for _ in range(50):
+            assert "views" in rank(client)["degraded"]
+        assert door.knocked(began, time.monotonic()) <= 10
+        assert client.get("/readyz").json()["database"] is True
 
 
 # --- a promotion that cannot be taken into service ------------------------------------------------------------------
