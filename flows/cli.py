@@ -149,6 +149,10 @@ def _show(found: "Status") -> None:
     if found.surfaces:
         console.print()
         console.print(surfaces)
+    for surface in found.surfaces:
+        if surface.champion and surface.uptake.serving < max(1, surface.uptake.following):
+            told = f"{surface.surface}, version {surface.champion}: {surface.uptake.sentence}"
+            console.print(told, style="yellow", markup=False, soft_wrap=True)
     for warning in found.warnings:
         console.print(f"\n[yellow]warning:[/] {warning}", soft_wrap=True)
 

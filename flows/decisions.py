@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from flows.admission import Act, Through, alone, at, expect_allowed, expect_running, named, waiting
-from flows.rollback import BEHIND, follow, rollback
+from flows.rollback import BEHIND, follow, in_service, rollback
 from flows.surface import Surface
 from flows.world import World, open_world
 from infra.database import connect
@@ -113,7 +113,7 @@ def finished(
     decided = records.read_decision(connection, champion.decision_id)
     if decided is None or decided.decided_by != person:
         return None
-    return _promoted(connection, registry, surface, champion.version)
+    return _promoted(connection, registry, champion)
 
 
 def approve(
@@ -145,8 +145,9 @@ def approve(
         return Decided("held", f"Approved by {person}; it goes live once {others} approve it too.", candidate.version)
     assert candidate.version is not None
     registered = world.registry.version(surface.name, candidate.version)
-    take(connection, candidate, evidence, registered.artifact_uri, **decision)
-    return _promoted(connection, world.registry, surface.name, candidate.version)
+    world.weights(candidate.version, registered.artifact_uri)  # loads, or nothing is recorded
+    promotion = take(connection, candidate, evidence, registered.artifact_uri, **decision)
+    return _promoted(connection, world.registry, promotion)
 
 
 def take(
@@ -224,8 +225,9 @@ def _learned_to(connection: psycopg.Connection, candidate: Candidate) -> datetim
     return newest or candidate.split_at
 
 
-def _promoted(connection: psycopg.Connection, registry: Registry, surface: str, version: str) -> Decided:
-    told = f"Version {version} serves {surface} now."
+def _promoted(connection: psycopg.Connection, registry: Registry, promotion: Promotion) -> Decided:
+    version, surface = promotion.version, promotion.surface
+    told = f"Version {version} is the champion of {surface} now. {in_service(connection, promotion)}"
     if not follow(connection, registry, surface):
         told += BEHIND
     return Decided("promoted", told, version)

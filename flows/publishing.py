@@ -76,6 +76,8 @@ def publish(
     write_report(world, claimed, judgement, verdict, version, run_id)
     registry.log_metrics(run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}})
     state = STATES[verdict.verdict]
+    if state == "promoted" and version is not None and artifact_uri is not None:
+        world.kept(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
     with world.connection.transaction():
         if state == "promoted":
             assert version is not None

@@ -3,8 +3,10 @@
     millrace rollback --surface feed --why "clicks fell by half since 14:00"
     millrace rollback --surface feed --to 41 --why "..."
 
-The record comes first, since serving follows it; MLflow's alias comes after, and the next update brings it in line when
-that fails. The next update learns on from the version that came back, from where its own line had stopped learning.
+Nothing is recorded before the version has been read as a whole, and nothing is said to serve before the serving
+processes have said so. The record comes first, since serving follows it; MLflow's alias comes after, and the next
+update brings it in line when that fails. The next update learns on from the version that came back, from where its own
+line had stopped learning.
 """
 
 import logging
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from infra.uptake import uptake
 from models import promotions
 from models.promotions import Promotion
 from monitoring import records
@@ -23,10 +26,16 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+SERVING_PATIENCE_S = 5.0
+"""How long serving processes may take to fetch and read a version before it is said that they have not."""
+
 ALIAS_PATIENCE_S = 15.0
 """How long MLflow may take to move its alias. By itself it tries again for minutes."""
 
 BEHIND = " MLflow's alias is behind; the next update brings it in line."
+
+LOOKED_AT = 20
+"""Promotions among which versions are offered."""
 
 SUPERSEDE = "UPDATE updates SET state = 'superseded' WHERE surface = %s AND state = 'held'"
 
@@ -43,19 +52,45 @@ def rollback(
 ) -> Decided:
     """Serve ``to`` again, or the version that the champion was promoted over. ``connection`` is in autocommit mode.
 
-    ``person`` may be 'watch', the live watch. Raises Refused when there is nothing to go back to.
+    ``person`` may be 'watch', the live watch. Raises Refused when there is nothing to go back to, or it cannot serve.
     """
+    unproven = _expect_sound(connection, registry, surface, to, reason)
     restored = go_back(connection, surface, to=to, person=person, reason=reason, through=through)
-    told = sentence(restored)
+    told = f"{sentence(restored)} {in_service(connection, restored)}{unproven}"
     if not follow(connection, registry, surface):
         told += BEHIND
     return Decided("rolled back", told, restored.version)
 
 
 def sentence(restored: Promotion) -> str:
-    """What a rollback came to, for whoever reads of it."""
+    """What is on record after a rollback; whether it serves, :func:`in_service` says."""
     version, left = restored.version, restored.previous_version
-    return f"Version {version} serves {restored.surface} again, in place of version {left}."
+    return f"Version {version} is the champion of {restored.surface} again, in place of version {left}."
+
+
+def in_service(connection: psycopg.Connection, promotion: Promotion) -> str:
+    """What the serving processes have made of a promotion just recorded, once they have answered."""
+    return uptake(connection, promotion.surface, promotion.promotion_id, patience_s=SERVING_PATIENCE_S).sentence
+
+
+def _expect_sound(
+    connection: psycopg.Connection, registry: "Registry", surface: str, to: str | None, reason: str
+) -> str:
+    """Raises Refused for a version to go back to that cannot be loaded. Returns what is to be said where that cannot
+    be known: whoever has it still goes back to it in an emergency, and says whether it did."""
+    from flows.proof import Unproven, cannot_serve, that_can_serve
+
+    champion, target = _from_to(connection, surface, to, reason)
+    try:
+        why = cannot_serve(registry, target)
+    except Unproven as error:
+        return f" Its files could not be looked at: {error}."
+    if why is None:
+        return ""
+    others = [p for p in promotions.history(connection, surface, LOOKED_AT) if p.version != champion.version]
+    sound = that_can_serve(registry, [p for p in others if p.version != target.version])
+    offered = f"go back to one that can, with --to: {', '.join(sound)}" if sound else "nor can any that served lately"
+    raise Refused(f"version {target.version} of {surface} cannot be loaded: {why}; {offered}")
 
 
 def go_back(
@@ -65,14 +100,9 @@ def go_back(
 
     Challengers that wait for a decision were judged against the version left behind, and are superseded.
     """
-    if not reason.strip():
-        raise Refused(f"a rollback of {surface} wants a reason: say why, for whoever reads the record later")
     with connection.transaction():
         promotions.take_turns(connection, surface)
-        champion = promotions.current(connection, surface)
-        if champion is None:
-            raise Refused(f"no version ever served {surface}: there is nothing to go back to")
-        target = _target(connection, champion, to)
+        champion, target = _from_to(connection, surface, to, reason)
         decision = records.write_decision(
             connection,
             records.evidence_of(connection, target.decision_id),
@@ -85,6 +115,16 @@ def go_back(
         return promotions.roll_back(
             connection, target, previous_version=champion.version, decision_id=decision.decision_id
         )
+
+
+def _from_to(connection: psycopg.Connection, surface: str, to: str | None, reason: str) -> tuple[Promotion, Promotion]:
+    """The champion, and the promotion by which the version to go back to first came into service. Raises Refused."""
+    if not reason.strip():
+        raise Refused(f"a rollback of {surface} wants a reason: say why, for whoever reads the record later")
+    champion = promotions.current(connection, surface)
+    if champion is None:
+        raise Refused(f"no version ever served {surface}: there is nothing to go back to")
+    return champion, _target(connection, champion, to)
 
 
 def _target(connection: psycopg.Connection, champion: Promotion, to: str | None) -> Promotion:
@@ -103,7 +143,7 @@ def _target(connection: psycopg.Connection, champion: Promotion, to: str | None)
         raise Refused(f"version {to} serves {surface} already; name another with --to, or none for the one before it")
     target = promotions.promoted(connection, surface, to)
     if target is None:
-        served = ", ".join(dict.fromkeys(p.version for p in promotions.history(connection, surface, 20)))
+        served = ", ".join(dict.fromkeys(p.version for p in promotions.history(connection, surface, LOOKED_AT)))
         raise Refused(f"version {to} never served {surface}; go back to one that did: {served}")
     return target
 

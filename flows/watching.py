@@ -20,7 +20,7 @@ from prefect.artifacts import create_markdown_artifact
 from flows import ledger, steps
 from flows.notices import Kind, notify, page_of
 from flows.reviewing import close_overdue
-from flows.rollback import BEHIND, follow, go_back, sentence
+from flows.rollback import BEHIND, follow, go_back, in_service, sentence
 from flows.surfaces import find
 from flows.world import FeaturesChanged, World, open_world
 from infra.settings import Settings
@@ -206,8 +206,12 @@ def _act(
         )
         back, told = _go_back(world, champion, before, finding)
         holds.hold(connection, surface, decided_by=WATCH, reason=f"{finding.reasons[0]} {told}")
-    if back and not follow(connection, world.registry, surface):  # after the record, which serving follows
-        told += BEHIND
+    if back:  # after the record, which serving follows
+        restored = promotions.current(connection, surface)
+        assert restored is not None, "it was recorded just now"
+        told += f" {in_service(connection, restored)}"
+        if not follow(connection, world.registry, surface):
+            told += BEHIND
     kind: Kind = "rolled-back" if back else "surface-held"
     link = page_of(world.settings, surface, champion.update_id)
     notify(world.settings, kind, surface, f"{told} {finding.reasons[0]}", link)

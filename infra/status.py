@@ -4,7 +4,7 @@ import http.client
 import xmlrpc.client
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,17 +14,18 @@ from infra.database import connect, explain, is_absent
 from infra.services import PROBE_S, Service, is_well
 from infra.settings import Settings
 from infra.supervision import ProcessState, Supervisor
+from infra.uptake import NOBODY, Uptake, uptake
 
 LIST_SURFACES = """
 WITH surfaces (surface) AS (
     SELECT surface FROM event_days WHERE events = 'impressions' UNION SELECT surface FROM updates
 )
-SELECT s.surface, p.version, p.learned_to,
+SELECT s.surface, p.version, p.learned_to, p.promotion_id,
        (SELECT max(u.window_end) FROM updates u
         WHERE u.surface = s.surface AND u.state IN ('promoted', 'held', 'rejected'))
 FROM surfaces s
 LEFT JOIN LATERAL (
-    SELECT version, learned_to FROM promotions
+    SELECT version, learned_to, promotion_id FROM promotions
     WHERE surface = s.surface ORDER BY promotion_id DESC LIMIT 1
 ) p ON true
 ORDER BY s.surface
@@ -57,11 +58,13 @@ class ServiceStatus:
 class SurfaceStatus:
     surface: str
     champion: str | None
-    """Version in service: that of the newest promotion."""
+    """The version of the newest promotion; whether it serves, ``uptake`` says."""
     watermark: datetime | None
     """Event time up to which a finished update has gone."""
     freshness_s: float | None
     """Seconds since the newest event that the champion learned from."""
+    uptake: Uptake = NOBODY
+    """How many serving processes are connected, and what they have made of the champion."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,7 @@ class Status:
                     "champion": surface.champion,
                     "watermark": surface.watermark.isoformat() if surface.watermark else None,
                     "freshness_s": surface.freshness_s,
+                    "serving": asdict(surface.uptake),
                 }
                 for surface in self.surfaces
             ],
@@ -141,8 +145,9 @@ def read_status(settings: Settings, services: Sequence[Service], now: datetime) 
 def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]:
     """State of each surface that was ever logged or updated; none when the database is down, or not yet migrated."""
     try:
-        with connect(database_url, timeout_s=PROBE_S) as connection:
+        with connect(database_url, autocommit=True, timeout_s=PROBE_S) as connection:
             rows = connection.execute(LIST_SURFACES).fetchall()
+            taken = {surface: uptake(connection, surface, promotion) for surface, _, _, promotion, _ in rows}
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
         return ()  # what it is, the warnings say
     return tuple(
@@ -151,8 +156,9 @@ def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]
             champion=version,
             watermark=watermark,
             freshness_s=None if learned_to is None else (now - learned_to).total_seconds(),
+            uptake=taken[surface],
         )
-        for surface, version, learned_to, watermark in rows
+        for surface, version, learned_to, _, watermark in rows
     )
 
 

@@ -7,7 +7,8 @@
     GET  /metrics              for Prometheus
 
 A request that cannot be served as sent gets 422 and the name of the field; one for a surface that is not served here,
-404; one that could not be made durable, 503.
+404; one that could not be made durable, 503; one too long, 413; one that does not arrive in time, 408. A 2xx answer to
+``rank`` or ``feedback`` says that what it logs is durable: committed, or on this machine's disk.
 """
 
 import logging
@@ -20,12 +21,13 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
+from infra.http_limits import App, BodyLimits, Limits
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
 from models.serving.ranking import NoTowers
 from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear, TooLate
 
-LARGEST_BODY = 4 << 20
-"""Bytes; a request may hold a thousand items with the longest ids."""
+LIMITS = Limits(body=4 << 20)
+"""A request may hold a thousand items with the longest ids."""
 
 
 def create_app(told: Serving) -> FastAPI:
@@ -44,14 +46,12 @@ def create_app(told: Serving) -> FastAPI:
     app = FastAPI(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
 
-    @app.middleware("http")
+    app.add_middleware(BodyLimits, refuse=_too_much, limits=LIMITS)
+
+    @app.middleware("http")  # around the limits: what they refuse is counted too
     async def measured(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         began = time.perf_counter()
-        length = request.headers.get("content-length", "0")
-        if length.isdigit() and int(length) > LARGEST_BODY:
-            response: Response = _said(413, [], f"the body has {length} bytes; {LARGEST_BODY} are taken")
-        else:
-            response = await proceed(request)
+        response = await proceed(request)
         route = getattr(request.scope.get("route"), "path", "none")
         service.metrics.requests.labels(route, str(response.status_code)).inc()
         service.metrics.seconds.labels(route).observe(time.perf_counter() - began)
@@ -134,6 +134,11 @@ def create_app(told: Serving) -> FastAPI:
 
 def _said(status: int, place: list[str | int], message: str) -> JSONResponse:
     return JSONResponse({"detail": [{"loc": place, "msg": message}]}, status)
+
+
+def _too_much(status: int, why: str) -> App:
+    answer: App = _said(status, ["body"], why)
+    return answer
 
 
 def _place(location: tuple[Any, ...]) -> list[str | int]:

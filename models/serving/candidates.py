@@ -16,7 +16,7 @@ from features.engine import text_of
 from features.families import Features
 from features.keys import key_of, keys_of
 from models.serving.champions import Champions
-from models.serving.database import AWAY, LEAVE_S, Database, give_up
+from models.serving.database import AWAY, LEAVE_S, STALE_S, Database, give_up, pause
 from models.serving.retrieval import Clicks, Retrieval
 from models.serving.telemetry import LOG
 from models.towers_artifact import Carried
@@ -72,6 +72,7 @@ class Candidates:
         self._follow_s = follow_s
         self._lock = threading.Lock()
         self._held: Held | None = None
+        self._followed_at: float | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._follow, name=f"candidates {surface}", daemon=True)
 
@@ -86,6 +87,10 @@ class Candidates:
     def of(self, carried: Carried) -> Retrieval:
         """All that is known of the items alive, by the towers of one version."""
         return self._of(carried).retrieval
+
+    def stale(self) -> bool:
+        """True while the log's clicks have not been followed for a while, or not at all."""
+        return self._followed_at is None or self._clock() - self._followed_at > STALE_S
 
     def _of(self, carried: Carried) -> Held:
         with self._lock:
@@ -106,7 +111,10 @@ class Candidates:
 
     def _follow(self) -> None:
         connection: psycopg.Connection | None = None
-        while not self._stopping.wait(self._follow_s):
+        trouble = pause()
+        wait_s = self._follow_s
+        while not self._stopping.wait(wait_s):
+            wait_s = self._follow_s
             champion = self._champions.current(self.surface)
             if champion is None or champion.retrieves is None:
                 continue
@@ -115,14 +123,16 @@ class Candidates:
                     connection = self._database.connect(autocommit=True, patient=True)
                 while self._turn(connection, self._of(champion.retrieves)) and not self._stopping.is_set():
                     pass
-            except AWAY as error:
-                self._database.lost(error)
+                self._followed_at = self._clock()
+                trouble.reset()
+            except Exception as error:
+                if isinstance(error, AWAY):
+                    self._database.lost(error)
+                else:
+                    LOG.exception("following the clicks of %s failed; it goes on", self.surface)
                 give_up(connection)
                 connection = None
-            except Exception:
-                LOG.exception("following the clicks of %s failed; it goes on", self.surface)
-                give_up(connection)
-                connection = None
+                wait_s = max(self._follow_s, trouble.next_s())
         give_up(connection)
 
     def _turn(self, connection: psycopg.Connection, held: Held) -> bool:

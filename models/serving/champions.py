@@ -6,21 +6,25 @@ beside the one in service, then one reference is swapped: a request holds the re
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psycopg
 
+from infra.backoff import Backoff
+from infra.uptake import Shown
 from models import delta, promotions
 from models.artifact import DamagedModel
 from models.examples import Examples, Layout
 from models.model import Model
 from models.registry import Registry
 from models.serving.cached import KEPT, Cache, Loaded, Source
-from models.serving.database import AWAY, LEAVE_S, Database, give_up
+from models.serving.database import AWAY, LEAVE_S, Database, give_up, pause
 from models.serving.telemetry import LOG, Metrics
 from models.towers_artifact import Carried
 
@@ -59,6 +63,18 @@ class Unusable(ValueError):
     """A promoted version cannot rank this surface's features."""
 
 
+@dataclass
+class Refused:
+    """A promotion that could not be taken into service; another version may serve meanwhile."""
+
+    source: Source
+    why: str
+    again: Backoff = field(default_factory=Backoff)
+    """Between attempts: a version is fetched and read as a whole for each."""
+    not_before: float = 0.0
+    """By the monotonic clock."""
+
+
 class Champions:
     """The champion of each surface. One thread follows the promotions; any may read."""
 
@@ -79,8 +95,12 @@ class Champions:
         self._clock = clock
         self._poll_s = poll_s
         self._champions: dict[str, Champion] = {}
-        self._refused: dict[str, int] = {}
+        self._refused: dict[str, Refused] = {}
+        self._remembered: dict[str, Source] = {}
+        """What a restart with everything down would begin with."""
         self._checked_at: float | None = None
+        for surface in surfaces:
+            metrics.behind.labels(surface).set_function(partial(self._is_behind, surface))
         self.looked = threading.Event()
         """Set once the promotions were asked for, with or without an answer."""
         self._stopping = threading.Event()
@@ -101,23 +121,42 @@ class Champions:
         """The champion of a surface; None while there is none. Hold on to it for the whole of a request."""
         return self._champions.get(surface)
 
-    def behind(self) -> bool:
-        """True while it is not known whether a newer champion exists."""
-        return self._checked_at is None or self._clock() - self._checked_at > 3 * self._poll_s + 5
+    def behind(self, surface: str) -> str | None:
+        """Why another version than the one in service may be, or is, the champion of a surface; None while none is."""
+        refused = self._refused.get(surface)
+        if refused is not None:
+            return f"version {refused.source.version} is promoted and cannot be taken into service: {refused.why}"
+        if self._checked_at is None:
+            return "the promotions were not asked for yet"
+        since = self._clock() - self._checked_at
+        if since > 3 * self._poll_s + 5:
+            return f"the promotions were last asked for {since:.0f} s ago"
+        return None
+
+    def _is_behind(self, surface: str) -> float:
+        return float(self.behind(surface) is not None)
 
     # --- following --------------------------------------------------------------------------------------------------
 
     def _follow(self) -> None:
         connection: psycopg.Connection | None = None
+        shown: Shown | None = None
+        trouble = pause()
         while not self._stopping.is_set():
             try:
-                if connection is None:
+                if connection is None or shown is None:
                     connection = self._database.connect(autocommit=True)
                     connection.execute(f"LISTEN {promotions.CHANNEL}")
+                    shown = Shown(connection, self._surfaces)
                 for surface in self._surfaces:
                     self._look(connection, surface)
+                shown.show(
+                    [champion.source.promotion_id for champion in self._champions.values()],
+                    [refused.source.promotion_id for refused in self._refused.values()],
+                )
                 self._checked_at = self._clock()
                 self.looked.set()
+                trouble.reset()
                 # Wakes for a promotion, and in time to notice that it is to stop.
                 waited = 0.0
                 while waited < self._poll_s and not self._stopping.is_set():
@@ -125,18 +164,15 @@ class Champions:
                     if any(True for _ in connection.notifies(timeout=step, stop_after=1)):
                         break
                     waited += step
-            except AWAY as error:
-                self._database.lost(error)
+            except Exception as error:
+                if isinstance(error, AWAY):
+                    self._database.lost(error)
+                else:
+                    LOG.exception("following the promotions failed; it goes on")
                 self.looked.set()
                 give_up(connection)
-                connection = None
-                self._stopping.wait(min(1.0, self._poll_s))
-            except Exception:
-                LOG.exception("following the promotions failed; it goes on")
-                self.looked.set()
-                give_up(connection)
-                connection = None
-                self._stopping.wait(self._poll_s)
+                connection = shown = None
+                self._stopping.wait(trouble.next_s())
         give_up(connection)
 
     def _look(self, connection: psycopg.Connection, surface: str) -> None:
@@ -148,20 +184,42 @@ class Champions:
             promotion.promotion_id, promotion.version, promotion.artifact_uri, promotion.learned_to.timestamp()
         )
         serving = self._champions.get(surface)
-        if serving is not None and serving.source == source:
+        refused = self._refused.get(surface)
+        if serving is None or serving.source != source:
+            if refused is not None and refused.source == source and time.monotonic() < refused.not_before:
+                return
+            try:
+                champion = self._brought(surface, source, serving)
+            except Exception as error:
+                self._refuse(surface, source, error)
+                return
+            self._take(surface, champion)
+        self._refused.pop(surface, None)
+        self._remember(surface, source)
+
+    def _refuse(self, surface: str, source: Source, error: Exception) -> None:
+        """The old champion stays, and says that it is behind; other attempts follow."""
+        self._metrics.load_failures.labels(surface).inc()
+        refused = self._refused.get(surface)
+        why = " ".join(str(error).split())
+        if refused is None or refused.source != source:
+            LOG.exception("version %s of %s cannot be taken into service: %s", source.version, surface, why)
+            refused = Refused(source, why)
+        refused.why = why
+        refused.not_before = time.monotonic() + refused.again.next_s()
+        self._refused[surface] = refused
+
+    def _remember(self, surface: str, source: Source) -> None:
+        """Write down what serves, and make room; where the disk does not take it, again with the next look."""
+        if self._remembered.get(surface) == source:
             return
         try:
-            champion = self._brought(surface, source, serving)
-        except Exception as error:
-            # The old champion stays; another attempt follows with the next look.
-            self._metrics.load_failures.labels(surface).inc()
-            if self._refused.get(surface) != source.promotion_id:
-                self._refused[surface] = source.promotion_id
-                LOG.exception("version %s of %s cannot be taken into service: %s", source.version, surface, error)
-            return
-        self._take(surface, champion)
-        self._cache.remember(surface, source)
-        self._cache.prune(surface, source)
+            self._cache.remember(surface, source)
+            self._cache.prune(surface, source)
+        except OSError as error:
+            LOG.warning("a restart would not begin with version %s of %s: %s", source.version, surface, error)
+        else:
+            self._remembered[surface] = source
 
     def _take(self, surface: str, champion: Champion) -> None:
         before = self._champions.get(surface)
@@ -189,9 +247,11 @@ class Champions:
     def _retire(self, surface: str) -> None:
         """A model that no record promotes does not serve: the cache was another database's."""
         champion = self._champions.pop(surface, None)
+        self._refused.pop(surface, None)
         if champion is None:
             return
         self._cache.forget(surface)
+        self._remembered.pop(surface, None)
         with contextlib.suppress(KeyError):
             self._metrics.champion.remove(surface, champion.version)
         LOG.warning("version %s of %s is promoted by no record; it serves no longer", champion.version, surface)
@@ -276,5 +336,6 @@ class Champions:
             if restored is not None:
                 source, loaded = restored
                 self._take(surface, self._champion(surface, source, loaded))
+                self._remembered[surface] = source
         except Exception as error:
             LOG.warning("the cached champion of %s cannot be used: %s", surface, error)

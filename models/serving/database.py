@@ -11,6 +11,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from infra.backoff import Backoff
 from infra.database import LACKING, SESSION_OPTIONS, TRANSIENT, explain
 from models.serving.telemetry import LOG
 
@@ -28,6 +29,12 @@ STATEMENT_MS = 2000
 LOCK_MS = 1500
 ANSWER_S = 0.5
 """How long a request waits for an answer before it does without."""
+
+MOST_PAUSE_S = 10.0
+"""The longest pause of a follower between two attempts: how long after its return the database may go unnoticed."""
+
+STALE_S = 30.0
+"""What a follower has had no word of for so long is called degraded."""
 
 LEAVE_S = 10.0
 """How long a thread is waited for at the end; it may hang with the server."""
@@ -54,10 +61,10 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._there = threading.Event()
+        self._available = True
         self._gone = threading.Event()
-        self._there.set()
         self._said = ""
+        self._changing = threading.Lock()
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._answerer: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -65,7 +72,7 @@ class Database:
     @property
     def available(self) -> bool:
         """False from the first failure until something reached it again."""
-        return self._there.is_set()
+        return self._available
 
     def lost(self, error: BaseException | None = None) -> None:
         """Say that it did not answer; or, by the ``error``, that it did and lacks something, which is logged and does
@@ -75,14 +82,16 @@ class Database:
             LOG.warning("%s", said)
         if isinstance(error, TRANSIENT + LACKING):
             return
-        self._there.clear()
-        self._gone.set()
+        with self._changing:
+            self._available = False
+            self._gone.set()
 
     def found(self) -> None:
         """Say that it did."""
         self._said = ""
-        self._gone.clear()
-        self._there.set()
+        with self._changing:
+            self._available = True
+            self._gone.clear()
 
     def wait_until_lost(self, timeout: float) -> bool:
         """True as soon as somebody missed it."""
@@ -92,16 +101,24 @@ class Database:
         """Wake who waits, without saying that anything was lost."""
         self._gone.set()
 
-    def connect(self, *, autocommit: bool = False, patient: bool = False) -> psycopg.Connection:
-        """A connection of one's own. ``patient``: its statements may take their time."""
+    def connect(
+        self, *, autocommit: bool = False, patient: bool = False, name: str | None = None
+    ) -> psycopg.Connection:
+        """A connection of one's own. ``patient``: its statements may take their time; ``name``: what the server shows
+        of it."""
         limits = "" if patient else f" -c statement_timeout={STATEMENT_MS} -c lock_timeout={LOCK_MS}"
         return psycopg.Connection.connect(
-            self.url, autocommit=autocommit, **_KEEP_ALIVE | {"options": SESSION_OPTIONS + limits}
+            self.url,
+            autocommit=autocommit,
+            application_name=name,
+            **_KEEP_ALIVE | {"options": SESSION_OPTIONS + limits},
         )
 
     def ask(self, query: LiteralString, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a short question on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,
-        a server that hangs included."""
+        a server that hangs included; at once while it is known to be away, so that requests do not knock for each."""
+        if not self.available:
+            raise psycopg.OperationalError("the database is away")
         with self._starting:
             if self._answerer is None:
                 self._answerer = threading.Thread(target=self._answer, name="questions", daemon=True)
@@ -139,6 +156,11 @@ class Database:
 
     def close(self) -> None:
         self._questions.put(None)
+
+
+def pause() -> Backoff:
+    """Of one follower of the database, for its own attempts."""
+    return Backoff(most_s=MOST_PAUSE_S)
 
 
 def give_up(connection: psycopg.Connection | None) -> None:

@@ -1,6 +1,6 @@
 """Writes what was accepted: impressions with their served rows, and feedback. Many requests share one commit.
 
-``record`` returns when an entry is durable: committed in PostgreSQL, or, while that is away, on the local disk, from
+An entry is durable once it is committed in PostgreSQL, or, while that is away, on the local disk (``spool``), from
 where it follows as soon as the database is back. Both may happen; the log takes each event once.
 """
 
@@ -22,8 +22,8 @@ from features import log, served_rows
 from features.dead_letters import DeadLetter, bury
 from features.partitions import MissingPartitions, ensure_partitions
 from infra.database import TRANSIENT
-from models.serving.database import AWAY, LEAVE_S, Database, give_up
-from models.serving.spool import Spool, read_segment
+from models.serving.database import AWAY, LEAVE_S, Database, give_up, pause
+from models.serving.spool import Spool
 from models.serving.telemetry import LOG, Metrics
 
 SOURCE = "serving"
@@ -32,7 +32,12 @@ MOST_TOGETHER = 500
 ATTEMPTS = 5
 """Of one commit: each of its surfaces may lack partitions, and a deadlock may choose it for its victim."""
 LOOK_AGAIN_S = 0.5
-"""Between two attempts to reach a database that is away."""
+"""Between two looks at what waits in files, and at whether the database is still there."""
+
+# What waits for standbys too may stay.
+WAIT_FOR_THE_DISK = """
+SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'
+"""
 
 INSTANT = pl.Datetime("us", "UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -135,7 +140,7 @@ class Journal:
 
     def keep(self, entry: Entry) -> Durable:
         """Put an entry into the spool now; it is durable when this returns. Raises OSError when the disk is full."""
-        self._spool.write([entry.as_json()])
+        self._spool.append([entry.as_json()])
         self._show_waiting()
         return "spool"
 
@@ -174,7 +179,7 @@ class Journal:
         if self._database.available:
             try:
                 if connection is None or connection.closed:
-                    connection = self._database.connect(autocommit=True)
+                    connection = self._connected()
                 self._commit(connection, [submitted.entry for submitted in batch])
                 for submitted in batch:
                     submitted.durable.set_result("log")
@@ -197,7 +202,7 @@ class Journal:
     ) -> psycopg.Connection | None:
         try:
             if connection is None or connection.closed:
-                connection = self._database.connect(autocommit=True)
+                connection = self._connected()
             self._commit(connection, [submitted.entry])
             submitted.durable.set_result("log")
         except AWAY as error:
@@ -211,7 +216,7 @@ class Journal:
 
     def _keep_all(self, batch: list[_Submitted]) -> None:
         try:
-            self._spool.write([submitted.entry.as_json() for submitted in batch])
+            self._spool.append([submitted.entry.as_json() for submitted in batch])
         except Exception as error:
             LOG.exception("%d entries could not be kept", len(batch))
             for submitted in batch:
@@ -220,6 +225,12 @@ class Journal:
         self._show_waiting()
         for submitted in batch:
             submitted.durable.set_result("spool")
+
+    def _connected(self, *, patient: bool = False) -> psycopg.Connection:
+        """A connection whose commits are on the server's disk when they return, whatever its role or database sets."""
+        connection = self._database.connect(autocommit=True, patient=patient)
+        connection.execute(WAIT_FOR_THE_DISK)
+        return connection
 
     def _commit(self, connection: psycopg.Connection, entries: Sequence[Entry]) -> None:
         by_surface: dict[str, list[Entry]] = defaultdict(list)
@@ -248,35 +259,44 @@ class Journal:
     # --- the drainer ------------------------------------------------------------------------------------------------
 
     def _drain(self) -> None:
+        trouble = pause()
         while not self._stopping.is_set():
-            if self._database.available and not self._spool.waiting:
-                self._database.wait_until_lost(LOOK_AGAIN_S)
-                continue
+            wait_s = LOOK_AGAIN_S
             try:
-                with self._database.connect(autocommit=True, patient=True) as connection:
-                    for segment in self._spool.drainable():
-                        self._take(connection, segment)
-                if not self._database.available:
-                    LOG.info("the database is back")
-                self._database.found()
+                if self._database.available:
+                    self._spool.adopt()
+                if self._spool.waiting or not self._database.available:
+                    with self._connected(patient=True) as connection:
+                        for segment in self._spool.segments():
+                            self._take(connection, segment)
+                            trouble.reset()
+                    if not self._database.available:
+                        LOG.info("the database is back")
+                    self._database.found()
+                trouble.reset()
             except AWAY as error:
                 self._database.lost(error)
-                self._stopping.wait(LOOK_AGAIN_S)
+                wait_s = trouble.next_s()
+                LOG.info("the database is away, and looked for again in %.1f s: %s", wait_s, error)
             except Exception:
-                LOG.exception("the spool could not be emptied; it is tried again")
-                self._stopping.wait(LOOK_AGAIN_S)
+                wait_s = trouble.next_s()
+                LOG.exception("the spool could not be emptied; it is tried again in %.1f s", wait_s)
             self._show_waiting()
+            if self._database.available:
+                self._database.wait_until_lost(wait_s)
+            else:
+                self._stopping.wait(wait_s)
 
     def _take(self, connection: psycopg.Connection, segment: Path) -> None:
         """Bring a segment's entries into the log, then forget it. Killed in between, it is brought again: no harm."""
+        found = self._spool.read(segment)
         entries: list[Entry] = []
-        for found in read_segment(segment):
-            if isinstance(found, bytes):
-                LOG.error("a line of %s is damaged and was left out; it is kept in damaged.txt", segment.name)
-                with (segment.parent / "damaged.txt").open("ab") as damaged:
-                    damaged.write(found)
-            else:
-                entries.append(Entry.from_json(found))
+        unread = found.damaged
+        for entry in found.entries:
+            try:
+                entries.append(Entry.from_json(entry))
+            except (KeyError, TypeError):  # of another version of this program
+                unread += 1
         for start in range(0, len(entries), MOST_TOGETHER):
             part = entries[start : start + MOST_TOGETHER]
             try:
@@ -285,9 +305,14 @@ class Journal:
                 raise
             except Exception:
                 LOG.exception("the log refused spooled entries; each is tried alone")
-                for entry in part:
-                    self._take_or_bury(connection, entry)
-        self._spool.done(segment)
+                for one in part:
+                    self._take_or_bury(connection, one)
+        if unread:
+            self._metrics.unread.inc(unread)
+            aside = self._spool.set_aside(segment)
+            LOG.error("%d of the %d entries of %s cannot be read; it is kept", unread, unread + len(entries), aside)
+        else:
+            self._spool.forget(segment)
         LOG.info("the spool gave the log %d entries", len(entries), extra={"facts": {"entries": len(entries)}})
 
     def _take_or_bury(self, connection: psycopg.Connection, entry: Entry) -> None:

@@ -5,6 +5,7 @@ Until it has caught up, a user's last clicks are read from Feast's online store,
 """
 
 import json
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -25,15 +26,13 @@ from features.families import Features
 from features.keys import Keys, key_of
 from features.partitions import HORIZON, SKEW
 from features.served_rows import served_keys
-from models.serving.database import AWAY, LEAVE_S, Database, give_up
+from models.serving.database import AWAY, LEAVE_S, STALE_S, Database, give_up, pause
 from models.serving.telemetry import LOG, Metrics
 
 CATCH_UP = 100_000
 """Events at once while no request waits."""
 A_TURN = 4_000
 """Events at once while requests are served: about as long as a request may wait for them."""
-STALE_S = 30.0
-"""Without word from the log for so long, features are called degraded."""
 REMEMBERED = 200_000
 """Impressions and items remembered, each."""
 UNKNOWN_S = 5.0
@@ -80,7 +79,6 @@ class Knowledge:
         self.surface = surface
         self.declared = declared
         self._database = database
-        self._metrics = metrics
         self._clock = clock
         self._follow_s = follow_s
         self._lock = threading.Lock()
@@ -92,6 +90,7 @@ class Knowledge:
         self._open: dict[tuple[str, bool], Seen] = {}
         """Events said here that the engine has not folded yet, by impression and whether it is a showing."""
         self._followed_at: float | None = None
+        metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
         self._items: OrderedDict[str, Mapping[str, object]] = OrderedDict()
         self._unknown: dict[str, float] = {}
         self._impressed: OrderedDict[str, Impressed] = OrderedDict()
@@ -149,6 +148,9 @@ class Knowledge:
     def stale(self) -> bool:
         """True while the log has not been followed for a while, or not at all."""
         return self._behind or self._followed_at is None or self._clock() - self._followed_at > STALE_S
+
+    def _lag(self) -> float:
+        return math.inf if self._followed_at is None else max(0.0, self._clock() - self._followed_at)
 
     def show(self, impression_ids: Sequence[str], ids: Keys, at: float) -> None:
         """Impressions that are about to be logged. Said before the log is written: the fold may not read an event
@@ -256,6 +258,7 @@ class Knowledge:
 
     def _follow(self) -> None:
         connection: psycopg.Connection | None = None
+        trouble = pause()
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
@@ -266,21 +269,20 @@ class Knowledge:
                 else:
                     self._catch_up(connection, self._engine, A_TURN)
                 self._followed_at = self._clock()
-                self._metrics.lag.labels(self.surface).set(0)
-            except AWAY as error:
-                self._database.lost(error)
+                trouble.reset()
+                wait_s = max(0.05, self._follow_s - (time.monotonic() - began))
+            except Exception as error:
+                if isinstance(error, AWAY):
+                    self._database.lost(error)
+                else:
+                    # What was folded halfway is not to be trusted: begin again from the checkpoint.
+                    LOG.exception("following the log of %s failed; its features are loaded anew", self.surface)
+                    self._behind = True
                 give_up(connection)
                 connection = None
-            except Exception:
-                # What was folded halfway is not to be trusted: begin again from the checkpoint.
-                LOG.exception("following the log of %s failed; its features are loaded anew", self.surface)
-                self._behind = True
-                give_up(connection)
-                connection = None
+                wait_s = max(self._follow_s, trouble.next_s())
             self.settled.set()
-            if self._followed_at is not None:
-                self._metrics.lag.labels(self.surface).set(self._clock() - self._followed_at)
-            self._stopping.wait(max(0.05, self._follow_s - (time.monotonic() - began)))
+            self._stopping.wait(wait_s)
         give_up(connection)
 
     def _load(self, connection: psycopg.Connection) -> None:

@@ -82,21 +82,22 @@ class Ranker:
         request_id = body.request_id or uuid.uuid4().hex
         champion = self.champions.current(self.surface)
         user, named = str(body.user_id), body.items
+        behind = {"champion"} if champion and self.champions.behind(self.surface) else set()
         if named is None:
             named = self._retrieved(champion, user, body, now)
             if not named:
                 version = champion.version if champion else NO_MODEL
-                return Ranked(request_id, version, ("retrieval",), (), Entry(self.surface), 0)
+                return Ranked(request_id, version, tuple(sorted({"retrieval", *behind})), (), Entry(self.surface), 0)
+            if self.candidates.stale():
+                behind.add("retrieval")
         items = [str(item) for item in named]
         read = self.knowledge.read(user, items, body.context, now)
         own, asked = self.views.read(user, items, body.context, now)
-        degraded = {*read.degraded, *(() if asked else ("views",))}
+        degraded = {*read.degraded, *behind, *(() if asked else ("views",))}
         if champion is None:
             degraded.add("model")
             scores = np.full(len(items), self.declared.base_rate)
         else:
-            if self.champions.behind():
-                degraded.add("champion")
             scores = champion.model.score(
                 Examples(
                     dense=np.concatenate([read.dense.astype(np.float32), own], axis=1),

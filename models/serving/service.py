@@ -178,6 +178,7 @@ class Service:
             "surfaces": {
                 surface: {
                     "champion": champion.version if (champion := self.champions.current(surface)) else None,
+                    "behind": self.champions.behind(surface),
                     "features": "stale" if ranker.knowledge.stale() else "live",
                 }
                 for surface, ranker in self.rankers.items()

@@ -1,17 +1,58 @@
 """Events that were accepted while the database was away, in files until it takes them.
 
-A line is a checksum and a JSON text. ``write`` returns when the line is on the disk (fsync); a line that a crash cut
-short was never acknowledged, and is left out when the file is read.
+    spool.append(entries)                   # durable when this returns; when it raises, as if it had not been called
+    for segment in spool.segments():
+        entries = spool.read(segment)
+        ...
+        spool.forget(segment)               # or set_aside(segment), where some of it could not be read
+
+A *segment* is a file of lines, each a checksum, a JSON text and the newline that marks its end. An entry is
+acknowledged once all its bytes are written and fsync of the file, and of the folder that names it, has succeeded. Where
+one of these fails the segment is cut back to its last acknowledged end and never written again: after a failed fsync
+the next may succeed without a byte on the disk (Rebello et al., *Can applications recover from fsync failures?*, 2020).
 """
 
+import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+
+from models.serving.telemetry import LOG
+
+SEGMENT_BYTES = 8 << 20
+"""A segment this long is followed by a new one, so that reading one takes little memory."""
+
+SUFFIX, ASIDE = ".jsonl", ".damaged"
+
+PLACES = 1000
+"""Processes that may share a folder."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a segment holds."""
+
+    entries: tuple[dict[str, Any], ...]
+    damaged: int
+    """Lines that have an end and whose checksum does not fit. A last line without an end was never acknowledged: a
+    crash cut it short, and it counts as nothing."""
+
+
+@dataclass
+class _Written:
+    """The segment being written."""
+
+    path: Path
+    descriptor: int
+    end: int = 0
+    """Bytes acknowledged."""
 
 
 class Spool:
@@ -19,81 +60,145 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         """Take the first place under ``folder`` that no other process holds, with what a former one left there."""
+        self._root = folder
         self._taking = threading.Lock()
-        self._lock: IO[str]
-        for place in range(1000):
+        for place in range(PLACES):
             self.folder = folder / str(place)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.folder / "lock").open("w")
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                self._lock.close()
-                continue
-            break
+            _make(self.folder)
+            lock = _locked(self.folder)
+            if lock is not None:
+                self._lock = lock
+                break
         else:
-            raise OSError(f"{folder}: every place is taken; is it shared by a thousand processes?")
-        self._current: IO[bytes] | None = None
-        left = self._segments()
-        self._next = 1 + max((int(path.stem) for path in left), default=0)
-        self.waiting = sum(path.read_bytes().count(b"\n") for path in left)
+            raise OSError(f"{folder}: every place is taken; is it shared by {PLACES} processes?")
+        self._current: _Written | None = None
+        self._ends: dict[Path, int] = {}
+        """Where what was acknowledged ends, of segments that could not be cut back."""
+        named = [path for path in self.folder.iterdir() if path.suffix in (SUFFIX, ASIDE)]
+        self._next = 1 + max((int(path.stem) for path in named), default=0)
+        self._entries = {path: len(self.read(path).entries) for path in _segments(self.folder)}
+        self.waiting = sum(self._entries.values())
         """Entries not yet taken by the database."""
 
-    def write(self, entries: Sequence[dict[str, Any]]) -> None:
-        """Append entries; they are durable when this returns. Raises OSError when the disk does not take them."""
+    def append(self, entries: Sequence[dict[str, Any]]) -> None:
+        """Add entries; they are durable when this returns. Raises OSError when the disk does not take them all: then
+        none was added."""
         lines = b"".join(_line(entry) for entry in entries)
         with self._taking:
-            if self._current is None:
-                path = self.folder / f"{self._next:012d}.jsonl"
-                self._next += 1
-                self._current = path.open("ab", buffering=0)
-                _fsync_folder(self.folder)
+            if self._current is not None and self._current.end >= SEGMENT_BYTES:
+                self._finish()
+            segment = self._current = self._current or self._begun()
             try:
-                self._current.write(lines)
-                os.fsync(self._current.fileno())
-            except OSError:
-                # What was half written stays behind a torn line; the next entries go to a new file.
-                self._current.close()
-                self._current = None
+                _write_all(segment.descriptor, lines)
+                os.fsync(segment.descriptor)
+            except BaseException:
+                self._abandon(segment)
                 raise
+            segment.end += len(lines)
+            self._entries[segment.path] = self._entries.get(segment.path, 0) + len(entries)
             self.waiting += len(entries)
 
-    def drainable(self) -> list[Path]:
-        """Close the segment being written, and return all, oldest first."""
+    def segments(self) -> list[Path]:
+        """All there are, oldest first; none of them is written any more."""
         with self._taking:
-            if self._current is not None:
-                self._current.close()
-                self._current = None
-            return self._segments()
+            self._finish()
+            return _segments(self.folder)
 
-    def done(self, segment: Path) -> None:
-        """Forget a segment whose entries the database has."""
+    def read(self, segment: Path) -> Found:
+        """The entries of a segment, in order."""
+        entries, damaged = [], 0
+        *lines, _torn = segment.read_bytes()[: self._ends.get(segment)].split(b"\n")
+        for line in lines:
+            checksum, _, text = line.partition(b" ")
+            if checksum == _checksum(text):
+                entries.append(json.loads(text))
+            else:
+                damaged += 1
+        return Found(tuple(entries), damaged)
+
+    def forget(self, segment: Path) -> None:
+        """Remove a segment whose entries the database has."""
         with self._taking:
-            lines = segment.read_bytes().count(b"\n")
             segment.unlink()
             _fsync_folder(self.folder)
-            self.waiting = max(0, self.waiting - lines)
+            self._gone(segment)
+
+    def set_aside(self, segment: Path) -> Path:
+        """Keep a segment for a person to look at, under another name: what could be read of it the database has.
+        Returns where it is."""
+        with self._taking:
+            aside = segment.rename(segment.with_suffix(ASIDE))
+            _fsync_folder(self.folder)
+            self._gone(segment)
+            return aside
+
+    def adopt(self) -> None:
+        """Take over what processes that are no more have left in places of their own."""
+        for folder in {path.parent for path in self._root.glob(f"*/*{SUFFIX}")} - {self.folder}:
+            lock = _locked(folder)
+            if lock is None:
+                continue
+            try:
+                with self._taking:
+                    for left in _segments(folder):
+                        path = left.rename(self._named())
+                        self._entries[path] = len(self.read(path).entries)
+                        self.waiting += self._entries[path]
+                    _fsync_folder(self.folder)
+                    _fsync_folder(folder)
+            finally:
+                lock.close()
 
     def close(self) -> None:
         """Give the place up; what is in it stays for the next process."""
         with self._taking:
-            if self._current is not None:
-                self._current.close()
-                self._current = None
+            self._finish()
             self._lock.close()
 
-    def _segments(self) -> list[Path]:
-        return sorted(self.folder.glob("*.jsonl"))
+    # --- the segment being written ----------------------------------------------------------------------------------
+
+    def _named(self) -> Path:
+        path = self.folder / f"{self._next:012d}{SUFFIX}"
+        self._next += 1
+        return path
+
+    def _begun(self) -> _Written:
+        path = self._named()
+        segment = _Written(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
+        try:
+            _fsync_folder(self.folder)
+        except BaseException:
+            self._abandon(segment)
+            raise
+        return segment
+
+    def _finish(self) -> None:
+        if self._current is not None:
+            with contextlib.suppress(OSError):  # all of it is synced
+                os.close(self._current.descriptor)
+            self._current = None
+
+    def _abandon(self, segment: _Written) -> None:
+        """Leave of a segment what was acknowledged, and write it no more."""
+        self._current = None
+        try:
+            if segment.end:
+                os.ftruncate(segment.descriptor, segment.end)
+            else:
+                segment.path.unlink()
+        except OSError as error:
+            self._ends[segment.path] = segment.end
+            LOG.error("%s could not be cut back to the %d bytes that count: %s", segment.path, segment.end, error)
+        with contextlib.suppress(OSError):
+            os.close(segment.descriptor)
+
+    def _gone(self, segment: Path) -> None:
+        self._ends.pop(segment, None)
+        self.waiting -= self._entries.pop(segment, 0)
 
 
-def read_segment(segment: Path) -> Iterator[dict[str, Any] | bytes]:
-    """The entries of a segment in order. A line whose checksum does not fit comes as the bytes it is."""
-    for line in segment.read_bytes().splitlines(keepends=True):
-        checksum, _, text = line.rstrip(b"\n").partition(b" ")
-        if line.endswith(b"\n") and checksum == _checksum(text):
-            yield json.loads(text)
-        else:
-            yield line
+def _segments(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))
 
 
 def _line(entry: dict[str, Any]) -> bytes:
@@ -103,6 +208,36 @@ def _line(entry: dict[str, Any]) -> bytes:
 
 def _checksum(text: bytes) -> bytes:
     return hashlib.sha256(text).hexdigest()[:16].encode()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """One write may take a part only: the disk was full after it, or a signal came."""
+    left = memoryview(data)
+    while left:
+        written = os.write(descriptor, left)
+        if not written:
+            raise OSError(errno.EIO, "the disk takes nothing, and does not say why")
+        left = left[written:]
+
+
+def _locked(folder: Path) -> IO[bytes] | None:
+    """The lock of a place, held until it is closed; None while another process has it."""
+    lock = (folder / "lock").open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        return None
+    return lock
+
+
+def _make(folder: Path) -> None:
+    """A folder that a crash does not take away again, those above it included."""
+    if folder.is_dir():
+        return
+    _make(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
+    _fsync_folder(folder.parent)
 
 
 def _fsync_folder(folder: Path) -> None:

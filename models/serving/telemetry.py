@@ -31,6 +31,9 @@ class Metrics:
         self.swaps = counter("swaps", "Champions taken into service", "surface")
         self.load_failures = counter("model_load_failures", "Champions that could not be loaded", "surface")
         self.champion = gauge("champion", "1 for the version in service", "surface", "model_version")
+        self.behind = gauge(
+            "champion_behind", "1 while another version may be promoted than the one in service", "surface"
+        )
         self.learned_to = gauge(
             "champion_learned_to_seconds", "Event time up to which the champion learned, since 1970", "surface"
         )
@@ -45,6 +48,9 @@ class Metrics:
         self.commits = counter("commits", "Commits of accepted events")
         self.committed = counter("committed_entries", "Accepted requests that those commits held")
         self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
+        self.unread = counter(
+            "unread_entries", "Entries kept in files that could not be read: their files are set aside"
+        )
 
     def page(self) -> bytes:
         """The text that Prometheus scrapes."""

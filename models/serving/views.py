@@ -1,6 +1,7 @@
 """A team's own views as requests read them: as of now, with the same rule as a training frame."""
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from features.engine import text_of
 from features.view_reading import ViewReader, inspect
 from features.views import TeamView, ViewRefused, view_columns
+from infra.backoff import Backoff
 from models.serving.database import AWAY, Database, give_up
 from models.serving.telemetry import LOG
 
@@ -26,6 +28,9 @@ class Views:
         self._looking = threading.Lock()
         self._own = threading.local()
         self._opened: list[psycopg.Connection] = []
+        self._trouble = Backoff()
+        self._not_before = 0.0
+        """By the monotonic clock: a view that cannot be read is not asked for with every request."""
 
     def read(
         self, user: str, items: Sequence[str], context: Mapping[str, object], at: float
@@ -33,7 +38,7 @@ class Views:
         """Values (N, V) of N candidates, NaN where nothing is known; and whether they could be asked for."""
         if not self._views:
             return np.zeros((len(items), 0), np.float32), True
-        if self._database.available:
+        if self._database.available and time.monotonic() >= self._not_before:
             known: dict[str, Sequence[str | None]] = {name: [text_of(value)] for name, value in context.items()}
             known |= {"user_id": [user], "item_id": items}
             connection = getattr(self._own, "connection", None)
@@ -43,11 +48,18 @@ class Views:
                     with self._looking:
                         self._opened = [*(each for each in self._opened if not each.closed), connection]
                 reader = self._reader or self._looked(connection)
-                return reader.read(connection, known, datetime.fromtimestamp(at, UTC)), True
+                values = reader.read(connection, known, datetime.fromtimestamp(at, UTC))
+                if self._trouble.failures:
+                    with self._looking:
+                        self._trouble.reset()
+                return values, True
             except AWAY as error:
                 self._database.lost(error)
             except ViewRefused as error:
-                LOG.warning("a team's view cannot be read: %s", error)
+                with self._looking:
+                    wait_s = self._trouble.next_s()
+                    self._not_before = time.monotonic() + wait_s
+                LOG.warning("a team's view cannot be read, and is not asked for during %.1f s: %s", wait_s, error)
             give_up(connection)
             self._own.connection = None
         return np.full((len(items), self._width), np.nan, np.float32), False

@@ -31,6 +31,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from infra.database import SESSION_OPTIONS
 from infra.errors import MillraceError
+from infra.http_limits import BodyLimits, Limits, plain
 from monitoring import accounts, holds, review, sessions
 from monitoring.desk import guard, pages
 from monitoring.desk.guard import Cookies, Forged, NoSession, NotAllowed, NotFound
@@ -40,6 +41,9 @@ from monitoring.review import Candidate, Decided, Refused
 from monitoring.sessions import Session, SignInRefused, TooManyAttempts
 
 logger = logging.getLogger("millrace.desk")
+
+LIMITS = Limits(body=64 << 10, bodies=8 << 20)
+"""A form holds a reason, and little else."""
 
 PATIENCE_S = 5.0
 """How long a page waits for the database before it says that there is none."""
@@ -107,12 +111,11 @@ def create_app(desk: Desk) -> FastAPI:
 
     app = FastAPI(title="Millrace review desk", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.middleware("http")
+    app.add_middleware(BodyLimits, refuse=plain, limits=LIMITS)
+
+    @app.middleware("http")  # around the limits: what they refuse is protected too
     async def guarded(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        if request.method == "POST" and not _small(request):
-            response: Response = PlainTextResponse("The form is too large.", 413)
-        else:
-            response = await proceed(request)
+        response = await proceed(request)
         guard.protect(response, secure=cookies.secure)
         return response
 
@@ -362,13 +365,6 @@ def create_app(desk: Desk) -> FastAPI:
         return response
 
     return app
-
-
-def _small(request: Request) -> bool:
-    """Whether the form says its length, and that is allowed; a body in chunks may be longer than what is said."""
-    length = request.headers.get("content-length", "")
-    said = length.isdecimal() and "transfer-encoding" not in request.headers
-    return said and int(length) <= guard.LARGEST_FORM
 
 
 def _given(reason: str) -> None:

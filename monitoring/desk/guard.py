@@ -27,9 +27,6 @@ REPORT_POLICY = (
 )
 """Evidently's page draws itself by script: in an origin of its own, without cookies, network or forms."""
 
-LARGEST_FORM = 64 << 10
-"""Bytes."""
-
 NOTICE_S = 60
 """How long a sentence for the next page waits to be shown."""
 

@@ -120,7 +120,9 @@ def test_a_bad_champion_is_rolled_back_once_and_the_surface_held(live: Loop, tol
         assert watched.state == "rolled back", watched.reasons
         assert watched.version == "2"
         assert serving(world) == ("1", "rollback")
-        assert "Version 1 serves feed again, in place of version 2" in watched.reasons[0]
+        assert (
+            "Version 1 is the champion of feed again, in place of version 2. No serving process" in watched.reasons[0]
+        )
         assert "higher than that of version 1" in watched.reasons[1]
 
         [evidence] = [e for e in records.read_all_evidence(world.connection, 2) if e.occasion == WATCH]

@@ -126,7 +126,7 @@ def test_what_the_towers_had_seen_is_retrieved_after_a_restart_with_everything_d
         answer = rank(client, items=None, limit=1000)
         assert answer["model_version"] == "1"
         assert {item["item_id"] for item in answer["items"]} == set(names)
-        assert "retrieval" not in answer["degraded"]
+        assert "retrieval" in answer["degraded"]  # of later clicks nothing is known
 
 
 def test_without_a_model_candidates_must_be_named(database: str, tmp_path: Path) -> None:

@@ -107,7 +107,10 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         assert len(alone["items"]) == 4
         tell(client, alone["items"][1]["impression_id"])
         state = client.get("/readyz").json()
-        assert (state["database"], state["surfaces"]["feed"]) == (False, {"champion": "7", "features": "stale"})
+        assert (state["database"], state["surfaces"]["feed"]) == (
+            False,
+            {"champion": "7", "behind": "the promotions were not asked for yet", "features": "stale"},
+        )
 
         server.start()
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
@@ -163,7 +166,7 @@ def test_a_disk_that_is_full_while_the_database_is_down_is_an_honest_refusal(ser
         rank(client)
         spool = client.service._spool
         assert spool is not None
-        spool.drainable()
+        spool.segments()
         # No file can be made there any more.
         shutil.rmtree(spool.folder)
         spool.folder.write_text("in the way")

@@ -1,13 +1,21 @@
-"""Files that keep what was accepted while the database is away."""
+"""Files that keep what was accepted while the database is away: acknowledged is read back, and nothing else."""
 
-from collections.abc import Iterator
+import errno
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
-from models.serving.spool import Spool, read_segment
+from models.serving.spool import Spool
 
 
 class Opens(Protocol):
@@ -21,57 +29,271 @@ def opened(tmp_path: Path) -> Iterator[Opens]:
         yield lambda: stack.enter_context(closing(Spool(tmp_path)))
 
 
+def entries_of(spool: Spool) -> list[dict[str, Any]]:
+    return [entry for segment in spool.segments() for entry in spool.read(segment).entries]
+
+
 def test_what_is_written_comes_back_in_order(opened: Opens) -> None:
     spool = opened()
-    spool.write([{"n": 1}, {"n": 2}])
-    spool.write([{"n": 3, "text": "zwölf\n"}])
+    spool.append([{"n": 1}, {"n": 2}])
+    spool.append([{"n": 3, "text": "zwölf\n"}])
     assert spool.waiting == 3
-    (segment,) = spool.drainable()
-    assert list(read_segment(segment)) == [{"n": 1}, {"n": 2}, {"n": 3, "text": "zwölf\n"}]
-    spool.done(segment)
-    assert (spool.waiting, spool.drainable()) == (0, [])
+    (segment,) = spool.segments()
+    assert spool.read(segment).entries == ({"n": 1}, {"n": 2}, {"n": 3, "text": "zwölf\n"})
+    spool.forget(segment)
+    assert (spool.waiting, spool.segments()) == (0, [])
 
 
 def test_what_comes_while_it_is_emptied_goes_to_another_file(opened: Opens) -> None:
     spool = opened()
-    spool.write([{"n": 1}])
-    (first,) = spool.drainable()
-    spool.write([{"n": 2}])
-    spool.done(first)
+    spool.append([{"n": 1}])
+    (first,) = spool.segments()
+    spool.append([{"n": 2}])
+    spool.forget(first)
     assert spool.waiting == 1
-    (second,) = spool.drainable()
-    assert list(read_segment(second)) == [{"n": 2}]
+    assert entries_of(spool) == [{"n": 2}]
 
 
 def test_a_restart_finds_what_was_left(opened: Opens) -> None:
     before = opened()
-    before.write([{"n": 1}])
+    before.append([{"n": 1}])
     before.close()
     after = opened()
     assert after.waiting == 1
-    after.write([{"n": 2}])
-    found = [entry for segment in after.drainable() for entry in read_segment(segment)]
-    assert found == [{"n": 1}, {"n": 2}]
+    after.append([{"n": 2}])
+    assert entries_of(after) == [{"n": 1}, {"n": 2}]
 
 
 def test_two_processes_do_not_share_files(opened: Opens) -> None:
     one, other = opened(), opened()
     assert one.folder != other.folder
-    one.write([{"n": 1}])
+    one.append([{"n": 1}])
+    other.adopt()
     assert (one.waiting, other.waiting) == (1, 0)
     one.close()
     assert opened().folder == one.folder
 
 
-def test_a_line_cut_short_and_a_line_gone_bad_come_as_bytes_and_take_no_other_with_them(opened: Opens) -> None:
+def test_what_a_process_left_that_nobody_follows_is_taken_over_by_one_that_lives(opened: Opens) -> None:
+    one, other = opened(), opened()
+    other.append([{"n": 1}])
+    other.append([{"n": 2}])
+    one.append([{"n": 3}])
+    other.close()
+    one.adopt()
+    assert one.waiting == 3
+    assert entries_of(one) == [{"n": 3}, {"n": 1}, {"n": 2}]
+    assert list(other.folder.glob("*.jsonl")) == []
+
+
+def test_a_long_outage_is_many_files_of_bounded_size(opened: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.serving.spool.SEGMENT_BYTES", 1000)
     spool = opened()
-    spool.write([{"n": 1}])
-    spool.write([{"n": 2}])
-    spool.write([{"n": 3}])
-    (segment,) = spool.drainable()
-    good, bad, third = segment.read_bytes().splitlines(keepends=True)
-    segment.write_bytes(good + bad.replace(b'"n":2', b'"n":9') + third + good[:-4])
-    one, broken, three, torn = read_segment(segment)
-    assert (one, three) == ({"n": 1}, {"n": 3})
-    assert isinstance(broken, bytes)
-    assert isinstance(torn, bytes)
+    written = [{"n": n} for n in range(200)]
+    for entry in written:
+        spool.append([entry])
+    assert len(spool.segments()) > 5
+    assert entries_of(spool) == written
+    assert spool.waiting == 200
+
+
+# --- what a crash or a bad disk leaves ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cut", range(1, 28))
+def test_a_line_that_a_crash_cut_short_counts_as_nothing(opened: Opens, cut: int) -> None:
+    spool = opened()
+    spool.append([{"n": 1}])
+    spool.close()
+    (segment,) = spool.folder.glob("*.jsonl")
+    whole = segment.read_bytes()
+    segment.write_bytes(whole + whole[: min(cut, len(whole) - 1)])
+    after = opened()
+    assert after.waiting == 1
+    (left,) = after.segments()
+    found = after.read(left)
+    assert (found.entries, found.damaged) == (({"n": 1},), 0)
+
+
+def test_a_line_gone_bad_takes_no_other_with_it_and_is_kept(opened: Opens) -> None:
+    spool = opened()
+    for n in (1, 2, 3):
+        spool.append([{"n": n}])
+    spool.close()
+    (segment,) = spool.folder.glob("*.jsonl")
+    gone_bad = segment.read_bytes().replace(b'"n":2', b'"n":9')
+    segment.write_bytes(gone_bad)
+    after = opened()
+    assert after.waiting == 2
+    (left,) = after.segments()
+    assert after.read(left).entries == ({"n": 1}, {"n": 3})
+    assert after.read(left).damaged == 1
+    aside = after.set_aside(left)
+    assert aside.read_bytes() == gone_bad
+    assert (after.waiting, after.segments()) == (0, [])
+    after.append([{"n": 4}])
+    assert entries_of(after) == [{"n": 4}]
+    assert aside.read_bytes() == gone_bad
+
+
+# --- a disk that takes no more --------------------------------------------------------------------------------------
+
+
+def fill(spool: Spool, size: int) -> tuple[list[int], list[int]]:
+    """Write until the disk has refused twenty times; the numbers taken, and those refused."""
+    taken: list[int] = []
+    refused: list[int] = []
+    for n in range(10_000):
+        try:
+            spool.append([{"n": n, "text": "x" * (n * 37 % size)}])
+        except OSError:
+            refused.append(n)
+            if len(refused) == 20:
+                break
+        else:
+            taken.append(n)
+    return taken, refused
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A disk of 200 kB."""
+    folder = Path(tempfile.mkdtemp(prefix="millrace-small-disk-"))
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    mounted = shutil.which("mount") is not None and subprocess.run(mount, check=False, capture_output=True)
+    if not mounted or mounted.returncode:
+        folder.rmdir()
+        pytest.skip("no file system may be mounted here; a limit on the size of files stands in, in the next test")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        folder.rmdir()
+
+
+def test_on_a_full_disk_what_was_acknowledged_is_read_back_exactly(small_disk: Path) -> None:
+    with closing(Spool(small_disk / "spool")) as spool:
+        taken, refused = fill(spool, 3000)
+        assert len(taken) > 50
+        assert len(refused) == 20
+        assert spool.waiting == len(taken)
+    with closing(Spool(small_disk / "spool")) as again:
+        assert again.waiting == len(taken)
+        assert [entry["n"] for entry in entries_of(again)] == taken
+        for segment in again.segments():
+            assert again.read(segment).damaged == 0
+            again.forget(segment)
+        again.append([{"n": 0, "text": "x" * 3000}])  # there is room again
+        assert again.waiting == 1
+
+
+def test_where_files_may_not_grow_what_was_acknowledged_is_read_back_exactly(tmp_path: Path) -> None:
+    """In a process of its own: the limit holds for all of it. The kernel cuts the write short at the limit, as a disk
+    does that is full."""
+    program = f"""
+import resource, signal
+from pathlib import Path
+from models.serving.spool import Spool
+from tests.models.test_serving_spool import fill
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+spool = Spool(Path({str(tmp_path)!r}))
+taken, refused = fill(spool, 9000)
+print(spool.waiting, *taken)
+"""
+    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    taken = [int(n) for n in said[1:]]
+    assert int(said[0]) == len(taken) > 20
+    with closing(Spool(tmp_path)) as spool:
+        assert [entry["n"] for entry in entries_of(spool)] == taken
+        assert spool.waiting == len(taken)
+
+
+def failing(call: Callable[..., Any], times: list[int], error: int) -> Callable[..., Any]:
+    """The call, which fails with this error at its ``times``; those are what a real disk cannot be made to do here."""
+    calls = iter(range(10**9))
+
+    def instead(*arguments: Any) -> Any:
+        if next(calls) in times:
+            raise OSError(error, os.strerror(error))
+        return call(*arguments)
+
+    return instead
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("at", range(9))
+def test_a_sync_that_fails_acknowledges_nothing_and_its_file_is_written_no_more(
+    opened: Opens, monkeypatch: pytest.MonkeyPatch, at: int, error: int
+) -> None:
+    spool = opened()
+    monkeypatch.setattr(os, "fsync", failing(os.fsync, [at], error))
+    taken: list[int] = []
+    failed: list[set[Path]] = []
+    for n in range(6):
+        try:
+            spool.append([{"n": n}])
+            taken.append(n)
+        except OSError:
+            failed.append(set(spool.folder.glob("*.jsonl")))
+    monkeypatch.undo()
+    assert len(taken) == (5 if failed else 6)
+    for before in failed:
+        sizes = {path: path.stat().st_size for path in before}
+        spool.append([{"n": 6}])
+        assert sizes == {path: path.stat().st_size for path in before}
+        taken.append(6)
+    assert [entry["n"] for entry in entries_of(spool)] == taken
+    assert spool.waiting == len(taken)
+
+
+def test_a_segment_that_cannot_be_cut_back_is_read_up_to_where_it_counts(
+    opened: Opens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = opened()
+    spool.append([{"n": 1}])
+    monkeypatch.setattr(os, "fsync", failing(os.fsync, [0], errno.EIO))
+    monkeypatch.setattr(os, "ftruncate", failing(os.ftruncate, [0], errno.EIO))
+    with pytest.raises(OSError, match="Input/output"):
+        spool.append([{"n": 2}])
+    spool.append([{"n": 3}])
+    assert entries_of(spool) == [{"n": 1}, {"n": 3}]
+    assert spool.waiting == 2
+
+
+def test_without_a_file_descriptor_left_nothing_is_acknowledged(tmp_path: Path) -> None:
+    with closing(Spool(tmp_path)) as spool:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        lowest = os.dup(0)
+        os.close(lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+        try:
+            with pytest.raises(OSError, match="Too many open files"):
+                spool.append([{"n": 1}])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert spool.waiting == 0
+        spool.append([{"n": 2}])
+        assert entries_of(spool) == [{"n": 2}]
+
+
+def test_a_process_killed_while_it_writes_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
+    program = f"""
+from pathlib import Path
+from models.serving.spool import Spool
+spool = Spool(Path({str(tmp_path)!r}))
+n = 0
+while True:
+    spool.append([{{"n": n, "text": "x" * 5000}}])
+    print(n, flush=True)
+    n += 1
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        said = [int(writer.stdout.readline()) for _ in range(100)]
+        writer.send_signal(signal.SIGKILL)
+        said += [int(line) for line in writer.stdout.read().split()]
+    with closing(Spool(tmp_path)) as spool:
+        found = [entry["n"] for entry in entries_of(spool)]
+    assert found[: len(said)] == said == list(range(len(said)))
+    assert len(found) - len(said) in (0, 1)  # the last may have been written, and not yet been told

@@ -1,0 +1,220 @@
+"""What follows the database beside the requests: patient while it is away, quick when it is back, and honest."""
+
+import contextlib
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from features.views import TeamView
+from infra.database import connect
+from infra.uptake import Uptake, uptake
+from models import promotions
+from models.serving.spool import Spool
+from tests.models.serving_world import Client, eventually, promote, rank, serve, told, with_items
+
+
+class Door:
+    """A way to a PostgreSQL that may be shut: then every connection is taken, and closed at once."""
+
+    def __init__(self, database: str) -> None:
+        parts = urlsplit(database)
+        assert parts.port is not None
+        self._server = ("127.0.0.1", parts.port)
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = urlunsplit(parts._replace(netloc=f"postgres@127.0.0.1:{self._listening.getsockname()[1]}"))
+        self.open = False
+        self.knocks: list[float] = []
+        """When somebody came, by the monotonic clock."""
+        self._through: list[socket.socket] = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def shut(self) -> None:
+        self.open = False
+        for through in self._through:
+            with contextlib.suppress(OSError):
+                through.shutdown(socket.SHUT_RDWR)
+
+    def knocked(self, since: float, until: float) -> int:
+        return sum(since <= at < until for at in self.knocks)
+
+    def close(self) -> None:
+        self.shut()
+        self._listening.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                guest, _ = self._listening.accept()
+            except OSError:
+                return
+            self.knocks.append(time.monotonic())
+            if not self.open:
+                guest.close()
+                continue
+            inner = socket.create_connection(self._server)
+            self._through += [guest, inner]
+            for one, other in ((guest, inner), (inner, guest)):
+                threading.Thread(target=_pass_on, args=(one, other), daemon=True).start()
+
+
+def _pass_on(one: socket.socket, other: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := one.recv(65536):
+            other.sendall(data)
+    for end in (one, other):
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def door(database: str) -> Iterator[Door]:
+    with_items(database)
+    with closing(Door(database)) as made:
+        yield made
+
+
+def test_a_database_that_refuses_is_asked_less_and_less_and_found_again(door: Door, tmp_path: Path) -> None:
+    with serve(told(door.url, tmp_path / "cache"), ready=False) as client:
+        eventually(lambda: bool(door.knocks), "somebody knocks")
+        began = door.knocks[0]
+        for request in range(40):  # requests do not knock for each: of an unknown item, of unclear feedback
+            rank(client, items=[f"unheard of {request}"])
+            time.sleep(0.2)
+        early, late = door.knocked(began, began + 2), door.knocked(began + 4, began + 8)
+        assert early <= 16
+        # Journal, promotions, log and Feast, each at least two seconds apart by then.
+        assert late <= 8
+        assert client.get("/readyz").json()["spooled"] == 40
+
+        door.open = True
+        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty", within_s=30)
+        eventually(lambda: rank(client)["degraded"] == ["model"], "all is followed again", within_s=30)
+
+        shut_at = time.monotonic()
+        door.shut()
+        eventually(lambda: door.knocked(shut_at, time.monotonic()) >= 6, "they count anew", within_s=4)
+
+
+def test_a_spool_with_a_damaged_and_a_torn_line_is_emptied_once_and_asks_for_nothing_more(
+    door: Door, tmp_path: Path
+) -> None:
+    door.open = True
+    cache = tmp_path / "cache"
+    with closing(Spool(cache / "spool")) as spool:
+        spool.append([{"surface": "feed", "shown": [], "said": []}])
+        spool.append([{"of": "another version of this program"}])
+    (segment,) = (cache / "spool").rglob("*.jsonl")
+    written = segment.read_bytes()
+    segment.write_bytes(b"0123456789abcdef {}\n" + written + written[:30])
+    with serve(told(door.url, cache)) as client:
+        assert rank(client)["degraded"] == ["model"]
+        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        settled = time.monotonic()
+        eventually(lambda: time.monotonic() > settled + 3, "three seconds went by")
+        assert door.knocked(settled, settled + 3) <= 2
+        assert "millrace_unread_entries_total 2.0" in client.get("/metrics").text
+    (aside,) = (cache / "spool").rglob("*.damaged")
+    assert aside.read_bytes().endswith(written + written[:30])
+
+
+def test_a_teams_view_that_cannot_be_read_costs_no_connection_a_request(door: Door, tmp_path: Path) -> None:
+    door.open = True
+    gone = TeamView(name="loyalty", table="nowhere", keys={"customer": "user_id"}, values=("points",))
+    with serve(told(door.url, tmp_path / "cache", views={"feed": (gone,)})) as client:
+        eventually(lambda: set(rank(client)["degraded"]) == {"model", "views"}, "all but the view is there")
+        began = time.monotonic()
+        for _ in range(50):
+            assert "views" in rank(client)["degraded"]
+        assert door.knocked(began, time.monotonic()) <= 10
+        assert client.get("/readyz").json()["database"] is True
+
+
+# --- a promotion that cannot be taken into service ------------------------------------------------------------------
+
+
+def look_at(client: Client) -> tuple[str | None, str | None, list[str]]:
+    """The version that serves and why it may not be the right one, by /readyz; what a response says it lacks."""
+    state = client.get("/readyz").json()["surfaces"]["feed"]
+    return state["champion"], state["behind"], rank(client)["degraded"]
+
+
+def test_a_replica_that_cannot_load_the_champion_says_so_in_each_response_until_it_can(
+    database: str, tmp_path: Path
+) -> None:
+    with_items(database)
+    models = tmp_path / "models"
+    promote(database, models, "1")
+    with serve(told(database, tmp_path / "cache", poll_s=0.1)) as client, connect(database, autocommit=True) as own:
+        eventually(lambda: look_at(client) == ("1", None, []), "version 1 serves, and nothing is missing")
+        assert "millrace_champion_behind" in client.get("/metrics").text
+
+        with serve(told(database, tmp_path / "other", poll_s=0.1)) as other:
+            eventually(lambda: look_at(other)[0] == "1", "the other serves it too")
+            with connect(database) as connection:  # recorded and gone before anybody can fetch it
+                connection.execute("LOCK TABLE promotions IN ACCESS EXCLUSIVE MODE")
+                hidden = models / "hidden"
+                second = threading.Thread(target=promote, args=(database, models, "2"), kwargs={"seed": 2})
+                second.start()
+                eventually((models / "feed" / "2" / "model.json").exists, "version 2 is written")
+                (models / "feed" / "2").rename(hidden)
+            second.join()
+            promotion = promotions.current(own, "feed")
+            assert promotion is not None
+            assert promotion.version == "2"
+            assert uptake(own, "feed", promotion.promotion_id, patience_s=20) == Uptake(2, 0, 2)
+
+        eventually(lambda: uptake(own, "feed", promotion.promotion_id, patience_s=20) == Uptake(1, 0, 1), "one is left")
+        champion, behind, degraded = look_at(client)
+        assert (champion, degraded) == ("1", ["champion"])
+        assert behind is not None
+        assert behind.startswith("version 2 is promoted and cannot be taken into service: ")
+        assert "nothing is there any more" in behind
+        page = client.get("/metrics").text
+        assert 'millrace_champion_behind{surface="feed"} 1.0' in page
+        assert 'millrace_degraded_total{reason="champion",surface="feed"}' in page
+
+        hidden.rename(models / "feed" / "2")
+        eventually(lambda: look_at(client) == ("2", None, []), "version 2 serves", within_s=40)
+        assert uptake(own, "feed", promotion.promotion_id, patience_s=20) == Uptake(1, 1, 0)
+        assert 'millrace_champion_behind{surface="feed"} 0.0' in client.get("/metrics").text
+
+
+def test_a_version_that_cannot_be_loaded_is_not_fetched_with_every_look(database: str, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    promote(database, models, "1")
+    shutil.rmtree(models / "feed" / "1")
+
+    def failures(client: Client) -> float:
+        lines = client.get("/metrics").text.splitlines()
+        name = 'millrace_model_load_failures_total{surface="feed"} '
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    with serve(told(database, tmp_path / "cache", poll_s=0.05)) as client:
+        eventually(lambda: failures(client) >= 1, "it was tried")
+        began = time.monotonic()
+        eventually(lambda: time.monotonic() > began + 3, "three seconds went by")
+        assert failures(client) <= 5
+        assert rank(client)["model_version"] == "none"
+
+
+def test_a_full_disk_does_not_keep_a_champion_from_serving(database: str, tmp_path: Path) -> None:
+    with_items(database)
+    promote(database, tmp_path / "models", "1")
+    with serve(told(database, tmp_path / "cache", poll_s=0.1)) as client:
+        pointer = tmp_path / "cache" / "models" / "feed" / "champion.json"
+        eventually(pointer.exists, "version 1 is remembered")
+        pointer.unlink()
+        pointer.mkdir()  # cannot be replaced by a file
+        promote(database, tmp_path / "models", "2", seed=2)
+        eventually(lambda: look_at(client) == ("2", None, []), "version 2 serves")
+        pointer.rmdir()
+        eventually(pointer.is_file, "it is remembered once that can be")
+    with serve(told("postgresql://nobody@127.0.0.1:1/nothing", tmp_path / "cache")) as client:
+        assert rank(client)["model_version"] == "2"
