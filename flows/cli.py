@@ -64,11 +64,14 @@ def status(
     import json
     from datetime import UTC, datetime
 
+    from flows.registry_warnings import with_warnings
+    from infra import environment
     from infra.services import every_service
     from infra.status import read_status
 
     settings = load_settings()
-    found = read_status(settings, every_service(settings), datetime.now(UTC))
+    environment.apply(settings)
+    found = with_warnings(settings, read_status(settings, every_service(settings), datetime.now(UTC)))
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -149,6 +152,9 @@ def _show(found: "Status") -> None:
     if found.surfaces:
         console.print()
         console.print(surfaces)
+    for surface in found.surfaces:
+        for warning in surface.warnings:
+            console.print(f"{surface.surface}: {warning}", style="yellow", markup=False, soft_wrap=True)
 
 
 def _span(seconds: float) -> str:

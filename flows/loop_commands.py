@@ -28,6 +28,10 @@ class BadArgument(MillraceError):
     exit_code = 2
 
 
+class UpdateFailed(MillraceError):
+    """An update ended without a verdict."""
+
+
 def import_log(
     log: Annotated[Path, typer.Argument(help="Parquet file of impressions with their clicks.")],
     surface: Surface,
@@ -86,6 +90,8 @@ def update(
         moment = None if as_of is None else instant(as_of)
         prepare_home(settings)
         environment.apply(settings)
+        from prefect.exceptions import FailedRun
+
         from flows.embedded import running_database
         from flows.prefect_api import prefect_api
         from flows.update import update as flow
@@ -93,7 +99,10 @@ def update(
 
         with running_database(settings), prefect_api(settings):
             prepare(settings.mlflow_tracking, settings.database)
-            print(flow(surface, moment))
+            try:
+                print(flow(surface, moment))
+            except FailedRun as failed:
+                raise UpdateFailed(str(failed)) from failed
 
 
 def backtest(
@@ -217,16 +226,24 @@ def export(
 ) -> None:
     """Write a version in full, to a folder that stands alone: `mlflow models serve -m FOLDER` serves it."""
     from flows.cli import load_settings
+    from flows.embedded import running_database
     from infra import environment
-    from models.registry import NoVersion, Registry
+    from infra.database import connect
+    from models import promotions
+    from models.artifact import DamagedModel
+    from models.registry import Registry
 
     _find(surface)
     settings = load_settings()
     environment.apply(settings)
-    try:
-        Registry(settings.mlflow_tracking, settings.mlflow_artifact_root).materialise(surface, version, to)
-    except (NoVersion, FileExistsError) as error:
-        raise BadArgument(str(error)) from error
+    registry = Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
+    with running_database(settings), connect(settings.database) as connection, registry.answering():
+        promotion = promotions.promoted(connection, surface, version)  # which is right, whatever became of MLflow's
+        files = promotion.artifact_uri if promotion else registry.version(surface, version).artifact_uri
+        try:
+            registry.materialise(files, to)
+        except (FileExistsError, FileNotFoundError, DamagedModel) as error:
+            raise BadArgument(f"version {version} of {surface}: {error}") from error
     typer.echo(f"Version {version} of {surface} is in {to}, in full.")
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from flows import ledger
 from flows.judging import Challenger, Judgement, trained_to
 from flows.ledger import Claim
+from flows.rollback import follow
 from flows.world import World
 from models import promotions
 from models.frames import Frame
+from models.registry import version_name
 from monitoring import report, workspace
 from monitoring.gate import Verdict
 from monitoring.records import Decision
@@ -72,7 +74,9 @@ def publish(
             },
             description=" ".join(verdict.reasons),
         )
-        version, artifact_uri = registered.version, registered.artifact_uri
+        taken = promotions.is_taken(world.connection, surface, registered.version, claimed.update_id)
+        version = version_name(registered.version, claimed.update_id, taken)
+        artifact_uri = registered.artifact_uri
     write_report(world, claimed, judgement, verdict, version, run_id)
     registry.log_metrics(run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}})
     state = STATES[verdict.verdict]
@@ -89,6 +93,7 @@ def publish(
                 update_id=claimed.update_id,
                 decision_id=decision.decision_id,
                 learned_to=datetime.fromtimestamp(learned_to(claimed, frame), UTC),
+                replaces=claimed.lost,
             )
         ledger.finish(
             world.connection,
@@ -99,7 +104,7 @@ def publish(
             decide_within=world.surface.policy.decide_within,
         )
     if state == "promoted" and version is not None and artifact_uri is not None and challenger is not None:
-        registry.set_champion(surface, version)
+        follow(world.connection, registry, surface)
         towers = None if challenger.towers is None else challenger.towers.carried
         world.keep(version, artifact_uri, challenger.model, challenger.folder, towers)
     registry.finish_run(run_id)

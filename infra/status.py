@@ -55,6 +55,8 @@ class SurfaceStatus:
     """Event time up to which a finished update has gone."""
     freshness_s: float | None
     """Seconds since the newest event that the champion learned from."""
+    warnings: tuple[str, ...] = ()
+    """What a person should look at, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Status:
                     "champion": surface.champion,
                     "watermark": surface.watermark.isoformat() if surface.watermark else None,
                     "freshness_s": surface.freshness_s,
+                    "warnings": surface.warnings,
                 }
                 for surface in self.surfaces
             ],

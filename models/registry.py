@@ -7,11 +7,13 @@ MLflow's database the whole trail of an update takes well under a second; over H
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from itertools import count
@@ -19,12 +21,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
-from infra.database import connect, create_database
+from infra.database import connect, create_database, hide_password
+from infra.errors import MillraceError
 
 if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     from models.examples import Examples
+
+LOG = logging.getLogger(__name__)
 
 UPDATE_TAG = "millrace.update_id"
 MODEL_TAG = "millrace.model_sha256"
@@ -45,17 +51,35 @@ class Registered:
     run_id: str
 
 
-class NoVersion(LookupError):
-    """A surface has no version of that number."""
+class RegistryFailed(MillraceError):
+    """MLflow refuses or does not answer."""
 
 
-class NoArtifacts(FileNotFoundError):
+class NoVersion(MillraceError, LookupError):
+    """MLflow has no such version, or another one under its number."""
+
+
+class NoArtifacts(MillraceError, FileNotFoundError):
     """The files of a version are no longer where they were kept."""
 
 
 def model_name(surface: str) -> str:
     """Name of a surface's registered model, and of its experiment."""
     return f"millrace-{surface}"
+
+
+def version_name(number: str, update_id: int, taken: bool) -> str:
+    """What a version is called in every record: its number in MLflow.
+
+    ``taken``: that number is another version's already, since MLflow counts anew once its registered model was deleted
+    or its database went back to an older state. The update that made it then tells the two apart: ``3-41``.
+    """
+    return f"{number}-{update_id}" if taken else number
+
+
+def number_of(version: str) -> str:
+    """The number in MLflow of a version by its name."""
+    return version.partition("-")[0]
 
 
 def prepare(tracking_uri: str, database_url: str) -> None:
@@ -90,7 +114,18 @@ class Registry:
         _quieten()
         self.tracking_uri = tracking_uri
         self.artifact_root = artifact_root
-        self._experiments: dict[str, str] = {}
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raises RegistryFailed, in one line, for what MLflow refuses or does not answer meanwhile."""
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith("mlflow"):  # not imported for it, since it is large
+                raise
+            where = hide_password(self.tracking_uri)
+            why = " ".join(str(error).split())
+            raise RegistryFailed(f"MLflow at {where} does not do what is asked: {why[:300]}") from error
 
     @property
     def _mlflow(self) -> "MlflowClient":
@@ -219,23 +254,66 @@ class Registry:
         return Registered(str(oldest.version), _ranker_uri(oldest.source), str(oldest.run_id))
 
     def version(self, surface: str, version: str) -> Registered:
-        """A version by its number. Raises MlflowException when there is none."""
-        made = self._mlflow.get_model_version(model_name(surface), version)
+        """A version by its name (:func:`version_name`). Raises NoVersion when MLflow has none of its number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            made = self._mlflow.get_model_version(model_name(surface), number_of(version))
+        except MlflowException as error:
+            if not _absent(error) and number_of(version).isdecimal():
+                raise
+            raise NoVersion(
+                f"MLflow has no version {version} of {model_name(surface)}: there never was one, or it was deleted or"
+                " renamed there"
+            ) from error
         return Registered(str(made.version), _ranker_uri(made.source), str(made.run_id))
 
-    def set_champion(self, surface: str, version: str) -> None:
-        """Move the alias. It follows the promotion record, and is moved again whenever it is found behind."""
-        self._mlflow.set_registered_model_alias(model_name(surface), "champion", version)
+    def difference(self, surface: str, version: str, artifact_uri: str) -> str | None:
+        """How MLflow shows another champion than the one promoted as ``version`` with these files; None: it shows it.
+
+        The version may be gone, its number may be another version's, or the alias may be elsewhere.
+        """
+        try:
+            self._expect(surface, version, artifact_uri)
+        except NoVersion as gone:
+            return str(gone)
+        alias = self.champion(surface)
+        if alias == number_of(version):
+            return None
+        points = "is not set" if alias is None else f"points to version {alias}"
+        return f"MLflow's alias champion of {model_name(surface)} {points}, and version {version} is in service"
+
+    def set_champion(self, surface: str, version: str, artifact_uri: str) -> None:
+        """Point the alias to the version promoted as ``version`` with these files. It follows the promotion record, and
+        is moved again whenever it is found elsewhere.
+
+        Raises NoVersion where MLflow has that version no longer; the alias is taken away then, so that it names none
+        that does not serve.
+        """
+        try:
+            self._expect(surface, version, artifact_uri)
+        except NoVersion:
+            if self.champion(surface) is not None:
+                self._mlflow.delete_registered_model_alias(model_name(surface), "champion")
+            raise
+        self._mlflow.set_registered_model_alias(model_name(surface), "champion", number_of(version))
+
+    def _expect(self, surface: str, version: str, artifact_uri: str) -> None:
+        """Raises NoVersion unless MLflow has the version with these files under its number."""
+        if self.version(surface, version).artifact_uri != artifact_uri:
+            raise NoVersion(
+                f"version {number_of(version)} of {model_name(surface)} in MLflow is not the version {version} that was"
+                f" promoted, whose files are {artifact_uri}"
+            )
 
     def champion(self, surface: str) -> str | None:
-        """The version the alias points to; None when there is no such model or alias."""
+        """The number of the version the alias points to; None when there is no such model or alias."""
         from mlflow.exceptions import MlflowException
-        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
         try:
             version = self._mlflow.get_registered_model(model_name(surface)).aliases.get("champion")
         except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            if _absent(error):
                 return None
             raise
         return None if version is None else str(version)
@@ -259,6 +337,24 @@ class Registry:
                     raise
         return to
 
+    def missing(self, artifact_uri: str) -> str | None:
+        """The first file of a version, as it names itself, that is not there. Whether one is damaged, loading shows."""
+        for name in ("model.json", "weights.safetensors"):
+            file = f"{artifact_uri}/{name}"
+            source = urlsplit(file)
+            if source.scheme in ("", "file"):
+                there = Path(unquote(source.path)).is_file()
+            else:
+                from mlflow.artifacts import list_artifacts
+
+                there = any(
+                    found.path.endswith(name)
+                    for found in list_artifacts(artifact_uri=artifact_uri, tracking_uri=self.tracking_uri)
+                )
+            if not there:
+                return file
+        return None
+
     def _fetch(self, uri: str, to: Path) -> Path:
         """Copy a folder of artifacts to ``to``, which must not exist. Returns where the copy is."""
         source = urlsplit(uri)
@@ -281,25 +377,19 @@ class Registry:
                 raise
             raise gone from error
 
-    def materialise(self, surface: str, version: str, to: Path) -> Path:
-        """Write a version to the folder ``to``, as MLflow loads and serves it, in full: no other version is needed any
-        more. Returns ``to``.
+    def materialise(self, artifact_uri: str, to: Path) -> Path:
+        """Write the version with these files to the folder ``to``, as MLflow loads and serves it, in full: no other
+        version is needed any more. Returns ``to``.
 
-        Raises FileExistsError when ``to`` exists, and NoVersion when there is no such version.
+        Raises FileExistsError when ``to`` exists, FileNotFoundError and DamagedModel as ``models.lineage``.
         """
-        from mlflow.exceptions import MlflowException
-
         from models.artifact import save
         from models.lineage import load_version
 
         if to.exists():
             raise FileExistsError(f"{to} exists: name a folder that does not")
-        try:
-            made = self.version(surface, version)
-        except MlflowException as error:
-            raise NoVersion(f"{model_name(surface)} has no version {version}: {error.message}") from error
         with tempfile.TemporaryDirectory() as scratch:
-            model = self._fetch(made.artifact_uri.removesuffix(RANKER), Path(scratch) / "model")
+            model = self._fetch(artifact_uri.removesuffix(RANKER), Path(scratch) / "model")
             ranker = model / RANKER[1:]
             below = (Path(scratch) / f"{depth}" for depth in count())
             whole = load_version(ranker, lambda parent: self._fetch(parent.found, next(below)))
@@ -315,9 +405,11 @@ class Registry:
         """The report of an update as `log_report` attached it; None where its run or the file is not there."""
         from mlflow.exceptions import MlflowException
 
-        found = self._mlflow.search_runs(
-            [self._experiment(surface)], f"tags.`{UPDATE_TAG}` = '{update_id}'", max_results=1
-        )
+        experiment = self._mlflow.get_experiment_by_name(model_name(surface))
+        if experiment is None:
+            return None
+        kept = f"tags.`{UPDATE_TAG}` = '{update_id}'"
+        found = self._mlflow.search_runs([experiment.experiment_id], kept, max_results=1)
         if not found:
             return None
         with tempfile.TemporaryDirectory() as folder:
@@ -335,32 +427,30 @@ class Registry:
 
     def version_page(self, pages: str, surface: str, version: str) -> str:
         """Address of a version for a person, under MLflow's ``pages``."""
-        return f"{pages}/#/models/{quote(model_name(surface))}/versions/{version}"
+        return f"{pages}/#/models/{quote(model_name(surface))}/versions/{number_of(version)}"
 
     # --- what must be there first -----------------------------------------------------------------------------------
 
     def _experiment(self, surface: str) -> str:
-        """Id of the surface's experiment, made when it is not there."""
-        if surface in self._experiments:
-            return self._experiments[surface]
+        """Id of the surface's experiment, made when it is not there, and restored when it was deleted."""
         from mlflow.exceptions import MlflowException
 
         name = model_name(surface)
         found = self._mlflow.get_experiment_by_name(name)
-        if found is None:
-            location = None if self.artifact_root is None else f"{self.artifact_root.rstrip('/')}/{surface}"
-            try:
-                experiment: str = self._mlflow.create_experiment(name, artifact_location=location)
-            except MlflowException:
-                # Another process was quicker, or the database says no in earnest: then there is still none.
-                found = self._mlflow.get_experiment_by_name(name)
-                if found is None:
-                    raise
-                experiment = found.experiment_id
-        else:
-            experiment = found.experiment_id
-        self._experiments[surface] = experiment
-        return experiment
+        if found is not None and found.lifecycle_stage == "deleted":
+            LOG.warning("the experiment %s was deleted in MLflow; it is restored, for updates to go on", name)
+            self._mlflow.restore_experiment(found.experiment_id)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None if self.artifact_root is None else f"{self.artifact_root.rstrip('/')}/{surface}"
+        try:
+            return str(self._mlflow.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process was quicker, or the database says no in earnest: then there is still none.
+            found = self._mlflow.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
     def _ensure_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -372,6 +462,13 @@ class Registry:
                 self._mlflow.create_registered_model(name)
             except MlflowException:
                 self._mlflow.get_registered_model(name)
+
+
+def _absent(error: "MlflowException") -> bool:
+    """Whether MLflow says that there is no such thing; it says so of a deleted version, too."""
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    return bool(error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST))
 
 
 def _quieten() -> None:

@@ -132,14 +132,14 @@ def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_wit
     kept = Path(second.artifact_uri.removeprefix("file://")).parents[1]
     np.testing.assert_array_equal(asked(kept), after.score(examples))
 
-    whole = registry.materialise("deltas", "2", tmp_path / "whole")
+    whole = registry.materialise(second.artifact_uri, tmp_path / "whole")
     assert artifact.read_description(whole / "artifacts" / "ranker" / "model.json")["kind"] == "snapshot"
     shutil.rmtree(Path(first.artifact_uri.removeprefix("file://")))
     np.testing.assert_array_equal(asked(whole), after.score(examples))
     with pytest.raises(FileExistsError, match="name a folder that does not"):
-        registry.materialise("deltas", "2", whole)
+        registry.materialise(second.artifact_uri, whole)
     with pytest.raises(NoVersion, match="has no version 9"):
-        registry.materialise("deltas", "9", tmp_path / "none")
+        registry.version("deltas", "9")
 
 
 def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(
@@ -172,11 +172,11 @@ def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Ex
     versions = []
     for update in (1, 2):
         run = registry.start_run("alias", f"update {update}", {}, update_id=update)
-        versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples).version)
+        versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples))
     assert registry.champion("alias") is None
-    for version in versions:
-        registry.set_champion("alias", version)
-        assert registry.champion("alias") == version
+    for made in versions:
+        registry.set_champion("alias", made.version, made.artifact_uri)
+        assert registry.champion("alias") == made.version
 
 
 def test_artifacts_need_a_place_where_there_is_no_server() -> None:
