@@ -232,6 +232,7 @@ def export(
     from models import promotions
     from models.artifact import DamagedModel
     from models.registry import Registry
+    from models.version_files import materialise
 
     _find(surface)
     settings = load_settings()
@@ -241,7 +242,7 @@ def export(
         promotion = promotions.promoted(connection, surface, version)  # which is right, whatever became of MLflow's
         files = promotion.artifact_uri if promotion else registry.version(surface, version).artifact_uri
         try:
-            registry.materialise(files, to)
+            materialise(files, to, registry.tracking_uri)
         except (FileExistsError, FileNotFoundError, DamagedModel) as error:
             raise BadArgument(f"version {version} of {surface}: {error}") from error
     typer.echo(f"Version {version} of {surface} is in {to}, in full.")

@@ -1,5 +1,6 @@
 """The step that publishes: registry, report, the record of the promotion, the end of the claim."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,10 +13,12 @@ from flows.rollback import follow
 from flows.world import World
 from models import promotions
 from models.frames import Frame
-from models.registry import version_name
+from models.registry import RegistryFailed, version_name
 from monitoring import report, workspace
 from monitoring.gate import Verdict
 from monitoring.records import Decision
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,8 @@ class Published:
     state: str
     version: str | None
     run_id: str
+    run_page: str
+    """Address of the run for a person, in MLflow."""
 
 
 STATES = {"promote": "promoted", "hold": "held", "reject": "rejected"}
@@ -60,6 +65,7 @@ def publish(
         {"verdict": verdict.verdict, "reason": verdict.reasons[0]},
         update_id=claimed.update_id,
     )
+    run_page = registry.run_page(world.settings.mlflow_pages, surface, run_id)
     version, artifact_uri = None, None
     if challenger is not None and verdict.verdict != "reject":
         registered = registry.register(
@@ -107,8 +113,12 @@ def publish(
         follow(world.connection, registry, surface)
         towers = None if challenger.towers is None else challenger.towers.carried
         world.keep(version, artifact_uri, challenger.model, challenger.folder, towers)
-    registry.finish_run(run_id)
-    return Published(state, version, run_id)
+    try:
+        with registry.answering():
+            registry.finish_run(run_id)
+    except RegistryFailed as error:  # it is decided and on record: what MLflow shows of the run changes nothing
+        LOG.warning("the run of update %s is not closed: %s", claimed.update_id, error)
+    return Published(state, version, run_id, run_page)
 
 
 def learned_to(claimed: Claim, frame: Frame) -> float:

@@ -10,6 +10,7 @@ from infra.status import Status
 from models import promotions
 from models.promotions import Promotion
 from models.registry import Registry
+from models.version_files import missing
 
 PATIENCE_S = 15.0
 """How long MLflow may take to be loaded and to answer for all surfaces."""
@@ -45,9 +46,9 @@ def of_champion(registry: Registry, champion: Promotion) -> tuple[str, ...]:
             difference = registry.difference(champion.surface, champion.version, champion.artifact_uri)
             if difference is not None:
                 told.append(f"{difference}; the record leads")
-            missing = registry.missing(champion.artifact_uri)
-            if missing is not None:
-                told.append(f"the files of version {champion.version} are lost: {missing} is not there; restore it")
+            lacks = missing(champion.artifact_uri, registry.tracking_uri)
+            if lacks is not None:
+                told.append(f"the files of version {champion.version} are lost: {lacks} is not there; restore it")
     except MillraceError as error:
         told.append(str(error))
     return tuple(told)

@@ -28,9 +28,12 @@ LOOKED_AT = 100
 THROUGH = "update"
 """A rollback by this way is one to a stand-in."""
 
+# Of the newest two updates from a champion, those that found this one lost.
 FOUND_LOST = """
-SELECT count(*) FROM updates
-WHERE surface = %s AND parent_version = %s AND state = 'failed' AND error LIKE 'LostVersion: %%' AND claimed_at > %s
+SELECT count(*) FILTER (WHERE parent_version = %s AND state = 'failed' AND error LIKE 'LostVersion: %%') FROM (
+    SELECT parent_version, state, error FROM updates
+    WHERE surface = %s AND parent_version IS NOT NULL ORDER BY update_id DESC LIMIT 2
+) u
 """
 
 
@@ -55,7 +58,7 @@ def stand_in(world: World, champion: Promotion, lost: LostVersion) -> Promotion 
         LOG.warning("%s. %s What it has not learned is learned again.", lost, told)
         notify(world.settings, "lost", surface, f"{lost}. {told}", page)
         return restored
-    found = connection.execute(FOUND_LOST, [surface, champion.version, champion.promoted_at]).fetchone()
+    found = connection.execute(FOUND_LOST, [champion.version, surface]).fetchone()
     assert found is not None
     again = found[0] > 1
     then = "a first model is begun anew" if again else "unless the files are back, the next update begins a model anew"

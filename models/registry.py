@@ -1,6 +1,7 @@
-"""The model registry: runs, reports, versions and the alias ``champion``. The only import of MLflow.
+"""The model registry: runs, reports, versions and the alias ``champion``, in MLflow.
 
-MLflow shows what happened and keeps the weights; what is in service is decided in ``models.promotions``. All calls go
+MLflow shows what happened and keeps the weights; what is in service is decided in ``models.promotions``, whatever
+somebody does to versions, aliases and tags here. Their files are read in ``models.version_files``. All calls go
 through a client of their own address, so nothing here touches MLflow's process-wide state. Called with the URL of
 MLflow's database the whole trail of an update takes well under a second; over HTTP two to five times as long.
 """
@@ -9,20 +10,19 @@ import hashlib
 import json
 import logging
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from infra.database import connect, create_database, hide_password
 from infra.errors import MillraceError
+from models.mlflow_model import write_model
+from models.version_files import RANKER, download
 
 if TYPE_CHECKING:
     from mlflow.exceptions import MlflowException
@@ -35,10 +35,6 @@ LOG = logging.getLogger(__name__)
 UPDATE_TAG = "millrace.update_id"
 MODEL_TAG = "millrace.model_sha256"
 """Digest of a version's ``model.json``, and of its towers' where it has some, which hold those of the weights."""
-RANKER = "/artifacts/ranker"
-"""Where in a version's folder its weights are."""
-EXAMPLE_ROWS = 3
-"""Rows of the input example kept with a version."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +53,6 @@ class RegistryFailed(MillraceError):
 
 class NoVersion(MillraceError, LookupError):
     """MLflow has no such version, or another one under its number."""
-
-
-class NoArtifacts(MillraceError, FileNotFoundError):
-    """The files of a version are no longer where they were kept."""
 
 
 def model_name(surface: str) -> str:
@@ -217,7 +209,7 @@ class Registry:
             model_type="ranker",
         )
         with tempfile.TemporaryDirectory() as folder:
-            _write_model(Path(folder) / "model", model_folder, logged.model_id, run_id, example)
+            write_model(Path(folder) / "model", model_folder, logged.model_id, run_id, example)
             client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -319,100 +311,22 @@ class Registry:
         return None if version is None else str(version)
 
     def download(self, artifact_uri: str, to: Path) -> Path:
-        """Fetch a version's folder to ``to``, which is there in full or not at all. Returns ``to``.
-
-        ``to`` must not exist; should another process make it meanwhile, that stands. A ``file:`` URI is copied without
-        loading MLflow, so that a serving process stays small. Raises NoArtifacts where the folder is gone.
-        """
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".incoming-") as folder:
-            fetched = self._fetch(artifact_uri, Path(folder) / "ranker")
-            for file in (path for path in fetched.rglob("*") if path.is_file()):
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-            try:
-                fetched.rename(to)
-            except OSError:
-                if not to.exists():  # another process was quicker
-                    raise
-        return to
-
-    def missing(self, artifact_uri: str) -> str | None:
-        """The first file of a version, as it names itself, that is not there. Whether one is damaged, loading shows."""
-        for name in ("model.json", "weights.safetensors"):
-            file = f"{artifact_uri}/{name}"
-            source = urlsplit(file)
-            if source.scheme in ("", "file"):
-                there = Path(unquote(source.path)).is_file()
-            else:
-                from mlflow.artifacts import list_artifacts
-
-                there = any(
-                    found.path.endswith(name)
-                    for found in list_artifacts(artifact_uri=artifact_uri, tracking_uri=self.tracking_uri)
-                )
-            if not there:
-                return file
-        return None
-
-    def _fetch(self, uri: str, to: Path) -> Path:
-        """Copy a folder of artifacts to ``to``, which must not exist. Returns where the copy is."""
-        source = urlsplit(uri)
-        gone = NoArtifacts(
-            f"{uri}: nothing is there any more; restore the files that MLflow kept, or use another version"
-        )
-        if source.scheme in ("", "file"):
-            if not Path(unquote(source.path)).is_dir():
-                raise gone
-            return shutil.copytree(unquote(source.path), to)
-        _quieten()
-        from mlflow.artifacts import download_artifacts, list_artifacts
-        from mlflow.exceptions import MlflowException
-
-        to.mkdir(parents=True)
-        try:
-            return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.tracking_uri))
-        except MlflowException as error:
-            if list_artifacts(artifact_uri=uri, tracking_uri=self.tracking_uri):
-                raise
-            raise gone from error
-
-    def materialise(self, artifact_uri: str, to: Path) -> Path:
-        """Write the version with these files to the folder ``to``, as MLflow loads and serves it, in full: no other
-        version is needed any more. Returns ``to``.
-
-        Raises FileExistsError when ``to`` exists, FileNotFoundError and DamagedModel as ``models.lineage``.
-        """
-        from models.artifact import save
-        from models.lineage import load_version
-
-        if to.exists():
-            raise FileExistsError(f"{to} exists: name a folder that does not")
-        with tempfile.TemporaryDirectory() as scratch:
-            model = self._fetch(artifact_uri.removesuffix(RANKER), Path(scratch) / "model")
-            ranker = model / RANKER[1:]
-            below = (Path(scratch) / f"{depth}" for depth in count())
-            whole = load_version(ranker, lambda parent: self._fetch(parent.found, next(below)))
-            for part in ranker.iterdir():
-                if part.is_file():  # its towers are whole as they are
-                    part.unlink()
-            save(whole, ranker)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(model, to)
-        return to
+        """Fetch a version's folder to ``to``, as :func:`models.version_files.download` does."""
+        return download(artifact_uri, to, self.tracking_uri)
 
     def report(self, surface: str, update_id: int) -> bytes | None:
-        """The report of an update as `log_report` attached it; None where its run or the file is not there."""
+        """The report of an update as `log_report` attached it; None where its run or the file is not there.
+
+        Raises RegistryFailed when MLflow does not answer.
+        """
         from mlflow.exceptions import MlflowException
 
-        experiment = self._mlflow.get_experiment_by_name(model_name(surface))
-        if experiment is None:
-            return None
         kept = f"tags.`{UPDATE_TAG}` = '{update_id}'"
-        found = self._mlflow.search_runs([experiment.experiment_id], kept, max_results=1)
-        if not found:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
+        with self.answering(), tempfile.TemporaryDirectory() as folder:
+            experiment = self._mlflow.get_experiment_by_name(model_name(surface))
+            found = experiment and self._mlflow.search_runs([experiment.experiment_id], kept, max_results=1)
+            if not found:
+                return None
             try:
                 path = self._mlflow.download_artifacts(found[0].info.run_id, "report/report.html", folder)
                 return Path(path).read_bytes()
@@ -494,44 +408,3 @@ def _ranker_uri(model_location: str | None) -> str:
 def _digest(model_folder: Path) -> str:
     descriptions = (model_folder / "model.json", model_folder / "towers" / "model.json")
     return hashlib.sha256(b"".join(path.read_bytes() for path in descriptions if path.exists())).hexdigest()
-
-
-def _requirements() -> list[str]:
-    """What a version needs to be loaded. Named here because to infer it costs MLflow six seconds."""
-    return [f"{package}=={installed_version(package)}" for package in ("mlflow", "numpy", "safetensors", "torch")]
-
-
-def _write_model(to: Path, model_folder: Path, model_id: str, run_id: str, example: "Examples") -> None:
-    """The MLflow model folder around a saved ranker."""
-    _quieten()
-    import mlflow.pyfunc
-    import numpy as np
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    rows: dict[str, np.ndarray[Any, Any]] = {
-        "dense": np.asarray(example.dense[:EXAMPLE_ROWS], dtype=np.float32),
-        "ids": np.asarray(example.ids[:EXAMPLE_ROWS], dtype=np.int64),
-        "history": np.asarray(example.history[:EXAMPLE_ROWS], dtype=np.int64),
-    }
-    inputs = Schema([TensorSpec(array.dtype, (-1, array.shape[1]), name) for name, array in rows.items()])
-    outputs = Schema([TensorSpec(np.dtype(np.float64), (-1,), "probability")])
-    with tempfile.TemporaryDirectory() as folder:
-        # MLflow names the copy after its source, and the address of the weights must not depend on that.
-        ranker = shutil.copytree(model_folder, Path(folder) / "ranker", copy_function=_link_or_copy)
-        mlflow.pyfunc.save_model(
-            str(to),
-            python_model=str(Path(__file__).with_name("mlflow_ranker.py")),
-            artifacts={"ranker": str(ranker)},
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
-            input_example=rows,
-            pip_requirements=_requirements(),
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
-        )
-
-
-def _link_or_copy(source: str, to: str) -> None:
-    try:
-        os.link(source, to)
-    except OSError:
-        shutil.copyfile(source, to)

@@ -1,23 +1,33 @@
 """MLflow unlike the record, in the ways in which a person can make it so: the record leads, and updates go on."""
 
+import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.decisions import Decisions
 from infra.database import connect, sqlalchemy_url, with_database
+from infra.environment import settings_environment
 from infra.errors import MillraceError
 from models import promotions
 from models.promotions import Promotion
 from models.registry import Registry, model_name, number_of, prepare
+from models.version_files import RANKER
+from monitoring import review
 from monitoring.policy import Policy
+from monitoring.review import Refused
+from monitoring.watch import Watch
 from tests.loop import Loop, after, copied, copy_database, expect_settled, run_update
+from tests.models.mlflow_server import mlflow_server
+from tests.models.serving_world import Client, eventually, serve, told
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -308,3 +318,222 @@ def test_where_the_files_are_back_in_time_nothing_has_been(two: Loop) -> None:
     assert outcome.claimed.window.start == loop.updates()[1]["split_at"]
     assert "stands_in" not in outcome.figures
     expect_settled(loop)
+
+
+# --- what a person sees, and does ----------------------------------------------------------------------------------
+
+
+def millrace(loop: Loop, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    """What a command of the command line prints, or, where it fails, its one line."""
+    from flows import surfaces
+    from flows.cli import app
+
+    for name, value in settings_environment(loop.settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
+    # This process has the environment of the tests' own Prefect server.
+    monkeypatch.setattr("infra.environment.apply", lambda _: None)
+    monkeypatch.setattr("flows.prefect_api.prefect_api", lambda _: nullcontext())
+    done = CliRunner().invoke(app, list(words))
+    if done.exception is None:
+        return done.output
+    assert isinstance(done.exception, MillraceError), done.exception
+    assert "\n" not in str(done.exception)
+    return str(done.exception)
+
+
+def test_status_says_how_mlflow_differs_and_what_is_lost(
+    two: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = copied(two)
+
+    def warnings() -> list[str]:
+        [surface] = json.loads(millrace(loop, monkeypatch, "status", "--json"))["surfaces"]
+        assert surface["champion"] == "2"
+        found: list[str] = surface["warnings"]
+        return found
+
+    assert warnings() == []
+    alias_moved(loop)
+    [told] = warnings()
+    assert "points to version 1, and version 2 is in service; the record leads" in told
+    assert told in " ".join(millrace(loop, monkeypatch, "status").split())
+    version_deleted(loop)
+    with lost(files(champion(loop)), weights_missing):
+        gone, missing = warnings()
+    assert "has no version 2 of millrace-feed" in gone
+    assert f"{champion(loop).artifact_uri}/weights.safetensors is not there" in missing
+
+
+def test_a_promoted_version_is_exported_from_its_files_whatever_became_of_it_in_mlflow(
+    two: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = model_deleted(copied(two))
+    told = millrace(loop, monkeypatch, "export", "2", "--to", str(tmp_path / "whole"))
+    assert told.startswith("Version 2 of feed is in"), told
+    assert (tmp_path / "whole" / "MLmodel").is_file()
+    assert "has no version 9" in millrace(loop, monkeypatch, "export", "9", "--to", str(tmp_path / "none"))
+    with lost(files(promoted(loop, "1"))):
+        told = millrace(loop, monkeypatch, "export", "2", "--to", str(tmp_path / "none"))
+    assert "version 2 of feed: " in told
+    assert promoted(loop, "1").artifact_uri in told
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_update_that_cannot_go_on_says_so_in_one_line(two: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = copied(two)
+    with lost(files(promoted(loop, "1"))):
+        told = millrace(loop, monkeypatch, "update", "--surface", "feed", "--as-of", after(19).isoformat())
+    assert told.startswith("version 2 of feed cannot be loaded: "), told
+    assert promoted(loop, "1").artifact_uri in told
+    assert loop.updates()[-1]["state"] == "failed"
+
+
+def test_an_update_while_mlflow_is_away_leaves_its_row_and_one_line_and_its_window_to_the_next(
+    two: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = copied(two)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with replace(loop, tracking="http://127.0.0.1:9").world() as world:
+        with pytest.raises(MillraceError, match=r"MLflow at http://127\.0\.0\.1:9 does not do what is asked") as told:
+            run_update(world, after(20))
+        assert "\n" not in str(told.value)
+    failed = loop.updates()[-1]
+    assert (failed["state"], failed["parent_version"]) == ("failed", "2")
+    with loop.world() as world:
+        assert run_update(world, after(20)).claimed.window.start == failed["window_start"]
+    expect_settled(loop)
+
+
+def test_what_reads_other_features_leaves_a_row_too(two: Loop) -> None:
+    loop = copied(two)
+    slower = replace(loop.surface.features, tick=loop.surface.features.tick * 2)
+    with loop.world(features=slower) as world, pytest.raises(MillraceError, match="cannot read what"):
+        run_update(world, after(20))
+    failed = loop.updates()[-1]
+    assert failed["state"] == "failed"
+    assert failed["error"].startswith("FeaturesChanged: version 2 of feed cannot read")
+
+
+def test_a_challenger_that_mlflow_has_no_longer_as_it_was_judged_is_not_approved(two: Loop) -> None:
+    base = copied(two)
+    with base.world(policy=HOLD_ALL) as world:
+        assert run_update(world, after(20)).published.version == "3"
+
+    def refusal(loop: Loop) -> str:
+        decisions = Decisions(loop.settings, lambda _: loop.surface, lambda: after(22))
+        with connect(loop.url) as connection:
+            candidate = review.candidate(connection, 3)
+        assert candidate is not None
+        assert candidate.latest is not None
+        how = {"person": "ann", "reason": "Fine.", "through": "command line"}
+        with pytest.raises(Refused) as refused:
+            decisions.approve("feed", 3, checksum=candidate.latest.checksum, **how)  # type: ignore[arg-type]
+        assert loop.updates()[-1]["state"] == "held"
+        assert champion(loop).version == "2"
+        return str(refused.value)
+
+    loop = copied(base)
+    with lost(files(champion(loop)), truncated):
+        assert "version 2 of feed cannot be loaded" in refusal(loop)
+    deleted = Registry(loop.tracking, loop.artifacts.as_uri()).version("feed", "3").artifact_uri
+    with lost(Path(unquote(urlsplit(deleted).path)), altered):
+        assert "version 3 of feed cannot be loaded" in refusal(loop)
+    mlflow(loop).delete_model_version(NAME, "3")
+    told = refusal(loop)
+    assert "has no version 3" in told
+    assert "Reject update 3" in told
+    mlflow(loop).delete_registered_model(NAME)
+    mlflow(loop).create_registered_model(NAME)
+    for _ in range(3):
+        mlflow(loop).create_model_version(NAME, source=promoted(loop, "1").artifact_uri.removesuffix(RANKER))
+    assert "is not the model that was judged" in refusal(loop)
+
+    decisions = Decisions(loop.settings, lambda _: loop.surface, lambda: after(22))
+    with connect(loop.url) as connection:
+        found = review.candidate(connection, 3)
+    assert found is not None
+    assert found.latest is not None
+    seen = found.latest.checksum
+    decisions.reject("feed", 3, person="ann", reason="It is gone.", checksum=seen, through="command line")
+    with loop.world() as world:
+        assert run_update(world, after(23)).verdict.verdict == "promote"
+    expect_settled(loop)
+
+
+def test_a_first_model_begun_anew_and_held_is_taken_into_service_by_a_person(two: Loop) -> None:
+    loop = copied(two)
+    with lost(files(promoted(loop, "1"))):
+        with loop.world(policy=HOLD_ALL) as world:
+            with pytest.raises(MillraceError):
+                run_update(world, after(19))
+            assert run_update(world, after(20)).published.state == "held"
+        made = loop.updates()[-1]
+        assert made["parent_version"] is None
+        decisions = Decisions(loop.settings, lambda _: loop.surface, lambda: after(22))
+        with connect(loop.url) as connection:
+            [waits] = review.waiting(connection, ["feed"], after(22))
+            found = review.candidate(connection, waits.update_id)
+        assert found is not None
+        assert found.latest is not None
+        how = {"checksum": found.latest.checksum, "through": "command line"}
+        told = decisions.approve("feed", waits.update_id, person="ann", reason="Better than none.", **how)  # type: ignore[arg-type]
+        assert told.state == "promoted"
+        assert champion(loop).previous_version is None
+        expect_settled(loop)
+
+
+def test_the_live_watch_of_a_lost_champion_says_so_and_goes_on(two: Loop) -> None:
+    from flows.watching import look
+
+    loop = copied(two)
+    with lost(files(champion(loop))), loop.world() as world:
+        watched = look(world, after(22), Watch())
+    assert (watched.state, watched.version) == ("idle", "2")
+    assert "version 2 of feed cannot be loaded" in watched.reasons[0]
+    assert champion(loop).version == "2"
+
+
+def test_serving_keeps_a_lost_champion_that_it_has_and_one_that_begins_serves_the_stand_in(
+    two: Loop, tmp_path: Path
+) -> None:
+    loop = copied(two)
+    surfaces = {"feed": loop.surface.features}
+
+    def serves(client: Client) -> str | None:
+        found = client.service.champions.current("feed")
+        return None if found is None else found.version
+
+    with serve(told(loop.url, tmp_path / "running", surfaces=surfaces)) as running:
+        eventually(lambda: serves(running) == "2", "version 2 serves")
+        with (
+            lost(files(champion(loop))),
+            serve(told(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
+        ):
+            eventually(begun.service.champions.looked.is_set, "it has looked for its champion")
+            assert (serves(running), serves(begun)) == ("2", None)
+            with loop.world() as world:
+                assert run_update(world, after(20)).published.version == "3"
+            eventually(lambda: serves(running) == serves(begun) == "3", "version 3 serves")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_same_over_http(site: Loop, prefect_server: str, tmp_path: Path) -> None:
+    """An MLflow server that hands out the files itself: a version deleted, then the files of the champion."""
+    with mlflow_server(tmp_path) as address:
+        loop = replace(copied(site), tracking=address)
+        for hour in (14, 17):
+            with loop.world() as world:
+                assert run_update(world, after(hour)).verdict.verdict == "promote"
+        mlflow(loop).delete_model_version(NAME, "2")
+        with loop.world() as world:
+            assert run_update(world, after(19)).claimed.parent_version == "2"
+        lost_files = champion(loop).artifact_uri.removeprefix("mlflow-artifacts:")
+        shutil.rmtree(tmp_path / "artifacts" / lost_files.lstrip("/"))
+        with loop.world() as world:
+            outcome = run_update(world, after(21))
+        assert (outcome.claimed.parent_version, outcome.figures["stands_in"]["for"]) == ("2", "3")
+        where = promoted(loop, "3").artifact_uri
+        assert f"version 3 of feed cannot be loaded: {where}" in loop.updates()[-2]["error"]
+        expect_settled(loop)
