@@ -192,10 +192,16 @@ class Candidate:
         given = (d for d in self.decisions if d.action == "approve" and d.evidence_id > failed)
         return tuple(dict.fromkeys(d.decided_by for d in given))
 
+    @property
+    def outlived(self) -> bool:
+        """Whether it was judged against another version than the champion of now. A first model was judged against
+        none; it may be one begun anew, where the files of the champion are lost."""
+        return self.parent_version not in (None, self.champion_version)
+
     def open_at(self, now: datetime) -> bool:
         """Whether it can still be decided."""
         in_time = self.decide_by is None or now < self.decide_by
-        return self.state == "held" and self.parent_version in (None, self.champion_version) and in_time
+        return self.state == "held" and not self.outlived and in_time
 
 
 def expect_person(name: str) -> str:

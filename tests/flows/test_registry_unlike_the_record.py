@@ -434,8 +434,10 @@ def test_a_challenger_that_mlflow_has_no_longer_as_it_was_judged_is_not_approved
         return str(refused.value)
 
     loop = copied(base)
-    with lost(files(champion(loop)), truncated):
-        assert "version 2 of feed cannot be loaded" in refusal(loop)
+    with lost(files(champion(loop)), truncated):  # which it is a delta on
+        told = refusal(loop)
+    assert "version 3 of feed cannot be loaded" in told
+    assert champion(loop).artifact_uri in told
     deleted = Registry(loop.tracking, loop.artifacts.as_uri()).version("feed", "3").artifact_uri
     with lost(Path(unquote(urlsplit(deleted).path)), altered):
         assert "version 3 of feed cannot be loaded" in refusal(loop)
