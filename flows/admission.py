@@ -68,7 +68,7 @@ def waiting(
         raise Refused(f"update {update_id} is none of {surface}'s; what waits is on the review desk")
     if candidate.state != "held" or candidate.version is None or candidate.latest is None:
         raise Refused(_no_longer(candidate))
-    if candidate.parent_version != candidate.champion_version:
+    if candidate.outlived:
         raise Refused(
             f"update {update_id} was judged against {named(candidate.parent_version)}, and"
             f" {named(candidate.champion_version)} serves {surface} since: wait for the next challenger"

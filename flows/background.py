@@ -7,12 +7,10 @@ from typing import Any
 import psycopg
 
 from flows.ledger import Claim
-from flows.world import FeaturesChanged, World
-from models.artifact import DamagedModel
+from flows.world import FeaturesChanged, LostVersion, World
 from models.frames import Frame
 from models.model import Model
 from models.promotions import Promotion
-from models.registry import NoArtifacts
 from monitoring import limits
 from monitoring.error_control import Past
 from monitoring.evidence import Anchor, Before
@@ -194,10 +192,8 @@ def anchors(
             seen.add(version)
             try:
                 model = model_of(world, version, uri)
-            except (NoArtifacts, DamagedModel) as error:
-                LOG.warning(
-                    "version %s, the champion of %s at %s, cannot be compared with: %s", version, name, end, error
-                )
+            except LostVersion as error:
+                LOG.warning("the champion of %s at %s cannot be compared with: %s", name, end, error)
                 continue
             if model is not None:
                 made.append(Anchor(name, version, model))
@@ -206,7 +202,7 @@ def anchors(
 
 
 def model_of(world: World, version: str, artifact_uri: str) -> Model | None:
-    """An older model; None where it reads other features than the surface has now."""
+    """An older model; None where it reads other features than the surface has now. Raises LostVersion."""
     try:
         return world.weights(version, artifact_uri)
     except FeaturesChanged:

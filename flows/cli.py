@@ -64,11 +64,14 @@ def status(
     import json
     from datetime import UTC, datetime
 
+    from flows.registry_warnings import with_warnings
+    from infra import environment
     from infra.services import every_service
     from infra.status import read_status
 
     settings = load_settings()
-    found = read_status(settings, every_service(settings), datetime.now(UTC))
+    environment.apply(settings)
+    found = with_warnings(settings, read_status(settings, every_service(settings), datetime.now(UTC)))
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -153,6 +156,8 @@ def _show(found: "Status") -> None:
         if surface.champion and surface.uptake.serving < max(1, surface.uptake.following):
             told = f"{surface.surface}, version {surface.champion}: {surface.uptake.sentence}"
             console.print(told, style="yellow", markup=False, soft_wrap=True)
+        for warning in surface.warnings:
+            console.print(f"{surface.surface}: {warning}", style="yellow", markup=False, soft_wrap=True)
     for warning in found.warnings:
         console.print(f"\n[yellow]warning:[/] {warning}", soft_wrap=True)
 

@@ -96,7 +96,7 @@ class Decisions:
     @contextmanager
     def _by(self, act: Act, surface: str, person: str, reason: str, through: Through) -> Iterator[psycopg.Connection]:
         """A connection, for somebody who may do this and says why."""
-        with connect(self.settings.database, autocommit=True) as connection:
+        with connect(self.settings.database, autocommit=True) as connection, self._registry.answering():
             expect_allowed(connection, act, surface, person, through)
             if not reason.strip():
                 raise Refused("a decision wants a reason: say why, for whoever reads the record later")
@@ -124,13 +124,16 @@ def approve(
     It is measured again first; Refused when that ends in 'reject', and the new evidence stays. Decision, promotion and
     the update's state are one transaction; a crash after it leaves the alias to the next update.
     """
-    from flows.remeasuring import remeasure
+    from flows.remeasuring import files_of, remeasure
 
     connection, surface = world.connection, world.surface
     candidate, _ = waiting(connection, surface.name, update_id, seen, now)
     if person in candidate.approved_by:
         raise Refused(f"{person} has approved update {update_id} already; now another person must")
-    evidence = remeasure(world, candidate, promotions.current(connection, surface.name), now)
+    artifact_uri = files_of(world, candidate)
+    # A first model is judged against the base rate, also where it is to replace a champion whose files are lost.
+    champion = None if candidate.parent_version is None else promotions.current(connection, surface.name)
+    evidence = remeasure(world, candidate, champion, now)
     if evidence.verdict == "reject":
         raise Refused(
             f"measured again on what has matured since, the challenger fails: {' '.join(evidence.reasons)}"
@@ -144,9 +147,8 @@ def approve(
         others = "another person" if more == 1 else f"{more} other people"
         return Decided("held", f"Approved by {person}; it goes live once {others} approve it too.", candidate.version)
     assert candidate.version is not None
-    registered = world.registry.version(surface.name, candidate.version)
-    world.weights(candidate.version, registered.artifact_uri)  # loads, or nothing is recorded
-    promotion = take(connection, candidate, evidence, registered.artifact_uri, **decision)
+    world.weights(candidate.version, artifact_uri)  # reads what is declared, or nothing is recorded
+    promotion = take(connection, candidate, evidence, artifact_uri, **decision)
     return _promoted(connection, world.registry, promotion)
 
 
@@ -177,6 +179,7 @@ def take(
                 update_id=candidate.update_id,
                 decision_id=records.write_decision(connection, evidence, action="promote", **by).decision_id,
                 learned_to=_learned_to(connection, candidate),
+                replaces=None if candidate.parent_version else candidate.champion_version,
             )
     except ChampionMoved as moved:
         raise Refused(f"{moved}; wait for the next challenger") from moved

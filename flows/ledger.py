@@ -99,6 +99,13 @@ class Claim:
     """The champion the challenger starts from and is judged against."""
     window: Window
     attempt: int
+    lost: str | None = None
+    """The champion whose files are lost, where the challenger begins anew and has no parent."""
+
+    @property
+    def champion(self) -> str | None:
+        """In service at claim, and to be replaced."""
+        return self.parent_version or self.lost
 
 
 @dataclass(frozen=True)
@@ -285,7 +292,7 @@ def finish(
     if state == "held":
         promotions.take_turns(connection, claimed.surface)
         told = f"update {claimed.update_id} was judged against"
-        promotions.expect_champion(connection, claimed.surface, claimed.parent_version, told)
+        promotions.expect_champion(connection, claimed.surface, claimed.champion, told)
     parameters: dict[str, Any] = {
         "state": state,
         "version": version,

@@ -35,6 +35,10 @@ class BadArgument(MillraceError):
     exit_code = 2
 
 
+class UpdateFailed(MillraceError):
+    """An update ended without a verdict."""
+
+
 def import_log(
     log: Annotated[Path, typer.Argument(help="Parquet file of impressions with their clicks.")],
     surface: Surface,
@@ -100,13 +104,18 @@ def update(
                 with connect(settings.database) as connection:
                     expect_time(connection, surface, moment, datetime.now(UTC))
             environment.apply(settings)
+            from prefect.exceptions import FailedRun
+
             from flows.prefect_api import prefect_api
             from flows.update import update as flow
             from models.registry import prepare
 
             with prefect_api(settings):
                 prepare(settings.mlflow_tracking, settings.database)
-                print(flow(surface, moment))
+                try:
+                    print(flow(surface, moment))
+                except FailedRun as failed:
+                    raise UpdateFailed(str(failed)) from failed
 
 
 def backtest(
@@ -227,16 +236,25 @@ def export(
 ) -> None:
     """Write a version in full, to a folder that stands alone: `mlflow models serve -m FOLDER` serves it."""
     from flows.cli import load_settings
+    from flows.embedded import running_database
     from infra import environment
-    from models.registry import NoVersion, Registry
+    from infra.database import connect
+    from models import promotions
+    from models.artifact import DamagedModel
+    from models.registry import Registry
+    from models.version_files import materialise
 
     _find(surface)
     settings = load_settings()
     environment.apply(settings)
-    try:
-        Registry(settings.mlflow_tracking, settings.mlflow_artifact_root).materialise(surface, version, to)
-    except (NoVersion, FileExistsError) as error:
-        raise BadArgument(str(error)) from error
+    registry = Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
+    with running_database(settings), connect(settings.database) as connection, registry.answering():
+        promotion = promotions.promoted(connection, surface, version)  # which is right, whatever became of MLflow's
+        files = promotion.artifact_uri if promotion else registry.version(surface, version).artifact_uri
+        try:
+            materialise(files, to, registry.tracking_uri)
+        except (FileExistsError, FileNotFoundError, DamagedModel) as error:
+            raise BadArgument(f"version {version} of {surface}: {error}") from error
     typer.echo(f"Version {version} of {surface} is in {to}, in full.")
 
 

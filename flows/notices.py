@@ -1,4 +1,4 @@
-"""Notices: a challenger is held or rejected, a champion rolled back, a surface held or stale.
+"""Notices: a challenger is held or rejected, a champion rolled back, stale or lost, a surface held.
 
     notify(settings, "held", "feed", "The challenger's predictions have shifted: …", page_of(settings, "feed", 12))
 
@@ -17,7 +17,7 @@ from infra.settings import Settings
 
 logger = logging.getLogger("millrace.notices")
 
-Kind = Literal["held", "rejected", "rolled-back", "surface-held", "stale"]
+Kind = Literal["held", "rejected", "rolled-back", "surface-held", "stale", "lost"]
 
 SUBJECTS: dict[Kind, str] = {
     "held": "{surface}: a challenger waits for a person",
@@ -25,6 +25,7 @@ SUBJECTS: dict[Kind, str] = {
     "rolled-back": "{surface}: the champion was rolled back",
     "surface-held": "{surface}: updates are held",
     "stale": "{surface}: the champion is stale",
+    "lost": "{surface}: the champion's files are lost",
 }
 
 TIMEOUT_S = 15.0

@@ -1,5 +1,6 @@
 """The step that publishes: registry, report, the record of the promotion, the end of the claim."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,12 +9,16 @@ from pathlib import Path
 from flows import ledger
 from flows.judging import Challenger, Judgement, trained_to
 from flows.ledger import Claim
+from flows.rollback import follow
 from flows.world import World
 from models import promotions
 from models.frames import Frame
+from models.registry import RegistryFailed, version_name
 from monitoring import report, workspace
 from monitoring.gate import Verdict
 from monitoring.records import Decision
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,8 @@ class Published:
     state: str
     version: str | None
     run_id: str
+    run_page: str
+    """Address of the run for a person, in MLflow."""
 
 
 STATES = {"promote": "promoted", "hold": "held", "reject": "rejected"}
@@ -58,6 +65,7 @@ def publish(
         {"verdict": verdict.verdict, "reason": verdict.reasons[0]},
         update_id=claimed.update_id,
     )
+    run_page = registry.run_page(world.settings.mlflow_pages, surface, run_id)
     version, artifact_uri = None, None
     if challenger is not None and verdict.verdict != "reject":
         registered = registry.register(
@@ -72,7 +80,9 @@ def publish(
             },
             description=" ".join(verdict.reasons),
         )
-        version, artifact_uri = registered.version, registered.artifact_uri
+        taken = promotions.is_taken(world.connection, surface, registered.version, claimed.update_id)
+        version = version_name(registered.version, claimed.update_id, taken)
+        artifact_uri = registered.artifact_uri
     write_report(world, claimed, judgement, verdict, version, run_id)
     registry.log_metrics(run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}})
     state = STATES[verdict.verdict]
@@ -91,6 +101,7 @@ def publish(
                 update_id=claimed.update_id,
                 decision_id=decision.decision_id,
                 learned_to=datetime.fromtimestamp(learned_to(claimed, frame), UTC),
+                replaces=claimed.lost,
             )
         ledger.finish(
             world.connection,
@@ -101,11 +112,15 @@ def publish(
             decide_within=world.surface.policy.decide_within,
         )
     if state == "promoted" and version is not None and artifact_uri is not None and challenger is not None:
-        registry.set_champion(surface, version)
+        follow(world.connection, registry, surface)
         towers = None if challenger.towers is None else challenger.towers.carried
         world.keep(version, artifact_uri, challenger.model, challenger.folder, towers)
-    registry.finish_run(run_id)
-    return Published(state, version, run_id)
+    try:
+        with registry.answering():
+            registry.finish_run(run_id)
+    except RegistryFailed as error:  # it is decided and on record: what MLflow shows of the run changes nothing
+        LOG.warning("the run of update %s is not closed: %s", claimed.update_id, error)
+    return Published(state, version, run_id, run_page)
 
 
 def learned_to(claimed: Claim, frame: Frame) -> float:

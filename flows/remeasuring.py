@@ -7,15 +7,16 @@ from typing import Any
 import numpy as np
 
 from flows.steps import ensure_folded
-from flows.world import World
+from flows.world import LostVersion, World
 from models import metrics
 from models.frames import Frame
 from models.promotions import Promotion
+from models.registry import NoVersion
 from monitoring import compare, evidence, gate, records
 from monitoring.error_control import Past
 from monitoring.record import Record
 from monitoring.records import Evidence
-from monitoring.review import Candidate
+from monitoring.review import Candidate, Refused
 
 SPAN = timedelta(hours=6)
 """The newest mature impressions that count: long enough to show something, short enough to be about now."""
@@ -58,11 +59,28 @@ def fresh(world: World, candidate: Candidate, now: datetime) -> Fresh | None:
     return Fresh(max(candidate.split_at, end - SPAN), end)
 
 
+def files_of(world: World, candidate: Candidate) -> str:
+    """Where the files of a held challenger are. Raises Refused where MLflow has not what was judged any more."""
+    assert candidate.version is not None, "a held challenger is registered"
+    judged = next((e for e in reversed(candidate.evidence) if e.occasion == "update"), candidate.evidence[0])
+    try:
+        found = world.registry.version(candidate.surface, candidate.version)
+        weights = world.kept(candidate.version, found.artifact_uri).weights_sha256
+    except (NoVersion, LostVersion) as lost:
+        raise Refused(f"{lost}. Reject update {candidate.update_id}: the champion stays") from lost
+    if weights != judged.figures.get("weights_sha256", weights):
+        raise Refused(
+            f"version {candidate.version} of {candidate.surface} in MLflow is not the model that was judged: somebody"
+            f" has put another there. Reject update {candidate.update_id}: the champion stays"
+        )
+    return found.artifact_uri
+
+
 def remeasure(world: World, candidate: Candidate, champion: Promotion | None, now: datetime) -> Evidence:
     """Score champion and challenger on what has matured since, and write it down as evidence of occasion 'review'.
 
     The gate's question is the one the challenger was asked, on the record it was asked with. Returns the candidate's
-    latest evidence where nothing has matured since it was measured.
+    latest evidence where nothing has matured since it was measured. Raises Refused where either cannot be loaded.
     """
     latest = candidate.latest
     assert latest is not None, "a held challenger has evidence"
@@ -71,7 +89,7 @@ def remeasure(world: World, candidate: Candidate, champion: Promotion | None, no
         return latest
     ensure_folded(world, span.end)
     frame = world.frame(span.start, span.end, known_by=now)
-    figures = measure(world, candidate, champion, frame)
+    figures = measure(world, candidate, files_of(world, candidate), champion, frame)
     figures["window"] = {"start": span.start, "end": span.end}
     asked = ASKED_FIRST | candidate.evidence[0].figures
     figures |= {name: asked[name] for name in (*ASKED, *KEPT) if name in asked}
@@ -88,13 +106,17 @@ def remeasure(world: World, candidate: Candidate, champion: Promotion | None, no
     )
 
 
-def measure(world: World, candidate: Candidate, champion: Promotion | None, frame: Frame) -> dict[str, Any]:
+def measure(
+    world: World, candidate: Candidate, artifact_uri: str, champion: Promotion | None, frame: Frame
+) -> dict[str, Any]:
     """Both on impressions that neither has learned from."""
-    assert candidate.version is not None, "a held challenger is registered"
+    assert candidate.version is not None
     examples, surface = frame.examples, world.surface
-    registered = world.registry.version(surface.name, candidate.version)
-    challenger = world.weights(candidate.version, registered.artifact_uri)
-    serving = None if champion is None else world.model(champion)
+    challenger = world.weights(candidate.version, artifact_uri)
+    try:
+        serving = None if champion is None else world.model(champion)
+    except LostVersion as lost:
+        raise Refused(f"{lost}. The next update takes another version into service in its place") from lost
     served = None if serving is None else serving.score(examples)
     columns, kinds = evidence.slices(frame.table, examples, surface.features.contexts, serving)
     figures: dict[str, Any] = {

@@ -32,7 +32,7 @@ SERVING_PATIENCE_S = 5.0
 ALIAS_PATIENCE_S = 15.0
 """How long MLflow may take to move its alias. By itself it tries again for minutes."""
 
-BEHIND = " MLflow's alias is behind; the next update brings it in line."
+BEHIND = " MLflow's alias is behind; the next update brings it in line, if MLflow still has that version."
 
 LOOKED_AT = 20
 """Promotions among which versions are offered."""
@@ -148,22 +148,32 @@ def _target(connection: psycopg.Connection, champion: Promotion, to: str | None)
     return target
 
 
-def follow(connection: psycopg.Connection, registry: "Registry", surface: str) -> bool:
+def follow(
+    connection: psycopg.Connection, registry: "Registry", surface: str, *, unexpected: int = logging.INFO
+) -> bool:
     """Bring MLflow's alias in line with the record. False when MLflow does not let it, or does not answer: the decision
-    stands all the same, serving has followed the record, and the next update settles the alias."""
+    stands all the same, serving has followed the record, and the next update brings the alias in line.
+
+    ``unexpected``: the log's level for an alias found elsewhere, which after a change of champion it is.
+    """
     champion = promotions.current(connection, surface)
     assert champion is not None, "somebody has just been promoted"
-    version, moved = champion.version, threading.Event()
+    version, uri, moved = champion.version, champion.artifact_uri, threading.Event()
 
     def move() -> None:
         try:
-            registry.set_champion(surface, version)
+            other = registry.difference(surface, version, uri)
+            if other is not None:
+                registry.set_champion(surface, version, uri)
+                LOG.log(unexpected, "%s; it is put right", other)
         except Exception as error:  # whatever MLflow has against it: an emergency does not wait for that
-            LOG.warning("the alias of %s stays behind version %s: %s", surface, version, error)
+            LOG.warning("MLflow does not show version %s of %s as champion: %s", version, surface, error)
         else:
             moved.set()
 
     moving = threading.Thread(target=move, name="alias", daemon=True)
     moving.start()
     moving.join(ALIAS_PATIENCE_S)
+    if moving.is_alive():
+        LOG.warning("MLflow has not answered for %.0f s; its alias of %s stays as it is", ALIAS_PATIENCE_S, surface)
     return moved.is_set()

@@ -3,8 +3,9 @@
 claim -> join -> check -> test -> fine-tune -> judge -> decide -> publish
 """
 
+import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from features import checkpoint
 from features.catch_up import Folder
 from flows import background, ledger
 from flows.ledger import Claim, NothingToLearn, Terms
+from flows.rollback import follow
 from flows.world import World
 from infra.database import connect
 from models import metrics, promotions
@@ -36,24 +38,35 @@ FOLD_PATIENCE_S = 600.0
 """How long an update waits for another process that folds the log."""
 
 
-def settle(world: World) -> Promotion | None:
-    """The champion by record. The registry's alias is brought in line, which finishes a move that a crash cut short."""
+def reconcile(world: World) -> Promotion | None:
+    """The champion by record. MLflow's view of it is brought in line, which finishes a move that a crash cut short and
+    undoes what somebody did by hand; where that cannot be, a warning says so, and the record leads."""
     champion = promotions.current(world.connection, world.surface.name)
-    if champion is not None and world.registry.champion(world.surface.name) != champion.version:
-        world.registry.set_champion(world.surface.name, champion.version)
+    if champion is not None:
+        follow(world.connection, world.registry, world.surface.name, unexpected=logging.WARNING)
     return champion
 
 
-def claim(world: World, as_of: datetime, champion: Promotion | None, flow_run_id: str | None) -> Claim | NothingToLearn:
-    """Take the window that is mature at ``as_of``; where there is none, the reason: no step has failed then."""
+def claim(
+    world: World,
+    as_of: datetime,
+    champion: Promotion | None,
+    flow_run_id: str | None,
+    lost: Promotion | None = None,
+) -> Claim | NothingToLearn:
+    """Take the window that is mature at ``as_of``; where there is none, the reason: no step has failed then.
+
+    ``lost``: the champion in service, where none can be learned on from and a first model is begun anew.
+    """
     surface = world.surface
     share = 0.0 if surface.judging == "progressive" else surface.judge_share
     terms = Terms(surface.attribution, share, surface.judge_at_most, surface.fewest)
     version = champion.version if champion else None
     try:
-        return ledger.claim(world.connection, surface.name, as_of, version, terms, flow_run_id)
+        claimed = ledger.claim(world.connection, surface.name, as_of, version, terms, flow_run_id)
     except NothingToLearn as reason:
         return reason
+    return claimed if lost is None else replace(claimed, lost=lost.version)
 
 
 def join(world: World, claimed: Claim) -> Frame:

@@ -31,11 +31,10 @@ def tell(world: World, outcome: "Outcome") -> None:
     logger.info("%s: %s", surface, outcome.verdict.verdict)
     for reason in outcome.verdict.reasons:
         logger.info(reason)
-    run_page = world.registry.run_page(world.settings.mlflow_pages, surface, published.run_id)
     create_markdown_artifact(
         markdown(world, outcome), key=f"update-{surface}", description=f"{surface}: {outcome.verdict.verdict}"
     )
-    create_link_artifact(run_page, key=f"report-{surface}", link_text="Evidence and report (MLflow run)")
+    create_link_artifact(published.run_page, key=f"report-{surface}", link_text="Evidence and report (MLflow run)")
     if published.version is not None:
         page = world.registry.version_page(world.settings.mlflow_pages, surface, published.version)
         create_link_artifact(page, key=f"version-{surface}", link_text=f"Version {published.version} (MLflow)")
@@ -61,6 +60,12 @@ def markdown(world: World, outcome: "Outcome") -> str:
         f"{figures['impressions']:,} impressions in all, {figures['label_rate']:.1%} with a {world.surface.label}.",
         "",
     ]
+    if "stands_in" in figures:
+        gone, instead = figures["stands_in"]["for"], figures["stands_in"]["version"]
+        on = (
+            "a first model is begun anew" if instead is None else f"version {instead} stands in, and is learned on from"
+        )
+        lines += [f"The files of version {gone} are lost: {on}.", ""]
     if "quality" in figures:
         lines += ["## Challenger against champion", "", *_table(figures["quality"]), ""]
     lines += _beside(figures)
@@ -73,9 +78,7 @@ def markdown(world: World, outcome: "Outcome") -> str:
         ]
     pages = world.settings
     lines += ["## Look further", ""]
-    lines += [
-        f"- [Evidence and report]({world.registry.run_page(pages.mlflow_pages, surface, published.run_id)}), MLflow run"
-    ]
+    lines += [f"- [Evidence and report]({published.run_page}), MLflow run"]
     if published.version is not None:
         page = world.registry.version_page(pages.mlflow_pages, surface, published.version)
         lines += [f"- [Version {published.version}]({page}), MLflow"]

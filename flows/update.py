@@ -16,7 +16,9 @@ from typing import Any, TypeVar
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas import State
 from prefect.context import FlowRunContext
+from prefect.states import Failed
 
 from flows import judging, ledger, publishing, steps
 from flows.aftermath import follow_up
@@ -24,11 +26,15 @@ from flows.judging import Challenger, Judgement
 from flows.ledger import Claim, NothingToLearn
 from flows.publishing import Published
 from flows.reviewing import close_overdue
+from flows.stand_in import figures as stood_in
+from flows.stand_in import stand_in
 from flows.story import tell
 from flows.surfaces import find
-from flows.world import World, open_world
+from flows.world import LostVersion, World, open_world
 from infra import memory
+from infra.errors import MillraceError
 from infra.settings import Settings
+from models.promotions import Promotion
 from monitoring.gate import Verdict
 
 T = TypeVar("T")
@@ -62,8 +68,11 @@ class Clock:
 
 
 @flow(name="update", flow_run_name="update {surface}", persist_result=False, validate_parameters=True)
-def update(surface: str, as_of: datetime | None = None) -> str:
-    """Keep one surface's ranker fresh: learn from what is mature, and promote what the evidence backs."""
+def update(surface: str, as_of: datetime | None = None) -> str | State[str]:
+    """Keep one surface's ranker fresh: learn from what is mature, and promote what the evidence backs.
+
+    What a person can mend ends the run as failed, with one line that says how.
+    """
     memory.keep_freed()
     now = datetime.now(UTC)
     with open_world(Settings(), find(surface)) as world:
@@ -74,58 +83,73 @@ def update(surface: str, as_of: datetime | None = None) -> str:
         except NothingToLearn as reason:
             get_run_logger().info("Nothing to learn: %s", reason)
             return str(reason)
+        except MillraceError as error:
+            return Failed(message=str(error))
         follow_up(world, outcome, now)
         return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
 
 
 def run(world: World, as_of: datetime) -> Outcome:
-    """One update of the world's surface, inside a Prefect flow. Raises NothingToLearn when no window is to be had."""
-    with ledger.alone(world.url, world.surface.name):
-        clock = Clock()
-        champion = steps.settle(world)
-        model = world.model(champion) if champion else None
-        claimed = clock.run("claim", steps.claim, world, as_of, champion, _flow_run_id())
-        if isinstance(claimed, NothingToLearn):
-            raise claimed
+    """One update of the world's surface, inside a Prefect flow. Raises NothingToLearn when no window is to be had, and
+    MillraceError for what a person can mend; the ledger then has the claim as failed, with why."""
+    with ledger.alone(world.url, world.surface.name), world.registry.answering():
+        champion = steps.reconcile(world)
         try:
-            frame = clock.run("join", steps.join, world, claimed)
-            checked = clock.run("check", steps.check, world, claimed, model, frame)
-            tested = clock.run("test", steps.test, world, model, frame, checked)
-            challenger: Challenger | None = None
-            judgement = Judgement(tested.figures, None)
-            if tested.sound:
-                challenger = clock.run("fine-tune", judging.learn, world, claimed, model, frame)
-                judgement = clock.run(
-                    "judge",
-                    judging.judge,
-                    world,
-                    claimed,
-                    champion,
-                    model,
-                    challenger,
-                    frame,
-                    tested.scores,
-                    tested.figures,
-                )
-            verdict, _, decision = clock.run("decide", steps.decide, world, claimed, judgement.figures)
-            published = clock.run(
-                "publish",
-                publishing.publish,
+            return learn_on(world, as_of, champion)
+        except LostVersion as lost:
+            if champion is None or champion.version != lost.version:
+                raise
+            instead = stand_in(world, champion, lost)
+            return learn_on(world, as_of, instead, lost=champion if instead is None else None)
+
+
+def learn_on(world: World, as_of: datetime, champion: Promotion | None, lost: Promotion | None = None) -> Outcome:
+    """The update from that champion. ``lost``: the one in service, where a first model is begun anew."""
+    clock = Clock()
+    claimed = clock.run("claim", steps.claim, world, as_of, champion, _flow_run_id(), lost)
+    if isinstance(claimed, NothingToLearn):
+        raise claimed
+    try:
+        model = world.ready(champion) if champion else None
+        frame = clock.run("join", steps.join, world, claimed)
+        checked = clock.run("check", steps.check, world, claimed, model, frame)
+        tested = clock.run("test", steps.test, world, model, frame, checked)
+        figures = tested.figures | stood_in(world.connection, champion, claimed)
+        challenger: Challenger | None = None
+        judgement = Judgement(figures, None)
+        if tested.sound:
+            challenger = clock.run("fine-tune", judging.learn, world, claimed, model, frame)
+            judgement = clock.run(
+                "judge",
+                judging.judge,
                 world,
                 claimed,
-                frame,
+                champion,
+                model,
                 challenger,
-                judgement,
-                verdict,
-                decision,
-                clock.seconds,
+                frame,
+                tested.scores,
+                figures,
             )
-        except Exception as error:
-            ledger.finish(world.connection, claimed, "failed", error=f"{type(error).__name__}: {error}")
-            raise
-        outcome = Outcome(claimed, verdict, published, judgement.figures, clock.seconds)
-        tell(world, outcome)
-        return outcome
+        verdict, _, decision = clock.run("decide", steps.decide, world, claimed, judgement.figures)
+        published = clock.run(
+            "publish",
+            publishing.publish,
+            world,
+            claimed,
+            frame,
+            challenger,
+            judgement,
+            verdict,
+            decision,
+            clock.seconds,
+        )
+    except Exception as error:
+        ledger.finish(world.connection, claimed, "failed", error=f"{type(error).__name__}: {error}")
+        raise
+    outcome = Outcome(claimed, verdict, published, judgement.figures, clock.seconds)
+    tell(world, outcome)
+    return outcome
 
 
 def _flow_run_id() -> str | None:

@@ -22,7 +22,7 @@ from flows.notices import Kind, notify, page_of
 from flows.reviewing import close_overdue
 from flows.rollback import BEHIND, follow, go_back, in_service, sentence
 from flows.surfaces import find
-from flows.world import FeaturesChanged, World, open_world
+from flows.world import FeaturesChanged, LostVersion, World, open_world
 from infra.settings import Settings
 from models import promotions
 from models.frames import Frame
@@ -83,7 +83,10 @@ def look(world: World, now: datetime, limits: Watch) -> Watched:
     waits = holds.held(connection, surface)
     if waits is not None:
         return Watched("held", (waits.sentence, *told), champion.version, aged is not None)
-    watched = _judge(world, champion, now, limits)
+    try:
+        watched = _judge(world, champion, now, limits)
+    except LostVersion as lost:  # the next update has another version serve instead
+        watched = Watched("idle", (f"{lost}.",), champion.version)
     return Watched(watched.state, (*watched.reasons, *told), champion.version, aged is not None)
 
 
@@ -168,7 +171,8 @@ def _before(world: World, champion: Promotion) -> Promotion | None:
 def _readable(world: World, promotion: Promotion | None) -> Model | None:
     try:
         return None if promotion is None else world.model(promotion)
-    except FeaturesChanged:  # it cannot rank what is served now
+    except (FeaturesChanged, LostVersion) as error:  # it cannot rank what is served now
+        logger.warning("the version before the champion of %s is no rival: %s", world.surface.name, error)
         return None
 
 

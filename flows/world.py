@@ -16,7 +16,7 @@ from flows.surface import Surface
 from infra.database import connect
 from infra.errors import MillraceError
 from infra.settings import Settings
-from models.artifact import Parent
+from models.artifact import DESCRIPTION, DamagedModel, Parent, read_description
 from models.frames import Frame, from_arrow
 from models.lineage import load_version
 from models.promotions import Promotion
@@ -40,6 +40,14 @@ class FeaturesChanged(MillraceError):
     """A model reads features that its surface no longer declares."""
 
 
+class LostVersion(MillraceError):
+    """The files of a version, or of one that it is a delta on, are gone or are not those that were written."""
+
+    def __init__(self, version: str, message: str):
+        super().__init__(message)
+        self.version = version
+
+
 @dataclass(frozen=True, eq=False)
 class Loaded:
     """A version in memory."""
@@ -47,6 +55,14 @@ class Loaded:
     model: "Model"
     parent: Parent
     """What a delta on it names."""
+    weights_sha256: str
+    """Of its file of weights: what was judged, by that sum, is what this is."""
+
+    @staticmethod
+    def of(model: "Model", folder: Path, artifact_uri: str) -> "Loaded":
+        """``model``, whose files are copied in ``folder`` and kept at ``artifact_uri``."""
+        weights = read_description(folder / DESCRIPTION)["weights_sha256"]
+        return Loaded(model, Parent.of(folder, artifact_uri), str(weights))
 
 
 @dataclass(eq=False)
@@ -70,6 +86,9 @@ class World:
 
     retrieving: dict[str, Carried | None] = field(default_factory=dict)
     """What the champion retrieves with, by its version."""
+
+    fetched: dict[Path, str] = field(default_factory=dict)
+    """Where the files in ``scratch`` came from, for messages that name them."""
 
     pulled: dict[tuple[datetime, datetime], Frame] = field(default_factory=dict)
     """Older windows by their span, those used last at the end."""
@@ -95,7 +114,7 @@ class World:
     def weights(self, version: str, artifact_uri: str) -> "Model":
         """A model version, from the registry's artifacts, as it reads the surface's features.
 
-        Raises FeaturesChanged when it reads some that the surface does not declare.
+        Raises FeaturesChanged when it reads some that the surface does not declare, and LostVersion.
         """
         model, layout = self.kept(version, artifact_uri).model, self.surface.layout
         try:
@@ -108,42 +127,63 @@ class World:
             ) from missing
 
     def kept(self, version: str, artifact_uri: str) -> Loaded:
-        """A model version as it was saved, and what a later one names as its parent."""
+        """A model version as it was saved, and what a later one names as its parent. Raises LostVersion."""
 
         def read() -> Loaded:
             folder = self._folder(artifact_uri)
             at_hand = {kept.parent.sha256: kept.model for kept in self.loaded.values()}
             model = load_version(folder, lambda parent: self._folder(parent.found), at_hand.get)
-            return Loaded(model, Parent.of(folder, artifact_uri))
+            return Loaded.of(model, folder, artifact_uri)
 
-        return _kept(self.loaded, version, read, MODELS_KEPT)
+        with self._naming_what_is_lost(version):
+            return _kept(self.loaded, version, read, MODELS_KEPT)
 
     def carried(self, version: str) -> Carried | None:
-        """What a version in memory retrieves with; None where it ranks alone."""
+        """What a version in memory retrieves with; None where it ranks alone. Raises LostVersion."""
 
         def read() -> Carried | None:
             return carried(self._folder(self.loaded[version].parent.found))
 
-        return _kept(self.retrieving, version, read, 1)
+        with self._naming_what_is_lost(version):
+            return _kept(self.retrieving, version, read, 1)
 
     def keep(
         self, version: str, artifact_uri: str, model: "Model", folder: Path, retrieves: Carried | None = None
     ) -> None:
         """Keep a version that was just registered from ``folder``."""
         _kept(self.retrieving, version, lambda: retrieves, 1)
-        loaded = Loaded(model.reading(None), Parent.of(folder, artifact_uri))
+        loaded = Loaded.of(model.reading(None), folder, artifact_uri)
         _kept(self.loaded, version, lambda: loaded, MODELS_KEPT)
 
     def _folder(self, artifact_uri: str) -> Path:
         """A version's files, fetched once."""
         folder = self.scratch / "versions" / sha256(artifact_uri.encode()).hexdigest()
+        self.fetched[folder] = artifact_uri
         if not folder.exists():
             self.registry.download(artifact_uri, folder)
         return folder
 
+    @contextmanager
+    def _naming_what_is_lost(self, version: str) -> Iterator[None]:
+        try:
+            yield
+        except (FileNotFoundError, DamagedModel) as error:
+            what = str(error)
+            for folder, uri in self.fetched.items():  # a person has the registry's files, not our copies
+                what = what.replace(str(folder), uri)
+            raise LostVersion(version, f"version {version} of {self.surface.name} cannot be loaded: {what}") from error
+
     def model(self, promotion: Promotion) -> "Model":
-        """The promoted model. Raises FeaturesChanged as :meth:`weights` does."""
+        """The promoted model. Raises FeaturesChanged and LostVersion as :meth:`weights` does."""
         return self.weights(promotion.version, promotion.artifact_uri)
+
+    def ready(self, promotion: Promotion) -> "Model":
+        """The promoted model, with all that an update learns on from: its towers can be read too, where the surface has
+        some. Raises as :meth:`model` does."""
+        model = self.model(promotion)
+        if self.surface.towers is not None:
+            self.carried(promotion.version)
+        return model
 
 
 def _kept(kept: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:

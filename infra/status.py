@@ -65,6 +65,8 @@ class SurfaceStatus:
     """Seconds since the newest event that the champion learned from."""
     uptake: Uptake = NOBODY
     """How many serving processes are connected, and what they have made of the champion."""
+    warnings: tuple[str, ...] = ()
+    """What a person should look at, a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,7 @@ class Status:
                     "watermark": surface.watermark.isoformat() if surface.watermark else None,
                     "freshness_s": surface.freshness_s,
                     "serving": asdict(surface.uptake),
+                    "warnings": surface.warnings,
                 }
                 for surface in self.surfaces
             ],

@@ -5,6 +5,7 @@ in one transaction with the decision it stands on, and the rest is brought in li
 the writer dies. The database refuses to change or delete a record, or to add one that no decision backs.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, LiteralString
@@ -65,6 +66,29 @@ def promoted(connection: psycopg.Connection, surface: str, version: str) -> Prom
         return cursor.execute(query, [surface, version]).fetchone()
 
 
+def line(connection: psycopg.Connection, champion: Promotion, most: int) -> Iterator[Promotion]:
+    """The promotions by which the versions before the champion first came into service, each the one that the next was
+    promoted over: newest first, ``most`` of them. A version that was rolled back from is in no later one's line."""
+    for _ in range(most):
+        first = promoted(connection, champion.surface, champion.version)
+        before = first and first.previous_version and promoted(connection, champion.surface, first.previous_version)
+        if not before:
+            return
+        yield before
+        champion = before
+
+
+def is_taken(connection: psycopg.Connection, surface: str, version: str, update_id: int) -> bool:
+    """Whether the records know another update's version of that name, in service once or waiting for a person."""
+    query = """
+    SELECT 1 FROM updates WHERE surface = %(surface)s AND challenger_version = %(version)s AND update_id <> %(ours)s
+    UNION ALL
+    SELECT 1 FROM promotions WHERE surface = %(surface)s AND version = %(version)s AND update_id <> %(ours)s LIMIT 1
+    """
+    parameters = {"surface": surface, "version": version, "ours": update_id}
+    return connection.execute(query, parameters).fetchone() is not None
+
+
 def take_turns(connection: psycopg.Connection, surface: str) -> None:
     """Until the caller's transaction ends nobody else changes the champion of the surface."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"millrace.promotions.{surface}"])
@@ -80,14 +104,16 @@ def record(
     update_id: int,
     decision_id: int,
     learned_to: datetime,
+    replaces: str | None = None,
 ) -> Promotion:
     """Promote ``version`` in the caller's transaction and tell the followers when that commits.
 
-    ``previous_version`` is the champion the evidence compared with. Called again for an update that is recorded
-    already, it returns that record and adds none.
+    ``previous_version`` is the champion the evidence compared with; a model begun anew has none, and ``replaces`` then
+    names the champion whose files are lost. Called again for an update that is recorded already, it returns that record
+    and adds none.
 
     Raises:
-        ChampionMoved: the champion is no longer ``previous_version``.
+        ChampionMoved: the champion is no longer the one that this is to replace.
         psycopg.errors.CheckViolation: no decision to promote backs it.
         ValueError: this update has promoted another version before.
     """
@@ -101,7 +127,7 @@ def record(
                     f"not {version} of {surface}; promote each challenger under its own update"
                 )
             return done
-        expect_champion(connection, surface, previous_version, f"version {version} was judged against")
+        expect_champion(connection, surface, previous_version or replaces, f"version {version} was judged against")
         cursor.execute(
             "INSERT INTO promotions"
             " (surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to)"

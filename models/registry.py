@@ -1,38 +1,40 @@
-"""The model registry: runs, reports, versions and the alias ``champion``. The only import of MLflow.
+"""The model registry: runs, reports, versions and the alias ``champion``, in MLflow.
 
-MLflow shows what happened and keeps the weights; what is in service is decided in ``models.promotions``. All calls go
+MLflow shows what happened and keeps the weights; what is in service is decided in ``models.promotions``, whatever
+somebody does to versions, aliases and tags here. Their files are read in ``models.version_files``. All calls go
 through a client of their own address, so nothing here touches MLflow's process-wide state. Called with the URL of
 MLflow's database the whole trail of an update takes well under a second; over HTTP two to five times as long.
 """
 
 import hashlib
 import json
+import logging
 import os
-import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
-from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
-from infra.database import connect, create_database
+from infra.database import connect, create_database, hide_password
+from infra.errors import MillraceError
+from models.mlflow_model import write_model
+from models.version_files import RANKER, download
 
 if TYPE_CHECKING:
+    from mlflow.exceptions import MlflowException
     from mlflow.tracking import MlflowClient
 
     from models.examples import Examples
 
+LOG = logging.getLogger(__name__)
+
 UPDATE_TAG = "millrace.update_id"
 MODEL_TAG = "millrace.model_sha256"
 """Digest of a version's ``model.json``, and of its towers' where it has some, which hold those of the weights."""
-RANKER = "/artifacts/ranker"
-"""Where in a version's folder its weights are."""
-EXAMPLE_ROWS = 3
-"""Rows of the input example kept with a version."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +47,31 @@ class Registered:
     run_id: str
 
 
-class NoVersion(LookupError):
-    """A surface has no version of that number."""
+class RegistryFailed(MillraceError):
+    """MLflow refuses or does not answer."""
 
 
-class NoArtifacts(FileNotFoundError):
-    """The files of a version are no longer where they were kept."""
+class NoVersion(MillraceError, LookupError):
+    """MLflow has no such version, or another one under its number."""
 
 
 def model_name(surface: str) -> str:
     """Name of a surface's registered model, and of its experiment."""
     return f"millrace-{surface}"
+
+
+def version_name(number: str, update_id: int, taken: bool) -> str:
+    """What a version is called in every record: its number in MLflow.
+
+    ``taken``: that number is another version's already, since MLflow counts anew once its registered model was deleted
+    or its database went back to an older state. The update that made it then tells the two apart: ``3-41``.
+    """
+    return f"{number}-{update_id}" if taken else number
+
+
+def number_of(version: str) -> str:
+    """The number in MLflow of a version by its name."""
+    return version.partition("-")[0]
 
 
 def prepare(tracking_uri: str, database_url: str) -> None:
@@ -90,7 +106,18 @@ class Registry:
         _quieten()
         self.tracking_uri = tracking_uri
         self.artifact_root = artifact_root
-        self._experiments: dict[str, str] = {}
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Raises RegistryFailed, in one line, for what MLflow refuses or does not answer meanwhile."""
+        try:
+            yield
+        except Exception as error:
+            if not type(error).__module__.startswith("mlflow"):  # not imported for it, since it is large
+                raise
+            where = hide_password(self.tracking_uri)
+            why = " ".join(str(error).split())
+            raise RegistryFailed(f"MLflow at {where} does not do what is asked: {why[:300]}") from error
 
     @property
     def _mlflow(self) -> "MlflowClient":
@@ -182,7 +209,7 @@ class Registry:
             model_type="ranker",
         )
         with tempfile.TemporaryDirectory() as folder:
-            _write_model(Path(folder) / "model", model_folder, logged.model_id, run_id, example)
+            write_model(Path(folder) / "model", model_folder, logged.model_id, run_id, example)
             client.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
         client.finalize_logged_model(logged.model_id, "READY")
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
@@ -219,108 +246,87 @@ class Registry:
         return Registered(str(oldest.version), _ranker_uri(oldest.source), str(oldest.run_id))
 
     def version(self, surface: str, version: str) -> Registered:
-        """A version by its number. Raises MlflowException when there is none."""
-        made = self._mlflow.get_model_version(model_name(surface), version)
+        """A version by its name (:func:`version_name`). Raises NoVersion when MLflow has none of its number."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            made = self._mlflow.get_model_version(model_name(surface), number_of(version))
+        except MlflowException as error:
+            if not _absent(error) and number_of(version).isdecimal():
+                raise
+            raise NoVersion(
+                f"MLflow has no version {version} of {model_name(surface)}: there never was one, or it was deleted or"
+                " renamed there"
+            ) from error
         return Registered(str(made.version), _ranker_uri(made.source), str(made.run_id))
 
-    def set_champion(self, surface: str, version: str) -> None:
-        """Move the alias. It follows the promotion record, and is moved again whenever it is found behind."""
-        self._mlflow.set_registered_model_alias(model_name(surface), "champion", version)
+    def difference(self, surface: str, version: str, artifact_uri: str) -> str | None:
+        """How MLflow shows another champion than the one promoted as ``version`` with these files; None: it shows it.
+
+        The version may be gone, its number may be another version's, or the alias may be elsewhere.
+        """
+        try:
+            self._expect(surface, version, artifact_uri)
+        except NoVersion as gone:
+            return str(gone)
+        alias = self.champion(surface)
+        if alias == number_of(version):
+            return None
+        points = "is not set" if alias is None else f"points to version {alias}"
+        return f"MLflow's alias champion of {model_name(surface)} {points}, and version {version} is in service"
+
+    def set_champion(self, surface: str, version: str, artifact_uri: str) -> None:
+        """Point the alias to the version promoted as ``version`` with these files. It follows the promotion record, and
+        is moved again whenever it is found elsewhere.
+
+        Raises NoVersion where MLflow has that version no longer; the alias is taken away then, so that it names none
+        that does not serve.
+        """
+        try:
+            self._expect(surface, version, artifact_uri)
+        except NoVersion:
+            if self.champion(surface) is not None:
+                self._mlflow.delete_registered_model_alias(model_name(surface), "champion")
+            raise
+        self._mlflow.set_registered_model_alias(model_name(surface), "champion", number_of(version))
+
+    def _expect(self, surface: str, version: str, artifact_uri: str) -> None:
+        """Raises NoVersion unless MLflow has the version with these files under its number."""
+        if self.version(surface, version).artifact_uri != artifact_uri:
+            raise NoVersion(
+                f"version {number_of(version)} of {model_name(surface)} in MLflow is not the version {version} that was"
+                f" promoted, whose files are {artifact_uri}"
+            )
 
     def champion(self, surface: str) -> str | None:
-        """The version the alias points to; None when there is no such model or alias."""
+        """The number of the version the alias points to; None when there is no such model or alias."""
         from mlflow.exceptions import MlflowException
-        from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
 
         try:
             version = self._mlflow.get_registered_model(model_name(surface)).aliases.get("champion")
         except MlflowException as error:
-            if error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST):
+            if _absent(error):
                 return None
             raise
         return None if version is None else str(version)
 
     def download(self, artifact_uri: str, to: Path) -> Path:
-        """Fetch a version's folder to ``to``, which is there in full or not at all. Returns ``to``.
-
-        ``to`` must not exist; should another process make it meanwhile, that stands. A ``file:`` URI is copied without
-        loading MLflow, so that a serving process stays small. Raises NoArtifacts where the folder is gone.
-        """
-        to.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=to.parent, prefix=".incoming-") as folder:
-            fetched = self._fetch(artifact_uri, Path(folder) / "ranker")
-            for file in (path for path in fetched.rglob("*") if path.is_file()):
-                with file.open("rb") as written:
-                    os.fsync(written.fileno())
-            try:
-                fetched.rename(to)
-            except OSError:
-                if not to.exists():  # another process was quicker
-                    raise
-        return to
-
-    def _fetch(self, uri: str, to: Path) -> Path:
-        """Copy a folder of artifacts to ``to``, which must not exist. Returns where the copy is."""
-        source = urlsplit(uri)
-        gone = NoArtifacts(
-            f"{uri}: nothing is there any more; restore the files that MLflow kept, or use another version"
-        )
-        if source.scheme in ("", "file"):
-            if not Path(unquote(source.path)).is_dir():
-                raise gone
-            return shutil.copytree(unquote(source.path), to)
-        _quieten()
-        from mlflow.artifacts import download_artifacts, list_artifacts
-        from mlflow.exceptions import MlflowException
-
-        to.mkdir(parents=True)
-        try:
-            return Path(download_artifacts(artifact_uri=uri, dst_path=str(to), tracking_uri=self.tracking_uri))
-        except MlflowException as error:
-            if list_artifacts(artifact_uri=uri, tracking_uri=self.tracking_uri):
-                raise
-            raise gone from error
-
-    def materialise(self, surface: str, version: str, to: Path) -> Path:
-        """Write a version to the folder ``to``, as MLflow loads and serves it, in full: no other version is needed any
-        more. Returns ``to``.
-
-        Raises FileExistsError when ``to`` exists, and NoVersion when there is no such version.
-        """
-        from mlflow.exceptions import MlflowException
-
-        from models.artifact import save
-        from models.lineage import load_version
-
-        if to.exists():
-            raise FileExistsError(f"{to} exists: name a folder that does not")
-        try:
-            made = self.version(surface, version)
-        except MlflowException as error:
-            raise NoVersion(f"{model_name(surface)} has no version {version}: {error.message}") from error
-        with tempfile.TemporaryDirectory() as scratch:
-            model = self._fetch(made.artifact_uri.removesuffix(RANKER), Path(scratch) / "model")
-            ranker = model / RANKER[1:]
-            below = (Path(scratch) / f"{depth}" for depth in count())
-            whole = load_version(ranker, lambda parent: self._fetch(parent.found, next(below)))
-            for part in ranker.iterdir():
-                if part.is_file():  # its towers are whole as they are
-                    part.unlink()
-            save(whole, ranker)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(model, to)
-        return to
+        """Fetch a version's folder to ``to``, as :func:`models.version_files.download` does."""
+        return download(artifact_uri, to, self.tracking_uri)
 
     def report(self, surface: str, update_id: int) -> bytes | None:
-        """The report of an update as `log_report` attached it; None where its run or the file is not there."""
+        """The report of an update as `log_report` attached it; None where its run or the file is not there.
+
+        Raises RegistryFailed when MLflow does not answer.
+        """
         from mlflow.exceptions import MlflowException
 
-        found = self._mlflow.search_runs(
-            [self._experiment(surface)], f"tags.`{UPDATE_TAG}` = '{update_id}'", max_results=1
-        )
-        if not found:
-            return None
-        with tempfile.TemporaryDirectory() as folder:
+        kept = f"tags.`{UPDATE_TAG}` = '{update_id}'"
+        with self.answering(), tempfile.TemporaryDirectory() as folder:
+            experiment = self._mlflow.get_experiment_by_name(model_name(surface))
+            found = experiment and self._mlflow.search_runs([experiment.experiment_id], kept, max_results=1)
+            if not found:
+                return None
             try:
                 path = self._mlflow.download_artifacts(found[0].info.run_id, "report/report.html", folder)
                 return Path(path).read_bytes()
@@ -335,32 +341,30 @@ class Registry:
 
     def version_page(self, pages: str, surface: str, version: str) -> str:
         """Address of a version for a person, under MLflow's ``pages``."""
-        return f"{pages}/#/models/{quote(model_name(surface))}/versions/{version}"
+        return f"{pages}/#/models/{quote(model_name(surface))}/versions/{number_of(version)}"
 
     # --- what must be there first -----------------------------------------------------------------------------------
 
     def _experiment(self, surface: str) -> str:
-        """Id of the surface's experiment, made when it is not there."""
-        if surface in self._experiments:
-            return self._experiments[surface]
+        """Id of the surface's experiment, made when it is not there, and restored when it was deleted."""
         from mlflow.exceptions import MlflowException
 
         name = model_name(surface)
         found = self._mlflow.get_experiment_by_name(name)
-        if found is None:
-            location = None if self.artifact_root is None else f"{self.artifact_root.rstrip('/')}/{surface}"
-            try:
-                experiment: str = self._mlflow.create_experiment(name, artifact_location=location)
-            except MlflowException:
-                # Another process was quicker, or the database says no in earnest: then there is still none.
-                found = self._mlflow.get_experiment_by_name(name)
-                if found is None:
-                    raise
-                experiment = found.experiment_id
-        else:
-            experiment = found.experiment_id
-        self._experiments[surface] = experiment
-        return experiment
+        if found is not None and found.lifecycle_stage == "deleted":
+            LOG.warning("the experiment %s was deleted in MLflow; it is restored, for updates to go on", name)
+            self._mlflow.restore_experiment(found.experiment_id)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None if self.artifact_root is None else f"{self.artifact_root.rstrip('/')}/{surface}"
+        try:
+            return str(self._mlflow.create_experiment(name, artifact_location=location))
+        except MlflowException:
+            # Another process was quicker, or the database says no in earnest: then there is still none.
+            found = self._mlflow.get_experiment_by_name(name)
+            if found is None:
+                raise
+            return str(found.experiment_id)
 
     def _ensure_model(self, name: str) -> None:
         from mlflow.exceptions import MlflowException
@@ -372,6 +376,13 @@ class Registry:
                 self._mlflow.create_registered_model(name)
             except MlflowException:
                 self._mlflow.get_registered_model(name)
+
+
+def _absent(error: "MlflowException") -> bool:
+    """Whether MLflow says that there is no such thing; it says so of a deleted version, too."""
+    from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST, ErrorCode
+
+    return bool(error.error_code == ErrorCode.Name(RESOURCE_DOES_NOT_EXIST))
 
 
 def _quieten() -> None:
@@ -397,44 +408,3 @@ def _ranker_uri(model_location: str | None) -> str:
 def _digest(model_folder: Path) -> str:
     descriptions = (model_folder / "model.json", model_folder / "towers" / "model.json")
     return hashlib.sha256(b"".join(path.read_bytes() for path in descriptions if path.exists())).hexdigest()
-
-
-def _requirements() -> list[str]:
-    """What a version needs to be loaded. Named here because to infer it costs MLflow six seconds."""
-    return [f"{package}=={installed_version(package)}" for package in ("mlflow", "numpy", "safetensors", "torch")]
-
-
-def _write_model(to: Path, model_folder: Path, model_id: str, run_id: str, example: "Examples") -> None:
-    """The MLflow model folder around a saved ranker."""
-    _quieten()
-    import mlflow.pyfunc
-    import numpy as np
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    rows: dict[str, np.ndarray[Any, Any]] = {
-        "dense": np.asarray(example.dense[:EXAMPLE_ROWS], dtype=np.float32),
-        "ids": np.asarray(example.ids[:EXAMPLE_ROWS], dtype=np.int64),
-        "history": np.asarray(example.history[:EXAMPLE_ROWS], dtype=np.int64),
-    }
-    inputs = Schema([TensorSpec(array.dtype, (-1, array.shape[1]), name) for name, array in rows.items()])
-    outputs = Schema([TensorSpec(np.dtype(np.float64), (-1,), "probability")])
-    with tempfile.TemporaryDirectory() as folder:
-        # MLflow names the copy after its source, and the address of the weights must not depend on that.
-        ranker = shutil.copytree(model_folder, Path(folder) / "ranker", copy_function=_link_or_copy)
-        mlflow.pyfunc.save_model(
-            str(to),
-            python_model=str(Path(__file__).with_name("mlflow_ranker.py")),
-            artifacts={"ranker": str(ranker)},
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
-            input_example=rows,
-            pip_requirements=_requirements(),
-            mlflow_model=Model(run_id=run_id, model_id=model_id),
-        )
-
-
-def _link_or_copy(source: str, to: str) -> None:
-    try:
-        os.link(source, to)
-    except OSError:
-        shutil.copyfile(source, to)

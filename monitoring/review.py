@@ -17,7 +17,8 @@ from monitoring.holds import Hold
 from monitoring.names import RESERVED
 from monitoring.records import Decision, Evidence
 
-# The newest evidence counts; a challenger judged against another version than the champion of now waits no more.
+# The newest evidence counts; a challenger judged against another version than the champion of now waits no more. A
+# first model was judged against none: whatever takes its place ends its waiting.
 WAITING = """
 SELECT u.update_id, u.surface, u.challenger_version AS version, u.parent_version AS champion_version, u.window_start,
     u.window_end, u.finished_at AS held_at, u.decide_by, e.verdict, e.reasons,
@@ -34,7 +35,7 @@ FROM (
 JOIN LATERAL (
     SELECT verdict, reasons FROM evidence WHERE evidence.update_id = u.update_id ORDER BY evidence_id DESC LIMIT 1
 ) e ON true
-WHERE u.parent_version IS NOT DISTINCT FROM (
+WHERE u.parent_version IS NULL OR u.parent_version = (
     SELECT version FROM promotions p WHERE p.surface = u.surface ORDER BY promotion_id DESC LIMIT 1
 )
 ORDER BY u.decide_by NULLS LAST, u.update_id
@@ -191,10 +192,16 @@ class Candidate:
         given = (d for d in self.decisions if d.action == "approve" and d.evidence_id > failed)
         return tuple(dict.fromkeys(d.decided_by for d in given))
 
+    @property
+    def outlived(self) -> bool:
+        """Whether it was judged against another version than the champion of now. A first model was judged against
+        none; it may be one begun anew, where the files of the champion are lost."""
+        return self.parent_version not in (None, self.champion_version)
+
     def open_at(self, now: datetime) -> bool:
         """Whether it can still be decided."""
         in_time = self.decide_by is None or now < self.decide_by
-        return self.state == "held" and self.parent_version == self.champion_version and in_time
+        return self.state == "held" and not self.outlived and in_time
 
 
 def expect_person(name: str) -> str:

@@ -122,10 +122,12 @@ def run_update(world: "World", as_of: datetime) -> "Outcome":
 def expect_settled(loop: Loop) -> None:
     """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression in
     the training part of exactly one update of each line of champions."""
+    from models.registry import number_of
+
     states = [row["state"] for row in loop.updates()]
     assert "claimed" not in states
     serving = loop.query("SELECT version FROM promotions ORDER BY promotion_id DESC LIMIT 1")
-    assert loop.alias() == (serving[0][0] if serving else None)
+    assert loop.alias() == (number_of(serving[0][0]) if serving else None)
     champions = loop.query("SELECT version, update_id FROM promotions WHERE kind = 'update' ORDER BY update_id")
     assert len({version for version, _ in champions}) == len(champions) == states.count("promoted")
     told = loop.query("SELECT challenger_version, update_id FROM updates WHERE state = 'promoted' ORDER BY update_id")

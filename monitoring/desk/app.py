@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import quote
@@ -230,8 +231,11 @@ def create_app(desk: Desk) -> FastAPI:
         guard.require(session.person, "viewer", surface, desk.surfaces)
         with pool.connection() as connection:
             read_candidate(connection, surface, update_id)
-        html = desk.report(surface, update_id)
         headers = {"Content-Security-Policy": guard.REPORT_POLICY, "X-Frame-Options": "SAMEORIGIN"}
+        try:
+            html = desk.report(surface, update_id)
+        except MillraceError as failed:
+            return HTMLResponse(f"<p>{escape(str(failed))}</p>", 503, headers)
         if html is None:
             return HTMLResponse("<p>This update has no report.</p>", 404, headers)
         return HTMLResponse(html, headers=headers | {"Cache-Control": "private, max-age=300"})

@@ -212,16 +212,23 @@ def test_history_holds_what_the_checks_look_at_whatever_the_length_of_a_window(w
 def test_where_the_files_of_an_older_champion_are_gone_the_one_before_it_stands_in(
     world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save(Model.new(world.surface.layout, world.surface.design, seed=1), tmp_path / "kept")
+    for folder in ("kept", "half"):
+        save(Model.new(world.surface.layout, world.surface.design, seed=1), tmp_path / folder)
+    (tmp_path / "half" / "weights.safetensors").unlink()
+    at = {5: tmp_path / "nowhere", 6: tmp_path / "half"}
     line = Line(world.connection)
     version: str | None = None
     for hour in range(30):
-        where = {} if hour in (5, 6) else {"artifact_uri": (tmp_path / "kept").as_uri()}
-        version = str(line.update("promoted", (hour, hour + 1), parent=version, **where))
+        where = at.get(hour, tmp_path / "kept").as_uri()
+        version = str(line.update("promoted", (hour, hour + 1), parent=version, artifact_uri=where))
     asked = claim((30, 31), version)
     anchors = background.before(world, asked, line.champion, asked.window.start).anchors
     assert [(anchor.name, anchor.version) for anchor in anchors] == [("a day ago", "5")]
-    assert [told for told in caplog.messages if "nothing is there any more" in told and "version 7," in told]
+    half, gone = [told for told in caplog.messages if "cannot be compared with" in told]
+    assert "version 7 of feed" in half
+    assert f"{at[6].as_uri()}/weights.safetensors" in half
+    assert "version 6 of feed" in gone
+    assert "nothing is there any more" in gone
 
 
 def test_where_all_older_files_are_gone_a_few_are_looked_for_and_the_update_goes_on(

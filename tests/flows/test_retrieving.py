@@ -12,6 +12,7 @@ from models import artifact, promotions
 from models.examples import Examples, Layout
 from models.towers import TowerDesign, Towers
 from models.towers_artifact import Carried, carried
+from models.version_files import materialise
 from tests.loop import Loop, after, copied, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -64,7 +65,8 @@ def test_towers_learn_with_the_ranker_and_travel_with_its_version(taught: Loop, 
         found = towers.index(lately, lately.time).retrieve(towers.users(frame.examples[-50:], lately), 10)
         assert len({now.names[item] for item in found.ids.ravel().tolist()} & set(frame.table["item_id"])) > 5
 
-        whole = world.registry.materialise("feed", "2", tmp_path / "whole") / "artifacts" / "ranker"
+        files = world.registry.version("feed", "2").artifact_uri
+        whole = materialise(files, tmp_path / "whole", world.registry.tracking_uri) / "artifacts" / "ranker"
         kept = carried(whole)
         assert kept is not None
         assert (kept.towers.steps, kept.names) == (towers.steps, now.names)

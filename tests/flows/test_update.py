@@ -319,7 +319,7 @@ def test_a_champion_of_other_features_is_not_mistaken_for_one_of_these(loop: Loo
         pytest.raises(FeaturesChanged, match="gives another meaning to 'all_rate_5m'"),
     ):
         run_update(world, after(18))
-    assert [row["state"] for row in loop.updates()] == ["promoted"]
+    assert [row["state"] for row in loop.updates()] == ["promoted", "failed"]
     with loop.world() as world:
         assert run_update(world, after(18)).verdict.verdict == "promote"
     expect_settled(loop)

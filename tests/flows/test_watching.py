@@ -147,7 +147,7 @@ def test_the_alias_follows_the_record_and_not_before_others_can_read_it(live: Lo
     read: list[str] = []
 
     class Witness(Registry):
-        def set_champion(self, surface: str, version: str) -> None:
+        def set_champion(self, surface: str, version: str, artifact_uri: str) -> None:
             with connect(live.url) as connection:
                 champion = promotions.current(connection, surface)
             assert champion is not None

@@ -1,27 +1,20 @@
 """The registry on a real MLflow: its database used directly, as the embedded stack does, and a server once."""
 
-import contextlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from infra.database import create_database, drop_database, sqlalchemy_url, with_database
-from infra.environment import TELEMETRY_OFF
 from models import artifact
 from models.delta import difference
 from models.examples import Examples, Layout
 from models.learner import fine_tune
-from models.registry import NoArtifacts, NoVersion, Registry, prepare
-from tests.conftest import free_port
+from models.registry import NoVersion, Registry, prepare
+from models.version_files import NoArtifacts, materialise
+from tests.models.mlflow_server import mlflow_server
 from tests.models.small import examples_of, small_model
 
 # MLflow warns of type hints of its own while it is imported.
@@ -132,14 +125,14 @@ def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_wit
     kept = Path(second.artifact_uri.removeprefix("file://")).parents[1]
     np.testing.assert_array_equal(asked(kept), after.score(examples))
 
-    whole = registry.materialise("deltas", "2", tmp_path / "whole")
+    whole = materialise(second.artifact_uri, tmp_path / "whole", registry.tracking_uri)
     assert artifact.read_description(whole / "artifacts" / "ranker" / "model.json")["kind"] == "snapshot"
     shutil.rmtree(Path(first.artifact_uri.removeprefix("file://")))
     np.testing.assert_array_equal(asked(whole), after.score(examples))
     with pytest.raises(FileExistsError, match="name a folder that does not"):
-        registry.materialise("deltas", "2", whole)
+        materialise(second.artifact_uri, whole, registry.tracking_uri)
     with pytest.raises(NoVersion, match="has no version 9"):
-        registry.materialise("deltas", "9", tmp_path / "none")
+        registry.version("deltas", "9")
 
 
 def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(
@@ -172,11 +165,11 @@ def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Ex
     versions = []
     for update in (1, 2):
         run = registry.start_run("alias", f"update {update}", {}, update_id=update)
-        versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples).version)
+        versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples))
     assert registry.champion("alias") is None
-    for version in versions:
-        registry.set_champion("alias", version)
-        assert registry.champion("alias") == version
+    for made in versions:
+        registry.set_champion("alias", made.version, made.artifact_uri)
+        assert registry.champion("alias") == made.version
 
 
 def test_artifacts_need_a_place_where_there_is_no_server() -> None:
@@ -188,30 +181,6 @@ def test_a_download_that_fails_leaves_nothing(registry: Registry, tmp_path: Path
     with pytest.raises(NoArtifacts, match="nothing is there any more"):
         registry.download((tmp_path / "missing").as_uri(), tmp_path / "cache" / "ranker")
     assert list((tmp_path / "cache").iterdir()) == []
-
-
-@contextlib.contextmanager
-def mlflow_server(home: Path) -> Iterator[str]:
-    """The address of a server that hands out artifacts itself, kept below ``home``."""
-    address = f"127.0.0.1:{free_port()}"
-    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1"]
-    command += ["--port", address.rpartition(":")[2], "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
-    server = subprocess.Popen(
-        [*command, "--artifacts-destination", str(home / "artifacts")],
-        env={**os.environ, **TELEMETRY_OFF, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError), urlopen(f"http://{address}/health", timeout=5):
-                break
-            assert time.monotonic() < deadline, "MLflow's server does not start"
-            time.sleep(0.2)
-        yield f"http://{address}"
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
 from infra.database import connect
+from infra.errors import MillraceError
 from monitoring import accounts, compare, records
 from monitoring.desk.app import Desk, create_app
 from monitoring.desk.pages import Links
@@ -192,7 +193,12 @@ class DeskWorld:
         """What an operator asked for, told back."""
         return Decided("rolled back", f"{person} moved {surface} to {to}: {reason}", to)
 
-    def app(self, report: bytes | None = b"<p>the report</p>") -> Any:
+    def app(self, report: bytes | MillraceError | None = b"<p>the report</p>") -> Any:
+        def kept(surface: str, update_id: int) -> bytes | None:
+            if isinstance(report, MillraceError):
+                raise report
+            return report
+
         return create_app(
             Desk(
                 database_url=self.url,
@@ -201,7 +207,7 @@ class DeskWorld:
                 reject=self.decide("reject", "rejected"),
                 rollback=self.told,
                 release=self.told,
-                report=lambda surface, update_id: report,
+                report=kept,
                 links=Links(desk=self.desk),
                 clock=lambda: self.now,
             )

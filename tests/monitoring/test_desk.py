@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from infra.database import connect
+from infra.errors import MillraceError
 from models import promotions
 from monitoring import holds, records, sessions
 from monitoring.accounts import disable, set_password
@@ -269,6 +270,10 @@ def test_every_answer_forbids_scripts_frames_and_guessing(world: DeskWorld, ada:
     with world.browser(report=None) as browser:
         browser.sign_in("ada")
         assert browser.get(f"/feed/updates/{update}/report").status_code == 404
+    with world.browser(report=MillraceError("MLflow at http://mlflow does not answer: <html>")) as browser:
+        browser.sign_in("ada")
+        away = browser.get(f"/feed/updates/{update}/report")
+        assert (away.status_code, away.text) == (503, "<p>MLflow at http://mlflow does not answer: &lt;html&gt;</p>")
 
 
 def test_the_first_page_tells_what_waits_and_what_was_decided(world: DeskWorld, ada: Browser) -> None:
