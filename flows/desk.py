@@ -6,13 +6,13 @@ python -m flows.desk
 import logging
 from collections.abc import Mapping
 
-import uvicorn
 from fastapi import FastAPI
 
 from flows.decisions import Decisions
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import environment
+from infra.listening import listen
 from infra.settings import Settings
 from models.registry import Registry
 from monitoring.desk.app import Desk, create_app
@@ -46,15 +46,7 @@ def main() -> None:
     settings = Settings()
     environment.apply(settings)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    uvicorn.run(
-        desk(settings),
-        host=settings.host,
-        port=settings.desk_port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    listen(desk(settings), settings, settings.desk_port, settings.desk, log_config=None)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from infra.own_origin import Names
 from infra.settings import Settings
 
 TELEMETRY_OFF = {
@@ -26,6 +27,10 @@ def library_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_HOME": str(settings.home.resolve() / "prefect"),
         "PREFECT_API_URL": settings.prefect_api,
         "PREFECT_SERVER_UI_API_URL": settings.prefect_api,  # else the page asks port 4200
+        # Else every origin's, of the temporary servers too. Its page at localhost asks the API at 127.0.0.1.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
+            Names.of(settings.host, settings.prefect_port, settings.other_hosts).origins()
+        ),
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes and 360 MB in place of 10 and 806
         "GIT_PYTHON_REFRESH": "quiet",  # MLflow looks for a git that need not be there

@@ -80,9 +80,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
             name="prefect",
             address=settings.prefect_api.removesuffix("/api"),
             health=f"{settings.prefect_api}/health",
-            command=()
-            if settings.prefect_api_url
-            else (python, "-m", "prefect", "server", "start", *_listen(settings, settings.prefect_port)),
+            command=() if settings.prefect_api_url else (python, "-m", "flows.prefect_server"),
             port=settings.prefect_port,
             port_setting="MILLRACE_PREFECT_PORT",
         ),
@@ -92,16 +90,9 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
             health=f"{settings.mlflow_pages}/health",
             command=()
             if settings.mlflow_url or settings.mlflow_tracking.startswith("http")
-            else (
-                *(python, "-m", "mlflow", "server", "--workers", "1", "--no-serve-artifacts"),
-                *_listen(settings, settings.mlflow_port),
-            ),
+            else (python, "-m", "models.mlflow_pages"),
             port=settings.mlflow_port,
             port_setting="MILLRACE_MLFLOW_PORT",
-            environment={
-                "MLFLOW_BACKEND_STORE_URI": settings.mlflow_tracking,
-                "MLFLOW_DEFAULT_ARTIFACT_ROOT": settings.mlflow_artifact_root,
-            },
         ),
         Service(
             name="evidently",
@@ -109,10 +100,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
             health=f"{settings.evidently}/api/projects",  # its first answer makes the tables
             command=()
             if settings.evidently_url
-            else (
-                *(python, "-m", "evidently.cli", "ui", "--conf-path", str(evidently_configuration(home))),
-                *_listen(settings, settings.evidently_port),
-            ),
+            else (python, "-m", "monitoring.evidently_pages", str(evidently_configuration(home))),
             port=settings.evidently_port,
             port_setting="MILLRACE_EVIDENTLY_PORT",
         ),
@@ -177,7 +165,3 @@ def is_well(service: Service) -> bool:
             return client.get(service.health).status_code < 400
     except httpx.HTTPError:
         return False
-
-
-def _listen(settings: Settings, port: int) -> tuple[str, ...]:
-    return ("--host", settings.host, "--port", str(port))

@@ -3,14 +3,18 @@
 An address left unset means the embedded service on loopback; set, it means a server that exists.
 """
 
+import ipaddress
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.database import hide_password, sqlalchemy_url, with_database
+from infra.own_origin import Place
 
 PROJECT = Path(__file__).resolve().parent.parent
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Settings(BaseSettings):
@@ -23,6 +27,13 @@ class Settings(BaseSettings):
 
     host: str = "127.0.0.1"
     """Address every embedded server listens on."""
+
+    allowed_hosts: str = ""
+    """Names beside its own under which an embedded server is reached, as behind a balancer: ``host`` or ``host:port``,
+    separated by commas. Requests for other hosts, and from pages of other origins, are refused."""
+
+    trusted_proxies: str = ""
+    """Addresses and networks, separated by commas, of proxies whose ``X-Forwarded-For`` is believed."""
 
     postgres_port: int = Field(default=5460, ge=1, le=65535)
     prefect_port: int = Field(default=4260, ge=1, le=65535)
@@ -49,6 +60,30 @@ class Settings(BaseSettings):
 
     notice_block: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
     """A Prefect notification block that notices go through, as ``slack-webhook/team``; events tell of them anyway."""
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, text: str) -> str:
+        for name in _listed(text):
+            Place.parse(name)
+        return text
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for name in _listed(text):
+            ipaddress.ip_network(name, strict=False)
+        return text
+
+    @property
+    def other_hosts(self) -> tuple[str, ...]:
+        """``allowed_hosts``, one by one."""
+        return _listed(self.allowed_hosts)
+
+    @property
+    def proxies(self) -> tuple[Network, ...]:
+        """``trusted_proxies``, one by one."""
+        return tuple(ipaddress.ip_network(name, strict=False) for name in _listed(self.trusted_proxies))
 
     @property
     def database(self) -> str:
@@ -94,3 +129,7 @@ class Settings(BaseSettings):
     @property
     def desk(self) -> str:
         return (self.desk_url or f"http://{self.host}:{self.desk_port}").rstrip("/")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

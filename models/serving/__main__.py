@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-import uvicorn
 
 from infra import environment
+from infra.listening import listen
 from infra.settings import Settings
 from models.serving.app import create_app
 from models.serving.service import Serving
@@ -45,14 +45,7 @@ def main() -> None:
         tracking_uri=settings.mlflow_tracking,
         artifact_root=settings.mlflow_artifact_root,
     )
-    uvicorn.run(
-        create_app(told),
-        host=settings.host,
-        port=settings.serving_port,
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=10,
-    )
+    listen(create_app(told), settings, settings.serving_port, settings.serving, log_config=None)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,34 @@
+"""How every HTTP server of ours listens: on its own origin only, and believing no proxy that settings do not name."""
+
+import logging
+from typing import Any
+
+import uvicorn
+
+from infra.own_origin import App, Names, OwnOrigin
+from infra.settings import Settings
+
+GRACE_S = 10
+"""Seconds that requests have to end when the server is stopped."""
+
+
+def names_of(settings: Settings, port: int, address: str) -> Names:
+    """The names of an embedded server at ``port``; ``address`` is the one under which it is shown to people."""
+    return Names.of(settings.host, port, (_origin(address), *settings.other_hosts))
+
+
+def listen(app: Any, settings: Settings, port: int, address: str, **options: Any) -> None:
+    """Serve the ASGI app at ``port`` until SIGTERM or SIGINT. ``options`` go to uvicorn."""
+    guarded: App = OwnOrigin(app, names_of(settings, port, address))
+    defaults: dict[str, Any] = {
+        "access_log": False,
+        "log_level": logging.WARNING,
+        "proxy_headers": False,  # uvicorn's own trusts whoever connects from 127.0.0.1
+        "server_header": False,
+        "timeout_graceful_shutdown": GRACE_S,
+    }
+    uvicorn.run(guarded, host=settings.host, port=port, **defaults | options)
+
+
+def _origin(address: str) -> str:
+    return "/".join(address.split("/", 3)[:3])
