@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -23,7 +22,8 @@ from flows.replay import ARMS, Replayed, Scored, replay
 from flows.surface import Surface
 from flows.update import Outcome, run
 from flows.world import World, open_world
-from infra.database import connect, create_database, drop_database, migrate, sqlalchemy_url, with_database
+from infra.database import connect, database_name, migrate, sqlalchemy_url, with_database
+from infra.scratch import scratch_database
 from infra.settings import Settings
 from models.examples import concat
 from models.registry import Registry, prepare
@@ -135,18 +135,14 @@ def scratch(settings: Settings) -> Iterator[tuple[str, Registry]]:
     """A database and a registry of their own, gone afterwards."""
     import tempfile
 
-    name = f"backtest_{uuid4().hex[:10]}"
-    url = with_database(settings.database, name)
-    tracking = with_database(settings.database, f"{name}_mlflow")
-    create_database(url)
-    migrate(url)
-    try:
-        with tempfile.TemporaryDirectory(prefix="millrace-backtest-") as artifacts:
-            prepare(sqlalchemy_url(tracking), url)
-            yield url, Registry(sqlalchemy_url(tracking), Path(artifacts).as_uri())
-    finally:
-        drop_database(tracking)
-        drop_database(url)
+    with (
+        scratch_database(settings.database, "backtest") as url,
+        tempfile.TemporaryDirectory(prefix="millrace-backtest-") as artifacts,
+    ):
+        migrate(url)
+        tracking = sqlalchemy_url(with_database(url, f"{database_name(url)}_mlflow"))
+        prepare(tracking, url)
+        yield url, Registry(tracking, Path(artifacts).as_uri())
 
 
 def replay_log(

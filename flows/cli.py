@@ -132,13 +132,14 @@ def _stay(settings: "Settings") -> None:
 
 def _show(found: "Status") -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     services = Table("service", "address", "", box=None, pad_edge=False)
     for service in found.services:
-        services.add_row(
-            service.name, service.address or "", "[green]healthy[/]" if service.healthy else "[red]down[/]"
-        )
+        colour = {"healthy": "green", "starting": "yellow", "waiting": "yellow"}.get(service.state, "red")
+        detail = f"  {escape(service.detail)}" if service.detail else ""
+        services.add_row(service.name, service.address or "", f"[{colour}]{service.state}[/]{detail}")
     surfaces = Table("surface", "champion", "watermark", "freshness", box=None, pad_edge=False)
     for surface in found.surfaces:
         surfaces.add_row(

@@ -18,6 +18,7 @@ import polars as pl
 
 from flows.backtest import Plan, Report, Stage, replay_log
 from flows.surfaces import find
+from infra.backoff import Backoff
 from infra.errors import MillraceError
 from infra.services import every_service
 from infra.settings import Settings
@@ -33,6 +34,10 @@ LATER = ("serving", "desk", "fold", "flows")
 
 class NotOurs(MillraceError):
     """The home holds an installation that the demo did not make."""
+
+
+class NotReady(MillraceError):
+    """Serving is up and has not caught up with the log."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,7 @@ def shift_to_now(plan: Plan, now: datetime) -> timedelta:
         shown = shown.filter(pl.col("shown_at") <= plan.until)
     last = shown.max().collect().item()
     if last is None:
-        raise ValueError(f"{plan.log}: no impression before --until {plan.until}")
+        raise ValueError(f"--log {plan.log}: it has no impression before --until {plan.until}")
     moved: timedelta = now - last.astimezone(UTC) - timedelta(seconds=1)
     return moved
 
@@ -125,11 +130,11 @@ READY_S = 60.0
 
 
 def _wait_until_ready(client: httpx.Client) -> None:
-    deadline = time.monotonic() + READY_S
+    deadline, pause = time.monotonic() + READY_S, Backoff(first_s=0.1, most_s=2.0)
     while _features(client) != "live":
         if time.monotonic() > deadline:
-            raise TimeoutError(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
-        time.sleep(0.2)
+            raise NotReady(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
+        time.sleep(pause.next_s())
 
 
 def _features(client: httpx.Client) -> str | None:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -25,7 +26,9 @@ from flows import retention
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import environment, memory
+from infra.backoff import Backoff
 from infra.database import connect, explain
+from infra.pulse import Pulse
 from infra.settings import Settings
 
 log = logging.getLogger("millrace.fold")
@@ -33,12 +36,21 @@ log = logging.getLogger("millrace.fold")
 AT_ONCE = 5000
 """Keys written online in one go; after a bulk import the rest follows in later ticks."""
 
-AWAY_S = 1.0
-"""Pause before a lost database is asked again."""
 
+def follow(
+    url: str,
+    surface: Surface,
+    stopping: threading.Event,
+    now: Callable[[], datetime],
+    beat: Callable[[], None] = lambda: None,
+) -> None:
+    """Fold one surface's log until told to stop, whatever becomes of the database meanwhile; ``beat`` at each tick."""
+    pause = Backoff()
 
-def follow(url: str, surface: Surface, stopping: threading.Event, now: Callable[[], datetime]) -> None:
-    """Fold one surface's log until told to stop, whatever becomes of the database meanwhile."""
+    def went_well() -> None:
+        pause.reset()
+        beat()
+
     while not stopping.is_set():
         try:
             with (
@@ -47,21 +59,33 @@ def follow(url: str, surface: Surface, stopping: threading.Event, now: Callable[
                 Folder(connection, surface.name, surface.features) as folder,
             ):
                 store.apply()
-                _fold_until(folder, store, stopping, now)
+                _fold_until(folder, store, stopping, now, went_well)
         except psycopg.Error as error:
-            log.warning("fold of %s, trying again: %s", surface.name, explain(error))
-            stopping.wait(AWAY_S)
+            wait = pause.next_s()
+            log.warning("fold of %s, again in %.1f s: %s", surface.name, wait, explain(error))
+            stopping.wait(wait)
+        except Exception:  # the other surfaces go on, and so does this one when what is wrong is mended
+            wait = pause.next_s()
+            log.exception("fold of %s failed, again in %.1f s", surface.name, wait)
+            stopping.wait(wait)
 
 
-def _fold_until(folder: Folder, store: Store, stopping: threading.Event, now: Callable[[], datetime]) -> None:
+def _fold_until(
+    folder: Folder,
+    store: Store,
+    stopping: threading.Event,
+    now: Callable[[], datetime],
+    went_well: Callable[[], None],
+) -> None:
     stale = Touched()
     probes = Probes(folder, np.random.default_rng(0))
     while not stopping.is_set():
         began = time.monotonic()
         if folder.take():
-            stale |= folder.fold(now())
+            stale |= folder.fold(now(), progress=lambda _: went_well())
             stale = write_online(folder, store, stale)
         probes.look(now())
+        went_well()
         stopping.wait(max(0.0, folder.declared.tick - (time.monotonic() - began)))
 
 
@@ -90,11 +114,14 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
+    pulse = Pulse(settings.home.resolve(), "fold", SURFACES)
     threads = [
         threading.Thread(
-            target=follow, args=(settings.database, surface, stopping, lambda: datetime.now(UTC)), name=surface.name
+            target=follow,
+            args=(settings.database, surface, stopping, lambda: datetime.now(UTC), partial(pulse.beat, name)),
+            name=name,
         )
-        for surface in SURFACES.values()
+        for name, surface in SURFACES.items()
     ]
     threads.append(
         threading.Thread(

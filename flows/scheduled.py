@@ -6,19 +6,24 @@ Late runs are merged into one: of several due runs of a surface one claims what 
 A review has no schedule: an update that holds starts it.
 """
 
+import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
 from infra import environment
+from infra.pulse import Pulse
 from infra.settings import Settings
 
 WATCH_EVERY = timedelta(hours=1)
 
 
 def main() -> None:
-    environment.apply(Settings())  # before Prefect is imported, which reads its settings then
-    from prefect import serve
+    settings = Settings()
+    environment.apply(settings)  # before Prefect is imported, which reads its settings then
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.exceptions import TerminationSignal
+    from prefect.runner import Runner
 
     from flows.reviewing import review_candidate
     from flows.surface import Surface
@@ -49,11 +54,31 @@ def main() -> None:
             ),
         )
 
-    serve(
-        *(deployment for surface in SURFACES.values() for deployment in deployments(surface)),
-        pause_on_shutdown=False,
-        print_starting_message=False,
-    )
+    runner = Runner(pause_on_shutdown=False)
+    for surface in SURFACES.values():
+        for deployment in deployments(surface):
+            runner.add_deployment(deployment)
+    pulse = Pulse(settings.home.resolve(), "flows", ["polls"])
+
+    async def work() -> None:
+        beating = asyncio.create_task(_beat(runner, pulse))
+        try:
+            await runner.start()
+        finally:
+            beating.cancel()
+
+    with suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(work())
+
+
+async def _beat(runner: Any, pulse: Pulse) -> None:
+    """As long as the runner hears from Prefect's server what is due."""
+    seen = None
+    while True:
+        if runner.last_polled not in (None, seen):
+            seen = runner.last_polled
+            pulse.beat("polls")
+        await asyncio.sleep(1)
 
 
 if __name__ == "__main__":

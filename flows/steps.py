@@ -18,6 +18,7 @@ from flows import background, ledger
 from flows.ledger import Claim, NothingToLearn, Terms
 from flows.rollback import follow
 from flows.world import World
+from infra.backoff import Backoff
 from infra.database import connect
 from models import metrics, promotions
 from models.frames import Frame
@@ -94,7 +95,7 @@ def ensure_folded(world: World, through: datetime) -> None:
     Raises TimeoutError when another process holds the fold and does not get there.
     """
     closed_at = through + timedelta(seconds=world.surface.features.tick)
-    deadline = time.monotonic() + FOLD_PATIENCE_S
+    deadline, pause = time.monotonic() + FOLD_PATIENCE_S, Backoff(first_s=0.2, most_s=5.0)
     while time.monotonic() < deadline:
         stood = checkpoint.position(world.connection, world.surface.name)
         ours = stood is not None and stood.schema_version == world.surface.features.schema.version
@@ -107,7 +108,7 @@ def ensure_folded(world: World, through: datetime) -> None:
             if folder.ours:
                 folder.fold(closed_at)
                 return
-        time.sleep(0.2)
+        time.sleep(pause.next_s())
     raise TimeoutError(f"the log of {world.surface.name} is not folded to {through} after {FOLD_PATIENCE_S:.0f} s")
 
 

@@ -36,7 +36,10 @@ def listen(
     defaults: dict[str, Any] = {
         "access_log": False,
         "log_level": logging.WARNING,
-        "proxy_headers": False,  # uvicorn's own trusts whoever connects from 127.0.0.1
+        # uvicorn by itself believes whoever connects from 127.0.0.1. Of a trusted peer's X-Forwarded-For it takes the
+        # last address that is no trusted proxy's: what stands before that, a client may have written.
+        "proxy_headers": bool(settings.proxies),
+        "forwarded_allow_ips": [str(network) for network in settings.proxies],
         "server_header": False,
         "http": limited(limits),
         "timeout_keep_alive": round(limits.idle_s),

@@ -62,8 +62,11 @@ def become(data: Path, host: str, port: int) -> NoReturn:
     """Turn this process into the server, logging to standard error; whoever starts two is refused by PostgreSQL."""
     binaries, user = initialise(data)
     deadline = time.monotonic() + DYING_S
-    while processes(data) and time.monotonic() < deadline:
+    while (left := processes(data)) and time.monotonic() < deadline:
         time.sleep(0.05)
+    if not any("-D" in process.cmdline() for process in left):  # no postmaster: nobody would end them, in a long query
+        for process in left:
+            process.kill()  # recovery follows in any case
     remove_stale_lock(data)
     if user is not None:
         account = pwd.getpwnam(user)

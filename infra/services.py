@@ -29,9 +29,9 @@ class Service:
     """Where people and programs find it; None for a process that listens nowhere."""
 
     health: str | None = None
-    """URL that answers when the service is well: any status below 400, or for PostgreSQL a connection.
+    """URL that answers when the service is well: any status below 400, or for PostgreSQL a query's row.
 
-    None: a process that is up, and has been for ``settles_s`` seconds."""
+    None: a process that listens nowhere, and is well while its pulse beats (``infra.pulse``)."""
 
     command: tuple[str, ...] = ()
     """What to run; empty for a service that exists elsewhere."""
@@ -45,6 +45,9 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables for this service alone; what is secret goes here, since a command line can be read by all."""
 
+    first: bool = False
+    """Started before those that can wait for it: what it does is asked for at once."""
+
     after: tuple[str, ...] = ()
     """Services that must be well before this one is started."""
 
@@ -52,9 +55,6 @@ class Service:
 
     whole_group: bool = True
     """Signals go to the process and all it has started; PostgreSQL sees to its own."""
-
-    settles_s: float = 8.0
-    """Longer than the imports take, so that a process that cannot start is not taken for one that has."""
 
     @property
     def embedded(self) -> bool:
@@ -111,6 +111,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
             command=() if settings.serving_url else (python, "-m", "models.serving"),
             port=settings.serving_port,
             port_setting="MILLRACE_SERVING_PORT",
+            first=True,
         ),
         Service(
             name="desk",
@@ -155,10 +156,10 @@ def is_well(service: Service) -> bool:
         return False
     if service.health.startswith("postgres"):
         try:
-            connect(service.health, timeout_s=PROBE_S).close()
+            with connect(service.health, timeout_s=PROBE_S) as connection:
+                return connection.execute("SELECT 1").fetchone() == (1,)
         except psycopg.OperationalError:
             return False
-        return True
     try:
         # A proxy named in the environment has no business between us and a server of our own.
         with httpx.Client(trust_env=not service.embedded, timeout=PROBE_S, follow_redirects=True) as client:

@@ -15,10 +15,13 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from infra import begin
 from infra.database import connect, create_database, database_name, hide_password, migrate
 from infra.environment import library_environment, settings_environment
 from infra.errors import PortTaken, StackError
-from infra.services import Service, databases, is_well, write_evidently_configuration
+from infra.health import START_S, Health, examine
+from infra.scratch import clear_scratch
+from infra.services import Service, databases, write_evidently_configuration
 from infra.settings import Settings
 from infra.supervision import (
     Supervisor,
@@ -33,8 +36,11 @@ from infra.supervision import (
 LOCK = "up.lock"
 """The file that keeps two starts or stops of one home apart."""
 
-START_S = 300.0
-"""Seconds a service has to become healthy; most of it is importing, on a busy machine."""
+HEAD_START_S = 20.0
+"""Seconds that a service which comes first is waited for, before the others share the processor with it."""
+
+QUICK_DEATHS = 2
+"""Once may be bad luck."""
 
 RELEASE_S = 5.0
 """Seconds a process that was just killed may go on holding its port."""
@@ -49,9 +55,10 @@ def start_stack(
 ) -> None:
     """Start the embedded ones among the services and return when all are healthy; nothing happens where they are.
 
-    Those named ``later`` are left for another call. ``report`` is told in one line of each step. Raises PortTaken
-    before anything is started; StackError with the end of the log of the service that failed, after which nothing is
-    left running.
+    Where the stack is up in parts it is mended: what hangs or waits is begun anew. Those named ``later`` are left for
+    another call. ``report`` is told in one line of each step. Raises PortTaken before anything is started; StackError
+    with the end of the log of the service that failed, after which nothing that this call began from nothing is left
+    running.
     """
     home = prepare_home(settings)
     with lock(home):
@@ -60,7 +67,7 @@ def start_stack(
         environment = library_environment(settings) | settings_environment(settings)
         text = configuration(home, embedded, environment)
         supervisor = Supervisor(home)
-        if supervisor.answers():
+        if ran := supervisor.answers():
             if (home / "supervisord.conf").read_text() != text:
                 raise StackError("the stack runs with other settings; stop it first: millrace down")
         else:
@@ -68,12 +75,14 @@ def start_stack(
                 report(f"stopped {stopped} processes left over from a stack that was killed")
             for service in embedded:
                 check_port(settings.host, service)
+                begin.forget_attempts(home, service.name)
             supervisor = launch(home, text, environment)
         try:
             wanted = [service for service in services if service.name not in later]
             _start_in_order(settings, home, supervisor, wanted, report)
-        except BaseException:  # Ctrl-C too: half a stack helps nobody
-            _stop(home)
+        except BaseException:  # Ctrl-C too: half a stack helps nobody, but one that served goes on serving
+            if not ran:
+                _stop(home)
             raise
 
 
@@ -95,7 +104,7 @@ def prepare_home(settings: Settings) -> Path:
     """Make the folders of the home; return its absolute path. Raises StackError where they cannot be made."""
     home = settings.home.resolve()
     try:
-        for folder in (home, home / "logs", home / "work", home / "artifacts"):
+        for folder in (home, home / "logs", home / "work", home / "artifacts", begin.runs(home)):
             folder.mkdir(parents=True, exist_ok=True)
         (home / LOCK).touch()
     except OSError as error:
@@ -124,12 +133,16 @@ def check_port(host: str, service: Service) -> None:
     while not _can_listen(host, service.port):
         holder = _listener(service.port)
         if holder is not None or time.monotonic() > deadline:
-            by = f" by {holder.name()} (process {holder.pid})" if holder else ""
-            raise PortTaken(
-                f"port {service.port} of {host}, wanted by {service.name}, is taken{by};"
-                f" stop that program, or set {service.port_setting} to a free port"
-            )
+            raise _taken(host, service, holder)
         time.sleep(0.1)
+
+
+def _taken(host: str, service: Service, holder: psutil.Process | None) -> PortTaken:
+    by = f" by {holder.name()} (process {holder.pid})" if holder else ""
+    return PortTaken(
+        f"port {service.port} of {host}, wanted by {service.name}, is taken{by};"
+        f" stop that program, or set {service.port_setting} to a free port"
+    )
 
 
 def _can_listen(host: str, port: int) -> bool:
@@ -162,21 +175,17 @@ def _start_in_order(
     services: Sequence[Service],
     report: Callable[[str], None],
 ) -> None:
-    began = time.monotonic()
-    first = [service for service in services if service.embedded and service.name == "postgres"]
-    _bring_up(home, supervisor, first, set(), began, report)
+    start = _Start(settings, home, supervisor, report)
+    start.bring_up([service for service in services if service.embedded and service.name == "postgres"])
     for url in databases(settings, tuple(services)):
         ensure_database(url)
     for name in migrate(settings.database):
         report(f"migration {name} applied")
-    _bring_up(
-        home,
-        supervisor,
-        [service for service in services if service.embedded and service not in first],
-        {service.name for service in [*first, *(s for s in services if not s.embedded)]},
-        began,
-        report,
-    )
+    if "postgres" in start.well:
+        for name in clear_scratch(settings.database):
+            report(f"dropped {name}, left over from a command that was killed")
+    start.well |= {service.name for service in services if not service.embedded}
+    start.bring_up([service for service in services if service.embedded and service.name not in start.well])
 
 
 def ensure_database(url: str) -> None:
@@ -197,60 +206,64 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _bring_up(
-    home: Path,
-    supervisor: Supervisor,
-    services: Sequence[Service],
-    well: set[str],
-    began: float,
-    report: Callable[[str], None],
-) -> None:
-    """Start services as those they come after are well, and return when all are."""
-    waiting = {service.name: service for service in services}
-    launched: dict[str, int] = {}  # name -> process id seen first
-    deaths: dict[str, int] = {}
-    here = set(waiting) | well
-    while waiting:
-        states = supervisor.states()
-        for service in list(waiting.values()):
-            name = service.name
-            state = states.get(name)
-            if state is None or name in launched:
-                pass
-            elif state.state in ("STARTING", "RUNNING"):
-                launched[name] = state.pid
-            elif all(other in well for other in service.after if other in here):
-                supervisor.start(name)
-                launched[name] = 0
-                continue
-            if state is not None and name in launched:
-                _notice_deaths(home, service, state.state, state.pid, state.reason, launched, deaths)
-            settled = state is not None and state.state == "RUNNING" and state.up_s >= service.settles_s
-            if is_well(service) if service.health else settled:
-                report(f"{name} is up after {time.monotonic() - began:.1f} s{_at(service)}")
-                well.add(name)
-                del waiting[name]
-            elif time.monotonic() - began > START_S:
-                raise StackError(_failure(home, service, f"is not healthy after {START_S:.0f} s"))
-        time.sleep(0.2)
+class _Start:
+    """One call of ``start_stack``: which services are well so far."""
 
+    def __init__(self, settings: Settings, home: Path, supervisor: Supervisor, report: Callable[[str], None]) -> None:
+        self.settings = settings
+        self.home = home
+        self.supervisor = supervisor
+        self.report = report
+        self.well: set[str] = set()
+        self._began = time.monotonic()
+        self._watched: set[str] = set()
+        self._launched: set[str] = set()
 
-def _notice_deaths(
-    home: Path,
-    service: Service,
-    state: str,
-    pid: int,
-    reason: str,
-    launched: dict[str, int],
-    deaths: dict[str, int],
-) -> None:
-    """Raise StackError when the service has died twice while starting: once may be bad luck."""
-    name = service.name
-    if pid and pid != launched[name]:
-        deaths[name] = deaths.get(name, 0) + (launched[name] != 0)
-        launched[name] = pid
-    if state == "FATAL" or deaths.get(name, 0) > 1:
-        raise StackError(_failure(home, service, f"does not start ({reason})"))
+    def bring_up(self, services: Sequence[Service]) -> None:
+        """Start services as those they come after are well, and return when all are."""
+        waiting = {service.name: service for service in services}
+        here = set(waiting) | self.well
+        began = time.monotonic()
+        while waiting:
+            for service, found in zip(list(waiting.values()), examine(self.home, list(waiting.values())), strict=True):
+                if found.healthy:
+                    self.report(f"{service.name} is up after {time.monotonic() - self._began:.1f} s{_at(service)}")
+                    self.well.add(service.name)
+                    del waiting[service.name]
+                elif service.name in self._watched:
+                    self._look_after(service, found, time.monotonic() - began)
+                elif self._may_start(service, waiting.values(), here, time.monotonic() - began):
+                    self._watched.add(service.name)
+                    if found.state != "starting":
+                        self._launch(service, found)
+            time.sleep(0.2)
+
+    def _may_start(self, service: Service, waiting: Collection[Service], here: set[str], passed_s: float) -> bool:
+        ahead = not service.first and passed_s < HEAD_START_S and any(other.first for other in waiting)
+        return not ahead and all(other in self.well for other in service.after if other in here)
+
+    def _launch(self, service: Service, found: Health) -> None:
+        """Start it, or begin anew what waits or hangs."""
+        if found.taken_by is not None:
+            raise _taken(self.settings.host, service, found.taken_by)
+        if found.state != "down":
+            self.report(f"{service.name}: {found.detail}; begun anew")
+        self.supervisor.start(service.name)
+        self._launched.add(service.name)
+
+    def _look_after(self, service: Service, found: Health, passed_s: float) -> None:
+        """Raise PortTaken or StackError when it will not come up."""
+        if found.taken_by is not None:
+            raise _taken(self.settings.host, service, found.taken_by)
+        if service.name not in self._launched:  # it was starting when we came
+            if found.state != "starting":
+                self._launch(service, found)
+            return
+        attempt = begin.read_attempt(self.home, service.name)
+        if attempt is not None and attempt.failures >= QUICK_DEATHS:
+            raise StackError(_failure(self.home, service, f"does not start ({attempt.failures} tries)"))
+        if passed_s > START_S:
+            raise StackError(_failure(self.home, service, f"is not healthy after {START_S:.0f} s"))
 
 
 def _failure(home: Path, service: Service, what: str) -> str:

@@ -1,7 +1,5 @@
 """What is up, and how fresh each surface is."""
 
-import http.client
-import xmlrpc.client
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -11,9 +9,9 @@ from typing import Any
 import psycopg
 
 from infra.database import connect, explain, is_absent
-from infra.services import PROBE_S, Service, is_well
+from infra.health import State, examine
+from infra.services import PROBE_S, Service
 from infra.settings import Settings
-from infra.supervision import ProcessState, Supervisor
 from infra.uptake import NOBODY, Uptake, uptake
 
 LIST_SURFACES = """
@@ -51,7 +49,12 @@ EARLY = 0.5
 class ServiceStatus:
     name: str
     address: str | None
-    healthy: bool
+    state: State
+    detail: str
+
+    @property
+    def healthy(self) -> bool:
+        return self.state == "healthy"
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,13 @@ class Status:
         return {
             "database_url": self.database_url,
             "services": [
-                {"name": service.name, "address": service.address, "healthy": service.healthy}
+                {
+                    "name": service.name,
+                    "address": service.address,
+                    "healthy": service.healthy,
+                    "state": service.state,
+                    "detail": service.detail,
+                }
                 for service in self.services
             ],
             "surfaces": [
@@ -130,15 +139,15 @@ class Status:
 
 def read_status(settings: Settings, services: Sequence[Service], now: datetime) -> Status:
     """Ask every service at once, and the database for its surfaces; takes about ``PROBE_S`` seconds at most."""
-    states = _supervised(settings)
-    with ThreadPoolExecutor(len(services) + 2) as pool:
+    with ThreadPoolExecutor(2) as pool:
         surfaces = pool.submit(read_surfaces, settings.database, now)
         warnings = pool.submit(read_warnings, settings.database, now)
-        healthy = list(pool.map(lambda service: _is_healthy(service, states), services))
+        found = examine(settings.home.resolve(), services)
     return Status(
         database_url=settings.database_shown,
         services=tuple(
-            ServiceStatus(service.name, service.address, well) for service, well in zip(services, healthy, strict=True)
+            ServiceStatus(service.name, service.address, health.state, health.detail)
+            for service, health in zip(services, found, strict=True)
         ),
         surfaces=surfaces.result(),
         warnings=warnings.result(),
@@ -181,18 +190,3 @@ def read_partitions(connection: psycopg.Connection) -> Partitions:
     assert found is not None, "an aggregate has one row"
     count, locks, held, end = found
     return Partitions(count, int(locks or 0), held, end)
-
-
-def _supervised(settings: Settings) -> dict[str, ProcessState]:
-    try:
-        return Supervisor(settings.home.resolve()).states()
-    except (OSError, http.client.HTTPException, xmlrpc.client.Error):
-        return {}
-
-
-def _is_healthy(service: Service, states: dict[str, ProcessState]) -> bool:
-    """By its health address; a process that listens nowhere by what the supervisor says of it."""
-    if service.health is not None:
-        return is_well(service)
-    state = states.get(service.name)
-    return state is not None and state.state == "RUNNING" and state.up_s >= service.settles_s

@@ -1,7 +1,8 @@
 """The process supervisor of the embedded stack: `supervisord <http://supervisord.org>`_, spoken to over a unix socket.
 
 Everything it starts carries the variable ``MILLRACE_STACK`` with the home of the installation, so that what a killed
-supervisor leaves behind can be found again.
+supervisor leaves behind can be found again. A service that ends begins again for as long as the supervisor runs, after
+waits that ``infra.begin`` keeps.
 """
 
 import contextlib
@@ -22,13 +23,14 @@ from typing import Any
 
 import psutil
 
-from infra import postgres
+from infra import begin, postgres
 from infra.errors import StackError
 from infra.services import Service
 
-MARK = "MILLRACE_STACK"
 LONGEST_SOCKET_PATH = 92
 """A unix socket's path may have 107 bytes, and supervisord adds a dot and its process id."""
+FOR_EVER = 10**9
+"""Starts that fail within a second before the supervisor gives a service up: never."""
 STOP_S = 20
 """Seconds a service has to stop before it is killed."""
 
@@ -80,7 +82,20 @@ class Supervisor:
         }
 
     def start(self, name: str) -> None:
-        self._call("startProcess", name, False)
+        """Start a service at once, whatever became of it before; one that runs is stopped first."""
+        from supervisor.xmlrpc import Faults
+
+        while True:
+            self.stop([name])
+            begin.forget_attempts(self.home, name)
+            try:
+                self._call("startProcess", name, False)
+            except xmlrpc.client.Fault as fault:
+                if fault.faultCode == Faults.ALREADY_STARTED:  # by itself, between the two, and it may wait: once more
+                    continue
+                if fault.faultCode not in (Faults.SPAWN_ERROR, Faults.ABNORMAL_TERMINATION):  # those are tried again
+                    raise
+            return
 
     def stop(self, names: Sequence[str]) -> None:
         """Stop these at once, and return when they are gone."""
@@ -130,16 +145,18 @@ def configuration(home: Path, services: Sequence[Service], environment: Mapping[
         *("supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", ""),
     ]
     for service in services:
-        variables = ",".join(f'{name}="{_literal(value)}"' for name, value in service.environment.items())
+        environment_of = {**service.environment, begin.NAME: service.name}
+        variables = ",".join(f'{name}="{_literal(value)}"' for name, value in environment_of.items())
+        command = (sys.executable, "-m", "infra.begin", service.name, *service.command)
         lines += [
             f"[program:{service.name}]",
-            f"command = {_literal(shlex.join(service.command))}",
+            f"command = {_literal(shlex.join(command))}",
             f"directory = {_literal(home / 'work')}",
-            *([f"environment = {variables}"] if variables else []),
+            f"environment = {variables}",
             "autostart = false",
             "autorestart = true",
-            "startsecs = 2",
-            "startretries = 3",
+            "startsecs = 1",
+            f"startretries = {FOR_EVER}",
             f"stopsignal = {service.stop_signal}",
             f"stopwaitsecs = {STOP_S}",
             f"stopasgroup = {str(service.whole_group).lower()}",
@@ -164,7 +181,7 @@ def launch(home: Path, text: str, environment: Mapping[str, str]) -> Supervisor:
     started = subprocess.run(  # returns when it has become a daemon
         [sys.executable, "-m", "supervisor.supervisord", "--silent", "--configuration", str(file)],
         check=False,
-        env={**os.environ, **environment, MARK: str(home)},
+        env={**os.environ, **environment, begin.HOME: str(home)},
         cwd=home,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -209,7 +226,7 @@ def stop_leftovers(home: Path) -> int:
 
 def leftovers(home: Path) -> list[psutil.Process]:
     """Living processes that the stack of this home started, the supervisor among them."""
-    marked = [process for process in psutil.process_iter() if _mark(process) == str(home)]
+    marked = begin.marked(home)
     servers = [process for process in postgres.processes(home / "postgres") if process not in marked]
     return [process for process in [*marked, *servers] if process.pid != os.getpid()]
 
@@ -221,16 +238,6 @@ def tail(file: Path, lines: int = 20) -> str:
     with file.open("rb") as log:
         log.seek(max(0, file.stat().st_size - 20_000))
         return "\n".join(log.read().decode(errors="replace").splitlines()[-lines:])
-
-
-def _mark(process: psutil.Process) -> str | None:
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return None
-        found: str | None = process.environ().get(MARK)
-    except (psutil.Error, OSError):  # it has just ended, or belongs to somebody else
-        return None
-    return found
 
 
 def _command(process: psutil.Process) -> list[str]:

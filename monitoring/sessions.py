@@ -28,8 +28,8 @@ LOOK_BACK = timedelta(minutes=15)
 """Wrong passwords count for this long."""
 
 BY_NAME_AND_ADDRESS, BY_ADDRESS, BY_NAME = 5, 25, 50
-"""Wrong passwords in `LOOK_BACK` after which no more are tried. The last is wide: who guesses from elsewhere should not
-be able to lock a person out."""
+"""Wrong passwords in `LOOK_BACK` after which no more are tried. The last brakes who guesses one name from many
+addresses. It does not hold where the person has signed in before: nobody locks them out of the places they work at."""
 
 KEPT = timedelta(days=90)
 """How long the record of attempts is kept."""
@@ -122,11 +122,13 @@ def _too_many(connection: psycopg.Connection, name: str, address: str | None, no
         )
         SELECT count(*) FILTER (WHERE ours AND here AND sign_in_id > coalesce(
                    (SELECT max(sign_in_id) FROM recent WHERE ours AND here AND succeeded), 0)),
-               count(*) FILTER (WHERE here), count(*) FILTER (WHERE ours)
+               count(*) FILTER (WHERE here), count(*) FILTER (WHERE ours),
+               EXISTS (SELECT 1 FROM sign_ins WHERE name = %(name)s AND address IS NOT DISTINCT FROM %(address)s
+                       AND succeeded AND tried_at > %(kept)s)
         FROM recent WHERE NOT succeeded
         """,
-        {"name": name, "address": address, "since": now - LOOK_BACK},
+        {"name": name, "address": address, "since": now - LOOK_BACK, "kept": now - KEPT},
     ).fetchone()
     assert row is not None
-    allowed = BY_NAME_AND_ADDRESS, BY_ADDRESS, BY_NAME
-    return any(wrong > most for wrong, most in zip(row, allowed, strict=True))
+    own, here, ours, at_home = row
+    return own > BY_NAME_AND_ADDRESS or here > BY_ADDRESS or (ours > BY_NAME and not at_home)

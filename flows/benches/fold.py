@@ -7,9 +7,7 @@ is a :class:`features.catch_up.Folder` on a scratch database: the log read, its 
 """
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +26,8 @@ from flows.benches.table import Row, Table, machine
 from flows.benches.windows import Log, Served, events_of, read_log, simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
-from infra.database import connect, create_database, drop_database, migrate, with_database
+from infra.database import connect, migrate
+from infra.scratch import scratch_database
 
 EVENTS_A_SECOND = 150_000.0
 CANDIDATES, REQUESTS = 200, 50
@@ -176,7 +175,8 @@ def _whole(plan: Plan, log: Log, url: str, clock: Clock, cpu: Clock) -> list[Row
     """The log folded from a database into it, by the process that does so in service."""
     surface = plan.surface
     # the seeded log has files too, so that both go in by the same door
-    with TemporaryDirectory(prefix="millrace-fold-") as folder, _scratch(url) as scratch:
+    with TemporaryDirectory(prefix="millrace-fold-") as folder, scratch_database(url, "fold") as scratch:
+        migrate(scratch)
         path, items = plan.log, plan.items
         if path is None:
             path, items = Path(folder) / "log.parquet", Path(folder) / "items.parquet"
@@ -202,15 +202,3 @@ def _write(log: Log, path: Path, items: Path) -> None:
     log.shown.select(*columns, *context).write_parquet(path)
     section = pl.col("attributes").str.json_path_match("$.section").alias("section")
     log.shown.select("item_id", section).unique("item_id", maintain_order=True).write_parquet(items)
-
-
-@contextmanager
-def _scratch(url: str) -> Iterator[str]:
-    """A migrated database beside ``url``, dropped afterwards."""
-    scratch = with_database(url, f"bench_fold_{uuid.uuid4().hex[:12]}")
-    create_database(scratch)
-    try:
-        migrate(scratch)
-        yield scratch
-    finally:
-        drop_database(scratch)

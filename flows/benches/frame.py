@@ -8,7 +8,6 @@ features in all, in a scratch database on the server of the settings; it is drop
 JOIN LATERAL … LIMIT 1`` a view, its entities and its result carried as ours are.
 """
 
-import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,7 +29,8 @@ from features.view_reading import ViewReader
 from features.view_rows import Reader
 from features.views import TeamView
 from flows.benches.table import Row, Table, machine
-from infra.database import connect, create_database, drop_database, with_database
+from infra.database import connect
+from infra.scratch import scratch_database
 
 if TYPE_CHECKING:
     from feast import FeatureStore
@@ -79,7 +79,7 @@ Say = Callable[[str], None]
 
 def bench(plan: Plan, *, clock: Clock, say: Say) -> Table:
     """Run all of it; ``say`` is told what is done, a line at a time."""
-    with _scratch(plan) as url, open_store(url, "bench") as store:
+    with scratch_database(plan.url, "frame") as url, open_store(url, "bench") as store:
         say("filling the views")
         with connect(url, autocommit=True) as connection:
             _fill(connection, plan)
@@ -106,16 +106,6 @@ def bench(plan: Plan, *, clock: Clock, say: Say) -> Table:
         rows += _feast_rows(store, url, [(plan.feast_rows, few), (SMALL, small)], plan, clock=clock, say=say)
         rows.append(_serving(store, url, plan, clock))
     return Table("frame", machine(), rows)
-
-
-@contextmanager
-def _scratch(plan: Plan) -> Iterator[str]:
-    url = with_database(plan.url, f"bench_frame_{uuid.uuid4().hex[:12]}")
-    create_database(url)
-    try:
-        yield url
-    finally:
-        drop_database(url)
 
 
 def _fill(connection: psycopg.Connection, plan: Plan) -> None:

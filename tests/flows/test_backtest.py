@@ -117,7 +117,7 @@ def test_the_bar_moves_to_its_end(report: Report, stages: list[Stage]) -> None:
 
 def test_the_scratch_databases_are_gone_afterwards(report: Report, site: Loop) -> None:
     with connect(with_database(site.url, "postgres")) as connection:
-        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'backtest%'").fetchall()
+        left = connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'millrace_scratch%'").fetchall()
     assert left == []
 
 

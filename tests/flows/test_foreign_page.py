@@ -6,14 +6,10 @@ that reach for loopback is off: other browsers have none.
 """
 
 import json
-import os
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +17,8 @@ import httpx
 import pytest
 
 from infra.database import connect
-from infra.environment import library_environment, settings_environment
-from infra.services import Service, databases, every_service, is_well, write_evidently_configuration
-from infra.settings import Settings
-from infra.stack import ensure_database, prepare_home
 from tests.conftest import free_port
+from tests.real_servers import Running, running
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -33,8 +26,6 @@ if TYPE_CHECKING:
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-START_S = 240
 
 # What a page can try. Each resolves to what it saw: a status, a text it could read, or the browser's refusal.
 ATTACKS = """
@@ -83,73 +74,6 @@ url => new Promise(resolve => {
 """
 
 
-@dataclass
-class Running:
-    """One embedded server, as the stack runs it."""
-
-    settings: Settings
-    address: str
-
-    @property
-    def port(self) -> int:
-        return int(self.address.rsplit(":", 1)[1])
-
-    def asked(self, method: str, path: str, **options: Any) -> Any:
-        """The answer that a program gets: it sends no Origin."""
-        with httpx.Client(base_url=self.address, trust_env=False, timeout=30) as client:
-            answer = client.request(method, path, **options)
-            assert answer.status_code == 200, answer.text
-            return answer.json()
-
-
-@pytest.fixture
-def home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="millrace-foreign-"))
-    yield folder / "home"
-    shutil.rmtree(folder)
-
-
-@contextmanager
-def running(home: Path, database: str, name: str) -> Iterator[Running]:
-    settings = Settings(home=home, database_url=database, **{f"{name}_port": free_port()})
-    services = tuple(service for service in every_service(settings) if service.name == name)
-    prepare_home(settings)
-    for url in databases(settings, services):
-        ensure_database(url)
-    write_evidently_configuration(settings)
-    (service,) = services
-    log = home / "logs" / f"{name}.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            service.command,
-            cwd=home / "work",
-            env={
-                **os.environ,
-                **library_environment(settings),
-                **settings_environment(settings),
-                **service.environment,
-            },
-            stdout=output,
-            stderr=output,
-        ) as process,
-    ):
-        try:
-            _wait(service, process, log)
-            assert service.address is not None
-            yield Running(settings, service.address)
-        finally:
-            process.terminate()
-
-
-def _wait(service: Service, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while not is_well(service):
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-
-
 @contextmanager
 def browsing() -> Iterator["Page"]:
     from playwright.sync_api import sync_playwright
@@ -166,6 +90,13 @@ def browsing() -> Iterator["Page"]:
         page.set_default_timeout(60_000)
         yield page
         browser.close()
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="millrace-foreign-"))
+    yield folder / "home"
+    shutil.rmtree(folder)
 
 
 def attack(page: "Page", server: Running, path: str, body: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import polars as pl
@@ -74,16 +75,16 @@ def test_each_surface_shows_its_champion_watermark_and_freshness(database: str, 
     )
 
 
-def test_with_nothing_up_status_says_so_and_hides_the_password() -> None:
+def test_with_nothing_up_status_says_so_and_hides_the_password(tmp_path: Path) -> None:
     port = free_port()
-    settings = Settings(database_url=f"postgresql://ann:secret@127.0.0.1:{port}/feed")
+    settings = Settings(home=tmp_path, database_url=f"postgresql://ann:secret@127.0.0.1:{port}/feed")
     address = f"http://127.0.0.1:{port}"
     found = read_status(settings, (Service("pages", address, address), Service("fold")), NOON).as_json()
     assert found == {
         "database_url": f"postgresql://ann:***@127.0.0.1:{port}/feed",
         "services": [
-            {"name": "pages", "address": address, "healthy": False},
-            {"name": "fold", "address": None, "healthy": False},
+            {"name": "pages", "address": address, "healthy": False, "state": "down", "detail": "does not answer"},
+            {"name": "fold", "address": None, "healthy": False, "state": "down", "detail": "does not answer"},
         ],
         "surfaces": [],
         "warnings": [],

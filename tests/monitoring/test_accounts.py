@@ -170,6 +170,21 @@ def test_guessing_is_braked_and_lets_go_and_locks_nobody_out_from_elsewhere(user
     sign_in(users, now=NOW + sessions.LOOK_BACK + MINUTE)
 
 
+def test_who_guesses_a_name_from_everywhere_is_braked_and_its_owner_gets_in_where_they_did_before(
+    users: psycopg.Connection,
+) -> None:
+    sign_in(users, address="10.0.0.1", now=NOW - timedelta(days=30))
+    for place in range(sessions.BY_NAME):
+        with pytest.raises(SignInRefused):
+            sign_in(users, password="a wrong password", address=f"203.0.113.{place}")
+    with pytest.raises(TooManyAttempts):
+        sign_in(users, password="a wrong password", address="198.51.100.1")
+    sign_in(users, address="10.0.0.1")
+    with pytest.raises(TooManyAttempts):
+        sign_in(users, address="10.0.0.2")  # nowhere they have been; for a quarter of an hour
+    sign_in(users, address="10.0.0.2", now=NOW + sessions.LOOK_BACK)
+
+
 def test_the_right_password_clears_what_was_mistyped(users: psycopg.Connection) -> None:
     for _ in range(3):
         for _ in range(sessions.BY_NAME_AND_ADDRESS - 1):
