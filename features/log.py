@@ -16,7 +16,7 @@ and is placed with the impression.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import LiteralString
 
 import polars as pl
@@ -181,6 +181,10 @@ ON CONFLICT (surface, events, day) DO UPDATE
 """
 
 
+# Bounds for where there is no feedback: of nulls the planner makes nothing, and opens every partition.
+NOTHING = {"about_from": datetime(9999, 1, 1, tzinfo=UTC), "about_to": datetime(1970, 1, 1, tzinfo=UTC)}
+
+
 def append(
     connection: psycopg.Connection,
     surface: str,
@@ -247,7 +251,7 @@ def _append(
             done += Appended(batch.counted - already_there, batch.repeated + already_there, dead)
         if "waiting_from" in known:
             connection.execute(TAKE_WAITING, known, prepare=False)
-        connection.execute(GIVE_PLACES, {"about_from": None, "about_to": None} | known, prepare=False)
+        connection.execute(GIVE_PLACES, NOTHING | known, prepare=False)
         try:
             connection.execute(INSERT_IMPRESSIONS, [surface])
             connection.execute(INSERT_FEEDBACK, [surface])

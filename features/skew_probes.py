@@ -27,7 +27,7 @@ from features.catch_up import Folder, whole_ticks
 from features.engine import Engine, Seen, text_of
 from features.families import Features
 from features.keys import key_of
-from features.served_rows import served_keys
+from features.served_rows import MILLISECOND, served_keys
 from features.skew_comparison import Comparison, Row, differing, write
 
 MOST_EVENTS = 50_000
@@ -209,7 +209,8 @@ def _served(connection: psycopg.Connection, surface: str, version: str, sampled:
     first, last = _extent(sampled)
     found = connection.execute(
         "SELECT impression_id, row FROM served WHERE surface = %s AND schema_version = %s AND impression_id = ANY(%s)"
-        " AND shown_at BETWEEN %s::timestamptz - interval '1 ms' AND %s::timestamptz + interval '1 ms'",
-        [surface, version, sampled["impression_id"].to_list(), first, last],
+        " AND shown_at BETWEEN %s AND %s",
+        [surface, version, sampled["impression_id"].to_list(), first - MILLISECOND, last + MILLISECOND],
+        prepare=False,
     )
     return {name: bytes(row) for name, row in found}

@@ -150,13 +150,18 @@ def test_a_reader_sees_a_new_day_that_comes_between_its_looks(database: str) -> 
     assert sorted(seen) == sorted((kind, f"{n}") for n in range(days) for kind in ("click", "impression"))
 
 
-def test_what_an_event_costs_does_not_grow_with_the_log(database: str) -> None:
+@pytest.mark.parametrize("brought", ["an impression", "feedback", "both"])
+def test_what_an_event_costs_does_not_grow_with_the_log(database: str, brought: str) -> None:
     """By the locks of its transaction, which are what a server runs out of: each partition looked into is one."""
 
     def locks(connection: psycopg.Connection) -> tuple[int, int]:
         counted = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'relation'"
         with connection.transaction(force_rollback=True):
-            add(connection, shown("new", NOON), said("old", NOON))
+            add(
+                connection,
+                None if brought == "feedback" else shown("new", NOON),
+                None if brought == "an impression" else said("old", NOON),
+            )
             written = connection.execute(counted).fetchone()
         with connection.transaction():
             assert read_events(connection, "feed", 0, 10).height == 1
