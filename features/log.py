@@ -15,16 +15,17 @@ and is placed with the impression.
 """
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import LiteralString
 
 import polars as pl
 import psycopg
 
-from features.appended import Appended
-from features.copying import INSTANT, DataType, Schema, copy_in, json_objects, storable
+from features.appended import ALREADY_THERE, TAKEN, Appended
+from features.copying import INSTANT, DataType, Schema, copy_in, json_objects
 from features.dead_letters import DeadLetter, bury, bury_frame
-from features.event_checks import reasons
+from features.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
+from features.feedback import CLOCK_SKEW, too_early
 from features.log_items import append_items
 from features.log_reading import EVENT, extent, read_events, read_impressions, read_propensities
 from features.partitions import ensure_partitions
@@ -93,22 +94,21 @@ SELECT coalesce(min(impression_id), '') AS first, coalesce(max(impression_id), '
 FROM (SELECT impression_id FROM staged_impressions UNION ALL SELECT impression_id FROM staged_feedback) staged
 """
 
+# One id names one impression: the same id of another user, item or request is another impression under a wrong name.
 DROP_KNOWN_IMPRESSIONS = """
-WITH known AS (
-    DELETE FROM staged_impressions s USING impressions i
-    WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
-      AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
-    RETURNING 1)
-SELECT count(*) FROM known
+DELETE FROM staged_impressions s USING impressions i
+WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
+  AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
+RETURNING s.ord, CASE WHEN (i.user_id, i.item_id, i.request_id) = (s.user_id, s.item_id, s.request_id) THEN NULL
+    ELSE format('impression_id is that of item %%s for user %%s in request %%s', i.item_id, i.user_id, i.request_id)
+    END
 """
 
 DROP_KNOWN_FEEDBACK = """
-WITH known AS (
-    DELETE FROM staged_feedback s USING feedback f
-    WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
-      AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
-    RETURNING s.counted)
-SELECT count(*) FROM known WHERE counted
+DELETE FROM staged_feedback s USING feedback f
+WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
+  AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
+RETURNING s.ord, NULL
 """
 
 TAKE_WAITING = """
@@ -118,6 +118,29 @@ WITH taken AS (
     RETURNING f.impression_id, f.kind, f.value, f.at, f.known_at)
 INSERT INTO staged_feedback (ord, impression_id, kind, value, at, known_at)
 SELECT -row_number() OVER (ORDER BY known_at, impression_id, kind), impression_id, kind, value, at, known_at FROM taken
+"""
+
+# Feedback, with that which waited, whose impression is known by now and was shown after it (features.feedback).
+CLAMP_EARLY = """
+WITH shown AS (
+    SELECT impression_id, shown_at FROM staged_impressions
+    UNION ALL
+    SELECT i.impression_id, i.shown_at FROM impressions i
+    WHERE i.surface = %(surface)s AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
+      AND i.shown_at > %(earliest)s AND i.impression_id IN (SELECT impression_id FROM staged_feedback)
+), early AS (
+    SELECT f.ord, shown.shown_at, f.at >= shown.shown_at - %(skew)s AS within
+    FROM staged_feedback f JOIN shown USING (impression_id) WHERE f.at < shown.shown_at
+), clamped AS (
+    UPDATE staged_feedback f SET at = early.shown_at, known_at = greatest(f.known_at, early.shown_at)
+    FROM early WHERE early.ord = f.ord AND early.within
+    RETURNING f.ord, f.at AS shown_at, false AS refused
+), refused AS (
+    DELETE FROM staged_feedback f USING early WHERE early.ord = f.ord AND NOT early.within
+    RETURNING f.ord, early.shown_at, true AS refused, f.impression_id, f.kind, f.value, f.at, f.known_at
+)
+SELECT ord, shown_at, refused, impression_id, kind, value, at, known_at FROM refused
+UNION ALL SELECT ord, shown_at, refused, NULL, NULL, NULL, NULL, NULL FROM clamped
 """
 
 # Feedback known before its impression takes its place with it, after it; feedback without one gets none yet.
@@ -164,20 +187,27 @@ def append(
 
     ``impressions`` has the columns of ``IMPRESSION``, ``feedback`` those of ``FEEDBACK``; those in ``OPTIONAL`` may be
     left out, and a column ``line`` may give the row of a file. ``context`` is the text of a JSON object. ``known_at``
-    is when the log learned of an event, and is taken as no earlier than the event itself.
+    is when the log learned of an event, and is taken as no earlier than the event itself. A column ``source`` may give
+    rows a source of their own.
 
     An impression counts once by its ``impression_id``, whatever else it says; feedback once by ``impression_id`` and
-    ``kind``: the first wins, and what comes after counts as ``already_there``. A row without an id or a time, with a
-    time after ``now``, or with a value that is no finite number goes to the dead letters as coming from ``source``.
+    ``kind``: the first wins, and what comes after counts as ``already_there``. To the dead letters, as coming from
+    ``source``, goes a row that :mod:`features.event_checks` has a reason against, an impression under the id of
+    another one, and feedback stamped well before its impression was shown (:mod:`features.feedback`); feedback stamped
+    a little before it is written down as happening at the showing.
 
-    The surface is locked for other writers until the transaction ends; it must not be REPEATABLE READ, which would not
-    see what they wrote before. Raises ValueError when a column is missing or has another type.
+    What became of each row is in the account. The surface is locked for other writers until the transaction ends; it
+    must not be REPEATABLE READ, which would not see what they wrote before. Raises ValueError when a column is missing
+    or has another type.
     """
     batches = []
     if impressions is not None:
         batches.append(_checked("impressions", impressions, IMPRESSION, ["impression_id"], now))
     if feedback is not None:
         batches.append(_checked("feedback", feedback, FEEDBACK, ["impression_id", "kind"], now))
+    fates = {batch.name: batch.fates for batch in batches}
+    counted = {batch.name: batch.counted for batch in batches}
+    dead = 0
     with connection.transaction():
         connection.execute(LOCK, [surface])
         connection.execute(STAGE)
@@ -189,24 +219,42 @@ def append(
             connection.execute("ANALYZE staged_impressions (impression_id), staged_feedback (impression_id)")
             prepare = False
         first, last = connection.execute(BOUNDS).fetchone() or ("", "")
-        known = {"surface": surface, "first": first, "last": last}
-        done = Appended()
+        # What waited finds its impression among those staged; only the partitions after the first of these are read.
+        earliest = batches[-1].good["at"].min() if feedback is not None else None
+        known = {"surface": surface, "first": first, "last": last, "skew": CLOCK_SKEW, "earliest": earliest or now}
         for batch in batches:
             if batch.name == "impressions":
                 ensure_partitions(connection, ["impressions", "served"], _days(batch.good["shown_at"]))
-                there = connection.execute(DROP_KNOWN_IMPRESSIONS, known, prepare=prepare).fetchone()
+                there = connection.execute(DROP_KNOWN_IMPRESSIONS, known, prepare=prepare).fetchall()
             else:
                 ensure_partitions(connection, ["feedback"], _days(batch.good["at"]))
-                there = connection.execute(DROP_KNOWN_FEEDBACK, known, prepare=prepare).fetchone()
-            already_there = there[0] if there else 0
-            dead = bury_frame(connection, surface, source, batch.letters, now)
-            done += Appended(batch.counted - already_there, batch.repeated + already_there, dead)
+                there = connection.execute(DROP_KNOWN_FEEDBACK, known, prepare=prepare).fetchall()
+            fates[batch.name] = _decided(batch, {ord_: reason or ALREADY_THERE for ord_, reason in there})
         if impressions is not None:
             connection.execute(TAKE_WAITING, [surface])
+        early = connection.execute(CLAMP_EARLY, known, prepare=prepare).fetchall()
+        ensure_partitions(connection, ["feedback"], sorted({row[1].astimezone(UTC).date() for row in early}))
+        waited = []
+        for ord_, shown_at, refused, impression_id, kind, value, at, known_at in early:
+            if not refused:
+                continue
+            reason = too_early(at, shown_at)
+            if ord_ >= 0:
+                fates["feedback"] = fates["feedback"].clone().scatter(ord_, reason)
+            else:
+                event = {"impression_id": impression_id, "kind": kind, "value": value, "at": at, "known_at": known_at}
+                waited.append(DeadLetter(None, reason, event))
+        for batch in batches:
+            letters = _letters(batch, fates[batch.name]).with_columns(pl.col("source").fill_null(source))
+            for (name,), some in letters.group_by("source", maintain_order=True):
+                dead += bury_frame(connection, surface, str(name), some, now)
+        bury(connection, surface, source, waited, now)
         connection.execute(GIVE_PLACES, known, prepare=prepare)
         connection.execute(INSERT_IMPRESSIONS, [surface])
         connection.execute(INSERT_FEEDBACK, [surface])
-    return done
+    taken = sum(int((counted[name] & (fate == TAKEN)).sum()) for name, fate in fates.items())
+    there_already = sum(int((counted[name] & (fate == ALREADY_THERE)).sum()) for name, fate in fates.items())
+    return Appended(taken, there_already, dead, **fates)
 
 
 @dataclass(frozen=True)
@@ -214,14 +262,14 @@ class _Batch:
     """Events of one kind, checked."""
 
     name: LiteralString
+    rows: pl.DataFrame
+    """As given, typed, with ``line`` and ``source``; N of them."""
     good: pl.DataFrame
-    """Rows that the log can take, once each, with their order ``ord``."""
-    counted: int
-    """How many of them count."""
-    repeated: int
-    """Rows that count, and whose key stood in an earlier row."""
-    letters: pl.DataFrame
-    """Rows that it cannot take, as dead letters."""
+    """Rows that the log can take, once each; ``ord`` is their place among the N."""
+    fates: pl.Series
+    """What is known of each of the N: ``taken``, ``already there`` as its key stood in an earlier row, or a reason."""
+    counted: pl.Series
+    """Which of the N count."""
 
 
 def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list[str], now: datetime) -> _Batch:
@@ -231,27 +279,44 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
         if column in frame.columns and schema[column] == INSTANT and not _has_zone(frame.schema[column]):
             raise ValueError(f"{name}: {column!r} is {frame.schema[column]}; make it a time with a zone")
     line = pl.col("line") if "line" in frame.columns else pl.lit(None)
-    typed = frame.select(
+    rows = frame.select(
         *(pl.col(c).cast(t) if c in frame.columns else pl.lit(None, t).alias(c) for c, t in schema.items()),
         line.cast(pl.Int64).alias("line"),
+        pl.col("source") if "source" in frame.columns else pl.lit(None, pl.String).alias("source"),
     )
-    bad = [reason for column in schema if column not in OPTIONAL for reason in reasons(column, schema[column], now)]
-    judged = typed.with_columns(pl.coalesce(*bad).alias("reason"))
-    refused = judged.filter(pl.col("reason").is_not_null())
-    letters = refused.select(
-        "line", "reason", json_objects(refused, [c for c in schema if c != "counted"]).alias("event")
-    )
-    counted = pl.col("counted").fill_null(value=True) if "counted" in schema else pl.lit(value=True)
-    good = judged.filter(pl.col("reason").is_null()).with_columns(
-        counted.alias("counted"), pl.struct(key).is_first_distinct().alias("distinct")
-    )
-    repeated = good.filter(pl.col("counted") & ~pl.col("distinct")).height
-    good = good.filter("distinct").with_row_index("ord")
-    happened = "shown_at" if "shown_at" in schema else "at"
-    good = good.with_columns(pl.max_horizontal("known_at", happened).alias("known_at"))
+    typed = rows.with_row_index("ord")
+    bad = [reason for c in schema for reason in (unfit(c, now) if c in OPTIONAL else reasons(c, now))]
     if "context" in schema:
-        good = good.with_columns(storable(good["context"]))
-    return _Batch(name, good.select("ord", *schema), int(good["counted"].sum()), repeated, letters)
+        objects = canonical_objects(typed["context"], "context", LONGEST_CONTEXT, LARGEST_CONTEXT)
+        typed = typed.with_columns(objects["text"].alias("context"), objects["reason"].alias("unfit_context"))
+        bad.append(pl.col("unfit_context"))
+    happened = "shown_at" if "shown_at" in schema else "at"
+    judged = typed.with_columns(
+        pl.coalesce(*bad).alias("reason"), pl.max_horizontal("known_at", happened).alias("known_at")
+    )
+    alike = [*key, *(["user_id", "item_id", "request_id"] if name == "impressions" else [])]
+    fit = judged.filter(pl.col("reason").is_null())
+    first = fit.filter(pl.struct(key).is_first_distinct())
+    again = fit.filter(~pl.struct(key).is_first_distinct()).select("ord", *alike)
+    again = again.join(first.select(*alike, pl.lit(ALREADY_THERE).alias("again")), on=alike, how="left")
+    again = again.select("ord", pl.col("again").fill_null(f"{key[0]} is that of an earlier row"))
+    fates = judged.join(again, on="ord", how="left", maintain_order="left").select(
+        pl.coalesce("reason", "again", pl.lit(TAKEN))
+    )
+    counted = rows["counted"].fill_null(value=True) if "counted" in schema else pl.repeat(True, len(rows), eager=True)
+    return _Batch(name, rows, first.select("ord", *schema), fates.to_series(), counted)
+
+
+def _decided(batch: _Batch, found: dict[int, str]) -> pl.Series:
+    """What became of a batch's rows, after the log was looked at: the fate of those found there, by their place."""
+    return batch.fates.clone().scatter(list(found), list(found.values())) if found else batch.fates
+
+
+def _letters(batch: _Batch, fates: pl.Series) -> pl.DataFrame:
+    """The rows that cannot be taken, as dead letters."""
+    refused = batch.rows.with_columns(fates.alias("reason")).filter(~pl.col("reason").is_in([TAKEN, ALREADY_THERE]))
+    columns = [column for column in batch.rows.columns if column not in ("counted", "line", "source")]
+    return refused.select("line", "source", "reason", json_objects(refused, columns).alias("event"))
 
 
 def _has_zone(dtype: DataType) -> bool:

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from features import checkpoint
 from features.catch_up import whole_ticks
-from features.engine import Engine, Seen, ServedKeys, text_of
+from features.engine import Engine, Seen, ServedKeys
 from features.families import Features
+from features.feedback import CLOCK_SKEW, counts
+from features.identity import canonical
 from features.keys import Keys, key_of
 from features.served_rows import served_keys
 from models.serving.database import AWAY, LEAVE_S, Database, give_up
@@ -62,6 +64,7 @@ class Impressed:
     user: int
     item: int
     section: int
+    shown_at: float
 
 
 class Knowledge:
@@ -155,7 +158,7 @@ class Knowledge:
         attributed = bool(self.declared.attributes)
         with self._lock:
             new = [
-                (name, Impressed(int(row[0]), int(row[1]), int(row[2]) if attributed else 0))
+                (name, Impressed(int(row[0]), int(row[1]), int(row[2]) if attributed else 0, at))
                 for name, row in zip(impression_ids, ids, strict=True)
                 if name not in self._impressed
             ]
@@ -164,18 +167,24 @@ class Knowledge:
             while len(self._impressed) > REMEMBERED:
                 self._impressed.popitem(last=False)
 
-    def click(self, impression_id: str, at: float) -> None:
-        """A click that is about to be logged; it counts in the user's next request."""
+    def click(self, impression_id: str, value: float, at: float) -> None:
+        """Feedback of the kind that counts as a click, about to be logged: it counts in the user's next request where
+        it will count in the log."""
         one = self._impressed.get(impression_id) or self._look_up(impression_id)
         if one is None:
             return
+        # As the log does: what is stamped a little before the showing happens with it, what is earlier not at all.
+        if at < one.shown_at - CLOCK_SKEW.total_seconds():
+            return
+        at = max(at, one.shown_at)
         with self._lock:
             if impression_id in self._clicked:
                 return
             self._clicked[impression_id] = None
             if len(self._clicked) > REMEMBERED:
                 self._clicked.popitem(last=False)
-            self._see([Seen(impression_id, False, one.user, one.item, one.section, at)])
+            if counts(np.array(value), np.array(at), np.array(one.shown_at), self.declared.attribution):
+                self._see([Seen(impression_id, False, one.user, one.item, one.section, at)])
 
     def _see(self, events: Sequence[Seen]) -> None:
         self._engine.see(events)
@@ -225,7 +234,7 @@ class Knowledge:
             return None
         try:
             found = self._database.ask(
-                "SELECT i.user_id, i.item_id, a.attributes FROM impressions i"
+                "SELECT i.user_id, i.item_id, a.attributes, date_part('epoch', i.shown_at) FROM impressions i"
                 " LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id"
                 " WHERE i.surface = %s AND i.impression_id = %s AND NOT EXISTS"
                 " (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s AND f.kind = %s)",
@@ -235,14 +244,14 @@ class Knowledge:
             return None
         if not found:
             return None
-        user, item, attributes = found[0]
-        return Impressed(key_of("user", user), key_of("item", item), self._section(attributes or {}))
+        user, item, attributes, shown_at = found[0]
+        return Impressed(key_of("user", user), key_of("item", item), self._section(attributes or {}), shown_at)
 
     def _section(self, attributes: Mapping[str, object]) -> int:
         if not self.declared.attributes:
             return 0
         name = self.declared.attributes[0]
-        text = text_of(attributes.get(name))
+        text = canonical(attributes.get(name))
         return 0 if text is None else key_of(name, text)
 
     # --- following the log ------------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ class Metrics:
         self.commits = counter("commits", "Commits of accepted events")
         self.committed = counter("committed_entries", "Accepted requests that those commits held")
         self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
+        self.repeated = counter("repeated_events", "Events that were in the log already", "surface", "event")
+        self.dead_letters = counter("dead_letter_events", "Events that the log refused", "surface", "event")
 
     def page(self) -> bytes:
         """The text that Prometheus scrapes."""

@@ -105,8 +105,8 @@ def test_a_log_with_items_and_feedback_is_imported_in_order_of_time(
     first = events.row(0, named=True)
     assert (first["request_id"], first["user_id"], first["item_id"], first["live"]) == ("0", "u0", "100", False)
     assert first["known_at"] == first["shown_at"] == NOON.timestamp()
-    assert first["context"] == '{"age": 0.5, "device": "phone"}'
-    assert first["attributes"] == '{"tags": ["a", "b"], "section": "news"}'
+    assert json.loads(first["context"]) == {"age": "0.5", "device": "phone"}
+    assert json.loads(first["attributes"]) == {"tags": '["a","b"]', "section": "news"}
 
 
 def test_importing_again_changes_nothing(shelf: Shelf, connection: psycopg.Connection) -> None:
@@ -225,17 +225,20 @@ def test_harmless_differences_are_taken_as_they_are_meant(shelf: Shelf, connecti
     assert events["impression_id"].to_list() == [str(n) for n in range(6)]
     assert events["shown_at"].unique().to_list() == [(NOON - timedelta(hours=9)).timestamp()]
     context = [json.loads(text) for text in events["context"]]
-    assert context[:3] == [{"device": "phone", "os": 3}, {"device": "phone"}, {"device": "phone", "age": 1.0}]
-    assert '"os": 3,' in events["context"][0], "a code is told as the whole number it is"
-    assert context[5] == {"device": "\\xff", "os": 4}
+    assert context[:3] == [{"device": "phone", "os": "3"}, {"device": "phone"}, {"device": "phone", "age": "1"}]
+    assert context[5] == {"device": "\\xff", "os": "4"}
 
 
 def test_a_click_has_its_own_time_when_the_file_knows_it(shelf: Shelf, connection: psycopg.Connection) -> None:
     later = NOON + timedelta(seconds=30)
-    clicked_at = [later, NOON, None, None, NOON, NOW + timedelta(days=1)]
+    early = NOON - timedelta(minutes=6)
+    clicked_at = [later, NOON, None, None, early, NOW + timedelta(days=1)]
     log = log_frame(clicked=[True, False, False, True, True, True], clicked_at=clicked_at)
     assert shelf.put(log) == Appended(4, 0, 2)
-    assert buried(connection) == {5: "clicked_at is before shown_at", 6: "clicked_at is in the future"}
+    assert buried(connection) == {
+        5: "clicked_at 2026-03-01T11:54:00+00:00 is more than 5 minutes before shown_at 2026-03-01T12:00:04+00:00",
+        6: "clicked_at is in the future",
+    }
     clicks = read_events(connection, "feed", 0, 100).filter(kind="click")
     at = {"0": later.timestamp(), "3": (NOON + timedelta(seconds=3)).timestamp()}
     assert dict(clicks.select("impression_id", "at").iter_rows()) == at
