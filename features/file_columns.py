@@ -115,7 +115,8 @@ def meant(column: pl.Series) -> pl.Series:
             return pl.Series(column.name, texts, dtype=pl.String)
     if column.dtype == pl.Date or (isinstance(column.dtype, pl.Datetime) and column.dtype.time_unit != "ns"):
         first, last = (pl.Series([edge]).cast(_unzoned(column.dtype)).to_physical()[0] for edge in YEARS)
-        return column.to_physical().clip(first, last).cast(column.dtype)
+        # Methods of a series look it up by its name, and read a name like ^a.*$ as a pattern.
+        return column.alias("value").to_physical().clip(first, last).cast(column.dtype).alias(column.name)
     return column
 
 

@@ -51,12 +51,17 @@ def canonical(value: object) -> str | None:
 
 def canonical_column(column: pl.Series) -> pl.Series:
     """The canonical text (N,) of each value of a column of a file, of any type."""
+    # Methods of a series look it up by its name, and read a name like ^a.*$ as a pattern.
+    return _canonical(column.alias("value")).alias(column.name)
+
+
+def _canonical(column: pl.Series) -> pl.Series:
     dtype = column.dtype
     if dtype == pl.String or dtype == pl.Null or dtype.is_integer():
         return column.cast(pl.String)
     if dtype == pl.Binary:
         texts = [None if value is None else value.decode(errors="backslashreplace") for value in column]
-        return pl.Series(column.name, texts, dtype=pl.String)
+        return pl.Series(texts, dtype=pl.String)
     if dtype == pl.Datetime:
         zoned = getattr(dtype, "time_zone", None) is not None
         utc = column.dt.convert_time_zone("UTC") if zoned else column
@@ -66,7 +71,7 @@ def canonical_column(column: pl.Series) -> pl.Series:
     if dtype == pl.Time:
         return column.dt.to_string("%H:%M:%S%.f")
     if dtype == pl.Duration:
-        return canonical_column(column.dt.total_microseconds() / 1e6)
+        return _canonical(column.dt.total_microseconds() / 1e6)
     if isinstance(dtype, pl.Categorical | pl.Enum):
         return column.cast(pl.String)
     distinct = column.unique().drop_nulls()
@@ -74,14 +79,14 @@ def canonical_column(column: pl.Series) -> pl.Series:
     if dtype.is_nested():
         # A list cannot be looked up, so each value has its place instead.
         places = pl.DataFrame({"value": distinct, "text": canon})
-        joined = column.alias("value").to_frame().join(places, on="value", how="left", maintain_order="left")
-        return joined["text"].alias(column.name)
+        return column.to_frame().join(places, on="value", how="left", maintain_order="left")["text"]
     return column.replace_strict(distinct, canon, default=None, return_dtype=pl.String)
 
 
 def canonical_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     """Of each row, these columns as the text of a JSON object of names and canonical texts."""
-    return json_objects(rows.select(canonical_column(rows[column]) for column in columns), columns)
+    canon = [canonical_column(rows.get_column(name)) for name in columns]
+    return json_objects(pl.DataFrame(canon) if canon else rows, columns)
 
 
 def _texts(distinct: pl.Series) -> list[str | None]:

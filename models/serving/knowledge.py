@@ -324,7 +324,7 @@ class Knowledge:
                 events, more = whole_ticks(connection, self.surface, engine, closed_at, batch)
                 if not len(events):
                     return
-                keys = prefetched(served_keys(connection, self.surface, engine.schema), events, self.declared)
+                keys = prefetched(served_keys(connection, self.surface, engine.schema), events, engine)
             known = events.select("item_id", "attributes").unique("item_id", keep="last").drop_nulls()
             self._learn_items({item: json.loads(text) for item, text in known.iter_rows()})
             if engine is self._engine:
@@ -376,11 +376,13 @@ class Knowledge:
         return row if row is not None and len(row["last_items"]) == self.declared.history else None
 
 
-def prefetched(look_up: ServedKeys, events: pl.DataFrame, declared: Features) -> ServedKeys:
+def prefetched(look_up: ServedKeys, events: pl.DataFrame, engine: Engine) -> ServedKeys:
     """The same look-up, asked of the database now: a fold that has begun must not fail half way."""
-    wanted = (
-        events.filter(pl.col("live") | (pl.col("kind") == declared.click)).select("impression_id", "shown_at").unique()
-    )
+    # Of impressions from elsewhere the fold asks for those that reach it after their time: their row cannot be made.
+    folded_at = np.maximum.accumulate(np.append(engine.time, events["known_at"].to_numpy()))[1:]
+    late = pl.Series(folded_at - events["shown_at"].to_numpy() > 0, dtype=pl.Boolean)
+    click = pl.col("kind") == engine.declared.click
+    wanted = events.filter(pl.col("live") | late | click).select("impression_id", "shown_at").unique()
     if not len(wanted):
         return look_up
     found, ids, history = look_up(wanted)
