@@ -1,6 +1,15 @@
 """The account that every writer of the event log gives."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import polars as pl
+
+TAKEN = "taken"
+ALREADY_THERE = "already there"
+
+
+def no_fates() -> pl.Series:
+    return pl.Series(dtype=pl.String)
 
 
 @dataclass(frozen=True)
@@ -11,7 +20,13 @@ class Appended:
     already_there: int = 0
     dead_letters: int = 0
 
+    impressions: pl.Series = field(default_factory=no_fates, compare=False, repr=False)
+    """What became of each row given: ``taken``, ``already there``, or the reason for which it is a dead letter."""
+
+    feedback: pl.Series = field(default_factory=no_fates, compare=False, repr=False)
+
     def __add__(self, other: "Appended") -> "Appended":
+        """The counts of both; the rows are told by their own accounts."""
         return Appended(
             self.imported + other.imported,
             self.already_there + other.already_there,

@@ -14,6 +14,7 @@ import psycopg
 from features import checkpoint, served_rows
 from features.engine import Engine
 from features.families import Features
+from features.json_texts import value_of
 from features.log import read_events
 
 BATCH = 200_000
@@ -134,6 +135,5 @@ def whole_ticks(
 def _touched(events: pl.DataFrame, declared: Features) -> Touched:
     sections: set[str] = set()
     if declared.attributes:
-        values = events["attributes"].unique().drop_nulls().str.json_path_match(f"$.{declared.attributes[0]}")
-        sections = set(values.drop_nulls())
+        sections = set(value_of(events["attributes"].unique(), declared.attributes[0]).drop_nulls())
     return Touched(set(events["user_id"]), set(events["item_id"]), sections)

@@ -24,7 +24,8 @@ def json_objects(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
     """Of each row, these columns as the text of a JSON object that jsonb takes; a float that is not finite is null."""
     if not columns:
         return pl.repeat("{}", rows.height, dtype=pl.String, eager=True)
-    return storable(rows.select(pl.struct(columns).struct.json_encode()).to_series())
+    # Taken one by one: an expression would read a column called * or ^a.*$ as a pattern.
+    return storable(pl.DataFrame([rows.get_column(name) for name in columns]).to_struct().struct.json_encode())
 
 
 def storable(texts: pl.Series) -> pl.Series:

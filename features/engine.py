@@ -14,9 +14,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features import feedback
 from features.counting import Known, fold_families
 from features.families import ACTIVITY, LAST_SECTION, PAUSE, SECTION_BEFORE, STAGE, Features
 from features.fold import Counters
+from features.identity import canonical
+from features.json_texts import values_of
 from features.keys import Keys, key_of, keys_of
 from features.users import CLICKS, LAST_CLICK, SESSION_CLICKS, UserEvents, UserReads, Users, follow
 
@@ -104,7 +107,7 @@ class Engine:
         time = np.maximum.accumulate(np.concatenate([[self.time], known]))[1:]
         ticks = np.floor(time / (tick or self.declared.tick)).astype(np.int64)
         shown = (events["kind"] == "impression").to_numpy()
-        click = (events["kind"] == self.declared.click).to_numpy()
+        click = clicks(events, self.declared)
 
         known_ids = self._known_ids(events)
         reads = self._follow_users(known_ids, time, shown, click)
@@ -156,10 +159,10 @@ class Engine:
         known_ids[:, 0] = user
         known_ids[:, 1] = [key_of("item", item) for item in items]
         for column, name in enumerate(self.declared.attributes, start=2):
-            texts = [text_of(values.get(name)) for values in attributes]
+            texts = [canonical(values.get(name)) for values in attributes]
             known_ids[:, column] = [0 if text is None else key_of(name, text) for text in texts]
         for column, name in enumerate(self.declared.contexts, start=2 + len(self.declared.attributes)):
-            text = text_of(context.get(name))
+            text = canonical(context.get(name))
             known_ids[:, column] = 0 if text is None else key_of(name, text)
         one = self._user_now(user, at)
         reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.sections)))  # type: ignore[arg-type]
@@ -257,10 +260,10 @@ class Engine:
             if len(distinct):
                 texts = texts.replace_strict(distinct, numbers, default=None, return_dtype=pl.Int64)
                 number = texts.fill_null(len(distinct)).to_numpy()
+                values = values_of(distinct, names)
             for name in names:
                 if len(distinct):
-                    told = keys_of(name, distinct.str.json_path_match(f"$.{name}"))
-                    ids[:, column] = np.append(told, 0)[number]
+                    ids[:, column] = np.append(keys_of(name, values[name]), 0)[number]
                 column += 1
         return ids
 
@@ -356,10 +359,8 @@ def sections_of(history: Keys, reads: UserReads) -> Keys:
     return sections
 
 
-def text_of(value: object) -> str | None:
-    """Canonical text of a context or attribute value, as JSON text would show it."""
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return str(value)
+def clicks(events: pl.DataFrame, declared: Features) -> Bool:
+    """Which events (N,) are clicks that count."""
+    kind = (events["kind"] == declared.click).to_numpy()
+    value = events["value"].fill_null(0.0).to_numpy()
+    return kind & feedback.counts(value, events["at"].to_numpy(), events["shown_at"].to_numpy(), declared.attribution)

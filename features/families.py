@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
+from features.event_checks import name_fault
+from features.feedback import HORIZON
 from features.schema import RowSchema
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -120,7 +122,11 @@ class Features:
     """How many of the user's last clicked items are remembered."""
 
     click: str = "click"
-    """The kind of feedback that counts as a click."""
+    """The kind of feedback that counts as a click, and that the ranker predicts."""
+
+    attribution: float = 5 * MINUTE
+    """Seconds that a click may come after its impression and still count: as the label, in the counters and for the
+    user (:mod:`features.feedback`). The watermark trails by it."""
 
     base_rate: float = 0.1
     """Rate of a surface that has seen nothing."""
@@ -135,6 +141,15 @@ class Features:
     """Seconds since the user's last click at which the id ``pause`` changes, rising."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.attribution <= HORIZON.total_seconds():
+            raise ValueError(
+                f"attribution is {self.attribution} seconds: give 0 to {HORIZON.total_seconds():.0f}; what comes after"
+                f" {HORIZON.days} days is not taken"
+            )
+        for name in (*self.contexts, *self.attributes):
+            fault = name_fault(name)
+            if fault is not None:
+                raise ValueError(f"column name {name!r} {fault}")
         if list(self.pauses) != sorted(set(self.pauses)):
             raise ValueError(f"pauses {self.pauses} must rise")
         known: dict[str, Family] = {}
@@ -185,6 +200,7 @@ class Features:
         # What the user's own state, and the ids made of it, depend on.
         shared = (
             self.click,
+            self.attribution,
             self.base_rate,
             self.tick,
             self.session_gap,

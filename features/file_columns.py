@@ -5,15 +5,19 @@ Files differ in harmless ways that are taken as they are meant: ids as whole num
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import polars as pl
 
 from features.copying import INSTANT, DataType
 from features.event_checks import because
+from features.identity import EXACT as EXACT_DOUBLE
 
-EXACT = 2**53
+EXACT: dict[DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24, pl.Float64(): EXACT_DOUBLE}
 """Beyond it a float no longer holds every whole number, so an id may have been changed."""
+
+YEARS = datetime(1, 1, 1), datetime(9999, 12, 31)  # noqa: DTZ001
+"""Of what is called a time at all; beyond them not every library can show one."""
 
 ZONED = r"[T ]\d{2}:\d{2}:\d{2}(\.\d+)?\s?(Z|[+-]\d{2}:?\d{2})$"
 NAIVE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
@@ -34,8 +38,12 @@ def identifier(name: str, dtype: DataType) -> Column:
     wrong = f"{name} is neither text nor a whole number"
     if dtype.is_float():
         source = source.fill_nan(None)
-        whole = (source == source.round()) & (source.abs() <= EXACT)
+        whole = (source == source.round()) & (source.abs() <= EXACT[dtype])
         return Column(pl.when(whole).then(source.cast(pl.Int64, strict=False)).cast(pl.String), because(~whole, wrong))
+    if isinstance(dtype, pl.Decimal):
+        digits = source.cast(pl.String).str.replace(r"\.0*$", "")
+        whole = ~digits.str.contains(".", literal=True)
+        return Column(pl.when(whole).then(digits), because(~whole, wrong))
     if dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         return Column(source.cast(pl.String), _nothing())
     return _cast(source, None, pl.String, wrong)
@@ -96,8 +104,8 @@ def truth(name: str, dtype: DataType) -> Column:
 def meant(column: pl.Series) -> pl.Series:
     """A column with its values as they were meant before a file format got at them.
 
-    Bytes, as of files whose texts are not marked so, become text, what is no UTF-8 as ``\\xff``; whole numbers held as
-    floats, as pandas holds a column with a gap, become whole numbers again, so that a code 3 is not told as 3.0.
+    Bytes, as of files whose texts are not marked so, become text, what is no UTF-8 as ``\\xff``; times beyond the years
+    1 to 9999, which cannot be shown, become the first or the last of them.
     """
     if column.dtype == pl.Binary:
         try:
@@ -105,11 +113,15 @@ def meant(column: pl.Series) -> pl.Series:
         except pl.exceptions.ComputeError:
             texts = [None if value is None else value.decode(errors="backslashreplace") for value in column]
             return pl.Series(column.name, texts, dtype=pl.String)
-    if column.dtype.is_float():
-        filled = column.fill_nan(None)
-        if ((filled == filled.round()) & (filled.abs() <= EXACT)).all():
-            return filled.cast(pl.Int64)
+    if column.dtype == pl.Date or (isinstance(column.dtype, pl.Datetime) and column.dtype.time_unit != "ns"):
+        first, last = (pl.Series([edge]).cast(_unzoned(column.dtype)).to_physical()[0] for edge in YEARS)
+        # Methods of a series look it up by its name, and read a name like ^a.*$ as a pattern.
+        return column.alias("value").to_physical().clip(first, last).cast(column.dtype).alias(column.name)
     return column
+
+
+def _unzoned(dtype: DataType) -> DataType:
+    return pl.Datetime(dtype.time_unit) if isinstance(dtype, pl.Datetime) else dtype
 
 
 def _nothing() -> pl.Expr:

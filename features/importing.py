@@ -6,7 +6,7 @@ What is there already is passed over, so an import that was killed goes on when 
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,11 +14,22 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from features.copying import INSTANT, json_objects
+from features.copying import json_objects
 from features.dead_letters import bury_frame
-from features.event_checks import because, reasons
+from features.event_checks import (
+    LARGEST_CONTEXT,
+    LONGEST_CONTEXT,
+    because,
+    canonical_attributes,
+    canonical_objects,
+    expect_names,
+    reasons,
+    unfit,
+)
+from features.feedback import CLOCK_SKEW, HORIZON
 from features.file_columns import Column, identifier, instant, meant, number, truth, whole
-from features.log import HORIZON, Appended, append, append_items
+from features.identity import canonical_rows
+from features.log import Appended, append, append_items
 from features.partitions import ensure_partitions
 from infra.database import connect
 
@@ -68,6 +79,8 @@ class CheckedFile:
     """As in the file."""
     good: pl.DataFrame
     letters: pl.DataFrame
+    contexts: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.String))
+    """Of a log, each row's context as the event log keeps it."""
 
 
 def import_log(
@@ -101,9 +114,13 @@ def import_log(
     if feedback is not None:
         told = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), clock)
         files.append(told)
-        said = pl.concat(
-            [said, told.good.select("impression_id", "kind", "value", "at", pl.lit(value=True).alias("counted"))]
+        own = told.good.select(
+            *FEEDBACK_COLUMNS,
+            pl.lit(value=True).alias("counted"),
+            pl.col("line").cast(pl.Int64),
+            pl.lit(str(feedback)).alias("source"),
         )
+        said = pl.concat([said, own])
     if items is not None:
         files.append(_check_items(items, read_parquet(items, ["item_id"]), clock))
 
@@ -141,8 +158,13 @@ def read_parquet(path: Path, columns: list[str]) -> pl.DataFrame:
             f"{path} lacks the column {', '.join(map(repr, lacking))}; it has {', '.join(map(repr, rows.columns))}"
         )
     for column, dtype in rows.schema.items():
-        if dtype.is_nested() and "Binary" in str(dtype):
-            raise ImportRefused(f"{path}: column {column!r} holds bytes in {dtype}; write them as text")
+        for inside, what in (("Binary", "bytes"), ("Date", "times")):
+            if dtype.is_nested() and inside in str(dtype):
+                raise ImportRefused(f"{path}: column {column!r} holds {what} in {dtype}; write them as text")
+    try:
+        expect_names(rows.columns, str(path))
+    except ValueError as error:
+        raise ImportRefused(f"{error}; rename it") from error
     return rows.with_columns(meant(column) for column in rows)
 
 
@@ -160,18 +182,24 @@ def _check_log(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
         # When a row was not clicked, nobody reads the time of its click.
         columns["clicked_at"] = Column(clicked_at.value, pl.when(columns["clicked"].value).then(clicked_at.wrong))
         known = pl.col("clicked") & pl.col("clicked_at").is_not_null()
-        extra += [pl.when(known).then(reason) for reason in reasons("clicked_at", INSTANT, clock.now)]
-        extra.append(because(known & (pl.col("clicked_at") < pl.col("shown_at")), "clicked_at is before shown_at"))
+        extra += [pl.when(known).then(reason) for reason in reasons("clicked_at", clock.now)]
+        early = known & (pl.col("clicked_at") < pl.col("shown_at") - CLOCK_SKEW)
+        minutes = CLOCK_SKEW // timedelta(minutes=1)
+        stamps = [pl.col(name).dt.to_string("%Y-%m-%dT%H:%M:%S%.f+00:00") for name in ("clicked_at", "shown_at")]
+        times = pl.format(f"clicked_at {{}} is more than {minutes} minutes before shown_at {{}}", *stamps)
+        extra.append(pl.when(early).then(times))
         late = pl.col("clicked_at") > pl.col("shown_at") + HORIZON
         extra.append(because(known & late, f"clicked_at is more than {HORIZON.days} days after shown_at"))
     if "propensity" in types:
         columns["propensity"] = number("propensity", types["propensity"])
-        likely = (pl.col("propensity") > 0) & (pl.col("propensity") <= 1)
-        extra.append(because(~likely, "propensity is not in (0, 1]"))
-    required = {name: pl.String() for name in LOG_COLUMNS[:4]} | {"shown_at": INSTANT}
-    bad = [reason for name, dtype in required.items() for reason in reasons(name, dtype, clock.now)]
-    typed = clock.taken(_typed(rows, columns), "shown_at")
-    return _sort_out(path, rows, typed, [*bad, *extra], ["impression_id"])
+        extra += unfit("propensity", clock.now)
+    context = [column for column in rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
+    contexts = canonical_objects(canonical_rows(rows, context), "context", LONGEST_CONTEXT, LARGEST_CONTEXT)
+    columns["context_fault"] = Column(pl.lit(contexts["reason"]), pl.lit(contexts["reason"]))
+    bad = [reason for name in (*LOG_COLUMNS[:4], "shown_at") for reason in reasons(name, clock.now)]
+    typed = clock.taken(_typed(rows, columns), "shown_at").drop("context_fault")
+    sorted_out = _sort_out(path, rows, typed, [*bad, *unfit("position", clock.now), *extra], ["impression_id"])
+    return replace(sorted_out, contexts=contexts["text"])
 
 
 def _check_feedback(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
@@ -182,15 +210,15 @@ def _check_feedback(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile
         "value": number("value", types["value"]),
         "at": instant("at", types["at"], clock.shift),
     }
-    required = {"impression_id": pl.String(), "kind": pl.String(), "value": pl.Float64(), "at": INSTANT}
-    bad = [reason for name, dtype in required.items() for reason in reasons(name, dtype, clock.now)]
+    bad = [reason for name in FEEDBACK_COLUMNS for reason in reasons(name, clock.now)]
     return _sort_out(path, rows, clock.taken(_typed(rows, columns), "at"), bad, ["impression_id", "kind"])
 
 
 def _check_items(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
-    columns = {"item_id": identifier("item_id", rows.schema["item_id"])}
-    bad = reasons("item_id", pl.String(), clock.now)
-    return _sort_out(path, rows, _typed(rows, columns), bad, ["item_id"])
+    fault = pl.lit(canonical_attributes(rows)["reason"])
+    columns = {"item_id": identifier("item_id", rows.schema["item_id"]), "fault": Column(fault, fault)}
+    bad = reasons("item_id", clock.now)
+    return _sort_out(path, rows, _typed(rows, columns).drop("fault"), bad, ["item_id"])
 
 
 def _typed(rows: pl.DataFrame, columns: dict[str, Column]) -> pl.DataFrame:
@@ -223,6 +251,8 @@ def _clicks(shown: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         pl.lit(1.0).alias("value"),
         at.alias("at"),
         pl.lit(value=False).alias("counted"),
+        pl.col("line").cast(pl.Int64),
+        pl.lit(None, pl.String).alias("source"),
     )
     return clock.taken(clicks, "at")
 
@@ -243,21 +273,23 @@ def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFil
 
 
 def _chunks(shown: CheckedFile, said: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    """Impressions and feedback in time order, about ``CHUNK`` events at once; events of one instant stay together."""
+    """Impressions and feedback in time order, about ``CHUNK`` events at once; events of one instant stay together, and
+    feedback that is stamped before its impression comes with it."""
     impressions = shown.good.sort("shown_at", maintain_order=True)
-    feedback = said.sort("at", maintain_order=True)
-    times = pl.concat([impressions["shown_at"], feedback["at"]]).sort()
-    context = [column for column in shown.rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
+    of_impressions = impressions.select("impression_id", "shown_at")
+    feedback = said.join(of_impressions, on="impression_id", how="left", maintain_order="left")
+    feedback = feedback.with_columns(pl.max_horizontal("at", "shown_at").alias("known_at")).drop("shown_at")
+    feedback = feedback.sort("known_at", maintain_order=True)
+    times = pl.concat([impressions["shown_at"], feedback["known_at"]]).sort()
     first_shown = first_said = 0
     for end in range(CHUNK, times.len() + CHUNK, CHUNK):
         last = times[min(end, times.len()) - 1]
         last_shown = impressions["shown_at"].search_sorted(last, side="right")
-        last_said = feedback["at"].search_sorted(last, side="right")
+        last_said = feedback["known_at"].search_sorted(last, side="right")
         rows, said_rows = impressions[first_shown:last_shown], feedback[first_said:last_said]
         if rows.height or said_rows.height:
             described = rows.drop("clicked").with_columns(
-                pl.col("shown_at").alias("known_at"),
-                json_objects(shown.rows[rows["line"] - 1], context).alias("context"),
+                pl.col("shown_at").alias("known_at"), shown.contexts[rows["line"] - 1].alias("context")
             )
-            yield described, said_rows.with_columns(pl.col("at").alias("known_at"))
+            yield described, said_rows
         first_shown, first_said = last_shown, last_said

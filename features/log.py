@@ -22,18 +22,18 @@ from typing import LiteralString
 import polars as pl
 import psycopg
 
-from features.appended import Appended
-from features.copying import INSTANT, DataType, Schema, copy_in, json_objects, storable
+from features.appended import ALREADY_THERE, TAKEN, Appended
+from features.copying import INSTANT, DataType, Schema, copy_in, json_objects
 from features.dead_letters import DeadLetter, bury, bury_frame
-from features.event_checks import reasons
+from features.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
+from features.feedback import CLOCK_SKEW, HORIZON, too_early
 from features.log_items import append_items
 from features.log_reading import EVENT, extent, read_events, read_impressions, read_propensities
-from features.partitions import HORIZON, SKEW, MissingPartitions, ensure_partitions, idle
+from features.partitions import SKEW, MissingPartitions, ensure_partitions, idle
 
 __all__ = [
     "EVENT",
     "FEEDBACK",
-    "HORIZON",
     "IMPRESSION",
     "Appended",
     "DeadLetter",
@@ -98,26 +98,26 @@ FROM (SELECT impression_id FROM staged_impressions UNION ALL SELECT impression_i
 
 # Every look-up is bounded in time twice: by each row's own time, which is what it means; and by those of the batch, as
 # values that the planner sees, so that the partitions of that time alone are opened and locked.
+
+# One id names one impression: the same id of another user, item or request is another impression under a wrong name.
 DROP_KNOWN_IMPRESSIONS = """
-WITH known AS (
-    DELETE FROM staged_impressions s USING impressions i
-    WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
-      AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
-      AND i.shown_at >= %(same_shown_from)s AND i.shown_at <= %(same_shown_to)s
-      AND i.shown_at >= s.shown_at - %(horizon)s AND i.shown_at <= s.shown_at + %(horizon)s
-    RETURNING s.ord)
-SELECT count(DISTINCT ord) FROM known
+DELETE FROM staged_impressions s USING impressions i
+WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
+  AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
+  AND i.shown_at >= %(same_shown_from)s AND i.shown_at <= %(same_shown_to)s
+  AND i.shown_at >= s.shown_at - %(horizon)s AND i.shown_at <= s.shown_at + %(horizon)s
+RETURNING s.ord, CASE WHEN (i.user_id, i.item_id, i.request_id) = (s.user_id, s.item_id, s.request_id) THEN NULL
+    ELSE format('impression_id is that of item %%s for user %%s in request %%s', i.item_id, i.user_id, i.request_id)
+    END
 """
 
 DROP_KNOWN_FEEDBACK = """
-WITH known AS (
-    DELETE FROM staged_feedback s USING feedback f
-    WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
-      AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
-      AND f.at >= %(same_said_from)s AND f.at <= %(same_said_to)s
-      AND f.at >= s.at - %(horizon)s - %(skew)s AND f.at <= s.at + %(horizon)s + %(skew)s
-    RETURNING s.ord, s.counted)
-SELECT count(DISTINCT ord) FROM known WHERE counted
+DELETE FROM staged_feedback s USING feedback f
+WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
+  AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
+  AND f.at >= %(same_said_from)s AND f.at <= %(same_said_to)s
+  AND f.at >= s.at - %(horizon)s - %(skew)s AND f.at <= s.at + %(horizon)s + %(skew)s
+RETURNING s.ord, NULL
 """
 
 TAKE_WAITING = """
@@ -125,10 +125,37 @@ WITH taken AS (
     DELETE FROM feedback f USING staged_impressions s
     WHERE f.surface = %(surface)s AND f.seq = 0 AND f.impression_id = s.impression_id
       AND f.at >= %(waiting_from)s AND f.at <= %(waiting_to)s
-      AND f.at >= s.shown_at - %(skew)s AND f.at <= s.shown_at + %(horizon)s
+      AND f.at >= s.shown_at - %(horizon)s AND f.at <= s.shown_at + %(horizon)s
     RETURNING f.impression_id, f.kind, f.value, f.at, f.known_at)
 INSERT INTO staged_feedback (ord, impression_id, kind, value, at, known_at)
 SELECT -row_number() OVER (ORDER BY known_at, impression_id, kind), impression_id, kind, value, at, known_at FROM taken
+"""
+
+# Feedback, with that which waited, whose impression is known by now and was shown after it (features.feedback). Where
+# there is one of its id shown before it, it is that one's.
+CLAMP_EARLY = """
+WITH shown AS (
+    SELECT impression_id, shown_at FROM staged_impressions
+    UNION ALL
+    SELECT i.impression_id, i.shown_at FROM impressions i
+    WHERE i.surface = %(surface)s AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
+      AND i.shown_at >= %(about_from)s AND i.shown_at <= %(ahead_to)s
+      AND i.impression_id IN (SELECT impression_id FROM staged_feedback)
+), early AS (
+    SELECT f.ord, min(shown.shown_at) AS shown_at, f.at >= min(shown.shown_at) - %(clock_skew)s AS within
+    FROM staged_feedback f JOIN shown USING (impression_id)
+    WHERE shown.shown_at >= f.at - %(horizon)s AND shown.shown_at <= f.at + %(horizon)s
+    GROUP BY f.ord, f.at HAVING f.at < min(shown.shown_at)
+), clamped AS (
+    UPDATE staged_feedback f SET at = early.shown_at, known_at = greatest(f.known_at, early.shown_at)
+    FROM early WHERE early.ord = f.ord AND early.within
+    RETURNING f.ord, f.at AS shown_at, false AS refused
+), refused AS (
+    DELETE FROM staged_feedback f USING early WHERE early.ord = f.ord AND NOT early.within
+    RETURNING f.ord, early.shown_at, true AS refused, f.impression_id, f.kind, f.value, f.at, f.known_at
+)
+SELECT ord, shown_at, refused, impression_id, kind, value, at, known_at FROM refused
+UNION ALL SELECT ord, shown_at, refused, NULL, NULL, NULL, NULL, NULL FROM clamped
 """
 
 # Feedback known before its impression takes its place with it, after it; feedback without one gets none yet.
@@ -182,7 +209,8 @@ ON CONFLICT (surface, events, day) DO UPDATE
 
 
 # Bounds for where there is no feedback: of nulls the planner makes nothing, and opens every partition.
-NOTHING = {"about_from": datetime(9999, 1, 1, tzinfo=UTC), "about_to": datetime(1970, 1, 1, tzinfo=UTC)}
+LAST, FIRST = datetime(9999, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)
+NOTHING = {"about_from": LAST, "about_to": FIRST, "ahead_to": FIRST}
 
 
 def append(
@@ -198,19 +226,24 @@ def append(
 
     ``impressions`` has the columns of ``IMPRESSION``, ``feedback`` those of ``FEEDBACK``; those in ``OPTIONAL`` may be
     left out, and a column ``line`` may give the row of a file. ``context`` is the text of a JSON object. ``known_at``
-    is when the log learned of an event, and is taken as no earlier than the event itself.
+    is when the log learned of an event, and is taken as no earlier than the event itself. A column ``source`` may give
+    rows a source of their own.
 
     An impression counts once by its ``impression_id``, whatever else it says; feedback once by ``impression_id`` and
     ``kind``: the first wins, and what comes after counts as ``already_there``. That holds within one batch, and for
     impressions shown within ``HORIZON`` of each other; shown farther apart in different batches, two of one id are two.
-    Feedback belongs to an impression of its id shown at most ``HORIZON`` before it, or ``SKEW`` after it; it waits
-    where there is none. So what an append looks at does not grow with the log. A row without an id or a time, with a
-    time after ``now``, or with a value that is no finite number goes to the dead letters as coming from ``source``.
+    Feedback belongs to an impression of its id shown at most ``HORIZON`` before it; it waits where there is none. So
+    what an append looks at does not grow with the log.
 
-    The surface is locked for other writers until the transaction ends; it must not be REPEATABLE READ, which would not
-    see what they wrote before. Raises ValueError when a column is missing or has another type. Partitions that the
-    events lack are made before a transaction of its own; in the caller's it raises MissingPartitions, whereupon that is
-    rolled back, they are made (:func:`features.partitions.ensure_partitions`), and it begins anew.
+    To the dead letters, as coming from ``source``, goes a row that :mod:`features.event_checks` has a reason against,
+    an impression under the id of another one, and feedback stamped well before its impression was shown
+    (:mod:`features.feedback`); feedback stamped a little before it is written down as happening at the showing.
+
+    What became of each row is in the account. The surface is locked for other writers until the transaction ends; it
+    must not be REPEATABLE READ, which would not see what they wrote before. Raises ValueError when a column is missing
+    or has another type. Partitions that the events lack are made before a transaction of its own; in the caller's it
+    raises MissingPartitions, whereupon that is rolled back, they are made
+    (:func:`features.partitions.ensure_partitions`), and it begins anew.
     """
     batches = []
     if impressions is not None:
@@ -230,6 +263,9 @@ def append(
 def _append(
     connection: psycopg.Connection, surface: str, batches: "Sequence[_Batch]", now: datetime, source: str
 ) -> Appended:
+    fates = {batch.name: batch.fates for batch in batches}
+    counted = {batch.name: batch.counted for batch in batches}
+    dead = 0
     with connection.transaction():
         connection.execute(LOCK, [surface])
         connection.execute(STAGE)
@@ -239,26 +275,42 @@ def _append(
         if sum(batch.good.height for batch in batches) > BULK:
             connection.execute("ANALYZE staged_impressions (impression_id), staged_feedback (impression_id)")
         first, last = connection.execute(BOUNDS).fetchone() or ("", "")
-        known = {"surface": surface, "first": first, "last": last, "horizon": HORIZON, "skew": SKEW}
-        known |= _reach(batches)
-        done = Appended()
+        known = {"surface": surface, "first": first, "last": last}
+        known |= {"horizon": HORIZON, "skew": SKEW, "clock_skew": CLOCK_SKEW} | _reach(batches)
         for batch in batches:
             look_up = DROP_KNOWN_IMPRESSIONS if batch.name == "impressions" else DROP_KNOWN_FEEDBACK
             # Never prepared: a plan for any bounds would open every partition.
-            there = connection.execute(look_up, known, prepare=False).fetchone() if batch.good.height else None
-            already_there = there[0] if there else 0
-            dead = bury_frame(connection, surface, source, batch.letters, now)
-            done += Appended(batch.counted - already_there, batch.repeated + already_there, dead)
+            there = connection.execute(look_up, known, prepare=False).fetchall() if batch.good.height else []
+            fates[batch.name] = _decided(batch, {ord_: reason or ALREADY_THERE for ord_, reason in there})
         if "waiting_from" in known:
             connection.execute(TAKE_WAITING, known, prepare=False)
+        early = connection.execute(CLAMP_EARLY, NOTHING | known, prepare=False).fetchall()
+        waited = []
+        for ord_, shown_at, refused, impression_id, kind, value, at, known_at in early:
+            if not refused:
+                continue
+            reason = too_early(at, shown_at)
+            if ord_ >= 0:
+                fates["feedback"] = fates["feedback"].clone().scatter(ord_, reason)
+            else:
+                event = {"impression_id": impression_id, "kind": kind, "value": value, "at": at, "known_at": known_at}
+                waited.append(DeadLetter(None, reason, event))
+        for batch in batches:
+            letters = _letters(batch, fates[batch.name]).with_columns(pl.col("source").fill_null(source))
+            for (name,), some in letters.group_by("source", maintain_order=True):
+                dead += bury_frame(connection, surface, str(name), some, now)
+        bury(connection, surface, source, waited, now)
         connection.execute(GIVE_PLACES, NOTHING | known, prepare=False)
         try:
             connection.execute(INSERT_IMPRESSIONS, [surface])
             connection.execute(INSERT_FEEDBACK, [surface])
         except psycopg.errors.CheckViolation as error:
-            raise MissingPartitions(day for batch in batches for day in _days(batch)) from error
+            clamped = {row[1].astimezone(UTC).date() for row in early}
+            raise MissingPartitions({*clamped, *(day for batch in batches for day in _days(batch))}) from error
         connection.execute(NOTE_DAYS, {"surface": surface})
-    return done
+    taken = sum(int((counted[name] & (fate == TAKEN)).sum()) for name, fate in fates.items())
+    there_already = sum(int((counted[name] & (fate == ALREADY_THERE)).sum()) for name, fate in fates.items())
+    return Appended(taken, there_already, dead, **fates)
 
 
 def _reach(batches: "Sequence[_Batch]") -> dict[str, datetime]:
@@ -271,10 +323,10 @@ def _reach(batches: "Sequence[_Batch]") -> dict[str, datetime]:
             continue
         if batch.name == "impressions":
             found |= {"same_shown_from": first - HORIZON, "same_shown_to": last + HORIZON}
-            found |= {"waiting_from": first - SKEW, "waiting_to": last + HORIZON}
+            found |= {"waiting_from": first - HORIZON, "waiting_to": last + HORIZON}
         else:
             found |= {"same_said_from": first - HORIZON - SKEW, "same_said_to": last + HORIZON + SKEW}
-            found |= {"about_from": first - HORIZON, "about_to": last + SKEW}
+            found |= {"about_from": first - HORIZON, "about_to": last + SKEW, "ahead_to": last + HORIZON}
     return found
 
 
@@ -289,14 +341,14 @@ class _Batch:
     name: LiteralString
     time: str
     """The column that says when they happened."""
+    rows: pl.DataFrame
+    """As given, typed, with ``line`` and ``source``; N of them."""
     good: pl.DataFrame
-    """Rows that the log can take, once each, with their order ``ord``."""
-    counted: int
-    """How many of them count."""
-    repeated: int
-    """Rows that count, and whose key stood in an earlier row."""
-    letters: pl.DataFrame
-    """Rows that it cannot take, as dead letters."""
+    """Rows that the log can take, once each; ``ord`` is their place among the N."""
+    fates: pl.Series
+    """What is known of each of the N: ``taken``, ``already there`` as its key stood in an earlier row, or a reason."""
+    counted: pl.Series
+    """Which of the N count."""
 
 
 def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list[str], now: datetime) -> _Batch:
@@ -306,27 +358,44 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
         if column in frame.columns and schema[column] == INSTANT and not _has_zone(frame.schema[column]):
             raise ValueError(f"{name}: {column!r} is {frame.schema[column]}; make it a time with a zone")
     line = pl.col("line") if "line" in frame.columns else pl.lit(None)
-    typed = frame.select(
+    rows = frame.select(
         *(pl.col(c).cast(t) if c in frame.columns else pl.lit(None, t).alias(c) for c, t in schema.items()),
         line.cast(pl.Int64).alias("line"),
+        pl.col("source") if "source" in frame.columns else pl.lit(None, pl.String).alias("source"),
     )
-    bad = [reason for column in schema if column not in OPTIONAL for reason in reasons(column, schema[column], now)]
-    judged = typed.with_columns(pl.coalesce(*bad).alias("reason"))
-    refused = judged.filter(pl.col("reason").is_not_null())
-    letters = refused.select(
-        "line", "reason", json_objects(refused, [c for c in schema if c != "counted"]).alias("event")
-    )
-    counted = pl.col("counted").fill_null(value=True) if "counted" in schema else pl.lit(value=True)
-    good = judged.filter(pl.col("reason").is_null()).with_columns(
-        counted.alias("counted"), pl.struct(key).is_first_distinct().alias("distinct")
-    )
-    repeated = good.filter(pl.col("counted") & ~pl.col("distinct")).height
-    good = good.filter("distinct").with_row_index("ord")
-    happened = "shown_at" if "shown_at" in schema else "at"
-    good = good.with_columns(pl.max_horizontal("known_at", happened).alias("known_at"))
+    typed = rows.with_row_index("ord")
+    bad = [reason for c in schema for reason in (unfit(c, now) if c in OPTIONAL else reasons(c, now))]
     if "context" in schema:
-        good = good.with_columns(storable(good["context"]))
-    return _Batch(name, happened, good.select("ord", *schema), int(good["counted"].sum()), repeated, letters)
+        objects = canonical_objects(typed["context"], "context", LONGEST_CONTEXT, LARGEST_CONTEXT)
+        typed = typed.with_columns(objects["text"].alias("context"), objects["reason"].alias("unfit_context"))
+        bad.append(pl.col("unfit_context"))
+    happened = "shown_at" if "shown_at" in schema else "at"
+    judged = typed.with_columns(
+        pl.coalesce(*bad).alias("reason"), pl.max_horizontal("known_at", happened).alias("known_at")
+    )
+    alike = [*key, *(["user_id", "item_id", "request_id"] if name == "impressions" else [])]
+    fit = judged.filter(pl.col("reason").is_null())
+    first = fit.filter(pl.struct(key).is_first_distinct())
+    again = fit.filter(~pl.struct(key).is_first_distinct()).select("ord", *alike)
+    again = again.join(first.select(*alike, pl.lit(ALREADY_THERE).alias("again")), on=alike, how="left")
+    again = again.select("ord", pl.col("again").fill_null(f"{key[0]} is that of an earlier row"))
+    fates = judged.join(again, on="ord", how="left", maintain_order="left").select(
+        pl.coalesce("reason", "again", pl.lit(TAKEN))
+    )
+    counted = rows["counted"].fill_null(value=True) if "counted" in schema else pl.repeat(True, len(rows), eager=True)
+    return _Batch(name, happened, rows, first.select("ord", *schema), fates.to_series(), counted)
+
+
+def _decided(batch: _Batch, found: dict[int, str]) -> pl.Series:
+    """What became of a batch's rows, after the log was looked at: the fate of those found there, by their place."""
+    return batch.fates.clone().scatter(list(found), list(found.values())) if found else batch.fates
+
+
+def _letters(batch: _Batch, fates: pl.Series) -> pl.DataFrame:
+    """The rows that cannot be taken, as dead letters."""
+    refused = batch.rows.with_columns(fates.alias("reason")).filter(~pl.col("reason").is_in([TAKEN, ALREADY_THERE]))
+    columns = [column for column in batch.rows.columns if column not in ("counted", "line", "source")]
+    return refused.select("line", "source", "reason", json_objects(refused, columns).alias("event"))
 
 
 def _has_zone(dtype: DataType) -> bool:

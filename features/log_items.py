@@ -4,7 +4,8 @@ import polars as pl
 import psycopg
 
 from features.appended import Appended
-from features.copying import copy_in, json_objects
+from features.copying import copy_in
+from features.event_checks import canonical_attributes
 
 STAGE_ITEMS = """
 CREATE TEMP TABLE IF NOT EXISTS staged_items (item_id text, attributes jsonb) ON COMMIT DELETE ROWS;
@@ -21,17 +22,21 @@ WHERE i.attributes IS DISTINCT FROM i.attributes || EXCLUDED.attributes
 
 
 def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFrame) -> Appended:
-    """Add items, or what they are now said to be: ``item_id`` as text, and any columns as attributes.
+    """Add items, or what they are now said to be: ``item_id`` as text, and any columns as attributes, of which the log
+    keeps the canonical texts (:mod:`features.identity`).
 
     Counts an item as imported when it is new or has changed. The last row of an item wins. Raises ValueError when an
-    ``item_id`` is missing.
+    ``item_id`` is missing, or an attribute cannot be kept.
     """
     if items["item_id"].dtype != pl.String or items["item_id"].is_null().any():
         raise ValueError(f"items: item_id must be text in every row, not {items['item_id'].dtype} with nulls")
     items = items.unique("item_id", keep="last", maintain_order=True)
-    attributes = json_objects(items, [column for column in items.columns if column != "item_id"]).alias("attributes")
+    attributes = canonical_attributes(items)
+    unfit = attributes.filter(pl.col("reason").is_not_null())
+    if len(unfit):
+        raise ValueError(f"items: {unfit['reason'][0]}")
     with connection.transaction():
         connection.execute(STAGE_ITEMS)
-        copy_in(connection, "staged_items", items.select("item_id", attributes))
+        copy_in(connection, "staged_items", items.select("item_id", attributes["text"].alias("attributes")))
         changed = connection.execute(UPSERT_ITEMS, [surface]).rowcount
     return Appended(changed, items.height - changed, 0)

@@ -10,7 +10,8 @@ import polars as pl
 import psycopg
 
 from features.copying import Schema, copy_out
-from features.partitions import HORIZON, SKEW
+from features.feedback import HORIZON
+from features.partitions import SKEW
 
 EVENT: Schema = {
     "seq": pl.Int64,

@@ -16,13 +16,12 @@ import psycopg
 from psycopg import sql
 from psycopg.pq import TransactionStatus
 
+from features.feedback import HORIZON
+
 TABLES: tuple[LiteralString, ...] = ("impressions", "served", "feedback")
 
-HORIZON = timedelta(days=30)
-"""How long after its impression feedback may come, and how far apart two events with one id are taken for the same."""
-
 SKEW = timedelta(days=1)
-"""How long before its impression feedback may be stamped: the clocks of others."""
+"""A day's margin about ``features.feedback.CLOCK_SKEW``, since partitions are of days."""
 
 AHEAD = 3
 """Days after today that have a partition: how long whoever makes them may be away."""

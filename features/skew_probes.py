@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from features import checkpoint
 from features.catch_up import Folder, whole_ticks
-from features.engine import Engine, Seen, text_of
+from features.engine import Engine, Seen, clicks
 from features.families import Features
+from features.identity import canonical
 from features.keys import key_of
 from features.served_rows import MILLISECOND, served_keys
 from features.skew_comparison import Comparison, Row, differing, write
@@ -79,10 +80,10 @@ def finish(
     if not len(live):
         return None
     readable = live.filter(pl.col("read_tick") > probe.tick)
-    names = readable["request_id"].unique().sort()
-    drawn = names.sample(min(requests, len(names)), seed=int(random.integers(1 << 32)))
-    sampled = readable.filter(pl.col("request_id").is_in(drawn.implode()))
-    sampled = sampled.sort("read_tick", "shown_at", "request_id", "seq")
+    every = readable.select("user_id", "request_id").unique().sort("user_id", "request_id")
+    drawn = every.sample(min(requests, len(every)), seed=int(random.integers(1 << 32)))
+    sampled = readable.join(drawn, on=["user_id", "request_id"], how="semi", maintain_order="left")
+    sampled = sampled.sort("read_tick", "shown_at", "user_id", "request_id", "seq")
     joined = _replayed(connection, probe, events, sampled)
     served = _served(connection, probe.surface, engine.schema.version, sampled)
     both = [
@@ -175,17 +176,18 @@ def _ticks(events: pl.DataFrame, engine: Engine) -> NDArray[np.int64]:
 def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[Seen]:
     """Showings and clicks as serving's memory takes them."""
     counted = events.filter(
-        pl.col("kind").is_in(["impression", engine.declared.click]) & (pl.col("known_at") - pl.col("at") <= PROMPT_S)
+        ((pl.col("kind") == "impression") | pl.Series(clicks(events, engine.declared), dtype=pl.Boolean))
+        & (pl.col("known_at") - pl.col("at") <= PROMPT_S)
     )
     section = engine.declared.attributes[0] if engine.declared.attributes else None
     for event in counted.iter_rows(named=True):
-        value = None if section is None else json.loads(event["attributes"] or "{}").get(section)
+        text = None if section is None else canonical(json.loads(event["attributes"] or "{}").get(section))
         yield Seen(
             impression_id=event["impression_id"],
             showing=event["kind"] == "impression",
             user=key_of("user", event["user_id"]),
             item=key_of("item", event["item_id"]),
-            section=0 if section is None or value is None else key_of(section, text_of(value) or ""),
+            section=0 if section is None or text is None else key_of(section, text),
             time=event["at"],
         )
 

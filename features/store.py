@@ -24,6 +24,7 @@ from psycopg import sql
 
 from features.feast_config import SCHEMA, repo_config
 from features.feast_definitions import AS_OF, ONLINE, View, definitions, join_keys, view_definitions
+from features.feedback import COUNTS
 from features.json_texts import value_of
 from features.view_reading import Inspected, inspect
 from features.views import OF_IMPRESSION, TeamView, expect_apart
@@ -135,10 +136,11 @@ class Store:
         Then the columns of ``views`` (``views.view_columns``), in their own types, as known when each was shown; the
         views must have been applied.
 
-        The label is 1 where feedback ``label_kind`` came within ``attribution`` of the showing and was known by
-        ``known_by``, else 0. Ordered by shown_at, request_id, position, impression_id. After a back-fill an impression
-        has a row of each schema version: name the one that is wanted; ValueError where there are several and none is
-        named.
+        The label is 1 where feedback ``label_kind`` counts (:mod:`features.feedback`) and was known by ``known_by``,
+        else 0. The rows of one request (one ``request_id`` of one user) are side by side, whatever lies between them in
+        time: ordered by the first showing of the request, then request_id, user_id, position, impression_id. After a
+        back-fill an impression has a row of each schema version: name the one that is wanted; ValueError where there
+        are several and none is named.
         """
         entities = _entities(self.surface, start, end, label_kind, attribution, known_by)
 
@@ -150,7 +152,8 @@ class Store:
         frame = pl.DataFrame(pulled.select(FRAME.names).cast(FRAME))
         if schema_version is not None:
             frame = _of_version(frame, schema_version)
-        frame = frame.sort("shown_at", "request_id", "position", "impression_id", nulls_last=True)
+        began = pl.col("shown_at").min().over("user_id", "request_id")
+        frame = frame.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
         repeated = frame.filter(pl.struct(IMPRESSION).is_duplicated())
         if len(repeated):
             raise ValueError(
@@ -310,15 +313,15 @@ def _may_pass(error: Exception) -> bool:
 
 _ENTITIES = """
 SELECT i.impression_id, i.request_id, i.user_id, i.item_id, i.position, i.shown_at AS event_timestamp,
-       i.context::text AS context, (f.impression_id IS NOT NULL)::int::float4 AS label
+       i.context::text AS context, (counted.impression_id IS NOT NULL)::int::float4 AS label
 FROM impressions AS i
 LEFT JOIN (
-    SELECT DISTINCT c.impression_id, s.shown_at FROM feedback AS c
-    JOIN impressions AS s ON s.surface = {surface} AND s.impression_id = c.impression_id
-                         AND s.shown_at > {start} AND s.shown_at <= {end}
-    WHERE c.surface = {surface} AND c.kind = {kind} AND c.known_at <= {known_by}
-      AND c.at > {start} AND c.at <= {last} AND c.at BETWEEN s.shown_at AND s.shown_at + {attribution}
-) AS f USING (impression_id, shown_at)
+    SELECT DISTINCT f.impression_id, i.shown_at FROM feedback AS f
+    JOIN impressions AS i ON i.surface = {surface} AND i.impression_id = f.impression_id
+                         AND i.shown_at > {start} AND i.shown_at <= {end}
+    WHERE f.surface = {surface} AND f.kind = {kind} AND f.known_at <= {known_by}
+      AND f.at > {start} AND f.at <= {last} AND {counts}
+) AS counted USING (impression_id, shown_at)
 WHERE i.surface = {surface} AND i.shown_at > {start} AND i.shown_at <= {end}
 """
 
@@ -335,8 +338,9 @@ def _entities(
         "start": start,
         "end": end,
         "kind": kind,
-        "attribution": attribution,
         "known_by": known_by,
         "last": end + attribution,
     }
-    return sql.SQL(_ENTITIES).format(**{name: sql.Literal(value) for name, value in values.items()}).as_string()
+    counts = sql.SQL(COUNTS).format(attribution=sql.Literal(attribution))
+    literals = {name: sql.Literal(value) for name, value in values.items()}
+    return sql.SQL(_ENTITIES).format(counts=counts, **literals).as_string()

@@ -20,7 +20,7 @@ from models import towers_artifact
 from models.artifact import save, save_delta, snapshot_due
 from models.delta import difference
 from models.examples import Layout
-from models.frames import Frame
+from models.frames import HALF_MICROSECOND, Frame
 from models.learner import Learned, fine_tune
 from models.model import Design, Model
 from models.promotions import Promotion
@@ -159,8 +159,8 @@ def only_settings(before: Design, now: Design) -> bool:
 
 
 def trained_to(claimed: Claim, frame: Frame) -> int:
-    """The row at which the training part ends."""
-    return int(np.searchsorted(frame.examples.time, claimed.window.split.timestamp() + 5e-7))
+    """The row at which the training part of a parted frame ends."""
+    return int(np.count_nonzero(frame.examples.time <= claimed.window.split.timestamp() + HALF_MICROSECOND))
 
 
 def judge(

@@ -126,7 +126,7 @@ def publish(
 def learned_to(claimed: Claim, frame: Frame) -> float:
     """Event time of the newest impression in the training part, seconds since the epoch."""
     first = trained_to(claimed, frame)
-    return float(frame.examples.time[first - 1]) if first else claimed.window.split.timestamp()
+    return float(frame.examples.time[:first].max()) if first else claimed.window.split.timestamp()
 
 
 def write_report(

@@ -21,7 +21,7 @@ from flows.world import World
 from infra.backoff import Backoff
 from infra.database import connect
 from models import metrics, promotions
-from models.frames import Frame
+from models.frames import Frame, parted
 from models.model import Model
 from models.promotions import Promotion
 from monitoring import checks, compare, evidence, feature_checks, gate, label_checks, limits, records
@@ -71,9 +71,10 @@ def claim(
 
 
 def join(world: World, claimed: Claim) -> Frame:
-    """The window's training frame, from Feast, once the log is folded as far."""
+    """The window's training frame, from Feast, once the log is folded as far: first the part that is trained on."""
     ensure_folded(world, claimed.window.end)
-    return world.frame(claimed.window.start, claimed.window.end, known_by=claimed.as_of)
+    frame = world.frame(claimed.window.start, claimed.window.end, known_by=claimed.as_of)
+    return parted(frame, claimed.window.split.timestamp())
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +132,17 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     )
     profiles: list[Profile] = []
     if len(frame):
-        profile = Profile.of(examples.dense, names, label=examples.label)
-        profiles = Profile.by_hour(examples.dense, names, time=examples.time, label=examples.label)
+        shown = np.argsort(examples.time, kind="stable")
+        timely = examples[shown]
+        profile = Profile.of(timely.dense, names, label=timely.label)
+        profiles = Profile.by_hour(timely.dense, names, time=timely.time, label=timely.label)
         found += feature_checks.check_features(
-            examples.dense,
+            timely.dense,
             names,
             background.profiles(world, claimed),
-            examples.label,
+            timely.label,
             surface.limits,
-            ids=frame.table["impression_id"],
+            ids=frame.table["impression_id"][shown],
             profile=profile,
         )
     return Checked(found, history, profiles, background.rejected_before(world, claimed))

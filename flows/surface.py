@@ -37,12 +37,6 @@ class Surface:
 
     limits: Limits = field(default_factory=Limits)
 
-    label: str = "click"
-    """The kind of feedback the ranker predicts."""
-
-    attribution: timedelta = timedelta(minutes=5)
-    """How long feedback may come after its impression and still count. The watermark trails by it."""
-
     judging: Judging = "progressive"
     """``progressive``: each mini-batch of the window is scored just before it is learned from, so that all of it judges
     and all of it is learned. ``tail``: its later part judges, and is learned one update later."""
@@ -73,11 +67,19 @@ class Surface:
     def __post_init__(self) -> None:
         if not 0 < self.judge_share < 1:
             raise ValueError(f"surface {self.name}: judge_share {self.judge_share} must be between 0 and 1")
-        if self.attribution < timedelta(0):
-            raise ValueError(f"surface {self.name}: attribution {self.attribution} must not be negative")
         expect_apart(self.views)
         if self.towers is not None:
             self.towers.expect(self.layout)
+
+    @property
+    def label(self) -> str:
+        """The kind of feedback that the ranker predicts: the one that the features count."""
+        return self.features.click
+
+    @property
+    def attribution(self) -> timedelta:
+        """How long it may come after its impression and still count. The watermark trails by it."""
+        return timedelta(seconds=self.features.attribution)
 
     @property
     def layout(self) -> Layout:

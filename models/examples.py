@@ -96,7 +96,7 @@ class Columns:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """N impressions, in time order, the rows of one request side by side."""
+    """N impressions, the rows of one request side by side, the requests in the order of their first showing."""
 
     dense: NDArray[np.float32]
     """[N, D]; NaN where a value is not known."""
@@ -149,11 +149,20 @@ class Examples:
                 )
 
     def batch_starts(self, requests: int) -> NDArray[np.int64]:
-        """Row at which each batch of ``requests`` requests begins, and N at the end: [batches + 1]."""
-        if not len(self):
-            return np.zeros(1, np.int64)
-        first = np.concatenate([[0], np.flatnonzero(np.diff(self.request)) + 1])
-        return np.concatenate([first[::requests], [len(self)]]).astype(np.int64)
+        """Row at which each batch of ``requests`` requests begins, and N at the end: [batches + 1].
+
+        Raises ValueError where the rows of a request are not side by side.
+        """
+        return np.append(request_starts(self.request)[::requests], len(self))
+
+
+def request_starts(request: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first row of each request [requests], of codes [N]; ValueError where its rows are not side by side."""
+    starts = np.flatnonzero(np.diff(request, prepend=request[:1] - 1)).astype(np.int64)
+    codes, counts = np.unique(request[starts], return_counts=True)
+    if len(codes) < len(starts):
+        raise ValueError(f"the rows of request {codes[counts > 1][0]} are not side by side: order rows by request")
+    return starts
 
 
 def concat(parts: Sequence[Examples]) -> Examples:

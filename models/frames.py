@@ -1,7 +1,7 @@
 """From the frame that Feast gives to the arrays that a ranker learns from, and what their columns are."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 import numpy as np
@@ -11,6 +11,9 @@ import pyarrow as pa
 from features.schema import RowSchema
 from features.views import TeamView, dense, view_columns
 from models.examples import Examples, Layout
+
+HALF_MICROSECOND = 5e-7
+"""Seconds since 1970, as floats, are the log's microseconds to within this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,15 @@ class Frame:
         return Frame(self.table[rows], self.examples[rows], self.without_row)
 
 
+def parted(frame: Frame, at: float) -> Frame:
+    """The rows shown up to ``at`` (seconds since 1970), then those shown after; a request that lies across is two."""
+    late = frame.examples.time > at + HALF_MICROSECOND
+    order = np.argsort(late, kind="stable")
+    codes = np.stack([frame.examples.request[order], late[order]])
+    request = np.append(0, (np.diff(codes) != 0).any(axis=0).cumsum())[: len(frame)]
+    return Frame(frame.table[order], replace(frame.examples[order], request=request), frame.without_row)
+
+
 def layout_of(schema: RowSchema, views: Sequence[TeamView], kinds: Sequence[str]) -> Layout:
     """How a ranker reads served rows and, after their numbers, the values of a team's own views."""
     version, numbers = schema.version, len(schema.dense)
@@ -51,7 +63,7 @@ def layout_of(schema: RowSchema, views: Sequence[TeamView], kinds: Sequence[str]
 
 
 def from_arrow(table: pa.Table, schema: RowSchema, views: Sequence[TeamView] = ()) -> Frame:
-    """Unpack a training frame of the store. Its rows keep their order: by time, then request."""
+    """Unpack a training frame of the store. Its rows keep their order: request by request."""
     pulled = pl.DataFrame(table)
     there = pulled["row"].is_not_null()
     kept = pulled.filter(there)
@@ -62,7 +74,7 @@ def from_arrow(table: pa.Table, schema: RowSchema, views: Sequence[TeamView] = (
         ids=ids,
         history=history,
         label=kept["label"].to_numpy().astype(np.float32),
-        request=kept["request_id"].rle_id().to_numpy().astype(np.int64),
+        request=kept.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
         time=kept["shown_at"].dt.epoch("us").to_numpy() / 1e6,
     )
     return Frame(kept.drop("row", *view_columns(views)), examples, len(pulled) - len(kept))

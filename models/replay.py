@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.examples import Examples, Layout, concat
+from models.examples import Examples, Layout, concat, request_starts
 from models.tables import scramble
 
 
@@ -82,11 +82,6 @@ class Reservoir:
         """What :meth:`arrays` gave."""
         columns = {field.name: arrays[field.name] for field in fields(Examples)}
         return Reservoir(int(arrays["seed"]), arrays["keys"], Examples(**columns))
-
-
-def request_starts(request: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The first row of each request; the rows of one lie side by side."""
-    return np.flatnonzero(np.diff(request, prepend=request[:1] - 1)).astype(np.int64)
 
 
 def request_keys(examples: Examples, seed: int) -> NDArray[np.uint64]:

@@ -79,7 +79,8 @@ def fine_tune(towers: Towers, examples: Examples, *, seed: int, device: str | No
     examples.expect(towers.layout)
     label = examples.label if examples.label.ndim == 1 else examples.label[:, 0]
     item = examples.ids[:, towers.layout.ids.index(towers.layout.history_of)]
-    clicks = examples[np.flatnonzero((label > 0) & (item != EMPTY))]
+    rows = np.flatnonzero((label > 0) & (item != EMPTY))
+    clicks = examples[rows[np.argsort(examples.time[rows], kind="stable")]]
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     draw = np.random.default_rng([seed, towers.steps])
     tuned, losses = towers, list[float]()

@@ -139,7 +139,8 @@ def test_a_label_is_what_feedback_known_at_the_watermark_says(site: Loop, tmp_pa
     """Against a plain loop over the log, with a window for clicks that is short enough to matter."""
     attribution = timedelta(seconds=8)
     own = copied(site)
-    frame, claimed = training_frame(replace(own, surface=replace(own.surface, attribution=attribution)), after(14))
+    features = replace(own.surface.features, attribution=attribution.total_seconds())
+    frame, claimed = training_frame(replace(own, surface=replace(own.surface, features=features)), after(14))
     log = pl.read_parquet(write_log(tmp_path)[0]).filter(pl.col("shown_at") <= claimed.window.end)
     expected = {
         row["impression_id"]: float(row["clicked"] and row["clicked_at"] - row["shown_at"] <= attribution)

@@ -59,17 +59,30 @@ def create_app(told: Serving) -> FastAPI:
 
     @app.post("/v1/feedback")
     async def feedback(body: AnyFeedback) -> JSONResponse:
-        """Take feedback. The first of a kind for an impression counts; it may come before its impression."""
+        """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
+        counts what is kept, ``repeated`` what of it was in the log already, ``refused`` tells what is a dead letter;
+        the latter two as far as the log answered at once."""
         events = body.events if isinstance(body, FeedbackList) else [body]
         try:
-            degraded = await service.feedback(events)
+            taken = await service.feedback(events)
         except SurfaceUnclear as error:
             inside: list[str | int] = ["events", error.place] if isinstance(body, FeedbackList) else []
             return _said(422, ["body", *inside, "surface"], str(error))
         except TooLate as error:
             inside = ["events", error.place] if isinstance(body, FeedbackList) else []
             return _said(422, ["body", *inside, "at"], str(error))
-        return JSONResponse({"accepted": len(events), "degraded": list(degraded)})
+        refused = [
+            {"loc": ["body", *(["events", place] if isinstance(body, FeedbackList) else [])], "msg": reason}
+            for place, reason in taken.refused.items()
+        ]
+        return JSONResponse(
+            {
+                "accepted": taken.accepted,
+                "repeated": taken.repeated,
+                "refused": refused,
+                "degraded": list(taken.degraded),
+            }
+        )
 
     @app.post("/v1/{surface}/rank")
     async def rank(surface: str, body: RankBody) -> JSONResponse:
@@ -77,12 +90,13 @@ def create_app(told: Serving) -> FastAPI:
         repeated = _first_repeated([str(item) for item in body.items or ()])
         if repeated is not None:
             return _said(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
-        ranked, degraded = await service.rank(surface, body)
+        ranked, logged_before, degraded = await service.rank(surface, body)
         return JSONResponse(
             {
                 "request_id": ranked.request_id,
                 "model_version": ranked.model_version,
                 "degraded": list(degraded),
+                "repeated": logged_before,
                 "items": [
                     {
                         "item_id": item.item_id,
@@ -143,7 +157,9 @@ def _too_much(status: int, why: str) -> App:
 
 def _place(location: tuple[Any, ...]) -> list[str | int]:
     """Where in the body, without the names under which its forms are told apart."""
-    return [part for i, part in enumerate(location) if not (i == 1 and part in (ONE, LIST))]
+    parts = [part for i, part in enumerate(location) if not (i == 1 and part in (ONE, LIST))]
+    # A field may be called what no answer can hold.
+    return [part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part for part in parts]
 
 
 def _first_repeated(items: list[str]) -> int | None:

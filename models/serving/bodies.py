@@ -2,84 +2,126 @@
 
 import math
 import re
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+)
 
-LONGEST = 256
-"""Bytes of an id, and of a context value, in UTF-8."""
-LONGEST_IMPRESSION = 3 * LONGEST
-"""An impression's id is made of a surface's, a request's and an item's."""
-
-KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
+from features.event_checks import (
+    EARLIEST,
+    KIND,
+    KIND_MUST,
+    KIND_MUST_NOT,
+    LARGEST_CONTEXT,
+    LARGEST_INTEGER,
+    LONGEST_CONTEXT,
+    LONGEST_ID,
+    MOST_NAMES,
+    SMALLEST_INTEGER,
+    name_fault,
+    size_fault,
+    text_fault,
+)
+from features.identity import EXACT, canonical
 
 MOST_ITEMS = 1000
 MOST_EVENTS = 1000
-MOST_CONTEXT = 64
 
 
-def _text(value: str, longest: int = LONGEST) -> str:
-    try:
-        size = len(value.encode())
-    except UnicodeEncodeError:
-        raise ValueError("must be valid Unicode") from None
-    if size > longest:
-        raise ValueError(f"must have at most {longest} bytes in UTF-8, has {size}")
-    if "\0" in value:
-        raise ValueError("must not hold a NUL character")
+def _text(value: str, longest: int = LONGEST_ID) -> str:
+    fault = text_fault(value, longest)
+    if fault is not None:
+        raise ValueError(fault)
     return value
 
 
-def _id(value: Any, longest: int = LONGEST) -> str | int:
+def _integer(value: int) -> int:
+    if not SMALLEST_INTEGER <= value <= LARGEST_INTEGER:
+        raise ValueError("must fit in 64 bits; send a longer number as text")
+    return value
+
+
+def _id(value: Any) -> str | int:
+    if isinstance(value, float) and value == value // 1 and abs(value) <= EXACT:
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise ValueError("must be a text or an integer")
+        raise ValueError("must be a text or a whole number")
     if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError("must fit in 64 bits; send a longer number as text")
-        return value
+        return _integer(value)
     if not value:
         raise ValueError("must not be empty")
-    return _text(value, longest)
+    return _text(value)
 
 
 def _text_id(value: Any) -> str:
     return str(_id(value))
 
 
-def _impression_id(value: Any) -> str:
-    return str(_id(value, LONGEST_IMPRESSION))
-
-
 def _context_key(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError("must be a text that is not empty")
-    return _text(value)
+    if not isinstance(value, str):
+        raise ValueError("must be a text")
+    fault = name_fault(value)
+    if fault is not None:
+        raise ValueError(fault)
+    return value
 
 
-def _context_value(value: Any) -> str | int | float | bool | None:
-    if value is None or isinstance(value, bool):
-        return value
+def _context_value(value: Any) -> str | None:
+    if isinstance(value, bool) or value is None:
+        return canonical(value)
     if isinstance(value, int):
-        return _id(value)
+        return canonical(_integer(value))
     if isinstance(value, float):
-        return _finite(value)
+        return canonical(_finite(value))
     if isinstance(value, str):
-        return _text(value)
+        return _text(value, LONGEST_CONTEXT)
     raise ValueError("must be a text, a number, true, false or null")
 
 
+def _context(values: dict[str, str | None]) -> dict[str, str | None]:
+    fault = size_fault(values, LARGEST_CONTEXT)
+    if fault is not None:
+        raise ValueError(fault)
+    return values
+
+
 def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError("must be a finite number")
-    return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if math.isfinite(number):
+            return number
+    raise ValueError("must be a finite number")
 
 
 def _kind(value: Any) -> str:
-    if not isinstance(value, str) or not KIND.fullmatch(value):
-        raise ValueError("must be a lower-case word such as click or dwell, of 64 characters at most")
+    if not isinstance(value, str) or not re.fullmatch(KIND, value):
+        raise ValueError(KIND_MUST)
     if value == "impression":
-        raise ValueError("must name what the user did; impressions are logged when they are ranked")
+        raise ValueError(KIND_MUST_NOT)
     return value
+
+
+def _since_1970(at: datetime) -> datetime:
+    if at < EARLIEST:
+        raise ValueError("is before 1970")
+    return at.astimezone(UTC) if at < LATEST else LATEST
+
+
+LATEST = datetime(9999, 12, 31, tzinfo=UTC)
+"""What is stamped later is taken for it: some time zones are beyond the last year there."""
 
 
 def _schema(*types: str) -> WithJsonSchema:
@@ -90,13 +132,13 @@ Id = Annotated[str | int, PlainValidator(_id), _schema("string", "integer")]
 """An id as sent; its canonical form is text, so 7 and "7" are the same one."""
 
 TextId = Annotated[str, PlainValidator(_text_id), _schema("string", "integer")]
-ImpressionId = Annotated[str, PlainValidator(_impression_id), _schema("string", "integer")]
 ContextKey = Annotated[str, PlainValidator(_context_key), _schema("string")]
 ContextValue = Annotated[
-    str | int | float | bool | None,
+    str | None,
     PlainValidator(_context_value),
     _schema("string", "number", "boolean", "null"),
 ]
+"""As its canonical text."""
 Number = Annotated[float, PlainValidator(_finite), _schema("number")]
 
 
@@ -108,11 +150,11 @@ class RankBody(BaseModel):
     user_id: Id
     items: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
     """The candidates, each once. When absent, the model in service retrieves them, if it was taught to."""
-    context: Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_CONTEXT)] = {}
+    context: Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_NAMES), AfterValidator(_context)] = {}
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
     """How many to show: the best; all when absent, of retrieved ones too."""
     request_id: TextId | None = None
-    """Names the request, so that one sent twice is logged once; made up when absent."""
+    """Names the request among its user's, so that one sent twice is logged once; made up when absent."""
 
 
 class FeedbackBody(BaseModel):
@@ -120,12 +162,14 @@ class FeedbackBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    impression_id: ImpressionId
+    impression_id: TextId
     kind: Annotated[str, PlainValidator(_kind), _schema("string")]
     """``click``, ``dwell``, ``like`` ...; the log counts the first of a kind for an impression."""
     value: Number = 1.0
-    at: AwareDatetime | None = None
-    """When it happened, with its time zone; now when absent."""
+    """Above 0 it happened, and counts; 0 or below: it did not."""
+    at: Annotated[AwareDatetime, AfterValidator(_since_1970)] | None = None
+    """When it happened, with its time zone; now when absent or to come. Up to five minutes before the impression was
+    shown it is taken for the showing; earlier it is refused."""
     surface: str | None = None
     """Needed only for an impression that came from elsewhere while several surfaces are served."""
 

@@ -7,13 +7,15 @@ seen when they learned, which came with the version, and goes on with the clicks
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import psycopg
 
-from features.engine import text_of
 from features.families import Features
+from features.feedback import COUNTS
+from features.identity import canonical
 from features.keys import key_of, keys_of
 from models.serving.champions import Champions
 from models.serving.database import AWAY, LEAVE_S, STALE_S, Database, give_up, pause
@@ -25,15 +27,19 @@ AT_ONCE = 20_000
 """Clicks read in one turn."""
 
 # What the towers have learned from is not read again; what is no longer alive is of no use.
-CLICKED = """
+CLICKED = (
+    """
 SELECT f.seq, i.item_id, a.attributes, date_part('epoch', f.at)
 FROM feedback f
 JOIN impressions i ON i.surface = f.surface AND i.impression_id = f.impression_id
 LEFT JOIN items a ON a.surface = f.surface AND a.item_id = i.item_id
 WHERE f.surface = %(surface)s AND f.kind = %(click)s AND f.seq > %(after)s
-  AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(learned)s)
+  AND """
+    + COUNTS.format(attribution="%(attribution)s")
+    + """ AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(learned)s)
 ORDER BY f.seq LIMIT %(most)s
 """
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +72,7 @@ class Candidates:
     ) -> None:
         self.surface = surface
         self._click = declared.click
+        self._attribution = timedelta(seconds=declared.attribution)
         self._champions = champions
         self._database = database
         self._clock = clock
@@ -141,6 +148,7 @@ class Candidates:
         asked = {
             "surface": self.surface,
             "click": self._click,
+            "attribution": self._attribution,
             "after": held.after,
             "alive": now - towers.design.alive_s,
             "learned": 0.0 if held.after else held.learned,
@@ -161,6 +169,6 @@ def clicks_of(rows: list[Any], attributes: tuple[str, ...]) -> Clicks:
     names = tuple(row[1] for row in rows)
     told = np.zeros((len(rows), len(attributes)), np.int64)
     for column, name in enumerate(attributes):
-        texts = [text_of((row[2] or {}).get(name)) for row in rows]
+        texts = [canonical((row[2] or {}).get(name)) for row in rows]
         told[:, column] = [0 if text is None else key_of(name, text) for text in texts]
     return Clicks(keys_of("item", list(names)), names, told, np.array([row[3] for row in rows], np.float64))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import polars as pl
 import psycopg
 
 from features import log, served_rows
+from features.appended import ALREADY_THERE, TAKEN
 from features.dead_letters import DeadLetter, bury
 from features.partitions import MissingPartitions, ensure_partitions
 from infra.database import TRANSIENT
@@ -43,6 +45,20 @@ INSTANT = pl.Datetime("us", "UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Durable = Literal["log", "spool"]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Where an entry is durable, and what the log said of it, as far as it has been asked."""
+
+    where: Durable
+    shown: tuple[str, ...] = ()
+    """Of each impression: ``taken``, ``already there``, or why it is a dead letter. Empty: not known yet."""
+    said: tuple[str, ...] = ()
+    """Of each feedback."""
+
+
+SPOOLED = Recorded("spool")
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,7 @@ class Entry:
 @dataclass(frozen=True)
 class _Submitted:
     entry: Entry
-    durable: "Future[Durable]"
+    durable: "Future[Recorded]"
 
 
 class Journal:
@@ -129,20 +145,20 @@ class Journal:
             if thread.ident is not None:
                 thread.join(LEAVE_S)
 
-    def submit(self, entry: Entry) -> "Future[Durable]":
+    def submit(self, entry: Entry) -> "Future[Recorded]":
         """Have an entry committed together with its neighbours. The future tells where it is durable, or raises what
         the log or the disk said."""
-        future: Future[Durable] = Future()
+        future: Future[Recorded] = Future()
         # A client that goes away must not be able to cancel what its neighbours' commit is about to resolve.
         future.set_running_or_notify_cancel()
         self._queue.put(_Submitted(entry, future))
         return future
 
-    def keep(self, entry: Entry) -> Durable:
+    def keep(self, entry: Entry) -> Recorded:
         """Put an entry into the spool now; it is durable when this returns. Raises OSError when the disk is full."""
         self._spool.append([entry.as_json()])
         self._show_waiting()
-        return "spool"
+        return SPOOLED
 
     # --- the writer -------------------------------------------------------------------------------------------------
 
@@ -180,9 +196,9 @@ class Journal:
             try:
                 if connection is None or connection.closed:
                     connection = self._connected()
-                self._commit(connection, [submitted.entry for submitted in batch])
-                for submitted in batch:
-                    submitted.durable.set_result("log")
+                recorded = self._commit(connection, [submitted.entry for submitted in batch])
+                for submitted, done in zip(batch, recorded, strict=True):
+                    submitted.durable.set_result(done)
                 return connection
             except AWAY as error:
                 self._database.lost(error)
@@ -203,8 +219,8 @@ class Journal:
         try:
             if connection is None or connection.closed:
                 connection = self._connected()
-            self._commit(connection, [submitted.entry])
-            submitted.durable.set_result("log")
+            (recorded,) = self._commit(connection, [submitted.entry])
+            submitted.durable.set_result(recorded)
         except AWAY as error:
             self._database.lost(error)
             give_up(connection)
@@ -224,7 +240,7 @@ class Journal:
             return
         self._show_waiting()
         for submitted in batch:
-            submitted.durable.set_result("spool")
+            submitted.durable.set_result(SPOOLED)
 
     def _connected(self, *, patient: bool = False) -> psycopg.Connection:
         """A connection whose commits are on the server's disk when they return, whatever its role or database sets."""
@@ -232,18 +248,21 @@ class Journal:
         connection.execute(WAIT_FOR_THE_DISK)
         return connection
 
-    def _commit(self, connection: psycopg.Connection, entries: Sequence[Entry]) -> None:
-        by_surface: dict[str, list[Entry]] = defaultdict(list)
-        for entry in entries:
-            by_surface[entry.surface].append(entry)
+    def _commit(self, connection: psycopg.Connection, entries: Sequence[Entry]) -> list[Recorded]:
+        """Commit entries together; what became of each, in their order."""
+        by_surface: dict[str, list[int]] = defaultdict(list)
+        for place, entry in enumerate(entries):
+            by_surface[entry.surface].append(place)
         now = datetime.fromtimestamp(self._clock(), UTC)
         for attempt in range(ATTEMPTS):
+            done = dict[int, Recorded]()
             try:
                 with connection.transaction():
                     # Always in the same order: two replicas that took the surfaces' locks crosswise would block each
                     # other.
                     for surface in sorted(by_surface):
-                        append(connection, surface, by_surface[surface], now)
+                        places = by_surface[surface]
+                        done |= zip(places, append(connection, surface, [entries[n] for n in places], now), strict=True)
                 break
             except MissingPartitions as missing:
                 # Only now that no surface is locked: whoever makes one waits for others who do.
@@ -255,6 +274,18 @@ class Journal:
             raise RuntimeError(f"the partitions of a commit of {len(entries)} entries were dropped {ATTEMPTS} times")
         self._metrics.commits.inc()
         self._metrics.committed.inc(len(entries))
+        for place, recorded in done.items():
+            self._count(entries[place].surface, "impression", recorded.shown)
+            self._count(entries[place].surface, "feedback", recorded.said)
+        return [done[place] for place in range(len(entries))]
+
+    def _count(self, surface: str, event: str, fates: Sequence[str]) -> None:
+        """What was not taken: was there already, or is a dead letter."""
+        for fate in fates:
+            if fate == ALREADY_THERE:
+                self._metrics.repeated.labels(surface, event).inc()
+            elif fate != TAKEN:
+                self._metrics.dead_letters.labels(surface, event).inc()
 
     # --- the drainer ------------------------------------------------------------------------------------------------
 
@@ -329,26 +360,14 @@ class Journal:
         self._metrics.spooled.set(self._spool.waiting)
 
 
-def append(connection: psycopg.Connection, surface: str, entries: Sequence[Entry], now: datetime) -> None:
+def append(connection: psycopg.Connection, surface: str, entries: Sequence[Entry], now: datetime) -> list[Recorded]:
     """Bring entries of one surface into the log, with the rows their impressions were ranked with, in the caller's
-    transaction. What is there already stays as it is."""
+    transaction; what became of each entry. What is there already stays as it is."""
     shown = [one for entry in entries for one in entry.shown]
     said = [one for entry in entries for one in entry.said]
     # A clock set back must not turn what was shown a moment ago into an event of the future.
     latest = max([*(one.shown_at for one in shown), *(one.at for one in said)], default=0)
     now = max(now, EPOCH + timedelta(microseconds=latest))
-    connection.execute(log.LOCK, [surface])
-    if shown:
-        there = {
-            known
-            for (known,) in connection.execute(
-                "SELECT impression_id FROM impressions WHERE surface = %s AND impression_id = ANY(%s)"
-                " AND shown_at >= %s AND shown_at <= %s",
-                [surface, [one.impression_id for one in shown], *_reach(shown)],
-                prepare=False,
-            )
-        }
-        shown = [one for one in shown if one.impression_id not in there]
     impressions = pl.DataFrame([asdict(one) for one in shown], schema=_SHOWN) if shown else None
     feedback = pl.DataFrame([asdict(one) for one in said], schema=_SAID) if said else None
     known_at = pl.lit(now, INSTANT).alias("known_at")
@@ -365,24 +384,23 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[Entry
     if appended.dead_letters:
         LOG.error("the log refused %d events of %s; see its dead letters", appended.dead_letters, surface)
     if impressions is not None:
-        packed = [base64.b64decode(row) for row in impressions["row"]]
+        taken = impressions.filter(appended.impressions == TAKEN)
+        packed = [base64.b64decode(row) for row in taken["row"]]
         served_rows.append_packed(
             connection,
             surface,
-            impressions.select(
+            taken.select(
                 "impression_id",
                 pl.col("shown_at").cast(INSTANT),
                 "schema_version",
                 pl.Series("row", packed, dtype=pl.Binary),
-            ).unique("impression_id", keep="first", maintain_order=True),
+            ),
         )
-
-
-def _reach(shown: Sequence[Shown]) -> tuple[datetime, datetime]:
-    """Between when an impression was shown that one of these may repeat."""
-    times = [one.shown_at for one in shown]
-    first, last = (EPOCH + timedelta(microseconds=us) for us in (min(times), max(times)))
-    return first - log.HORIZON, last + log.HORIZON
+    of_shown, of_said = iter(appended.impressions.to_list()), iter(appended.feedback.to_list())
+    return [
+        Recorded("log", tuple(islice(of_shown, len(entry.shown))), tuple(islice(of_said, len(entry.said))))
+        for entry in entries
+    ]
 
 
 _SHOWN = {

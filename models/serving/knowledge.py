@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from features import checkpoint
 from features.catch_up import whole_ticks
-from features.engine import Engine, Seen, ServedKeys, text_of
+from features.engine import Engine, Seen, ServedKeys
 from features.families import Features
+from features.feedback import CLOCK_SKEW, HORIZON, counts
+from features.identity import canonical
 from features.keys import Keys, key_of
-from features.partitions import HORIZON, SKEW
+from features.partitions import SKEW
 from features.served_rows import served_keys
 from models.serving.database import AWAY, LEAVE_S, STALE_S, Database, give_up, pause
 from models.serving.telemetry import LOG, Metrics
@@ -62,6 +64,7 @@ class Impressed:
     user: int
     item: int
     section: int
+    shown_at: float
 
 
 class Knowledge:
@@ -158,7 +161,7 @@ class Knowledge:
         attributed = bool(self.declared.attributes)
         with self._lock:
             new = [
-                (name, Impressed(int(row[0]), int(row[1]), int(row[2]) if attributed else 0))
+                (name, Impressed(int(row[0]), int(row[1]), int(row[2]) if attributed else 0, at))
                 for name, row in zip(impression_ids, ids, strict=True)
                 if name not in self._impressed
             ]
@@ -167,18 +170,24 @@ class Knowledge:
             while len(self._impressed) > REMEMBERED:
                 self._impressed.popitem(last=False)
 
-    def click(self, impression_id: str, at: float) -> None:
-        """A click that is about to be logged; it counts in the user's next request."""
+    def click(self, impression_id: str, value: float, at: float) -> None:
+        """Feedback of the kind that counts as a click, about to be logged: it counts in the user's next request where
+        it will count in the log."""
         one = self._impressed.get(impression_id) or self._look_up(impression_id, at)
         if one is None:
             return
+        # As the log does: what is stamped a little before the showing happens with it, what is earlier not at all.
+        if at < one.shown_at - CLOCK_SKEW.total_seconds():
+            return
+        at = max(at, one.shown_at)
         with self._lock:
             if impression_id in self._clicked:
                 return
             self._clicked[impression_id] = None
             if len(self._clicked) > REMEMBERED:
                 self._clicked.popitem(last=False)
-            self._see([Seen(impression_id, False, one.user, one.item, one.section, at)])
+            if counts(np.array(value), np.array(at), np.array(one.shown_at), self.declared.attribution):
+                self._see([Seen(impression_id, False, one.user, one.item, one.section, at)])
 
     def _see(self, events: Sequence[Seen]) -> None:
         self._engine.see(events)
@@ -229,13 +238,13 @@ class Knowledge:
         clicked = datetime.fromtimestamp(at, UTC)
         try:
             found = self._database.ask(
-                "SELECT i.user_id, i.item_id, a.attributes FROM impressions i"
+                "SELECT i.user_id, i.item_id, a.attributes, date_part('epoch', i.shown_at) FROM impressions i"
                 " LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id"
                 " WHERE i.surface = %s AND i.impression_id = %s AND i.shown_at >= %s AND i.shown_at <= %s"
                 " AND NOT EXISTS (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s"
                 " AND f.at >= %s AND f.at <= %s AND f.kind = %s) ORDER BY i.shown_at DESC LIMIT 1",
                 [
-                    *(self.surface, impression_id, clicked - HORIZON, clicked + SKEW),
+                    *(self.surface, impression_id, clicked - HORIZON, clicked + CLOCK_SKEW),
                     *(self.surface, impression_id, clicked - HORIZON - SKEW, clicked + HORIZON + SKEW),
                     self.declared.click,
                 ],
@@ -244,14 +253,14 @@ class Knowledge:
             return None
         if not found:
             return None
-        user, item, attributes = found[0]
-        return Impressed(key_of("user", user), key_of("item", item), self._section(attributes or {}))
+        user, item, attributes, shown_at = found[0]
+        return Impressed(key_of("user", user), key_of("item", item), self._section(attributes or {}), shown_at)
 
     def _section(self, attributes: Mapping[str, object]) -> int:
         if not self.declared.attributes:
             return 0
         name = self.declared.attributes[0]
-        text = text_of(attributes.get(name))
+        text = canonical(attributes.get(name))
         return 0 if text is None else key_of(name, text)
 
     # --- following the log ------------------------------------------------------------------------------------------
@@ -324,7 +333,7 @@ class Knowledge:
                 events, more = whole_ticks(connection, self.surface, engine, closed_at, batch)
                 if not len(events):
                     return
-                keys = prefetched(served_keys(connection, self.surface, engine.schema), events, self.declared)
+                keys = prefetched(served_keys(connection, self.surface, engine.schema), events, engine)
             known = events.select("item_id", "attributes").unique("item_id", keep="last").drop_nulls()
             self._learn_items({item: json.loads(text) for item, text in known.iter_rows()})
             if engine is self._engine:
@@ -376,11 +385,13 @@ class Knowledge:
         return row if row is not None and len(row["last_items"]) == self.declared.history else None
 
 
-def prefetched(look_up: ServedKeys, events: pl.DataFrame, declared: Features) -> ServedKeys:
+def prefetched(look_up: ServedKeys, events: pl.DataFrame, engine: Engine) -> ServedKeys:
     """The same look-up, asked of the database now: a fold that has begun must not fail half way."""
-    wanted = (
-        events.filter(pl.col("live") | (pl.col("kind") == declared.click)).select("impression_id", "shown_at").unique()
-    )
+    # Of impressions from elsewhere the fold asks for those that reach it after their time: their row cannot be made.
+    folded_at = np.maximum.accumulate(np.append(engine.time, events["known_at"].to_numpy()))[1:]
+    late = pl.Series(folded_at - events["shown_at"].to_numpy() > 0, dtype=pl.Boolean)
+    click = pl.col("kind") == engine.declared.click
+    wanted = events.filter(pl.col("live") | late | click).select("impression_id", "shown_at").unique()
     if not len(wanted):
         return look_up
     found, ids, history = look_up(wanted)

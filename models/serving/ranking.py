@@ -5,6 +5,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import numpy as np
 
@@ -116,7 +117,7 @@ class Ranker:
                 item_id=named[place],
                 score=float(scores[place]),
                 position=position,
-                impression_id=impression_id(self.surface, request_id, items[place]),
+                impression_id=impression_id(self.surface, user, request_id, items[place]),
                 propensity=1.0,
             )
             for position, place in enumerate(order.tolist())
@@ -160,9 +161,14 @@ class Ranker:
         return [*self.candidates.of(champion.retrieves).candidates(ids, history, wanted)]
 
 
-def impression_id(surface: str, request_id: str, item: str) -> str:
-    """Names the surface, so that feedback need not; and the same for a request that is sent twice."""
-    return f"{surface}:{request_id}:{item}"
+def impression_id(surface: str, user: str, request_id: str, item: str) -> str:
+    """Names the surface, so that feedback need not, and is the same for a request that its user sends twice. Of fixed
+    length: BLAKE2b (RFC 7693) of the three ids, each after its length, so that no two impressions meet in one."""
+    digest = blake2b(digest_size=16)
+    for part in (user, request_id, item):
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(4, "big") + encoded)
+    return f"{surface}:{digest.hexdigest()}"
 
 
 def surface_of(impression: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 import psycopg
 
+from features.appended import ALREADY_THERE, TAKEN
 from features.families import Features
-from features.partitions import HORIZON, SKEW
+from features.feedback import HORIZON
 from features.views import TeamView
 from models.frames import layout_of
 from models.registry import Registry
@@ -21,7 +22,7 @@ from models.serving.bodies import FeedbackBody, RankBody
 from models.serving.candidates import Candidates
 from models.serving.champions import Champions
 from models.serving.database import AWAY, Database
-from models.serving.journal import Entry, Journal, Said
+from models.serving.journal import SPOOLED, Entry, Journal, Recorded, Said
 from models.serving.knowledge import Knowledge
 from models.serving.ranking import Ranked, Ranker, surface_of
 from models.serving.spool import Spool
@@ -96,6 +97,19 @@ class TooLate(ValueError):
 
 class NotDurable(RuntimeError):
     """Neither the database nor the local disk took what was sent."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of the feedback of one request."""
+
+    accepted: int
+    """Events that are in the log, or on their way to it."""
+    repeated: int
+    """Of these, how many were there already; as far as the log answered at once."""
+    refused: Mapping[int, str]
+    """Events that are dead letters, by their place, and why."""
+    degraded: tuple[str, ...]
 
 
 class Service:
@@ -187,8 +201,9 @@ class Service:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def rank(self, surface: str, body: RankBody) -> tuple[Ranked, tuple[str, ...]]:
-        """The candidates in order, once their impressions are durable; and what the response had to do without.
+    async def rank(self, surface: str, body: RankBody) -> tuple[Ranked, int, tuple[str, ...]]:
+        """The candidates in order, once their impressions are durable; how many of these were in the log already, as
+        far as it answered; and what the response had to do without.
 
         Raises NoSurface; NoTowers; NotDurable.
         """
@@ -196,14 +211,16 @@ class Service:
         if ranker is None:
             raise NoSurface(f"surface {surface!r} is not served here; {self._these()}")
         ranked = await self._in_thread(ranker.rank, body)
-        where = await self._record([ranked.entry] if ranked.items else [])
+        recorded = await self._record([ranked.entry] if ranked.items else [])
+        repeated = sum(fate == ALREADY_THERE for one in recorded for fate in one.shown)
+        where = without_log(recorded)
         degraded = tuple(sorted({*ranked.degraded, *where}))
         for reason in degraded:
             self.metrics.degraded.labels(surface, reason).inc()
         self.metrics.ranked.labels(surface).inc(ranked.scored)
         if self._served.get(surface) != ranked.model_version:
             self._first_served(surface, ranked.model_version)
-        return ranked, degraded
+        return ranked, repeated, degraded
 
     def _first_served(self, surface: str, version: str) -> None:
         self._served[surface] = version
@@ -218,15 +235,24 @@ class Service:
                 extra={"facts": {"surface": surface, "model_version": version, "freshness_s": round(freshness, 3)}},
             )
 
-    async def feedback(self, events: Sequence[FeedbackBody]) -> tuple[str, ...]:
-        """Take events, all or none; returns what had to be done without, once they are durable.
+    async def feedback(self, events: Sequence[FeedbackBody]) -> Taken:
+        """Take events; what became of them, once they are durable.
 
         Raises SurfaceUnclear; TooLate; NotDurable.
         """
-        entries = await self._in_thread(self._understood, events)
-        return await self._record(entries)
+        places, entries = await self._in_thread(self._understood, events)
+        recorded = await self._record(entries)
+        fates = {
+            place: fate
+            for some, one in zip(places, recorded, strict=True)
+            for place, fate in zip(some, one.said or [TAKEN] * len(some), strict=True)
+        }
+        refused = {place: fate for place, fate in sorted(fates.items()) if fate not in (TAKEN, ALREADY_THERE)}
+        repeated = sum(fate == ALREADY_THERE for fate in fates.values())
+        return Taken(len(events) - len(refused), repeated, refused, without_log(recorded))
 
-    def _understood(self, events: Sequence[FeedbackBody]) -> list[Entry]:
+    def _understood(self, events: Sequence[FeedbackBody]) -> tuple[list[list[int]], list[Entry]]:
+        """An entry for each surface, and the places of its events."""
         now = self.told.clock()
         times = [self._time_of(place, event, now) for place, event in enumerate(events)]
         surfaces = [
@@ -234,12 +260,14 @@ class Service:
             for place, event in enumerate(events)
         ]
         said: dict[str, list[Said]] = {}
-        for surface, event, at in zip(surfaces, events, times, strict=True):
+        places: dict[str, list[int]] = {}
+        for place, (surface, event, at) in enumerate(zip(surfaces, events, times, strict=True)):
             said.setdefault(surface, []).append(Said(event.impression_id, event.kind, event.value, int(at * 1e6)))
+            places.setdefault(surface, []).append(place)
             knowledge = self.rankers[surface].knowledge
             if event.kind == knowledge.declared.click:
-                knowledge.click(event.impression_id, at)
-        return [Entry(surface, said=tuple(some)) for surface, some in said.items()]
+                knowledge.click(event.impression_id, event.value, at)
+        return [*places.values()], [Entry(surface, said=tuple(some)) for surface, some in said.items()]
 
     def _time_of(self, place: int, event: FeedbackBody, now: float) -> float:
         """When it happened, in seconds since 1970; a client's clock may be ahead of ours, and is not believed."""
@@ -263,7 +291,7 @@ class Service:
             found = self.database.ask(
                 "SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s"
                 " AND shown_at >= %s AND shown_at <= %s LIMIT 1",
-                [list(self.rankers), event.impression_id, at - HORIZON, at + SKEW],
+                [list(self.rankers), event.impression_id, at - HORIZON, at + HORIZON],
             )
         except AWAY:
             found = []
@@ -274,16 +302,15 @@ class Service:
     def _these(self) -> str:
         return "these are: " + ", ".join(sorted(self.rankers))
 
-    async def _record(self, entries: Sequence[Entry]) -> tuple[str, ...]:
-        """Wait until entries are durable: ``("log",)`` where the spool had to take one."""
+    async def _record(self, entries: Sequence[Entry]) -> list[Recorded]:
+        """Wait until entries are durable."""
         assert self._journal is not None, "the service was not started"
-        where = await asyncio.gather(*(self._record_one(self._journal, entry) for entry in entries))
-        return ("log",) if "spool" in where else ()
+        return await asyncio.gather(*(self._record_one(self._journal, entry) for entry in entries))
 
-    async def _record_one(self, journal: Journal, entry: Entry) -> str:
+    async def _record_one(self, journal: Journal, entry: Entry) -> Recorded:
         try:
             if not self.database.available:
-                return str(await self._in_thread(journal.keep, entry))
+                return await self._in_thread(journal.keep, entry)  # type: ignore[no-any-return]
             submitted = asyncio.wrap_future(journal.submit(entry))
             try:
                 return await asyncio.wait_for(asyncio.shield(submitted), self.told.patience_s)
@@ -291,13 +318,18 @@ class Service:
                 # The commit may still come through; the log takes each event once.
                 submitted.add_done_callback(_looked_at)
                 self.database.lost()
-                return str(await self._in_thread(journal.keep, entry))
+                return await self._in_thread(journal.keep, entry)  # type: ignore[no-any-return]
         except (OSError, psycopg.Error, ValueError) as error:
             raise NotDurable(f"what was sent could not be stored: {error}") from error
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         assert self._threads is not None, "the service was not started"
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+
+
+def without_log(recorded: Sequence[Recorded]) -> tuple[str, ...]:
+    """``("log",)`` where the spool had to take an entry."""
+    return ("log",) if any(one.where == SPOOLED.where for one in recorded) else ()
 
 
 def _looked_at(future: "asyncio.Future[Any]") -> None:

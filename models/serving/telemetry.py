@@ -51,6 +51,8 @@ class Metrics:
         self.unread = counter(
             "unread_entries", "Entries kept in files that could not be read: their files are set aside"
         )
+        self.repeated = counter("repeated_events", "Events that were in the log already", "surface", "event")
+        self.dead_letters = counter("dead_letter_events", "Events that the log refused", "surface", "event")
 
     def page(self) -> bytes:
         """The text that Prometheus scrapes."""

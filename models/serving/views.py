@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from features.engine import text_of
+from features.identity import canonical
 from features.view_reading import ViewReader, inspect
 from features.views import TeamView, ViewRefused, view_columns
 from infra.backoff import Backoff
@@ -39,7 +39,7 @@ class Views:
         if not self._views:
             return np.zeros((len(items), 0), np.float32), True
         if self._database.available and time.monotonic() >= self._not_before:
-            known: dict[str, Sequence[str | None]] = {name: [text_of(value)] for name, value in context.items()}
+            known: dict[str, Sequence[str | None]] = {name: [canonical(value)] for name, value in context.items()}
             known |= {"user_id": [user], "item_id": items}
             connection = getattr(self._own, "connection", None)
             try:

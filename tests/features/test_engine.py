@@ -117,7 +117,11 @@ def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
     wanted = folded(events, SMALL, EVERYTHING)[1]
     engine, ledger = Engine(SMALL), Ledger(SMALL)
     for batch in batches(events, SMALL.tick, SMALL.tick):
-        engine.see([seen_of(row) for row in batch.iter_rows(named=True) if row["kind"] in ("impression", "click")])
+        seen = batch.filter(
+            (pl.col("kind") == "impression")
+            | ((pl.col("kind") == "click") & (pl.col("at") - pl.col("shown_at") <= SMALL.attribution))
+        )
+        engine.see([seen_of(row) for row in seen.iter_rows(named=True)])
         for row in batch.filter(pl.col("kind") == "impression").iter_rows(named=True):
             dense, ids, history = engine.read(
                 row["user_id"],

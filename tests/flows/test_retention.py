@@ -8,8 +8,9 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
+from features.feedback import HORIZON
 from features.log import append, extent, read_events
-from features.partitions import HORIZON, TABLES, existing
+from features.partitions import TABLES, existing
 from flows.retention import look_after
 from infra.database import connect
 from infra.settings import Settings

@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,8 @@ def _outcome(job: Job) -> str:
     from flows.ledger import NothingToLearn
     from tests.loop import Loop, run_update, small_feed
 
-    surface = replace(small_feed(), attribution=timedelta(seconds=job.attribution_s))
+    feed = small_feed()
+    surface = replace(feed, features=replace(feed.features, attribution=job.attribution_s))
     loop = Loop(job.url, job.tracking, Path(job.artifacts), Path(job.home), surface)
     with loop.world() as world:
         try:

@@ -14,6 +14,7 @@ from infra.database import connect
 from models.serving import knowledge as knowledge_module
 from models.serving.database import Database
 from models.serving.knowledge import Knowledge
+from models.serving.ranking import impression_id
 from models.serving.telemetry import Metrics
 from tests.models.serving_world import (
     FEATURES,
@@ -180,7 +181,8 @@ def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) ->
         log.append_items(connection, "feed", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
     rank(deaf, user_id="u2", items=["fresh"], request_id="fresh-1")
     with connect(database) as connection:
-        row = connection.execute("SELECT row FROM served WHERE impression_id = 'feed:fresh-1:fresh'").fetchall()
+        name = impression_id("feed", "u2", "fresh-1", "fresh")
+        row = connection.execute("SELECT row FROM served WHERE impression_id = %s", [name]).fetchall()
     ids = FEATURES.schema.unpack([bytes(row[0][0])])[1]
     assert ids[0, FEATURES.ids.index("section")] == key_of("section", "sport")
 

@@ -12,6 +12,7 @@ import pytest
 
 from infra import postgres
 from infra.database import connect, create_database, migrate
+from models.serving.ranking import impression_id
 from tests.conftest import free_port
 from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, told, with_items
 
@@ -155,7 +156,7 @@ def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_pat
         eventually(lambda: rank(client)["degraded"] == [], "it is back")
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
     shown, _, served = logged(server.url)
-    assert {f"feed:{r}:a" for r in ("before", "first", "second")} <= shown
+    assert {impression_id("feed", "u1", request, "a") for request in ("before", "first", "second")} <= shown
     assert served == len(shown)
 
 
