@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from infra.database import connect, sqlalchemy_url, with_database
+from infra.addresses import hide_password, sqlalchemy_url, with_database
+from infra.database import connect
 from infra.settings import Settings
 
 PROBE_S = 3.0
@@ -78,7 +79,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="prefect",
-            address=settings.prefect_api.removesuffix("/api"),
+            address=hide_password(settings.prefect_api.removesuffix("/api")),
             health=f"{settings.prefect_api}/health",
             command=()
             if settings.prefect_api_url
@@ -88,7 +89,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="mlflow",
-            address=settings.mlflow_pages,
+            address=hide_password(settings.mlflow_pages),
             health=f"{settings.mlflow_pages}/health",
             command=()
             if settings.mlflow_url or settings.mlflow_tracking.startswith("http")
@@ -105,12 +106,12 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="evidently",
-            address=settings.evidently,
+            address=hide_password(settings.evidently),
             health=f"{settings.evidently}/api/projects",  # its first answer makes the tables
             command=()
             if settings.evidently_url
             else (
-                *(python, "-m", "evidently.cli", "ui", "--conf-path", str(evidently_configuration(home))),
+                *(python, "-m", "monitoring.evidently_ui", "ui", "--conf-path", str(evidently_configuration(home))),
                 *_listen(settings, settings.evidently_port),
             ),
             port=settings.evidently_port,
@@ -118,7 +119,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="serving",
-            address=settings.serving,
+            address=hide_password(settings.serving),
             health=f"{settings.serving}/healthz",
             command=() if settings.serving_url else (python, "-m", "models.serving"),
             port=settings.serving_port,
@@ -126,7 +127,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="desk",
-            address=settings.desk,
+            address=hide_password(settings.desk),
             health=f"{settings.desk}/healthz",
             command=() if settings.desk_url else (python, "-m", "flows.desk"),
             port=settings.desk_port,
@@ -157,6 +158,7 @@ def write_evidently_configuration(settings: Settings) -> None:
     """Write the file from which the Evidently UI takes its storage; readable by its owner only."""
     file = evidently_configuration(settings.home.resolve())
     file.touch(mode=0o600)
+    file.chmod(0o600)
     database = {"url": sqlalchemy_url(with_database(settings.database, "evidently"))}
     file.write_text(json.dumps({"storage": {"type": "sql"}, "database": database}, indent=1))
 

@@ -7,7 +7,9 @@ every process included, the next start finds what is left over, stops it and goe
 import contextlib
 import errno
 import fcntl
+import os
 import socket
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -15,8 +17,9 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from infra.database import connect, create_database, database_name, hide_password, migrate
-from infra.environment import library_environment, settings_environment
+from infra.addresses import database_name, hide_password
+from infra.database import connect, create_database, migrate
+from infra.environment import clear_session, library_environment, settings_environment
 from infra.errors import PortTaken, StackError
 from infra.services import Service, databases, is_well, write_evidently_configuration
 from infra.settings import Settings
@@ -55,6 +58,7 @@ def start_stack(
     """
     home = prepare_home(settings)
     with lock(home):
+        clear_session(settings)
         embedded = [service for service in services if service.embedded]
         write_evidently_configuration(settings)
         environment = library_environment(settings) | settings_environment(settings)
@@ -96,13 +100,27 @@ def prepare_home(settings: Settings) -> Path:
     home = settings.home.resolve()
     try:
         for folder in (home, home / "logs", home / "work", home / "artifacts"):
-            folder.mkdir(parents=True, exist_ok=True)
-        (home / LOCK).touch()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close(home)
+        (home / LOCK).touch(mode=0o600)
     except OSError as error:
         raise StackError(
             f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename}); name a folder that you own"
         ) from error
     return home
+
+
+def _close(home: Path) -> None:
+    """Keep others out of the home: databases, logs, spooled events and configuration are its owner's business.
+
+    Root's PostgreSQL runs as another user, whose group may pass through. Raises StackError where the folder is shared.
+    """
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        raise StackError(f"MILLRACE_HOME={home} is open to everybody; name a folder of its own")
+    kept = stat.S_IXGRP if os.geteuid() == 0 else 0
+    if mode & 0o077 & ~kept:
+        home.chmod(mode & (0o700 | kept))
 
 
 @contextlib.contextmanager
@@ -165,9 +183,9 @@ def _start_in_order(
     began = time.monotonic()
     first = [service for service in services if service.embedded and service.name == "postgres"]
     _bring_up(home, supervisor, first, set(), began, report)
-    for url in databases(settings, tuple(services)):
+    for url in (settings.database_owner, *databases(settings, tuple(services))):
         ensure_database(url)
-    for name in migrate(settings.database):
+    for name in migrate(settings.database_owner, runs_as=settings.database):
         report(f"migration {name} applied")
     _bring_up(
         home,

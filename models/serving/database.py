@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from infra.database import SESSION_OPTIONS
+from infra.addresses import conninfo
 
 AWAY = (
     psycopg.OperationalError,
@@ -85,10 +85,8 @@ class Database:
 
     def connect(self, *, autocommit: bool = False, patient: bool = False) -> psycopg.Connection:
         """A connection of one's own. ``patient``: its statements may take their time."""
-        limits = "" if patient else f" -c statement_timeout={STATEMENT_MS} -c lock_timeout={LOCK_MS}"
-        return psycopg.Connection.connect(
-            self.url, autocommit=autocommit, **_KEEP_ALIVE | {"options": SESSION_OPTIONS + limits}
-        )
+        limits = {} if patient else {"statement_timeout": str(STATEMENT_MS), "lock_timeout": str(LOCK_MS)}
+        return psycopg.Connection.connect(conninfo(self.url, **limits), autocommit=autocommit, **_KEEP_ALIVE)
 
     def ask(self, query: LiteralString, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a short question on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,

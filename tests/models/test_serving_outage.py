@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from infra import postgres
+from infra.addresses import embedded
 from infra.database import connect, create_database, migrate
+from infra.settings import RUNS
 from tests.conftest import free_port
 from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, told, with_items
 
@@ -38,8 +40,8 @@ class Server:
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
-    data = tmp_path_factory.mktemp("own") / "data"
-    own = Server(data, port, f"postgresql://postgres@127.0.0.1:{port}/millrace")
+    data = tmp_path_factory.mktemp("own") / "postgres"
+    own = Server(data, port, embedded(data.parent, "127.0.0.1", port, RUNS, "millrace"))
     own.start()
     try:
         create_database(own.url)
