@@ -80,17 +80,16 @@ def conninfo(address: str, **session: str) -> str:
 
 def sqlalchemy_url(address: str, **session: str) -> str:
     """The same as a URL for SQLAlchemy 2, which takes a bare ``postgresql://`` for psycopg2."""
-    return compose(_with_session(parameters(address), session), "postgresql+psycopg")
+    found = _with_session(parameters(address), session)
+    hosts = found.get("host", "").count(",") + 1
+    if "port" in found and "," not in found["port"]:  # which libpq takes for every host, and SQLAlchemy does not
+        found["port"] = ",".join([found["port"]] * hosts)
+    return compose(found, "postgresql+psycopg")
 
 
 def with_database(address: str, name: str) -> str:
     """The same server, another database."""
     return compose(parameters(address) | {"dbname": name})
-
-
-def with_user(address: str, user: str) -> str:
-    """The same database, another role; its password is that of the passfile."""
-    return compose({k: v for k, v in parameters(address).items() if k not in SECRET} | {"user": user})
 
 
 def database_name(address: str) -> str:

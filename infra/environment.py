@@ -64,4 +64,5 @@ def apply(settings: Settings) -> None:
     clear_session(settings)
     os.environ.update(library_environment(settings))
     with suppress(OSError):  # a home that cannot be made is told of by whoever needs it
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # else Prefect warns as it is imported
+        settings.home.resolve().mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(os.environ["PREFECT_HOME"]).mkdir(exist_ok=True)  # else Prefect warns as it is imported

@@ -169,6 +169,7 @@ def launch(home: Path, text: str, environment: Mapping[str, str]) -> Supervisor:
         check=False,
         env={k: v for k, v in os.environ.items() if k != OWNERS_ALONE} | {**environment, MARK: str(home)},
         cwd=home,
+        umask=0o077,  # the configuration's is for what it starts; its own log is open before it reads that
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -13,9 +13,10 @@ import pytest
 from psycopg import sql
 
 from infra import postgres
-from infra.addresses import database_name, embedded, with_database, with_user
+from infra.addresses import database_name, embedded, with_database
 from infra.database import connect, create_database, drop_database, migrate
 from infra.settings import OWNS, RUNS, Settings
+from tests.roles import with_user
 
 pytest_plugins = ["tests.loop"]
 
@@ -85,7 +86,7 @@ def database(postgres_url: str) -> Iterator[str]:
     drop_database(url)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def guarded(server: str) -> Iterator[str]:
     """URL of a database as the embedded stack makes it: the role that runs does not own its records."""
     url = with_database(server, f"guarded_{uuid.uuid4().hex[:12]}")

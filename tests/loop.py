@@ -18,11 +18,12 @@ import pytest
 from features.importing import import_log
 from features.simulate import simulate
 from features.store import open_store
-from infra.addresses import database_name, sqlalchemy_url, with_database, with_user
+from infra.addresses import database_name, sqlalchemy_url, with_database
 from infra.database import connect, create_database, migrate
 from infra.environment import TELEMETRY_OFF
 from infra.postgres import ADMINISTERS
 from infra.settings import OWNS, RUNS, Settings
+from tests.roles import with_user
 
 if TYPE_CHECKING:
     from flows.surface import Surface
