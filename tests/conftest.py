@@ -13,10 +13,10 @@ import pytest
 from psycopg import sql
 
 from infra import postgres
-from infra.addresses import database_name, embedded, with_database
+from infra.addresses import compose, database_name, embedded, parameters, with_database
 from infra.database import connect, create_database, drop_database, migrate
 from infra.settings import OWNS, RUNS, Settings
-from tests.roles import with_user
+from tests.roles import ODD, ODD_PASSWORD, with_user
 
 pytest_plugins = ["tests.loop"]
 
@@ -95,6 +95,20 @@ def guarded(server: str) -> Iterator[str]:
     migrate(owner, runs_as=runs)
     yield runs
     drop_database(owner)
+
+
+@pytest.fixture(scope="session")
+def odd(server: str) -> Iterator[str]:
+    """URL of a migrated database of a role; name, password and database hold every character that may trip somebody."""
+    with connect(server, autocommit=True) as admin:
+        created = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
+        admin.execute(created.format(sql.Identifier(ODD), sql.Literal(ODD_PASSWORD)))
+    at = {key: value for key, value in parameters(server).items() if key in ("host", "port")}
+    url = compose(at | {"user": ODD, "password": ODD_PASSWORD, "dbname": ODD})
+    create_database(url)
+    migrate(url)
+    yield url
+    drop_database(url)
 
 
 def copy(source: str, to: str) -> None:

@@ -27,7 +27,7 @@ from infra.errors import SessionRefused
 from infra.postgres import ADMINISTERS
 from models.registry import Registry, prepare
 from tests.loop import NOW, after, write_log
-from tests.roles import with_user
+from tests.roles import ODD, ODD_PASSWORD, with_user
 
 ATTRIBUTION = timedelta(minutes=30)
 
@@ -236,25 +236,6 @@ def test_servers_of_the_shell_are_not_taken_for_the_embedded_one(tmp_path: Path)
     assert done.returncode == 0, done.stderr
 
 
-PASSWORD = "p%40 \\'\"@:/?#[]!$&()*+,;=ß€{}|^`%%(x)s%"
-ODD = "ä b'\"%@:/?#&=+\\$%"
-
-
-@pytest.fixture(scope="module")
-def odd(server: str) -> Iterator[str]:
-    """A role, its password and its database, each with every character that somewhere means something."""
-    with connect(server, autocommit=True) as admin:
-        admin.execute(
-            sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(sql.Identifier(ODD), sql.Literal(PASSWORD))
-        )
-    at = {key: value for key, value in parameters(server).items() if key in ("host", "port")}
-    url = compose(at | {"user": ODD, "password": PASSWORD, "dbname": ODD})
-    create_database(url)
-    migrate(url)
-    yield url
-    drop_database(url)
-
-
 def test_any_user_password_and_database_goes_the_whole_way(odd: str, files: Path, plain: dict[str, Any]) -> None:
     """psycopg, ADBC, SQLAlchemy, and Feast's registry, offline and online store."""
     same(plain, whole_way(odd, files))
@@ -270,8 +251,8 @@ def test_any_user_password_and_database_reaches_mlflow(odd: str, tmp_path: Path)
 
 
 def test_a_wrong_password_is_not_told(odd: str) -> None:
-    wrong = compose(parameters(odd) | {"password": f"{PASSWORD}x"})
+    wrong = compose(parameters(odd) | {"password": f"{ODD_PASSWORD}x"})
     with pytest.raises(psycopg.OperationalError) as raised:
         connect(wrong)
-    assert PASSWORD not in str(raised.value)
+    assert ODD_PASSWORD not in str(raised.value)
     assert "password" in str(raised.value)
