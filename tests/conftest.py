@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """Address of a running embedded server, as its superuser: for what an administrator does."""
     # not under pytest's own folder: a later session closes that to others, the server's user among them
     home = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
@@ -66,12 +66,12 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(server: str) -> str:
+def postgres_url(postgres_server: str) -> str:
     """URL of a migrated database named ``template_millrace``, on the server of the tests, as the role that runs.
 
     It owns this database, as that of a production where one role does everything.
     """
-    url = with_user(with_database(server, "template_millrace"), RUNS)
+    url = with_user(with_database(postgres_server, "template_millrace"), RUNS)
     create_database(url)
     migrate(url)
     return url
@@ -87,9 +87,9 @@ def database(postgres_url: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def guarded(server: str) -> Iterator[str]:
+def guarded(postgres_server: str) -> Iterator[str]:
     """URL of a database as the embedded stack makes it: the role that runs does not own its records."""
-    url = with_database(server, f"guarded_{uuid.uuid4().hex[:12]}")
+    url = with_database(postgres_server, f"guarded_{uuid.uuid4().hex[:12]}")
     owner, runs = with_user(url, OWNS), with_user(url, RUNS)
     create_database(owner)
     migrate(owner, runs_as=runs)
@@ -98,12 +98,12 @@ def guarded(server: str) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def odd(server: str) -> Iterator[str]:
+def odd(postgres_server: str) -> Iterator[str]:
     """URL of a migrated database of a role; name, password and database hold every character that may trip somebody."""
-    with connect(server, autocommit=True) as admin:
+    with connect(postgres_server, autocommit=True) as admin:
         created = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
         admin.execute(created.format(sql.Identifier(ODD), sql.Literal(ODD_PASSWORD)))
-    at = {key: value for key, value in parameters(server).items() if key in ("host", "port")}
+    at = {key: value for key, value in parameters(postgres_server).items() if key in ("host", "port")}
     url = compose(at | {"user": ODD, "password": ODD_PASSWORD, "dbname": ODD})
     create_database(url)
     migrate(url)

@@ -101,18 +101,18 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def plain(server: str, files: Path) -> Iterator[dict[str, Any]]:
+def plain(postgres_server: str, files: Path) -> Iterator[dict[str, Any]]:
     """What comes of a session that nobody has touched."""
-    with role(server, "plain") as url:
+    with role(postgres_server, "plain") as url:
         yield whole_way(url, files)
 
 
 @contextmanager
-def role(server: str, name: str) -> Iterator[str]:
+def role(postgres_server: str, name: str) -> Iterator[str]:
     """A role with a database of its own."""
-    with connect(server, autocommit=True) as admin:
+    with connect(postgres_server, autocommit=True) as admin:
         admin.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD 'pw'").format(sql.Identifier(name)))
-    at = {key: value for key, value in parameters(server).items() if key in ("host", "port")}
+    at = {key: value for key, value in parameters(postgres_server).items() if key in ("host", "port")}
     url = compose(at | {"user": name, "password": "pw", "dbname": f"of_{name}"})
     create_database(url)
     migrate(url)
@@ -120,7 +120,7 @@ def role(server: str, name: str) -> Iterator[str]:
         yield url
     finally:
         drop_database(url)
-        with connect(server, autocommit=True) as admin:
+        with connect(postgres_server, autocommit=True) as admin:
             admin.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(name)))
 
 
@@ -137,11 +137,11 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("where", ["role", "database"])
 def test_what_a_role_or_a_database_sets_changes_no_row(
-    server: str, files: Path, plain: dict[str, Any], where: str
+    postgres_server: str, files: Path, plain: dict[str, Any], where: str
 ) -> None:
-    with role(server, f"hostile_{where}") as url:
+    with role(postgres_server, f"hostile_{where}") as url:
         kind, name = ("ROLE", f"hostile_{where}") if where == "role" else ("DATABASE", f"of_hostile_{where}")
-        with connect(server, autocommit=True) as admin:
+        with connect(postgres_server, autocommit=True) as admin:
             for setting, value in HOSTILE.items():
                 admin.execute(
                     sql.SQL(f"ALTER {kind} {{}} SET {setting} = {{}}").format(sql.Identifier(name), sql.Literal(value))
@@ -151,16 +151,16 @@ def test_what_a_role_or_a_database_sets_changes_no_row(
         same(plain, whole_way(url, files))
 
 
-def test_what_an_address_sets_changes_no_row(server: str, files: Path, plain: dict[str, Any]) -> None:
-    with role(server, "hostile_address") as url:
+def test_what_an_address_sets_changes_no_row(postgres_server: str, files: Path, plain: dict[str, Any]) -> None:
+    with role(postgres_server, "hostile_address") as url:
         hostile = {"options": options(HOSTILE), "client_encoding": "LATIN1", "target_session_attrs": "any"}
         at = parameters(url)
         several = {"host": f"127.0.0.1,{at['host']}", "port": f"1,{at['port']}"}  # the first is down
         same(plain, whole_way(compose(at | several | hostile), files))
 
 
-def test_what_an_address_may_set_reaches_every_library_alike(server: str) -> None:
-    with role(server, "asks") as url:
+def test_what_an_address_may_set_reaches_every_library_alike(postgres_server: str) -> None:
+    with role(postgres_server, "asks") as url:
         asking = compose(
             parameters(url) | {"options": "-c work_mem=77MB -c my.own=a\\ b", "application_name": "shop é %"}
         )
@@ -198,9 +198,9 @@ def test_what_cannot_be_pinned_is_refused_at_start(database: str, setting: str, 
         migrate(database)
 
 
-def test_the_environment_changes_no_row(server: str, files: Path) -> None:
+def test_the_environment_changes_no_row(postgres_server: str, files: Path) -> None:
     """``millrace import`` in the shell of somebody with settings of his own; then the same again finds all of it."""
-    with role(server, "shell") as url:
+    with role(postgres_server, "shell") as url:
         environment = os.environ | {
             "MILLRACE_DATABASE_URL": url,
             "PGOPTIONS": options(HOSTILE),

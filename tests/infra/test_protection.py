@@ -227,15 +227,15 @@ def test_a_new_table_of_records_is_kept_from_the_role_that_runs(
             connection.execute("DROP TABLE verdicts")
 
 
-def test_a_role_of_ones_own_for_migrations_in_production(server: str) -> None:
+def test_a_role_of_ones_own_for_migrations_in_production(postgres_server: str) -> None:
     """One role makes the tables, another, which may make no database, runs: as infra/README.md has it."""
     names = {"owner": f"o_{os.getpid()}", "runs": f"r_{os.getpid()}"}
-    with connect(server, autocommit=True) as admin:
+    with connect(postgres_server, autocommit=True) as admin:
         for name in names.values():
             admin.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'pw'")
         admin.execute(f"GRANT {names['runs']} TO {names['owner']}")
         admin.execute(f"CREATE DATABASE prod_{os.getpid()} OWNER {names['owner']}")
-    at = parameters(server)
+    at = parameters(postgres_server)
     base = f"127.0.0.1:{at['port']}/prod_{os.getpid()}"
     settings = Settings(
         database_url=f"postgresql://{names['runs']}:pw@{base}",
@@ -248,7 +248,7 @@ def test_a_role_of_ones_own_for_migrations_in_production(server: str) -> None:
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute("ALTER TABLE evidence DISABLE TRIGGER ALL")
     finally:
-        drop_database(with_database(server, database_name(settings.database)))
+        drop_database(with_database(postgres_server, database_name(settings.database)))
 
 
 def test_lost_passwords_are_made_anew_and_the_data_stay(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,10 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     port = free_port()
-    data = tmp_path_factory.mktemp("own") / "postgres"
+    # not under pytest's own folder: a later session closes that to others, the server's user among them
+    data = Path(tempfile.mkdtemp(prefix="millrace-outage-")) / "postgres"
     own = Server(data, port, embedded(data.parent, "127.0.0.1", port, RUNS, "millrace"))
     own.start()
     try:
@@ -51,6 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield own
     finally:
         own.stop()
+        shutil.rmtree(data.parent)
 
 
 def accept_feedback(client: Client, impression_id: str, kind: str = "click") -> dict:
