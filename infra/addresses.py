@@ -59,7 +59,7 @@ def parameters(address: str) -> dict[str, str]:
 
 
 def check_address(address: str) -> str:
-    """The address itself. Raises BadAddress where it cannot be used, naming the key."""
+    """The address, as a URL. Raises BadAddress where it cannot be used, naming the key."""
     found = parameters(address)
     if not found.get("dbname"):
         raise BadAddress("it names no database; write postgresql://user@host:port/name")
@@ -67,7 +67,7 @@ def check_address(address: str) -> str:
         raise BadAddress("its port is no number; percent-encode what is neither letter nor digit in user and password")
     if "replication" in found:
         raise BadAddress("a session with 'replication' answers no queries; take it out")
-    return address
+    return address if "://" in address else compose(found)
 
 
 def conninfo(address: str, **session: str) -> str:

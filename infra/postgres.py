@@ -76,7 +76,9 @@ def initialise(data: Path) -> None:
         elif not passfile(data).exists():
             if processes(data):
                 raise RuntimeError(f"{passfile(data)} is gone; millrace down, then up, makes another")
+            remove_stale_lock(data)
             _set_passwords(data, data)
+        passfile(data).chmod(0o600)  # libpq passes over one that others could read
         access = data / "pg_hba.conf"
         if access.read_text() != ACCESS:
             access.write_text(ACCESS)
@@ -125,6 +127,14 @@ def _account() -> pwd.struct_passwd | None:
         return None
     account: pwd.struct_passwd = _wheel().ensure_user_exists(SYSTEM_USER)
     return account
+
+
+def may_pass(home: Path) -> bool:
+    """Whether the home was opened for the server's user."""
+    try:
+        return home.stat().st_gid == pwd.getpwnam(SYSTEM_USER).pw_gid
+    except KeyError:
+        return False
 
 
 def _open_way(home: Path, account: pwd.struct_passwd) -> None:

@@ -7,7 +7,6 @@ every process included, the next start finds what is left over, stops it and goe
 import contextlib
 import errno
 import fcntl
-import os
 import socket
 import stat
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
+from infra import postgres
 from infra.addresses import database_name, hide_password
 from infra.database import connect, create_database, migrate
 from infra.environment import clear_session, library_environment, settings_environment
@@ -118,7 +118,7 @@ def _close(home: Path) -> None:
     mode = stat.S_IMODE(home.stat().st_mode)
     if mode & stat.S_IWOTH:
         raise StackError(f"MILLRACE_HOME={home} is open to everybody; name a folder of its own")
-    kept = stat.S_IXGRP if os.geteuid() == 0 else 0
+    kept = stat.S_IXGRP if postgres.may_pass(home) else 0
     if mode & 0o077 & ~kept:
         home.chmod(mode & (0o700 | kept))
 

@@ -120,6 +120,10 @@ def test_an_address_as_it_is_shown(address: str, shown: str) -> None:
     assert hide_password(address) == shown
 
 
+def test_pairs_of_keys_and_values_become_a_url() -> None:
+    assert check_address("host=db port=5 user=ann dbname=feed") == "postgresql://ann@db:5/feed"
+
+
 @pytest.mark.parametrize(
     ("address", "named"),
     [
