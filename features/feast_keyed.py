@@ -95,7 +95,7 @@ class KeyedRetrievalJob(PostgreSQLRetrievalJob):
         self,
         entities: Callable[[Reader], pa.Table],
         keyed: Sequence[Keyed],
-        conninfo: str,
+        reader: Callable[[], Reader],
         config: RepoConfig,
         full_feature_names: bool,
         on_demand_feature_views: list[OnDemandFeatureView],
@@ -104,14 +104,14 @@ class KeyedRetrievalJob(PostgreSQLRetrievalJob):
         super().__init__("", config, full_feature_names, on_demand_feature_views, metadata)
         self._entities = entities
         self._keyed = keyed
-        self._conninfo = conninfo
+        self._reader = reader
 
     def to_sql(self) -> str:
         """There is no one query: the rows are joined here."""
         raise NotImplementedError("keyed views are joined outside PostgreSQL, by no single query")
 
     def _to_arrow_internal(self, timeout: int | None = None) -> pa.Table:
-        with Reader(self._conninfo) as reader:
+        with self._reader() as reader:
             return self._joined(reader)
 
     def _joined(self, reader: Reader) -> pa.Table:

@@ -38,13 +38,12 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres import (
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
-from feast.infra.utils.postgres.connection_utils import _get_conn_kwargs, _get_conninfo
 from feast.on_demand_feature_view import OnDemandFeatureView
 from feast.repo_config import RepoConfig
 from feast.type_map import pg_type_code_to_arrow
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
+from features.feast_config import PATIENT
 from features.feast_keyed import EVENT_TIME, KeyedRetrievalJob, entity_table, keyed_views, metadata_of, name_of
 from features.view_rows import Reader
 
@@ -54,10 +53,6 @@ LOOK_BACK = "look_back_s"
 """Tag of a feature view: how many seconds before the first entity its rows still matter. ``"0"``: its rows carry the
 very timestamps of the entities, as an impression's served row does. A view without the tag is keyed."""
 
-SESSION = "-c timezone=UTC -c work_mem=64MB -c statement_timeout=600s -c cursor_tuple_fraction=1"
-"""A frame nobody waits for any more ends by itself; its sorts of served rows want more memory than the default; all of
-the cursor's rows will be fetched."""
-
 BATCH = 20_000
 """Rows fetched at a time: what a frame needs beside its own size."""
 
@@ -65,8 +60,11 @@ BATCH = 20_000
 class WindowOfflineStoreConfig(PostgreSQLOfflineStoreConfig):
     type: Literal["features.feast_offline.WindowOfflineStore"] = "features.feast_offline.WindowOfflineStore"  # type: ignore[assignment]
 
+    url: str
+    """The address of the database."""
+
     views_url: str | None = None
-    """libpq's form of where the tables of keyed views are; None: in this database."""
+    """Where the tables of keyed views are; None: in this database."""
 
 
 class WindowOfflineStore(PostgreSQLOfflineStore):
@@ -165,17 +163,16 @@ def _with_keyed(
 ) -> RetrievalJob:
     """The windowed views joined by PostgreSQL, if there are any, and to their result the keyed ones."""
     store = config.offline_store
-    conninfo = make_conninfo(_get_conninfo(store), **_session(store))
-    views = make_conninfo(store.views_url, options=SESSION) if store.views_url else conninfo
+    own, views = store.url, store.views_url or store.url
     names = {name_of(view) for view in keyed}
     mine = [reference for reference in feature_refs if reference.split(":")[0] in names]
 
     def asked(reader: Reader) -> pa.Table:
-        if not windowed and (views == conninfo or not isinstance(entities, str)):
+        if not windowed and (views == own or not isinstance(entities, str)):
             return entity_table(entities, reader)
         if not windowed:
-            with Reader(conninfo) as own:
-                return entity_table(entities, own)
+            with Reader(own, **PATIENT) as beside:
+                return entity_table(entities, beside)
         job = WindowOfflineStore.get_historical_features(
             config,
             windowed,
@@ -192,7 +189,7 @@ def _with_keyed(
     return KeyedRetrievalJob(
         asked,
         found,
-        views,
+        lambda: Reader(views, **PATIENT),
         config,
         full_names,
         OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),
@@ -233,13 +230,7 @@ class WindowRetrievalJob(PostgreSQLRetrievalJob):
 
 
 def _connect(config: Any) -> psycopg.Connection:
-    return psycopg.connect(_get_conninfo(config), **_session(config))
-
-
-def _session(config: Any) -> dict[str, Any]:
-    settings: dict[str, Any] = _get_conn_kwargs(config)
-    settings["options"] += f" {SESSION}"
-    return settings | {"keepalives_idle": config.keepalives_idle}
+    return psycopg.connect(config.host, keepalives_idle=config.keepalives_idle)
 
 
 def _columns(connection: psycopg.Connection) -> dict[str, Any]:

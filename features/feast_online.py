@@ -16,7 +16,6 @@ from feast import FeatureView
 from feast.infra.key_encoding_utils import serialize_entity_key
 from feast.infra.online_stores.helpers import compute_table_id, extract_text_and_num
 from feast.infra.online_stores.postgres_online_store.postgres import PostgreSQLOnlineStore, PostgreSQLOnlineStoreConfig
-from feast.infra.utils.postgres.connection_utils import _get_conn_kwargs, _get_conninfo
 from feast.repo_config import RepoConfig
 from psycopg import Connection, sql
 from psycopg_pool import ConnectionPool
@@ -88,13 +87,11 @@ _MERGE = sql.SQL(
 
 
 def _open_pool(config: Any) -> ConnectionPool:
-    settings = _get_conn_kwargs(config)
-    settings["options"] += " -c timezone=UTC"
     return ConnectionPool(
-        _get_conninfo(config),
+        config.host,
         min_size=config.min_conn,
         max_size=config.max_conn,
-        kwargs=settings | {"connect_timeout": PATIENCE, "keepalives_idle": config.keepalives_idle},
+        kwargs={"connect_timeout": PATIENCE, "keepalives_idle": config.keepalives_idle},
         timeout=PATIENCE,
         check=ConnectionPool.check_connection,
         name="feast-online",

@@ -1,6 +1,6 @@
 """Views joined to askers point in time: the askers' keys made comparable, the rows read, the latest known one taken.
 
-with Reader(conninfo) as reader:
+with Reader(url) as reader:
     joined = join_all(reader, [Wanted(source_of(view), keys=("user_id",))], askers, time="event_timestamp")
 """
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from features.view_source import Described, lacks_index, one_key, plan_of, warn_of_index
+from infra.addresses import conninfo
 
 Way = Literal["slice", "look-ups"]
 
@@ -54,8 +55,9 @@ class Asked:
 class Reader:
     """Reads from one database; a connection for the planner and one for the rows, each opened when first used."""
 
-    def __init__(self, conninfo: str) -> None:
-        self._conninfo = conninfo
+    def __init__(self, url: str, **session: str) -> None:
+        self._url = url
+        self._session = session
         self._planner: psycopg.Connection | None = None
         self._arrow: Any = None
 
@@ -69,13 +71,13 @@ class Reader:
 
     def another(self) -> "Reader":
         """A reader of the same database, with connections of its own."""
-        return Reader(self._conninfo)
+        return Reader(self._url, **self._session)
 
     @property
     def planner(self) -> psycopg.Connection:
         """For questions about types and plans; commits by itself."""
         if self._planner is None:
-            self._planner = psycopg.connect(self._conninfo, autocommit=True)
+            self._planner = psycopg.connect(conninfo(self._url, **self._session), autocommit=True)
         return self._planner
 
     def read(self, query: sql.Composable | str) -> pa.Table:
@@ -101,7 +103,7 @@ class Reader:
         if self._arrow is None:
             from adbc_driver_postgresql import dbapi
 
-            self._arrow = dbapi.connect(self._conninfo, autocommit=True)
+            self._arrow = dbapi.connect(conninfo(self._url, **self._session), autocommit=True)
         return self._arrow.cursor()
 
 

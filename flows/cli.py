@@ -94,18 +94,26 @@ def load_settings() -> "Settings":
     """The settings from the environment; raises SettingsError naming each variable that cannot be used."""
     from pydantic import ValidationError
 
+    from infra.environment import clear_session
     from infra.errors import SettingsError
     from infra.settings import Settings
 
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         raise SettingsError(
             "; ".join(
-                f"MILLRACE_{'_'.join(map(str, wrong['loc'])).upper()}={wrong['input']!r}: {wrong['msg']}"
+                f"MILLRACE_{'_'.join(map(str, wrong['loc'])).upper()}={_shown(wrong['input'])}: {wrong['msg']}"
                 for wrong in error.errors()
             )
-        ) from error
+        ) from None  # the cause quotes what was given
+    clear_session(settings)
+    return settings
+
+
+def _shown(value: object) -> str:
+    """A setting's value for a message; an address may hold a password."""
+    return "***" if "@" in str(value) else repr(value)
 
 
 def _stay(settings: "Settings") -> None:

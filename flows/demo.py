@@ -63,7 +63,7 @@ def clear_home(settings: Settings) -> None:
             )
         stop_stack(settings)
         shutil.rmtree(home)
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / MARK).touch()
 
 

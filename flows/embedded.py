@@ -7,10 +7,11 @@ from contextlib import contextmanager
 import psycopg
 
 from infra import postgres
-from infra.database import connect, create_database, migrate, with_database
+from infra.addresses import with_database
+from infra.database import connect, migrate
 from infra.errors import StackError
 from infra.settings import Settings
-from infra.stack import LOCK, prepare_home, runs
+from infra.stack import LOCK, ensure_database, prepare_home, runs
 
 
 @contextmanager
@@ -20,8 +21,7 @@ def running_database(settings: Settings) -> Iterator[None]:
     Raises StackError while ``millrace up`` or ``down`` is at work in the same home; those are refused meanwhile.
     """
     if settings.database_url or runs(settings):
-        create_database(settings.database)
-        migrate(settings.database)
+        _prepare(settings)
         yield
         return
     home = prepare_home(settings)
@@ -34,8 +34,7 @@ def running_database(settings: Settings) -> Iterator[None]:
         if not _answers(with_database(settings.database, "postgres")):
             postgres.start(data, settings.host, settings.postgres_port)
         try:
-            create_database(settings.database)
-            migrate(settings.database)
+            _prepare(settings)
             yield
         finally:
             try:
@@ -44,6 +43,11 @@ def running_database(settings: Settings) -> Iterator[None]:
                 pass  # another command is at work in it
             else:
                 postgres.stop(data)
+
+
+def _prepare(settings: Settings) -> None:
+    ensure_database(settings.database_owner)
+    migrate(settings.database_owner, runs_as=settings.database)
 
 
 def _answers(url: str) -> bool:

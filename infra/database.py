@@ -1,14 +1,69 @@
 """PostgreSQL: connections, databases, migrations."""
 
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
 
+from infra.addresses import (
+    SESSION,
+    conninfo,
+    database_name,
+    hide_password,
+    sqlalchemy_url,
+    with_database,
+)
+from infra.errors import SessionRefused
+
+__all__ = [
+    "connect",
+    "conninfo",
+    "create_database",
+    "database_name",
+    "drop_database",
+    "hide_password",
+    "migrate",
+    "sqlalchemy_url",
+    "with_database",
+]
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-SESSION_OPTIONS = "-c timezone=UTC"
+FIXED = {"session_replication_role": "origin", "transaction_timeout": "0", "server_encoding": "UTF8"}
+"""Settings that no session may have otherwise and that we cannot pin: by right, or since an older server lacks them."""
+
+READ_SETTINGS = "SELECT lower(name), setting, source FROM pg_settings WHERE lower(name) = ANY(%s)"
+
+# A record is a table that refuses change. It stays with the role that migrates, so that the role that runs can neither
+# switch its triggers off nor drop it; all else goes to the role that runs, which makes partitions of it.
+HAND_OVER = """
+DO $$
+DECLARE
+    relation record;
+    runs text := current_setting('millrace.runs');
+BEGIN
+    FOR relation IN
+        SELECT c.oid::regclass AS name, c.relkind AS kind, c.relname = 'migrations' OR EXISTS (
+                   SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                   WHERE t.tgrelid = c.oid AND p.proname = 'refuse_change') AS kept
+        FROM pg_class c
+        WHERE c.relnamespace = 'public'::regnamespace AND c.relowner = current_user::regrole
+          AND (c.relkind IN ('r', 'p') OR c.relkind = 'S' AND NOT EXISTS (  -- but those of a table's own columns
+            SELECT FROM pg_depend d
+            WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('i', 'a')))
+    LOOP
+        IF relation.kept THEN
+            EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, %I', relation.name, runs);
+            EXECUTE format('GRANT SELECT ON %s TO %I', relation.name, runs);
+            IF relation.name <> 'migrations'::regclass THEN
+                EXECUTE format('GRANT INSERT ON %s TO %I', relation.name, runs);
+            END IF;
+        ELSE
+            EXECUTE format('ALTER TABLE %s OWNER TO %I', relation.name, runs);
+        END IF;
+    END LOOP;
+END $$
+"""
 
 TRANSIENT = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
 """What the same transaction, tried again, may not meet."""
@@ -18,12 +73,12 @@ LACKING = (psycopg.errors.DiskFull, psycopg.errors.OutOfMemory, psycopg.errors.C
 
 
 def connect(url: str, *, autocommit: bool = False, timeout_s: float | None = None) -> psycopg.Connection:
-    """A connection whose session runs in UTC.
+    """A connection whose session runs under :data:`SESSION`, whatever a role, a database or the address sets.
 
     Raises psycopg.OperationalError when there is none to be had, within ``timeout_s`` (whole seconds, at least 2).
     """
     timeout = None if timeout_s is None else max(2, round(timeout_s))
-    return psycopg.connect(url, autocommit=autocommit, options=SESSION_OPTIONS, connect_timeout=timeout)
+    return psycopg.connect(conninfo(url), autocommit=autocommit, connect_timeout=timeout)
 
 
 def explain(error: BaseException) -> str:
@@ -56,29 +111,6 @@ def is_absent(error: BaseException) -> bool:
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57P")) or error.sqlstate == "53300"
 
 
-def with_database(url: str, name: str) -> str:
-    """The same server, another database."""
-    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
-
-
-def database_name(url: str) -> str:
-    return urlsplit(url).path.lstrip("/")
-
-
-def sqlalchemy_url(url: str) -> str:
-    """The URL for SQLAlchemy 2, which takes a bare ``postgresql://`` for psycopg2."""
-    return url.replace("postgresql://", "postgresql+psycopg://", 1)
-
-
-def hide_password(url: str) -> str:
-    """The URL as it may be shown: ``postgresql://user:***@host/name``."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{place}"))
-
-
 def create_database(url: str) -> bool:
     """Create the database that ``url`` names; False when it is already there."""
     name = database_name(url)
@@ -96,18 +128,22 @@ def drop_database(url: str) -> None:
         connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(name))
 
 
-def migrate(url: str) -> list[str]:
+def migrate(url: str, *, runs_as: str | None = None) -> list[str]:
     """Apply the migrations the database has not seen, in order, each in its own transaction.
 
-    Returns the names of those applied. Safe to call from several processes at once.
+    ``runs_as``: the address of the role that will use the tables, where that is another than ``url``'s: it gets all
+    but the records, which it may read and append to. Returns the names of those applied. Safe to call from several
+    processes at once. Raises SessionRefused where a session would not be what it must be.
     """
     applied: list[str] = []
     with connect(url, autocommit=True) as connection:
+        check_session(connection)
         connection.execute("SELECT pg_advisory_lock(hashtext('millrace.migrations'))")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations"
-            " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
-        )
+        if connection.execute("SELECT to_regclass('public.migrations') IS NULL").fetchone() == (True,):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS migrations"
+                " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
+            )
         seen = {name for (name,) in connection.execute("SELECT name FROM migrations")}
         for file in sorted(MIGRATIONS.glob("*.sql")):
             if file.stem in seen:
@@ -116,4 +152,38 @@ def migrate(url: str) -> list[str]:
                 connection.execute(file.read_text())
                 connection.execute("INSERT INTO migrations (name) VALUES (%s)", [file.stem])
             applied.append(file.stem)
+        if runs_as is not None:
+            with connect(runs_as) as user:
+                check_session(user)
+                _hand_over(connection, user.info.user)
     return applied
+
+
+def check_session(connection: psycopg.Connection) -> None:
+    """Raise SessionRefused where the session is not what :data:`SESSION` asks, or acknowledges what it may lose."""
+    wanted = {name: value.replace(",", ", ") for name, value in SESSION.items()} | FIXED
+    rows = connection.execute(READ_SETTINGS, [[*wanted, "synchronous_commit"]]).fetchall()
+    for name, setting, source in rows:
+        right = setting != "off" if name == "synchronous_commit" else setting == wanted[name]
+        if not right:
+            ought = "on" if name == "synchronous_commit" else wanted[name]
+            where = {"database": "by ALTER DATABASE", "user": "by ALTER ROLE", "database user": "by ALTER ROLE"}
+            raise SessionRefused(
+                f"the database {connection.info.dbname} runs the sessions of {connection.info.user} with {name} ="
+                f" {setting} (set {where.get(source, f'by {source}')}), which must be {ought}: reset it there; a"
+                " connection pool in between must pass on the parameter 'options'"
+            )
+
+
+def _hand_over(connection: psycopg.Connection, role: str) -> None:
+    if role == connection.info.user:
+        return
+    with connection.transaction():
+        connection.execute(
+            sql.SQL("GRANT CREATE ON DATABASE {} TO {}").format(
+                sql.Identifier(connection.info.dbname), sql.Identifier(role)
+            )
+        )
+        connection.execute(sql.SQL("GRANT USAGE, CREATE ON SCHEMA public TO {}").format(sql.Identifier(role)))
+        connection.execute("SELECT set_config('millrace.runs', %s, true)", [role])
+        connection.execute(HAND_OVER)

@@ -5,6 +5,7 @@ anything heavy is imported.
 """
 
 import os
+from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,14 +38,36 @@ def library_environment(settings: Settings) -> dict[str, str]:
     }
 
 
+OURS_TO_SET = ("PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGCLIENTENCODING")
+"""What libpq takes from the environment into a session, over what an address says."""
+
+OWNERS_ALONE = "MILLRACE_DATABASE_OWNER_URL"
+"""Who migrates needs it; no long-lived process does, and none is given it."""
+
+
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """The ``MILLRACE_*`` variables from which another process reads the same settings."""
-    values = settings.model_dump(exclude_none=True) | {"home": settings.home.resolve()}
+    """The ``MILLRACE_*`` variables from which a long-lived process reads the same settings, without the owner's."""
+    values = settings.model_dump(exclude_none=True, exclude={"database_owner_url"}) | {"home": settings.home.resolve()}
     return {f"MILLRACE_{name.upper()}": str(value) for name, value in values.items()}
+
+
+def clear_session(settings: Settings, environment: MutableMapping[str, str] = os.environ) -> None:
+    """Take out what libpq would read into our sessions; and where PostgreSQL is embedded, what it would read at all:
+    addresses and passwords of other servers, which the shell of a developer often has."""
+    names = set(OURS_TO_SET)
+    if not settings.database_url:
+        from psycopg.pq import Conninfo
+
+        names |= {option.envvar.decode() for option in Conninfo.get_defaults() if option.envvar}
+        names |= {"PGSERVICEFILE", "PGSYSCONFDIR"}
+    for name in names & set(environment):
+        del environment[name]
 
 
 def apply(settings: Settings) -> None:
     """Set ``library_environment`` for this process; the settings win over what a variable said before."""
+    clear_session(settings)
     os.environ.update(library_environment(settings))
     with suppress(OSError):  # a home that cannot be made is told of by whoever needs it
-        Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # else Prefect warns as it is imported
+        settings.home.resolve().mkdir(mode=0o700, parents=True, exist_ok=True)
+        Path(os.environ["PREFECT_HOME"]).mkdir(exist_ok=True)  # else Prefect warns as it is imported

@@ -4,6 +4,7 @@
 
     MillraceError             what happened and what to do; exit code 1
     ├── SettingsError         a MILLRACE_* variable that cannot be used; exit code 2
+    ├── SessionRefused        the database sets for our sessions what would change rows
     └── StackError            the embedded stack cannot start, or lost a service
         └── PortTaken         somebody else listens on a service's port
 """
@@ -19,6 +20,10 @@ class SettingsError(MillraceError):
     """A setting that cannot be used; the message names the variable and its value."""
 
     exit_code = 2
+
+
+class SessionRefused(MillraceError):
+    """The database sets for our sessions what would change rows, or lose them; the message names the setting."""
 
 
 class StackError(MillraceError):

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from infra.database import connect, sqlalchemy_url, with_database
+from infra.addresses import hide_password, sqlalchemy_url, with_database
+from infra.database import connect
 from infra.settings import Settings
 
 PROBE_S = 3.0
@@ -78,7 +79,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="prefect",
-            address=settings.prefect_api.removesuffix("/api"),
+            address=hide_password(settings.prefect_api.removesuffix("/api")),
             health=f"{settings.prefect_api}/health",
             command=() if settings.prefect_api_url else (python, "-m", "flows.prefect_server"),
             port=settings.prefect_port,
@@ -86,7 +87,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="mlflow",
-            address=settings.mlflow_pages,
+            address=hide_password(settings.mlflow_pages),
             health=f"{settings.mlflow_pages}/health",
             command=()
             if settings.mlflow_url or settings.mlflow_tracking.startswith("http")
@@ -96,7 +97,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="evidently",
-            address=settings.evidently,
+            address=hide_password(settings.evidently),
             health=f"{settings.evidently}/api/projects",  # its first answer makes the tables
             command=()
             if settings.evidently_url
@@ -106,7 +107,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="serving",
-            address=settings.serving,
+            address=hide_password(settings.serving),
             health=f"{settings.serving}/healthz",
             command=() if settings.serving_url else (python, "-m", "models.serving"),
             port=settings.serving_port,
@@ -115,7 +116,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="desk",
-            address=settings.desk,
+            address=hide_password(settings.desk),
             health=f"{settings.desk}/healthz",
             command=() if settings.desk_url else (python, "-m", "flows.desk"),
             port=settings.desk_port,
@@ -146,6 +147,7 @@ def write_evidently_configuration(settings: Settings) -> None:
     """Write the file from which the Evidently UI takes its storage; readable by its owner only."""
     file = evidently_configuration(settings.home.resolve())
     file.touch(mode=0o600)
+    file.chmod(0o600)
     database = {"url": sqlalchemy_url(with_database(settings.database, "evidently"))}
     file.write_text(json.dumps({"storage": {"type": "sql"}, "database": database}, indent=1))
 

@@ -9,8 +9,12 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.database import hide_password, sqlalchemy_url, with_database
+from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database
 from infra.own_origin import Place
+
+RUNS, OWNS = "millrace", "millrace_owner"
+"""Roles of the embedded PostgreSQL: the one that processes run as, and the one that makes the tables and keeps the
+records."""
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -48,6 +52,10 @@ class Settings(BaseSettings):
 
     database_url: str | None = None
     """``postgresql://user@host:port/name`` of an existing server; none starts when it is set."""
+
+    database_owner_url: str | None = None
+    """The same database, as the role that makes and migrates its tables, where that is another than the one that uses
+    them; that one can then neither change nor drop a record."""
 
     prefect_api_url: str | None = None
     mlflow_tracking_uri: str | None = None
@@ -94,7 +102,22 @@ class Settings(BaseSettings):
         """psycopg URL of Millrace's own database."""
         if self.database_url:
             return self.database_url
-        return f"postgresql://postgres@{self.host}:{self.postgres_port}/millrace"
+        return self._embedded(RUNS)
+
+    @property
+    def database_owner(self) -> str:
+        """The same as the role that makes and migrates its tables."""
+        if self.database_url:
+            return self.database_owner_url or self.database_url
+        return self._embedded(OWNS)
+
+    def _embedded(self, role: str) -> str:
+        return embedded(self.home.resolve(), self.host, self.postgres_port, role, "millrace")
+
+    @field_validator("database_url", "database_owner_url")
+    @classmethod
+    def _readable(cls, value: str | None) -> str | None:
+        return check_address(value) if value else None
 
     @property
     def database_shown(self) -> str:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import socket
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from infra import begin
-from infra.database import connect, create_database, database_name, hide_password, migrate
-from infra.environment import library_environment, settings_environment
+from infra import begin, postgres
+from infra.addresses import database_name, hide_password
+from infra.database import connect, create_database, migrate
+from infra.environment import clear_session, library_environment, settings_environment
 from infra.errors import PortTaken, StackError
 from infra.health import START_S, Health, examine
 from infra.scratch import clear_scratch
@@ -62,6 +64,7 @@ def start_stack(
     """
     home = prepare_home(settings)
     with lock(home):
+        clear_session(settings)
         embedded = [service for service in services if service.embedded]
         write_evidently_configuration(settings)
         environment = library_environment(settings) | settings_environment(settings)
@@ -105,13 +108,27 @@ def prepare_home(settings: Settings) -> Path:
     home = settings.home.resolve()
     try:
         for folder in (home, home / "logs", home / "work", home / "artifacts", begin.runs(home)):
-            folder.mkdir(parents=True, exist_ok=True)
-        (home / LOCK).touch()
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _close(home)
+        (home / LOCK).touch(mode=0o600)
     except OSError as error:
         raise StackError(
             f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename}); name a folder that you own"
         ) from error
     return home
+
+
+def _close(home: Path) -> None:
+    """Keep others out of the home: databases, logs, spooled events and configuration are its owner's business.
+
+    Root's PostgreSQL runs as another user, whose group may pass through. Raises StackError where the folder is shared.
+    """
+    mode = stat.S_IMODE(home.stat().st_mode)
+    if mode & stat.S_IWOTH:
+        raise StackError(f"MILLRACE_HOME={home} is open to everybody; name a folder of its own")
+    kept = stat.S_IXGRP if postgres.may_pass(home) else 0
+    if mode & 0o077 & ~kept:
+        home.chmod(mode & (0o700 | kept))
 
 
 @contextlib.contextmanager
@@ -177,9 +194,9 @@ def _start_in_order(
 ) -> None:
     start = _Start(settings, home, supervisor, report)
     start.bring_up([service for service in services if service.embedded and service.name == "postgres"])
-    for url in databases(settings, tuple(services)):
+    for url in (settings.database_owner, *databases(settings, tuple(services))):
         ensure_database(url)
-    for name in migrate(settings.database):
+    for name in migrate(settings.database_owner, runs_as=settings.database):
         report(f"migration {name} applied")
     if "postgres" in start.well:
         for name in clear_scratch(settings.database):

@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 
 from infra import begin, postgres
+from infra.environment import OWNERS_ALONE
 from infra.errors import StackError
 from infra.services import Service
 
@@ -140,6 +141,7 @@ def configuration(home: Path, services: Sequence[Service], environment: Mapping[
         f"logfile = {_literal(log_path(home, 'supervisord'))}",
         f"pidfile = {_literal(home / 'supervisord.pid')}",
         f"childlogdir = {_literal(home / 'logs')}",
+        "umask = 077",
         *(["user = root"] if os.getuid() == 0 else []),
         *("", "[rpcinterface:supervisor]"),
         *("supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", ""),
@@ -177,12 +179,14 @@ def launch(home: Path, text: str, environment: Mapping[str, str]) -> Supervisor:
     """
     file = home / "supervisord.conf"
     file.touch(mode=0o600)
+    file.chmod(0o600)
     file.write_text(text)
     started = subprocess.run(  # returns when it has become a daemon
         [sys.executable, "-m", "supervisor.supervisord", "--silent", "--configuration", str(file)],
         check=False,
-        env={**os.environ, **environment, begin.HOME: str(home)},
+        env={k: v for k, v in os.environ.items() if k != OWNERS_ALONE} | {**environment, begin.HOME: str(home)},
         cwd=home,
+        umask=0o077,  # the configuration's is for what it starts; its own log is open before it reads that
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

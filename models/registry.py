@@ -85,7 +85,7 @@ def prepare(tracking_uri: str, database_url: str) -> None:
     with connect(database_url, autocommit=True) as guard:
         guard.execute("SELECT pg_advisory_lock(hashtext('millrace.mlflow'))")
         if tracking_uri.startswith("postgresql+psycopg://"):
-            create_database(tracking_uri.replace("+psycopg", "", 1))
+            create_database(tracking_uri)
         _client(tracking_uri).search_experiments(max_results=1)
 
 

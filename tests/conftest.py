@@ -1,5 +1,6 @@
-"""One real PostgreSQL a session, one database a test."""
+"""One real PostgreSQL a session, one database a test; and an installation of the tests' own."""
 
+import os
 import shutil
 import socket
 import tempfile
@@ -9,11 +10,18 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from infra import postgres
-from infra.database import connect, create_database, drop_database, migrate, with_database
+from infra.addresses import compose, database_name, embedded, parameters, with_database
+from infra.database import connect, create_database, drop_database, migrate
+from infra.settings import OWNS, RUNS, Settings
+from tests.roles import ODD, ODD_PASSWORD, with_user
 
 pytest_plugins = ["tests.loop"]
+
+OTHERS = ("MILLRACE_", "PREFECT_", "MLFLOW_", "EVIDENTLY_", "FEAST_", "PG")
+"""Variables that point to an installation, or to servers, of whoever runs the tests."""
 
 
 def free_port() -> int:
@@ -22,38 +30,92 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Before anything is imported that reads them: no variable of another installation, and a home and ports of our
+    own, so that neither a file of a test nor what it starts sees the installation of whoever runs it."""
+    for name in [name for name in os.environ if name.startswith(OTHERS)]:
+        del os.environ[name]
+    home = Path(tempfile.mkdtemp(prefix="millrace-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    os.environ["MILLRACE_HOME"] = str(home / "home")
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    for name in Settings.model_fields:
+        if name.endswith("_port"):
+            os.environ[f"MILLRACE_{name.upper()}"] = str(free_port())
+
+
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """URL of a running embedded server, with a migrated database named ``template_millrace``."""
+def postgres_server() -> Iterator[str]:
+    """Address of a running embedded server, as its superuser: for what an administrator does."""
     # not under pytest's own folder: a later session closes that to others, the server's user among them
-    folder = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
-    data = folder / "data"
+    home = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
+    data = home / "postgres"
     port = free_port()
     postgres.start(data, "127.0.0.1", port)
-    url = f"postgresql://postgres@127.0.0.1:{port}/template_millrace"
+    url = embedded(home, "127.0.0.1", port, postgres.ADMINISTERS, "postgres")
     try:
-        with connect(with_database(url, "postgres"), autocommit=True) as admin:
+        with connect(url, autocommit=True) as admin:
             # The tests kill clients, never this server's machine: no need to wait for its disk.
-            for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            for setting in ("fsync", "full_page_writes"):
                 admin.execute(f"ALTER SYSTEM SET {setting} = off")
             admin.execute("SELECT pg_reload_conf()")
-        create_database(url)
-        migrate(url)
         yield url
     finally:
         postgres.stop(data)
-        shutil.rmtree(folder)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server: str) -> str:
+    """URL of a migrated database named ``template_millrace``, on the server of the tests, as the role that runs.
+
+    It owns this database, as that of a production where one role does everything.
+    """
+    url = with_user(with_database(postgres_server, "template_millrace"), RUNS)
+    create_database(url)
+    migrate(url)
+    return url
 
 
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[str]:
     """URL of a fresh, migrated database."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    url = with_database(postgres_url, name)
-    with connect(with_database(postgres_url, "postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template_millrace")
+    url = with_database(postgres_url, f"test_{uuid.uuid4().hex[:12]}")
+    copy(postgres_url, url)
     yield url
     drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def guarded(postgres_server: str) -> Iterator[str]:
+    """URL of a database as the embedded stack makes it: the role that runs does not own its records."""
+    url = with_database(postgres_server, f"guarded_{uuid.uuid4().hex[:12]}")
+    owner, runs = with_user(url, OWNS), with_user(url, RUNS)
+    create_database(owner)
+    migrate(owner, runs_as=runs)
+    yield runs
+    drop_database(owner)
+
+
+@pytest.fixture(scope="session")
+def odd(postgres_server: str) -> Iterator[str]:
+    """URL of a migrated database of a role; name, password and database hold every character that may trip somebody."""
+    with connect(postgres_server, autocommit=True) as admin:
+        created = sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}")
+        admin.execute(created.format(sql.Identifier(ODD), sql.Literal(ODD_PASSWORD)))
+    at = {key: value for key, value in parameters(postgres_server).items() if key in ("host", "port")}
+    url = compose(at | {"user": ODD, "password": ODD_PASSWORD, "dbname": ODD})
+    create_database(url)
+    migrate(url)
+    yield url
+    drop_database(url)
+
+
+def copy(source: str, to: str) -> None:
+    """A database once more."""
+    names = [sql.Identifier(database_name(url)) for url in (to, source)]
+    with connect(with_database(source, "postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
 
 
 @pytest.fixture

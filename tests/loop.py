@@ -18,9 +18,12 @@ import pytest
 from features.importing import import_log
 from features.simulate import simulate
 from features.store import open_store
-from infra.database import connect, create_database, database_name, migrate, sqlalchemy_url, with_database
+from infra.addresses import database_name, sqlalchemy_url, with_database
+from infra.database import connect, create_database, migrate
 from infra.environment import TELEMETRY_OFF
-from infra.settings import Settings
+from infra.postgres import ADMINISTERS
+from infra.settings import OWNS, RUNS, Settings
+from tests.roles import with_user
 
 if TYPE_CHECKING:
     from flows.surface import Surface
@@ -193,17 +196,18 @@ def training_rows(table: Any) -> pl.DataFrame:
 def copy_database(source: str, name: str) -> str:
     """A copy of a database; whoever is connected to it is cut off."""
     url = with_database(source, f"{name}_{uuid.uuid4().hex[:12]}")
-    with connect(with_database(source, "postgres"), autocommit=True) as admin:
+    with connect(with_user(with_database(source, "postgres"), ADMINISTERS), autocommit=True) as admin:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database_name(source)]
         )
-        admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)}")
+        admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)} OWNER {OWNS}")
+        admin.execute(f"GRANT CREATE ON DATABASE {database_name(url)} TO {RUNS}")
     return url
 
 
 def copied(loop: Loop) -> Loop:
     """The same loop once more, to go another way from here. Its artifacts share the folder."""
-    tracking = copy_database(loop.tracking.replace("+psycopg", ""), "mlflow")
+    tracking = copy_database(loop.tracking, "mlflow")
     return replace(loop, url=copy_database(loop.url, "loop"), tracking=sqlalchemy_url(tracking))
 
 
@@ -227,8 +231,8 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
     folder = tmp_path_factory.mktemp("site")
     url, mlflow = (with_database(postgres_url, f"{name}_{uuid.uuid4().hex[:12]}") for name in ("site", "site_mlflow"))
-    create_database(url)
-    migrate(url)
+    create_database(with_user(url, OWNS))
+    migrate(with_user(url, OWNS), runs_as=url)  # as the embedded stack has it
     surface = small_feed()
     log, items = write_log(folder)
     import_log(url, surface.name, log, items=items, feedback=None, now=NOW)

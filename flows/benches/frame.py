@@ -19,8 +19,6 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from features.feast_config import repo_config
 from features.feast_definitions import join_keys
@@ -29,6 +27,7 @@ from features.view_reading import ViewReader
 from features.view_rows import Reader
 from features.views import TeamView
 from flows.benches.table import Row, Table, machine
+from infra.addresses import conninfo
 from infra.database import connect
 from infra.scratch import scratch_database
 
@@ -161,9 +160,9 @@ def _lateral(url: str, entities: str, plan: Plan) -> pa.Table | None:
         )
         columns += [f"{view.name}.{value} AS bench_{view.name}__{value}" for value in view.values]
     query = f"SELECT {', '.join(columns)} FROM ({entities}) AS e {' '.join(joins)}"  # noqa: S608
-    patience = f"-c timezone=UTC -c statement_timeout={plan.patience // timedelta(milliseconds=1)}"
+    patience = str(plan.patience // timedelta(milliseconds=1))
     try:
-        with Reader(make_conninfo(url, options=patience)) as reader:
+        with Reader(url, statement_timeout=patience) as reader:
             return reader.read(query)
     except psycopg.errors.QueryCanceled:
         return None
@@ -174,11 +173,7 @@ def _feast_rows(
 ) -> list[Row]:
     """Feast's own store on ever more entities, until it takes too long."""
     rows = []
-    with connect(url, autocommit=True) as connection:
-        name = sql.Identifier(connection.info.dbname)
-        wait = sql.Literal(plan.patience // timedelta(milliseconds=1))
-        connection.execute(sql.SQL("ALTER DATABASE {} SET statement_timeout = {}").format(name, wait))
-    with _feasts_own(url) as feast:
+    with _feasts_own(url, plan.patience) as feast:
         for count, entities in asked:
             say(f"Feast's own store, {count:,} entities")
             what = f"{count:,} entities, as Feast's own store is asked"
@@ -201,15 +196,15 @@ def _feast_rows(
 
 
 @contextmanager
-def _feasts_own(url: str) -> Iterator["FeatureStore"]:
+def _feasts_own(url: str, patience: timedelta) -> Iterator["FeatureStore"]:
     """The same definitions, read by the store that comes with Feast."""
     config = repo_config(url, "millrace")
     from feast import FeatureStore, RepoConfig
 
     given: dict[str, Any] = config.model_dump(by_alias=True)
     given["offline_store"] = {
-        name: value for name, value in given["offline_store"].items() if name not in ("views_url", "type")
-    } | {"type": "postgres"}
+        name: value for name, value in given["offline_store"].items() if name not in ("url", "views_url", "type")
+    } | {"type": "postgres", "host": conninfo(url, statement_timeout=str(patience // timedelta(milliseconds=1)))}
     feast = FeatureStore(config=RepoConfig(**given))
     try:
         yield feast

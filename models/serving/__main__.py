@@ -8,6 +8,7 @@ declared above this folder, so it is named and not imported.
 
 import argparse
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--surfaces", default="flows.surfaces:SURFACES", metavar="MODULE:NAME")
     arguments = parser.parse_args()
     settings = Settings()
+    os.umask(0o077)  # what is spooled is nobody else's to read
     environment.apply(settings)
     log_to_stdout()
     torch.set_num_threads(1)

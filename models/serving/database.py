@@ -11,8 +11,9 @@ from typing import Any, LiteralString
 
 import psycopg
 
+from infra.addresses import conninfo
 from infra.backoff import Backoff
-from infra.database import LACKING, SESSION_OPTIONS, TRANSIENT, explain
+from infra.database import LACKING, TRANSIENT, explain
 from models.serving.telemetry import LOG
 
 AWAY = (
@@ -106,12 +107,9 @@ class Database:
     ) -> psycopg.Connection:
         """A connection of one's own. ``patient``: its statements may take their time; ``name``: what the server shows
         of it."""
-        limits = "" if patient else f" -c statement_timeout={STATEMENT_MS} -c lock_timeout={LOCK_MS}"
+        limits = {} if patient else {"statement_timeout": str(STATEMENT_MS), "lock_timeout": str(LOCK_MS)}
         return psycopg.Connection.connect(
-            self.url,
-            autocommit=autocommit,
-            application_name=name,
-            **_KEEP_ALIVE | {"options": SESSION_OPTIONS + limits},
+            conninfo(self.url, **limits), autocommit=autocommit, application_name=name, **_KEEP_ALIVE
         )
 
     def ask(self, query: LiteralString, parameters: Sequence[Any]) -> list[Any]:

@@ -30,7 +30,7 @@ from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Red
 from psycopg_pool import ConnectionPool, PoolTimeout
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from infra.database import SESSION_OPTIONS
+from infra.addresses import conninfo
 from infra.errors import MillraceError
 from infra.http_limits import BodyLimits, Limits, plain
 from monitoring import accounts, holds, review, sessions
@@ -87,8 +87,8 @@ class Desk:
 def create_app(desk: Desk) -> FastAPI:
     """The app; its connections live as long as its lifespan."""
     pool = ConnectionPool[psycopg.Connection](
-        desk.database_url,
-        kwargs={"autocommit": True, "options": SESSION_OPTIONS},
+        conninfo(desk.database_url),
+        kwargs={"autocommit": True},
         min_size=1,
         max_size=8,
         timeout=PATIENCE_S,

@@ -15,7 +15,6 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from features.feast_config import server_fields
 from features.store import FRAME, ONLINE, Store, _entities, open_store
 from infra.database import connect, create_database, database_name, drop_database, migrate, with_database
 
@@ -440,27 +439,6 @@ class TestConnections:
     def test_a_surface_that_cannot_name_a_table_is_refused(self, surface: str) -> None:
         with pytest.raises(ValueError, match="use a lower-case letter"):
             open_store("postgresql://u@h/d", surface)
-
-
-class TestServer:
-    def test_a_local_server_needs_no_tls(self) -> None:
-        server = server_fields("postgresql://postgres@127.0.0.1:5460/millrace")
-        assert server["sslmode"] == "disable"
-        assert (server["host"], server["port"], server["database"], server["user"], server["password"]) == (
-            "127.0.0.1",
-            5460,
-            "millrace",
-            "postgres",
-            "",
-        )
-
-    def test_a_managed_server_keeps_its_password_and_its_tls(self) -> None:
-        server = server_fields(
-            "postgresql://us%40er:p%2Fw%20d@db.example.com/prod?sslmode=verify-full&sslrootcert=/ca.pem"
-        )
-        assert (server["user"], server["password"], server["port"]) == ("us@er", "p/w d", 5432)
-        assert (server["sslmode"], server["sslrootcert_path"]) == ("verify-full", "/ca.pem")
-        assert server_fields("postgresql://u@db.example.com/prod")["sslmode"] == "prefer"
 
 
 def run_python(code: str) -> str:

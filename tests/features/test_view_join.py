@@ -38,13 +38,13 @@ def url(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def connection(url: str) -> Iterator[psycopg.Connection]:
-    with psycopg.connect(url, autocommit=True) as opened:
+    with connect(url, autocommit=True) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
 def reader(url: str) -> Iterator[Reader]:
-    with Reader(url + "?options=-c%20timezone%3DUTC") as opened:
+    with Reader(url) as opened:
         yield opened
 
 
@@ -61,7 +61,8 @@ def joined(reader: Reader, wanted: Source, askers: pa.Table, way: Way | None) ->
 
 def expect(reader: Reader, rows: Rows, askers: list[Any], **how: Any) -> list[tuple[Any, ...]]:
     """Both ways give what the loop gives; that is returned."""
-    with psycopg.connect(reader._conninfo, autocommit=True) as connection:
+    with reader.another() as other:
+        connection = other.planner
         rows.write(connection, "rows")
     how = {"ttl": None, "created": True, "late": True} | how
     wanted = known_to(rows, askers, **how)
@@ -337,7 +338,8 @@ class TestRead:
 
     def test_dates_are_midnight_utc(self, reader: Reader) -> None:
         rows = Rows(("text",), (("a", NOON.date(), NOON.date(), 1.0),), time_type="date", created_type="date")
-        with psycopg.connect(reader._conninfo, autocommit=True) as connection:
+        with reader.another() as other:
+            connection = other.planner
             rows.write(connection, "rows")
         midnight = datetime(2025, 3, 30, tzinfo=UTC)
         askers = askers_table([(("a",), midnight - MICRO), (("a",), midnight)], {"k": TEXT})

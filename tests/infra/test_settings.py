@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.addresses import parameters
 from infra.environment import TELEMETRY_OFF, apply, library_environment, settings_environment
 from infra.settings import PROJECT, Settings
 
@@ -48,7 +49,10 @@ def test_a_server_that_exists_takes_the_place_of_the_embedded_one(tmp_path: Path
 
 def test_embedded_mlflow_has_a_database_of_its_own_on_the_same_server(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, postgres_port=1234)
-    assert settings.mlflow_tracking == "postgresql+psycopg://postgres@127.0.0.1:1234/mlflow"
+    beside = parameters(settings.mlflow_tracking)
+    assert settings.mlflow_tracking.startswith("postgresql+psycopg://millrace@127.0.0.1:1234/mlflow?")
+    assert beside["passfile"] == str(tmp_path / "postgres.pgpass")
+    assert "password" not in beside
     assert settings.mlflow_artifact_root == f"file://{tmp_path}/artifacts"
 
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ import psutil
 import pytest
 
 from infra import postgres
+from infra.addresses import embedded
 from infra.database import connect, create_database, migrate
+from infra.settings import RUNS
 from models.serving.ranking import impression_id
 from tests.conftest import free_port
 from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, told, with_items
@@ -37,10 +40,11 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     port = free_port()
-    data = tmp_path_factory.mktemp("own") / "data"
-    own = Server(data, port, f"postgresql://postgres@127.0.0.1:{port}/millrace")
+    # not under pytest's own folder: a later session closes that to others, the server's user among them
+    data = Path(tempfile.mkdtemp(prefix="millrace-outage-")) / "postgres"
+    own = Server(data, port, embedded(data.parent, "127.0.0.1", port, RUNS, "millrace"))
     own.start()
     try:
         create_database(own.url)
@@ -50,6 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield own
     finally:
         own.stop()
+        shutil.rmtree(data.parent)
 
 
 def accept_feedback(client: Client, impression_id: str, kind: str = "click") -> dict:

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
+from infra.addresses import with_database
 from infra.database import connect
 from infra.errors import MillraceError
 from models import promotions
@@ -527,7 +528,7 @@ def test_a_database_that_goes_while_something_is_done_is_not_said_to_have_done_n
 
 
 def test_without_a_database_the_desk_says_so(world: DeskWorld) -> None:
-    gone = replace(world, url=re.sub(r"/test_\w+$", "/no_such_database", world.url))
+    gone = replace(world, url=with_database(world.url, "no_such_database"))
     from monitoring.desk import app
 
     with pytest.MonkeyPatch.context() as patched:

@@ -1,30 +1,34 @@
 """Reports reach a real Evidently UI; an update does not care when there is none."""
 
-import json
 import logging
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import requests
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.database import create_database, sqlalchemy_url, with_database
+from infra.addresses import with_database
+from infra.database import create_database
+from infra.environment import library_environment
+from infra.services import every_service, write_evidently_configuration
+from infra.settings import PROJECT, Settings
 from monitoring import workspace
 from monitoring.gate import Verdict
 from monitoring.report import Page, build
 from tests.conftest import free_port
 from tests.monitoring.test_drift import page_of
 from tests.monitoring.worlds import END
+from tests.roles import ODD_PASSWORD
 
 NOON = datetime(2026, 5, 20, 12, tzinfo=UTC)
 
@@ -64,19 +68,23 @@ def test_thinning_again_and_again_keeps_what_thinning_once_keeps(minutes: list[i
 
 
 @pytest.fixture(scope="module")
-def ui(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of an Evidently UI of its own on PostgreSQL."""
-    folder = tmp_path_factory.mktemp("evidently")
-    url = with_database(postgres_url, "evidently_ui")
-    create_database(url)
-    config = folder / "evidently.json"
-    config.write_text(json.dumps({"storage": {"type": "sql"}, "database": {"url": sqlalchemy_url(url)}}))
-    port = free_port()
-    with (folder / "log").open("wb") as log:
+def ui_log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("evidently") / "log"
+
+
+@pytest.fixture(scope="module")
+def ui(odd: str, ui_log: Path) -> Iterator[str]:
+    """Address of an Evidently UI as the stack runs it, on the database of a role with an odd password."""
+    folder, port = ui_log.parent, free_port()
+    settings = Settings(home=folder, database_url=odd, evidently_port=port)
+    service = next(service for service in every_service(settings) if service.name == "evidently")
+    create_database(with_database(odd, "evidently"))
+    write_evidently_configuration(settings)
+    with ui_log.open("wb") as log:
         process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "evidently"), "ui", "--conf-path", str(config), "--port", str(port)],
-            cwd=folder,
-            env=os.environ | {"DO_NOT_TRACK": "1"},
+            service.command,
+            cwd=PROJECT,
+            env=os.environ | library_environment(settings) | service.environment,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -84,8 +92,8 @@ def ui(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         try:
             deadline = time.monotonic() + 120
             while not _answers(address):
-                assert process.poll() is None, (folder / "log").read_text()
-                assert time.monotonic() < deadline, (folder / "log").read_text()
+                assert process.poll() is None, ui_log.read_text()
+                assert time.monotonic() < deadline, ui_log.read_text()
                 time.sleep(0.3)
             yield address
         finally:
@@ -98,6 +106,14 @@ def _answers(address: str) -> bool:
         return requests.get(f"{address}/api/version", timeout=2).ok
     except requests.ConnectionError:
         return False
+
+
+def test_no_part_of_the_password_is_in_the_log_of_the_ui(ui: str, ui_log: Path) -> None:
+    assert requests.get(f"{ui}/api/projects", timeout=60).ok  # the first answer makes the tables
+    text = unquote(ui_log.read_text())
+    assert "Uvicorn running" in text or "Started server" in text
+    assert ODD_PASSWORD not in text
+    assert "interpolation" not in text
 
 
 def test_runs_and_the_dashboard_reach_the_ui(ui: str) -> None:
