@@ -127,6 +127,7 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
             surface.limits,
             ids=frame.table["impression_id"],
             profile=profile,
+            requests=frame.table["request_id"].n_unique(),
         )
     return Checked(found, history, profiles, background.rejected_before(world, claimed))
 

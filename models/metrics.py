@@ -128,6 +128,21 @@ def gains(champion: Array, challenger: Array, label: Array, request: Array) -> F
     return by_request
 
 
+def equal_variance(champion: Array, challenger: Array) -> Floats:
+    """[N], the variance of each row's gain in log loss were both models as good there.
+
+    The gain is linear in the label, a + y d with d the difference of the log-odds: it is 0 on average where labels come
+    with probability -a / d, which lies between the two predictions, and its variance is then that of such a label times
+    d squared. Of few clicks, or none, the gains found say less: they all look alike.
+    """
+    before, now = (np.clip(np.asarray(each, np.float64), SMALLEST, 1 - SMALLEST) for each in (champion, challenger))
+    without = np.log1p(-now) - np.log1p(-before)
+    apart = np.log(now / before) - without
+    chance = np.divide(-without, apart, out=before.copy(), where=np.abs(apart) > 1e-9)
+    variance: Floats = chance * (1 - chance) * apart**2
+    return variance
+
+
 def mean(values: Floats) -> float:
     """Mean of those that are numbers; NaN where there are none."""
     known = values[np.isfinite(values)]

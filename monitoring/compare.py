@@ -120,17 +120,22 @@ def paired(label: np.ndarray, request: np.ndarray, champion: np.ndarray, challen
     """The challenger's gain in log loss by request with its one-sided bounds, in nats and as shares of the champion's
     log loss; a loss is negative. ``moments`` are of the share, request by request; they are left out, and the gains are
     None, where there is nothing to compare or a prediction is not a number."""
-    difference = metrics.paired_difference(champion, challenger, label, request)
     known = np.isfinite(np.asarray(label, dtype=np.float64))
-    scale = metrics.log_loss(champion[known], label[known])
-    gain = metrics.gains(champion, challenger, label, request)
-    figures: dict[str, Any] = {"confidence": CONFIDENCE, "requests": difference.requests}
-    for name, value in {"gain": difference.mean, "lower": difference.lower, "upper": difference.upper}.items():
-        figures[name] = finite(value)
-        figures[f"{name}_share"] = finite(value / scale) if scale > 0 else None
-    if scale > 0 and math.isfinite(difference.mean):
-        figures["moments"] = Moments.of(gain / scale).as_dict()
-    return figures
+    label, champion, challenger = (np.asarray(each, np.float64)[known] for each in (label, champion, challenger))
+    group = codes(np.asarray(request)[known])
+    scale = metrics.log_loss(champion, label)
+    gain = metrics.gains(champion, challenger, label, group)
+    figures: dict[str, Any] = {"confidence": CONFIDENCE, "requests": len(gain)}
+    if not len(gain) or not np.isfinite(gain).all() or not scale > 0:
+        return figures | dict.fromkeys(("gain", "gain_share", "lower", "lower_share", "upper", "upper_share"))
+    rows = np.bincount(group)
+    equal = np.bincount(group, metrics.equal_variance(champion, challenger)) / rows**2
+    rarer = float(min(label.sum(), len(label) - label.sum()))
+    moments = Moments.of(gain / scale, equal=float(equal.mean()) / scale**2, labels=rarer)
+    reach = metrics.ONE_SIDED_95 * moments.error if moments.n > 1 else math.inf
+    for name, share in {"gain": moments.mean, "lower": moments.mean - reach, "upper": moments.mean + reach}.items():
+        figures[name], figures[f"{name}_share"] = finite(share * scale), finite(share)
+    return figures | {"moments": moments.as_dict()}
 
 
 def _calibration_chance(prediction: np.ndarray, seed: int) -> float:

@@ -187,7 +187,14 @@ class Process:
         found = list(checks.check_window(frame.table, dense, names, expected, surface.limits, new=new))
         profile = Profile.of(dense, names, label=label, seed=self._updates)
         found += feature_checks.check_features(
-            dense, names, self.profiles, label, surface.limits, ids=frame.table["impression_id"], profile=profile
+            dense,
+            names,
+            self.profiles,
+            label,
+            surface.limits,
+            ids=frame.table["impression_id"],
+            profile=profile,
+            requests=frame.table["request_id"].n_unique(),
         )
         contexts = evidence.contexts_of(frame.table, surface.features.contexts)
         found += label_checks.check_labels(frame.table, label, scores, history, surface.limits, contexts=contexts)

@@ -281,7 +281,7 @@ def test_the_hour_of_earlier_days_alone_tells_how_many_to_expect() -> None:
 
 def test_what_was_rejected_again_and_again_is_held_for_a_person_and_says_so() -> None:
     limits = Limits()
-    wrong = outcome(limits, "retries", 0.1, "none", False, "Repeats.")
+    wrong = outcome(limits, "retries", 0.1, "none", False, "Repeats.", gross=True)
     waits = outcome(limits, "lateness", 9e9, "little", False, "Late.")
     never = outcome(limits, "duplicates", 0.1, "none", False, "Twice.")
     found = reconsidered([wrong, waits, never], dict.fromkeys(("retries", "lateness", "duplicates"), AGAIN))
