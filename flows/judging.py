@@ -159,8 +159,8 @@ def only_settings(before: Design, now: Design) -> bool:
 
 
 def trained_to(claimed: Claim, frame: Frame) -> int:
-    """The row at which the training part ends."""
-    return int(np.searchsorted(frame.examples.time, claimed.window.split.timestamp() + 5e-7))
+    """The row at which the training part ends; ``steps.join`` puts it first."""
+    return int((frame.examples.time <= claimed.window.split.timestamp() + 5e-7).sum())
 
 
 def judge(

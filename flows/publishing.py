@@ -14,6 +14,7 @@ from models.frames import Frame
 from monitoring import report, workspace
 from monitoring.gate import Verdict
 from monitoring.records import Decision
+from monitoring.sentences import as_text
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def publish(
                 "verdict": verdict.verdict,
                 "kept_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
             },
-            description=" ".join(verdict.reasons),
+            description=as_text(" ".join(verdict.reasons)),
         )
         version, artifact_uri = registered.version, registered.artifact_uri
     write_report(world, claimed, judgement, verdict, version, run_id)
@@ -109,7 +110,7 @@ def publish(
 def learned_to(claimed: Claim, frame: Frame) -> float:
     """Event time of the newest impression in the training part, seconds since the epoch."""
     first = trained_to(claimed, frame)
-    return float(frame.examples.time[first - 1]) if first else claimed.window.split.timestamp()
+    return float(frame.examples.time[:first].max()) if first else claimed.window.split.timestamp()
 
 
 def write_report(

@@ -59,7 +59,13 @@ def claim(world: World, as_of: datetime, champion: Promotion | None, flow_run_id
 def join(world: World, claimed: Claim) -> Frame:
     """The window's training frame, from Feast, once the log is folded as far."""
     ensure_folded(world, claimed.window.end)
-    return world.frame(claimed.window.start, claimed.window.end, known_by=claimed.as_of)
+    frame = world.frame(claimed.window.start, claimed.window.end, known_by=claimed.as_of)
+    # A request whose impressions have times of their own may lie on both sides of the split.
+    later = frame.examples.time > claimed.window.split.timestamp() + 5e-7
+    if not (later[1:] < later[:-1]).any():
+        return frame
+    order = np.argsort(later, kind="stable")
+    return Frame(frame.table[order], frame.examples[order], frame.without_row)
 
 
 @dataclass(frozen=True, eq=False)

@@ -149,7 +149,7 @@ def gather(
     anchors = [anchored(anchor, part, scores) for anchor in before.anchors]
     figures["anchors"] = [row for row in anchors if "moments" in row]  # others predict no numbers
     figures["standard"] = before.standard
-    figures |= remembered(candidate, before, policy, quality, figures["anchors"], float(part.time[-1]))
+    figures |= remembered(candidate, before, policy, quality, figures["anchors"], float(part.time.max()))
     if final is not None:
         figures["again"] = again(candidate, final)
     if before.frozen is not None and len(before.frozen):

@@ -35,6 +35,8 @@ COUNTED = 10
 CHANCE = 5.0
 """Standard errors of independent requests that are chance: those of one user hang together."""
 
+CHANCE_NEW = 3.0
+"""The same of a share of new ids: the odds may differ so widely that little is left to chance."""
 
 NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
@@ -227,7 +229,7 @@ def check_new(
         smoothed = [[(value + NEW) / (1 + NEW - value) for value in values] for values in usual.values()]
         high = max(_around(values, limits.new_factor)[1] for values in smoothed)
         high = high / (1 + high)
-        high += CHANCE * float(np.sqrt(high * (1 - high) / draws))
+        high += CHANCE_NEW * float(np.sqrt(high * (1 - high) / draws))
         detail += "; usual are " + ", ".join(f"{float(np.median(values)):.1%} {name}" for name, values in usual.items())
         passed = share <= high
         rows = () if passed else rows_of(np.asarray(is_new, dtype=bool), ids)

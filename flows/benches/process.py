@@ -259,7 +259,7 @@ class Process:
     def _promote(self, window: Window, first: int, model: Model, profiles: Sequence[Profile], past: Past) -> None:
         """Take the model, which learned the window's rows before ``first``, into service."""
         end = window.end.timestamp()
-        learned_to = float(window.frame.examples.time[first - 1])
+        learned_to = float(window.frame.examples.time[:first].max())
         self._versions += 1
         self.line = [served for served in self.line if served.learned_to > end - 8 * DAY.total_seconds()]
         self.line.append(Served(str(self._versions), learned_to, model))
