@@ -115,7 +115,7 @@ def _by_clock(moments: Sequence[datetime], days: Sequence[datetime], step: float
         if moment in days or (not days and n == 0):
             clock += f"\n{moment.day} {moment:%b}"
             if years and moment.year != named_year:
-                clock, named_year = f"{clock}\n{moment.year}", moment.year
+                clock, named_year = f"{clock}{' ' if moment not in days else chr(10)}{moment.year}", moment.year
         labels.append(clock.strip())
     return labels
 

@@ -32,11 +32,8 @@ SPREADS = 5.0
 COUNTED = 10
 """Labels of a window (or impressions without, where those are rarer) from which its own rate says something."""
 
-CHANCE = 5.0
-"""Standard errors of independent requests that are chance: those of one user hang together."""
-
-CHANCE_NEW = 3.0
-"""The same of a share of new ids: the odds may differ so widely that little is left to chance."""
+CHANCE = 3.0
+"""Standard errors of independent requests that are chance, on top of a factor that is wide already."""
 
 NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
@@ -229,7 +226,7 @@ def check_new(
         smoothed = [[(value + NEW) / (1 + NEW - value) for value in values] for values in usual.values()]
         high = max(_around(values, limits.new_factor)[1] for values in smoothed)
         high = high / (1 + high)
-        high += CHANCE_NEW * float(np.sqrt(high * (1 - high) / draws))
+        high += CHANCE * float(np.sqrt(high * (1 - high) / draws))
         detail += "; usual are " + ", ".join(f"{float(np.median(values)):.1%} {name}" for name, values in usual.items())
         passed = share <= high
         rows = () if passed else rows_of(np.asarray(is_new, dtype=bool), ids)

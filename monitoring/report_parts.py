@@ -191,7 +191,7 @@ def drift_part(drift: Drift) -> list[Any]:
         fields = {
             "column": column,
             "psi": f"{psi:.3f}",
-            "drifted": "yes" if psi >= drift.threshold else "",
+            "drifted": "yes" if psi >= drift.limit(column) else "",
             "reference": {"x": list(range(len(before))), "y": [round(float(share), 5) for share in before]},
             "window": {"x": list(range(len(now))), "y": [round(float(share), 5) for share in now]},
         }
@@ -200,7 +200,7 @@ def drift_part(drift: Drift) -> list[Any]:
     sizes = f"{drift.current.height:,} impressions of the window against {drift.reference.height:,} learned from before"
     return [
         rich_table_data(
-            title=f"Drift: {sizes}; drifted from a PSI of {drift.threshold:g}",
+            title=f"Drift: {sizes}; drifted from a PSI of {drift.threshold:g} and what chance gives",
             rows_per_page=12,
             columns=[
                 ColumnDefinition("Column", "column"),
