@@ -18,7 +18,7 @@ from psycopg import sql
 
 from features.view_keys import comparable
 from features.view_source import Described, describe, expect_numbers, lacks_index, source_of, warn_of_index
-from features.views import TeamView, expect_apart, view_columns
+from features.views import TeamView, expect_apart, narrowed, view_columns
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,11 @@ class ViewReader:
                 # Not prepared: a prepared statement fails once the table's columns have changed.
                 asked = connection.execute(query, parameters | {"as_of": as_of}, binary=True, prepare=False)
                 rows = asked.fetchall()
-                with np.errstate(over="ignore"):
-                    values = np.array(
+                values = narrowed(
+                    np.array(
                         [[np.nan if value is None else value for value in row[1:]] for row in rows], dtype=np.float64
-                    ).astype(np.float32)
+                    )
+                )
                 places = {distinct[row[0] - 1]: place for place, row in enumerate(rows)}
                 whose = np.array([places.get(key, -1) for key in keys])
                 if len(rows):

@@ -36,6 +36,8 @@ OF_IMPRESSION = ("user_id", "item_id")
 TAKEN = ("served", "training", "user", "item", "section")
 """Names that the surface's own views and service have."""
 
+LARGEST = float(np.finfo(np.float32).max)
+
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)?")
 _QUERY = re.compile(r"\s*\(*\s*(select|with|values|table)\b", re.IGNORECASE)
@@ -153,6 +155,11 @@ def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
         column = column.cast(pa.uint8())
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
         raise ViewRefused(f"column {name} is {kind}: a view's values must be truth values, integers or floats")
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, offline as in serving
-        filled: NDArray[np.float64] = pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy()
-        return filled.astype(np.float32)
+    filled: NDArray[np.float64] = pc.fill_null(column.cast(pa.float64(), safe=False), np.nan).to_numpy()
+    return narrowed(filled)
+
+
+def narrowed(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values of a view as the ranker reads them, offline as in serving. What is finite stays so: beyond float32 it is
+    the largest number there, since infinity would be taken for a fault."""
+    return np.where(np.isinf(values), values, np.clip(values, -LARGEST, LARGEST)).astype(np.float32)

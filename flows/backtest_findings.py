@@ -93,14 +93,20 @@ def is_better(change: float, measure: Measure) -> bool | None:
 
 
 def best(summary: Summary, measure: Measure) -> frozenset[str]:
-    """Keys of the arms with the best figure at four digits; none when they all have it."""
+    """Key of the arm with the best figure at four digits; none where two have it, or one alone has a figure."""
     known_figures = {arm.key: figure(summary, arm, measure) for arm in ARMS}
     rounded = {key: round(value, 4) for key, value in known_figures.items() if value is not None}
     if not rounded:
         return frozenset()
     top = max(rounded.values()) if measure.higher_is_better else min(rounded.values())
     keys = frozenset(key for key, value in rounded.items() if value == top)
-    return frozenset() if len(keys) == len(ARMS) else keys
+    return keys if len(keys) == 1 and len(rounded) > 1 else frozenset()
+
+
+def why_none(summary: Summary, measure: Measure) -> str | None:
+    """Why no arm has the figure, where they say so: it could not have been other than it is."""
+    reasons = [((summary.get(arm.key) or {}).get("left_out") or {}).get(measure.key) for arm in ARMS]
+    return str(reasons[-1]) if all(reasons) else None
 
 
 def ahead(summary: Summary, step: Step, measure: Measure) -> tuple[int, int]:

@@ -14,7 +14,20 @@ import numpy as np
 
 from flows import backtest_findings as findings
 from flows.backtest_findings import ARMS, MEASURES, STEPS, Measure, Summary
-from flows.backtest_plots import Axis, Span, bars, line, moment, span, time_axis, told_seconds, told_span, value_axis
+from flows.backtest_plots import (
+    Axis,
+    Span,
+    bars,
+    clock_of,
+    line,
+    moment,
+    over_years,
+    span,
+    time_axis,
+    told_seconds,
+    told_span,
+    value_axis,
+)
 from flows.backtest_updates import VERDICTS, cost, timeline
 
 CURVES = ("auc", "mrr", "normalised_entropy", "calibration_error")
@@ -94,6 +107,8 @@ class Row:
     measure: Measure
     figures: tuple[tuple[float | None, bool, Change | None], ...]
     changes: tuple[Change, ...]
+    why_none: str | None
+    """Why it has no figures."""
 
 
 def _row(summary: Summary, measure: Measure) -> Row:
@@ -104,7 +119,7 @@ def _row(summary: Summary, measure: Measure) -> Row:
         (findings.figure(summary, arm, measure), arm.key in best, change)
         for arm, change in zip(ARMS, (None, *changes), strict=True)
     ]
-    return Row(measure, tuple(figures), changes)
+    return Row(measure, tuple(figures), changes, findings.why_none(summary, measure))
 
 
 def _period(summary: Summary) -> str | None:
@@ -112,8 +127,9 @@ def _period(summary: Summary) -> str | None:
     if not windows:
         return None
     start, end = moment(windows[0]["start"]), moment(windows[-1]["end"])
-    last = f"{end:%H:%M}" if end.date() == start.date() else f"{end.day} {end:%B %Y %H:%M}"
-    return f"{start.day} {start:%B %Y %H:%M} to {last} UTC"
+    clock = clock_of(end - start)
+    last = f"{end:{clock}}" if end.date() == start.date() else f"{end.day} {end:%B %Y {clock}}"
+    return f"{start.day} {start:%B %Y {clock}} to {last} UTC"
 
 
 @dataclass(frozen=True)
@@ -193,11 +209,12 @@ def _chart(
 def _told_windows(windows: Sequence[Summary]) -> list[list[Any]]:
     """What the script tells of a window: when, its edges in seconds, impressions, figures [measure][arm]."""
     told = []
+    years = over_years([window[edge] for window in windows for edge in ("start", "end")])
     for window in windows:
         start, end = moment(window["start"]), moment(window["end"])
         figures = [[_rounded(findings.figure(window, arm, measure)) for arm in ARMS] for measure in MEASURES]
         edges = round(start.timestamp()), round(end.timestamp())
-        told.append([told_span(start, end), *edges, window["impressions"], figures])
+        told.append([told_span(start, end, years=years), *edges, window["impressions"], figures])
     return told
 
 
@@ -228,9 +245,9 @@ def _length(windows: Sequence[Summary]) -> str:
         return ""
     lengths = Counter((moment(w["end"]) - moment(w["start"])).total_seconds() for w in windows)
     seconds = lengths.most_common(1)[0][0]
-    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+    for unit, size in (("year", 365.25 * 86400), ("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= size:
-            return f"{seconds / size:g} {unit}{'' if seconds == size else 's'}"
+            return f"{seconds / size:.3g} {unit}{'' if seconds == size else 's'}"
     return f"{seconds:g} s"
 
 

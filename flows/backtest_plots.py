@@ -63,31 +63,91 @@ def _round_step(rough: float) -> float:
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 TIME_STEPS = (
+    *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
     *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)),
     *(HOUR * n for n in (1, 2, 3, 6, 12)),
-    *(DAY * n for n in (1, 2, 7, 14, 28, 91, 364)),
+    *(DAY * n for n in (1, 2, 7, 14)),
 )
+"""Seconds between ticks; what is longer goes by the calendar."""
+
+MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600)
+MONTH = 30.44 * DAY
 
 
 def time_axis(start: datetime, end: datetime, count: int = 9) -> Axis:
-    """An axis of UTC times with at most about ``count`` ticks; midnights name their day, else the first tick does."""
+    """An axis of UTC times with at most about ``count`` ticks, as fine as the span asks for: from milliseconds
+    to decades. Midnights name their day, else the first tick does; a span over a year's end names years."""
     low, high = start.timestamp(), end.timestamp()
     if high <= low:
         high = low + 1
-    step = next((step for step in TIME_STEPS if (high - low) / step <= count), 2 * TIME_STEPS[-1])
-    first = math.ceil(low / step) * step
-    moments = [datetime.fromtimestamp(second, UTC) for second in range(first, math.floor(high) + 1, step)]
-    days = [moment for moment in moments if moment.hour == moment.minute == 0]
-    # The ticks that stay on a phone: every second one, counted from a midnight where there is one.
+    step = next((step for step in TIME_STEPS if (high - low) / step <= count), None)
+    if step is None:
+        moments, labels = _by_calendar(start, end, next(m for m in MONTHS if (high - low) / (m * MONTH) <= count))
+        days = [moment for moment in moments if moment.month == 1] if len(moments) > 1 else []
+    else:
+        first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
+        moments = [datetime.fromtimestamp(round(n * step, 3), UTC) for n in range(first, last + 1)]
+        days = [
+            moment for moment in moments if moment.hour == moment.minute == moment.second == moment.microsecond == 0
+        ]
+        labels = _by_clock(moments, days, step, years=start.year != end.year)
+    # The ticks that stay on a phone: every second one, counted from a midnight, or January, where there is one.
     anchor = moments.index(days[0]) if days else 0
-    ticks = []
-    for n, moment in enumerate(moments):
-        named = moment in days or (not days and n == 0)
-        clock = "" if moment in days else f"{moment:%H:%M}"
-        label = f"{clock}\n{moment.day} {moment:%b}".strip() if named else clock
-        place = 100 * (moment.timestamp() - low) / (high - low)
-        ticks.append(Tick(round(place, 3), label, len(moments) > 4 and (n - anchor) % 2 == 1))
+    ticks = [
+        Tick(
+            round(100 * (moment.timestamp() - low) / (high - low), 3),
+            label,
+            len(moments) > 4 and (n - anchor) % 2 == 1,
+        )
+        for n, (moment, label) in enumerate(zip(moments, labels, strict=True))
+    ]
     return Axis(low, high, tuple(ticks))
+
+
+def _by_clock(moments: Sequence[datetime], days: Sequence[datetime], step: float, *, years: bool) -> list[str]:
+    """Labels of ticks: the clock as fine as the step, and the day at midnight, or at the first tick."""
+    labels, named_year = [], None
+    for n, moment in enumerate(moments):
+        clock = f"{moment:%H:%M}" if step >= MINUTE else f"{moment:%H:%M:%S}"
+        if step < 1:
+            clock += f".{moment.microsecond // 1000:03d}".rstrip("0").rstrip(".")
+        clock = "" if moment in days else clock
+        if moment in days or (not days and n == 0):
+            clock += f"\n{moment.day} {moment:%b}"
+            if years and moment.year != named_year:
+                clock, named_year = f"{clock}{' ' if moment not in days else chr(10)}{moment.year}", moment.year
+        labels.append(clock.strip())
+    return labels
+
+
+def _by_calendar(start: datetime, end: datetime, months: int) -> tuple[list[datetime], list[str]]:
+    """The firsts of every so many months, counted from January (or years, from year 0), and their labels."""
+    first = -(-(start.year * 12 + start.month - 1 + (start > _first(start.year * 12 + start.month - 1))) // months)
+    found = []
+    while (moment := _first(first * months)) <= end:
+        found.append(moment)
+        first += 1
+    if months >= 12:
+        return found, [f"{moment.year}" for moment in found]
+    return found, [
+        f"{moment:%b}" + (f"\n{moment.year}" if n == 0 or moment.year != found[n - 1].year else "")
+        for n, moment in enumerate(found)
+    ]
+
+
+def _first(month: int) -> datetime:
+    """The first of a month, counted from January of year 0."""
+    return datetime(month // 12, month % 12 + 1, 1, tzinfo=UTC)
+
+
+def clock_of(length: timedelta) -> str:
+    """How to write a time of a span so long: with seconds where minutes do not tell its edges apart."""
+    return "%H:%M" if length >= timedelta(minutes=2) else "%H:%M:%S"
+
+
+def over_years(texts: Sequence[str]) -> bool:
+    """Whether ISO times are of more than one year, in UTC: without it a day is none."""
+    return len({moment(text).year for text in texts}) > 1
 
 
 @dataclass(frozen=True)
@@ -184,13 +244,14 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def told_span(start: datetime, end: datetime) -> str:
-    """``2 Oct 07:00–08:00``; both days where the end is on another and not its midnight."""
+def told_span(start: datetime, end: datetime, *, years: bool = False) -> str:
+    """``2 Oct 07:00–08:00``; both days where the end is on another and not its midnight; ``years``: with the year."""
+    clock, day = clock_of(end - start), "%b %Y" if years else "%b"
     same_day = (end - timedelta(microseconds=1)).date() == start.date()
-    first = f"{start.day} {start:%b %H:%M}"
+    first = f"{start.day} {start:{day} {clock}}"
     if same_day:
-        return f"{first}–{'24:00' if end.date() != start.date() else f'{end:%H:%M}'}"
-    return f"{first} – {end.day} {end:%b %H:%M}"
+        return f"{first}–{'24:00' if end.date() != start.date() else f'{end:{clock}}'}"
+    return f"{first} – {end.day} {end:{day} {clock}}"
 
 
 def told_seconds(seconds: float | None) -> str:

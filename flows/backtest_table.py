@@ -2,7 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from flows.backtest_findings import ARMS, MEASURES, STEPS, Measure, Step, Summary, best, figure, gain, is_better
+from flows.backtest_findings import (
+    ARMS,
+    MEASURES,
+    STEPS,
+    Measure,
+    Step,
+    Summary,
+    best,
+    figure,
+    gain,
+    is_better,
+    why_none,
+)
 from flows.backtest_findings import number as told
 from flows.backtest_findings import signed as told_change
 
@@ -17,7 +29,8 @@ def render_table(summary: Summary) -> "Table":
 
     meanings = "\n".join(f"{arm.name}: {arm.meaning}" for arm in ARMS)
     changes = "; ".join(f"{step.name.lower()}: {step.after.name} minus {step.before.name}" for step in STEPS)
-    caption = f"* best\n{meanings}\n{changes}"
+    reasons = [f"{measure.name} left out: {why}" for measure in MEASURES if (why := why_none(summary, measure))]
+    caption = "\n".join(["* best", *reasons, meanings, changes])
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column(f"{summary['scored']:,} impressions scored", min_width=22)
     for arm in ARMS:

@@ -14,6 +14,7 @@ from flows.backtest_plots import (
     blocks,
     moment,
     order_axis,
+    over_years,
     span,
     stack,
     time_axis,
@@ -72,8 +73,16 @@ def timeline(summary: Summary) -> Timeline | None:
     if not summary["updates"]:
         return None
     edges = [(moment(update["window"][0]), moment(update["window"][1])) for update in summary["updates"]]
+    years = over_years([edge for update in summary["updates"] for edge in update["window"]])
     updates = tuple(
-        Update(n, told_span(*edge), update["verdict"], update["version"], tuple(update["reasons"]), _total(update))
+        Update(
+            n,
+            told_span(*edge, years=years),
+            update["verdict"],
+            update["version"],
+            tuple(update["reasons"]),
+            _total(update),
+        )
         for n, (update, edge) in enumerate(zip(summary["updates"], edges, strict=True), start=1)
     )
     time, spans = _along(edges, [moment(window["end"]) for window in summary["windows"]])
@@ -144,9 +153,10 @@ def cost(updates: Sequence[Summary]) -> Cost | None:
     everything = sum(totals) or 1.0
     axis = value_axis(totals, from_zero=True)
     paths = stack(axis, by_step)
+    years = over_years([edge for update in updates for edge in update["window"]])
     told = tuple(
         {
-            "told": told_span(*map(moment, update["window"])),
+            "told": told_span(*map(moment, update["window"]), years=years),
             "number": n,
             "total": told_seconds(total),
             "by": [told_seconds(layer[n - first]) for layer in by_step],

@@ -14,6 +14,7 @@ from contextvars import copy_context
 from typing import Literal
 
 from infra.settings import Settings
+from monitoring.sentences import unlinked
 
 logger = logging.getLogger("millrace.notices")
 
@@ -84,7 +85,7 @@ def _send(block: str, subject: str, sentence: str, link: str) -> None:
     loaded = Block.load(block)
     if not isinstance(loaded, NotificationBlock):
         raise TypeError(f"MILLRACE_NOTICE_BLOCK={block}: is a {type(loaded).__name__}; name a notification block")
-    loaded.notify(f"{sentence}\n{link}", subject=subject)  # type: ignore[unused-coroutine]  # none where no loop runs
+    loaded.notify(f"{unlinked(sentence)}\n{link}", subject=subject)  # type: ignore[unused-coroutine]  # none where no loop runs
 
 
 def _within(timeout_s: float, call: Callable[[], None], what: str) -> bool:

@@ -17,6 +17,7 @@ from models.registry import RegistryFailed, version_name
 from monitoring import report, workspace
 from monitoring.gate import Verdict
 from monitoring.records import Decision
+from monitoring.sentences import as_text
 
 LOG = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def publish(
                 "verdict": verdict.verdict,
                 "kept_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
             },
-            description=" ".join(verdict.reasons),
+            description=as_text(" ".join(verdict.reasons)),
         )
         taken = promotions.is_taken(world.connection, surface, registered.version, claimed.update_id)
         version = version_name(registered.version, claimed.update_id, taken)

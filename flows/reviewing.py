@@ -24,12 +24,13 @@ from pydantic import Field
 from flows import ledger
 from flows.decisions import Decisions
 from flows.notices import page_of
-from flows.story import MEASURES, as_text
+from flows.story import MEASURES
 from flows.surfaces import find
 from infra.database import connect
 from infra.settings import Settings
 from monitoring import accounts, review
 from monitoring.review import Candidate, Decided, Refused
+from monitoring.sentences import as_text, left_out
 
 logger = logging.getLogger("millrace.review")
 
@@ -187,7 +188,8 @@ def _table(quality: Mapping[str, Any]) -> list[str]:
         if known.get("lower") is not None and known.get("upper") is not None:
             bounds = f"{known['lower']:+.4f} to {known['upper']:+.4f}".replace("-", "−")
         lines.append(f"| {name} | {_number(before)} | {_number(now)} | {bounds} |")
-    return lines
+    reasons = left_out(quality, MEASURES)
+    return [*lines, *(["", *(f"{as_text(reason)}." for reason in reasons)] if reasons else [])]
 
 
 def _number(value: float | None) -> str:

@@ -144,6 +144,7 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
             surface.limits,
             ids=frame.table["impression_id"][shown],
             profile=profile,
+            requests=len(np.unique(examples.request)),
         )
     return Checked(found, history, profiles, background.rejected_before(world, claimed))
 

@@ -1,6 +1,5 @@
 """The story of an update on Prefect's run page: what was learned from, the verdict and why, where to look further."""
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from prefect import get_run_logger
@@ -8,6 +7,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
 from flows.world import World
 from monitoring import workspace
+from monitoring.sentences import as_text, left_out, percent
 
 if TYPE_CHECKING:
     from flows.update import Outcome
@@ -57,7 +57,7 @@ def markdown(world: World, outcome: "Outcome") -> str:
             if window.split == window.end
             else f" were learned from; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger."
         ),
-        f"{figures['impressions']:,} impressions in all, {figures['label_rate']:.1%} with a {world.surface.label}.",
+        f"{figures['impressions']:,} impressions in all, {_rate(figures)} with a {world.surface.label}.",
         "",
     ]
     if "stands_in" in figures:
@@ -72,8 +72,9 @@ def markdown(world: World, outcome: "Outcome") -> str:
     if "prequential" in figures:
         served = figures["prequential"]
         lines += [
-            f"The champion on the whole window, before anything learned from it: AUC {served['auc']:.4f},"
-            f" log loss {served['log_loss']:.4f}, MRR {served['mrr']:.4f}.",
+            "The champion on the whole window, before anything learned from it: "
+            + ", ".join(f"{MEASURES[key]} {_number(served.get(key))}" for key in ("auc", "log_loss", "mrr"))
+            + ".",
             "",
         ]
     pages = world.settings
@@ -107,18 +108,19 @@ def _share(value: float | None) -> str:
     return "–" if value is None else f"{value:+.2%}"
 
 
-def as_text(told: str) -> str:
-    """A sentence as text in markdown: what the log calls a region or an item is never a link or a picture."""
-    return re.sub(r"([\\`*_\[\]<>!|#~])", r"\\\1", " ".join(told.split()))
-
-
 def _table(quality: dict[str, Any]) -> list[str]:
     rival = "champion" if quality["baseline"] == "champion" else "base rate"
     lines = [f"| | {rival} | challenger |", "| --- | ---: | ---: |"]
     for key, name in MEASURES.items():
         before, now = quality["champion"].get(key), quality["challenger"].get(key)
         lines.append(f"| {name} | {_number(before)} | {_number(now)} |")
-    return lines
+    reasons = left_out(quality, MEASURES)
+    return [*lines, *(["", *(f"{as_text(reason)}." for reason in reasons)] if reasons else [])]
+
+
+def _rate(figures: dict[str, Any]) -> str:
+    rate = figures["label_rate"]
+    return "none" if rate is None or rate != rate else percent(rate)  # NaN: no label is known
 
 
 def _number(value: float | None) -> str:

@@ -31,6 +31,7 @@ from models.promotions import Promotion
 from monitoring import compare, holds, records
 from monitoring.names import WATCH
 from monitoring.review import Refused
+from monitoring.sentences import as_text
 from monitoring.watch import Finding, Watch, judge, loss_deviation, staleness
 
 logger = logging.getLogger("millrace.watch")
@@ -65,7 +66,7 @@ def watch(surface: str, as_of: datetime | None = None) -> str:
         watched = look(world, now, declared.watch)
         for reason in watched.reasons:
             get_run_logger().info(reason)
-        lines = [f"# {surface}: {watched.state}", "", *(f"- {reason}" for reason in watched.reasons)]
+        lines = [f"# {surface}: {watched.state}", "", *(f"- {as_text(reason)}" for reason in watched.reasons)]
         create_markdown_artifact("\n".join(lines), key=f"watch-{surface}", description=f"{surface}: {watched.state}")
         return f"{watched.state}: {watched.reasons[0]}"
 

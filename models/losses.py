@@ -3,8 +3,8 @@
     loss = loss_of(design)
     torch.autograd.backward(loss(logits, target, weight, request))
 
-``logits``, ``target`` and ``weight`` are [B, kinds]; ``request`` [B] tells rows of one request, which lie side by side,
-from those of the next. A row whose weight is 0 (its label is not known) counts nowhere. Targets may be fractions.
+``logits``, ``target`` and ``weight`` are [B, kinds]; rows of one request have one code in ``request`` [B], wherever
+they lie. A row whose weight is 0 (its label is not known) counts nowhere. Targets may be fractions.
 """
 
 from __future__ import annotations
@@ -46,8 +46,11 @@ def by_request(logits: Tensor, target: Tensor, weight: Tensor, request: Tensor) 
     A request without a click adds nothing. Only the differences within a request are learned, so a score is no
     probability by this loss alone.
     """
-    place = torch.zeros_like(request)
-    place[1:] = (request[1:] != request[:-1]).cumsum(0)
+    order = request.argsort(stable=True)
+    sorted_ = request[order]
+    run = torch.zeros_like(request)
+    run[1:] = (sorted_[1:] != sorted_[:-1]).cumsum(0)
+    place = torch.empty_like(request).scatter_(0, order, run)
     at = place[:, None].expand_as(logits)
     lists = len(request)  # as many at most: asking a GPU for their number would wait for it
     counted = torch.where(weight > 0, logits, -torch.inf)

@@ -1,7 +1,8 @@
 """How good predictions are: pooled, calibrated, by request, and one model against another on the same requests.
 
 Arrays: ``probability`` f8[N] in 0..1, ``label`` [N] of 0 and 1, ``request`` [N] codes. A row whose label is NaN (not
-known) does not count. A figure that its data do not define (one class only, no clicked request) is NaN.
+known) does not count, nor does, where order is measured, a request whose order cannot matter: without a click, with
+nothing but clicks, with one candidate. A figure that its data do not define (one class only, no such request) is NaN.
 """
 
 from __future__ import annotations
@@ -69,22 +70,25 @@ def calibration_error(probability: Array, label: Array, bins: int = CALIBRATION_
 
 
 def mrr(probability: Array, label: Array, request: Array) -> float:
-    """Mean over requests with a click of 1 / rank of the highest clicked row. Rows that tie share their mean rank."""
+    """Mean over requests of 1 / rank of the highest clicked row. Rows that tie share their mean rank."""
     return mean(1 / first_click(probability, label, request))
 
 
 def hit_rate(probability: Array, label: Array, request: Array, k: int = 1) -> float:
-    """Share of the requests with a click whose highest clicked row is among the first ``k``."""
-    return mean((first_click(probability, label, request) <= k).astype(np.float64))
+    """Share of the requests whose highest clicked row is among the first ``k``, of those where it need not be: with
+    ``k`` rows that are not clicked, or more."""
+    found = Scored.of(probability, label, request).by_request()
+    may_miss = np.isfinite(found.first_click) & (found.rows - found.clicks >= k)
+    return mean((found.first_click[may_miss] <= k).astype(np.float64))
 
 
 def ndcg(probability: Array, label: Array, request: Array) -> float:
-    """Mean over requests with a click of the discounted gain over that of the best order; see ``ByRequest.ndcg``."""
+    """Mean over requests of the discounted gain over that of the best order; see ``ByRequest.ndcg``."""
     return mean(Scored.of(probability, label, request).by_request().ndcg)
 
 
 def first_click(probability: Array, label: Array, request: Array) -> Floats:
-    """Rank, from 1, of the highest clicked row of each request that has one: [requests with a click]."""
+    """Rank, from 1, of the highest clicked row of each request whose order matters: [such requests]."""
     rank = Scored.of(probability, label, request).by_request().first_click
     return rank[np.isfinite(rank)]
 
@@ -126,6 +130,21 @@ def gains(champion: Array, challenger: Array, label: Array, request: Array) -> F
     group = codes(np.asarray(request)[known])
     by_request: Floats = np.bincount(group, gain) / np.bincount(group)
     return by_request
+
+
+def equal_variance(champion: Array, challenger: Array) -> Floats:
+    """[N], the variance of each row's gain in log loss were both models as good there.
+
+    The gain is linear in the label, a + y d with d the difference of the log-odds: it is 0 on average where labels come
+    with probability -a / d, which lies between the two predictions, and its variance is then that of such a label times
+    d squared. Of few clicks, or none, the gains found say less: they all look alike.
+    """
+    before, now = (np.clip(np.asarray(each, np.float64), SMALLEST, 1 - SMALLEST) for each in (champion, challenger))
+    without = np.log1p(-now) - np.log1p(-before)
+    apart = np.log(now / before) - without
+    chance = np.divide(-without, apart, out=before.copy(), where=np.abs(apart) > 1e-9)
+    variance: Floats = chance * (1 - chance) * apart**2
+    return variance
 
 
 def mean(values: Floats) -> float:

@@ -23,7 +23,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class ByRequest:
-    """Measures of each of R requests; NaN where one has no click (or, for ``auc``, nothing but clicks)."""
+    """Measures of each of R requests; NaN where no order would be better than another: without a click, with nothing
+    but clicks, and so with a single candidate."""
 
     rows: Floats
     """[R], rows of the request."""
@@ -184,6 +185,7 @@ class Scored:
         rank = ties.above + (ties.rows + 1) / 2
         clicks = np.bincount(ties.group, clicked, requests).astype(np.float64, copy=False)
         nowhere = np.full(requests, np.nan)
+        pairs = clicks * (rows - clicks)
         with_click = np.flatnonzero(clicked)[::-1]
         first_click = nowhere.copy()
         first_click[ties.group[with_click]] = rank[with_click]  # reversed, so that the highest is written last
@@ -191,13 +193,12 @@ class Scored:
         gained = np.bincount(ties.group, clicked * ties.discount, requests)
         # A click at rank k from the top is at rank n + 1 - k from the bottom.
         from_bottom = clicks * (rows + 1) - np.bincount(ties.group, clicked * rank, requests)
-        pairs = clicks * (rows - clicks)
         return ByRequest(
             rows,
             clicks,
-            first_click,
+            np.where(pairs > 0, first_click, np.nan),
             auc=np.divide(from_bottom - clicks * (clicks + 1) / 2, pairs, out=nowhere.copy(), where=pairs > 0),
-            ndcg=np.divide(gained, best, out=nowhere.copy(), where=clicks > 0),
+            ndcg=np.divide(gained, best, out=nowhere.copy(), where=pairs > 0),
         )
 
     def exposure(self) -> Floats:

@@ -30,6 +30,9 @@ FEWEST = 10
 CONFIDENCE = 0.95
 """Of the two-sided intervals."""
 
+NO_WIDTH = 1e-12
+"""Draws that differ by less are all alike."""
+
 MEASURES = (
     "auc",
     "grouped_auc",
@@ -42,7 +45,16 @@ MEASURES = (
     "mean_prediction",
 )
 
-SHARED, OWN = 4, 8
+BY_REQUEST = ("grouped_auc", "ndcg", "mrr", "hit_at_1")
+ORDER = ("auc", *BY_REQUEST)
+"""Measures of the order that a model gives; those by request look at requests whose order matters."""
+
+ONE_LABEL = "every label is the same"
+ONE_SCORE = "every impression has the same score"
+ONE_CANDIDATE = "no request has more than one candidate"
+NO_PAIR = "no request has a candidate with a label beside one without"
+
+SHARED, OWN = 3, 9
 """Sums of each request that all models share, and those of one model before its calibration bins."""
 
 BLOCK = 8192
@@ -58,8 +70,14 @@ class Drawn:
 
     requests: int
 
+    ordered: int
+    """Requests whose order matters."""
+
     gaps: Floats
     """[1 + draws, M, bins], each bin's part of the calibration error, with its sign."""
+
+    left_out: tuple[dict[str, str], ...]
+    """By model: measures that could not have been other than they are, and why; they are NaN."""
 
     def value(self, measure: str, model: int) -> float | None:
         """The measure of one model on the requests as they are; None where the data do not define it."""
@@ -69,11 +87,13 @@ class Drawn:
         """The two-sided 95 % interval of one model's measure, or of the last model's minus the first's.
 
         It is normal, with the draws' spread as standard error; that of the calibration error is wider (``_hidden``).
+        Too few requests, and draws that are all alike, tell none.
         """
         drawn = self.values[measure]
         of = drawn[:, -1] - drawn[:, 0] if model is None else drawn[:, model]
         spread = of[1:][np.isfinite(of[1:])]
-        if self.requests < FEWEST or len(spread) < 2 or not np.isfinite(of[0]):
+        requests = self.ordered if measure in BY_REQUEST else self.requests
+        if requests < FEWEST or len(spread) < 2 or not np.isfinite(of[0]) or spread.max() - spread.min() < NO_WIDTH:
             return {"lower": None, "upper": None}
         reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(spread.std(ddof=1))
         below, above = self._hidden(model) if measure == "calibration_error" else (0.0, 0.0)
@@ -123,20 +143,36 @@ def bootstrap(models: Sequence[Scored], *, seed: int, draws: int = DRAWS) -> Dra
     by_model = np.split(sums[:, SHARED:], len(models), axis=1)
     parts = [_measures(sums[:, :SHARED], own) for own in by_model]
     values = {name: np.stack([part[name] for part in parts], axis=1) for name in MEASURES}
+    left_out = tuple(_left_out(model, shared) for model in models)
+    for place, reasons in enumerate(left_out):
+        for name in reasons:
+            values[name][:, place] = np.nan
     gaps = np.stack([own[:, OWN:] for own in by_model], axis=1) / max(len(first), 1)
-    return Drawn(values, first.requests, gaps)
+    return Drawn(values, first.requests, int((shared[:, 2] > 0).sum()), gaps, left_out)
+
+
+def _left_out(scored: Scored, shared: Floats) -> dict[str, str]:
+    """Measures that could not be other than they are, whatever the model, or whatever its order; and why."""
+    rows, _, both = shared.T
+    if scored.clicked.all() or not scored.clicked.any():
+        return dict.fromkeys((*ORDER, "normalised_entropy"), ONE_LABEL)
+    if len(scored.level_rows) == 1:
+        return dict.fromkeys(ORDER, ONE_SCORE)
+    if not both.any():
+        return dict.fromkeys(BY_REQUEST, ONE_CANDIDATE if rows.max() == 1 else NO_PAIR)
+    return {}
 
 
 def _shared(scored: Scored) -> Floats:
-    """[R, 4]: rows, clicks, 1 where there is a click, rows where there are both classes."""
+    """[R, 3]: rows, clicks, rows where there are both classes: where the order matters."""
     rows = np.bincount(scored.group, minlength=scored.requests)
     clicks = np.bincount(scored.group, scored.clicked, minlength=scored.requests)
     both = (clicks > 0) & (clicks < rows)
-    return np.stack([rows, clicks, clicks > 0, rows * both], axis=1).astype(np.float64, copy=False)
+    return np.stack([rows, clicks, rows * both], axis=1).astype(np.float64, copy=False)
 
 
 def _adds(scored: Scored) -> Floats:
-    """[R, 8]: what each request adds to the sums that a model's measures are read from."""
+    """[R, 9]: what each request adds to the sums that a model's measures are read from."""
     by_request = scored.by_request()
     right, loss = scored.placements(), metrics.losses(scored.probability, scored.label)
 
@@ -152,14 +188,15 @@ def _adds(scored: Scored) -> Floats:
         by_request.auc * by_request.rows,
         total(np.where(scored.clicked, right, 0.0)),
         total(np.where(scored.clicked, 0.0, right)),
+        np.isfinite(by_request.first_click),
     )
     return np.nan_to_num(np.stack(columns, axis=1).astype(np.float64), nan=0.0)
 
 
 def _measures(shared: Floats, own: Floats) -> dict[str, Floats]:
-    """Each measure [draws] from the sums [draws, 4] and [draws, 8 + bins]."""
-    rows, clicks, clicked, both = shared.T
-    loss, predicted, reciprocal, first, gained, ordered, right_clicked, right_others = own[:, :OWN].T
+    """Each measure [draws] from the sums [draws, 3] and [draws, 9 + bins]."""
+    rows, clicks, both = shared.T
+    loss, predicted, reciprocal, first, gained, ordered, right_clicked, right_others, matters = own[:, :OWN].T
     with np.errstate(divide="ignore", invalid="ignore"):
         # Both shares estimate the AUC; together, less the AUC itself, they move with the requests as it does, to
         # first order, without sorting the rows again for each draw.
@@ -171,9 +208,9 @@ def _measures(shared: Floats, own: Floats) -> dict[str, Floats]:
             "log_loss": loss / rows,
             "normalised_entropy": loss / rows / -(rate * np.log(rate) + (1 - rate) * np.log1p(-rate)),
             "calibration_error": np.abs(own[:, OWN:]).sum(axis=1) / rows,
-            "ndcg": gained / clicked,
-            "mrr": reciprocal / clicked,
-            "hit_at_1": first / clicked,
+            "ndcg": gained / matters,
+            "mrr": reciprocal / matters,
+            "hit_at_1": first / matters,
             "mean_prediction": predicted / rows,
         }
 

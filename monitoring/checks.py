@@ -11,8 +11,9 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from monitoring.chance import CANNOT_BE, surprise_above
 from monitoring.history_checks import check_label_rate, check_new, check_volume
-from monitoring.id_checks import check_ids
+from monitoring.id_checks import REQUEST, check_ids
 from monitoring.limits import (
     ROWS_NAMED,
     Breach,
@@ -41,6 +42,9 @@ __all__ = [
     "past_of",
 ]
 
+CHANCE, BEYOND_CHANCE = 4.0, 6.0
+"""Standard errors that are chance, and those beyond which nothing is: once in a billion."""
+
 REQUIRED = ("impression_id", "request_id", "user_id", "item_id", "shown_at", "label", "schema_version")
 
 
@@ -68,24 +72,26 @@ def check_window(
         return [outcome(limits, "columns", len(missing), f"all of {', '.join(REQUIRED)}", False, detail)]
     if dense is not None and dense.shape != (frame.height, len(names)):
         raise ValueError(f"dense is {dense.shape}, but the frame has {frame.height} rows and {len(names)} names")
-    checks = [check_volume(frame.height, expected, limits)]
+    requests = frame.select(REQUEST).n_unique()
+    checks = [check_volume(frame.height, expected, limits, requests=requests)]
     if frame.height == 0:
         return checks
     ids = frame["impression_id"]
+    users = frame["user_id"].cast(pl.String).fill_null("none").rank("dense").to_numpy().astype(np.int64) - 1
     checks += [
         _schema(frame, ids, expected, limits),
         _nulls(frame, ids, limits),
         _inside_window(frame, ids, expected, limits),
         *check_ids(frame, limits),
         _label_values(frame, ids, limits),
-        check_label_rate(_labels(frame), expected, limits),
-        *check_new(new or {}, ids, expected, limits),
+        check_label_rate(_labels(frame), expected, limits, user=users),
+        *check_new(new or {}, ids, expected, limits, requests=requests),
     ]
     if dense is not None:
         checks += [
-            _unknown(dense, names, ids, limits),
+            _unknown(dense, names, ids, limits, requests),
             _infinite(dense, names, ids, limits),
-            _ranges(dense, names, ids, expected, limits),
+            _ranges(dense, names, ids, expected, limits, requests),
         ]
     if lateness_s is not None and lateness_s.size:
         checks.append(_lateness(lateness_s, limits))
@@ -121,27 +127,31 @@ def _label_values(frame: pl.DataFrame, ids: pl.Series, limits: Limits) -> Check:
     return _named(limits, "label values", offends, ids, "all within 0 to 1", 0, detail)
 
 
-def _unknown(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits) -> Check:
-    columns = _suspects(dense, np.inf)
+def _unknown(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits, requests: int) -> Check:
+    columns = _suspects(dense)
     nan = np.isnan(dense[:, columns])
     share = float(nan.sum() / dense.size) if dense.size else 0.0
     worst = f": {_worst(nan, [names[column] for column in columns])}" if share else ""
     limit = f"at most {limits.unknown_share:.1%} of the values"
     detail = f"{share:.2%} of the feature values are not known{worst}."
+    # A column that is missing throughout is no chance, however few rows there are: what they differ by is.
+    error = float(nan.sum(axis=1).std() / max(dense.shape[1], 1) / np.sqrt(max(requests, 1)))
+    passed, likely = (share <= limits.unknown_share + errors * error for errors in (CHANCE, BEYOND_CHANCE))
     rows = rows_of(nan.any(axis=1), ids)
-    return outcome(limits, "features known", share, limit, share <= limits.unknown_share, detail, rows)
+    return outcome(limits, "features known", share, f"{limit}, beyond chance", passed, detail, rows, gross=not likely)
 
 
 def _infinite(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits) -> Check:
-    columns = _suspects(dense, limits.magnitude)
-    with np.errstate(invalid="ignore"):
-        bad: np.ndarray = np.abs(dense[:, columns]) > limits.magnitude  # NaN compares false: `_unknown` counts it
-    detail = f"{_worst(bad, [names[column] for column in columns])} infinite or beyond ±{limits.magnitude:,.0f}."
+    columns = _suspects(dense)
+    bad = np.isinf(dense[:, columns])
+    detail = f"{_worst(bad, [names[column] for column in columns])} infinite."
     limit = "none" if limits.infinite_share == 0 else f"at most {limits.infinite_share:.1%}"
     return _named(limits, "features finite", np.asarray(bad.any(axis=1)), ids, limit, limits.infinite_share, detail)
 
 
-def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, expected: Expected, limits: Limits) -> Check:
+def _ranges(
+    dense: np.ndarray, names: Sequence[str], ids: pl.Series, expected: Expected, limits: Limits, requests: int
+) -> Check:
     columns = [column for column, name in enumerate(names) if name in expected.ranges]
     bad = np.zeros((len(dense), len(columns)), dtype=bool)
     for place, column in enumerate(columns):
@@ -150,26 +160,37 @@ def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, expected: E
     named = [names[column] for column in columns]
     detail = f"{_worst(bad, named)} outside their range; {len(expected.ranges)} features declare one."
     limit = f"at most {limits.out_of_range_share:.1%}"
-    return _named(
-        limits, "features in range", np.asarray(bad.any(axis=1)), ids, limit, limits.out_of_range_share, detail
-    )
+    offends = np.asarray(bad.any(axis=1))
+    share, rows = float(offends.mean()), rows_of(offends, ids)
+    return _share(limits, "features in range", share, limit, limits.out_of_range_share, requests, detail, rows)
 
 
-def _suspects(dense: np.ndarray, magnitude: float) -> np.ndarray:
-    """Columns of dense [N, D] that hold a NaN, or a value beyond the magnitude.
+def _share(
+    limits: Limits, name: str, share: float, limit: str, allowed: float, draws: int, detail: str, rows: tuple[str, ...]
+) -> Check:
+    """A check on a share of rows that may be `allowed` in truth; those of one of `draws` requests are one draw."""
+    surprise = surprise_above(share, draws, allowed)
+    passed = surprise <= -np.log(limits.false_alarm)
+    return outcome(limits, name, share, f"{limit}, beyond chance", passed, detail, rows, gross=surprise > CANNOT_BE)
+
+
+def _suspects(dense: np.ndarray) -> np.ndarray:
+    """Columns of dense [N, D] that hold a value which is not finite.
 
     Two passes without a temporary of N x D: at a million impressions, most of the cost of looking at each value.
     """
     with np.errstate(invalid="ignore"):
         low, high = dense.min(axis=0), dense.max(axis=0)  # NaN where a column has one
-        return np.flatnonzero(~((low >= -magnitude) & (high <= magnitude)))
+        return np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
 
 
 def _lateness(lateness_s: np.ndarray, limits: Limits) -> Check:
     value = float(np.quantile(lateness_s, 0.99))
     detail = f"99 % of the events were known within {value:,.0f} s of happening."
-    limit = f"at most {limits.lateness_s:,.0f} s"
-    return outcome(limits, "lateness", value, limit, value <= limits.lateness_s, detail)
+    limit = f"at most {limits.lateness_s:,.0f} s, beyond chance"
+    # Of ten events the latest is no quantile: how many are too late, of those that may be?
+    surprise = surprise_above(float(np.mean(lateness_s > limits.lateness_s)), lateness_s.size, 0.01)
+    return outcome(limits, "lateness", value, limit, surprise <= -np.log(limits.false_alarm), detail)
 
 
 def _named(

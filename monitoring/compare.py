@@ -3,7 +3,9 @@
     quality = compare(label, request, challenger=scores, champion=served_scores, slices={"region": regions})
 
 Gives the plain dict that the gate reads as ``figures['quality']``. Every measure is the one of ``models/metrics.py``;
-a figure that the data do not define (one class only, nothing at all) is None. A million impressions take seconds.
+a figure that the data do not define (nothing at all), or that could not be other than it is (one class only, one
+candidate a request, one score for all), is None, and ``left_out`` of its model says why. A million impressions take
+seconds.
 """
 
 import math
@@ -74,13 +76,15 @@ def compare(
         unknown: dict[str, Any] = dict.fromkeys(MEASURES)
         return figures | {"champion": {**known, "not_finite": 0}, "challenger": {**unknown, "not_finite": bad}}
     tried = Scored.of(now, label, group)
+    told_all = champion is None and rate in (0.0, 1.0)
     drawn = bootstrap([served, tried], seed=seed)
     columns = {name: pl.Series(values).gather(kept) for name, values in (slices or {}).items()}
     alike = {name: pl.Series(values).gather(kept) for name, values in (attributes or {}).items()}
     return figures | {
         "champion": {**_of(drawn, 0), "not_finite": 0},
         "challenger": {**_of(drawn, 1), "not_finite": 0},
-        "paired": paired(label, group, before, now),
+        # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
+        "paired": paired(label, group, before, now) if not told_all else _unpaired(served.requests),
         "intervals": {name: _interval(drawn, name) for name in MEASURES},
         "calibration_chance": _calibration_chance(now, seed),
         "shift": moved(before, now),
@@ -91,8 +95,11 @@ def compare(
     }
 
 
-def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
-    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N]."""
+def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
+    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N].
+
+    A figure that cannot differ is None, and ``left_out`` says by measure why; it is there where one is.
+    """
     known = np.isfinite(np.asarray(label, dtype=np.float64))
     group = codes(np.asarray(request)[known])
     rows = np.flatnonzero(known)[np.argsort(group, kind="stable")]
@@ -101,8 +108,9 @@ def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> d
     return _of(bootstrap([Scored.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
 
 
-def _of(drawn: Drawn, model: int) -> dict[str, float | None]:
-    return {name: drawn.value(name, model) for name in MEASURES}
+def _of(drawn: Drawn, model: int) -> dict[str, Any]:
+    told: dict[str, Any] = {name: drawn.value(name, model) for name in MEASURES}
+    return told | ({"left_out": drawn.left_out[model]} if drawn.left_out[model] else {})
 
 
 def _interval(drawn: Drawn, name: str) -> dict[str, Any]:
@@ -120,17 +128,28 @@ def paired(label: np.ndarray, request: np.ndarray, champion: np.ndarray, challen
     """The challenger's gain in log loss by request with its one-sided bounds, in nats and as shares of the champion's
     log loss; a loss is negative. ``moments`` are of the share, request by request; they are left out, and the gains are
     None, where there is nothing to compare or a prediction is not a number."""
-    difference = metrics.paired_difference(champion, challenger, label, request)
     known = np.isfinite(np.asarray(label, dtype=np.float64))
-    scale = metrics.log_loss(champion[known], label[known])
-    gain = metrics.gains(champion, challenger, label, request)
-    figures: dict[str, Any] = {"confidence": CONFIDENCE, "requests": difference.requests}
-    for name, value in {"gain": difference.mean, "lower": difference.lower, "upper": difference.upper}.items():
-        figures[name] = finite(value)
-        figures[f"{name}_share"] = finite(value / scale) if scale > 0 else None
-    if scale > 0 and math.isfinite(difference.mean):
-        figures["moments"] = Moments.of(gain / scale).as_dict()
-    return figures
+    label, champion, challenger = (np.asarray(each, np.float64)[known] for each in (label, champion, challenger))
+    group = codes(np.asarray(request)[known])
+    scale = metrics.log_loss(champion, label)
+    gain = metrics.gains(champion, challenger, label, group)
+    figures: dict[str, Any] = {"confidence": CONFIDENCE, "requests": len(gain)}
+    if not len(gain) or not np.isfinite(gain).all() or not scale > 0:
+        return _unpaired(len(gain))
+    rows = np.bincount(group)
+    equal = np.bincount(group, metrics.equal_variance(champion, challenger)) / rows**2
+    rarer = float(min(label.sum(), len(label) - label.sum()))
+    moments = Moments.of(gain / scale, equal=float(equal.mean()) / scale**2, labels=rarer)
+    reach = metrics.ONE_SIDED_95 * moments.error if moments.n > 1 else math.inf
+    for name, share in {"gain": moments.mean, "lower": moments.mean - reach, "upper": moments.mean + reach}.items():
+        figures[name], figures[f"{name}_share"] = finite(share * scale), finite(share)
+    return figures | {"moments": moments.as_dict()}
+
+
+def _unpaired(requests: int) -> dict[str, Any]:
+    """Figures of a comparison that says nothing."""
+    shares = dict.fromkeys(("gain", "gain_share", "lower", "lower_share", "upper", "upper_share"))
+    return {"confidence": CONFIDENCE, "requests": requests, **shares}
 
 
 def _calibration_chance(prediction: np.ndarray, seed: int) -> float:

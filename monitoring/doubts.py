@@ -1,7 +1,8 @@
 """What else in the evidence asks for a person, whatever the log loss of champion and challenger says.
 
 Each figure with a limit in the policy yields a finding where the limit is passed, or where the figure is missing and
-the policy does not let that pass.
+the policy does not let that pass. A figure of few clicks or requests passes its limit by chance: what is held against
+the limit is what is shown of it, its bound.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitoring import questions
+from monitoring.chance import surely_above
 from monitoring.policy import Limit, Policy, Word
 from monitoring.record import Record
 from monitoring.sentences import many, no, percent, rival
@@ -19,6 +21,9 @@ SLICE_LEVEL = 0.01
 """Chance that a slice is named that does not lose more than allowed, over all slices of a candidate."""
 
 SLICES_TOLD = 3
+
+SKEW_LEVEL = 0.001
+"""Chance that a share of served values that differ is told larger than it is."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +60,9 @@ def _learning(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
 def _gain(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
     quality = figures["quality"]
     if quality["baseline"] == "champion":
-        gain = quality["paired"]["gain_share"]
+        gain, shown = quality["paired"]["gain_share"], quality["paired"]["lower_share"]
         told = f"The log loss is {percent(gain or 0)} lower than the champion's, which is too good to be a better model"
-        yield from _judge(policy.too_good, gain, "gain", f"{told} alone: look for the future in the features.")
+        yield from _judge(policy.too_good, shown, "gain", f"{told} alone: look for the future in the features.")
 
 
 def _calibration(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
@@ -133,32 +138,41 @@ def _anchors(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
 def _again(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
     again = figures.get("again")
     if again is not None:
-        lost = None if no(again["gain_share"]) else -again["gain_share"]
+        lost, shown = _lost(again)
         told = f"Its final weights lose {percent(lost or 0)} to the champion on the very window they learned from."
-        yield from _judge(policy.again, lost, "window scored again", told)
+        yield from _judge(policy.again, shown, "window scored again", told)
 
 
 def _forgetting(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
     forgetting = figures.get("forgetting")
     if forgetting is not None:
-        lost = None if no(forgetting["gain_share"]) else -forgetting["gain_share"]
+        lost, shown = _lost(forgetting)
         told = f"On the day before, its log loss is {percent(lost or 0)} higher than the champion's: it forgets."
-        yield from _judge(policy.forgetting, lost, "loss on the day before", told)
+        yield from _judge(policy.forgetting, shown, "loss on the day before", told)
     elif policy.forgetting.missing != "pass" and figures["quality"]["baseline"] == "champion":
         yield Finding(policy.forgetting.missing, "There is no older window to see forgetting on.")
+
+
+def _lost(paired: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """The share of log loss lost, and how much of it is shown."""
+    found = (None if no(paired[key]) else -paired[key] for key in ("gain_share", "upper_share"))
+    lost, shown = found
+    return lost, shown
 
 
 def _skew(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
     skew = figures.get("skew") or {}
     worst = ", ".join(row["feature"] for row in skew.get("worst", [])[:3])
     told = f"Of the values served, {percent(skew.get('differing_share') or 0)} are not what the log gives: {worst}."
-    yield from _judge(policy.skew, skew.get("differing_share"), "skew of features", told)
+    rows = skew.get("rows") or 0
+    whole = None if no(skew.get("differing_share")) else surely_above(skew["differing_share"], rows, SKEW_LEVEL)
+    yield from _judge(policy.skew, whole, "skew of features", told)
     for row in skew.get("worst", [])[:1]:  # one broken feature of a hundred is less than a hundredth of the values
         share = row["share"]
         told = (
             f"The feature {row['feature']} was served otherwise than the log gives it on {percent(share)} of the rows."
         )
-        yield from _judge(policy.skew_of_one, share, f"skew of {row['feature']}", told)
+        yield from _judge(policy.skew_of_one, surely_above(share, rows, SKEW_LEVEL), f"skew of {row['feature']}", told)
 
 
 def _drift(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
@@ -202,10 +216,12 @@ def _fairness(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
         before, now = row["exposure_champion"], row["exposure_challenger"]
         if before is None or now is None:  # of readers: each request shows its items to one, in whatever order
             continue
-        moved = abs(now - before)
+        change = row["exposure_change"]
+        bounds = [change["lower"], change["upper"]]
+        shown = None if None in bounds else max(0.0, bounds[0], -bounds[1])
         which = f"{row['attribute']} = {row['value']}"
         told = f"The exposure of {which} goes from {percent(before or 0)} to {percent(now or 0)}."
-        yield from _judge(policy.fairness, moved, f"exposure of {row['value']}", told)
+        yield from _judge(policy.fairness, shown, f"exposure of {row['value']}", told)
 
 
 def _cost(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:

@@ -4,12 +4,15 @@
     drift = measure(reference, sampled)
 
 The population stability index (PSI) of a column compares its two histograms: below 0.1 they are alike, above 0.2 they
-differ. Hours of the day differ by nature, so drift informs and the gate does not act on it.
+differ, where many rows tell. Of few rows two samples of the same differ as much, so what chance gives comes on top.
+Hours of the day differ by nature, so drift informs and the gate does not act on it.
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -41,9 +44,16 @@ class Drift:
     snapshot: Any
     """The Evidently snapshot that holds these figures."""
 
+    limits: dict[str, float] = field(default_factory=dict)
+    """PSI from which each column has drifted, where chance gives some on so few rows: on top of the threshold."""
+
+    def limit(self, column: str) -> float:
+        """PSI from which the column has drifted."""
+        return self.limits.get(column, self.threshold)
+
     @cached_property
     def drifted(self) -> list[str]:
-        return [column for column, psi in self.psi.items() if psi >= self.threshold]
+        return [column for column, psi in self.psi.items() if psi >= self.limit(column)]
 
     @property
     def share(self) -> float:
@@ -56,6 +66,7 @@ class Drift:
             "reference_rows": self.reference.height,
             "current_rows": self.current.height,
             "threshold": self.threshold,
+            "limits": dict(self.limits),
             "columns": len(self.psi),
             "drifted": len(self.drifted),
             "drifted_share": self.share,
@@ -131,7 +142,29 @@ def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float 
 
     psi, snapshot = evidently_metrics.drift(reference.select(shared), current.select(shared), threshold)
     ordered = dict(sorted(psi.items(), key=lambda pair: -pair[1]))
-    return Drift(reference.select(shared), current.select(shared), ordered, threshold, snapshot)
+    limits = {column: threshold + by_chance(reference[column], current[column]) for column in ordered}
+    return Drift(reference.select(shared), current.select(shared), ordered, threshold, snapshot, limits)
+
+
+def by_chance(reference: pl.Series, current: pl.Series) -> float:
+    """The PSI that two samples of the same distribution exceed once in a thousand times.
+
+    It is (1/n + 1/m) times a chi-squared variable with one degree of freedom less than there are bins (Yurdakul &
+    Naranjo 2020, "Statistical properties of the population stability index"); the bins are Evidently's, by Sturges'
+    rule, or a value each; the quantile is Wilson & Hilferty's (1931).
+    """
+    rows = [len(side.drop_nulls()) for side in (reference, current)]
+    sides = [side.drop_nulls().rename("value") for side in (reference, current)]
+    if reference.dtype != current.dtype:
+        sides = [side.cast(pl.String) for side in sides]
+    values = pl.concat(sides).n_unique()
+    bins = values if values <= BINS else 1 + math.ceil(math.log2(sum(rows)))
+    freedom = bins - 1
+    if not freedom or not min(rows):
+        return 0.0
+    spread = 2 / (9 * freedom)
+    quantile = freedom * (1 - spread + NormalDist().inv_cdf(0.999) * math.sqrt(spread)) ** 3
+    return float(quantile * sum(1 / count for count in rows))
 
 
 def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> dict[str, list[Any]]:

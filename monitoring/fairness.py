@@ -32,10 +32,10 @@ def treatment(attributes: Mapping[str, Column], *, before: Scored, now: Scored) 
     found = []
     for attribute, given in attributes.items():
         names, code = coded(given, VALUES)
-        same = (np.diff(code) == 0) | (np.diff(before.group) != 0)
-        exposed = None if bool(same.all()) else [_sums(order, code, len(names), before) for order in orders]
-        predicted = [_sums(each.probability, code, len(names), before) for each in (before, now)]
         rows, clicks = (_sums(of, code, len(names), before) for of in (np.ones(len(before)), before.label))
+        differs = bool(((rows > 0).sum(axis=1) > 1).any())
+        exposed = [_sums(order, code, len(names), before) for order in orders] if differs else None
+        predicted = [_sums(each.probability, code, len(names), before) for each in (before, now)]
         for place, value in enumerate(names):
             impressions = float(rows[:, place].sum())
             row: dict[str, Any] = {

@@ -4,8 +4,9 @@
     checks = check_features(examples.dense, layout.dense, references, examples.label, profile=profile)
 
 Features of the hour of the day move by nature, and so do all others a little. So a feature fails only when it lies
-outside everything that the references saw, by a margin that grows with how much they differ among themselves. One
-reference tells little of that; a day of them tells enough.
+outside everything that the references saw, by a margin that grows with how much they differ among themselves, and
+beyond what chance gives on so few requests, or so few clicks. One reference tells little of that; a day of them tells
+enough.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import polars as pl
 
+from monitoring.chance import CANNOT_BE, divergence
 from monitoring.history_checks import FEWEST
 from monitoring.limits import Check, Limits, outcome, rows_of
 from monitoring.profiles import LEVELS, Floats, Profile
@@ -31,6 +34,12 @@ ENDS_NEED = 5000
 
 NAMED = 5
 """Features named in a sentence."""
+
+CARRIERS = 100
+"""Requests with another value than most have, from which the deviation of a feature says something."""
+
+NO_CHANCE = 6.7
+"""Standard errors beyond which none of some hundred features lies by chance: once in a billion."""
 
 CLOCK = 0.7
 """Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
@@ -48,6 +57,9 @@ class _Looked:
     limits: Limits
     dense: np.ndarray
     ids: pl.Series | None
+
+    draws: int
+    """Requests looked at: the rows of one share much, and come as one."""
 
     @property
     def clock(self) -> np.ndarray:
@@ -74,18 +86,21 @@ def check_features(
     *,
     ids: pl.Series | None = None,
     profile: Profile | None = None,
+    requests: int | None = None,
 ) -> list[Check]:
     """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
 
     `references`: the champion's training window and others; those of other features are left out, and without any
     there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
-    those that offend. `profile`: that of this window where it is made already.
+    those that offend. `profile`: that of this window where it is made already. `requests`: how many the rows are of
+    (default: as many as rows).
     """
     current = profile or Profile.of(dense, names, label=label)
     references = [reference for reference in references if reference.names == current.names and reference.rows]
     if not references or not current.rows:
         return []
-    looked = _Looked(current, references, limits or Limits(), dense, ids)
+    draws = min(requests or current.rows, current.rows)
+    looked = _Looked(current, references, limits or Limits(), dense, ids, draws)
     return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _widened(looked), _leak(looked)]
 
 
@@ -96,7 +111,8 @@ def _unknown(looked: _Looked) -> Check:
     found = [
         f"{name} ({now:.0%}, up to {most:.0%} before)" for name, now, most in _three(current, current.unknown, high)
     ]
-    check = _Found("features unknown", "not known", "share not known", current.unknown, allowed, found)
+    beyond = _beyond(looked, current.unknown, allowed)
+    check = _Found("features unknown", "not known", "share not known", current.unknown, allowed, found, *beyond)
     return _check(looked, check, lambda d, values: ~np.isfinite(values))
 
 
@@ -112,7 +128,8 @@ def _stuck(looked: _Looked) -> Check:
         f"{name} ({now:.0%} of the impressions at {value:g}, up to {most:.0%} at one value before)"
         for name, value, now, most in zip(current.names, current.mode, share, high, strict=True)
     ]
-    check = _Found("features stuck", "stuck", "share of the most frequent value", share, allowed, found)
+    beyond = _beyond(looked, share, allowed)
+    check = _Found("features stuck", "stuck", "share of the most frequent value", share, allowed, found, *beyond)
     return _check(looked, check, lambda d, values: values == current.mode[d])
 
 
@@ -153,7 +170,9 @@ def _narrowed(looked: _Looked) -> Check:
     current = looked.current
     least, _ = _range([reference.sd for reference in looked.references])
     floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
-    ratio = np.where(looked.clock, 1.0, np.nan_to_num((least + floor) / (current.sd + floor)))
+    ratio = np.nan_to_num((least + floor) / (current.sd + floor))
+    least_span, _ = _range([_span(reference) for reference in looked.references])
+    ratio = _by_many(looked, ratio, least_span > floor, (least_span + floor) / (_span(current) + floor))
     found = [
         f"{name} (standard deviation {now:.3g}, at least {before:.3g} before)"
         for name, now, before in _three(current, current.sd, least)
@@ -168,7 +187,9 @@ def _widened(looked: _Looked) -> Check:
     current = looked.current
     _, most = _range([reference.sd for reference in looked.references])
     floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
-    ratio = np.where(looked.clock, 1.0, np.nan_to_num((current.sd + floor) / (most + floor)))
+    ratio = np.nan_to_num((current.sd + floor) / (most + floor))
+    _, most_span = _range([_span(reference) for reference in looked.references])
+    ratio = _by_many(looked, ratio, most_span > floor, (_span(current) + floor) / (most_span + floor))
     found = [
         f"{name} (standard deviation {now:.3g}, at most {before:.3g} before)"
         for name, now, before in _three(current, current.sd, most)
@@ -188,13 +209,19 @@ def _leak(looked: _Looked) -> Check:
     before = np.where(np.isnan(past), -1.0, past).max(axis=0)
     before = np.where(before < 0, 0.5, before)  # never told before: it may rank as it likes
     clicked = max(1, min(current.clicked, current.rows - current.clicked))
-    chance = float(np.sqrt((1 / clicked + 1 / max(current.rows - clicked, 1)) / 12))
-    allowed = before + looked.limits.leak * looked.margin + 2 * chance
+    level = looked.limits.false_alarm / max(len(strength), 1)
+    allowed = before + looked.limits.leak * looked.margin
+    # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
+    near = math.sqrt((1 / clicked + 1 / max(current.rows - clicked, 1)) / 12)
+    surely = strength > allowed + NO_CHANCE * 0.5 / math.sqrt(clicked)
+    allowed = allowed - NormalDist().inv_cdf(level) * near
     found = [
         f"{name} (AUC {0.5 + now:.3f} alone, up to {0.5 + most:.3f} before)"
         for name, now, most in _three(current, strength, before)
     ]
-    check = _Found("features that know the label", "better than ever", "AUC beyond 0.5", strength, allowed, found)
+    over = strength > allowed
+    name = "features that know the label"
+    check = _Found(name, "better than ever", "AUC beyond 0.5", strength, allowed, found, over, surely)
     return _check(looked, check, None)
 
 
@@ -209,13 +236,20 @@ class _Found:
     allowed: np.ndarray
     told: Sequence[str]
 
+    over: np.ndarray | None = None
+    """[D] those that are beyond it, and beyond chance; None: all that are beyond it."""
+
+    surely: np.ndarray | None = None
+    """[D] those that no chance puts there; None: nothing but chance is asked by the check's own breach."""
+
 
 def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], np.ndarray] | None) -> Check:
     """The check, naming its worst features; `offends` tells the offending values of the worst one."""
     names = looked.current.names
-    over = found.value - found.allowed
-    order = np.argsort(-over, kind="stable")
-    bad = [int(column) for column in order if over[column] > 0]
+    above = found.value - found.allowed
+    over = above > 0 if found.over is None else found.over
+    order = np.argsort(np.where(over, -above, np.inf), kind="stable") if over.any() else np.argsort(-above)
+    bad = [int(column) for column in order if over[column]]
     worst = int(order[0])
     detail = f"None of {len(names)} features {found.word}."
     rows: tuple[str, ...] = ()
@@ -225,7 +259,29 @@ def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], 
         if offends is not None and looked.ids is not None:
             rows = rows_of(offends(worst, looked.dense[:, worst].astype(np.float64)), looked.ids)
     limit = f"{found.figure} of {names[worst]} at most {found.allowed[worst]:.3g}"
-    return outcome(looked.limits, found.name, float(found.value[worst]), limit, not bad, detail, rows)
+    gross = found.surely is not None and bool(found.surely.any())
+    return outcome(looked.limits, found.name, float(found.value[worst]), limit, not bad, detail, rows, gross=gross)
+
+
+def _beyond(looked: _Looked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which shares [D] are above those allowed beyond chance, and which so far that it is none."""
+    surprise = np.where(share > allowed, looked.draws * divergence(share, allowed), 0.0)
+    features = math.log(max(len(share), 1))
+    return surprise > features - math.log(looked.limits.false_alarm), surprise > features + CANNOT_BE
+
+
+def _span(profile: Profile) -> Floats:
+    """[D] from the first tenth to the last: what a few rows, however far out, do not move."""
+    return np.asarray(profile.quantiles[LEVELS.index(0.9)] - profile.quantiles[LEVELS.index(0.1)])
+
+
+def _by_many(looked: _Looked, ratio: Floats, spans: np.ndarray, of_spans: Floats) -> Floats:
+    """The ratio [D] of deviations, no larger than that of the spans where these tell; else, where few requests have
+    another value than most, 1: their deviation is a draw of its own."""
+    others = 1 - np.max([reference.mode_share for reference in looked.references], axis=0)
+    carried = looked.draws * others >= CARRIERS
+    ratio = np.where(spans, np.minimum(ratio, np.nan_to_num(of_spans)), np.where(carried, ratio, 1.0))
+    return np.where(looked.clock, 1.0, ratio)
 
 
 def _three(current: Profile, now: np.ndarray, before: np.ndarray) -> Sequence[tuple[str, float, float]]:

@@ -146,9 +146,11 @@ def _assurances(figures: Mapping[str, Any]) -> list[str]:
     told = []
     if figures.get("checks"):
         told.append(f"All {len(figures['checks'])} data checks passed.")
-    if not no(quality["challenger"]["auc"]) and not no(quality["champion"]["auc"]):
+    if not no(quality["challenger"]["auc"]):
+        before = quality["champion"]["auc"]  # none of a base rate: it orders nothing
+        beside = "" if no(before) else f", the {rival(quality)}'s {before:.4f}"
         told.append(
-            f"AUC {quality['challenger']['auc']:.4f}, the {rival(quality)}'s {quality['champion']['auc']:.4f};"
+            f"AUC {quality['challenger']['auc']:.4f}{beside};"
             f" calibration error {quality['challenger']['calibration_error']:.3f}."
         )
     retrieval = figures.get("retrieval")

@@ -7,11 +7,13 @@ windows do not move.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
+from monitoring.chance import CANNOT_BE, between, dispersion, surprise_above, surprise_below, surprise_of_odds
 from monitoring.limits import Check, Expected, Limits, Past, outcome, rows_of
 
 DAYS = 14
@@ -27,9 +29,11 @@ RECENT = 6
 SPREADS = 5.0
 """Robust standard deviations that are still usual."""
 
-CHANCE = 5.0
-"""Standard errors of independent labels that are chance: labels of one user hang together."""
+COUNTED = 10
+"""Labels of a window (or impressions without, where those are rarer) from which its own rate says something."""
 
+CHANCE = 3.0
+"""Standard errors of independent requests that are chance, on top of a factor that is wide already."""
 
 NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
@@ -57,8 +61,12 @@ def lately(history: Sequence[Past], start: datetime, end: datetime) -> list[Past
     return sorted((past for past in history if start - reach <= past.end <= start), key=lambda past: past.end)[-RECENT:]
 
 
-def check_volume(count: int, expected: Expected, limits: Limits) -> Check:
-    """Impressions a second against the usual, told in three ways: all of them must be missed for the check to fail."""
+def check_volume(count: int, expected: Expected, limits: Limits, *, requests: int | None = None) -> Check:
+    """Impressions a second against the usual, told in three ways: all of them must be missed for the check to fail.
+
+    `requests`: those that the impressions are of; they, and not impressions, come by chance.
+    """
+    together = max(1.0, count / requests) if requests else 1.0
     least, span = limits.impressions, (expected.end - expected.start).total_seconds()
     usual = {
         name: float(np.median([_rate(past) for past in windows])) * span
@@ -71,7 +79,8 @@ def check_volume(count: int, expected: Expected, limits: Limits) -> Check:
     if len(usual) > 1:
         factor = limits.volume_factor ** (1 if len(usual) == 3 else 2)
         low, high = min(usual.values()) / factor, max(usual.values()) * factor
-        low, high = max(float(least), low - CHANCE * float(np.sqrt(low))), high + CHANCE * float(np.sqrt(high))
+        low = max(float(least), low - CHANCE * float(np.sqrt(low * together)))
+        high += CHANCE * float(np.sqrt(high * together))
         told = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
         detail = f"{count:,} impressions; usual are {told}."
     else:
@@ -79,7 +88,9 @@ def check_volume(count: int, expected: Expected, limits: Limits) -> Check:
         if not likely or likely <= 0:
             detail = f"{count:,} impressions; how many to expect is not known yet."
             return outcome(limits, "volume", count, f"at least {least:,}", count >= least, detail, gross=count < least)
-        low, high = max(limits.volume[0] * likely, float(least)), limits.volume[1] * likely
+        low, high = limits.volume[0] * likely, limits.volume[1] * likely
+        low = max(low - CHANCE * float(np.sqrt(low * together)), float(least))
+        high += CHANCE * float(np.sqrt(high * together))
         detail = f"{count:,} impressions, where about {likely:,.0f} were expected."
     passed = low <= count <= high
     return outcome(limits, "volume", count, f"{low:,.0f} to {high:,.0f}", passed, detail, gross=count < least)
@@ -112,40 +123,95 @@ def _rate(past: Past) -> float:
     return past.impressions / max((past.end - past.start).total_seconds(), 1e-6)
 
 
-def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits) -> Check:
-    """Mean of the labels f8[N] (NaN counts as none) against the usual."""
-    rate = float(np.nan_to_num(label).mean())
-    floor, ceiling = limits.label_rate
-    broken = not floor < rate < ceiling
-    groups = {
-        name: [past.label_rate for past in windows if past.label_rate is not None and 0 < past.label_rate < 1]
+def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, user: np.ndarray | None = None) -> Check:
+    """Mean of the labels f8[N] (NaN counts as none) against the usual; `user` [N]: codes of whose labels hang together.
+
+    A window without a label is nothing odd where labels are rare: what is asked is how likely so few, or so many, are
+    if the odds are within a factor of the usual. An improbable window waits, and is learned with the next; passed over
+    is one that no chance explains.
+    """
+    y = np.nan_to_num(np.asarray(label, dtype=np.float64))
+    rate, alike = float(y.mean()), bool((y == y[0]).all())
+    known = {
+        name: [past for past in windows if past.label_rate is not None and past.impressions]
         for name, windows in _groups(expected).items()
     }
-    usual = {name: values for name, values in groups.items() if len(values) >= FEWEST}
-    told = f"{rate:.2%} of the impressions have a label"
+    usual = [_usual(name, windows, limits) for name, windows in known.items() if windows]
+    if not usual and expected.label_rate is not None and 0 < expected.label_rate < 1:
+        usual = [_Usual("expected", expected.label_rate, 1e12, limits.label_rate_factor, 1.0)]
+    draws = len(y) / max(_dispersion(y, rate, user), *(each.dispersion if alike else 1.0 for each in usual), 1.0)
+    detail = f"{rate:.2%} of the impressions have a label"
     if usual:
-        bounds = [
-            _around([value / (1 - value) for value in values], limits.label_rate_usual) for values in usual.values()
-        ]
-        low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
-        told += "; usual are " + ", ".join(f"{float(np.median(values)):.2%} {name}" for name, values in usual.items())
-    elif expected.label_rate is not None and 0 < expected.label_rate < 1:
-        odds = expected.label_rate / (1 - expected.label_rate)
-        low, high = odds / limits.label_rate_factor, odds * limits.label_rate_factor
-        told += f", where {expected.label_rate:.2%} were expected"
-    else:
-        limit = f"more than {floor:.1%} and less than {ceiling:.1%}"
-        return outcome(limits, "label rate", rate, limit, not broken, told + ".", gross=broken)
-    low, high = low / (1 + low), high / (1 + high)
-    low = max(floor, low - CHANCE * float(np.sqrt(low * (1 - low) / len(label))))
-    high = min(ceiling, high + CHANCE * float(np.sqrt(high * (1 - high) / len(label))))
-    limit = f"more than {low:.2%} and less than {high:.2%}"
-    return outcome(limits, "label rate", rate, limit, low < rate < high, told + ".", gross=broken)
+        detail += "; usual are " + ", ".join(f"{each.rate:.2%} {each.name}" for each in usual)
+    floor, ceiling = limits.label_rate
+    outside = max(surprise_below(rate, draws, floor), surprise_above(rate, draws, ceiling))
+    limit = f"{floor:.1%} to {ceiling:.1%}, beyond chance"
+    if not usual:
+        detail += ": nothing can be told from labels that are all the same" if alike else ""
+        passed = not alike and outside <= -np.log(limits.false_alarm)
+        return outcome(limits, "label rate", rate, limit, passed, detail + ".", gross=outside > CANNOT_BE)
+    # Each usual must be missed: the nearest one counts.
+    within = min(max(each.surprise(rate, draws, each.factor)) for each in usual)
+    far = min(max(each.surprise(rate, draws, max(each.factor, limits.label_rate_factor))) for each in usual)
+    low, high = min(each.bound(-1) for each in usual), max(each.bound(1) for each in usual)
+    limit = f"{max(low, floor):.2%} to {min(high, ceiling):.2%}, beyond chance"
+    passed = max(within, outside) <= -np.log(limits.false_alarm / 2)
+    gross = (alike and far > CANNOT_BE) or outside > CANNOT_BE
+    return outcome(limits, "label rate", rate, limit, passed, detail + ".", gross=gross)
 
 
-def check_new(new: Mapping[str, np.ndarray], ids: pl.Series, expected: Expected, limits: Limits) -> list[Check]:
+@dataclass(frozen=True)
+class _Usual:
+    """What earlier windows say of the label rate."""
+
+    name: str
+    rate: float
+    draws: float
+    """Rows that say it, over their dispersion."""
+
+    factor: float
+    """Odds within this of the usual ones are usual too."""
+
+    dispersion: float
+    """Of labels between those windows."""
+
+    def surprise(self, rate: float, draws: float, factor: float) -> tuple[float, float]:
+        return surprise_of_odds(rate, draws, self.rate, self.draws, factor)
+
+    def bound(self, side: int) -> float:
+        odds = self.rate / max(1 - self.rate, 1e-12) * self.factor**side
+        return odds / (1 + odds)
+
+
+def _usual(name: str, windows: Sequence[Past], limits: Limits) -> _Usual:
+    rows = np.array([past.impressions for past in windows], dtype=np.float64)
+    labels = np.array([past.label_rate for past in windows], dtype=np.float64) * rows
+    dispersion = between(labels.tolist(), rows.tolist())
+    rarer = np.minimum(labels, rows - labels)
+    if len(windows) < FEWEST or float(np.median(rarer)) < COUNTED:
+        # Too few labels for a window to say its rate: all of them together say it.
+        factor = limits.label_rate_factor if len(windows) < FEWEST else limits.label_rate_usual
+        return _Usual(name, float(labels.sum() / rows.sum()), float(rows.sum()) / dispersion, factor, dispersion)
+    odds = (labels + 0.5) / (rows - labels + 0.5)
+    centre, deviation = spread(np.log(odds).tolist())
+    reach = float(np.log(limits.label_rate_usual))
+    if len(windows) >= 2 * FEWEST:
+        reach = max(reach, SPREADS * deviation)
+    return _Usual(name, float(1 / (1 + np.exp(-centre))), float(rows.sum()), float(np.exp(reach)), dispersion)
+
+
+def _dispersion(label: np.ndarray, rate: float, user: np.ndarray | None) -> float:
+    if user is None:
+        return 1.0
+    return dispersion(label - rate, np.full(len(label), rate * (1 - rate)), user, int(user.max(initial=-1)) + 1)
+
+
+def check_new(
+    new: Mapping[str, np.ndarray], ids: pl.Series, expected: Expected, limits: Limits, *, requests: int | None = None
+) -> list[Check]:
     """Share of impressions whose user ("users") or item ("items") is new, bool[N], against the usual."""
     found = []
+    draws = requests or len(ids)
     for kind, is_new in new.items():
         share = float(np.mean(is_new)) if len(is_new) else 0.0
         known = {
@@ -160,7 +226,7 @@ def check_new(new: Mapping[str, np.ndarray], ids: pl.Series, expected: Expected,
         smoothed = [[(value + NEW) / (1 + NEW - value) for value in values] for values in usual.values()]
         high = max(_around(values, limits.new_factor)[1] for values in smoothed)
         high = high / (1 + high)
-        high += CHANCE * float(np.sqrt(high * (1 - high) / len(is_new)))
+        high += CHANCE * float(np.sqrt(high * (1 - high) / draws))
         detail += "; usual are " + ", ".join(f"{float(np.median(values)):.1%} {name}" for name, values in usual.items())
         passed = share <= high
         rows = () if passed else rows_of(np.asarray(is_new, dtype=bool), ids)

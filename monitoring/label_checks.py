@@ -2,10 +2,9 @@
 
 The champion gives each impression a probability, so it says how many labels each user, region or ten minutes should
 have. The number found must be shown, beyond chance, to be off by more than a factor before a check fails: a champion is
-never calibrated to the percent on a single section of a single hour. Chance is told by the bound of Hoeffding (1963,
-Theorem 1): for N independent values in 0..1 with mean m, P(mean >= a) <= exp(-N KL(a || m)), which holds for any N and
-for unequal probabilities, and is split over all the slices looked at (Bonferroni). Where labels of one user hang
-together more than chance (their dispersion, measured), they count for that much less.
+never calibrated to the percent on a single section of a single hour. Chance is told by ``monitoring/chance.py`` and is
+split over all the slices looked at (Bonferroni). Where labels of one user hang together more than chance (their
+dispersion, measured), they count for that much less.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from monitoring.chance import CANNOT_BE, dispersion, divergence
 from monitoring.history_checks import FEWEST, spread
 from monitoring.limits import Check, Limits, Past, outcome, rows_of
 
@@ -28,6 +28,9 @@ GROSS_FACTOR = 3.0
 
 GROSS_AGREEMENT = 0.7
 """Labels shown to follow the champion by less than this are another impression's."""
+
+BEYOND_CHANCE = 6.0
+"""Standard errors beyond which that is no chance: once in a billion."""
 
 ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the window, its latest impressions, in which labels may still be missing."""
@@ -58,14 +61,14 @@ def check_labels(
     p = np.clip(np.where(np.isfinite(p), p, mean), SMALLEST, 1 - SMALLEST)
     labels = _Labels(y, p, table["impression_id"], limits)
     users = _coded(table["user_id"])
-    checks = [_by_user(labels, users), _by_age(labels, table["shown_at"])]
+    together = dispersion(labels.y - labels.p, labels.p * (1 - labels.p), users[1], len(users[0]))
+    checks = [_by_user(labels, users, together), _by_age(labels, table["shown_at"], together)]
     if champion_score is None:
         return checks
-    together = _dispersion(labels, users[1], len(users[0]))
     columns = {name: _coded(pl.Series(values).filter(pl.Series(known))) for name, values in (contexts or {}).items()}
     return [
-        _agreement(labels, history),
-        _log_loss(labels, history),
+        _agreement(labels, history, together),
+        _log_loss(labels, history, together),
         _whole(labels, together),
         *([_by_context(labels, columns, together)] if columns else []),
         *checks,
@@ -98,17 +101,9 @@ class _Counts:
         mean = self.expected / np.maximum(self.rows, 1)
         low, high = mean / fewer, mean * more / (1 - mean + mean * more)
         found = self.labels / np.maximum(self.rows, 1)
-        few = np.where(found < low, self.rows * _divergence(found, low), 0.0)
-        many = np.where(found > high, self.rows * _divergence(found, high), 0.0)
+        few = np.where(found < low, self.rows * divergence(found, low), 0.0)
+        many = np.where(found > high, self.rows * divergence(found, high), 0.0)
         return few / dispersion, many / dispersion
-
-
-def _divergence(found: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Kullback-Leibler divergence of Bernoulli(found) from Bernoulli(mean), in nats."""
-    found, mean = np.clip(found, 0.0, 1.0), np.clip(mean, 1e-9, 1 - 1e-9)
-    yes = np.where(found > 0, found * np.log(np.maximum(found, 1e-300) / mean), 0.0)
-    no = np.where(found < 1, (1 - found) * np.log(np.maximum(1 - found, 1e-300) / (1 - mean)), 0.0)
-    return np.asarray(yes + no)
 
 
 def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
@@ -119,14 +114,7 @@ def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
     )
 
 
-def _dispersion(labels: _Labels, user: np.ndarray, users: int) -> float:
-    """Variance of the users' labels over that of independent ones, at least 1; a bot's part in it is bounded."""
-    off = np.bincount(user, labels.y - labels.p, minlength=users)
-    variance = np.bincount(user, labels.p * (1 - labels.p), minlength=users)
-    return max(1.0, float(np.minimum(off**2, 4 * variance).sum() / variance.sum()) / 0.84)  # of a normal, so cut
-
-
-def _agreement(labels: _Labels, history: Sequence[Past]) -> Check:
+def _agreement(labels: _Labels, history: Sequence[Past], together: float) -> Check:
     """Covariance of the labels with the champion's log-odds, over the one it expects.
 
     1 where its log-odds are as good as it says, 0 where labels and impressions have nothing to do with each other,
@@ -140,7 +128,7 @@ def _agreement(labels: _Labels, history: Sequence[Past]) -> Check:
     if expects <= SMALLEST or len(odds) < 2:
         return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to tell it from.")
     value = float((labels.y * odds).sum()) / expects
-    error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate)) / expects
+    error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
     usual, low = 1.0, limits.agreement
     past = [window.agreement for window in history if window.agreement is not None]
     if len(past) >= 2 * FEWEST:
@@ -149,17 +137,17 @@ def _agreement(labels: _Labels, history: Sequence[Past]) -> Check:
     surely = value + 4 * error
     detail = f"Labels follow the champion's log-odds {value:.0%} as much as it expects; usual is {usual:.0%}."
     limit = f"at least {low:.0%}, give or take {4 * error:.0%} of chance"
-    gross = surely < GROSS_AGREEMENT * usual
+    gross = value + BEYOND_CHANCE * error < GROSS_AGREEMENT * usual
     if gross:
         detail += " They look shuffled: they belong to other impressions."
     return outcome(limits, "labels agree", value, limit, surely >= low, detail, gross=gross)
 
 
-def _log_loss(labels: _Labels, history: Sequence[Past]) -> Check:
+def _log_loss(labels: _Labels, history: Sequence[Past], together: float) -> Check:
     """The champion's mean log loss against its usual one."""
     limits = labels.limits
     losses = -(labels.y * np.log(labels.p) + (1 - labels.y) * np.log1p(-labels.p))
-    value, error = float(losses.mean()), float(losses.std() / np.sqrt(len(losses)))
+    value, error = float(losses.mean()), float(losses.std() * np.sqrt(together / len(losses)))
     past = [window.log_loss for window in history if window.log_loss is not None and window.log_loss > 0]
     if len(past) < 2 * FEWEST:
         detail = f"The champion's log loss is {value:.4f}; what is usual is not known yet."
@@ -170,28 +158,28 @@ def _log_loss(labels: _Labels, history: Sequence[Past]) -> Check:
     return outcome(limits, "champion's log loss", value, f"at most {high:.4f}", value <= high, detail)
 
 
-def _whole(labels: _Labels, dispersion: float) -> Check:
+def _whole(labels: _Labels, together: float) -> Check:
     limits = labels.limits
     counts = _counted(labels, np.zeros(len(labels.y), dtype=np.int64), 1)
-    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, dispersion)
+    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
     ratio = float(labels.y.sum() / labels.p.sum())
     detail = f"{labels.y.sum():,.0f} labels, {ratio:.0%} of the {labels.p.sum():,.0f} that the champion expects."
     passed = max(few[0], many[0]) <= -np.log(limits.false_alarm / 2)
     return outcome(limits, "labels expected", ratio, _allowed(limits), passed, detail)
 
 
-def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarray]], dispersion: float) -> Check:
+def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarray]], together: float) -> Check:
     """Labels by value of each context column, over all of them together."""
     limits = labels.limits
     looks = 2 * sum(len(values) for values, _ in columns.values())
-    enough = np.log(looks / limits.false_alarm)
+    enough, never = np.log(looks / limits.false_alarm), np.log(looks) + CANNOT_BE
     found: list[tuple[float, float, str]] = []
     offends = np.zeros(len(labels.y), dtype=bool)
     gross = False
     for column, (values, group) in columns.items():
         counts = _counted(labels, group, len(values))
-        surprise = np.maximum(*counts.surprise(limits.fewer_labels, limits.more_labels, dispersion))
-        gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, dispersion)) > enough).any())
+        surprise = np.maximum(*counts.surprise(limits.fewer_labels, limits.more_labels, together))
+        gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
         offends |= (surprise > enough)[group]
         for place in np.flatnonzero(surprise > enough):
             told = _told(f"{column} {values[int(place)]}", counts, int(place))
@@ -205,12 +193,12 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
     return outcome(limits, "labels by context", value, limit, not found, detail, rows, gross=gross)
 
 
-def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray]) -> Check:
+def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: float) -> Check:
     """Users with impossibly many labels: a bot that clicks everything. Too few is what most users do."""
     limits = labels.limits
     names, group = users
     counts = _counted(labels, group, len(names))
-    _, many = counts.surprise(limits.user_factor, limits.user_factor)
+    _, many = counts.surprise(limits.user_factor, limits.user_factor, together)
     enough = np.log(len(names) / limits.false_alarm)
     worst = np.argsort(-many, kind="stable")[: NAMED + 1]
     bad = many > enough
@@ -226,7 +214,7 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray]) -> Check:
     return outcome(limits, "labels by user", value, limit, not offenders, detail, rows)
 
 
-def _by_age(labels: _Labels, shown_at: pl.Series) -> Check:
+def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     """Labels by tenth of the window's impressions in time order, and in its end, where those still to come are missing.
 
     Each part is expected to have what the champion says, times what the rest of the window found of that: a champion
@@ -245,7 +233,7 @@ def _by_age(labels: _Labels, shown_at: pl.Series) -> Check:
     elsewhere = (sum_y[-1] - found) / np.maximum(sum_p[-1] - expected, SMALLEST)
     expected = np.minimum(expected * np.clip(elsewhere, 0.5, 2.0), rows * (1 - SMALLEST))
     counts = _Counts(rows, found, expected)
-    few, many = counts.surprise(limits.fewer_labels, limits.more_labels)
+    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
     surprise = np.maximum(few, many)
     bad = surprise > np.log(2 * len(parts) / limits.false_alarm)
     worst = int(np.argmax(surprise))

@@ -1,7 +1,10 @@
 """What a window may look like (`Limits`), what is known of it beforehand (`Expected`, `Past`), and what a check found.
 
 A breach says what a failed check asks of the gate: `reject` where learning would do harm whatever the cause (the data
-are broken), `hold` where it may be the world and a person must look. A surface sets another by the check's name:
+are broken), `hold` where it may be the world, or chance, and a person must look. A rejected window is passed over for
+good, a held one is learned with the next: so what looks improbable at most waits, and only what no chance explains
+(``chance.CANNOT_BE``) is rejected, or what is learned would be chosen by its labels. A surface sets another by the
+check's name:
 
     limits = Limits(volume_factor=8, breach={"volume": "reject", "labels by context": "reject"})
 """
@@ -23,29 +26,29 @@ BREACHES: Mapping[str, Breach] = {
     "nulls": "reject",
     "inside the window": "reject",
     "duplicates": "reject",
-    "retries": "reject",
+    "retries": "hold",  # rejected where no chance explains them, as are the next marked so
     "one user's share": "hold",
     "one request's share": "hold",
     "new users": "hold",
     "new items": "hold",
     "lateness": "hold",  # what came late may yet come: a held window is looked at again with the next
     "label values": "reject",
-    "label rate": "hold",
+    "label rate": "hold",  # likewise
     "labels expected": "hold",
-    "labels agree": "hold",  # rejected far below the limit: see label_checks
+    "labels agree": "hold",  # likewise, far below the limit: see label_checks
     "labels by context": "hold",  # likewise
     "labels by user": "hold",
     "labels by age": "hold",
     "champion's log loss": "hold",
-    "features known": "reject",
+    "features known": "hold",  # likewise
     "features finite": "reject",
-    "features in range": "reject",
-    "features unknown": "reject",
-    "features stuck": "reject",
+    "features in range": "hold",  # likewise
+    "features unknown": "hold",  # likewise
+    "features stuck": "hold",  # likewise
     "features moved": "reject",
     "features narrowed": "reject",
     "features widened": "reject",
-    "features that know the label": "reject",
+    "features that know the label": "hold",  # likewise
 }
 """Every check by name, and what its failure asks for unless a surface says otherwise."""
 
@@ -73,10 +76,7 @@ class Limits:
     """Lowest and highest allowed value of a feature, by its name."""
 
     infinite_share: float = 0.0
-    """Impressions with a feature that is infinite or larger than `magnitude`."""
-
-    magnitude: float = 60_000.0
-    """A feature's absolute value; served rows are float16, which ends at 65,504."""
+    """Impressions with a feature that is infinite. However large, what is finite is a value."""
 
     out_of_range_share: float = 0.01
     """Impressions with a feature outside its declared range."""
@@ -93,7 +93,7 @@ class Limits:
     news breaks."""
 
     label_rate: tuple[float, float] = (0.0, 1.0)
-    """Mean label, both ends excluded: a window in which nothing, or everything, was clicked is a broken log."""
+    """Mean label, lowest and highest. That nothing, or everything, was clicked is held against what is usual."""
 
     label_rate_factor: float = 4.0
     """Most that the odds of a label may differ from those expected, times or over, while little history is known."""
@@ -145,7 +145,8 @@ class Limits:
     """AUC that one feature alone may gain on the most it had before."""
 
     false_alarm: float = 5e-4
-    """Chance of each check on labels to fail on a window that is within its limits, over all the slices it looks at."""
+    """Chance of each check on labels, or on a share, to fail on a window that is within its limits, over all the slices
+    and features it looks at."""
 
     breach: Mapping[str, Breach] = field(default_factory=dict)
     """What a failed check asks for, by its name, where it is not the default of `BREACHES`."""

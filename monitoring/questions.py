@@ -40,6 +40,10 @@ wider than the best there."""
 LEAST = math.exp(-HARM_CEILING)
 """No level may be smaller: the evidence of harm is not counted further."""
 
+NO_CHANCE = 1e-9
+"""What is rejected is passed over, its window with it: only where no chance explains the loss. A smaller one waits, and
+its window is learned with the next."""
+
 NINE_IN_TEN = -NormalDist().inv_cdf(0.1)
 
 
@@ -58,7 +62,7 @@ def not_worse(
     *,
     margin: float,
     risk: float = 0.05,
-    harm: float = 0.001,
+    harm: float = NO_CHANCE,
     doubt: float = 0.005,
     losing: float = 0.02,
     alarm: float = 0.001,
@@ -79,7 +83,7 @@ def not_worse(
     in ten. Below `sequential.FEWEST` requests nothing can be said of a candidate, and it waits.
     """
     _positive(margin=margin)
-    _levels(risk=risk, harm=harm, doubt=doubt, losing=losing, alarm=alarm)
+    _levels(risk=risk, doubt=doubt, losing=losing, alarm=alarm)
     process = record.add(candidate, loss=margin)
     shown = lower(process.moments, risk, tuned_for)
     figures = _told(candidate) | {
@@ -94,9 +98,10 @@ def not_worse(
         return Answer("hold", f"{told} Too thin to tell harm: it takes {FEWEST} requests.", figures)
     if upper_once(candidate, harm) < -margin:
         best = change(upper_once(candidate, harm))
-        sure = percent(1 - harm)
         return Answer(
-            "reject", f"{told} That is harm: at best it is {best} ({sure}), allowed is {percent(margin)}.", figures
+            "reject",
+            f"{told} That is harm, and no chance: at best it is {best}, allowed is {percent(margin)}.",
+            figures,
         )
     if _loses(candidate, margin, doubt):
         sure = percent(1 - doubt)
@@ -126,7 +131,7 @@ def better(
     risk: float,
     control: Control = lord,
     looks: Literal["once", "any time"] = "once",
-    harm: float = 0.001,
+    harm: float = NO_CHANCE,
     tuned_for: int = TUNED_FOR,
     impressions: int | None = None,
 ) -> Answer:
@@ -140,7 +145,7 @@ def better(
     `looks`: "once" when the candidate is judged on one window and never asked of again; "any time" when it is one
     design whose windows pile up, asked of with each (the e-value then counts; with `control` e_lond it always does).
     """
-    _levels(risk=risk, harm=harm)
+    _levels(risk=risk)
     level = control(past, risk)
     if looks == "any time" or control is e_lond:
         strength = math.exp(min(0.0, -log_e_value(candidate, 0.0, tuned_for)))
@@ -163,7 +168,7 @@ def better(
         return Answer("promote", f"{told} It is shown to be better: {_chances(strength, level)}.", figures)
     if upper_once(candidate, harm) < 0:
         best = change(upper_once(candidate, harm))
-        return Answer("reject", f"{told} It is worse: at best {best} ({percent(1 - harm)}).", figures)
+        return Answer("reject", f"{told} It is worse, and by no chance: at best {best}.", figures)
     return Answer("hold", f"{told} It is not shown to be better: {_chances(strength, level)}.", figures)
 
 

@@ -11,7 +11,7 @@ import base64
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +70,12 @@ def build(
     """
     from monitoring import evidently_metrics
 
+    clock = "%H:%M" if end - start >= timedelta(minutes=2) else "%H:%M:%S"
     title = f"{surface}, update {update_id}: {verdict.verdict}"
     metadata = {
         "update": str(update_id),
-        "from": f"{start:%F %H:%M} UTC",
-        "to": f"{end:%F %H:%M} UTC",
+        "from": f"{start:%F {clock}} UTC",
+        "to": f"{end:%F {clock}} UTC",
         "champion": champion_version or "none",
         "challenger": challenger_version or "none",
     }

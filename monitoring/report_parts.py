@@ -8,6 +8,7 @@ import polars as pl
 
 from monitoring.drift import Drift
 from monitoring.gate import Verdict
+from monitoring.sentences import as_text, left_out, percent
 
 MEASURES = {
     "auc": ("AUC", "higher"),
@@ -40,7 +41,7 @@ def verdict_part(verdict: Verdict, figures: Mapping[str, Any], metadata: Mapping
     drift = figures.get("drift")
     if drift:
         counters.append(CounterData("columns drifted", f"{drift['drifted']} of {drift['columns']}"))
-    lines = [f"**{reason}**" if place == 0 else reason for place, reason in enumerate(verdict.reasons)]
+    lines = [f"**{_text(reason)}**" if place == 0 else _text(reason) for place, reason in enumerate(verdict.reasons)]
     lines.append(
         f"Window {metadata['from']} to {metadata['to']} · "
         f"champion {metadata['champion']} · challenger {metadata['challenger']}"
@@ -57,12 +58,19 @@ def quality_part(quality: Mapping[str, Any]) -> list[Any]:
     rows = []
     for key, (title, better) in MEASURES.items():
         before, now = champion[key], challenger[key]
+        if before is None and now is None:
+            continue
         change = "" if before is None or now is None else f"{now - before:+.4f}"
         rows.append([title, _number(before), _number(now), change, f"{better} is better" if better else ""])
     where = f"{quality['impressions']:,} impressions of {quality['requests']:,} requests"
     parts = [
         table_data(
-            title=f"Quality on what was judged: {where}, {quality['label_rate']:.1%} with a label",
+            title="; ".join(
+                [
+                    f"Quality on what was judged: {where}, {percent(quality['label_rate'])} with a label",
+                    *left_out(quality, {key: title for key, (title, _) in MEASURES.items()}),
+                ]
+            ),
             column_names=["Measure", rival, "Challenger", "Difference", ""],
             data=rows,
         )
@@ -183,7 +191,7 @@ def drift_part(drift: Drift) -> list[Any]:
         fields = {
             "column": column,
             "psi": f"{psi:.3f}",
-            "drifted": "yes" if psi >= drift.threshold else "",
+            "drifted": "yes" if psi >= drift.limit(column) else "",
             "reference": {"x": list(range(len(before))), "y": [round(float(share), 5) for share in before]},
             "window": {"x": list(range(len(now))), "y": [round(float(share), 5) for share in now]},
         }
@@ -192,7 +200,7 @@ def drift_part(drift: Drift) -> list[Any]:
     sizes = f"{drift.current.height:,} impressions of the window against {drift.reference.height:,} learned from before"
     return [
         rich_table_data(
-            title=f"Drift: {sizes}; drifted from a PSI of {drift.threshold:g}",
+            title=f"Drift: {sizes}; drifted from a PSI of {drift.threshold:g} and what chance gives",
             rows_per_page=12,
             columns=[
                 ColumnDefinition("Column", "column"),
@@ -212,11 +220,16 @@ def checks_part(checks: Sequence[Mapping[str, Any]]) -> list[Any]:
     lines = []
     for check in sorted(checks, key=lambda check: bool(check["passed"])):
         outcome = "passed" if check["passed"] else "**FAILED**"
-        line = f"- **{check['name']}** {outcome}. {check['detail']} Allowed: {check['limit']}."
+        line = f"- **{_text(check['name'])}** {outcome}. {_text(check['detail'])} Allowed: {_text(check['limit'])}."
         if not check["passed"] and check["rows"]:
-            line += f" Impressions: {', '.join(check['rows'])}."
+            line += f" Impressions: {_text(', '.join(check['rows']))}."
         lines.append(line)
     return [text_widget(title="Data checks", text="\n".join(lines))]
+
+
+def _text(told: str) -> str:
+    """Words of the log in a text, which Evidently reads as markdown and would fetch pictures for."""
+    return as_text(told.replace("<", "‹"))
 
 
 def _shares(reference: pl.Series, current: pl.Series, bins: int = 20) -> tuple[list[Any], np.ndarray, np.ndarray]:

@@ -26,6 +26,9 @@ import numpy.typing as npt
 FEWEST = 30
 """Requests below which the central limit theorem is not trusted: bounds are infinite, e-values are 1."""
 
+PRIOR = 10.0
+"""Labels (pseudo-counts) that the variance expected of equal models counts for."""
+
 TUNED_LEVEL = 0.05
 """The level at which the mixture is tightest at `tuned_for` requests; it is near the best for smaller levels too."""
 
@@ -45,12 +48,20 @@ class Moments:
             raise ValueError(f"{self}: wants n and variance of 0 or more, all finite; leave out gains that are not")
 
     @classmethod
-    def of(cls, values: npt.ArrayLike) -> Self:
-        """Of gains f[R], one a request, all finite. Raises ValueError when one is not."""
+    def of(cls, values: npt.ArrayLike, *, equal: float = 0.0, labels: float = math.inf) -> Self:
+        """Of gains f[R], one a request, all finite. Raises ValueError when one is not.
+
+        `equal`: the variance that gains of equal models would have, by their predictions; `labels`: how many of the
+        rarer label the requests have. Without a click all gains look alike, and the smallest loss would look certain:
+        the variance found counts `labels` times, the expected one :data:`PRIOR` times, where that is more.
+        """
         gains = np.asarray(values, dtype=np.float64)
         if not len(gains):
             return cls()
-        return cls(len(gains), float(gains.mean()), float(gains.var(ddof=1)) if len(gains) > 1 else 0.0)
+        found = float(gains.var(ddof=1)) if len(gains) > 1 else 0.0
+        if math.isfinite(labels):
+            found = max(found, (labels * found + PRIOR * equal) / (labels + PRIOR))
+        return cls(len(gains), float(gains.mean()), found)
 
     def __add__(self, other: "Moments") -> "Moments":
         """Of both sets of requests together (Chan, Golub & LeVeque 1979); no request may be in both."""

@@ -99,12 +99,16 @@ def _slices_of(
     cell = before.group * width + code
     count = np.bincount(cell, minlength=requests * width).reshape(requests, width)
     gain = np.bincount(cell, loss[0] - loss[1], minlength=requests * width).reshape(requests, width)
+    variance = metrics.equal_variance(before.probability, now.probability)
+    equal = np.bincount(cell, variance, minlength=requests * width).reshape(requests, width)
     found = []
     for place, value in enumerate(names):
         there = count[:, place] > 0
         champion, challenger = (float(each[place] / rows[place]) for each in total)
         x = gain[there, place] / count[there, place] / max(champion, metrics.SMALLEST)
-        moments = Moments.of(x)
+        of_equal = equal[there, place] / count[there, place] ** 2 / max(champion, metrics.SMALLEST) ** 2
+        rarer = float(min(clicks[place], rows[place] - clicks[place]))
+        moments = Moments.of(x, equal=float(of_equal.mean()) if len(x) else 0.0, labels=rarer)
         found.append(
             {
                 "column": column,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from features.halves import halves_of
 from flows.benches.windows import Folding, Window
 from models import metrics
 from models.examples import EMPTY, Examples
@@ -96,8 +97,7 @@ def relabelled(window: Window, label: np.ndarray) -> Window:
 def with_feature(window: Window, column: int, values: np.ndarray) -> Window:
     """The window with other values [N] of one feature, as served rows can hold them."""
     dense = window.frame.examples.dense.copy()
-    with np.errstate(over="ignore"):
-        dense[:, column] = values.astype(np.float16).astype(np.float32)
+    dense[:, column] = halves_of(values.astype(np.float64)[:, None])[:, 0]
     examples = replace(window.frame.examples, dense=dense)
     return replace(window, frame=Frame(window.frame.table, examples, window.frame.without_row))
 

@@ -187,7 +187,14 @@ class Process:
         found = list(checks.check_window(frame.table, dense, names, expected, surface.limits, new=new))
         profile = Profile.of(dense, names, label=label, seed=self._updates)
         found += feature_checks.check_features(
-            dense, names, self.profiles, label, surface.limits, ids=frame.table["impression_id"], profile=profile
+            dense,
+            names,
+            self.profiles,
+            label,
+            surface.limits,
+            ids=frame.table["impression_id"],
+            profile=profile,
+            requests=len(np.unique(frame.examples.request)),
         )
         contexts = evidence.contexts_of(frame.table, surface.features.contexts)
         found += label_checks.check_labels(frame.table, label, scores, history, surface.limits, contexts=contexts)
@@ -252,7 +259,7 @@ class Process:
     def _promote(self, window: Window, first: int, model: Model, profiles: Sequence[Profile], past: Past) -> None:
         """Take the model, which learned the window's rows before ``first``, into service."""
         end = window.end.timestamp()
-        learned_to = float(window.frame.examples.time[first - 1])
+        learned_to = float(window.frame.examples.time[:first].max())
         self._versions += 1
         self.line = [served for served in self.line if served.learned_to > end - 8 * DAY.total_seconds()]
         self.line.append(Served(str(self._versions), learned_to, model))

@@ -102,7 +102,7 @@ class Stream:
 
     def row_at(self, moment: float) -> int:
         """The first row shown at that time or later."""
-        return int(np.searchsorted(self.examples.time, moment - HALF_MICROSECOND))
+        return int(np.searchsorted(np.maximum.accumulate(self.examples.time), moment - HALF_MICROSECOND))
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def folded(log: Log, surface: Surface, *, warmup: timedelta, features: Features 
     for frame in frames(log, folding, every, warm, features):
         examples = frame.examples
         parts.append(replace(examples, request=examples.request + codes))
-        codes += int(examples.request[-1]) + 1 if len(examples) else 0
+        codes += int(examples.request.max(initial=-1)) + 1
     begins = (warm + timedelta(microseconds=1)).timestamp()
     return Stream(log.name, surface.layout, concat(parts), begins, time.process_time() - began)
 

@@ -129,8 +129,10 @@ class Window:
 
 
 def between(time: np.ndarray, start: datetime, end: datetime) -> slice:
-    """Rows of sorted ``time`` [N], seconds, in ``(start, end]``; half a microsecond is allowed for rounding."""
-    low, high = np.searchsorted(time, [start.timestamp() + 5e-7, end.timestamp() + 5e-7])
+    """Rows of ``time`` [N], seconds, in ``(start, end]``; half a microsecond is allowed for rounding. A request whose
+    impressions have times of their own goes where its last one does."""
+    reached = np.maximum.accumulate(time)
+    low, high = np.searchsorted(reached, [start.timestamp() + 5e-7, end.timestamp() + 5e-7])
     return slice(int(low), int(high))
 
 
@@ -214,7 +216,10 @@ def frame_of(shown: pl.DataFrame, rows: Rows, schema: RowSchema, attribution: ti
         .cast(pl.Float32)
         .alias("label"),
         pl.lit(schema.version).alias("schema_version"),
-    ).sort("shown_at", "request_id", "position", "impression_id", nulls_last=True)
+    )
+    # The rows of a request side by side, where they have times of their own too.
+    began = pl.col("shown_at").min().over("request_id")
+    table = table.sort(began, "request_id", "shown_at", "position", "impression_id", nulls_last=True)
     own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
     placed = table.join(own, on="impression_id", how="left", maintain_order="left")
     kept = placed.filter(pl.col("place").is_not_null())
@@ -229,7 +234,7 @@ def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
         ids=rows.ids[at],
         history=rows.history[at],
         label=table["label"].to_numpy().astype(np.float32),
-        request=table["request_id"].rle_id().to_numpy().astype(np.int64),
+        request=table["request_id"].rle_id().to_numpy().astype(np.int64),  # side by side: see frame_of
         time=table["shown_at"].dt.epoch("us").to_numpy() / 1e6,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from monitoring.desk import drawings, words
 from monitoring.desk.drawings import Curves, Histogram, Interval
 from monitoring.desk.words import known
+from monitoring.sentences import left_out
 
 Figures = Mapping[str, Any]
 
@@ -117,6 +118,8 @@ class Shown:
     rival: str
     judged: str
     measures: tuple[Measure, ...]
+    left_out: tuple[str, ...]
+    """Measures that could not be other than they are, and why."""
     headline: Gain | None
     reliability: Curves | None
     predictions: Histogram | None
@@ -141,6 +144,7 @@ def shown(figures: Figures) -> Shown:
         rival="Champion" if quality.get("baseline", "champion") == "champion" else "Base rate",
         judged=_judged(figures, quality),
         measures=_measures(quality),
+        left_out=tuple(left_out(quality, {key: name for key, name, _ in MEASURES})) if quality.get("baseline") else (),
         headline=_gain("Log loss, as a share of the rival's", "", _dict(quality, "paired")),
         reliability=drawings.reliability(curves["champion"], curves["challenger"]) if len(curves) == 2 else None,
         predictions=drawings.predictions(_dict(quality, "predictions")),
@@ -255,17 +259,21 @@ def _drift(figures: Figures) -> list[Drifted]:
         drift = _dict(figures, key)
         if not drift:
             continue
-        psi, limit = _dict(drift, "psi"), known(drift.get("threshold")) or 0.2
+        psi, limit, limits = _dict(drift, "psi"), known(drift.get("threshold")) or 0.2, _dict(drift, "limits")
         columns = []
         for name, drawn in _dict(drift, "histograms").items():
             drawing = drawings.histogram(drawn)
             if drawing is not None:
                 value = known(psi.get(name))
-                columns.append(Column(name, words.number(value, 2), value is not None and value >= limit, drawing))
+                columns.append(
+                    Column(
+                        name, words.number(value, 2), value is not None and value >= limits.get(name, limit), drawing
+                    )
+                )
         sizes = (words.count(drift.get(side)) for side in ("reference_rows", "current_rows"))
         sentence = (
             f"{words.count(drift.get('drifted'))} of {words.count(drift.get('columns'))} columns drifted"
-            f" (PSI from {limit:g}), on samples of {' and '.join(sizes)} impressions."
+            f" (PSI from {limit:g} and what chance gives), on samples of {' and '.join(sizes)} impressions."
         )
         columns.sort(key=lambda column: -(known(psi.get(column.name)) or 0.0))  # jsonb does not keep the order
         found.append(Drifted(key, f"Against {against}", sentence, tuple(columns)))

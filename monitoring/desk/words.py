@@ -83,7 +83,10 @@ def moment(at: datetime | None) -> str:
 
 
 def window(start: datetime, end: datetime) -> str:
-    """``1 Mar 2026, 14:00–15:00``."""
+    """``1 Mar 2026, 14:00–15:00``; with seconds where minutes do not tell its edges apart."""
+    if end - start < timedelta(minutes=2):
+        later = f"{end:%H:%M:%S}" if start.date() == end.date() else f"{moment(end)}:{end:%S}"
+        return f"{moment(start)}:{start:%S}{'–' if start.date() == end.date() else ' – '}{later}"
     later = f"{end:%H:%M}" if start.date() == end.date() else moment(end)
     return f"{moment(start)}{'–' if start.date() == end.date() else ' – '}{later}"
 

@@ -286,6 +286,7 @@ class TestDeclaration:
         with pytest.raises(ViewRefused, match="column loyalty__points is string: a view's values must be"):
             dense(frame, [LOYALTY])
 
-    def test_beyond_float32_is_infinite(self) -> None:
-        frame = pa.table({"loyalty__points": [1e300, None], "loyalty__member": [True, False]})
-        np.testing.assert_array_equal(dense(frame, [LOYALTY]), [[np.inf, 1], [np.nan, 0]])
+    def test_what_is_finite_stays_finite_and_infinity_stays_infinity(self) -> None:
+        frame = pa.table({"loyalty__points": [1e300, None, -np.inf], "loyalty__member": [True, False, None]})
+        largest = np.finfo(np.float32).max
+        np.testing.assert_array_equal(dense(frame, [LOYALTY]), [[largest, 1], [np.nan, 0], [-np.inf, np.nan]])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.backtest_findings import ARMS, MEASURES, headline
+from flows.backtest_findings import ARMS, MEASURES, best, headline
 from flows.backtest_page import write_page
 from flows.backtest_plots import Axis, Span, line, moment, time_axis, told_seconds, told_span, value_axis
 from flows.backtest_table import render_table
@@ -300,3 +300,58 @@ def test_figures_are_told_under_the_pointer_and_the_page_fits_a_phone(tmp_path: 
     assert found["updates"][6]["reasons"][0] in told["updates"]
     assert told["steps"].startswith("Update 2: ")
     assert [trouble for trouble in troubles if not trouble.startswith("data:")] == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "labels"),
+    [
+        ("2016-03-01T00:00:00", "2026-02-01T00:00:00", ["2018", "2020", "2022", "2024", "2026"]),
+        ("2025-08-10T00:00:00", "2026-04-20T00:00:00", ["Sep\n2025", "Oct", "Nov", "Dec", "Jan\n2026", "Feb"]),
+        ("2025-12-30T00:00:00", "2026-01-07T00:00:00", ["30 Dec\n2025", "31 Dec", "1 Jan\n2026", "2 Jan", "3 Jan"]),
+        ("2026-03-01T10:00:00", "2026-03-01T10:00:40", ["10:00:00\n1 Mar", "10:00:05", "10:00:10"]),
+        ("2026-03-01T10:00:00", "2026-03-01T10:00:00.4", ["10:00:00\n1 Mar", "10:00:00.05", "10:00:00.1"]),
+    ],
+)  # fmt: skip
+def test_an_axis_is_as_fine_as_its_span_asks_for(start: str, end: str, labels: list[str]) -> None:
+    """Years over ten years, seconds within a minute: no two ticks read alike."""
+    shown = [tick.label for tick in time_axis(moment(f"{start}+00:00"), moment(f"{end}+00:00")).ticks]
+    assert shown[: len(labels)] == labels
+    assert len(shown) <= 10
+    assert len(set(shown)) == len(shown)
+
+
+def test_spans_of_several_years_name_the_year_and_short_ones_the_second(tmp_path: Path) -> None:
+    first, second = moment("2017-10-02T03:00:00+00:00"), moment("2017-10-02T03:00:30+00:00")
+    assert told_span(first, second) == "2 Oct 03:00:00–03:00:30"
+    assert told_span(first, moment("2018-01-01T03:00:00+00:00"), years=True) == "2 Oct 2017 03:00 – 1 Jan 2018 03:00"
+    found = summary(3)
+    for number, window in enumerate(found["windows"]):
+        window["start"], window["end"] = (f"{2018 + number + later}-03-01T00:00:00+00:00" for later in (0, 1))
+    html = page_of(found, tmp_path)
+    assert "1 Mar 2018 00:00 – 1 Mar 2019 00:00" in html
+
+
+def test_a_figure_that_cannot_differ_is_left_out_and_the_page_says_why(tmp_path: Path) -> None:
+    found, why = summary(5), "no request has more than one candidate"
+    for part in (found, *found["windows"]):
+        for arm in ARMS:
+            part[arm.key] |= {"mrr": None, "hit_at_1": None, "left_out": {"mrr": why, "hit_at_1": why}}
+    html = page_of(found, tmp_path)
+    assert html.count(f"left out: {why}") == 2
+    assert "<figcaption>MRR" not in html
+    assert "<figcaption>AUC" in html
+    kept = json.loads((tmp_path / "backtest.json").read_text())
+    assert kept["champion"]["mrr"] is None
+    assert kept["champion"]["left_out"]["mrr"] == why
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(render_table(found))
+    assert isinstance(console.file, io.StringIO)
+    assert f"MRR left out: {why}" in console.file.getvalue()
+
+
+def test_nothing_is_best_where_two_are_alike_or_one_stands_alone() -> None:
+    found = summary(5)
+    found["features_only"] = found["champion"] = dict(found["champion"])
+    assert best(found, MEASURES[0]) == frozenset()
+    found["frozen"] = found["features_only"] = dict.fromkeys(found["frozen"])
+    assert best(found, MEASURES[0]) == frozenset()

@@ -80,6 +80,45 @@ def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> 
         run_update(world, after(22))
 
 
+LARGE = replace(STOCK, values=("pieces", "cents"), created=None)
+
+
+def test_any_finite_value_of_a_view_is_learned_from_and_served(loop: Loop) -> None:
+    """Pieces in stock, seconds since 1970, what only a float32 holds, and what it does not."""
+    with connect(loop.url, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA warehouse")
+        connection.execute(
+            "CREATE TABLE warehouse.stock (article text, event_timestamp timestamptz, pieces bigint,"
+            " cents double precision)"
+        )
+        connection.execute(
+            "INSERT INTO warehouse.stock SELECT item_id, %(start)s,"
+            " 61000 + abs(hashtext(item_id)::bigint) %% 1768000000,"
+            " CASE abs(hashtext(item_id)) %% 3 WHEN 0 THEN 3.3e38 WHEN 1 THEN -1e30 ELSE 1e300 END"
+            " FROM (SELECT DISTINCT item_id FROM impressions) i",
+            {"start": START},
+        )
+        connection.execute("CREATE INDEX ON warehouse.stock (article, event_timestamp)")
+    with loop.world(views=(LARGE,)) as world:
+        outcomes = [run_update(world, after(18)), run_update(world, after(20))]
+        for outcome in outcomes:
+            failed = [check for check in outcome.figures["checks"] if not check["passed"]]
+            assert not failed, failed
+        assert outcomes[0].verdict.verdict == "promote", outcomes[0].verdict.reasons
+        assert np.isfinite(outcomes[1].figures["prequential"]["log_loss"])
+        frame = world.frame(after(18), after(20), known_by=after(20))
+        own = frame.examples.dense[:, -2:]
+        assert np.isfinite(own).all()
+        assert own[:, 0].min() >= 61_000
+        assert own[:, 1].max() == np.finfo(np.float32).max
+        served = Views((LARGE,), Database(loop.url))
+        items, at = frame.table["item_id"][:40].to_list(), frame.examples.time[-1]
+        values, asked = served.read("anybody", items, {}, float(at))
+        assert asked
+        np.testing.assert_array_equal(values, own[:40])
+        served.close()
+
+
 def test_a_view_that_cannot_be_asked_leaves_its_values_unknown_and_says_so() -> None:
     away = Views((STOCK,), Database("postgresql://127.0.0.1:1/none"))
     values, asked = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())

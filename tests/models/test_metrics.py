@@ -37,16 +37,18 @@ def test_auc_is_the_chance_that_a_click_is_above_the_rest(rows: list[tuple[float
 @given(ROWS)
 def test_mrr_and_hit_rate_by_request(rows: list[tuple[float, int, int]]) -> None:
     p, y, request = (np.array([r[k] for r in rows]) for k in range(3))
-    ranks = []
+    ranks, others = [], []
     for one in sorted(set(request.tolist())):
         mine = request == one
-        if y[mine].any():
+        if 0 < y[mine].sum() < mine.sum():
             best = p[mine & (y == 1)].max()
             ranks.append(1 + (p[mine] > best).sum() + ((p[mine] == best).sum() - 1) / 2)
+            others.append(mine.sum() - y[mine].sum())
     expected = np.mean([1 / rank for rank in ranks]) if ranks else math.nan
     assert mrr(p, y, request) == pytest.approx(expected, nan_ok=True)
     for k in (1, 2):
-        hits = np.mean([rank <= k for rank in ranks]) if ranks else math.nan
+        may_miss = [rank for rank, other in zip(ranks, others, strict=True) if other >= k]
+        hits = np.mean([rank <= k for rank in may_miss]) if may_miss else math.nan
         assert hit_rate(p, y, request, k) == pytest.approx(hits, nan_ok=True)
 
 
@@ -55,9 +57,20 @@ def test_grouped_auc_and_ndcg_by_hand() -> None:
     y = np.array([1, 0, 0, 0, 1, 0, 1])
     request = np.array([0, 0, 0, 1, 1, 1, 2])
     assert grouped_auc(p, y, request) == pytest.approx((3 * 1 + 3 * 0.5) / 6), "request 2 has clicks only"
-    assert ndcg(p, y, request) == pytest.approx((1 + 1 / math.log2(3) + 1) / 3)
+    assert ndcg(p, y, request) == pytest.approx((1 + 1 / math.log2(3)) / 2)
     assert math.isnan(grouped_auc(p, np.ones(7), request))
     assert math.isnan(ndcg(p, np.zeros(7), request))
+
+
+def test_a_request_whose_order_cannot_matter_is_left_out_of_what_is_said_of_order() -> None:
+    """One candidate, clicks alone, no click; and places that hold the whole list."""
+    p, y, request = np.array([0.9, 0.8, 0.7, 0.1]), np.array([1, 1, 1, 0]), np.array([0, 1, 1, 2])
+    for measure in (mrr, ndcg, hit_rate, grouped_auc):
+        assert math.isnan(measure(p, y, request))
+    p, y, request = np.append(p, [0.2, 0.6]), np.append(y, [1, 0]), np.append(request, [3, 3])
+    assert mrr(p, y, request) == 0.5
+    assert hit_rate(p, y, request, 1) == 0
+    assert math.isnan(hit_rate(p, y, request, 2)), "of two the click is always among the first two"
 
 
 def test_grouped_auc_weighs_requests_by_their_rows() -> None:

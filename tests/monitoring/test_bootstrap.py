@@ -86,7 +86,7 @@ def test_models_alike_differ_by_nothing_and_each_keeps_its_own_interval() -> Non
     scored = Scored.of(part.truth, part.label, part.request)
     told = bootstrap([scored, scored], seed=0)
     for name in MEASURES:
-        assert told.interval(name) == {"lower": 0, "upper": 0}, name
+        assert told.interval(name) == {"lower": None, "upper": None}, f"{name}: bounds without width say nothing"
         assert within(told.interval(name, 1), told.value(name, 1) or 0.0)
         assert told.interval(name, 1)["lower"] != told.interval(name, 1)["upper"]
 

@@ -281,7 +281,7 @@ def test_the_hour_of_earlier_days_alone_tells_how_many_to_expect() -> None:
 
 def test_what_was_rejected_again_and_again_is_held_for_a_person_and_says_so() -> None:
     limits = Limits()
-    wrong = outcome(limits, "retries", 0.1, "none", False, "Repeats.")
+    wrong = outcome(limits, "retries", 0.1, "none", False, "Repeats.", gross=True)
     waits = outcome(limits, "lateness", 9e9, "little", False, "Late.")
     never = outcome(limits, "duplicates", 0.1, "none", False, "Twice.")
     found = reconsidered([wrong, waits, never], dict.fromkeys(("retries", "lateness", "duplicates"), AGAIN))
@@ -294,3 +294,11 @@ def test_what_was_rejected_again_and_again_is_held_for_a_person_and_says_so() ->
 def test_a_range_the_wrong_way_round_is_refused() -> None:
     with pytest.raises(ValueError, match="low < high"):
         Limits(ranges={"hour": (24, 0)})
+
+
+@pytest.mark.parametrize("value", [61_000.0, 1.768e9, 1e30, -3.4e38])
+def test_however_large_a_finite_feature_is_a_value(value: float) -> None:
+    clean = window()
+    dense = clean.dense.astype(np.float32)
+    dense[:, 7] = value * np.linspace(0.9, 1, len(dense), dtype=np.float32)
+    assert not failed(clean.frame, dense)

@@ -190,3 +190,53 @@ def test_the_same_comparison_twice_is_the_same() -> None:
         for _ in range(2)
     )
     assert first == second
+
+
+def test_figures_that_could_not_be_other_than_they_are_are_left_out_with_the_reason() -> None:
+    """A score that knows nothing, on requests that show one item each: no MRR of 1, no perfect hit rate."""
+    random = np.random.default_rng(0)
+    label = (random.random(300) < 0.2).astype(float)
+    score, rival = random.random(300), random.random(300)
+    alone = compare(label, np.arange(300), challenger=score, champion=rival)
+    by_request = ("grouped_auc", "ndcg", "mrr", "hit_at_1")
+    for who in ("champion", "challenger"):
+        assert [alone[who][name] for name in by_request] == [None] * 4
+        assert alone[who]["left_out"] == dict.fromkeys(by_request, "no request has more than one candidate")
+        assert alone[who]["auc"] is not None
+    assert alone["intervals"]["mrr"] == {
+        "difference": None,
+        "lower": None,
+        "upper": None,
+        "champion": {"lower": None, "upper": None},
+        "challenger": {"lower": None, "upper": None},
+    }
+    request = np.arange(300) // 5
+    quiet = measure(np.zeros(300), request, score)
+    assert quiet["left_out"]["auc"] == quiet["left_out"]["mrr"] == "every label is the same"
+    assert quiet["auc"] is quiet["normalised_entropy"] is quiet["mrr"] is None
+    assert quiet["log_loss"] is not None
+    flat = measure(label, request, np.full(300, 0.2))
+    assert flat["left_out"] == dict.fromkeys(("auc", *by_request), "every impression has the same score")
+    assert "left_out" not in measure(label, request, score)
+    canonical(alone)
+
+
+def test_an_interval_without_width_or_of_a_few_requests_is_none() -> None:
+    part = window(requests=40)
+    same = compare(part.label, part.request, challenger=part.truth, champion=part.truth)
+    assert same["intervals"]["auc"]["difference"] == 0
+    assert same["intervals"]["auc"]["lower"] is None
+    lone = np.where(
+        part.request < 4, part.request, np.arange(len(part.label)) + 1000
+    )  # 4 requests of five, many of one
+    few = compare(part.label, lone, challenger=part.truth, champion=part.blurred(0.5, 1))
+    assert few["challenger"]["mrr"] is not None
+    assert few["intervals"]["mrr"]["challenger"]["lower"] is None
+    assert few["intervals"]["log_loss"]["challenger"]["lower"] is not None
+
+
+def test_beside_a_base_rate_of_one_label_nothing_can_be_shown() -> None:
+    part = window(requests=40)
+    told = compare(np.zeros(200), part.request, challenger=part.truth, champion=None)
+    assert told["paired"]["gain_share"] is told["paired"]["lower_share"] is None
+    assert "moments" not in told["paired"]

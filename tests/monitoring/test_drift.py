@@ -181,3 +181,14 @@ def test_a_column_with_few_values_or_none_can_be_drawn(values: list[object]) -> 
     drawn = drift.histogram(column, column)
     assert len(drawn["reference"]) == len(drawn["current"])
     canonical(drawn)
+
+
+@pytest.mark.parametrize("rows", [60, 200, 2000])
+def test_two_samples_of_the_same_have_not_drifted_however_few_their_rows(rows: int) -> None:
+    random = np.random.default_rng(rows)
+    sides = [pl.DataFrame({f"f{n}": random.normal(size=rows) for n in range(20)}) for _ in range(2)]
+    found = drift.measure(*sides)
+    assert found.drifted == []
+    moved = drift.measure(sides[0], sides[1].with_columns(pl.col("f3") + 3))
+    assert moved.drifted == ["f3"]
+    assert moved.figures["limits"]["f3"] > drift.THRESHOLD

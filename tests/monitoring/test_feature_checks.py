@@ -65,7 +65,7 @@ def test_a_fault_in_one_feature_is_caught_and_named(what: str) -> None:
 def test_the_rows_that_offend_are_named() -> None:
     clean = window(3)
     dense = clean.dense.astype(np.float32)
-    dense[1000:1800, 4] = 500
+    dense[1000:2000, 4] = 500
     found = check(dense, clean)
     assert found["features moved"].rows[0] == "i1000"
     assert found["features stuck"].rows[:2] == ("i1000", "i1001")

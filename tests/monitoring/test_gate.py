@@ -58,7 +58,13 @@ def with_gain(share: float, *, requests: int = 480, spread: float = 0.12, **more
     """A comparison whose gain in log loss is exactly that."""
     figures = judged(0.1, 0.1, requests=requests, **more)
     figures["quality"] = copy.deepcopy(figures["quality"])
-    figures["quality"]["paired"] |= {"gain_share": share, "moments": Moments(requests, share, spread**2).as_dict()}
+    reach = 1.645 * spread / requests**0.5
+    figures["quality"]["paired"] |= {
+        "gain_share": share,
+        "lower_share": share - reach,
+        "upper_share": share + reach,
+        "moments": Moments(requests, share, spread**2).as_dict(),
+    }
     return figures
 
 
@@ -194,11 +200,17 @@ def test_a_slice_that_loses_is_named_although_the_whole_gains() -> None:
     ("more", "phrase"),
     [
         ({"learned": {"stopped": "early"}}, "Learning stopped early"),
-        ({"forgetting": {"gain_share": -0.2}}, "On the day before, its log loss is 20 % higher"),
-        ({"again": {"gain_share": -0.05, "moved_p99": 0.4}}, "on the very window they learned from"),
-        ({"again": {"gain_share": 0.01, "moved_p99": 8.0}}, "One prediction in a hundred moved by 8.0"),
+        ({"forgetting": {"gain_share": -0.2, "upper_share": -0.15}}, "On the day before, its log loss is 20 % higher"),
         (
-            {"skew": {"differing_share": 0.1, "worst": [{"feature": "item_rate_1h", "share": 0.9}]}},
+            {"again": {"gain_share": -0.05, "upper_share": -0.02, "moved_p99": 0.4}},
+            "on the very window they learned from",
+        ),
+        (
+            {"again": {"gain_share": 0.01, "upper_share": 0.02, "moved_p99": 8.0}},
+            "One prediction in a hundred moved by 8.0",
+        ),
+        (
+            {"skew": {"differing_share": 0.1, "rows": 500, "worst": [{"feature": "item_rate_1h", "share": 0.9}]}},
             "are not what the log gives: item_rate_1h",
         ),
         ({"counterfactual": {"lost_share_shown": 0.2}}, "worth 20 % less"),
@@ -214,6 +226,34 @@ def test_each_limit_passed_is_held_with_its_reason(more: dict[str, Any], phrase:
     assert verdict.reasons[-1].startswith("The challenger's log loss on"), "the comparison is told as well"
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"forgetting": {"gain_share": -0.2, "upper_share": 0.05}},
+        {"again": {"gain_share": -0.05, "upper_share": 0.01, "moved_p99": 0.4}},
+        {"skew": {"differing_share": 0.05, "rows": 20, "worst": [{"feature": "item_rate_1h", "share": 0.25}]}},
+    ],
+)
+def test_a_limit_passed_by_chance_alone_holds_nothing(more: dict[str, Any]) -> None:
+    assert decide(Policy(), with_gain(0.001, **more)).verdict == "promote"
+
+
+def test_the_exposure_of_a_value_on_a_few_requests_may_move_by_chance() -> None:
+    words = []
+    for requests in (24, 2400):
+        part = window(requests=requests)
+        publisher = np.where(np.arange(len(part.label)) % 5 < 2, "ours", "theirs")
+        favoured = part.truth * np.where(publisher == "ours", 1.15, 1.0)
+        quality = compare(
+            part.label, part.request, challenger=favoured, champion=part.truth, attributes={"publisher": publisher}
+        )
+        change = quality["fairness"][0]["exposure_change"]
+        policy = Policy(fairness=Limit(0.9 * abs(change["difference"])), requests=20, calibration=Limit(1.0))
+        told = " ".join(decide(policy, asked(quality)).reasons)
+        words.append("exposure of" in told)
+    assert words == [False, True]
+
+
 def test_an_older_champion_that_does_better_holds_no_challenger_that_takes_nothing_away() -> None:
     anchors = [{"name": "standard", "version": "3", "moments": Moments(480, -0.03, 0.0144).as_dict()}]
     assert decide(Policy(), with_gain(0.001, spread=0.01, anchors=anchors)).verdict == "promote"
@@ -227,7 +267,7 @@ def test_a_gain_too_good_to_be_true_is_held() -> None:
 
 
 def test_the_surface_says_what_a_breach_and_what_a_missing_figure_mean() -> None:
-    forgot = with_gain(0.001, forgetting={"gain_share": -0.2})
+    forgot = with_gain(0.001, forgetting={"gain_share": -0.2, "upper_share": -0.15})
     assert decide(Policy(forgetting=Limit(0.1, breach="reject")), forgot).verdict == "reject"
     assert decide(Policy(forgetting=Limit(0.3)), forgot).verdict == "promote"
     assert decide(Policy(forgetting=Limit(0.1, missing="hold")), with_gain(0.001)).verdict == "hold"

@@ -46,7 +46,7 @@ def test_slices_of_items_count_their_own_rows_of_a_request() -> None:
     scale = metrics.log_loss(champion[new], part.label[new])
     assert (told["impressions"], told["requests"], told["kind"]) == (960, 480, "item")
     assert told["moments"] == pytest.approx(
-        {"n": 480, "mean": gain.mean() / scale, "variance": (gain / scale).var(ddof=1)}
+        {"n": 480, "mean": gain.mean() / scale, "variance": (gain / scale).var(ddof=1)}, rel=0.01
     )
     assert told["champion_log_loss"] == pytest.approx(scale)
     assert told["challenger_auc"] == pytest.approx(metrics.auc(challenger[new], part.label[new]))

@@ -1,0 +1,97 @@
+"""What chance does: asked by every check before it speaks.
+
+Impressions of one user or request hang together, so what is counted is *draws*: rows over their dispersion, or
+requests. Chance is bounded by Chernoff's inequality (Hoeffding 1963, Theorem 1): for n independent values in 0..1 with
+mean m, P(mean >= a) <= exp(-n KL(a || m)), which holds for any n, for unequal probabilities, and for no label at all.
+-log of that bound is called the surprise.
+"""
+
+from collections.abc import Sequence
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+CANNOT_BE = log(1e9)
+"""Surprise from which a thing is no chance: only then is a window passed over for good, since what is passed over by
+its labels is not there to learn from."""
+
+SMALLEST = 1e-9
+"""Means are kept this far from 0 and 1."""
+
+ODDS = np.arange(-20.0, 20.0, 0.01)
+"""Log-odds among which the likeliest past rate is looked for."""
+
+
+def divergence(found: NDArray[np.float64] | float, mean: NDArray[np.float64] | float) -> Floats:
+    """Kullback-Leibler divergence of Bernoulli(found) from Bernoulli(mean), in nats."""
+    found, mean = np.clip(found, 0.0, 1.0), np.clip(mean, SMALLEST, 1 - SMALLEST)
+    yes = np.where(found > 0, found * np.log(np.maximum(found, 1e-300) / mean), 0.0)
+    no = np.where(found < 1, (1 - found) * np.log(np.maximum(1 - found, 1e-300) / (1 - mean)), 0.0)
+    return np.asarray(yes + no)
+
+
+def surprise_above(share: float, draws: float, limit: float) -> float:
+    """Surprise of so high a share of the draws where the true one is at most `limit`; 0 where it is not above it."""
+    return float(draws * divergence(share, limit)) if share > limit else 0.0
+
+
+def surprise_below(share: float, draws: float, limit: float) -> float:
+    """The same of so low a share where the true one is at least `limit`."""
+    return float(draws * divergence(share, limit)) if share < limit else 0.0
+
+
+def surely_above(share: float, draws: float, level: float) -> float:
+    """What a true share is above, with chance 1 - `level`, where `share` of the draws was found: a lower bound."""
+    low, high, enough = 0.0, share, -log(level)
+    for _ in range(50):
+        middle = (low + high) / 2
+        low, high = (middle, high) if surprise_above(share, draws, middle) >= enough else (low, middle)
+    return low
+
+
+def surprise_of_odds(
+    share: float, draws: float, usual: float, usual_draws: float, factor: float
+) -> tuple[float, float]:
+    """Surprise of odds so low, and of odds so high, where they are in truth within `factor` of the usual ones.
+
+    The usual share is itself known from so many draws alone, so the likeliest pair of true shares is looked for: what
+    is left of the log likelihood is the surprise (the generalised likelihood ratio).
+    """
+    past = usual_draws * divergence(usual, _share_of(ODDS))
+    now = [draws * divergence(share, _share_of(ODDS + side * log(factor))) for side in (-1, 1)]
+    found = [float(np.min(past + each)) for each in now]
+    odds, usually = (log(max(of, SMALLEST) / max(1 - of, SMALLEST)) for of in (share, usual))
+    return (
+        found[0] if odds < usually - log(factor) else 0.0,
+        found[1] if odds > usually + log(factor) else 0.0,
+    )
+
+
+def dispersion(off: Floats, variance: Floats, group: NDArray[np.int64], groups: int) -> float:
+    """Variance of what groups sum up to, over that of independent rows, at least 1.
+
+    `off` [N]: each row's label minus what was expected; `variance` [N]: of it. One group's part is bounded: a bot is
+    no sign that readers hang together.
+    """
+    of_groups = np.bincount(group, off, minlength=groups)
+    expected = np.bincount(group, variance, minlength=groups)
+    whole = float(expected.sum())
+    if whole <= 0:
+        return 1.0
+    return max(1.0, float(np.minimum(of_groups**2, 4 * expected).sum() / whole) / 0.84)  # of a normal, so cut
+
+
+def between(labels: Sequence[float], rows: Sequence[float]) -> float:
+    """Dispersion between windows [M], from their counts of labels and rows (Pearson's statistic); at least 1."""
+    counted, of = np.asarray(labels, np.float64), np.asarray(rows, np.float64)
+    rate = float(counted.sum() / of.sum()) if len(of) and of.sum() else 0.0
+    if len(of) < 2 or not 0 < rate < 1:
+        return 1.0
+    return max(1.0, float(((counted - of * rate) ** 2 / (of * rate * (1 - rate))).sum()) / (len(of) - 1))
+
+
+def _share_of(odds: Floats) -> Floats:
+    return np.asarray(1 / (1 + np.exp(-odds)))
