@@ -39,7 +39,7 @@ def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         ({"impression_id": "\0"}, "impression_id"),
         ({"impression_id": "\ud800"}, "impression_id"),
         ({"kind": "click\n"}, "kind"),
-        ({"\ud800": 1}, "\\ud800"),
+        ({"x\0": 1}, "x\0"),
     ],
 )
 def test_wild_feedback_is_refused_with_the_name_of_the_field(client: Client, event: dict[str, Any], field: str) -> None:
@@ -66,6 +66,17 @@ def test_a_wild_request_is_refused_with_the_name_of_the_field(
     response = post(client, "/v1/feed/rank", {"user_id": "u", "items": ["a"]} | change)
     assert response.status_code == 422, response.text
     assert ["body", *field] in [problem["loc"] for problem in response.json()["detail"]]
+
+
+@pytest.mark.parametrize("path", ["/v1/feed/rank", "/v1/feedback"])
+@pytest.mark.parametrize(
+    "content",
+    ['{"\\ud800": 1}', '{"context": {"\\ud800": 1}}', "[" * 100_000, '{"x": ' + "9" * 5000 + "}"],
+    ids=["a name", "a name inside", "depth", "digits"],
+)
+def test_what_no_answer_can_quote_is_refused(client: Client, path: str, content: str) -> None:
+    response = client.post(path, content=content, headers={"content-type": "application/json"})
+    assert response.status_code in (400, 422), response.text
 
 
 def test_a_time_at_the_end_of_the_calendar_is_taken_for_now(client: Client, database: str) -> None:
