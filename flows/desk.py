@@ -13,6 +13,7 @@ from flows.decisions import Decisions
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import environment
+from infra.addresses import without_login
 from infra.settings import Settings
 from models.registry import Registry
 from monitoring.desk.app import Desk, create_app
@@ -34,9 +35,9 @@ def desk(settings: Settings, surfaces: Mapping[str, Surface] = SURFACES) -> Fast
             report=registry.report,
             links=Links(
                 desk=settings.desk,
-                prefect=settings.prefect_api.removesuffix("/api"),
+                prefect=settings.prefect_pages,
                 mlflow=settings.mlflow_pages,
-                evidently=settings.evidently,
+                evidently=without_login(settings.evidently),
             ),
         )
     )
