@@ -12,6 +12,7 @@ from flows.decisions import Decisions
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import environment
+from infra.addresses import without_login
 from infra.listening import listen
 from infra.settings import Settings
 from models.registry import Registry
@@ -34,9 +35,9 @@ def desk(settings: Settings, surfaces: Mapping[str, Surface] = SURFACES) -> Fast
             report=registry.report,
             links=Links(
                 desk=settings.desk,
-                prefect=settings.prefect_api.removesuffix("/api"),
+                prefect=settings.prefect_pages,
                 mlflow=settings.mlflow_pages,
-                evidently=settings.evidently,
+                evidently=without_login(settings.evidently),
             ),
         )
     )

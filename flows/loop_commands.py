@@ -218,7 +218,7 @@ def demo(
         print(f"  {name:<7}" + "  ".join(f"{item['item_id']} {item['score']:.3f}" for item in ranked))
     print("\nLook around:")
     for what, address in (
-        ("updates, their story and schedule", f"{settings.prefect_api.removesuffix('/api')}/runs"),
+        ("updates, their story and schedule", f"{settings.prefect_pages}/runs"),
         ("runs, evidence and versions", f"{settings.mlflow_pages}/#/models"),
         ("quality and drift over time", settings.evidently),
         ("review desk: what waits, what was done", settings.desk),

@@ -115,6 +115,12 @@ def hide_password(address: str) -> str:
     return compose(hidden, scheme).replace("%2A%2A%2A", "***")
 
 
+def without_login(url: str) -> str:
+    """A web address as a link for people: who follows it signs in as himself."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
 def embedded(home: Path, host: str, port: int, role: str, name: str) -> str:
     """The address of a database of the embedded server; the password is in a file of the home.
 

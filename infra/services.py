@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import psycopg
 
-from infra.addresses import hide_password, sqlalchemy_url, with_database
+from infra.addresses import sqlalchemy_url, with_database, without_login
 from infra.database import connect
 from infra.settings import Settings
 
@@ -79,7 +79,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="prefect",
-            address=hide_password(settings.prefect_api.removesuffix("/api")),
+            address=settings.prefect_pages,
             health=f"{settings.prefect_api}/health",
             command=() if settings.prefect_api_url else (python, "-m", "flows.prefect_server"),
             port=settings.prefect_port,
@@ -87,7 +87,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="mlflow",
-            address=hide_password(settings.mlflow_pages),
+            address=settings.mlflow_pages,
             health=f"{settings.mlflow_pages}/health",
             command=()
             if settings.mlflow_url or settings.mlflow_tracking.startswith("http")
@@ -97,7 +97,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="evidently",
-            address=hide_password(settings.evidently),
+            address=without_login(settings.evidently),
             health=f"{settings.evidently}/api/projects",  # its first answer makes the tables
             command=()
             if settings.evidently_url
@@ -107,7 +107,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="serving",
-            address=hide_password(settings.serving),
+            address=without_login(settings.serving),
             health=f"{settings.serving}/healthz",
             command=() if settings.serving_url else (python, "-m", "models.serving"),
             port=settings.serving_port,
@@ -116,7 +116,7 @@ def every_service(settings: Settings) -> tuple[Service, ...]:
         ),
         Service(
             name="desk",
-            address=hide_password(settings.desk),
+            address=without_login(settings.desk),
             health=f"{settings.desk}/healthz",
             command=() if settings.desk_url else (python, "-m", "flows.desk"),
             port=settings.desk_port,

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database
+from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database, without_login
 from infra.own_origin import Place
 
 RUNS, OWNS = "millrace", "millrace_owner"
@@ -129,6 +129,10 @@ class Settings(BaseSettings):
         return self.prefect_api_url or f"http://{self.host}:{self.prefect_port}/api"
 
     @property
+    def prefect_pages(self) -> str:
+        return without_login(self.prefect_api.removesuffix("/api"))
+
+    @property
     def mlflow_tracking(self) -> str:
         """MLflow's tracking address: a database beside Millrace's own, used directly, unless a server is named."""
         return self.mlflow_tracking_uri or sqlalchemy_url(with_database(self.database, "mlflow"))
@@ -140,9 +144,9 @@ class Settings(BaseSettings):
     @property
     def mlflow_pages(self) -> str:
         if self.mlflow_url:
-            return self.mlflow_url
+            return without_login(self.mlflow_url)
         if self.mlflow_tracking_uri and self.mlflow_tracking_uri.startswith("http"):
-            return self.mlflow_tracking_uri
+            return without_login(self.mlflow_tracking_uri)
         return f"http://{self.host}:{self.mlflow_port}"
 
     @property

@@ -17,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeVar
 from urllib.parse import urljoin
 
+from infra.addresses import without_login
 from monitoring.report import Page
 
 logger = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def publish(
 
         workspace = RemoteWorkspace(url, secret=secret)
         project = _project(workspace, surface)
-        return str(workspace.add_run(project.id, page.snapshot).url)
+        return without_login(str(workspace.add_run(project.id, page.snapshot).url))
 
     link = _within(timeout_s, add, f"the report of {surface} was not added to the Evidently UI at {url}")
     if link is not None:

@@ -7,6 +7,7 @@ import pytest
 
 from infra.addresses import parameters
 from infra.environment import TELEMETRY_OFF, apply, library_environment, settings_environment
+from infra.services import every_service
 from infra.settings import PROJECT, Settings
 
 
@@ -45,6 +46,18 @@ def test_a_server_that_exists_takes_the_place_of_the_embedded_one(tmp_path: Path
     environment = library_environment(settings)
     assert environment["PREFECT_API_URL"] == "https://prefect.example/api"
     assert environment["MLFLOW_TRACKING_URI"] == "https://mlflow.example"
+
+
+def test_links_for_people_hold_no_login(tmp_path: Path) -> None:
+    settings = Settings(
+        home=tmp_path,
+        mlflow_tracking_uri="https://bob:hush@mlflow.example:8443/m",
+        prefect_api_url="https://eve:hush@prefect.example/api",
+    )
+    assert settings.mlflow_tracking == "https://bob:hush@mlflow.example:8443/m"
+    assert settings.mlflow_pages == "https://mlflow.example:8443/m"
+    assert settings.prefect_pages == "https://prefect.example"
+    assert not [service for service in every_service(settings) if "hush" in (service.address or "")]
 
 
 def test_embedded_mlflow_has_a_database_of_its_own_on_the_same_server(tmp_path: Path) -> None:
