@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,12 +37,14 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server() -> Iterator[Server]:
     port = free_port()
-    data = tmp_path_factory.mktemp("own") / "data"
+    # not under pytest's own folder: a later session closes that to others, the server's user among them
+    folder = Path(tempfile.mkdtemp(prefix="millrace-own-"))
+    data = folder / "data"
     own = Server(data, port, f"postgresql://postgres@127.0.0.1:{port}/millrace")
-    own.start()
     try:
+        own.start()
         create_database(own.url)
         migrate(own.url)
         with_items(own.url)
@@ -49,6 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield own
     finally:
         own.stop()
+        shutil.rmtree(folder)
 
 
 def accept_feedback(client: Client, impression_id: str, kind: str = "click") -> dict:
