@@ -45,8 +45,8 @@ def server() -> Iterator[Server]:
     # not under pytest's own folder: a later session closes that to others, the server's user among them
     data = Path(tempfile.mkdtemp(prefix="millrace-outage-")) / "postgres"
     own = Server(data, port, embedded(data.parent, "127.0.0.1", port, RUNS, "millrace"))
-    own.start()
     try:
+        own.start()
         create_database(own.url)
         migrate(own.url)
         with_items(own.url)
