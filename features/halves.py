@@ -3,9 +3,10 @@ about 1 ns a value, where the array library's own cast takes 4 to 7."""
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from features.compiled import numba
 
 Half = NDArray[np.float16]
 

@@ -65,9 +65,11 @@ def status(
     from datetime import UTC, datetime
 
     from infra.services import every_service
+    from infra.stack import expect_home
     from infra.status import read_status
 
     settings = load_settings()
+    expect_home(settings)
     found = read_status(settings, every_service(settings), datetime.now(UTC))
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
@@ -98,11 +100,19 @@ def load_settings() -> "Settings":
         return Settings()
     except ValidationError as error:
         raise SettingsError(
-            "; ".join(
-                f"MILLRACE_{'_'.join(map(str, wrong['loc'])).upper()}={wrong['input']!r}: {wrong['msg']}"
-                for wrong in error.errors()
-            )
-        ) from error
+            "; ".join(_wrong(wrong["loc"], wrong["input"], wrong["msg"]) for wrong in error.errors())
+        ) from (error)
+
+
+def _wrong(place: tuple[int | str, ...], value: object, message: str) -> str:
+    """One setting that cannot be used, its password hidden."""
+    import re
+
+    plain = message.removeprefix("Value error, ")
+    if not place:  # of several settings together: the message names them
+        return plain
+    shown = re.sub(r"(://[^:/@\s]*):[^@\s]*@", r"\1:***@", str(value))
+    return f"MILLRACE_{'_'.join(map(str, place)).upper()}={shown!r}: {plain}"
 
 
 def _stay(settings: "Settings") -> None:
@@ -171,16 +181,35 @@ def main() -> None:
         print(f"millrace: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:
-        from psycopg import OperationalError
-
-        if not isinstance(error, OperationalError):
+        mended = _mended(error)
+        if mended is None:
             raise
-        print(
-            f"millrace: the database does not answer ({' '.join(str(error).split())});"
-            " start the stack with millrace up, or check MILLRACE_DATABASE_URL",
-            file=sys.stderr,
-        )
+        print(f"millrace: {mended}", file=sys.stderr)
         sys.exit(1)
+
+
+def _mended(error: Exception) -> str | None:
+    """What a person does about an error of the world outside; None for one of ours, which flies."""
+    import errno
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return (
+            f"nothing can be written to {error.filename or 'the disk'} ({error.strerror}); make room, and run it again"
+        )
+    if "psycopg" not in sys.modules:
+        return None
+    import psycopg
+
+    what = " ".join(str(error).split())
+    if isinstance(error, psycopg.errors.DiskFull):
+        return f"the database's disk is full ({what}); make room, and run it again"
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        return f"the database is not of this version ({what}); millrace up, or an import, brings it up to date"
+    if isinstance(error, psycopg.OperationalError):
+        return (
+            f"the database does not answer ({what}); start the stack with millrace up, or check MILLRACE_DATABASE_URL"
+        )
+    return None
 
 
 if __name__ == "__main__":

@@ -9,8 +9,9 @@ import psycopg
 from infra import postgres
 from infra.database import connect, create_database, migrate, with_database
 from infra.errors import StackError
+from infra.services import PROBE_S, every_service
 from infra.settings import Settings
-from infra.stack import LOCK, prepare_home, runs
+from infra.stack import LOCK, check_port, prepare_home, runs
 
 
 @contextmanager
@@ -32,7 +33,11 @@ def running_database(settings: Settings) -> Iterator[None]:
         except BlockingIOError as error:
             raise StackError(f"a millrace up or down is at work in {home}; wait for it to end") from error
         if not _answers(with_database(settings.database, "postgres")):
-            postgres.start(data, settings.host, settings.postgres_port)
+            try:
+                postgres.start(data, settings.host, settings.postgres_port)
+            except StackError:
+                check_port(settings.host, every_service(settings)[0])  # the commonest reason, told with its remedy
+                raise
         try:
             create_database(settings.database)
             migrate(settings.database)
@@ -48,7 +53,7 @@ def running_database(settings: Settings) -> Iterator[None]:
 
 def _answers(url: str) -> bool:
     try:
-        connect(url).close()
+        connect(url, timeout_s=PROBE_S).close()  # a program that listens there and says nothing is none
     except psycopg.OperationalError:
         return False
     return True

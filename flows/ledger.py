@@ -15,6 +15,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from infra.database import connect
+from infra.errors import MillraceError
 from models import promotions
 from monitoring import holds, records
 from monitoring.names import DEADLINE
@@ -109,7 +110,7 @@ class Terms:
     fewest: int
 
 
-class SurfaceHeld(RuntimeError):
+class SurfaceHeld(MillraceError):
     """The surface was held for a person while an update ran: its champion stays."""
 
 

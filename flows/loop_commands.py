@@ -43,7 +43,7 @@ def import_log(
     settings = load_settings()
     with _told():
         _find(surface)
-        _expect_files(log, items, feedback)
+        expect_files(log, items, feedback)
     with _told(), running_database(settings), _progress(as_json) as progress:
         bar = progress.add_task("import", total=None)
         appended = importing.import_log(
@@ -117,7 +117,7 @@ def backtest(
     settings = load_settings()
     with _told():
         declared = _find(surface)
-        _expect_files(log, items, feedback)
+        expect_files(log, items, feedback)
         prepare_home(settings)
         environment.apply(settings)
         _quieten_prefect()
@@ -170,7 +170,7 @@ def demo(
 
     settings = load_settings()
     with _told():
-        _expect_files(log, items, feedback)
+        expect_files(log, items, feedback)
         environment.apply(settings)
         _quieten_prefect()
         from flows import demo as demonstration
@@ -218,11 +218,14 @@ def export(
     """Write a version in full, to a folder that stands alone: `mlflow models serve -m FOLDER` serves it."""
     from flows.cli import load_settings
     from infra import environment
+    from infra.database import connect
     from models.registry import NoVersion, Registry
 
     _find(surface)
     settings = load_settings()
     environment.apply(settings)
+    if not settings.mlflow_tracking_uri:  # else MLflow asks for minutes, and tells it in a hundred lines
+        connect(settings.database, timeout_s=10).close()
     try:
         Registry(settings.mlflow_tracking, settings.mlflow_artifact_root).materialise(surface, version, to)
     except (NoVersion, FileExistsError) as error:
@@ -264,10 +267,17 @@ def instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _expect_files(*paths: Path | None) -> None:
+def expect_files(*paths: Path | None) -> None:
+    """Raises BadArgument for one that is not there, is no file, or cannot be read."""
     for path in paths:
-        if path is not None and not path.is_file():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise BadArgument(f"{path} is a folder; give the path of a parquet file")
+        if not path.exists():
             raise BadArgument(f"{path} does not exist; give the path of a parquet file")
+        if not os.access(path, os.R_OK):
+            raise BadArgument(f"{path} cannot be read by you; ask its owner, or copy it")
 
 
 def _find(name: str) -> Any:

