@@ -11,7 +11,7 @@ from infra.database import connect, create_database, migrate, with_database
 from infra.errors import StackError
 from infra.services import PROBE_S, every_service
 from infra.settings import Settings
-from infra.stack import LOCK, check_port, prepare_home, runs
+from infra.stack import LOCK, check_port, expect_home, prepare_home, runs
 
 
 @contextmanager
@@ -20,6 +20,8 @@ def running_database(settings: Settings) -> Iterator[None]:
 
     Raises StackError while ``millrace up`` or ``down`` is at work in the same home; those are refused meanwhile.
     """
+    if not settings.database_url:
+        expect_home(settings)
     if settings.database_url or runs(settings):
         create_database(settings.database)
         migrate(settings.database)
