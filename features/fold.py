@@ -13,10 +13,10 @@ the rows are cut does not matter.
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from features.compiled import numba
 from features.keys import Keys
 
 Float = NDArray[np.float64]

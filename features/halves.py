@@ -4,9 +4,10 @@ half it becomes that, and not infinity, which a check would take for a fault."""
 
 from collections.abc import Sequence
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from features.compiled import numba
 
 Half = NDArray[np.float16]
 

@@ -7,10 +7,10 @@ with it: the same to the bit in a request of one item and in a replay of a milli
 import math
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from features.compiled import numba
 from features.families import Family
 from features.logarithm import logs
 from features.users import CLICKS, LAST_CLICK, LAST_SEEN, SESSION_CLICKS, SESSION_START

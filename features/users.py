@@ -5,10 +5,10 @@ Events are taken in order of time; at one instant every read comes before any wr
 
 from dataclasses import dataclass, field
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from features.compiled import numba
 from features.keys import Keys
 
 Float = NDArray[np.float64]

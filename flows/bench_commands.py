@@ -271,12 +271,10 @@ def _replay(
 
 def _find(surface: str, *paths: Path | None) -> Any:
     """The declared surface. Raises BadArgument for one that is not, and for a file that is not there."""
-    from flows.loop_commands import BadArgument
+    from flows.loop_commands import BadArgument, expect_files
     from flows.surfaces import find
 
-    for path in paths:
-        if path is not None and not path.is_file():
-            raise BadArgument(f"{path} does not exist; give the path of a parquet file")
+    expect_files(*paths)
     try:
         return find(surface)
     except ValueError as error:

@@ -67,9 +67,11 @@ def status(
     from flows.registry_warnings import with_warnings
     from infra import environment
     from infra.services import every_service
+    from infra.stack import expect_home
     from infra.status import read_status
 
     settings = load_settings()
+    expect_home(settings)
     environment.apply(settings)
     found = with_warnings(settings, read_status(settings, every_service(settings), datetime.now(UTC)))
     if as_json:
@@ -102,18 +104,20 @@ def load_settings() -> "Settings":
         settings = Settings()
     except ValidationError as error:
         raise SettingsError(
-            "; ".join(
-                f"MILLRACE_{'_'.join(map(str, wrong['loc'])).upper()}={_shown(wrong['input'])}: {wrong['msg']}"
-                for wrong in error.errors()
-            )
+            "; ".join(_wrong(wrong["loc"], wrong["input"], wrong["msg"]) for wrong in error.errors())
         ) from None  # the cause quotes what was given
     clear_session(settings)
     return settings
 
 
-def _shown(value: object) -> str:
-    """A setting's value for a message; an address may hold a password."""
-    return "***" if "@" in str(value) else repr(value)
+def _wrong(place: tuple[int | str, ...], value: object, message: str) -> str:
+    """One setting that cannot be used, its password hidden."""
+    from infra.addresses import hide_password
+
+    plain = message.removeprefix("Value error, ")
+    if not place:  # of several settings together: the message names them
+        return plain
+    return f"MILLRACE_{'_'.join(map(str, place)).upper()}={hide_password(str(value))!r}: {plain}"
 
 
 def _stay(settings: "Settings") -> None:
@@ -190,14 +194,31 @@ def main() -> None:
         print(f"millrace: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:
-        from psycopg import OperationalError
-
-        from infra.database import explain
-
-        if not isinstance(error, OperationalError):
+        mended = _mended(error)
+        if mended is None:
             raise
-        print(f"millrace: {explain(error)}", file=sys.stderr)
+        print(f"millrace: {mended}", file=sys.stderr)
         sys.exit(1)
+
+
+def _mended(error: Exception) -> str | None:
+    """What a person does about an error of the world outside; None for one of ours, which flies."""
+    import errno
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return (
+            f"nothing can be written to {error.filename or 'the disk'} ({error.strerror}); make room, and run it again"
+        )
+    if "psycopg" not in sys.modules:
+        return None
+    import psycopg
+
+    from infra.database import explain
+
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        what = " ".join(str(error).split())
+        return f"the database is not of this version ({what}); millrace up, or an import, brings it up to date"
+    return explain(error) if isinstance(error, psycopg.OperationalError) else None
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from infra import postgres
 from infra.addresses import with_database
 from infra.database import connect, migrate
 from infra.errors import StackError
+from infra.services import PROBE_S, every_service
 from infra.settings import Settings
-from infra.stack import LOCK, ensure_database, prepare_home, runs
+from infra.stack import LOCK, check_port, ensure_database, expect_home, prepare_home, runs
 
 
 @contextmanager
@@ -20,6 +21,8 @@ def running_database(settings: Settings) -> Iterator[None]:
 
     Raises StackError while ``millrace up`` or ``down`` is at work in the same home; those are refused meanwhile.
     """
+    if not settings.database_url:
+        expect_home(settings)
     if settings.database_url or runs(settings):
         _prepare(settings)
         yield
@@ -32,7 +35,11 @@ def running_database(settings: Settings) -> Iterator[None]:
         except BlockingIOError as error:
             raise StackError(f"a millrace up or down is at work in {home}; wait for it to end") from error
         if not _answers(with_database(settings.database, "postgres")):
-            postgres.start(data, settings.host, settings.postgres_port)
+            try:
+                postgres.start(data, settings.host, settings.postgres_port)
+            except StackError:
+                check_port(settings.host, every_service(settings)[0])  # the commonest reason, told with its remedy
+                raise
         try:
             _prepare(settings)
             yield
@@ -52,7 +59,7 @@ def _prepare(settings: Settings) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        connect(url).close()
+        connect(url, timeout_s=PROBE_S).close()  # a program that listens there and says nothing is none
     except psycopg.OperationalError:
         return False
     return True

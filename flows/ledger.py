@@ -125,7 +125,7 @@ class ImpossibleTime(MillraceError):
     exit_code = 2
 
 
-class SurfaceHeld(RuntimeError):
+class SurfaceHeld(MillraceError):
     """The surface was held for a person while an update ran: its champion stays."""
 
 

@@ -54,7 +54,7 @@ def import_log(
     settings = load_settings()
     with _told():
         _find(surface)
-        _expect_files(log, items, feedback)
+        expect_files(log, items, feedback)
     with _told(), running_database(settings), _progress(as_json) as progress:
         bar = progress.add_task("import", total=None)
         appended = importing.import_log(
@@ -139,7 +139,7 @@ def backtest(
     settings = load_settings()
     with _told():
         declared = _find(surface)
-        _expect_files(log, items, feedback)
+        expect_files(log, items, feedback)
         warm, step, fresh = duration(warmup), duration(every), duration(tick).total_seconds()
         start = None if from_ is None else instant(from_)
         end = None if until is None else instant(until)
@@ -188,7 +188,7 @@ def demo(
 
     settings = load_settings()
     with _told():
-        _expect_files(log, items, feedback)
+        expect_files(log, items, feedback)
         end = None if until is None else instant(until)
         environment.apply(settings)
         _quieten_prefect()
@@ -296,10 +296,17 @@ def instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _expect_files(*paths: Path | None) -> None:
+def expect_files(*paths: Path | None) -> None:
+    """Raises BadArgument for one that is not there, is no file, or cannot be read."""
     for path in paths:
-        if path is not None and not path.is_file():
+        if path is None:
+            continue
+        if path.is_dir():
+            raise BadArgument(f"{path} is a folder; give the path of a parquet file")
+        if not path.exists():
             raise BadArgument(f"{path} does not exist; give the path of a parquet file")
+        if not os.access(path, os.R_OK):
+            raise BadArgument(f"{path} cannot be read by you; ask its owner, or copy it")
 
 
 def _find(name: str) -> Any:

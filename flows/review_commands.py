@@ -29,6 +29,12 @@ class UnknownSurface(MillraceError):
     exit_code = 2
 
 
+class NoName(MillraceError):
+    """Nobody knows who decides."""
+
+    exit_code = 2
+
+
 decide = typer.Typer(help="Approve or reject a challenger that waits for a person.", no_args_is_help=True)
 
 
@@ -44,6 +50,7 @@ def rollback(
     from models.registry import Registry
     from monitoring.review import expect_person
 
+    _find()(surface)
     person = expect_person(_who(as_))
     with _running() as settings, connect(settings.database, autocommit=True) as connection:
         registry = Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
@@ -54,6 +61,7 @@ def release(surface: Surface, why: Why, as_: As = None) -> None:
     """Let a surface that is held for a person go on with its updates."""
     from flows.decisions import Decisions
 
+    _find()(surface)
     with _running() as settings:
         decisions = Decisions(settings, _find())
         _say(decisions.release(surface, person=_who(as_), reason=why, through="command line"))
@@ -120,7 +128,10 @@ def _who(name: str | None) -> str:
     """Who decides: as told, or the operating system's user."""
     import getpass
 
-    return name or getpass.getuser()
+    try:
+        return name or getpass.getuser()
+    except (KeyError, OSError) as error:  # a number that the system has no name for, as in some containers
+        raise NoName("the system has no name for you; say who decides with --as NAME") from error
 
 
 def _say(decided: "Decided") -> None:

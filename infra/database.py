@@ -13,7 +13,7 @@ from infra.addresses import (
     sqlalchemy_url,
     with_database,
 )
-from infra.errors import SessionRefused
+from infra.errors import DatabaseOfAnotherVersion, SessionRefused
 
 __all__ = [
     "connect",
@@ -133,7 +133,8 @@ def migrate(url: str, *, runs_as: str | None = None) -> list[str]:
 
     ``runs_as``: the address of the role that will use the tables, where that is another than ``url``'s: it gets all
     but the records, which it may read and append to. Returns the names of those applied. Safe to call from several
-    processes at once. Raises SessionRefused where a session would not be what it must be.
+    processes at once. Raises SessionRefused where a session would not be what it must be, and DatabaseOfAnotherVersion
+    where the database has seen migrations that are not ours.
     """
     applied: list[str] = []
     with connect(url, autocommit=True) as connection:
@@ -145,7 +146,13 @@ def migrate(url: str, *, runs_as: str | None = None) -> list[str]:
                 " (name text PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"
             )
         seen = {name for (name,) in connection.execute("SELECT name FROM migrations")}
-        for file in sorted(MIGRATIONS.glob("*.sql")):
+        files = sorted(MIGRATIONS.glob("*.sql"))
+        if unknown := seen - {file.stem for file in files}:
+            raise DatabaseOfAnotherVersion(
+                f"the database {database_name(url)} has migrations that this Millrace does not know"
+                f" ({', '.join(sorted(unknown))}): a newer one has used it; run that one, or name another database"
+            )
+        for file in files:
             if file.stem in seen:
                 continue
             with connection.transaction():

@@ -5,6 +5,7 @@
     MillraceError             what happened and what to do; exit code 1
     ├── SettingsError         a MILLRACE_* variable that cannot be used; exit code 2
     ├── SessionRefused        the database sets for our sessions what would change rows
+    ├── DatabaseOfAnotherVersion  a newer Millrace has migrated it
     └── StackError            the embedded stack cannot start, or lost a service
         └── PortTaken         somebody else listens on a service's port
 """
@@ -24,6 +25,10 @@ class SettingsError(MillraceError):
 
 class SessionRefused(MillraceError):
     """The database sets for our sessions what would change rows, or lose them; the message names the setting."""
+
+
+class DatabaseOfAnotherVersion(MillraceError):
+    """The database was migrated by a Millrace that is newer than this one."""
 
 
 class StackError(MillraceError):

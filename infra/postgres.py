@@ -7,6 +7,7 @@ Run as root it works as the operating-system user ``pgserver``, since PostgreSQL
 import fcntl
 import os
 import pwd
+import re
 import secrets
 import shutil
 import stat
@@ -21,6 +22,7 @@ from typing import Any, NoReturn
 import psutil
 
 from infra.addresses import passfile
+from infra.errors import StackError
 from infra.settings import OWNS, RUNS, Settings
 
 SYSTEM_USER = "pgserver"
@@ -59,7 +61,7 @@ def initialise(data: Path) -> None:
     """Make the data folder, its roles and their passwords where they are not there yet, and say who may connect.
 
     Safe to call from several processes at once, and again after a crash. Where the passfile was lost, and the server
-    does not run, the roles get new passwords. Raises RuntimeError with what PostgreSQL said where it cannot be done.
+    does not run, the roles get new passwords. Raises StackError with what PostgreSQL said where it cannot be done.
     """
     data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(data):
@@ -79,7 +81,7 @@ def initialise(data: Path) -> None:
             made.rename(data)
         elif not passfile(data).exists():
             if processes(data):
-                raise RuntimeError(f"{passfile(data)} is gone; millrace down, then up, makes another")
+                raise StackError(f"{passfile(data)} is gone; millrace down, then up, makes another")
             remove_stale_lock(data)
             _set_passwords(data, data)
         passfile(data).chmod(0o600)  # libpq passes over one that others could read
@@ -168,7 +170,7 @@ def arguments(host: str, port: int) -> list[str]:
 def start(data: Path, host: str, port: int) -> None:
     """Start the server in the background and wait until it answers.
 
-    Raises RuntimeError with the end of the server's log when it does not start.
+    Raises StackError with what the server's log says of it when it does not start.
     """
     initialise(data)
     options = " ".join(f'"{a}"' if a == "" else a for a in arguments(host, port))
@@ -176,8 +178,11 @@ def start(data: Path, host: str, port: int) -> None:
     try:
         _control("-w", "-t", "60", "-o", options, "-l", str(log), "-D", str(data), "start")
     except subprocess.SubprocessError as error:
-        tail = log.read_text()[-2000:] if log.exists() else ""
-        raise RuntimeError(f"PostgreSQL did not start on {host}:{port}:\n{tail}") from error
+        lines = log.read_text(errors="replace")[-4000:].splitlines() if log.exists() else []
+        why = [line.split("UTC", 1)[-1].strip() for line in lines if re.search("FATAL|PANIC|DETAIL|HINT|lock", line)]
+        raise StackError(
+            f"PostgreSQL did not start on {host}:{port}: {' '.join(why[-4:]) or error}; the whole log is {log}"
+        ) from error
 
 
 def become(data: Path, host: str, port: int) -> NoReturn:
@@ -247,7 +252,7 @@ def _control(*options: str) -> None:
 
 
 def _run(program: str, *options: str, say: str = "") -> None:
-    """Run one of PostgreSQL's programs to its end. Raises RuntimeError with what it complained of."""
+    """Run one of PostgreSQL's programs to its end. Raises StackError with what it complained of."""
     done = subprocess.run(
         [str(_binaries() / program), *options],
         check=False,
@@ -258,7 +263,7 @@ def _run(program: str, *options: str, say: str = "") -> None:
         **_as_account(),
     )
     if done.returncode != 0:
-        raise RuntimeError(f"{program} failed: {done.stderr[-2000:]}")
+        raise StackError(f"PostgreSQL's {program} failed: {' '.join(done.stderr[-2000:].split())}")
 
 
 def _as_account() -> dict[str, Any]:

@@ -5,8 +5,11 @@ An address left unset means the embedded service on loopback; set, it means a se
 
 import ipaddress
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database, without_login
@@ -72,6 +75,70 @@ class Settings(BaseSettings):
 
     notice_block: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
     """A Prefect notification block that notices go through, as ``slack-webhook/team``; events tell of them anyway."""
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _folder(cls, value: Path | str) -> Path:
+        if str(value).strip() == "" or "\0" in str(value):
+            raise ValueError("names no folder; name one, or leave the variable unset")
+        return Path(value).expanduser()
+
+    @field_validator("host")
+    @classmethod
+    def _host(cls, text: str) -> str:
+        if not text or any(letter.isspace() for letter in text):
+            raise ValueError("is no address to listen on; write 127.0.0.1, or 0.0.0.0 for every one")
+        return text
+
+    @field_validator(
+        *("database_url", "prefect_api_url", "mlflow_tracking_uri", "mlflow_url", "mlflow_artifacts"),
+        *("evidently_url", "serving_url", "desk_url", "notice_block"),
+        mode="before",
+    )
+    @classmethod
+    def _unset(cls, text: str | None) -> str | None:
+        return text or None  # as a compose file hands on what is not set
+
+    @field_validator("database_url")
+    @classmethod
+    def _database(cls, text: str | None) -> str | None:
+        wanted = "write postgresql://user:password@host:5432/name"
+        if text is not None:
+            if not text.startswith(("postgresql://", "postgres://")):
+                raise ValueError(f"is no address of a PostgreSQL database; {wanted}")
+            try:
+                named = conninfo_to_dict(text).get("dbname")
+            except psycopg.ProgrammingError as error:
+                why = str(error).split(': "')[0]  # what follows is the address, with its password
+                raise ValueError(f"cannot be read ({' '.join(why.split())}); {wanted}") from None
+            if not named:
+                raise ValueError(f"names no database; {wanted}")
+        return text
+
+    @field_validator("prefect_api_url", "mlflow_url", "evidently_url", "serving_url", "desk_url")
+    @classmethod
+    def _web(cls, text: str | None) -> str | None:
+        parts = urlsplit(text or "http://none")  # raises ValueError where brackets or the port are wrong
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
+            raise ValueError("is no address of a server; write http://host:port or https://host")
+        return text
+
+    @field_validator("mlflow_tracking_uri")
+    @classmethod
+    def _tracking(cls, text: str | None) -> str | None:
+        if text is not None and "://" not in text:
+            raise ValueError("is no tracking address; write https://host, or a database's postgresql+psycopg://…")
+        return text
+
+    @model_validator(mode="after")
+    def _ports(self) -> "Settings":
+        seen: dict[int, str] = {}
+        for name in (name for name in type(self).model_fields if name.endswith("_port")):
+            variable, port = f"MILLRACE_{name.upper()}", getattr(self, name)
+            if port in seen:
+                raise ValueError(f"{seen[port]}={port} and {variable}={port}: each server needs a port of its own")
+            seen[port] = variable
+        return self
 
     @field_validator("allowed_hosts")
     @classmethod

@@ -7,6 +7,8 @@ every process included, the next start finds what is left over, stops it and goe
 import contextlib
 import errno
 import fcntl
+import os
+import pwd
 import socket
 import stat
 import time
@@ -91,7 +93,7 @@ def start_stack(
 
 def stop_stack(settings: Settings) -> bool:
     """Stop every process of the stack; False when none ran."""
-    home = settings.home.resolve()
+    home = expect_home(settings)
     if not home.exists():
         return False
     with lock(home):
@@ -103,9 +105,35 @@ def runs(settings: Settings) -> bool:
     return Supervisor(settings.home.resolve()).answers()
 
 
+def expect_home(settings: Settings) -> Path:
+    """The home's absolute path. Raises StackError where another user's, or no folder, is in its place."""
+    home = settings.home.resolve()
+    try:
+        found = home.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return home
+    except OSError as error:
+        raise StackError(f"MILLRACE_HOME={home} cannot be used: {error.strerror}; name a folder of yours") from error
+    if not stat.S_ISDIR(found.st_mode):
+        raise StackError(f"MILLRACE_HOME={home} is no folder; name another, or move away what is there")
+    if os.geteuid() not in (0, found.st_uid):
+        raise StackError(
+            f"MILLRACE_HOME={home} belongs to {_user(found.st_uid)}, and you are {_user(os.geteuid())};"
+            " run this as its owner, or name a folder of yours"
+        )
+    return home
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
 def prepare_home(settings: Settings) -> Path:
     """Make the folders of the home; return its absolute path. Raises StackError where they cannot be made."""
-    home = settings.home.resolve()
+    home = expect_home(settings)
     try:
         for folder in (home, home / "logs", home / "work", home / "artifacts", begin.runs(home)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -134,7 +162,11 @@ def _close(home: Path) -> None:
 @contextlib.contextmanager
 def lock(home: Path) -> Iterator[None]:
     """Keep two starts or stops of one home apart; freed by the system however the holder ends."""
-    with (home / LOCK).open("w") as file:
+    try:
+        opened = (home / LOCK).open("w")
+    except OSError as error:
+        raise StackError(f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename})") from error
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

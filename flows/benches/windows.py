@@ -19,7 +19,7 @@ import polars as pl
 from features.copying import INSTANT, json_objects
 from features.engine import Engine, Rows
 from features.families import Features
-from features.importing import LOG_COLUMNS, LOG_EXTRAS, read_parquet
+from features.importing import LOG_COLUMNS, LOG_EXTRAS, ImportRefused, read_parquet
 from features.keys import Keys
 from features.log_reading import EVENT
 from features.schema import RowSchema
@@ -56,6 +56,8 @@ def read_log(name: str, log: Path, items: Path | None, *, until: datetime | None
     rows = read_parquet(log, LOG_COLUMNS)
     if until is not None:
         rows = rows.filter(pl.col("shown_at") < until)
+    if rows.is_empty():
+        raise ImportRefused(f"{log} has no impression{'' if until is None else f' before {until}'}")
     return log_of(name, rows, None if items is None else read_parquet(items, ["item_id"]))
 
 

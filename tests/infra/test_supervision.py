@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from infra import begin
-from infra.database import connect, with_database
+from infra.database import connect
 from infra.errors import PortTaken, StackError
 from infra.health import Health, examine
 from infra.pulse import Pulse
@@ -302,7 +302,8 @@ def test_postgres_killed_five_times_in_a_row_is_back_and_status_was_honest(setti
         assert connection.execute("SELECT item_id FROM items").fetchall() == [("kept",)]
     os.kill(pid(own, postgres), signal.SIGKILL)
     start_stack(own, (postgres,))
-    assert connect(with_database(own.database, "postgres")).closed is False
+    with connect(own.database) as connection:
+        assert connection.execute("SELECT item_id FROM items").fetchall() == [("kept",)]
 
 
 @pytest.mark.chaos

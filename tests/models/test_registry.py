@@ -174,7 +174,7 @@ def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Ex
 
 def test_artifacts_need_a_place_where_there_is_no_server() -> None:
     with pytest.raises(ValueError, match="artifact_root is not set"):
-        Registry("postgresql+psycopg://postgres@127.0.0.1:1/mlflow")
+        Registry("postgresql+psycopg://millrace@127.0.0.1:1/mlflow")
 
 
 def test_a_download_that_fails_leaves_nothing(registry: Registry, tmp_path: Path) -> None:

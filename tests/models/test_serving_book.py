@@ -19,7 +19,9 @@ import psutil
 import pytest
 
 from infra import postgres
+from infra.addresses import embedded
 from infra.database import connect, create_database, migrate
+from infra.settings import RUNS
 from tests.conftest import free_port
 from tests.models.serving_world import eventually, promote, with_items
 
@@ -43,7 +45,7 @@ class Site:
 
     @property
     def database(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.postgres_port}/millrace"
+        return embedded(self.folder / "server", "127.0.0.1", self.postgres_port, RUNS, "millrace")
 
     @property
     def address(self) -> str:
@@ -56,12 +58,12 @@ class Site:
     # --- what breaks, and what mends it -----------------------------------------------------------------------------
 
     def start_postgres(self) -> None:
-        data = self.folder / "postgres" / "data"
+        data = self.folder / "server" / "postgres"
         postgres.remove_stale_lock(data)
         postgres.start(data, "127.0.0.1", self.postgres_port)
 
     def kill_postgres(self) -> None:
-        killed = postgres.processes(self.folder / "postgres" / "data")
+        killed = postgres.processes(self.folder / "server" / "postgres")
         for process in killed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()

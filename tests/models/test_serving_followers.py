@@ -28,7 +28,7 @@ class Door:
         assert parts.port is not None
         self._server = ("127.0.0.1", parts.port)
         self._listening = socket.create_server(("127.0.0.1", 0))
-        self.url = urlunsplit(parts._replace(netloc=f"postgres@127.0.0.1:{self._listening.getsockname()[1]}"))
+        self.url = urlunsplit(parts._replace(netloc=f"{parts.username}@127.0.0.1:{self._listening.getsockname()[1]}"))
         self.open = False
         self.knocks: list[float] = []
         """When somebody came, by the monotonic clock."""

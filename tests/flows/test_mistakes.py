@@ -1,0 +1,283 @@
+"""A person's mistake at the command line: one line that names what is wrong and what to do, and never a traceback."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from infra.database import connect
+from infra.settings import PROJECT
+from tests.conftest import free_port
+
+NOBODY = 65534
+
+
+AS_NOBODY = """
+import importlib, os, sys
+for name in sys.argv[1].split(","):
+    importlib.import_module(name)
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+sys.argv[:2] = ["millrace"]
+from flows import cli
+cli.main()
+"""
+"""The command line as another user, who may not be able to read this one's Python: what it needs is imported before."""
+
+COMMANDS = "supervisor.xmlrpc,infra.stack,infra.status,flows.embedded,features.importing,flows.surfaces"
+
+
+def millrace(*arguments: str, nobody: str | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """The command with these variables, and no others of Millrace's; ``nobody``: as that user, with these imported."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    program = ("-m", "flows.cli") if nobody is None else ("-c", AS_NOBODY, nobody)
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        env={**environment, "PYTHONPATH": str(PROJECT), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def expect_line(done: "subprocess.CompletedProcess[str]", *words: str, codes: tuple[int, ...] = (1, 2)) -> None:
+    """One line on standard error, with these words in it."""
+    lines = [line for line in done.stderr.splitlines() if "━" not in line]  # a progress bar may stand before it
+    assert done.returncode in codes, done
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("millrace: ")
+    assert all(word in lines[0] for word in words), lines[0]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that every user can look into."""
+    made = Path(tempfile.mkdtemp(prefix="millrace-mistakes-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+WRONG = [
+    ("HOME", "", "unset"),
+    ("HOME", "  ", "unset"),
+    ("HOST", "", "127.0.0.1"),
+    ("HOST", "two words", "127.0.0.1"),
+    ("ALLOWED_HOSTS", "fine.example,a/b", "host"),
+    ("TRUSTED_PROXIES", "10.0.0.0/99", "network"),
+    ("DESK_PORT", "", "integer"),
+    ("DESK_PORT", "abc", "integer"),
+    ("DESK_PORT", "70000", "65535"),
+    ("DATABASE_URL", "nonsense", "postgresql://"),
+    ("DATABASE_URL", "http://host/name", "postgresql://"),
+    ("DATABASE_URL", "postgresql://ann:secret@host:5432", "names no database"),
+    ("DATABASE_URL", "postgresql://ann:secret@host/name?nonsense=1", "nonsense"),
+    ("DATABASE_URL", "postgresql://ann:secret@[::1/name", "postgresql://user"),
+    ("PREFECT_API_URL", "nonsense", "http"),
+    ("MLFLOW_TRACKING_URI", "nonsense", "https://"),
+    ("MLFLOW_URL", "ftp://host", "http"),
+    ("EVIDENTLY_URL", "http://[x", "IPv6"),
+    ("SERVING_URL", "http://host:70000", "ort"),
+    ("DESK_URL", "//host", "http"),
+    ("NOTICE_BLOCK", "slack", "pattern"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "word"), WRONG)
+def test_a_setting_that_cannot_be_used_is_named_with_its_value_and_the_remedy(
+    name: str, value: str, word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import cli
+
+    for variable in [variable for variable in os.environ if variable.startswith("MILLRACE_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv(f"MILLRACE_{name}", value)
+    monkeypatch.setattr(sys, "argv", ["millrace", "status"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.count("\n") == 1
+    assert said.startswith(f"millrace: MILLRACE_{name}=")
+    assert word in said
+    assert "secret" not in said
+
+
+def test_every_command_refuses_such_a_setting_in_one_line() -> None:
+    for arguments in (
+        ("up", "--detach"),
+        ("down",),
+        ("status", "--json"),
+        ("user", "list"),
+        ("rollback", "--surface", "feed", "--why", "x"),
+        ("decide", "approve", "3", "--why", "x"),
+    ):
+        expect_line(millrace(*arguments, MILLRACE_HOME=""), "MILLRACE_HOME=''", codes=(2,))
+
+
+def test_two_servers_with_one_port_are_named() -> None:
+    done = millrace("status", MILLRACE_DESK_PORT="8360")
+    expect_line(done, "MILLRACE_SERVING_PORT=8360", "MILLRACE_DESK_PORT=8360", codes=(2,))
+
+
+@pytest.mark.parametrize("arguments", [("status",), ("down",), ("up", "--detach"), ("user", "list")])
+def test_a_file_in_place_of_the_home(folder: Path, arguments: tuple[str, ...]) -> None:
+    file = folder / "home"
+    file.touch()
+    expect_line(millrace(*arguments, MILLRACE_HOME=str(file)), f"MILLRACE_HOME={file}", "name another")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
+@pytest.mark.parametrize("arguments", [("status",), ("down",), ("up", "--detach"), ("user", "list")])
+def test_a_home_of_another_users(folder: Path, arguments: tuple[str, ...]) -> None:
+    home = folder / "home"
+    home.mkdir()
+    done = millrace(*arguments, nobody=COMMANDS, MILLRACE_HOME=str(home))
+    expect_line(done, f"MILLRACE_HOME={home}", "belongs to root", "name a folder")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
+def test_a_home_that_cannot_be_made(folder: Path) -> None:
+    done = millrace("up", "--detach", nobody=COMMANDS, MILLRACE_HOME=str(folder / "home"))
+    expect_line(done, f"MILLRACE_HOME={folder / 'home'}", "name a folder")
+
+
+def test_a_home_on_a_full_disk() -> None:
+    done = millrace("up", "--detach", MILLRACE_HOME="/dev/full/home")
+    expect_line(done, "MILLRACE_HOME=/dev/full/home", "name")
+
+
+def files(folder: Path) -> dict[str, tuple[Path, str]]:
+    """Logs that are none, and what is said of each."""
+    columns = ("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked")
+    made = {
+        "absent": "does not exist",
+        "a folder": "is a folder",
+        "empty": "not a parquet file",
+        "text": "not a parquet file",
+        "other columns": "lacks the column",
+        "no rows": "no impression",
+    }
+    (folder / "a folder").mkdir()
+    (folder / "empty").touch()
+    (folder / "text").write_text("impression,clicked\n1,0\n")
+    pl.DataFrame({"a": [1]}).write_parquet(folder / "other columns")
+    pl.DataFrame({column: [] for column in columns}).write_parquet(folder / "no rows")
+    return {name: (folder / name, word) for name, word in made.items()}
+
+
+def test_a_log_that_is_none_is_named(folder: Path, database: str) -> None:
+    for name, (path, word) in files(folder).items():
+        for command in ("bench",) if name == "no rows" else ("import",):  # nothing to import is no mistake
+            arguments = (
+                ("import", "--surface", "feed", str(path))
+                if command == "import"
+                else ("bench", "fold", "--log", str(path))
+            )
+            done = millrace(*arguments, MILLRACE_DATABASE_URL=database, MILLRACE_HOME=str(folder / "home"))
+            expect_line(done, str(path), word)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
+def test_a_log_of_somebody_elses(folder: Path, database: str) -> None:
+    path = folder / "private.parquet"
+    path.touch(mode=0o600)
+    done = millrace("import", "--surface", "feed", str(path), nobody=COMMANDS, MILLRACE_DATABASE_URL=database)
+    assert done.returncode == 2
+    assert f"'{path}' is not readable" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_surface_that_is_none(folder: Path, database: str) -> None:
+    own = {"MILLRACE_DATABASE_URL": database, "MILLRACE_HOME": str(folder / "home")}
+    expect_line(millrace("update", "--surface", "shelf", **own), "'shelf'", "feed")
+    expect_line(millrace("release", "--surface", "shelf", "--why", "x", **own), "'shelf'", "feed")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "list"),
+        ("rollback", "--surface", "feed", "--why", "x"),
+        ("decide", "approve", "3", "--why", "x"),
+        ("export", "1", "--to", "nowhere"),
+    ],
+)
+def test_a_database_that_is_away(folder: Path, arguments: tuple[str, ...]) -> None:
+    url = f"postgresql://ann:secret@127.0.0.1:{free_port()}/millrace"
+    done = millrace(*arguments, MILLRACE_DATABASE_URL=url, MILLRACE_HOME=str(folder / "home"))
+    expect_line(done, "does not answer", "MILLRACE_DATABASE_URL", codes=(1,))
+    assert "secret" not in done.stderr
+
+
+def test_a_database_that_a_newer_millrace_has_used(database: str, folder: Path) -> None:
+    with connect(database, autocommit=True) as connection:
+        connection.execute("INSERT INTO migrations (name) VALUES ('9999_of_tomorrow')")
+    done = millrace("user", "list", MILLRACE_DATABASE_URL=database, MILLRACE_HOME=str(folder / "home"))
+    expect_line(done, "9999_of_tomorrow", "newer")
+
+
+def test_a_database_that_was_never_migrated(postgres_url: str, folder: Path) -> None:
+    bare = postgres_url.replace("template_millrace", "template1")
+    done = millrace(
+        "decide", "approve", "3", "--why", "x", MILLRACE_DATABASE_URL=bare, MILLRACE_HOME=str(folder / "home")
+    )
+    expect_line(done, "not of this version", "millrace up")
+
+
+def test_a_port_that_is_taken_is_named_where_a_command_starts_the_database_itself(folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = millrace("user", "list", MILLRACE_HOME=str(folder / "home"), MILLRACE_POSTGRES_PORT=port)
+    expect_line(done, port, "MILLRACE_POSTGRES_PORT", str(os.getpid()))
+
+
+def test_a_database_folder_of_another_postgresql(folder: Path) -> None:
+    own = {"MILLRACE_HOME": str(folder / "home"), "MILLRACE_POSTGRES_PORT": str(free_port())}
+    assert millrace("user", "list", **own).returncode == 0
+    (folder / "home" / "postgres" / "PG_VERSION").write_text("12\n")
+    expect_line(millrace("user", "list", **own), "version 12", "MILLRACE_HOME")
+
+
+def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path) -> None:
+    environment = {**os.environ, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_POSTGRES_PORT": str(free_port())}
+    command = [sys.executable, "-m", "flows.cli", "bench", "score"]
+    with subprocess.Popen(
+        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as running:
+        time.sleep(3)  # wherever it is by then: an import, a measurement
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode in (1, 130), said
+    assert "Traceback" not in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
+def test_without_a_writable_place_for_compiled_functions_they_are_kept_in_a_private_one(folder: Path) -> None:
+    program = (
+        "import os, numba, numba.core.caching; numba.njit(lambda x: x)(1);"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
+        "from features.compiled import numba; print(numba.config.CACHE_DIR)"
+    )
+    temporary = folder / "tmp"
+    temporary.mkdir()
+    temporary.chmod(0o777)
+    planted = temporary / f"millrace-numba-{NOBODY}"
+    planted.mkdir()  # somebody else's, put there before
+    planted.chmod(0o777)
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), "HOME": "/nonexistent", "TMPDIR": str(temporary)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    place = Path(done.stdout.strip())
+    assert place != planted
+    assert place.stat().st_uid == NOBODY
+    assert place.stat().st_mode & 0o077 == 0
