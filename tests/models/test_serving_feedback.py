@@ -4,15 +4,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import psycopg
 import pytest
 
+from features import log
 from features.catch_up import Folder
 from features.keys import key_of
 from features.store import open_store
 from features.users import CLICKS
 from infra.database import connect
-from tests.models.serving_world import FEATURES, Client, fresh_database, rank, serve, told
+from tests.models.serving_world import FEATURES, Client, eventually, fresh_database, rank, serve, told
 
 SKEW = timedelta(minutes=5)
 LATEST = timedelta(seconds=FEATURES.attribution)
@@ -91,13 +93,9 @@ def test_the_first_of_a_kind_wins_also_where_it_says_no(client: Client, database
 def test_a_click_counts_to_the_end_of_the_attribution_window_for_label_and_counters_alike(
     client: Client, database: str, late: timedelta
 ) -> None:
-    from features import log
-
     user, name = f"late by {late}", f"late {late}"
     at = datetime.now(UTC) - timedelta(hours=1)
     known = at + LATEST + late
-    import polars as pl
-
     with connect(database, autocommit=True) as connection:
         impression = {"impression_id": [name], "request_id": [name], "user_id": [user], "item_id": ["a"]}
         click = {"impression_id": [name], "kind": ["click"], "value": [1.0], "at": [known], "known_at": [known]}
@@ -112,6 +110,28 @@ def test_a_click_counts_to_the_end_of_the_attribution_window_for_label_and_count
         expected = 0.0 if late else 1.0
         assert labelled(database, at)[name] == expected
         assert clicks_of(connection, client, user) == expected
+
+
+def test_impressions_from_elsewhere_that_come_late_do_not_stop_serving_from_following(
+    client: Client, database: str
+) -> None:
+    rank(client, user_id="of now")
+    at = datetime.now(UTC) - timedelta(hours=2)
+    late = {"impression_id": ["late"], "request_id": ["late"], "user_id": ["of then"], "item_id": ["a"]}
+    with connect(database) as connection:
+        log.append(
+            connection,
+            "feed",
+            impressions=pl.DataFrame(late | {"shown_at": [at], "known_at": [at]}),
+            feedback=None,
+            now=datetime.now(UTC),
+            source="test",
+        )
+        newest = connection.execute("SELECT max(seq) FROM impressions").fetchone()
+    assert newest is not None
+    knowledge = client.service.rankers["feed"].knowledge
+    eventually(lambda: knowledge._engine.seq >= newest[0], "the late impression is folded")
+    assert not knowledge.stale()
 
 
 def shown_at(connection: psycopg.Connection, name: str) -> datetime:
