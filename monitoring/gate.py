@@ -154,6 +154,6 @@ def _assurances(figures: Mapping[str, Any]) -> list[str]:
             f" calibration error {quality['challenger']['calibration_error']:.3f}."
         )
     retrieval = figures.get("retrieval")
-    if retrieval and retrieval["clicks"]:
+    if retrieval and retrieval["clicks"] and not no(retrieval["challenger"][f"recall_{retrieval['among']}"]):
         told.append(f"Of the next clicks its towers find {recalled(retrieval)} among {retrieval['among']} items.")
     return told

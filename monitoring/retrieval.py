@@ -84,17 +84,18 @@ def compare(
         "alive": alive,
         "among": among,
         "against": "popularity" if champion is None else "champion",
-        "champion": None if champion is None else recalls(champion),
-        "challenger": recalls(challenger),
-        "popularity": recalls(popularity),
+        "champion": None if champion is None else recalls(champion, alive),
+        "challenger": recalls(challenger, alive),
+        "popularity": recalls(popularity, alive),
         "difference": gained,
         "lost_shown": None if gained["upper"] is None else max(0.0, -gained["upper"]),
     }
 
 
-def recalls(places: Places) -> dict[str, float | None]:
-    """The share of clicks found among so many items; None where none was asked for."""
-    return {f"recall_{k}": float((places < k).mean()) if len(places) else None for k in KS}
+def recalls(places: Places, alive: int) -> dict[str, float | None]:
+    """The share of clicks found among so many items; None where none was asked for, or where those are all there
+    are: whatever the order, they hold what can be found."""
+    return {f"recall_{k}": float((places < k).mean()) if len(places) and k < alive else None for k in KS}
 
 
 def difference(user: Ids, gained: NDArray[np.float64]) -> dict[str, float | None]:

@@ -147,7 +147,7 @@ def test_what_the_log_names_is_text_above_the_form_and_a_later_rollback_did_not_
     link = "The challenger loses on region = [Approve here](https://evil.example)\n# <b>x</b>."
     hostile = replace(found, evidence=(replace(latest, reasons=(link,)),))
     for told in (introduction(Settings(), hostile, None), markdown(Settings(), hostile)):
-        assert r"\[Approve here\](https://evil.example) \# \<b\>x" in told
+        assert r"\[Approve here\](https\://evil.example) \# \<b\>x" in told
     by = {"update_id": update_id, "surface": "feed", "evidence_id": latest.evidence_id, "evidence_checksum": ""}
     decided = [
         Decision(decision_id=n, action=action, decided_by=who, reason="So.", decided_at=NOW, through="desk", **by)  # type: ignore[arg-type]

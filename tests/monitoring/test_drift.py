@@ -130,7 +130,8 @@ def test_what_the_log_says_does_not_become_a_script(tmp_path: Path) -> None:
 def test_a_window_rejected_by_its_data_has_a_report_too(tmp_path: Path) -> None:
     bad = window()
     frame = bad.frame.with_columns(label=pl.lit(0.0))
-    figures = {"checks": as_figures(check_window(frame, bad.dense, NAMES, Expected("v1", START, END)))}
+    expected = Expected("v1", START, END, label_rate=0.23)
+    figures = {"checks": as_figures(check_window(frame, bad.dense, NAMES, expected))}
     page = page_of(figures=figures, drift=None, verdict=decide(Policy(), figures), champion_version=None)
     text = unpacked(page.write_html(tmp_path / "report.html"))
     assert "Why reject" in text
