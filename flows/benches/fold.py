@@ -21,6 +21,7 @@ from features.catch_up import BATCH, Folder
 from features.engine import Engine, Rows
 from features.families import Features
 from features.importing import import_log
+from features.json_texts import value_of, values_of
 from features.keys import Keys
 from flows.benches.table import Row, Table, machine
 from flows.benches.windows import Log, Served, events_of, read_log, simulated
@@ -197,8 +198,9 @@ def _whole(plan: Plan, log: Log, url: str, clock: Clock, cpu: Clock) -> list[Row
 
 def _write(log: Log, path: Path, items: Path) -> None:
     """The seeded log as files."""
-    context = [pl.col("context").str.json_path_match(f"$.{name}").alias(name) for name in log.contexts]
+    found = values_of(log.shown["context"], log.contexts)
+    context = [found[name].alias(name) for name in log.contexts]
     columns = ["impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked", "clicked_at"]
     log.shown.select(*columns, *context).write_parquet(path)
-    section = pl.col("attributes").str.json_path_match("$.section").alias("section")
+    section = value_of(log.shown["attributes"], "section").alias("section")
     log.shown.select("item_id", section).unique("item_id", maintain_order=True).write_parquet(items)

@@ -13,6 +13,7 @@ import pytest
 
 from features.catch_up import Folder
 from features.importing import import_log
+from features.json_texts import value_of
 from flows.benches.faults import FAULTS, Fault, Met, Scene
 from flows.benches.gate import LogTooShort, Plan, bench
 from flows.benches.table import Row, Table
@@ -123,7 +124,7 @@ def test_a_fault_of_a_feature_touches_the_one_it_names(scene: Scene, name: str) 
 
 def test_a_dropped_click_is_missing_from_the_features_too(scene: Scene) -> None:
     met = plant(scene, "region", 1.0)
-    regions = met.window.frame.table["context"].str.json_path_match("$.region")
+    regions = value_of(met.window.frame.table["context"], "region")
     clicks = pl.DataFrame({"region": regions, "label": met.window.frame.table["label"]}).group_by("region").sum()
     silent = clicks.filter(pl.col("label") == 0)["region"].to_list()
     assert len(silent) == 1
