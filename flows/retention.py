@@ -15,14 +15,13 @@ import psycopg
 
 from features import partitions
 from flows import ledger
+from infra.backoff import Backoff
 from infra.database import connect, explain
 from models import promotions
 
 log = logging.getLogger("millrace.partitions")
 
 EVERY_S = 3600.0
-AGAIN_S = 30.0
-"""Before another attempt where the database was away."""
 
 LOGGED = "SELECT surface, max(day) FROM event_days WHERE events = 'impressions' GROUP BY surface"
 
@@ -31,15 +30,16 @@ FOLDED = "SELECT surface, seq FROM fold_positions"
 
 def keep(url: str, days: int | None, stopping: threading.Event, now: Callable[[], datetime]) -> None:
     """Look after the partitions until told to stop. ``days``: how many are kept; None: all."""
-    pause = 0.0
-    while not stopping.wait(pause):
+    trouble, wait_s = Backoff(), 0.0
+    while not stopping.wait(wait_s):
         try:
             with connect(url, autocommit=True) as connection:
                 look_after(connection, days, now())
-            pause = EVERY_S
+            trouble.reset()
+            wait_s = EVERY_S
         except psycopg.Error as error:
-            log.warning("the partitions could not be looked after: %s", explain(error))
-            pause = AGAIN_S
+            wait_s = trouble.next_s()
+            log.warning("the partitions could not be looked after, again in %.1f s: %s", wait_s, explain(error))
 
 
 def look_after(connection: psycopg.Connection, days: int | None, now: datetime) -> list[str]:

@@ -7,12 +7,10 @@ from datetime import UTC, datetime
 import psycopg
 
 from features.partitions import make_ahead
-from models.serving.database import LEAVE_S, Database
+from models.serving.database import LEAVE_S, Database, pause
 from models.serving.telemetry import LOG
 
 EVERY_S = 3600.0
-AGAIN_S = 30.0
-"""Between two attempts while it fails; a commit that comes first makes what it lacks itself."""
 
 
 class Ahead:
@@ -33,12 +31,13 @@ class Ahead:
             self._thread.join(LEAVE_S)
 
     def _keep(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
+        trouble, wait_s = pause(), 0.0
+        while not self._stopping.wait(wait_s):
             try:
                 with self._database.connect(autocommit=True, patient=True) as connection:
                     make_ahead(connection, datetime.fromtimestamp(self._clock(), UTC))
-                pause = EVERY_S
-            except psycopg.Error as error:
-                LOG.warning("the partitions of the next days could not be made: %s", error)
-                pause = AGAIN_S
+                trouble.reset()
+                wait_s = EVERY_S
+            except psycopg.Error as error:  # a commit that comes first makes what it lacks itself
+                wait_s = trouble.next_s()
+                LOG.warning("the partitions of the next days could not be made, again in %.1f s: %s", wait_s, error)
