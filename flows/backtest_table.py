@@ -2,7 +2,19 @@
 
 from typing import TYPE_CHECKING
 
-from flows.backtest_findings import ARMS, MEASURES, STEPS, Measure, Step, Summary, best, figure, gain, is_better
+from flows.backtest_findings import (
+    ARMS,
+    MEASURES,
+    STEPS,
+    Measure,
+    Step,
+    Summary,
+    best,
+    figure,
+    gain,
+    is_better,
+    without_model,
+)
 from flows.backtest_findings import number as told
 from flows.backtest_findings import signed as told_change
 
@@ -17,7 +29,7 @@ def render_table(summary: Summary) -> "Table":
 
     meanings = "\n".join(f"{arm.name}: {arm.meaning}" for arm in ARMS)
     changes = "; ".join(f"{step.name.lower()}: {step.after.name} minus {step.before.name}" for step in STEPS)
-    caption = f"* best\n{meanings}\n{changes}"
+    caption = "\n".join(filter(None, (without_model(summary), "* best", meanings, changes)))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column(f"{summary['scored']:,} impressions scored", min_width=22)
     for arm in ARMS:

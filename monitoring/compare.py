@@ -38,16 +38,18 @@ def compare(
     slices: Mapping[str, Column] | None = None,
     kinds: Mapping[str, str] | None = None,
     attributes: Mapping[str, Column] | None = None,
+    progressive: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure both on N impressions: labels f[N] of 0 and 1 (NaN: not known, left out), request [N], predictions f[N].
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
-    constant there is. `slices`: columns of length N to look at by value, and `kinds`, 'user' or 'item' for those that
-    are not of the context; `attributes`: columns [N] whose values should be treated alike (``fairness``). `seed` draws
-    requests for the intervals, and labels by which the chance part of the calibration error is told. A champion's
-    prediction that is not finite counts as the base rate; a challenger's is counted in ``not_finite`` and nothing else
-    is said of it.
+    constant there is. With `progressive`, where the challenger predicted each row before it learned from it and the
+    first before it knew anything, it is paired with the mean label known by then. `slices`: columns of length N to
+    look at by value, and `kinds`, 'user' or 'item' for those that are not of the context; `attributes`: columns [N]
+    whose values should be treated alike (``fairness``). `seed` draws requests for the intervals, and labels by which
+    the chance part of the calibration error is told. A champion's prediction that is not finite counts as the base
+    rate; a challenger's is counted in ``not_finite`` and nothing else is said of it.
     """
     label = np.asarray(label, dtype=np.float64)
     kept = np.flatnonzero(np.isfinite(label))
@@ -80,7 +82,7 @@ def compare(
     return figures | {
         "champion": {**_of(drawn, 0), "not_finite": 0},
         "challenger": {**_of(drawn, 1), "not_finite": 0},
-        "paired": paired(label, group, before, now),
+        "paired": paired(label, group, so_far(label, group) if progressive and champion is None else before, now),
         "intervals": {name: _interval(drawn, name) for name in MEASURES},
         "calibration_chance": _calibration_chance(now, seed),
         "shift": moved(before, now),
@@ -89,6 +91,15 @@ def compare(
         "slices": compare_slices(columns, kinds, before=served, now=tried),
         "fairness": treatment(alike, before=served, now=tried),
     }
+
+
+def so_far(label: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """[N], the mean label of the requests before each row's own, begun at even odds (Krichevsky & Trofimov 1981). Rows
+    of a request lie side by side."""
+    place = np.arange(len(group))
+    start = np.maximum.accumulate(np.where(np.concatenate([[True], group[1:] != group[:-1]]), place, 0))
+    known: np.ndarray = (np.concatenate([[0.0], np.cumsum(label)])[start] + 0.5) / (start + 1)
+    return known
 
 
 def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, float | None]:
