@@ -67,12 +67,13 @@ format: $(STAMP) ## Put the code into the project's form
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
-BENCHES = gate quality ablation retrieval fold update size delta score frame
+BENCHES = gate quality cold ablation retrieval fold update size delta score frame
 ON_LOG = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)')
 UP_TO = $(ON_LOG) $(if $(UNTIL),--until '$(UNTIL)')
 TOLD_gate = $(ON_LOG)
 TOLD_quality = $(UP_TO)
 TOLD_ablation = $(UP_TO)
+TOLD_cold = $(UP_TO)
 TOLD_retrieval = $(UP_TO)
 TOLD_fold = $(UP_TO)
 

@@ -70,6 +70,8 @@ class Report:
     scored: list[Scored]
     updates: list[Outcome]
     seconds: dict[str, float]
+    no_model: str | None = None
+    """Why the warm-up gave no model, so that the base rate served at first; None: it gave one."""
 
     def summary(self) -> dict[str, Any]:
         """The object that ``--json`` prints."""
@@ -79,11 +81,13 @@ class Report:
             "impressions": self.impressions,
             "scored": sum(len(part.examples) for part in self.scored),
             **whole,
+            "base_rate": self._base_rate(),
             "windows": [
                 {
                     "start": part.start.isoformat(),
                     "end": part.end.isoformat(),
                     "impressions": len(part.examples),
+                    "served_by": "base_rate" if part.by_base_rate else "model",
                     **{arm: measure([part], arm) for arm in ARMS},
                 }
                 for part in self.scored
@@ -101,6 +105,17 @@ class Report:
             "dead_letters": self.imported.dead_letters,
             "seconds": round(sum(self.seconds.values()), 3),
             "seconds_by_part": self.seconds,
+        }
+
+    def _base_rate(self) -> dict[str, Any] | None:
+        """What was served without a model, and why; None where the warm-up gave one."""
+        if self.no_model is None:
+            return None
+        served = [part for part in self.scored if part.by_base_rate]
+        return {
+            "reason": self.no_model,
+            "impressions": sum(len(part.examples) for part in served),
+            "until": served[-1].end.isoformat() if served else None,
         }
 
 
@@ -192,7 +207,7 @@ def replay_log(
             "SELECT count(*) FROM impressions WHERE surface = %s", [surface.name]
         ).fetchone()
         assert found is not None
-        return Report(surface.name, plan.log, imported, found[0], done.scored, done.updates, seconds)
+        return Report(surface.name, plan.log, imported, found[0], done.scored, done.updates, seconds, done.no_model)
 
 
 def _replay(

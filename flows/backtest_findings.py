@@ -49,8 +49,8 @@ class Arm:
 
 
 CHAMPION = Arm("champion", "champion", "fresh features, fresh model")
-FEATURES_ONLY = Arm("features_only", "features only", "fresh features, warm-up model")
-FROZEN = Arm("frozen", "frozen", "frozen features, warm-up model")
+FEATURES_ONLY = Arm("features_only", "features only", "fresh features, first model")
+FROZEN = Arm("frozen", "frozen", "frozen features, first model")
 ARMS = (FROZEN, FEATURES_ONLY, CHAMPION)
 """From the stalest to the freshest; each differs from the one before by one thing."""
 
@@ -117,19 +117,33 @@ def ahead(summary: Summary, step: Step, measure: Measure) -> tuple[int, int]:
 
 
 def promotions_after_warm_up(summary: Summary) -> int:
-    """Updates after the first, which is the warm-up's, that put a model into service."""
-    return sum(update["verdict"] == "promote" for update in summary["updates"][1:])
+    """Updates after the first model's that put a model into service."""
+    promoted = [update for update in summary["updates"] if update["verdict"] == "promote"]
+    return len(promoted[1:])
+
+
+def without_model(summary: Summary) -> str | None:
+    """A sentence where no model came out of the warm-up: for how long the base rate stood in, and why."""
+    found = summary.get("base_rate")
+    if not found:
+        return None
+    every = found["impressions"] == summary["scored"]
+    spell = "all along" if every else f"for the first {found['impressions']:,} of {summary['scored']:,} impressions"
+    reason = found["reason"].rstrip(".")
+    return f"No model was in service {spell}, and the base rate stood in: {reason}."
 
 
 def headline(summary: Summary) -> str:
     """A sentence or two: what fresh features and what fresh models were worth, in AUC and MRR."""
     if not summary["scored"]:
         return "No impression was scored: the log ends with the warm-up."
+    if summary.get("base_rate") and summary["base_rate"]["impressions"] == summary["scored"]:
+        return "No model was good enough to serve, so there is nothing to say of fresh features and models."
     told = _moved(FEATURES, summary)
     told = told[0].upper() + told[1:]
     if promotions_after_warm_up(summary):
         return f"{told}; {_moved(MODELS, summary)}."
-    return f"{told}. No update after the warm-up was promoted, so there were no fresh models."
+    return f"{told}. No update after the first model was promoted, so there were no fresh models."
 
 
 def _moved(step: Step, summary: Summary) -> str:

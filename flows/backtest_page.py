@@ -72,6 +72,7 @@ def contents(summary: Summary, surface: str) -> dict[str, Any]:
     return {
         "surface": surface,
         "headline": findings.headline(summary),
+        "without_model": findings.without_model(summary),
         "worth": worth,
         "arms": ARMS,
         "table": [_row(summary, measure) for measure in MEASURES],

@@ -14,6 +14,7 @@ from flows.backtest_findings import (
     gain,
     is_better,
     why_none,
+    without_model,
 )
 from flows.backtest_findings import number as told
 from flows.backtest_findings import signed as told_change
@@ -30,7 +31,7 @@ def render_table(summary: Summary) -> "Table":
     meanings = "\n".join(f"{arm.name}: {arm.meaning}" for arm in ARMS)
     changes = "; ".join(f"{step.name.lower()}: {step.after.name} minus {step.before.name}" for step in STEPS)
     reasons = [f"{measure.name} left out: {why}" for measure in MEASURES if (why := why_none(summary, measure))]
-    caption = "\n".join(["* best", *reasons, meanings, changes])
+    caption = "\n".join(filter(None, (without_model(summary), "* best", *reasons, meanings, changes)))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column(f"{summary['scored']:,} impressions scored", min_width=22)
     for arm in ARMS:

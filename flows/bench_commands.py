@@ -100,6 +100,23 @@ def quality(
 
 
 @bench.command()
+def cold(
+    log: Log = None,
+    items: Items = None,
+    until: Until = None,
+    surface: Surface = "feed",
+    record: Record = None,
+    as_json: Json = False,
+) -> None:
+    """The first impressions of a surface: its learner beside the base rate, logistic regression, LightGBM and VW."""
+    from flows.benches.cold import Plan
+    from flows.benches.cold import bench as measure
+
+    plan = Plan(**_replay(log, items, until, "1d", surface, None))
+    _end(lambda clock, say: measure(plan, clock=clock, say=say), as_json, record)
+
+
+@bench.command()
 def ablation(
     log: Log = None,
     items: Items = None,

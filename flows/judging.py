@@ -32,7 +32,7 @@ SETTINGS = frozenset(
     (
         *("rate", "weight_decay", "table_rate", "batch_requests", "warm_up_steps", "epochs", "stretch", "patience"),
         *("tolerance", "time_budget_s", "memory", "final_rate", "averaging", "listwise", "replay", "replay_share"),
-        *("distil", "proximal", "precision", "compiled", "evict_after", "most_rows", "l1", "l2"),
+        *("distil", "proximal", "ridge", "precision", "compiled", "evict_after", "most_rows", "l1", "l2"),
     )
 )
 """Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""

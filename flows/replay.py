@@ -1,7 +1,8 @@
 """A log replayed with itself as the clock: fold, score with the model in service, update, and on to the next step.
 
-Beside the champion the replay scores the same impressions with the warm-up model that never learned again: once with
-live features, once with its features frozen too. So a team sees what fresh features and what fresh models are worth.
+Beside the champion the replay scores the same impressions with the first model, which is the warm-up's, and which never
+learned again: once with live features, once with its features frozen too. So a team sees what fresh features and what
+fresh models are worth. Where the warm-up is too thin to give a model, the base rate serves until an update gives one.
 """
 
 import copy
@@ -23,16 +24,12 @@ from models.examples import Examples
 from models.model import Model
 
 ARMS = ("champion", "features_only", "frozen")
-"""The model in service; the warm-up model with live features; the warm-up model with features frozen with it."""
+"""The model in service; the first model with live features; the first model with features frozen with it."""
 
 MICROSECOND = timedelta(microseconds=1)
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 """Labels as they will be known in the end: what a score is measured against."""
-
-
-class NoFirstModel(RuntimeError):
-    """The warm-up did not give a model that the gate lets into service."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +42,9 @@ class Scored:
     scores: dict[str, NDArray[np.float64]]
     """By arm, [N]."""
 
+    by_base_rate: bool = False
+    """No model was in service: every arm predicts the share of clicks known at ``start``."""
+
 
 @dataclass(eq=False)
 class Replayed:
@@ -53,6 +53,18 @@ class Replayed:
     scored: list[Scored] = field(default_factory=list)
     updates: list[Outcome] = field(default_factory=list)
     fold_seconds: float = 0.0
+
+    no_model: str | None = None
+    """Why the warm-up gave no model; None: it gave one."""
+
+
+@dataclass(frozen=True, eq=False)
+class First:
+    """The first model in service, and the features as they were then."""
+
+    model: Model
+    engine: Engine
+    at: datetime
 
 
 def replay(
@@ -69,7 +81,7 @@ def replay(
     """Replay the log that is in the world's database from ``first``; yields after the warm-up and after each step.
 
     A step ends with a tick of the features, so that all that was shown in it has been folded when it is scored.
-    ``update(as_of)`` runs one update. Raises NoFirstModel when there is no champion after the warm-up.
+    ``update(as_of)`` runs one update.
     """
     done = Replayed()
     tick = world.surface.features.tick
@@ -84,18 +96,22 @@ def replay(
     _update(done, update, warm)
     champion = promotions.current(world.connection, world.surface.name)
     if champion is None:
-        raise NoFirstModel(_why(world, done, first, warm))
-    warm_model = world.model(champion)
-    assert folder.engine is not None
-    frozen = copy.deepcopy(folder.engine)
+        done.no_model = _why(world, done, first, warm)
+    base_rate = BaseRate(world, first - MICROSECOND)
+    known: First | None = None
     yield done
     start = warm
     while start < until:
+        champion = promotions.current(world.connection, world.surface.name)
+        if champion is not None and known is None:
+            assert folder.engine is not None
+            known = First(world.model(champion), copy.deepcopy(folder.engine), start)
         end = tick_end(min(start + every, until), tick)
         fold(end)
-        champion = promotions.current(world.connection, world.surface.name)
-        assert champion is not None
-        scored = _score(world, world.model(champion), warm_model, frozen, warm, start, end)
+        if champion is None or known is None:
+            scored = _by_base_rate(world, base_rate.at(start), start, end)
+        else:
+            scored = _score(world, world.model(champion), known, start, end)
         if len(scored.examples):
             done.scored.append(scored)
         _update(done, update, end)
@@ -114,23 +130,39 @@ def _update(done: Replayed, update: Callable[[datetime], Outcome | None], as_of:
         done.updates.append(outcome)
 
 
-def _score(
-    world: World,
-    champion: Model,
-    warm_model: Model,
-    frozen: Engine,
-    frozen_at: datetime,
-    start: datetime,
-    end: datetime,
-) -> Scored:
+class BaseRate:
+    """The share of impressions clicked, of those whose labels are mature: what is predicted while there is no model."""
+
+    def __init__(self, world: World, first: datetime) -> None:
+        self.world, self.counted_to = world, first
+        self.clicks, self.shown = 0.5, 1.0  # even odds before anything is known (Krichevsky & Trofimov 1981)
+
+    def at(self, moment: datetime) -> float:
+        """As known at ``moment``, which never goes back."""
+        mature = moment - self.world.surface.attribution
+        if mature > self.counted_to:
+            label = self.world.frame(self.counted_to, mature, known_by=moment).examples.label
+            label = label[np.isfinite(label)]
+            self.clicks, self.shown = self.clicks + float(label.sum()), self.shown + len(label)
+            self.counted_to = mature
+        return self.clicks / self.shown
+
+
+def _by_base_rate(world: World, rate: float, start: datetime, end: datetime) -> Scored:
+    examples = world.frame(start, end, known_by=FOREVER).examples
+    scores = {arm: np.full(len(examples), rate) for arm in ARMS}
+    return Scored(start, end, examples, scores, by_base_rate=True)
+
+
+def _score(world: World, champion: Model, known: First, start: datetime, end: datetime) -> Scored:
     frame = world.frame(start, end, known_by=FOREVER)
     examples = frame.examples
     shown = read_impressions(world.connection, world.surface.name, start, end)
-    stale = frozen_examples(frozen, shown, frame.table, frozen_at, examples)
+    stale = frozen_examples(known.engine, shown, frame.table, known.at, examples)
     scores = {
         "champion": champion.score(examples),
-        "features_only": warm_model.score(examples),
-        "frozen": warm_model.score(stale),
+        "features_only": known.model.score(examples),
+        "frozen": known.model.score(stale),
     }
     return Scored(start, end, examples, scores)
 

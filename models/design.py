@@ -40,6 +40,9 @@ class Design:
     limit: float = 5.0
     """Standard deviations at which a number is cut off, so that one wild value cannot shout down the rest."""
 
+    ridge: float = 100.0
+    """Ridge of the linear part on the numbers (``models.ridge``): the inverse of the ``C`` of scikit-learn."""
+
     memory: float = 1e6
     """Rows over which the running mean and deviation of the numbers look back, once that many were seen."""
 
@@ -71,7 +74,7 @@ class Design:
     """Its learning rate."""
 
     first_square: float = 1e-5
-    """Adagrad's sum of squared gradients (of a batch's mean loss) with which a row starts; larger is slower."""
+    """Adagrad's sum of squared gradients (of a full batch's mean loss) with which a row starts; larger is slower."""
 
     first_weight: float = 0.02
     """An embedding starts within this of its shared row."""
@@ -96,8 +99,8 @@ class Design:
     """Share of the loss that is a softmax over each request's rows; the rest is by impression. 1 leaves that out,
     and with it the calibration. A score is of its own row alone, whatever the loss."""
 
-    batch_requests: int = 128
-    """Requests in a batch."""
+    batch_requests: int = 64
+    """Requests in a batch. A model's first batches are smaller: see ``models.learner.batches_of``."""
 
     epochs: int = 1
     """Passes over the window. One is best wherever ids have rows: a second pass learns them by heart. Later passes
@@ -148,7 +151,7 @@ class Design:
         for name, lowest in LEAST.items():
             if not getattr(self, name) >= lowest:
                 raise ValueError(f"design.{name} is {getattr(self, name)}: give at least {lowest}")
-        for name in ("limit", "memory", "rate", "table_rate", "tolerance"):
+        for name in ("limit", "ridge", "memory", "rate", "table_rate", "tolerance"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"design.{name} is {getattr(self, name)}: give more than 0")
         for name in ("final_rate", "listwise", "distil"):

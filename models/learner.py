@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -28,6 +27,9 @@ from models.stretch import Again, Stretch, learn
 from models.tables import Ids, IdTable
 
 __all__ = ["Design", "Examples", "Layout", "Learned", "Model", "concat", "fine_tune"]
+
+FIRST_BATCH, GROWS_EVERY = 1, 4
+"""Requests of a model's first batch, and steps after which the next ones have a request more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,7 @@ def fine_tune(
     design, began = model.design, clock()
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     draw = np.random.default_rng(seed)
-    batches = [slice(int(a), int(b)) for a, b in pairwise(examples.batch_starts(design.batch_requests))]
+    batches = batches_of(examples, design, model.steps)
     label = examples.label if examples.label.ndim == 1 else examples.label[:, 0]
 
     def out_of_time() -> bool:
@@ -152,6 +154,21 @@ def fine_tune(
         moved=by_table(model, [*(stretch.moved for stretch in done), evicted]),
         evicted=by_table(model, [evicted]),
     )
+
+
+def batches_of(examples: Examples, design: Design, steps: int) -> list[slice]:
+    """The rows of each batch, for a model that has taken so many steps.
+
+    The first batches are of ``FIRST_BATCH`` requests, and a request larger every ``GROWS_EVERY`` steps, up to the
+    design's size: n requests make about sqrt(8 n) steps, so that few of them are enough steps to learn by.
+    """
+    starts, at, found = examples.batch_starts(1), 0, list[slice]()
+    while at < len(starts) - 1:
+        size = min(design.batch_requests, FIRST_BATCH + (steps + len(found)) // GROWS_EVERY)
+        after = min(at + size, len(starts) - 1)
+        found.append(slice(int(starts[at]), int(starts[after])))
+        at = after
+    return found
 
 
 def rate_share(step: int, steps: int, design: Design) -> float:

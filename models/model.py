@@ -62,8 +62,9 @@ class Model:
         reservoir: Reservoir | None = None,
     ) -> None:
         """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: what the network's optimiser
-        keeps, as ``<parameter>.first`` and ``.second`` for AdamW; ``steps``: batches learned from since the model was
-        new; ``latest``: where ``network`` is an average over steps, the weights that learning goes on from."""
+        keeps, as ``<parameter>.first`` and ``.second`` for AdamW, and what the linear part does (``models.ridge``);
+        ``steps``: batches learned from since the model was new; ``latest``: where ``network`` is an average over steps,
+        the weights that learning goes on from."""
         self.layout, self.design, self.network = layout, design, network
         self.tables, self.moments, self.steps = tables, moments, steps
         self.latest = network if latest is None else latest
@@ -97,6 +98,7 @@ class Model:
             for name, parameter in network.named_parameters()
             for moment in NETWORK_OPTIMISERS[design.optimiser].moments
         }
+        moments |= network.ridge.nothing()
         tables = (table,) * (len(layout.ids) + len(design.crosses))
         latest = deepcopy(network) if design.averaging else None
         reservoir = Reservoir.empty(layout, seed if design.replay else 0)  # what keeps nothing is not saved

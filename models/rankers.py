@@ -1,16 +1,20 @@
 """The rankers, all behind one interface: ``ranker(dense, ids, history, table) -> logits``, one for each feedback kind.
 
-    popularity   logit = b + w_c                                            c: the candidate; the floor
-    logistic     logit = b + v . z + sum_k w_k                              z: the numbers, standardised
-    cross        logit = V [x_L ; MLP(x_0)] + b + sum_k w_k,  x_0 = [z ; e]
+    popularity   logit = r + b + w_c                                        c: the candidate; the floor
+    logistic     logit = r(z) + b + v . z + sum_k w_k                       z: the numbers, standardised
+    cross        logit = r(z) + V [x_L ; MLP(x_0)] + b + sum_k w_k,  x_0 = [z ; e]
     attention    the same with x_0 = [z ; e ; u],  u = sum_j a(h_j, c) h_j  h: the user's last items
 
+``r`` is the linear part that all stand on (:mod:`models.ridge`), fitted to the labels by itself. V, the cross layers, v
+and w begin at zero and learn what it leaves: a new ranker is the base rate, then a regularised linear model, and
+becomes a network as data come.
 ``w_k`` and ``e_k`` are the wide weight and the embedding in the row of the k-th id column, hashed crosses among them.
 A score depends on its own impression alone, never on the request's other candidates.
 
 dense [B, D]; ids [B, K] and history [B, L] are rows of table [R, kinds + E], 0 those of ``EMPTY``; logits [B, kinds].
 ``columns`` are the places of the id columns that a ranker reads, ``reads_history`` whether it reads the last items:
-of what it does not read nothing is kept. ``observe`` takes in the numbers [N, D] that are about to be learned from.
+of what it does not read nothing is kept. ``observe`` takes in the numbers [N, D] that are about to be learned from;
+``numbers`` [B, D] are those of some rows as ``r`` reads them.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from models.design import Design
 from models.examples import Layout
 from models.lookup import lookup
 from models.network import Attention, Standardise
+from models.ridge import Ridge
 
 
 def candidate_column(layout: Layout) -> int | None:
@@ -47,12 +52,18 @@ class Popularity(nn.Module):
         self.columns = () if candidate is None else (candidate,)
         self.kinds = len(layout.kinds)
         self.bias = nn.Parameter(torch.zeros(self.kinds))
+        self.ridge = Ridge(0, self.kinds)
 
     def observe(self, dense: Tensor, memory: float) -> None:
         """Numbers are not read."""
 
+    def numbers(self, dense: Tensor) -> Tensor:
+        return dense[:, :0]
+
     def forward(self, dense: Tensor, ids: Tensor, history: Tensor, table: Tensor) -> Tensor:
-        return self.bias + lookup(table[:, : self.kinds], ids[:, list(self.columns)]).sum(1)
+        wide = lookup(table[:, : self.kinds], ids[:, list(self.columns)])
+        logits: Tensor = self.ridge(self.numbers(dense)) + self.bias + wide.sum(1)
+        return logits
 
 
 class Logistic(nn.Module):
@@ -69,15 +80,21 @@ class Logistic(nn.Module):
         self.columns = tuple(range(len(layout.ids) + len(design.crosses)))
         self.kinds = len(layout.kinds)
         self.standardise = Standardise(len(layout.dense), design.limit)
+        self.ridge = Ridge(len(layout.dense), self.kinds)
         self.weight = nn.Parameter(torch.zeros(self.kinds, len(layout.dense)))
         self.bias = nn.Parameter(torch.zeros(self.kinds))
 
     def observe(self, dense: Tensor, memory: float) -> None:
         self.standardise.observe(dense, memory)
 
+    def numbers(self, dense: Tensor) -> Tensor:
+        standardised: Tensor = self.standardise(dense)
+        return standardised
+
     def forward(self, dense: Tensor, ids: Tensor, history: Tensor, table: Tensor) -> Tensor:
-        wide = lookup(table[:, : self.kinds], ids)
-        return functional.linear(self.standardise(dense), self.weight, self.bias) + wide.sum(1)
+        wide, numbers = lookup(table[:, : self.kinds], ids), self.numbers(dense)
+        logits: Tensor = self.ridge(numbers) + functional.linear(numbers, self.weight, self.bias) + wide.sum(1)
+        return logits
 
 
 class Cross(nn.Module):
@@ -94,18 +111,28 @@ class Cross(nn.Module):
         self.columns = tuple(range(len(layout.ids) + len(design.crosses)))
         self.kinds = len(layout.kinds)
         self.standardise = Standardise(len(layout.dense), design.limit)
+        self.ridge = Ridge(len(layout.dense), self.kinds)
         width += len(layout.dense) + design.embedding * len(self.columns)
         self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(design.cross_layers))
         sizes = [width, *design.hidden]
         self.deep = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
         self.out = nn.Linear(width + (sizes[-1] if design.hidden else 0), self.kinds)
+        with torch.no_grad():
+            for layer in (*self.cross, self.out):
+                layer.weight.zero_(), layer.bias.zero_()
 
     def observe(self, dense: Tensor, memory: float) -> None:
         self.standardise.observe(dense, memory)
 
+    def numbers(self, dense: Tensor) -> Tensor:
+        standardised: Tensor = self.standardise(dense)
+        return standardised
+
     def forward(self, dense: Tensor, ids: Tensor, history: Tensor, table: Tensor) -> Tensor:
-        numbers, more = self.standardise(dense), self.of_history(ids, history, table[:, self.kinds :])
-        return deep_cross(numbers, ids, more, table, self.kinds, self.cross, self.deep, self.out)
+        numbers, more = self.numbers(dense), self.of_history(ids, history, table[:, self.kinds :])
+        deep = deep_cross(numbers, ids, more, table, self.kinds, self.cross, self.deep, self.out)
+        logits: Tensor = self.ridge(numbers) + deep
+        return logits
 
     def of_history(self, ids: Tensor, history: Tensor, embeddings: Tensor) -> list[Tensor]:
         """What x_0 holds of the user's last items, given the embeddings [R, E] of the table's rows. Here nothing."""

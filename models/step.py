@@ -12,7 +12,7 @@ is a few passes over two blocks of memory whatever the network is made of.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 import torch
@@ -20,8 +20,10 @@ from torch import Tensor, nn
 
 from models.design import Design
 from models.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, At
+from models.rankers import Ranker
+from models.ridge import CURVATURE, ENOUGH, PULL, ROWS
 
-N = TypeVar("N", bound=nn.Module)
+N = TypeVar("N", bound=Ranker)
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(logits [B, kinds], target [B, kinds], weight [B, kinds], request [B]) -> a scalar."""
@@ -77,12 +79,13 @@ class Stepper(Generic[N]):
     ) -> None:
         """``network(dense, ids, history, table)`` gives logits [B, kinds]; ``table`` [R, w] with row 0 for ``EMPTY``,
         all zeros; ``state`` [R, s]; ``moments``: ``<parameter>.<moment>`` for those of the design's optimiser, and
-        ``<parameter>.average`` with averaging (what is missing starts anew); ``steps``: taken before. ``start``: the
-        network and the table at the start of the update, which ``design.proximal`` pulls toward; by default those
-        given."""
+        ``<parameter>.average`` with averaging, and what ``models.ridge`` keeps (what is missing starts anew);
+        ``steps``: taken before. ``start``: the network and the table at the start of the update, which
+        ``design.proximal`` pulls toward; by default those given."""
         self.design, self.loss, self.device, self.steps = design, loss, torch.device(device), steps
         self.rows, self.flat = ROW_OPTIMISERS[design.table_optimiser], NETWORK_OPTIMISERS[design.optimiser]
-        self.network = network.to(self.device)
+        network.to(self.device)
+        self.network: N = network
         self.logits = torch.compile(self.network, dynamic=True) if design.compiled else self.network
         self.table, self.state = table.to(self.device), state.to(self.device)
         self.parameters = dict(self.network.named_parameters())
@@ -93,6 +96,9 @@ class Stepper(Generic[N]):
                 parameter.data = self.weights[at : at + parameter.numel()].view(parameter.shape)
                 at += parameter.numel()
             self.moments = self._moments(moments)
+            known: dict[str, Tensor] = {**self.network.ridge.nothing(), **moments}
+            self.ridge = {name: known[name].to(self.device, copy=True) for name in (CURVATURE, PULL, ROWS)}
+            self.grounding = bool((self.ridge[ROWS] < ENOUGH).any())
             self.average = None
             if design.averaging:
                 self.average = self._vector(moments, "average", self.weights)
@@ -105,8 +111,13 @@ class Stepper(Generic[N]):
         self.marked = torch.zeros(len(self.table), dtype=torch.bool, device=self.device)
         self.place = torch.zeros(len(self.table), dtype=torch.int64, device=self.device)
 
-    def step(self, batch: Batch, share: float = 1.0) -> Tensor:
-        """Learn from ``batch`` at ``share`` of the rates. Gives the logits [B, kinds] from before."""
+    def step(self, batch: Batch, share: float = 1.0, part: float = 1.0) -> Tensor:
+        """Learn from ``batch`` at ``share`` of the rates. Gives the logits [B, kinds] from before.
+
+        ``part``: how large the batch is beside a full one. An id moves by what its own rows say, so that a small batch
+        moves it no further than the same rows in a full one; the network by the square root of that, as suits steps
+        that are normalised (Malladi et al. 2022, the scaling rule for Adam).
+        """
         used, ids, history = self.used(batch)
         touched = self.table.index_select(0, used).requires_grad_()
         logits, loss = self.forward(batch, ids, history, touched)
@@ -115,7 +126,7 @@ class Stepper(Generic[N]):
         )
         with torch.no_grad():
             self.steps += 1
-            gradient, of_rows = flattened(found[:-1], self.device), found[-1]
+            gradient, of_rows = flattened(found[:-1], self.device), part * found[-1]
             rows = touched.detach()
             if self.start is not None:
                 gradient.add_(self.weights - self.start[0], alpha=self.design.proximal)
@@ -125,11 +136,15 @@ class Stepper(Generic[N]):
             self.rows.move(rows, state, of_rows, self.design, at)
             self.table.index_copy_(0, used, rows)
             self.state.index_copy_(0, used, state)
+            at = replace(at, share=share * part**0.5)
             self.flat.move(self.weights, self.moments, gradient, self.design, at)
             if self.average is not None:
                 # Young averages look back less, or the first weights would stay in them too long.
                 decay = min(self.design.averaging, self.steps / (self.steps + 9))
                 self.average.lerp_(self.weights, 1 - decay)
+            if self.grounding:
+                numbers = self.network.numbers(batch.dense)
+                self.network.ridge.learn(self.ridge, numbers, batch.target, batch.weight, self.design.ridge)
         return logits.detach()
 
     def forward(self, batch: Batch, ids: Tensor, history: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,7 +179,9 @@ class Stepper(Generic[N]):
                 part = vector[at : at + parameter.numel()].view(parameter.shape)
                 moments[f"{name}.{moment}"] = part.cpu().clone()
             at += parameter.numel()
-        return self.network.cpu(), self.table.cpu(), self.state.cpu(), moments
+        moments |= {name: tensor.cpu() for name, tensor in self.ridge.items()}
+        self.network.cpu()
+        return self.network, self.table.cpu(), self.state.cpu(), moments
 
     def _moments(self, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The optimiser's vectors; what is missing starts anew."""

@@ -136,7 +136,8 @@ def learn(
         if serving is not None:
             with torch.no_grad():
                 predicted.append(serving(asked.dense, asked.ids, asked.history, stepper.table)[:, 0])
-        by_latest.append(stepper.step(batch, share)[: len(asked), 0])
+        part = (1 + np.count_nonzero(np.diff(examples.request[own]))) / design.batch_requests
+        by_latest.append(stepper.step(batch, share, part)[: len(asked), 0])
         taken += 1
         first += size
 
@@ -198,8 +199,9 @@ def averages(network: Ranker) -> dict[str, Tensor]:
 
 
 def seen_through(network: Ranker, weights: Tensor) -> Ranker:
-    """The network with other weights, a flat vector [n] that may go on moving under it."""
+    """The network with other weights, a flat vector [n] that may go on moving under it; so does the linear part."""
     other, at = deepcopy(network), 0
+    other.ridge = network.ridge
     for parameter in other.parameters():
         parameter.data = weights[at : at + parameter.numel()].view(parameter.shape)
         at += parameter.numel()

@@ -40,16 +40,18 @@ def compare(
     slices: Mapping[str, Column] | None = None,
     kinds: Mapping[str, str] | None = None,
     attributes: Mapping[str, Column] | None = None,
+    progressive: bool = False,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Measure both on N impressions: labels f[N] of 0 and 1 (NaN: not known, left out), request [N], predictions f[N].
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
-    constant there is. `slices`: columns of length N to look at by value, and `kinds`, 'user' or 'item' for those that
-    are not of the context; `attributes`: columns [N] whose values should be treated alike (``fairness``). `seed` draws
-    requests for the intervals, and labels by which the chance part of the calibration error is told. A champion's
-    prediction that is not finite counts as the base rate; a challenger's is counted in ``not_finite`` and nothing else
-    is said of it.
+    constant there is. With `progressive`, where the challenger predicted each row before it learned from it and the
+    first before it knew anything, it is paired with the mean label known by then. `slices`: columns of length N to
+    look at by value, and `kinds`, 'user' or 'item' for those that are not of the context; `attributes`: columns [N]
+    whose values should be treated alike (``fairness``). `seed` draws requests for the intervals, and labels by which
+    the chance part of the calibration error is told. A champion's prediction that is not finite counts as the base
+    rate; a challenger's is counted in ``not_finite`` and nothing else is said of it.
     """
     label = np.asarray(label, dtype=np.float64)
     kept = np.flatnonzero(np.isfinite(label))
@@ -76,7 +78,9 @@ def compare(
         unknown: dict[str, Any] = dict.fromkeys(MEASURES)
         return figures | {"champion": {**known, "not_finite": 0}, "challenger": {**unknown, "not_finite": bad}}
     tried = Scored.of(now, label, group)
-    told_all = champion is None and rate in (0.0, 1.0)
+    early = progressive and champion is None
+    rival = so_far(label, group) if early else before
+    told_all = champion is None and not early and rate in (0.0, 1.0)
     drawn = bootstrap([served, tried], seed=seed)
     columns = {name: pl.Series(values).gather(kept) for name, values in (slices or {}).items()}
     alike = {name: pl.Series(values).gather(kept) for name, values in (attributes or {}).items()}
@@ -84,7 +88,7 @@ def compare(
         "champion": {**_of(drawn, 0), "not_finite": 0},
         "challenger": {**_of(drawn, 1), "not_finite": 0},
         # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
-        "paired": paired(label, group, before, now) if not told_all else _unpaired(served.requests),
+        "paired": _unpaired(served.requests) if told_all else paired(label, group, rival, now),
         "intervals": {name: _interval(drawn, name) for name in MEASURES},
         "calibration_chance": _calibration_chance(now, seed),
         "shift": moved(before, now),
@@ -93,6 +97,15 @@ def compare(
         "slices": compare_slices(columns, kinds, before=served, now=tried),
         "fairness": treatment(alike, before=served, now=tried),
     }
+
+
+def so_far(label: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """[N], the mean label of the requests before each row's own, begun at even odds (Krichevsky & Trofimov 1981). Rows
+    of a request lie side by side."""
+    place = np.arange(len(group))
+    start = np.maximum.accumulate(np.where(np.concatenate([[True], group[1:] != group[:-1]]), place, 0))
+    known: np.ndarray = (np.concatenate([[0.0], np.cumsum(label)])[start] + 0.5) / (start + 1)
+    return known
 
 
 def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:

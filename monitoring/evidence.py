@@ -130,6 +130,7 @@ def gather(
         slices=columns,
         kinds=kinds,
         attributes=attribute,
+        progressive=candidate.judging == "progressive",
         seed=seed,
     )
     figures: dict[str, Any] = {

@@ -123,7 +123,8 @@ def _final_not_finite(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _against_base_rate(policy: Policy, quality: Mapping[str, Any]) -> Finding:
-    """There is no champion: the challenger must beat the constant that predicts the label rate for everything.
+    """There is no champion: the challenger must beat the label rate, of the window or, of what was predicted before it
+    was learned, as known by then.
 
     Until one does, each waits: its window is then learned again with what comes, and a young surface gets there.
     """

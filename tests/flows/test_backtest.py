@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from flows.backtest import Plan, Report, Stage, backtest, replay_log
-from flows.replay import ARMS, NoFirstModel
+from flows.backtest_findings import without_model
+from flows.replay import ARMS
 from infra.database import connect, with_database
 from models.metrics import auc
 from models.registry import Registry
@@ -121,18 +122,49 @@ def test_the_scratch_databases_are_gone_afterwards(report: Report, site: Loop) -
     assert left == []
 
 
-def test_a_warm_up_that_gives_no_model_says_so(site: Loop, plan: Plan, prefect_server: str) -> None:
+def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
+    site: Loop, plan: Plan, prefect_server: str
+) -> None:
     own = copied(site)
     surface = replace(own.surface, fewest=100_000)
     registry = Registry(own.tracking, own.artifacts.as_uri())
-    with pytest.raises(NoFirstModel, match="fewer than 100,000 mature impressions; use a longer --warmup"):
-        replay_log(
-            own.settings, surface, plan, url=own.url, registry=registry, now=NOW, watch=lambda _: None, reports=False
-        )
+    thin = replay_log(
+        own.settings, surface, plan, url=own.url, registry=registry, now=NOW, watch=lambda _: None, reports=False
+    )
+    found = thin.summary()
+    assert found["scored"] > 0
+    assert found["base_rate"]["impressions"] == found["scored"]
+    assert "fewer than 100,000 mature impressions; use a longer --warmup" in found["base_rate"]["reason"]
+    assert {window["served_by"] for window in found["windows"]} == {"base_rate"}
+    label = np.concatenate([part.examples.label for part in thin.scored])
+    scores = np.concatenate([part.scores["champion"] for part in thin.scored])
+    assert abs(scores.mean() - label.mean()) < 0.05
+    assert found["champion"]["auc"] == pytest.approx(0.5, abs=0.05)
+    assert "base rate stood in" in str(without_model(found))
+
+
+def test_a_model_takes_over_from_the_base_rate_as_soon_as_there_is_one(
+    site: Loop, plan: Plan, prefect_server: str, database: str
+) -> None:
+    own = copied(site)
+    registry = Registry(own.tracking, own.artifacts.as_uri())
+    minute = replace(plan, warmup=timedelta(minutes=1))  # shorter than the attribution: nothing is mature
+    found = replay_log(
+        own.settings, own.surface, minute, url=database, registry=registry, now=NOW, watch=lambda _: None, reports=False
+    ).summary()
+    served = [window["served_by"] for window in found["windows"]]
+    assert served == sorted(served)
+    assert set(served) == {"base_rate", "model"}
+    assert 0 < found["base_rate"]["impressions"] < found["scored"]
+
+
+def test_a_warm_up_longer_than_the_log_is_refused(site: Loop, plan: Plan, prefect_server: str) -> None:
+    own = copied(site)
+    registry = Registry(own.tracking, own.artifacts.as_uri())
     with pytest.raises(ValueError, match="use a shorter one"):
         replay_log(
             own.settings,
-            surface,
+            own.surface,
             replace(plan, warmup=timedelta(days=2)),
             url=own.url,
             registry=registry,

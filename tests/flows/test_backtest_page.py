@@ -154,7 +154,7 @@ def test_the_headline_does_not_credit_models_that_never_came() -> None:
     found = summary(5)
     for update in found["updates"][1:]:
         update["verdict"] = "reject"
-    assert headline(found).endswith("No update after the warm-up was promoted, so there were no fresh models.")
+    assert headline(found).endswith("No update after the first model was promoted, so there were no fresh models.")
     assert "the log ends with the warm-up" in headline(summary(0, 1))
 
 

@@ -153,9 +153,9 @@ def test_the_time_budget_keeps_what_was_learned_so_far() -> None:
     )
     assert report.stopped == "time"
     assert report.steps == model.steps == 6
-    assert report.examples == 6 * 32 * 5
+    assert report.examples == 8 * 5  # the first batches are small: 1, 1, 1, 1, 2 and 2 requests
     unhurried, _ = fine_tune(
-        Model.new(LAYOUT, SMALL, 0), clicks(32 * 50, seed=1)[: 6 * 32 * 5], seed=0, device="cpu", clock=no_time
+        Model.new(LAYOUT, SMALL, 0), clicks(32 * 50, seed=1)[: 8 * 5], seed=0, device="cpu", clock=no_time
     )
     assert unhurried.steps == 6
 
@@ -197,11 +197,11 @@ def weights(network: torch.nn.Module) -> np.ndarray:
 
 def test_the_average_scores_and_the_latest_weights_learn_on() -> None:
     """Learned batch by batch, the average is that of the weights after each; and learning takes no notice of it."""
-    window, averaged = clicks(32 * 20, seed=21), replace(SMALL, averaging=0.9)
-    plain, model = Model.new(LAYOUT, replace(SMALL, averaging=0.0), 0), Model.new(LAYOUT, averaged, 0)
+    window, averaged = clicks(20, seed=21), replace(SMALL, averaging=0.9, batch_requests=1)
+    plain, model = Model.new(LAYOUT, replace(averaged, averaging=0.0), 0), Model.new(LAYOUT, averaged, 0)
     expected = weights(plain.network).astype(np.float64)
     for step in range(20):
-        batch = window[step * 160 : (step + 1) * 160]
+        batch = window[step * 5 : (step + 1) * 5]
         plain, model = tune(plain, batch), tune(model, batch)
         decay = min(0.9, (step + 1) / (step + 10))
         expected = decay * expected + (1 - decay) * weights(plain.network)
@@ -216,7 +216,7 @@ def test_predictions_before_learning_are_by_the_weights_that_would_have_served()
     model = Model.new(LAYOUT, replace(SMALL, averaging=0.9, admit_after=1), 0)
     model = tune(model, clicks(32 * 20, seed=22))
     # Numbers known well by now, and ids that all have rows: else learning would first take in the window's.
-    window = clicks(32, seed=23)
+    window = clicks(16, seed=23)
     model = model.redesigned(replace(model.design, memory=1e12))
     for network in (model.network, model.latest):
         network.standardise.rows.fill_(1e12)
