@@ -132,7 +132,7 @@ def test_attention_finds_a_match_of_the_candidate_with_the_last_items() -> None:
         return replace(window, label=label.astype(np.float32))
 
     window, fresh = again(3_000, 1), again(2_000, 2)
-    design = replace(SMALL, first_weight=0.3, table_rate=0.1, averaging=0.0)
+    design = replace(SMALL, first_weight=0.3, rate=1e-2, table_rate=0.1, averaging=0.0)
     scores = {}
     for ranker in ("cross", "attention"):
         model = Model.new(LAYOUT, replace(design, ranker=ranker), 0)
