@@ -112,12 +112,12 @@ def load_settings() -> "Settings":
 
 def _wrong(place: tuple[int | str, ...], value: object, message: str) -> str:
     """One setting that cannot be used, its password hidden."""
-    from infra.addresses import hide_password
-
     plain = message.removeprefix("Value error, ")
     if not place:  # of several settings together: the message names them
         return plain
-    return f"MILLRACE_{'_'.join(map(str, place)).upper()}={hide_password(str(value))!r}: {plain}"
+    # What cannot be read may hold a password anywhere.
+    shown = "***" if "@" in str(value) else repr(str(value))
+    return f"MILLRACE_{'_'.join(map(str, place)).upper()}={shown}: {plain}"
 
 
 def _stay(settings: "Settings") -> None:

@@ -79,6 +79,11 @@ def initialise(data: Path) -> None:
             if data.exists():
                 data.rmdir()
             made.rename(data)
+        elif (major := (data / "PG_VERSION").read_text().strip()) != _major():
+            raise StackError(
+                f"{data} was made by PostgreSQL version {major}, and this is version {_major()}; move it away, or name"
+                " another MILLRACE_HOME"
+            )
         elif not passfile(data).exists():
             if processes(data):
                 raise StackError(f"{passfile(data)} is gone; millrace down, then up, makes another")
@@ -125,6 +130,10 @@ def _wheel() -> Any:
 def _binaries() -> Path:
     folder: Path = _wheel().POSTGRES_VERSIONS[_wheel().TARGET_POSTGRES_VERSION]
     return folder
+
+
+def _major() -> str:
+    return str(_wheel().TARGET_POSTGRES_VERSION).partition(".")[0]
 
 
 def _account() -> pwd.struct_passwd | None:

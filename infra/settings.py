@@ -7,8 +7,6 @@ import ipaddress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -91,29 +89,20 @@ class Settings(BaseSettings):
         return text
 
     @field_validator(
-        *("database_url", "prefect_api_url", "mlflow_tracking_uri", "mlflow_url", "mlflow_artifacts"),
+        *(
+            "database_url",
+            "database_owner_url",
+            "prefect_api_url",
+            "mlflow_tracking_uri",
+            "mlflow_url",
+            "mlflow_artifacts",
+        ),
         *("evidently_url", "serving_url", "desk_url", "notice_block"),
         mode="before",
     )
     @classmethod
     def _unset(cls, text: str | None) -> str | None:
         return text or None  # as a compose file hands on what is not set
-
-    @field_validator("database_url")
-    @classmethod
-    def _database(cls, text: str | None) -> str | None:
-        wanted = "write postgresql://user:password@host:5432/name"
-        if text is not None:
-            if not text.startswith(("postgresql://", "postgres://")):
-                raise ValueError(f"is no address of a PostgreSQL database; {wanted}")
-            try:
-                named = conninfo_to_dict(text).get("dbname")
-            except psycopg.ProgrammingError as error:
-                why = str(error).split(': "')[0]  # what follows is the address, with its password
-                raise ValueError(f"cannot be read ({' '.join(why.split())}); {wanted}") from None
-            if not named:
-                raise ValueError(f"names no database; {wanted}")
-        return text
 
     @field_validator("prefect_api_url", "mlflow_url", "evidently_url", "serving_url", "desk_url")
     @classmethod

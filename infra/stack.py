@@ -20,7 +20,7 @@ import psycopg
 
 from infra import begin, postgres
 from infra.addresses import database_name, hide_password
-from infra.database import connect, create_database, migrate
+from infra.database import connect, create_database, explain, is_absent, migrate
 from infra.environment import clear_session, library_environment, settings_environment
 from infra.errors import PortTaken, StackError
 from infra.health import START_S, Health, examine
@@ -245,6 +245,8 @@ def ensure_database(url: str) -> None:
         try:
             create_database(url)
         except psycopg.Error as error:
+            if is_absent(error):
+                raise StackError(explain(error)) from error
             raise StackError(
                 f"the database {database_name(url)} cannot be reached at {hide_password(url)} ({_line(unreachable)}),"
                 f" nor made ({_line(error)}); check MILLRACE_DATABASE_URL, or have its owner make the database"

@@ -96,7 +96,7 @@ def test_however_an_old_history_comes_the_partitions_stay_few(apart: timedelta) 
 def test_an_id_sent_again_within_the_horizon_is_a_repeat_and_the_first_wins(connection: psycopg.Connection) -> None:
     add(connection, shown("a", NOON))
     for again in (NOON - HORIZON, NOON, NOON + HORIZON):
-        assert add(connection, shown("a", again, item_id="other")) == Appended(0, 1, 0)
+        assert add(connection, shown("a", again)) == Appended(0, 1, 0)
     beyond = NOON + HORIZON + timedelta(microseconds=1)
     assert add(connection, shown("a", beyond, item_id="other")) == Appended(1, 0, 0)
     assert extent(connection, "feed") == (NOON, beyond)

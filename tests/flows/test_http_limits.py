@@ -67,13 +67,13 @@ def server(
     request: pytest.FixtureRequest, postgres_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     name, port, home = request.param, free_port(), tmp_path_factory.mktemp("home")
+    ports = {"serving": "MILLRACE_SERVING_PORT", "desk": "MILLRACE_DESK_PORT"}
     with fresh_database(postgres_url) as database, (home / "log").open("w") as log:
         environment = os.environ | {
             "MILLRACE_HOME": str(home),
             "MILLRACE_DATABASE_URL": database,
             "MILLRACE_MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
-            "MILLRACE_SERVING_PORT": str(port),
-            "MILLRACE_DESK_PORT": str(port),
+            ports[name]: str(port),
         }
         running = subprocess.Popen(
             [sys.executable, *COMMANDS[name]], env=environment, cwd=REPOSITORY, stdout=log, stderr=log

@@ -172,7 +172,7 @@ def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop)
 def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_again(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
-        _poison(loop, 14, 17)
+        _poison(loop, 14, 18)
         world.surface = replace(world.surface, policy=Policy(margin=0.001))
         rejected = run_update(world, after(18))
         assert (rejected.verdict.verdict, rejected.published.state) == ("reject", "rejected"), rejected.verdict.reasons

@@ -15,7 +15,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,6 @@ class Job:
     at: str | None = None
     """One of ``POINTS``; None: to the end."""
     signal: int = signal.SIGKILL
-    attribution_s: float = 300.0
-    """The surface's: with another one the same window has other labels, and gives other weights."""
 
 
 IMPORTED = (
@@ -104,9 +102,7 @@ def _outcome(job: Job) -> str:
     from flows.ledger import NothingToLearn
     from tests.loop import Loop, run_update, small_feed
 
-    feed = small_feed()
-    surface = replace(feed, features=replace(feed.features, attribution=job.attribution_s))
-    loop = Loop(job.url, job.tracking, Path(job.artifacts), Path(job.home), surface)
+    loop = Loop(job.url, job.tracking, Path(job.artifacts), Path(job.home), small_feed())
     with loop.world() as world:
         try:
             outcome = run_update(world, datetime.fromisoformat(job.as_of))

@@ -17,7 +17,7 @@ import pytest
 
 from infra import postgres
 from infra.addresses import database_name, embedded, parameters, passfile, with_database
-from infra.database import connect, create_database, drop_database, migrate
+from infra.database import MIGRATIONS, connect, create_database, drop_database, migrate
 from infra.errors import StackError
 from infra.services import Service, every_service
 from infra.settings import OWNS, RUNS, Settings
@@ -208,6 +208,7 @@ def test_a_new_table_of_records_is_kept_from_the_role_that_runs(
     guarded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a later migration adds: records stay with the owner, all else goes to the role that runs."""
+    shutil.copytree(MIGRATIONS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "9999_later.sql").write_text(
         "CREATE TABLE verdicts (verdict_id bigint GENERATED ALWAYS AS IDENTITY, said text);"
         "CREATE TRIGGER verdicts_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON verdicts"
@@ -260,7 +261,7 @@ def test_lost_passwords_are_made_anew_and_the_data_stay(tmp_path_factory: pytest
         create_database(url)
         before = passfile(data).read_text()
         passfile(data).unlink()
-        with pytest.raises(RuntimeError, match="millrace down, then up"):
+        with pytest.raises(StackError, match="millrace down, then up"):
             postgres.initialise(data)
         postgres.stop(data)
         (data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 trust\n")  # somebody thought it easier

@@ -101,6 +101,10 @@ def test_by_the_ledger_a_held_window_is_claimed_again_and_every_click_is_learned
         " FROM generate_series(1, %(n)s) k",
         {"t": BEGIN, "n": len(label)},
     )
+    connection.execute(
+        "INSERT INTO event_days SELECT 'feed', 'impressions', shown_at::date, min(seq), max(seq) FROM impressions"
+        " GROUP BY shown_at::date"
+    )
     terms = ledger.Terms(timedelta(0), 0.0, timedelta(hours=1), 500)
     history, words, learned = list[Past](), list[str](), np.zeros(len(label), dtype=np.int64)
     for k in range(count):
