@@ -233,8 +233,8 @@ def test_a_user_or_request_too_large_to_be_true_is_named(column: str) -> None:
     big = pl.when(row % 2 == 0).then(pl.lit("giant")).otherwise(f"{column}_id").alias(f"{column}_id")
     item = pl.format("a{}", row).alias("item_id")
     # A request is one user's: where it is too large, so is its user's share.
-    whose = big.alias("user_id") if column == "request" else pl.col("user_id")
-    found = failed(clean.frame.with_columns(whose, big, item), clean.dense)
+    too_large = [big.alias("user_id"), big] if column == "request" else [big]
+    found = failed(clean.frame.with_columns(*too_large, item), clean.dense)
     assert list(found) == (["one user's share"] if column == "request" else []) + [f"one {column}'s share"]
     assert "giant" in found[f"one {column}'s share"].detail
     assert found[f"one {column}'s share"].rows[:2] == ("i0", "i2")
