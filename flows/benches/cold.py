@@ -43,7 +43,7 @@ class Plan(Replay):
     """What to run."""
 
     sizes: tuple[int, ...] = (500, 1_000, 2_500, 5_000, 10_000, 20_000, 40_000)
-    """Impressions learned; whole instants, so that a few more may be."""
+    """Impressions learned; whole instants, so that it may be a few less."""
 
     scored: int = 5_000
     """Impressions after those."""

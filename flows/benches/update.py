@@ -23,11 +23,12 @@ from flows.benches.table import Row, Table, machine
 from flows.benches.update_peers import Peer, Rates, RowwiseAdagrad, SparseAdagrad, Still, fbgemm
 from models.design import Design
 from models.examples import Examples, Layout
-from models.learner import fine_tune
+from models.learner import GROWS_EVERY, fine_tune
 from models.losses import loss_of
 from models.metrics import log_loss
 from models.model import Model, one_thread
 from models.rankers import Cross
+from models.ridge import ENOUGH, ROWS
 from models.step import Batch, Stepper
 
 GOAL = 2.0
@@ -191,10 +192,10 @@ def arms_of(plan: Plan, device: torch.device) -> Iterator[Arm]:
         "update, float32, row-wise": replace(low, precision="float32"),
         **({"update, bfloat16, row-wise, compiled": replace(low, compiled=True)} if plan.compiled else {}),
     }.items():
-        yield Arm(name, updates(Model.new(layout, design, plan.seed), device))
-    yield Arm("steps alone, bfloat16, row-wise", steps(plan, Model.new(layout, low, plan.seed), device))
+        yield Arm(name, updates(begun(plan, layout, design), device))
+    yield Arm("steps alone, bfloat16, row-wise", steps(plan, begun(plan, layout, low), device))
 
-    model = Model.new(layout, low, plan.seed)
+    model = begun(plan, layout, low)
     network, start = model.latest, [rows.to(device) for rows in first_rows(plan, model)]
     assert isinstance(network, Cross)
     rates = Rates(low.rate, low.weight_decay, low.table_rate, low.first_square)
@@ -205,7 +206,17 @@ def arms_of(plan: Plan, device: torch.device) -> Iterator[Arm]:
         ("torch row-wise Adagrad, autocast", RowwiseAdagrad(start, rates), True),
         ("the network alone", Still(start, rates), False),
     ):
-        yield Arm(name, peered(Peer(network, tables, rates, device, lower), plan), peer=name.startswith("torch"))
+        peer = Peer(network, tables, rates, device, model.steps, lower)
+        yield Arm(name, peered(peer, plan), peer=name.startswith("torch"))
+
+
+def begun(plan: Plan, layout: Layout, design: Design) -> Model:
+    """A model past its beginnings, as in nearly every update: its batches are full, and its linear part rests."""
+    model = Model.new(layout, design, plan.seed)
+    model.steps = GROWS_EVERY * plan.batch
+    assert isinstance(model.latest, Cross)
+    model.moments = {**model.moments, **model.latest.ridge.nothing(), ROWS: torch.full((len(KINDS),), ENOUGH)}
+    return model
 
 
 def first_rows(plan: Plan, model: Model) -> list[Tensor]:
@@ -229,7 +240,7 @@ def steps(plan: Plan, model: Model, device: torch.device) -> Callable[[Examples]
     design = model.design
     rows = torch.cat([torch.zeros(1, len(KINDS) + plan.embedding), *first_rows(plan, model)])
     state = torch.full((len(rows), 1), design.first_square)
-    stepper = Stepper(model.copy().latest, rows, state, model.moments, design, loss_of(design), device, 0)
+    stepper = Stepper(model.copy().latest, rows, state, model.moments, design, loss_of(design), device, model.steps)
 
     def learn(part: Examples) -> NDArray[np.float64]:
         stepper.network.observe(torch.from_numpy(part.dense).to(device), design.memory)
@@ -315,7 +326,7 @@ def beside_the_cpu(plan: Plan, arms: list[Arm], turns: list[Examples]) -> Row:
     """The same design learned on the CPU: the losses that a device must come to."""
     name = "update, float32, row-wise"
     low = design_of(plan, table_optimiser="rowwise_adagrad", precision="float32")
-    learn = updates(Model.new(layout_of(plan), low, plan.seed), torch.device("cpu"))
+    learn = updates(begun(plan, layout_of(plan), low), torch.device("cpu"))
     here, there = (
         log_loss(predicted[-1], turns[-1].label[:, 0])
         for predicted in (next(arm for arm in arms if arm.name == name).predicted, [learn(part) for part in turns])

@@ -138,12 +138,21 @@ def copied(layers: nn.ModuleList) -> nn.ModuleList:
 class Peer:
     """A network and tables that learn batch by batch."""
 
-    def __init__(self, ours: Cross, tables: Tables, rates: Rates, device: torch.device, low: bool = False) -> None:
-        """``low``: under ``torch.autocast`` to bfloat16."""
+    def __init__(
+        self, ours: Cross, tables: Tables, rates: Rates, device: torch.device, steps: int, low: bool = False
+    ) -> None:
+        """``steps``: taken before, of which nothing is left but their count; ``low``: under ``torch.autocast`` to
+        bfloat16."""
         self.network, self.tables, self.low, self.device = Plain(ours).to(device), tables, low, device
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=rates.network, weight_decay=rates.decay, fused=True
         )
+        for parameter in self.network.parameters():
+            self.optimiser.state[parameter] = {
+                "step": torch.tensor(float(steps), device=device),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
 
     def step(self, dense: Tensor, ids: Tensor, target: Tensor) -> Tensor:
         """Learn from a batch; logits [B, kinds] from before."""

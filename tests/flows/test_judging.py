@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "crosses": (("user", "item"),),
     "cross_buckets": 100,
     "limit": 3.0,
+    "ridge": 10.0,
     "memory": 100.0,
     "admit_after": 1,
     "buckets": 4,

@@ -33,7 +33,10 @@ def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_i
         assert frame.without_row == 0
         assert set(NEW.columns) <= set(world.surface.layout.dense)
         # The champion finds its own columns among more: the same scores, to the bit.
-        np.testing.assert_array_equal(_champion(world).score(frame.examples), as_it_was)
+        assert first.published.version is not None
+        promotion = promotions.promoted(world.connection, "feed", first.published.version)
+        assert promotion is not None
+        np.testing.assert_array_equal(world.model(promotion).score(frame.examples), as_it_was)
         assert second.figures["quality"]["baseline"] == "champion"
         assert second.published.version is not None, second.verdict.reasons
         registered = world.registry.version("feed", second.published.version)

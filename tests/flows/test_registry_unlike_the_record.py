@@ -171,8 +171,15 @@ SAYS = {
 }
 """What somebody did, and the warning that an update gives."""
 
+QUICK = (version_deleted, alias_moved, experiment_deleted, emptied)
+"""Those that `make test` tries; `make test-all` tries every one."""
 
-@pytest.mark.parametrize("done", SAYS, ids=lambda done: done.__name__)
+
+@pytest.mark.parametrize(
+    "done",
+    [done if done in QUICK else pytest.param(done, marks=pytest.mark.slow) for done in SAYS],
+    ids=lambda done: done.__name__,
+)
 def test_the_record_leads_and_the_next_update_learns_on(
     done: Callable[[Loop], Loop], two: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,7 +264,14 @@ def lost(folder: Path, how: Callable[[Path], None] = folder_gone) -> Iterator[No
         kept.rename(folder)
 
 
-@pytest.mark.parametrize("how", [folder_gone, weights_missing, description_missing, truncated, altered])
+OTHER_DAMAGE = (weights_missing, description_missing, truncated)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [folder_gone, altered, *(pytest.param(how, marks=pytest.mark.slow) for how in OTHER_DAMAGE)],
+    ids=lambda how: how.__name__,
+)
 def test_the_version_before_a_lost_champion_stands_in_as_after_a_rollback(
     how: Callable[[Path], None], two: Loop
 ) -> None:

@@ -189,6 +189,7 @@ def test_up_starts_what_was_stopped_and_leaves_the_rest_alone(settings: Settings
     assert pid(settings, services[1]) == before
 
 
+@pytest.mark.slow
 def test_a_service_that_hangs_is_told_and_begun_anew_by_up(settings: Settings) -> None:
     service = pages()
     start_stack(settings, (service,))
@@ -248,6 +249,7 @@ def test_what_comes_first_is_up_before_the_others_begin(settings: Settings) -> N
     assert serving.after == ()
 
 
+@pytest.mark.slow
 def test_others_do_not_wait_for_one_that_comes_first_and_never_comes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
