@@ -35,8 +35,6 @@ SMALLEST_INTEGER = -(2**63)
 KIND = r"[a-z][a-z0-9_]{0,63}"
 """What a kind of feedback is called."""
 
-LAST_POSITION = 2**31 - 1
-
 IDS = ("impression_id", "request_id", "user_id", "item_id", "model_version")
 INSTANTS = ("shown_at", "at", "known_at", "clicked_at")
 

@@ -102,15 +102,10 @@ class Database:
         """Wake who waits, without saying that anything was lost."""
         self._gone.set()
 
-    def connect(
-        self, *, autocommit: bool = False, patient: bool = False, name: str | None = None
-    ) -> psycopg.Connection:
-        """A connection of one's own. ``patient``: its statements may take their time; ``name``: what the server shows
-        of it."""
+    def connect(self, *, autocommit: bool = False, patient: bool = False) -> psycopg.Connection:
+        """A connection of one's own. ``patient``: its statements may take their time."""
         limits = {} if patient else {"statement_timeout": str(STATEMENT_MS), "lock_timeout": str(LOCK_MS)}
-        return psycopg.Connection.connect(
-            conninfo(self.url, **limits), autocommit=autocommit, application_name=name, **_KEEP_ALIVE
-        )
+        return psycopg.Connection.connect(conninfo(self.url, **limits), autocommit=autocommit, **_KEEP_ALIVE)
 
     def ask(self, query: LiteralString, parameters: Sequence[Any]) -> list[Any]:
         """Rows of a short question on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,
