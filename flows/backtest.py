@@ -25,7 +25,7 @@ from flows.world import World, open_world
 from infra.database import connect, database_name, migrate, sqlalchemy_url, with_database
 from infra.scratch import scratch_database
 from infra.settings import Settings
-from models.examples import concat
+from models.examples import apart, concat
 from models.registry import Registry, prepare
 from monitoring import compare
 
@@ -121,14 +121,10 @@ class Report:
 
 def measure(scored: Sequence[Scored], arm: str) -> dict[str, float]:
     """The measures of one arm over some windows together."""
-    examples = concat([_with_requests_of_their_own(part, n) for n, part in enumerate(scored)])
+    examples = concat(apart([part.examples for part in scored]))
     scores = np.concatenate([part.scores[arm] for part in scored])
     found = compare.measure(examples.label, examples.request, scores)
     return {name: math.nan if value is None else value for name, value in found.items()}
-
-
-def _with_requests_of_their_own(part: Scored, window: int) -> Any:
-    return replace(part.examples, request=part.examples.request + (window << 32))
 
 
 def backtest(

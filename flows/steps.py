@@ -134,17 +134,19 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     if len(frame):
         shown = np.argsort(examples.time, kind="stable")
         timely = examples[shown]
-        profile = Profile.of(timely.dense, names, label=timely.label)
-        profiles = Profile.by_hour(timely.dense, names, time=timely.time, label=timely.label)
+        dense, label, request = timely.dense, timely.label, timely.request
+        profile = Profile.of(dense, names, label=label, request=request)
+        profiles = Profile.by_hour(dense, names, time=timely.time, label=label, request=request)
         found += feature_checks.check_features(
-            timely.dense,
+            dense,
             names,
             background.profiles(world, claimed),
-            timely.label,
+            label,
             surface.limits,
             ids=frame.table["impression_id"][shown],
             profile=profile,
-            requests=len(np.unique(examples.request)),
+            request=request,
+            time=timely.time,
         )
     return Checked(found, history, profiles, background.rejected_before(world, claimed))
 

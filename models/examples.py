@@ -165,6 +165,18 @@ def request_starts(request: NDArray[np.int64]) -> NDArray[np.int64]:
     return starts
 
 
+def apart(parts: Sequence[Examples]) -> list[Examples]:
+    """The parts with request codes of which no two parts share one."""
+    found, codes = list[Examples](), 0
+    for part in parts:
+        if len(part):
+            lowest = int(part.request.min())
+            part = replace(part, request=part.request - lowest + codes)
+            codes = int(part.request.max()) + 1
+        found.append(part)
+    return found
+
+
 def concat(parts: Sequence[Examples]) -> Examples:
     """The rows of all parts, one after the other."""
     if not parts:

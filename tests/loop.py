@@ -82,7 +82,8 @@ class Loop:
             home=self.home,
             database_url=self.url,
             mlflow_tracking_uri=self.tracking,
-            mlflow_artifacts=self.artifacts.as_uri(),
+            # A server of MLflow's hands out the files itself.
+            mlflow_artifacts="mlflow-artifacts:/" if self.tracking.startswith("http") else self.artifacts.as_uri(),
             evidently_url=UNREACHABLE,
         )
 

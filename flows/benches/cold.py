@@ -23,7 +23,7 @@ from flows.benches.stream import Replay, Stream, folded
 from flows.benches.table import Row, Table, machine
 from flows.benches.windows import Log, simulated
 from models import metrics
-from models.examples import Examples
+from models.examples import Examples, apart, concat
 from models.learner import fine_tune
 from models.metrics import ONE_SIDED_95
 from models.model import Model
@@ -201,10 +201,9 @@ def auc(part: Scored, arm: str) -> float:
 
 def interval(parts: Sequence[Scored], peer: str) -> tuple[float, float]:
     """Between what the peer's log loss less ours is, each bound with 95 % confidence, over all requests."""
-    label = np.concatenate([part.part.label for part in parts])
-    request = np.concatenate([part.part.request + (number << 40) for number, part in enumerate(parts)])
+    whole = concat(apart([part.part for part in parts]))
     theirs, ours = (np.concatenate([part.scores[arm] for part in parts]) for arm in (peer, OURS))
-    difference = metrics.paired_difference(theirs, ours, label, request)
+    difference = metrics.paired_difference(theirs, ours, whole.label, whole.request)
     return difference.lower, difference.upper
 
 

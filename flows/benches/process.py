@@ -12,7 +12,7 @@ held, it is learned together with the next; rejected, it is passed over. There i
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -25,7 +25,7 @@ from flows.benches.faults import Met
 from flows.benches.windows import Window, between
 from flows.surface import Surface
 from models import metrics
-from models.examples import Examples, concat
+from models.examples import Examples, apart, concat
 from models.frames import Frame
 from models.learner import fine_tune
 from models.model import Model
@@ -123,7 +123,9 @@ class Process:
         past = Past(window.start, window.end, len(window), metrics.mean(window.frame.examples.label.astype(np.float64)))
         examples = window.frame.examples
         names = surface.layout.dense
-        profiles = Profile.by_hour(examples.dense, names, time=examples.time, label=examples.label)
+        profiles = Profile.by_hour(
+            examples.dense, names, time=examples.time, label=examples.label, request=examples.request
+        )
         self._promote(window, len(window), model, profiles, past)
         self.standard = self.line[-1]
 
@@ -140,7 +142,7 @@ class Process:
             window = joined([self._left, window])
         lesson = window.frame.examples
         if met is not None and met.lesson is not None:
-            lesson = met.lesson if self._left is None else concat([self._left.frame.examples, _apart(met.lesson, 1)])
+            lesson = met.lesson if self._left is None else concat(apart([self._left.frame.examples, met.lesson]))
         champion = self.champion if met is None or met.champion is None else met.champion
         scores = champion.score(window.frame.examples)
         figures, profile, sound = self._checked(window, scores)
@@ -185,7 +187,7 @@ class Process:
         )
         new = evidence.newcomers(frame.examples, self.champion)
         found = list(checks.check_window(frame.table, dense, names, expected, surface.limits, new=new))
-        profile = Profile.of(dense, names, label=label, seed=self._updates)
+        profile = Profile.of(dense, names, label=label, request=frame.examples.request, seed=self._updates)
         found += feature_checks.check_features(
             dense,
             names,
@@ -194,7 +196,8 @@ class Process:
             surface.limits,
             ids=frame.table["impression_id"],
             profile=profile,
-            requests=len(np.unique(frame.examples.request)),
+            request=frame.examples.request,
+            time=frame.examples.time,
         )
         contexts = evidence.contexts_of(frame.table, surface.features.contexts)
         found += label_checks.check_labels(frame.table, label, scores, history, surface.limits, contexts=contexts)
@@ -287,15 +290,10 @@ def joined(windows: Sequence[Window]) -> Window:
         return windows[0]
     frame = Frame(
         pl.concat([window.frame.table for window in windows]),
-        concat([_apart(window.frame.examples, place) for place, window in enumerate(windows)]),
+        concat(apart([window.frame.examples for window in windows])),
         sum(window.frame.without_row for window in windows),
     )
     return Window(windows[0].start, windows[-1].end, frame, pl.concat([window.shown for window in windows]))
-
-
-def _apart(examples: Examples, place: int) -> Examples:
-    """The examples with request codes that those of another place do not have."""
-    return replace(examples, request=examples.request + (place << 32))
 
 
 def cut(window: Window, rows: slice) -> Window:

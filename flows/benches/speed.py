@@ -10,7 +10,7 @@ import polars as pl
 from flows.benches.process import Judged, Process
 from flows.benches.table import Row
 from flows.benches.windows import Window
-from models.examples import concat
+from models.examples import apart, concat
 from models.frames import Frame
 from monitoring import checks, compare, drift, evidence, feature_checks, label_checks, report
 
@@ -31,11 +31,8 @@ def repeated(window: Window, rows: int) -> Window:
         )
         for n in range(times)
     ]
-    parts = [
-        replace(examples, request=examples.request + (n << 32), time=examples.time + n * length.total_seconds())
-        for n in range(times)
-    ]
-    whole = Frame(pl.concat(tables), concat(parts), 0)
+    parts = [replace(examples, time=examples.time + n * length.total_seconds()) for n in range(times)]
+    whole = Frame(pl.concat(tables), concat(apart(parts)), 0)
     return Window(window.start, window.start + times * length, whole, window.shown[:0])
 
 
@@ -61,7 +58,7 @@ def full_data(process: Process, window: Window, rows: int, clock: Callable[[], f
     )
     new = evidence.newcomers(examples, process.champion)
     checks.check_window(table, examples.dense, names, expected, surface.limits, new=new)
-    profile = feature_checks.Profile.of(examples.dense, names, label=examples.label)
+    profile = feature_checks.Profile.of(examples.dense, names, label=examples.label, request=examples.request)
     feature_checks.check_features(
         examples.dense,
         names,

@@ -19,7 +19,7 @@ import polars as pl
 from flows.benches.windows import Folding, Log, events_of, frame_of, read_log, rows_of, simulated, spans
 from flows.surface import Surface
 from infra.errors import MillraceError
-from models.examples import Examples, Layout, concat
+from models.examples import Examples, Layout, apart, concat
 from models.frames import Frame
 
 HOUR = timedelta(hours=1)
@@ -120,11 +120,8 @@ def folded(log: Log, surface: Surface, *, warmup: timedelta, features: Features 
     warm = every[0][0] + warmup
     if every[-1][0] < warm:
         raise LogTooShort(f"{log.name} spans {len(every)} hours, and the warm-up takes {warmup / HOUR:g} of them")
-    folding, parts, codes = Folding(surface.features, surface.attribution), list[Examples](), 0
-    for frame in frames(log, folding, every, warm, features):
-        examples = frame.examples
-        parts.append(replace(examples, request=examples.request + codes))
-        codes += int(examples.request.max(initial=-1)) + 1
+    folding = Folding(surface.features, surface.attribution)
+    parts = apart([frame.examples for frame in frames(log, folding, every, warm, features)])
     begins = (warm + timedelta(microseconds=1)).timestamp()
     return Stream(log.name, surface.layout, concat(parts), begins, time.process_time() - began)
 
@@ -183,6 +180,6 @@ def shuffled(log: Log, seed: int) -> Log:
     shown = shown.with_columns(
         pl.col("request_id").replace_strict(requests, named),
         pl.format("i{}", pl.int_range(pl.len())).alias("impression_id"),
-        pl.int_range(pl.len()).over("request_id").cast(pl.Int32).alias("position"),
+        pl.int_range(pl.len()).over("user_id", "request_id").cast(pl.Int32).alias("position"),
     )
     return replace(log, shown=shown.sort("shown_at", maintain_order=True))

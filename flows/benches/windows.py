@@ -220,8 +220,8 @@ def frame_of(shown: pl.DataFrame, rows: Rows, schema: RowSchema, attribution: ti
         pl.lit(schema.version).alias("schema_version"),
     )
     # The rows of a request side by side, where they have times of their own too.
-    began = pl.col("shown_at").min().over("request_id")
-    table = table.sort(began, "request_id", "shown_at", "position", "impression_id", nulls_last=True)
+    began = pl.col("shown_at").min().over("user_id", "request_id")
+    table = table.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
     own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
     placed = table.join(own, on="impression_id", how="left", maintain_order="left")
     kept = placed.filter(pl.col("place").is_not_null())
@@ -236,7 +236,7 @@ def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
         ids=rows.ids[at],
         history=rows.history[at],
         label=table["label"].to_numpy().astype(np.float32),
-        request=table["request_id"].rle_id().to_numpy().astype(np.int64),  # side by side: see frame_of
+        request=table.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
         time=table["shown_at"].dt.epoch("us").to_numpy() / 1e6,
     )
 

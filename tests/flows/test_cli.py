@@ -37,6 +37,11 @@ def millrace(environment: dict[str, str], *arguments: str) -> subprocess.Complet
     )
 
 
+def unhealthy(installation: dict[str, str]) -> list[dict[str, str]]:
+    found = json.loads(millrace(installation, "status", "--json").stdout)
+    return [service for service in found["services"] if not service["healthy"]]
+
+
 def test_help_needs_nothing_heavy() -> None:
     heavy = {"torch", "prefect", "mlflow", "feast", "evidently", "polars", "pandas", "numpy", "psycopg"}
     program = "import sys, flows.cli; print(*sys.modules)"
@@ -77,8 +82,7 @@ def test_the_demo_runs_from_nothing_and_leaves_the_stack_running(installation: d
     assert done.returncode == 0, done.stderr
     assert re.search(r"(\d+) updates: \1 promote", done.stdout)
     assert "Look around:" in done.stdout
-    found = json.loads(millrace(installation, "status", "--json").stdout)
-    assert all(service["healthy"] for service in found["services"])
+    assert unhealthy(installation) == []
     again = millrace({**installation, "MILLRACE_HOME": str(Path(installation["MILLRACE_HOME"]) / "log")}, "demo")
     assert again.returncode == 1
     assert "holds an installation of yours" in again.stderr
@@ -93,8 +97,7 @@ def test_up_stays_until_it_is_interrupted_and_leaves_no_process(installation: di
         assert running.stdout is not None
         lines = iter(running.stdout)
         assert any("Stop it with Ctrl-C" in line for line in lines)
-        found = json.loads(millrace(installation, "status", "--json").stdout)
-        assert all(service["healthy"] for service in found["services"])
+        assert unhealthy(installation) == []
         running.send_signal(signal.SIGINT)
         assert running.wait(timeout=120) == 0
     assert leftovers(home) == []
@@ -109,7 +112,6 @@ def test_killed_with_9_all_of_it_starts_again(installation: dict[str, str]) -> N
         process.kill()
     done = millrace(installation, "up", "--detach")
     assert done.returncode == 0, done.stderr
-    found = json.loads(millrace(installation, "status", "--json").stdout)
-    assert all(service["healthy"] for service in found["services"])
+    assert unhealthy(installation) == []
     assert millrace(installation, "down").returncode == 0
     assert leftovers(home) == []

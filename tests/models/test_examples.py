@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.examples import Examples, Layout
+from models.examples import Examples, Layout, apart, concat
 
 NARROW = Layout("one", dense=("a", "b"), ids=("user", "item"), history=2, meanings=("a1", "b1", "u1", "i1", "h1"))
 WIDE = Layout(
@@ -53,3 +53,21 @@ def test_a_layout_that_lacks_a_column_is_refused_by_its_name(other: Layout, told
 def test_meanings_that_do_not_fit_the_columns_are_refused() -> None:
     with pytest.raises(ValueError, match=r"layout\.meanings has 1 entries"):
         Layout("one", ("a", "b"), ("user",), meanings=("a1",))
+
+
+def test_parts_put_together_share_no_request_however_often_some_were_put_together_before() -> None:
+    def part(*request: int) -> Examples:
+        rows = len(request)
+        return Examples(
+            dense=np.zeros((rows, 1), np.float32),
+            ids=np.zeros((rows, 0), np.int64),
+            history=np.zeros((rows, 0), np.int64),
+            label=np.zeros(rows, np.float32),
+            request=np.array(request, np.int64),
+            time=np.zeros(rows),
+        )
+
+    left = concat(apart([part(0, 0, 1), part(5, 6, 6)]))
+    whole = concat(apart([left, part(), part(0, 0, 1)]))
+    assert whole.request.tolist() == [0, 0, 1, 2, 3, 3, 4, 4, 5]
+    assert whole.batch_starts(1).tolist() == [0, 2, 3, 4, 6, 8, 9]

@@ -83,6 +83,33 @@ def test_a_feature_that_tells_the_time_may_move_on() -> None:
     assert not check(dense, clean, references)
 
 
+def test_a_feature_that_few_requests_seem_to_tell_the_time_by_is_not_let_off() -> None:
+    """Of twenty requests each is most of its span of time, so whatever is of the user alone looks like a clock."""
+    by_user, chance = np.repeat(np.random.default_rng(1).normal(size=20), 5), window(1, requests=20)
+    few = chance.dense.astype(np.float32)
+    few[:, 9] = by_user
+    thin = Profile.of(few, NAMES, label=chance.label, request=chance.request)
+    assert thin.clock[9] > 0.7
+    clean = window(7)
+    dense = clean.dense.astype(np.float32)
+    dense[:, 9] = 0
+    assert "features stuck" in check(dense, clean, [*REFERENCES, thin])
+    whole = Profile.of(dense, NAMES, request=clean.request)
+    assert max(whole.clock) < 0.1
+
+
+def test_a_fault_of_the_newest_hour_is_seen_among_hours_that_were_held() -> None:
+    hours = [window(seed) for seed in range(9)]
+    dense = np.concatenate([hour.dense for hour in hours]).astype(np.float32)
+    time = np.repeat(np.arange(9.0), len(hours[0].dense)) * 3600 + np.tile(np.linspace(0, 3500, len(hours[0].dense)), 9)
+    assert not failures(check_features(dense, NAMES, REFERENCES, time=time))
+    dense[time > 8 * 3600 + 10, 9] = 0
+    assert "features stuck" not in {check.name for check in failures(check_features(dense, NAMES, REFERENCES))}
+    [stuck] = [c for c in failures(check_features(dense, NAMES, REFERENCES, time=time)) if c.name == "features stuck"]
+    assert stuck.detail.startswith("In the newest hour: 1 of 12 features stuck: feature_9")
+    assert stuck.breach == "reject"
+
+
 def test_a_profile_survives_being_kept_as_json() -> None:
     clean = window(1)
     dense = clean.dense.copy()
