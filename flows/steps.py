@@ -145,8 +145,6 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
             surface.limits,
             ids=frame.table["impression_id"][shown],
             profile=profile,
-            request=request,
-            time=timely.time,
         )
     return Checked(found, history, profiles, background.rejected_before(world, claimed))
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -22,7 +22,7 @@ import polars as pl
 from monitoring.chance import CANNOT_BE, divergence
 from monitoring.history_checks import FEWEST
 from monitoring.limits import Check, Limits, outcome, rows_of
-from monitoring.profiles import FEWEST_ROWS, HOUR_S, LEVELS, TELLS_TIME, Floats, Profile
+from monitoring.profiles import LEVELS, TELLS_TIME, Floats, Profile
 
 __all__ = ["Profile", "check_features", "movement"]
 
@@ -85,7 +85,6 @@ def check_features(
     ids: pl.Series | None = None,
     profile: Profile | None = None,
     request: np.ndarray | None = None,
-    time: np.ndarray | None = None,
 ) -> list[Check]:
     """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
 
@@ -93,34 +92,12 @@ def check_features(
     there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
     those that offend. `profile`: that of this window where it is made already; else it is made with
     `request` [N], codes of the requests.
-
-    With `time` f[N], seconds, the newest hour of a longer window is looked at by itself too: what has just begun would
-    not be seen among hours that were held before.
     """
     current = profile or Profile.of(dense, names, label=label, request=request)
     references = [reference for reference in references if reference.names == current.names and reference.rows]
     if not references or not current.rows:
         return []
-    limits = limits or Limits()
-    found = _checks(_Looked(current, references, limits, dense, ids))
-    newest = np.zeros(0, np.int64) if time is None or np.ptp(time) < 2 * HOUR_S else time > time.max() - HOUR_S
-    if np.count_nonzero(newest) < FEWEST_ROWS:
-        return found
-    label, request = (None if of is None else of[newest] for of in (label, request))
-    hour = Profile.of(dense[newest], names, label=label, request=request)
-    ids = None if ids is None else ids.filter(pl.Series(newest))
-    of_hour = _checks(_Looked(hour, references, limits, dense[newest], ids))
-    return [
-        replace(new, detail=f"In the newest hour: {new.detail}") if _severity(new) > _severity(old) else old
-        for old, new in zip(found, of_hour, strict=True)
-    ]
-
-
-def _severity(check: Check) -> int:
-    return 0 if check.passed else ("hold", "reject").index(check.breach) + 1
-
-
-def _checks(looked: _Looked) -> list[Check]:
+    looked = _Looked(current, references, limits or Limits(), dense, ids)
     return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _widened(looked), _leak(looked)]
 
 

@@ -196,8 +196,6 @@ class Process:
             surface.limits,
             ids=frame.table["impression_id"],
             profile=profile,
-            request=frame.examples.request,
-            time=frame.examples.time,
         )
         contexts = evidence.contexts_of(frame.table, surface.features.contexts)
         found += label_checks.check_labels(frame.table, label, scores, history, surface.limits, contexts=contexts)

@@ -98,18 +98,6 @@ def test_a_feature_that_few_requests_seem_to_tell_the_time_by_is_not_let_off() -
     assert max(whole.clock) < 0.1
 
 
-def test_a_fault_of_the_newest_hour_is_seen_among_hours_that_were_held() -> None:
-    hours = [window(seed) for seed in range(9)]
-    dense = np.concatenate([hour.dense for hour in hours]).astype(np.float32)
-    time = np.repeat(np.arange(9.0), len(hours[0].dense)) * 3600 + np.tile(np.linspace(0, 3500, len(hours[0].dense)), 9)
-    assert not failures(check_features(dense, NAMES, REFERENCES, time=time))
-    dense[time > 8 * 3600 + 10, 9] = 0
-    assert "features stuck" not in {check.name for check in failures(check_features(dense, NAMES, REFERENCES))}
-    [stuck] = [c for c in failures(check_features(dense, NAMES, REFERENCES, time=time)) if c.name == "features stuck"]
-    assert stuck.detail.startswith("In the newest hour: 1 of 12 features stuck: feature_9")
-    assert stuck.breach == "reject"
-
-
 def test_a_profile_survives_being_kept_as_json() -> None:
     clean = window(1)
     dense = clean.dense.copy()
