@@ -1,8 +1,6 @@
 """Whatever a role, a database, an address or the environment sets: the same rows to the bit, or one clear refusal."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -26,6 +24,7 @@ from infra.database import connect, create_database, drop_database, migrate
 from infra.errors import SessionRefused
 from infra.postgres import ADMINISTERS
 from models.registry import Registry, prepare
+from tests.commands import millrace
 from tests.loop import NOW, after, write_log
 from tests.roles import ODD, ODD_PASSWORD, with_user
 
@@ -210,9 +209,8 @@ def test_the_environment_changes_no_row(postgres_server: str, files: Path) -> No
             "PGGEQO": "off",
         }
         log = str(files / "log.parquet")
-        command = [sys.executable, "-m", "flows.cli", "import", "--surface", "feed", log, "--json"]
         for wanted in ('"already_there": 0', '"imported": 0'):
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
+            done = millrace("import", "--surface", "feed", log, "--json", environment=environment)
             assert done.returncode == 0, done.stderr
             assert wanted in done.stdout
             assert '"dead_letters": 0' in done.stdout
@@ -231,8 +229,7 @@ def test_servers_of_the_shell_are_not_taken_for_the_embedded_one(tmp_path: Path)
         "PGDATABASE": "shop",
         "PGTARGETSESSIONATTRS": "standby",
     }
-    command = [sys.executable, "-m", "flows.cli", "user", "list"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
+    done = millrace("user", "list", environment=environment)
     assert done.returncode == 0, done.stderr
 
 

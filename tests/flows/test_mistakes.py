@@ -16,37 +16,16 @@ import pytest
 
 from infra.database import connect
 from infra.settings import PROJECT
+from tests import commands
 from tests.conftest import free_port
 
 NOBODY = 65534
 
 
-AS_NOBODY = """
-import importlib, os, sys
-for name in sys.argv[1].split(","):
-    importlib.import_module(name)
-os.setgroups([]); os.setgid(65534); os.setuid(65534)
-sys.argv[:2] = ["millrace"]
-from flows import cli
-cli.main()
-"""
-"""The command line as another user, who may not be able to read this one's Python: what it needs is imported before."""
-
-COMMANDS = "supervisor.xmlrpc,infra.stack,infra.status,flows.embedded,features.importing,flows.surfaces"
-
-
-def millrace(*arguments: str, nobody: str | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """The command with these variables, and no others of Millrace's; ``nobody``: as that user, with these imported."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
-    program = ("-m", "flows.cli") if nobody is None else ("-c", AS_NOBODY, nobody)
-    return subprocess.run(
-        [sys.executable, *program, *arguments],
-        env={**environment, "PYTHONPATH": str(PROJECT), **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+def millrace(*arguments: str, nobody: bool = False, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """The command with these variables, and no others of Millrace's; ``nobody``: as that user."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MILLRACE_")}
+    return commands.millrace(*arguments, environment=others | variables, user=NOBODY if nobody else None)
 
 
 def expect_line(done: "subprocess.CompletedProcess[str]", *words: str, codes: tuple[int, ...] = (1, 2)) -> None:
@@ -141,13 +120,13 @@ def test_a_file_in_place_of_the_home(folder: Path, arguments: tuple[str, ...]) -
 def test_a_home_of_another_users(folder: Path, arguments: tuple[str, ...]) -> None:
     home = folder / "home"
     home.mkdir()
-    done = millrace(*arguments, nobody=COMMANDS, MILLRACE_HOME=str(home))
+    done = millrace(*arguments, nobody=True, MILLRACE_HOME=str(home))
     expect_line(done, f"MILLRACE_HOME={home}", "belongs to root", "name a folder")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
 def test_a_home_that_cannot_be_made(folder: Path) -> None:
-    done = millrace("up", "--detach", nobody=COMMANDS, MILLRACE_HOME=str(folder / "home"))
+    done = millrace("up", "--detach", nobody=True, MILLRACE_HOME=str(folder / "home"))
     expect_line(done, f"MILLRACE_HOME={folder / 'home'}", "name a folder")
 
 
@@ -191,7 +170,7 @@ def test_a_log_that_is_none_is_named(folder: Path, database: str) -> None:
 def test_a_log_of_somebody_elses(folder: Path, database: str) -> None:
     path = folder / "private.parquet"
     path.touch(mode=0o600)
-    done = millrace("import", "--surface", "feed", str(path), nobody=COMMANDS, MILLRACE_DATABASE_URL=database)
+    done = millrace("import", "--surface", "feed", str(path), nobody=True, MILLRACE_DATABASE_URL=database)
     assert done.returncode == 2
     assert f"'{path}' is not readable" in done.stderr
     assert "Traceback" not in done.stderr

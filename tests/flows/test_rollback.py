@@ -23,6 +23,7 @@ from models import artifact, delta, promotions
 from models.registry import Registry
 from monitoring import records
 from monitoring.review import Refused
+from tests import commands
 from tests.models.serving_world import FEATURES, Client, eventually, promote, rank, serve, told
 
 
@@ -230,8 +231,7 @@ def millrace(database: str, home: Path, *arguments: str) -> "subprocess.Complete
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
         "COLUMNS": "200",
     }
-    command = [sys.executable, "-c", "from flows.cli import main; main()", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    return commands.millrace(*arguments, environment=environment)
 
 
 def test_on_the_command_line_a_version_that_cannot_serve_is_one_line_and_an_exit_code(

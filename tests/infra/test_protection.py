@@ -23,6 +23,7 @@ from infra.services import Service, every_service
 from infra.settings import OWNS, RUNS, Settings
 from infra.stack import prepare_home, start_stack, stop_stack
 from infra.supervision import leftovers
+from tests.commands import millrace
 from tests.conftest import free_port
 from tests.loop import with_user
 
@@ -353,9 +354,7 @@ def test_status_and_errors_show_no_password(installation: Settings) -> None:
         "MILLRACE_PREFECT_API_URL": "http://eve:mum@127.0.0.1:1/api",
     }
     for command in (["status"], ["status", "--json"], ["user", "list"], ["up", "--detach"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", *command], env=environment, capture_output=True, text=True
-        )
+        done = millrace(*command, environment=environment)
         for secret in ("s3cr", "hush", "mum"):
             assert secret not in done.stdout + done.stderr, command
     for broken in (
@@ -363,10 +362,7 @@ def test_status_and_errors_show_no_password(installation: Settings) -> None:
         "postgresql://ann:s3cr%t@h/feed",
         "postgresql://ann:s3cr@h",
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "flows.cli", "status"],
-            env=environment | {"MILLRACE_DATABASE_URL": broken}, capture_output=True, text=True,
-        )  # fmt: skip
+        done = millrace("status", environment=environment | {"MILLRACE_DATABASE_URL": broken})
         assert done.returncode == 2
         assert re.match(r"millrace: MILLRACE_DATABASE_URL=\*\*\*: [^\n]+\n$", done.stderr), done.stderr
         assert "s3cr" not in done.stderr
