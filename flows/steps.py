@@ -134,17 +134,17 @@ def check(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     if len(frame):
         shown = np.argsort(examples.time, kind="stable")
         timely = examples[shown]
-        dense, label, request = timely.dense, timely.label, timely.request
-        profile = Profile.of(dense, names, label=label, request=request)
-        profiles = Profile.by_hour(dense, names, time=timely.time, label=label, request=request)
+        profile = Profile.of(timely.dense, names, label=timely.label)
+        profiles = Profile.by_hour(timely.dense, names, time=timely.time, label=timely.label)
         found += feature_checks.check_features(
-            dense,
+            timely.dense,
             names,
             background.profiles(world, claimed),
-            label,
+            timely.label,
             surface.limits,
             ids=frame.table["impression_id"][shown],
             profile=profile,
+            requests=len(np.unique(examples.request)),
         )
     return Checked(found, history, profiles, background.rejected_before(world, claimed))
 

@@ -22,7 +22,7 @@ import polars as pl
 from monitoring.chance import CANNOT_BE, divergence
 from monitoring.history_checks import FEWEST
 from monitoring.limits import Check, Limits, outcome, rows_of
-from monitoring.profiles import LEVELS, TELLS_TIME, Floats, Profile
+from monitoring.profiles import LEVELS, Floats, Profile
 
 __all__ = ["Profile", "check_features", "movement"]
 
@@ -58,12 +58,14 @@ class _Looked:
     dense: np.ndarray
     ids: pl.Series | None
 
+    draws: int
+    """Requests looked at: the rows of one share much, and come as one."""
+
     @property
     def clock(self) -> np.ndarray:
         """[D] features that say what time it is: each window has values of its own, and two of them may be one."""
         # By the references alone: a fault that begins within the window would hide as a clock.
-        telling = [reference for reference in self.references if reference.requests >= TELLS_TIME]
-        return np.asarray(np.max([each.clock for each in telling or self.references], axis=0) >= CLOCK)
+        return np.asarray(np.max([reference.clock for reference in self.references], axis=0) >= CLOCK)
 
     @property
     def margin(self) -> float:
@@ -84,20 +86,21 @@ def check_features(
     *,
     ids: pl.Series | None = None,
     profile: Profile | None = None,
-    request: np.ndarray | None = None,
+    requests: int | None = None,
 ) -> list[Check]:
     """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
 
     `references`: the champion's training window and others; those of other features are left out, and without any
     there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
-    those that offend. `profile`: that of this window where it is made already; else it is made with
-    `request` [N], codes of the requests.
+    those that offend. `profile`: that of this window where it is made already. `requests`: how many the rows are of
+    (default: as many as rows).
     """
-    current = profile or Profile.of(dense, names, label=label, request=request)
+    current = profile or Profile.of(dense, names, label=label)
     references = [reference for reference in references if reference.names == current.names and reference.rows]
     if not references or not current.rows:
         return []
-    looked = _Looked(current, references, limits or Limits(), dense, ids)
+    draws = min(requests or current.rows, current.rows)
+    looked = _Looked(current, references, limits or Limits(), dense, ids, draws)
     return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _widened(looked), _leak(looked)]
 
 
@@ -262,7 +265,7 @@ def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], 
 
 def _beyond(looked: _Looked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which shares [D] are above those allowed beyond chance, and which so far that it is none."""
-    surprise = np.where(share > allowed, looked.current.requests * divergence(share, allowed), 0.0)
+    surprise = np.where(share > allowed, looked.draws * divergence(share, allowed), 0.0)
     features = math.log(max(len(share), 1))
     return surprise > features - math.log(looked.limits.false_alarm), surprise > features + CANNOT_BE
 
@@ -276,7 +279,7 @@ def _by_many(looked: _Looked, ratio: Floats, spans: np.ndarray, of_spans: Floats
     """The ratio [D] of deviations, no larger than that of the spans where these tell; else, where few requests have
     another value than most, 1: their deviation is a draw of its own."""
     others = 1 - np.max([reference.mode_share for reference in looked.references], axis=0)
-    carried = looked.current.requests * others >= CARRIERS
+    carried = looked.draws * others >= CARRIERS
     ratio = np.where(spans, np.minimum(ratio, np.nan_to_num(of_spans)), np.where(carried, ratio, 1.0))
     return np.where(looked.clock, 1.0, ratio)
 

@@ -32,9 +32,6 @@ FEWEST_ROWS = 100
 BLOCKS = 20
 """Spans of time by which a feature that tells the time is known."""
 
-TELLS_TIME = 2 * BLOCKS
-"""Requests from which on a window says which features tell the time."""
-
 FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "quantiles", "clock", "auc")
 """The arrays of a profile."""
 
@@ -47,11 +44,8 @@ class Profile:
     rows: int
     """Impressions looked at."""
 
-    requests: int
-    """What those are of: the rows of one share much, and come as one."""
-
     clicked: int
-    """Impressions with a label above a half."""
+    """Those of them with a label above a half."""
 
     unknown: Floats
     """[D] share that is not a finite number."""
@@ -71,25 +65,14 @@ class Profile:
     """[len(LEVELS), D]"""
 
     clock: Floats
-    """[D] share of the variance that the time within the window explains, beyond chance."""
+    """[D] share of the variance that the time within the window explains."""
 
     auc: Floats
     """[D] by which the feature alone ranks clicked above not clicked, 0 to 1; NaN where no label was given."""
 
     @classmethod
-    def of(
-        cls,
-        dense: np.ndarray,
-        names: Sequence[str],
-        *,
-        label: np.ndarray | None = None,
-        request: np.ndarray | None = None,
-        seed: int = 0,
-    ) -> Profile:
-        """Of dense [N, D] in time order and label [N] (NaN: not known), by a sample of `ROWS` drawn with `seed`.
-
-        `request` [N]: codes of the requests; without, each row is one of its own.
-        """
+    def of(cls, dense: np.ndarray, names: Sequence[str], *, label: np.ndarray | None = None, seed: int = 0) -> Profile:
+        """Of dense [N, D] in time order and label [N] (NaN: not known), by a sample of `ROWS` drawn with `seed`."""
         if dense.ndim != 2 or dense.shape[1] != len(names):
             raise ValueError(f"dense is {dense.shape}, and {len(names)} names are given")
         drawn = np.arange(len(dense))
@@ -97,14 +80,12 @@ class Profile:
             drawn = np.sort(np.random.default_rng(seed).choice(len(dense), ROWS, replace=False))
         columns = np.ascontiguousarray(dense[drawn].T).astype(np.float64)
         y = np.full(len(drawn), np.nan) if label is None else np.asarray(label, dtype=np.float64)[drawn]
-        requests = len(drawn) if request is None else len(np.unique(request[drawn]))
         unknown, zero, mode, mode_share, mean, sd, clock, auc, *quantiles = (
-            np.array([_figures(column, y, requests) for column in columns], dtype=np.float64).reshape(len(names), -1).T
+            np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), -1).T
         )
         return cls(
             names=tuple(names),
             rows=len(drawn),
-            requests=requests,
             clicked=int((y > 0.5).sum()),
             unknown=unknown,
             zero=zero,
@@ -119,49 +100,36 @@ class Profile:
 
     @classmethod
     def by_hour(
-        cls,
-        dense: np.ndarray,
-        names: Sequence[str],
-        *,
-        time: np.ndarray,
-        label: np.ndarray | None = None,
-        request: np.ndarray | None = None,
+        cls, dense: np.ndarray, names: Sequence[str], *, time: np.ndarray, label: np.ndarray | None = None
     ) -> list[Profile]:
-        """Of each hour of a window, the newest last, at most a day of them; time f[N] in seconds, the rest as `of`.
+        """Of each hour of a window, the newest last, at most a day of them; time f[N] in seconds.
 
         A profile of a whole day would say nothing of how an hour looks.
         """
         if (np.diff(time) < 0).any():  # requests whose impressions have times of their own lie between one another
             order = np.argsort(time, kind="stable")
-            dense, time = dense[order], time[order]
-            label, request = (None if each is None else each[order] for each in (label, request))
+            dense, time, label = dense[order], time[order], None if label is None else label[order]
         if not len(dense) or time[-1] - time[0] < 2 * HOUR_S:
-            return [cls.of(dense, names, label=label, request=request)]
+            return [cls.of(dense, names, label=label)]
         edges = np.searchsorted(time, np.arange(time[-1], time[0], -HOUR_S)[: DAY_HOURS + 1][::-1], side="right")
         return [
-            cls.of(
-                dense[a:b],
-                names,
-                label=None if label is None else label[a:b],
-                request=None if request is None else request[a:b],
-            )
+            cls.of(dense[a:b], names, label=None if label is None else label[a:b])
             for a, b in pairwise(edges)
             if b - a >= FEWEST_ROWS
         ]
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values, NaN as None; about 15 numbers a feature."""
-        counts = {"names": list(self.names), "rows": self.rows, "requests": self.requests, "clicked": self.clicked}
+        counts = {"names": list(self.names), "rows": self.rows, "clicked": self.clicked}
         return counts | {name: _plain(getattr(self, name)) for name in FIGURES}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Profile:
         figures = {name: np.array(kept[name], dtype=np.float64) for name in FIGURES}
-        rows, requests, clicked = (int(kept[name]) for name in ("rows", "requests", "clicked"))
-        return cls(names=tuple(kept["names"]), rows=rows, requests=requests, clicked=clicked, **figures)
+        return cls(names=tuple(kept["names"]), rows=int(kept["rows"]), clicked=int(kept["clicked"]), **figures)
 
 
-def _figures(column: np.ndarray, label: np.ndarray, requests: int) -> list[float]:
+def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
     """unknown, zero, mode, its share, mean, sd, clock, AUC, then the quantiles, of one feature's values [N]."""
     known = np.isfinite(column)
     values = column[known]
@@ -185,25 +153,20 @@ def _figures(column: np.ndarray, label: np.ndarray, requests: int) -> list[float
         share,
         mean,
         sd,
-        _clock(values, sd, requests),
+        _clock(values, sd),
         _auc(ranks, y),
         *quantiles.tolist(),
     ]
 
 
-def _clock(values: Floats, sd: float, requests: int) -> float:
-    """Share of the variance of values [N], in time order, that lies between `BLOCKS` spans of time.
-
-    Values of so many requests have some by chance, which is taken off where that can be told (Kelley's epsilon squared,
-    1935).
-    """
+def _clock(values: Floats, sd: float) -> float:
+    """Share of the variance of values [N], in time order, that lies between `BLOCKS` spans of time."""
     if len(values) < 2 * BLOCKS or sd == 0:
         return 0.0
     starts = np.arange(BLOCKS) * len(values) // BLOCKS
     counts = np.diff(np.append(starts, len(values)))
     means = np.add.reduceat(values, starts) / counts
-    share = float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
-    return share if requests < TELLS_TIME else 1 - (1 - share) * (requests - 1) / (requests - BLOCKS)
+    return float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
 
 
 def _auc(ranks: np.ndarray, label: np.ndarray) -> float:

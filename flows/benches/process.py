@@ -123,9 +123,7 @@ class Process:
         past = Past(window.start, window.end, len(window), metrics.mean(window.frame.examples.label.astype(np.float64)))
         examples = window.frame.examples
         names = surface.layout.dense
-        profiles = Profile.by_hour(
-            examples.dense, names, time=examples.time, label=examples.label, request=examples.request
-        )
+        profiles = Profile.by_hour(examples.dense, names, time=examples.time, label=examples.label)
         self._promote(window, len(window), model, profiles, past)
         self.standard = self.line[-1]
 
@@ -187,7 +185,7 @@ class Process:
         )
         new = evidence.newcomers(frame.examples, self.champion)
         found = list(checks.check_window(frame.table, dense, names, expected, surface.limits, new=new))
-        profile = Profile.of(dense, names, label=label, request=frame.examples.request, seed=self._updates)
+        profile = Profile.of(dense, names, label=label, seed=self._updates)
         found += feature_checks.check_features(
             dense,
             names,
@@ -196,6 +194,7 @@ class Process:
             surface.limits,
             ids=frame.table["impression_id"],
             profile=profile,
+            requests=len(np.unique(frame.examples.request)),
         )
         contexts = evidence.contexts_of(frame.table, surface.features.contexts)
         found += label_checks.check_labels(frame.table, label, scores, history, surface.limits, contexts=contexts)

@@ -58,7 +58,7 @@ def full_data(process: Process, window: Window, rows: int, clock: Callable[[], f
     )
     new = evidence.newcomers(examples, process.champion)
     checks.check_window(table, examples.dense, names, expected, surface.limits, new=new)
-    profile = feature_checks.Profile.of(examples.dense, names, label=examples.label, request=examples.request)
+    profile = feature_checks.Profile.of(examples.dense, names, label=examples.label)
     feature_checks.check_features(
         examples.dense,
         names,

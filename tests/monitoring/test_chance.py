@@ -167,7 +167,7 @@ def test_a_feature_does_not_know_the_label_for_ranking_a_few_clicks_well(clicks:
         part = window(seed, requests=120)
         label = np.zeros(len(part.label))
         label[np.random.default_rng(seed).choice(len(label), clicks, replace=False)] = 1
-        told += failures(check_features(part.dense, NAMES, references, label, request=part.request))
+        told += failures(check_features(part.dense, NAMES, references, label, requests=120))
     assert [check.name for check in told] in ([], ["features that know the label"])
     assert all(check.breach == "hold" for check in told)
 
@@ -180,8 +180,7 @@ def test_a_value_that_few_have_is_not_narrowed_when_none_of_them_comes() -> None
 
     references = [Profile.of(rare(seed, 0.01), NAMES) for seed in range(6)]
     for share in (0.0, 0.03):
-        request = window(9, requests=120).request
-        assert not failures(check_features(rare(9, share), NAMES, references, request=request))
+        assert not failures(check_features(rare(9, share), NAMES, references, requests=120))
 
 
 def test_retries_at_the_allowed_share_and_one_late_event_of_few_are_chance() -> None:

@@ -83,21 +83,6 @@ def test_a_feature_that_tells_the_time_may_move_on() -> None:
     assert not check(dense, clean, references)
 
 
-def test_a_feature_that_few_requests_seem_to_tell_the_time_by_is_not_let_off() -> None:
-    """Of twenty requests each is most of its span of time, so whatever is of the user alone looks like a clock."""
-    by_user, chance = np.repeat(np.random.default_rng(1).normal(size=20), 5), window(1, requests=20)
-    few = chance.dense.astype(np.float32)
-    few[:, 9] = by_user
-    thin = Profile.of(few, NAMES, label=chance.label, request=chance.request)
-    assert thin.clock[9] > 0.7
-    clean = window(7)
-    dense = clean.dense.astype(np.float32)
-    dense[:, 9] = 0
-    assert "features stuck" in check(dense, clean, [*REFERENCES, thin])
-    whole = Profile.of(dense, NAMES, request=clean.request)
-    assert max(whole.clock) < 0.1
-
-
 def test_a_profile_survives_being_kept_as_json() -> None:
     clean = window(1)
     dense = clean.dense.copy()
