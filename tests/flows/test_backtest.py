@@ -143,6 +143,7 @@ def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
     assert "base rate stood in" in str(without_model(found))
 
 
+@pytest.mark.slow
 def test_a_model_takes_over_from_the_base_rate_as_soon_as_there_is_one(
     site: Loop, plan: Plan, prefect_server: str, database: str
 ) -> None:

@@ -178,6 +178,7 @@ def test_a_foreign_page_pulls_no_lever_of_prefect(database: str, home: Path) -> 
         assert [found["name"] for found in server.asked("POST", "/api/variables/filter", json={})] == ["owned"]
 
 
+@pytest.mark.slow
 def test_a_foreign_page_makes_no_experiment_in_mlflow(database: str, home: Path) -> None:
     path, body = "/ajax-api/2.0/mlflow/experiments/create", {"name": "owned"}
     with running(home, database, "mlflow") as server, browsing() as page:
