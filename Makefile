@@ -14,7 +14,7 @@ DEMO = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') $(if $(FEED
 
 # Processes that run the tests, a file of tests each; 0: this one, for a debugger.
 WORKERS ?= 2
-IN_PARALLEL = --numprocesses $(WORKERS) --dist loadfile
+IN_PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder # the many small files come last
 
 # So that bytecode is kept wherever this runs: without it every start of a program takes several times as long.
 unexport PYTHONDONTWRITEBYTECODE

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 
-import numba
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from features.compiled import numba
 
 Keys = NDArray[np.int64]
 

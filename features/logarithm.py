@@ -4,8 +4,9 @@ The library's own costs 8 to 20 ns a number, and its last bit depends on the pro
 instructions, at about 1 ns. It takes positive finite numbers from 1e-300 up, and is within one unit in the last place.
 """
 
-import numba
 import numpy as np
+
+from features.compiled import numba
 
 MANTISSA = np.int64(52)
 ROOT_HALF = np.int64(0x3FE6A09E667F3BCD)

@@ -2,6 +2,8 @@
 
 import json
 import os
+import random
+import string
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -142,6 +144,9 @@ def test_a_killed_import_goes_on_where_it_was(
     assert events.head(half.height).equals(half)
 
 
+LONG = "".join(random.Random(1).choices(string.ascii_letters, k=3000))
+"""Nothing that an index would compress."""
+
 BAD: dict[str, tuple[str, list[Any], str]] = {
     "a missing id": ("impression_id", [0, None, 2, 3, 4, 5], "impression_id is missing"),
     "an id that pandas made a gap in": ("item_id", [1.0, float("nan"), 3.0, 4.0, 5.0, 6.0], "item_id is missing"),
@@ -174,8 +179,13 @@ BAD: dict[str, tuple[str, list[Any], str]] = {
     "a text for a position": ("position", ["0", "first", "2", "0", "1", "2"], "position is not a whole number"),
     "an id of 3,000 characters": (
         "item_id",
-        ["x", "x" * 3000, "x", "x", "x", "x"],
+        ["x", LONG, "x", "x", "x", "x"],
         "item_id has more than 256 bytes in UTF-8",
+    ),
+    "a key of 3,000 characters": (
+        "impression_id",
+        ["0", LONG, "2", "3", "4", "5"],
+        "impression_id has more than 256 bytes in UTF-8",
     ),
     "an id that a float no longer holds": (
         "user_id",

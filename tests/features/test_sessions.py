@@ -58,6 +58,16 @@ def options(settings: dict[str, str]) -> str:
     return " ".join(f"-c {name}={value.replace(' ', chr(92) + ' ')}" for name, value in settings.items())
 
 
+SHELL = {
+    "PGOPTIONS": options(HOSTILE),
+    "PGDATESTYLE": "German, DMY",
+    "PGTZ": "Asia/Kolkata",
+    "PGCLIENTENCODING": "LATIN1",
+    "PGGEQO": "off",
+}
+"""Variables of somebody with settings of his own."""
+
+
 def whole_way(url: str, folder: Path) -> dict[str, Any]:
     """A log imported and folded, its training frame by Feast, a reader's online row, and a table by each library."""
     log, items = folder / "log.parquet", folder / "items.parquet"
@@ -200,20 +210,23 @@ def test_what_cannot_be_pinned_is_refused_at_start(database: str, setting: str, 
 def test_the_environment_changes_no_row(postgres_server: str, files: Path) -> None:
     """``millrace import`` in the shell of somebody with settings of his own; then the same again finds all of it."""
     with role(postgres_server, "shell") as url:
-        environment = os.environ | {
-            "MILLRACE_DATABASE_URL": url,
-            "PGOPTIONS": options(HOSTILE),
-            "PGDATESTYLE": "German, DMY",
-            "PGTZ": "Asia/Kolkata",
-            "PGCLIENTENCODING": "LATIN1",
-            "PGGEQO": "off",
-        }
+        environment = os.environ | SHELL | {"MILLRACE_DATABASE_URL": url}
         log = str(files / "log.parquet")
         for wanted in ('"already_there": 0', '"imported": 0'):
             done = millrace("import", "--surface", "feed", log, "--json", environment=environment)
             assert done.returncode == 0, done.stderr
             assert wanted in done.stdout
             assert '"dead_letters": 0' in done.stdout
+
+
+def test_what_the_environment_sets_changes_no_row(
+    postgres_server: str, files: Path, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every library, where nobody has taken the variables out before."""
+    with role(postgres_server, "variables") as url:
+        for name, value in SHELL.items():
+            monkeypatch.setenv(name, value)
+        same(plain, whole_way(url, files))
 
 
 def test_servers_of_the_shell_are_not_taken_for_the_embedded_one(tmp_path: Path) -> None:

@@ -242,10 +242,11 @@ def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
 def test_without_a_writable_place_for_compiled_functions_they_are_kept_in_a_private_one(folder: Path) -> None:
+    # Who may not read our Python imports what others wrote before; what compiles is imported after.
     program = (
-        "import os, numba, numba.core.caching; numba.njit(lambda x: x)(1);"
+        "import os, numba, numba.core.caching, polars, psycopg, numpy; numba.njit(lambda x: x)(1);"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-        "from features.compiled import numba; print(numba.config.CACHE_DIR)"
+        "import features.engine; print(numba.config.CACHE_DIR)"
     )
     temporary = folder / "tmp"
     temporary.mkdir()

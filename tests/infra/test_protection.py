@@ -26,6 +26,7 @@ from infra.supervision import leftovers
 from tests.commands import millrace
 from tests.conftest import free_port
 from tests.loop import with_user
+from tests.models.ledger import back
 
 ROLES = (RUNS, OWNS, postgres.ADMINISTERS)
 
@@ -190,18 +191,23 @@ def test_records_refuse_the_superuser_too_as_a_replica(guarded: str, record: str
 
 def test_a_promotion_is_not_backed_by_a_temporary_table(guarded: str) -> None:
     with connect(guarded) as connection:
+        rejected = back(connection, verdict="reject", action="reject")
         connection.execute(
-            "CREATE TEMP TABLE decisions AS SELECT 1::bigint AS decision_id, 'feed' AS surface, 1::bigint AS update_id,"
-            " 1::bigint AS evidence_id, 'promote' AS action, 'ann' AS decided_by, 'x' AS evidence_checksum"
+            "CREATE TEMP TABLE decisions AS SELECT %s::bigint AS decision_id, 'feed' AS surface,"
+            " %s::bigint AS update_id, 1::bigint AS evidence_id, 'promote' AS action,"
+            " 'ann' AS decided_by, 'x' AS evidence_checksum",
+            [rejected.decision_id, rejected.update_id],
         )
         connection.execute(
-            "CREATE TEMP TABLE evidence AS SELECT 1::bigint AS evidence_id, 'feed' AS surface, 1::bigint AS update_id,"
-            " 'x' AS checksum, 'promote' AS verdict"
+            "CREATE TEMP TABLE evidence AS SELECT 1::bigint AS evidence_id, 'feed' AS surface, %s::bigint AS update_id,"
+            " 'x' AS checksum, 'promote' AS verdict",
+            [rejected.update_id],
         )
         with pytest.raises(psycopg.errors.CheckViolation, match="not backed"):
             connection.execute(
                 "INSERT INTO public.promotions (surface, version, artifact_uri, update_id, decision_id, learned_to)"
-                " VALUES ('feed', '1', 'file:///', 1, 1, now())"
+                " VALUES ('feed', '1', 'file:///', %s, %s, now())",
+                [rejected.update_id, rejected.decision_id],
             )
 
 

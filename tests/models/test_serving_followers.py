@@ -124,6 +124,24 @@ def test_a_spool_with_a_damaged_and_a_torn_line_is_emptied_once_and_asks_for_not
     assert aside.read_bytes().endswith(written + written[:30])
 
 
+def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_asked_for_again_and_again(
+    door: Door, tmp_path: Path
+) -> None:
+    door.open = True
+    with serve(told(door.url, tmp_path / "cache")) as client:
+        door.shut()
+        for n in range(3):
+            sent = {"impression_id": f"i{n}", "kind": "click", "surface": "feed"}
+            assert client.post("/v1/feedback", json=sent).json()["degraded"] == ["log"]
+        (segment,) = (tmp_path / "cache" / "spool").rglob("*.jsonl")
+        segment.write_bytes(segment.read_bytes().replace(b"\n", b"", 1))
+        door.open = True
+        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        settled = time.monotonic()
+        eventually(lambda: time.monotonic() > settled + 3, "three seconds went by")
+        assert door.knocked(settled, settled + 3) <= 2
+
+
 def test_a_teams_view_that_cannot_be_read_costs_no_connection_a_request(door: Door, tmp_path: Path) -> None:
     door.open = True
     gone = TeamView(name="loyalty", table="nowhere", keys={"customer": "user_id"}, values=("points",))
