@@ -101,8 +101,8 @@ def test_the_fold_of_a_database_that_is_away_waits_longer_and_longer_and_goes_on
         closing(Door(database)) as door,
         following(door.url, FEED) as fold,
     ):
-        eventually(lambda: len(waits(caplog)) == 3, "three tries", SLOWLY)
-        announced = waits(caplog)
+        eventually(lambda: len(waits(caplog)) >= 3, "three tries", SLOWLY)
+        announced = waits(caplog)[:3]
         assert all(one <= other for one, other in pairwise(announced))
         assert announced[2] >= 2 * announced[0]
         assert door.knocks[-1] - door.knocks[0] >= sum(announced[:2]) - 0.1  # told with one digit
@@ -111,9 +111,10 @@ def test_the_fold_of_a_database_that_is_away_waits_longer_and_longer_and_goes_on
         fold.beats_again("it is well")
         assert online(database, "before")
 
+        before = len(waits(caplog))
         door.shut()
-        eventually(lambda: len(waits(caplog)) > 3, "it notices", SLOWLY)
-        assert waits(caplog)[3] <= 0.5, "after a success the first wait is short again"
+        eventually(lambda: len(waits(caplog)) > before, "it notices", SLOWLY)
+        assert waits(caplog)[before] <= 0.5, "after a success the first wait is short again"
         show(database, "meanwhile")
         door.open = True
         eventually(lambda: online(database, "meanwhile"), "what came meanwhile", SLOWLY)
@@ -167,7 +168,7 @@ def test_what_is_no_error_of_the_database_stops_one_surface_until_it_is_mended_a
         by_hand.execute("INSERT INTO fold_segments VALUES ('feed', 'item', 0, 0, true, 'half a row')")
         with caplog.at_level(logging.WARNING, "millrace.fold"):
             feed, shelf = (threads.enter_context(following(database, surface)) for surface in (FEED, SHELF))
-            eventually(lambda: len(waits(caplog)) == 2, "feed fails twice", SLOWLY)
+            eventually(lambda: len(waits(caplog)) >= 2, "feed fails twice", SLOWLY)
             shelf.beats_again("shelf is well")
             assert online(database, "a", "shelf")
             show(database, "b", "shelf")
