@@ -28,14 +28,17 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Touched:
-    """Keys whose online rows a fold has made stale."""
+    """Keys whose online rows folds have made stale."""
 
     users: set[str] = field(default_factory=set)
     items: set[str] = field(default_factory=set)
     sections: set[str] = field(default_factory=set)
 
-    def __or__(self, other: "Touched") -> "Touched":
-        return Touched(self.users | other.users, self.items | other.items, self.sections | other.sections)
+    def add(self, events: pl.DataFrame, declared: Features) -> None:
+        self.users.update(events["user_id"])
+        self.items.update(events["item_id"])
+        if declared.attributes:
+            self.sections.update(value_of(events["attributes"].unique(), declared.attributes[0]).drop_nulls())
 
 
 class Folder:
@@ -69,9 +72,17 @@ class Folder:
             self.engine = None
         return self.ours
 
-    def fold(self, closed_at: datetime, *, batch: int = BATCH, progress: Progress | None = None) -> Touched:
+    def fold(
+        self,
+        closed_at: datetime,
+        *,
+        batch: int = BATCH,
+        progress: Progress | None = None,
+        touched: Touched | None = None,
+    ) -> None:
         """Fold every event whose tick is over at ``closed_at``.
 
+        The keys of a batch are added to ``touched`` before it is committed: one whose commit is not heard of is there.
         Raises psycopg.Error when the database goes away: nothing of the batch under way is kept, and the state is
         read again from the last checkpoint.
         """
@@ -79,7 +90,7 @@ class Folder:
         if self.engine is None:
             with self.connection.transaction():
                 self.engine = self._loaded()
-        touched, folded, size = Touched(), 0, min(FIRST, batch)
+        folded, size = 0, min(FIRST, batch)
         try:
             while True:
                 with self.connection.transaction():
@@ -90,8 +101,9 @@ class Folder:
                     rows = self.engine.fold(events, served_keys=keys)
                     served_rows.write(self.connection, self.surface, self.engine.schema, rows)
                     checkpoint.save(self.connection, self.surface, self.engine)
+                    if touched is not None:
+                        touched.add(events, self.declared)
                 checkpoint.saved(self.engine)
-                touched |= _touched(events, self.declared)
                 if progress:
                     progress(len(events))
                 folded += len(events)
@@ -103,7 +115,6 @@ class Folder:
             raise
         if folded >= BATCH:
             self.connection.execute("ANALYZE served")  # a bulk load leaves the planner guessing until autovacuum comes
-        return touched
 
     def _loaded(self) -> Engine:
         """The checkpointed engine. Rows of another schema version are folded again, from the log's start."""
@@ -130,10 +141,3 @@ def whole_ticks(
         if whole or not more:
             return events[:whole], more
         batch *= 2
-
-
-def _touched(events: pl.DataFrame, declared: Features) -> Touched:
-    sections: set[str] = set()
-    if declared.attributes:
-        sections = set(value_of(events["attributes"].unique(), declared.attributes[0]).drop_nulls())
-    return Touched(set(events["user_id"]), set(events["item_id"]), sections)

@@ -188,6 +188,7 @@ def main() -> None:
     from infra.errors import MillraceError
 
     memory.keep_freed()
+    sys.unraisablehook = _unraised
     try:
         app()
     except MillraceError as error:
@@ -199,6 +200,20 @@ def main() -> None:
             raise
         print(f"millrace: {mended}", file=sys.stderr)
         sys.exit(1)
+
+
+def _unraised(lost: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that came within a callback of Python's own, as an import makes many, is lost there: it comes again."""
+    import os
+    import signal
+    import threading
+
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))  # now it would be lost too
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _mended(error: Exception) -> str | None:

@@ -3,6 +3,8 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 import psycopg
 
@@ -40,16 +42,23 @@ def running_database(settings: Settings) -> Iterator[None]:
             except StackError:
                 check_port(settings.host, every_service(settings)[0])  # the commonest reason, told with its remedy
                 raise
+            except BaseException:  # Ctrl-C: it may have begun, and goes on alone
+                _leave(file, data)
+                raise
         try:
             _prepare(settings)
             yield
         finally:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass  # another command is at work in it
-            else:
-                postgres.stop(data)
+            _leave(file, data)
+
+
+def _leave(lock: IO[str], data: Path) -> None:
+    """Stop the server, unless another command is at work in it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    postgres.stop(data)
 
 
 def _prepare(settings: Settings) -> None:

@@ -46,6 +46,7 @@ def follow(
 ) -> None:
     """Fold one surface's log until told to stop, whatever becomes of the database meanwhile; ``beat`` at each tick."""
     pause = Backoff()
+    stale = Touched()  # outlives connections: a key that was folded is touched no more until its next event
 
     def went_well() -> None:
         pause.reset()
@@ -59,7 +60,7 @@ def follow(
                 Folder(connection, surface.name, surface.features) as folder,
             ):
                 store.apply()
-                _fold_until(folder, store, stopping, now, went_well)
+                _fold_until(folder, store, stale, stopping, now, went_well)
         except psycopg.Error as error:
             wait = pause.next_s()
             log.warning("fold of %s, again in %.1f s: %s", surface.name, wait, explain(error))
@@ -73,37 +74,35 @@ def follow(
 def _fold_until(
     folder: Folder,
     store: Store,
+    stale: Touched,
     stopping: threading.Event,
     now: Callable[[], datetime],
     went_well: Callable[[], None],
 ) -> None:
-    stale = Touched()
     probes = Probes(folder, np.random.default_rng(0))
     while not stopping.is_set():
         began = time.monotonic()
         if folder.take():
-            stale |= folder.fold(now(), progress=lambda _: went_well())
-            stale = write_online(folder, store, stale)
+            folder.fold(now(), progress=lambda _: went_well(), touched=stale)
+            write_online(folder, store, stale)
         probes.look(now())
         went_well()
         stopping.wait(max(0.0, folder.declared.tick - (time.monotonic() - began)))
 
 
-def write_online(folder: Folder, store: Store, stale: Touched) -> Touched:
-    """Write the touched keys online, at most ``AT_ONCE`` of a kind; what is left for the next tick is returned."""
+def write_online(folder: Folder, store: Store, stale: Touched) -> None:
+    """Write the touched keys online, at most ``AT_ONCE`` of a kind; those written are no longer in ``stale``."""
     assert folder.engine is not None
-    left: dict[str, set[str]] = {}
     kinds: tuple[tuple[str, View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
         ("users", "user", online.user_rows),
         ("items", "item", online.item_rows),
         ("sections", "section", online.section_rows),
     )
     for kind, view, rows in kinds:
-        keys = sorted(getattr(stale, kind))
-        left[kind] = set(keys[AT_ONCE:])
-        if keys:
-            store.write_online(view, rows(folder.engine, keys[:AT_ONCE]))
-    return Touched(**left)
+        left: set[str] = getattr(stale, kind)
+        if keys := sorted(left)[:AT_ONCE]:
+            store.write_online(view, rows(folder.engine, keys))
+            left.difference_update(keys)
 
 
 def main() -> None:

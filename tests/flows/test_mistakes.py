@@ -7,17 +7,19 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
+from infra import postgres
 from infra.database import connect
 from infra.settings import PROJECT
 from tests import commands
 from tests.conftest import free_port
+from tests.models.serving_world import eventually
 
 NOBODY = 65534
 
@@ -227,17 +229,82 @@ def test_a_database_folder_of_another_postgresql(folder: Path) -> None:
     expect_line(millrace("user", "list", **own), "version 12", "MILLRACE_HOME")
 
 
-def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path) -> None:
-    environment = {**os.environ, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_POSTGRES_PORT": str(free_port())}
-    command = [sys.executable, "-m", "flows.cli", "bench", "score"]
-    with subprocess.Popen(
-        command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as running:
-        time.sleep(3)  # wherever it is by then: an import, a measurement
+def mapped(process: psutil.Process, library: str) -> bool:
+    """Whether the process has loaded a file of this name."""
+    return any(library in place.path for place in process.memory_maps())
+
+
+REACHED: dict[str, tuple[tuple[str, ...], Callable[[psutil.Process, Path], bool]]] = {
+    "imports": (("bench", "score", "--quick"), lambda process, home: mapped(process, "libtorch_cpu")),
+    "more imports": (("bench", "score", "--quick"), lambda process, home: mapped(process, "_polars_runtime")),
+    "a measurement": (
+        ("bench", "score", "--quick"),
+        lambda process, home: b"a model of" in (home / "said").read_bytes(),
+    ),
+    "a database that is made": (
+        ("user", "list"),
+        lambda process, home: (home / "postgres.new" / "PG_VERSION").exists(),
+    ),
+    "a database that starts": (("user", "list"), lambda process, home: (home / "postgres" / "postmaster.pid").exists()),
+}
+"""Where a command is: the command, and how it is seen from outside that it has got there."""
+
+
+@pytest.mark.parametrize("stage", REACHED)
+def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path, stage: str) -> None:
+    arguments, reached = REACHED[stage]
+    home, said = folder / "home", folder / "home" / "said"
+    home.mkdir(mode=0o700)
+    environment = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_POSTGRES_PORT": str(free_port())}
+    command = [sys.executable, "-m", "flows.cli", *arguments]
+    with (
+        said.open("w") as output,
+        subprocess.Popen(command, env=environment, stderr=output, stdout=subprocess.DEVNULL) as running,
+    ):
+        process = psutil.Process(running.pid)
+
+        def there() -> bool:
+            assert running.poll() is None, f"it ended before: {said.read_text()}"
+            return reached(process, home)
+
+        eventually(there, stage, 60)
         running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
-    assert running.returncode in (1, 130), said
-    assert "Traceback" not in said
+        running.wait(60)
+    assert running.returncode in (1, 130, -signal.SIGINT), said.read_text()
+    assert "Traceback" not in said.read_text()
+    assert postgres.processes(home / "postgres") == [], "what a command has started, it stops"
+
+
+LOST = """
+import signal, sys, threading, weakref
+from flows import cli
+
+class Lock:
+    pass
+
+@cli.app.command("work")
+def work():
+    lock = Lock()
+    noticed = weakref.ref(lock, lambda _: signal.raise_signal(signal.SIGINT))  # as the locks of imports have one
+    del lock
+    threading.Event().wait(120)
+    print("worked on")
+
+sys.argv = ["millrace", "work"]
+cli.main()
+"""
+
+
+def test_ctrl_c_within_a_callback_stops_the_command_too() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LOST],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")

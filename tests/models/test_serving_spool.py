@@ -157,9 +157,9 @@ def fill(spool: Spool, size: int) -> tuple[list[int], list[int]]:
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A disk of 200 kB."""
+    """A disk of 200 kB, for some forty files."""
     folder = Path(tempfile.mkdtemp(prefix="millrace-small-disk-"))
-    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k,nr_inodes=40", "tmpfs", str(folder)]
     mounted = shutil.which("mount") is not None and subprocess.run(mount, check=False, capture_output=True)
     if not mounted or mounted.returncode:
         folder.rmdir()
@@ -185,6 +185,62 @@ def test_on_a_full_disk_what_was_acknowledged_is_read_back_exactly(small_disk: P
             again.forget(segment)
         again.append([{"n": 0, "text": "x" * 3000}])  # there is room again
         assert again.waiting == 1
+
+
+def entries(first: int, count: int, size: int = 1000) -> list[dict[str, Any]]:
+    return [{"n": n, "text": "x" * size} for n in range(first, first + count)]
+
+
+def numbers(spool: Spool) -> list[int]:
+    return [entry["n"] for entry in entries_of(spool)]
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_an_append_takes_none_of_it_and_the_same_spool_goes_on(
+    small_disk: Path,
+) -> None:
+    """Three times over, as something else on the disk grows and goes: what was refused never comes back."""
+    other, taken = small_disk / "something else", list[int]()
+    with closing(Spool(small_disk / "spool")) as spool:
+        for turn in range(3):
+            spool.append(entries(turn * 1000, 3))
+            taken += range(turn * 1000, turn * 1000 + 3)
+            other.write_bytes(b"y" * (free(small_disk) - 20_000))
+            with pytest.raises(OSError, match="No space left"):
+                spool.append(entries(turn * 1000 + 100, 60))  # a third of it fits
+            assert free(small_disk) >= 16_000, "what fitted was given back"
+            assert spool.waiting == len(taken)
+            assert numbers(spool) == taken
+            spool.append(entries(turn * 1000 + 200, 2))  # what is small enough is taken meanwhile
+            taken += range(turn * 1000 + 200, turn * 1000 + 202)
+            other.unlink()
+        spool.append(entries(5000, 60))
+        taken += range(5000, 5060)
+        assert numbers(spool) == taken
+    with closing(Spool(small_disk / "spool")) as again:
+        assert again.waiting == len(taken)
+        assert numbers(again) == taken
+        assert [again.read(segment).damaged for segment in again.segments()] == [0] * len(again.segments())
+
+
+def test_a_disk_with_no_room_for_one_more_file_takes_nothing_and_leaves_no_trace(small_disk: Path) -> None:
+    with closing(Spool(small_disk / "spool")) as spool:
+        others = []
+        with pytest.raises(OSError, match="No space left"):  # noqa: PT012
+            while True:
+                others.append(small_disk / f"file {len(others)}")
+                others[-1].touch()
+        with pytest.raises(OSError, match="No space left"):
+            spool.append(entries(0, 1))
+        assert (spool.waiting, spool.segments()) == (0, [])
+        others[0].unlink()
+        spool.append(entries(1, 1))
+        assert numbers(spool) == [1]
+    with closing(Spool(small_disk / "spool")) as again:
+        assert numbers(again) == [1]
+
+
+def free(disk: Path) -> int:
+    return shutil.disk_usage(disk).free
 
 
 def test_where_files_may_not_grow_what_was_acknowledged_is_read_back_exactly(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,19 @@ def test_runs_and_the_dashboard_reach_the_ui(ui: str) -> None:
         timeout=10,
     ).json()
     assert [series["values"] for series in plotted["series"]] == [[42.0, 42.0]]
+
+
+@pytest.mark.slow  # the UI takes seconds for so many figures
+def test_a_report_of_megabytes_reaches_the_ui(ui: str) -> None:
+    """As of a surface with thousands of columns: the UI's limit on bodies lets it pass."""
+    from monitoring.evidently_metrics import figures
+
+    long = {f"column_{n}": n / 7 for n in range(6000)}
+    page = replace(page_of(surface="wide"), snapshot=figures(long, END, "wide, update 7: promote", {}))
+    assert len(page.snapshot.json()) > 1 << 20
+    link = workspace.publish(ui, "wide", page, timeout_s=60)
+    assert link is not None
+    assert [run["name"] for run in reports(ui, "wide")] == ["wide, update 7: promote"]
 
 
 def test_what_people_changed_in_the_dashboard_stays(ui: str) -> None:

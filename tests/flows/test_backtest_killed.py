@@ -1,0 +1,102 @@
+"""A backtest killed with -9 half-way: its scratch databases are gone once the next one has run."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from infra.database import connect, with_database
+from infra.scratch import PREFIX
+from infra.settings import PROJECT
+from tests.loop import after, write_log
+from tests.models.serving_world import eventually
+
+START_S = 120.0
+"""Seconds until a backtest is at work; most of it is imports."""
+
+
+@contextmanager
+def backtest(url: str, prefect: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command, on the log in the folder; killed at the end if it still runs."""
+    command = [sys.executable, "-m", "flows.cli", "backtest", "--surface", "feed", "--json", *arguments]
+    command += ["--log", str(folder / "log.parquet"), "--items", str(folder / "items.parquet")]
+    own = {"MILLRACE_DATABASE_URL": url, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_PREFECT_API_URL": prefect}
+    with (folder / "said").open("a") as said:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **own, "PYTHONPATH": str(PROJECT)},
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+
+def scratch(url: str) -> set[str]:
+    """Names of the scratch databases of backtests."""
+    with connect(with_database(url, "postgres")) as connection:
+        rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX])
+        return {name for (name,) in rows if "backtest" in name}
+
+
+def connected(url: str, names: set[str]) -> bool:
+    with connect(with_database(url, "postgres")) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = ANY(%s)"
+            " OR pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)",
+            [list(names)],
+        ).fetchone()
+    return found != (0,)
+
+
+def updates(url: str, name: str) -> int:
+    """How many updates the backtest in this database has begun."""
+    with connect(with_database(url, name)) as connection:
+        found = connection.execute("SELECT count(*) FROM updates").fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+@pytest.mark.chaos
+def test_a_backtest_killed_half_way_leaves_no_database_once_the_next_has_run(
+    database: str, prefect_server: str, tmp_path: Path
+) -> None:
+    write_log(tmp_path, days=0.25)
+    said = tmp_path / "said"
+    before = scratch(database)
+    with backtest(database, prefect_server, tmp_path, "--warmup", "2h", "--every", "1h") as killed:
+
+        def at_work() -> bool:
+            assert killed.poll() is None, said.read_text()
+            made = scratch(database) - before
+            mlflow = {name for name in made if name.endswith("_mlflow")}
+            (own,) = made - mlflow or {""}
+            return bool(mlflow) and updates(database, own) > 0
+
+        eventually(at_work, "an update of the backtest", START_S)
+        killed.kill()
+    left = scratch(database) - before
+    assert len(left) == 2, "it was killed, so nobody has dropped them"
+    eventually(lambda: not connected(database, left), "the server sees that it is gone")
+
+    first = pl.col("shown_at") <= after(1)
+    pl.read_parquet(tmp_path / "log.parquet").filter(first).write_parquet(tmp_path / "log.parquet")
+    report = tmp_path / "report"
+    with backtest(
+        database, prefect_server, tmp_path, "--warmup", "30s", "--every", "30m", "--report", str(report)
+    ) as following:
+        printed, _ = following.communicate(timeout=START_S)
+    assert following.returncode == 0, said.read_text()
+    assert json.loads(printed)["base_rate"] is not None
+    assert "No model was in service " in (report / "backtest.html").read_text()
+    assert scratch(database) == before
