@@ -21,8 +21,10 @@ from features.view_rows import Reader
 from flows.surfaces.feed import FEATURES
 from infra.addresses import compose, parameters, sqlalchemy_url, with_database
 from infra.database import connect, create_database, drop_database, migrate
+from infra.environment import clear_session
 from infra.errors import SessionRefused
 from infra.postgres import ADMINISTERS
+from infra.settings import Settings
 from models.registry import Registry, prepare
 from tests.commands import millrace
 from tests.loop import NOW, after, write_log
@@ -222,10 +224,11 @@ def test_the_environment_changes_no_row(postgres_server: str, files: Path) -> No
 def test_what_the_environment_sets_changes_no_row(
     postgres_server: str, files: Path, plain: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By every library, where nobody has taken the variables out before."""
+    """What every command and service does first, and then every library."""
     with role(postgres_server, "variables") as url:
         for name, value in SHELL.items():
             monkeypatch.setenv(name, value)
+        clear_session(Settings(database_url=url))
         same(plain, whole_way(url, files))
 
 

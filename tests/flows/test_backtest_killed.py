@@ -11,10 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from flows.prefect_api import left_over
 from infra.database import connect, with_database
 from infra.scratch import PREFIX
 from infra.settings import PROJECT
-from tests.loop import after, write_log
+from tests.loop import UNREACHABLE, after, write_log
 from tests.models.serving_world import eventually
 
 START_S = 120.0
@@ -22,11 +23,11 @@ START_S = 120.0
 
 
 @contextmanager
-def backtest(url: str, prefect: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """The command, on the log in the folder; killed at the end if it still runs."""
+def backtest(url: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """The command, on the log in the folder, with a Prefect server of its own; killed at the end if it still runs."""
     command = [sys.executable, "-m", "flows.cli", "backtest", "--surface", "feed", "--json", *arguments]
     command += ["--log", str(folder / "log.parquet"), "--items", str(folder / "items.parquet")]
-    own = {"MILLRACE_DATABASE_URL": url, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_PREFECT_API_URL": prefect}
+    own = {"MILLRACE_DATABASE_URL": url, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_PREFECT_API_URL": UNREACHABLE}
     with (folder / "said").open("a") as said:
         process = subprocess.Popen(
             command,
@@ -68,13 +69,11 @@ def updates(url: str, name: str) -> int:
 
 
 @pytest.mark.chaos
-def test_a_backtest_killed_half_way_leaves_no_database_once_the_next_has_run(
-    database: str, prefect_server: str, tmp_path: Path
-) -> None:
+def test_a_backtest_killed_half_way_leaves_no_database_once_the_next_has_run(database: str, tmp_path: Path) -> None:
     write_log(tmp_path, days=0.25)
     said = tmp_path / "said"
     before = scratch(database)
-    with backtest(database, prefect_server, tmp_path, "--warmup", "2h", "--every", "1h") as killed:
+    with backtest(database, tmp_path, "--warmup", "2h", "--every", "1h") as killed:
 
         def at_work() -> bool:
             assert killed.poll() is None, said.read_text()
@@ -87,16 +86,17 @@ def test_a_backtest_killed_half_way_leaves_no_database_once_the_next_has_run(
         killed.kill()
     left = scratch(database) - before
     assert len(left) == 2, "it was killed, so nobody has dropped them"
+    (server,) = left_over()
     eventually(lambda: not connected(database, left), "the server sees that it is gone")
 
     first = pl.col("shown_at") <= after(1)
     pl.read_parquet(tmp_path / "log.parquet").filter(first).write_parquet(tmp_path / "log.parquet")
     report = tmp_path / "report"
-    with backtest(
-        database, prefect_server, tmp_path, "--warmup", "30s", "--every", "30m", "--report", str(report)
-    ) as following:
+    with backtest(database, tmp_path, "--warmup", "30s", "--every", "30m", "--report", str(report)) as following:
         printed, _ = following.communicate(timeout=START_S)
     assert following.returncode == 0, said.read_text()
     assert json.loads(printed)["base_rate"] is not None
     assert "No model was in service " in (report / "backtest.html").read_text()
     assert scratch(database) == before
+    assert not server.is_running(), "nor is the Prefect server that it had started"
+    assert left_over() == []
