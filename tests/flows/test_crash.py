@@ -151,6 +151,7 @@ def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_nex
     expect_as_undisturbed(loop, undisturbed)
 
 
+@pytest.mark.chaos
 def test_weights_that_nobody_judged_are_never_promoted(learned_once: Loop, driver: Driver) -> None:
     """What dies after registering and learns other weights when it is repeated promotes those: they were judged."""
     loop = copied(learned_once)

@@ -171,7 +171,7 @@ SAYS = {
 }
 """What somebody did, and the warning that an update gives."""
 
-QUICK = (version_deleted, emptied)
+QUICK = (version_deleted,)
 """Those that `make test` tries; `make test-all` tries every one."""
 
 
@@ -200,6 +200,7 @@ def test_the_record_leads_and_the_next_update_learns_on(
     expect_settled(loop)
 
 
+@pytest.mark.slow
 def test_an_older_backup_of_mlflow_hands_out_a_number_that_the_record_knows(one: Loop) -> None:
     loop = copied(one)
     backup = copy_database(loop.tracking.replace("+psycopg", ""), "backup")
@@ -478,6 +479,7 @@ def test_a_challenger_that_mlflow_has_no_longer_as_it_was_judged_is_not_approved
     expect_settled(loop)
 
 
+@pytest.mark.slow
 def test_a_first_model_begun_anew_and_held_is_taken_into_service_by_a_person(two: Loop) -> None:
     loop = copied(two)
     with lost(files(promoted(loop, "1"))):

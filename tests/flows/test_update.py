@@ -97,6 +97,7 @@ def expect_published(world: World, outcome: Outcome) -> None:
     assert judged["log_loss"] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_with_the_later_part_kept_out_the_weights_are_judged_on_what_they_have_not_learned(loop: Loop) -> None:
     with loop.world(judging="tail") as world:
         first = run_update(world, after(14))
