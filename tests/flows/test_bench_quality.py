@@ -171,6 +171,7 @@ def test_the_peer_scores_every_impression_before_it_learns_it(
 # -- the benches ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_bench_of_quality_compares_at_every_cadence_and_draws_both_curves(surface: Surface, tmp_path: Path) -> None:
     pytest.importorskip("vowpalwabbit")
     pytest.importorskip("matplotlib")

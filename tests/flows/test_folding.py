@@ -120,6 +120,7 @@ def test_the_fold_of_a_database_that_is_away_waits_longer_and_longer_and_goes_on
         eventually(lambda: online(database, "meanwhile"), "what came meanwhile", SLOWLY)
 
 
+@pytest.mark.slow
 def test_connections_cut_at_any_moment_cost_the_fold_nothing(database: str, caplog: pytest.LogCaptureFixture) -> None:
     with following(database, FEED) as fold, caplog.at_level(logging.WARNING, "millrace.fold"):
         for turn in range(3):
@@ -156,6 +157,7 @@ def blocked(url: str) -> bool:
     return found != (0,)
 
 
+@pytest.mark.slow
 def test_what_is_no_error_of_the_database_stops_one_surface_until_it_is_mended_and_no_other(
     database: str, caplog: pytest.LogCaptureFixture
 ) -> None:

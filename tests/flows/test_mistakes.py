@@ -250,7 +250,12 @@ REACHED: dict[str, tuple[tuple[str, ...], Callable[[psutil.Process, Path], bool]
 """Where a command is: the command, and how it is seen from outside that it has got there."""
 
 
-@pytest.mark.parametrize("stage", REACHED)
+QUICK = ("imports", "a database that starts")
+
+
+@pytest.mark.parametrize(
+    "stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.slow) for stage in REACHED]
+)
 def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path, stage: str) -> None:
     arguments, reached = REACHED[stage]
     home, said = folder / "home", folder / "home" / "said"

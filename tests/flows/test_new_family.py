@@ -16,6 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), toward="item")
 
 
+@pytest.mark.slow
 def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_it_is_shown_better(loop: Loop) -> None:
     declared = loop.surface.features
     wider = replace(declared, families=(declared.families[0], *declared.families[1:6], NEW, *declared.families[6:]))

@@ -99,6 +99,7 @@ def test_each_stretch_is_asked_before_it_is_learned() -> None:
     assert (untouched.steps, none["clicks"], none["again"], none["lost_shown"]) == (0, 0, {}, None)
 
 
+@pytest.mark.slow
 def test_towers_that_became_worse_hold_the_challenger(taught: Loop) -> None:
     loop = copied(taught)
     with loop.world(towers=BROKEN) as world:

@@ -196,6 +196,7 @@ def site() -> Iterator[Site]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(600)
 def test_all_that_was_acknowledged_is_in_the_log_once(site: Site) -> None:
     site.kill_postgres()
