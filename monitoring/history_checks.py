@@ -148,6 +148,7 @@ def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, u
     limit = f"{floor:.1%} to {ceiling:.1%}, beyond chance"
     if not usual:
         detail += ": nothing can be told from labels that are all the same" if alike else ""
+        limit = "labels of both kinds" if alike else limit
         passed = not alike and outside <= -np.log(limits.false_alarm)
         return outcome(limits, "label rate", rate, limit, passed, detail + ".", gross=outside > CANNOT_BE)
     # Each usual must be missed: the nearest one counts.
