@@ -12,8 +12,8 @@ PACKAGES := flows monitoring models features infra
 DEMO = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') $(if $(FEEDBACK),--feedback '$(FEEDBACK)') \
        $(if $(UNTIL),--until '$(UNTIL)')
 
-# Processes that run the tests, a file of tests each; 0: this one, for a debugger.
-WORKERS ?= 2
+# Processes that run the tests, a file of tests each: more than cores, since many wait. 0: this one, for a debugger.
+WORKERS ?= 3
 IN_PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder # the many small files come last
 
 # So that bytecode is kept wherever this runs: without it every start of a program takes several times as long.

@@ -32,6 +32,11 @@ def counts(
     return np.asarray((np.asarray(value) > 0) & (after >= 0) & (after <= round(attribution * 1e6)))
 
 
+def is_too_early(at: float, shown_at: float) -> bool:
+    """Whether feedback is refused for its time; in seconds, to the microsecond that the log holds."""
+    return round(at * 1e6) < round(shown_at * 1e6) - CLOCK_SKEW // timedelta(microseconds=1)
+
+
 def too_early(at: datetime, shown_at: datetime) -> str:
     """Why feedback stamped ``at`` is refused."""
     minutes = CLOCK_SKEW // timedelta(minutes=1)

@@ -23,7 +23,7 @@ from features import checkpoint
 from features.catch_up import whole_ticks
 from features.engine import Engine, Seen, ServedKeys
 from features.families import Features
-from features.feedback import CLOCK_SKEW, HORIZON, counts
+from features.feedback import CLOCK_SKEW, HORIZON, counts, is_too_early
 from features.identity import canonical
 from features.keys import Keys, key_of
 from features.partitions import SKEW
@@ -177,7 +177,7 @@ class Knowledge:
         if one is None:
             return
         # As the log does: what is stamped a little before the showing happens with it, what is earlier not at all.
-        if at < one.shown_at - CLOCK_SKEW.total_seconds():
+        if is_too_early(at, one.shown_at):
             return
         at = max(at, one.shown_at)
         with self._lock:

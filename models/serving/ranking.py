@@ -133,7 +133,7 @@ class Ranker:
                     user_id=user,
                     item_id=str(one.item_id),
                     position=one.position,
-                    shown_at=int(now * 1e6),
+                    shown_at=round(now * 1e6),
                     model_version=version,
                     propensity=one.propensity,
                     read_tick=read.tick,

@@ -262,7 +262,7 @@ class Service:
         said: dict[str, list[Said]] = {}
         places: dict[str, list[int]] = {}
         for place, (surface, event, at) in enumerate(zip(surfaces, events, times, strict=True)):
-            said.setdefault(surface, []).append(Said(event.impression_id, event.kind, event.value, int(at * 1e6)))
+            said.setdefault(surface, []).append(Said(event.impression_id, event.kind, event.value, round(at * 1e6)))
             places.setdefault(surface, []).append(place)
             knowledge = self.rankers[surface].knowledge
             if event.kind == knowledge.declared.click:

@@ -10,6 +10,7 @@ import pytest
 
 from features import log
 from features.catch_up import Folder
+from features.feedback import is_too_early
 from features.keys import key_of
 from features.store import open_store
 from features.users import CLICKS
@@ -76,6 +77,15 @@ def test_answer_label_counters_and_user_agree(client: Client, database: str, cas
             .numbers[0, CLICKS]
             == label
         ), "in the user's next request"
+
+
+def test_what_is_as_slow_as_is_taken_is_so_whatever_a_clock_reads_between_two_microseconds() -> None:
+    """Serving's memory knows what a clock reads, the log its microseconds: both must say the same."""
+    for n in range(200):
+        now = 1_764_200_000 + n / 7e6
+        at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=round(now * 1e6)) - SKEW
+        assert not is_too_early(at.timestamp(), now)
+        assert is_too_early((at - timedelta(microseconds=1)).timestamp(), now)
 
 
 def test_the_first_of_a_kind_wins_also_where_it_says_no(client: Client, database: str) -> None:
