@@ -54,7 +54,7 @@ test: $(STAMP) ## The tests, without the slow ones and without chaos
 test-all: $(STAMP) ## All tests
 	@$(BIN)/python -m pytest $(IN_PARALLEL) $(ARGS)
 
-chaos: $(STAMP) ## The tests that kill an update at each of its steps
+chaos: $(STAMP) ## The tests that kill processes, an update at each of its steps among them
 	@$(BIN)/python -m pytest -m chaos $(ARGS)
 
 check: $(STAMP) ## Format, lint, types, order of imports: for the seconds between edits
