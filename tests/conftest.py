@@ -24,10 +24,18 @@ OTHERS = ("MILLRACE_", "PREFECT_", "MLFLOW_", "EVIDENTLY_", "FEAST_", "PG")
 """Variables that point to an installation, or to servers, of whoever runs the tests."""
 
 
+_given = set[int]()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port that nobody listens on; each time another."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _given:
+            _given.add(port)
+            return port
 
 
 def pytest_configure(config: pytest.Config) -> None:

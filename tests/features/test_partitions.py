@@ -151,7 +151,10 @@ def test_a_reader_sees_a_new_day_that_comes_between_its_looks(database: str) -> 
     assert sorted(seen) == sorted((kind, f"{n}") for n in range(days) for kind in ("click", "impression"))
 
 
-@pytest.mark.parametrize("brought", ["an impression", "feedback", "both"])
+@pytest.mark.parametrize(
+    "brought",
+    [pytest.param("an impression", marks=pytest.mark.slow), pytest.param("feedback", marks=pytest.mark.slow), "both"],
+)
 def test_what_an_event_costs_does_not_grow_with_the_log(database: str, brought: str) -> None:
     """By the locks of its transaction, which are what a server runs out of: each partition looked into is one."""
 

@@ -219,6 +219,7 @@ def test_an_older_backup_of_mlflow_hands_out_a_number_that_the_record_knows(one:
     expect_settled(loop)
 
 
+@pytest.mark.slow
 def test_without_its_version_in_mlflow_the_alias_names_nobody_until_the_next_promotion(two: Loop) -> None:
     loop = version_deleted(copied(two))
     mlflow(loop).set_registered_model_alias(NAME, "champion", "1")
@@ -431,6 +432,7 @@ def test_what_reads_other_features_leaves_a_row_too(two: Loop) -> None:
     assert failed["error"].startswith("FeaturesChanged: version 2 of feed cannot read")
 
 
+@pytest.mark.slow
 def test_a_challenger_that_mlflow_has_no_longer_as_it_was_judged_is_not_approved(two: Loop) -> None:
     base = copied(two)
     with base.world(policy=HOLD_ALL) as world:

@@ -120,7 +120,9 @@ def test_of_two_surfaces_the_one_behind_says_what_stays(log: psycopg.Connection)
     assert len(look_after(log, KEPT, LATER)) > 0
 
 
-@pytest.mark.parametrize("short_of", [1, 5, 1000])
+@pytest.mark.parametrize(
+    "short_of", [pytest.param(1, marks=pytest.mark.slow), 5, pytest.param(1000, marks=pytest.mark.slow)]
+)
 def test_a_day_stays_with_all_that_an_event_the_features_lack_may_be_about(
     log: psycopg.Connection, short_of: int
 ) -> None:

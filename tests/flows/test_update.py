@@ -156,6 +156,7 @@ def test_a_held_challenger_waits_the_champion_stays_and_what_was_held_is_learned
     expect_settled(loop)
 
 
+@pytest.mark.slow
 def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop) -> None:
     """A first model that is worse than the base rate is held; the next learns what it saw too."""
     hasty = replace(loop.surface.design, rate=3.0, patience=0)
@@ -314,6 +315,7 @@ async def _artifacts(flow_run_id: str) -> list[dict[str, Any]]:
         return found
 
 
+@pytest.mark.slow
 def test_a_champion_of_other_features_is_not_mistaken_for_one_of_these(loop: Loop) -> None:
     with loop.world() as world:
         run_update(world, after(14))

@@ -37,12 +37,13 @@ def of_one_request(log: pl.DataFrame, warm: pl.Expr) -> pl.DataFrame:
     return log.filter(~warm | (pl.col("request_id") == first))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("made", "why"),
     [
         (without_a_click, "label rate"),
-        pytest.param(everything_clicked, "label rate", marks=pytest.mark.slow),
-        pytest.param(of_one_request, "too thin: 1 request", marks=pytest.mark.slow),
+        (everything_clicked, "label rate"),
+        (of_one_request, "too thin: 1 request"),
     ],
 )
 def test_a_warm_up_that_teaches_nothing_leaves_the_base_rate_and_the_page_says_so(
