@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 import polars as pl
 
-from monitoring.chance import CANNOT_BE, divergence
+from monitoring.chance import CANNOT_BE, divergence, surprise_above
 from monitoring.history_checks import FEWEST
 from monitoring.limits import Check, Limits, outcome, rows_of
 from monitoring.profiles import LEVELS, Floats, Profile
@@ -40,6 +40,9 @@ CARRIERS = 100
 
 NO_CHANCE = 6.7
 """Standard errors beyond which none of some hundred features lies by chance: once in a billion."""
+
+GROSS = 5.0
+"""Times the limit from which a movement is none of the world's: other units, a default in place of values."""
 
 CLOCK = 0.7
 """Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
@@ -145,9 +148,32 @@ def _moved(looked: _Looked) -> Check:
         for d, name in enumerate(current.names)
     ]
     allowed = np.full(len(far), looked.limits.moved * looked.margin)
-    check = _Found("features moved", "moved", "distance in standard deviations", far, allowed, found)
+    over = far > allowed
+    for column in np.flatnonzero(over):
+        over[column] = _outside(looked, int(column), low[:, column], high[:, column])
+    surely = over & (far > GROSS * allowed)
+    check = _Found("features moved", "moved", "distance in standard deviations", far, allowed, found, over, surely)
     off = looked.limits.moved * np.median([reference.sd for reference in looked.references], axis=0)
     return _check(looked, check, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d]))
+
+
+def _outside(looked: _Looked, column: int, low: Floats, high: Floats) -> bool:
+    """Whether more values of a feature are beyond those of the references' quantiles [levels] than chance puts there.
+
+    Of a feature that few rows have, the quantile of the last hundredth jumps when a few more have it.
+    """
+    values = looked.dense[:, column].astype(np.float64)
+    values = values[np.isfinite(values)]
+    resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
+    enough = math.log(len(looked.current.names) * len(LEVELS)) - math.log(looked.limits.false_alarm)
+    return any(
+        surprise_above(float(np.mean(beyond)), looked.draws, share) > enough
+        for n, level in enumerate(LEVELS)
+        for beyond, share in (
+            (values < low[n] - resolution[0, n], level),
+            (values > high[n] + resolution[1, n], 1 - level),
+        )
+    )
 
 
 def movement(current: Profile, references: Sequence[Profile]) -> Floats:
@@ -178,7 +204,8 @@ def _narrowed(looked: _Looked) -> Check:
         for name, now, before in _three(current, current.sd, least)
     ]
     allowed = np.full(len(ratio), looked.limits.narrowed**looked.margin)
-    check = _Found("features narrowed", "narrowed", "least standard deviation before, over now", ratio, allowed, found)
+    what, surely = "least standard deviation before, over now", ratio > GROSS * allowed
+    check = _Found("features narrowed", "narrowed", what, ratio, allowed, found, surely=surely)
     return _check(looked, check, None)
 
 
@@ -197,7 +224,8 @@ def _widened(looked: _Looked) -> Check:
     # The deviation of a few hundred rows is a draw of its own.
     chance = 1 + 10 / math.sqrt(current.rows)
     allowed = np.full(len(ratio), (looked.limits.widened * chance) ** looked.margin)
-    check = _Found("features widened", "widened", "standard deviation, over the largest before", ratio, allowed, found)
+    what, surely = "standard deviation, over the largest before", ratio > GROSS * allowed
+    check = _Found("features widened", "widened", what, ratio, allowed, found, surely=surely)
     return _check(looked, check, None)
 
 
@@ -240,7 +268,7 @@ class _Found:
     """[D] those that are beyond it, and beyond chance; None: all that are beyond it."""
 
     surely: np.ndarray | None = None
-    """[D] those that no chance puts there; None: nothing but chance is asked by the check's own breach."""
+    """[D] those that neither chance nor the world puts there; None: nothing but the check's own breach is asked."""
 
 
 def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], np.ndarray] | None) -> Check:

@@ -45,9 +45,9 @@ BREACHES: Mapping[str, Breach] = {
     "features in range": "hold",  # likewise
     "features unknown": "hold",  # likewise
     "features stuck": "hold",  # likewise
-    "features moved": "reject",
-    "features narrowed": "reject",
-    "features widened": "reject",
+    "features moved": "hold",  # rejected where it is far beyond the limit, as are the next two
+    "features narrowed": "hold",
+    "features widened": "hold",
     "features that know the label": "hold",  # likewise
 }
 """Every check by name, and what its failure asks for unless a surface says otherwise."""

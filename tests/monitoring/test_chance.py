@@ -183,6 +183,22 @@ def test_a_value_that_few_have_is_not_narrowed_when_none_of_them_comes() -> None
         assert not failures(check_features(rare(9, share), NAMES, references, requests=120))
 
 
+def test_a_value_that_one_in_a_hundred_has_has_not_moved_when_a_few_more_have_it() -> None:
+    """As on a log of ads: of two in a thousand, the quantile of the last hundredth jumps from nothing to all."""
+
+    def rare(seed: int, share: float) -> np.ndarray:
+        dense = window(seed, requests=2400).dense.astype(np.float32)
+        dense[:, 3] = np.where(np.random.default_rng(seed).random(len(dense)) < share, 1.0, 0.0)
+        return dense
+
+    references = [Profile.of(rare(seed, 0.008), NAMES) for seed in range(6)]
+    requests = window(9, requests=2400).request
+    slightly = check_features(rare(9, 0.0115), NAMES, references, requests=len(np.unique(requests)))
+    assert not failures(slightly)
+    moved = failures(check_features(rare(9, 0.08), NAMES, references, requests=len(np.unique(requests))))
+    assert [check.name for check in moved] == ["features moved"]
+
+
 def test_retries_at_the_allowed_share_and_one_late_event_of_few_are_chance() -> None:
     clean = window(requests=1200)
     row = pl.int_range(pl.len())

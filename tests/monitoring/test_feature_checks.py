@@ -51,6 +51,10 @@ FAULTS: dict[str, tuple[str, Fault]] = {
 }
 
 
+MAY_BE_THE_WORLD = ("shifted", "in somewhat larger units")
+"""Not so far out that nothing but a fault explains it: such a window waits."""
+
+
 @pytest.mark.parametrize("what", FAULTS)
 def test_a_fault_in_one_feature_is_caught_and_named(what: str) -> None:
     name, fault = FAULTS[what]
@@ -59,7 +63,7 @@ def test_a_fault_in_one_feature_is_caught_and_named(what: str) -> None:
     dense[:, 9] = fault(dense[:, 9], clean)
     found = check(dense, clean)
     assert "feature_9" in found[name].detail
-    assert found[name].breach == "reject"
+    assert found[name].breach == ("hold" if what in MAY_BE_THE_WORLD else "reject")
 
 
 def test_the_rows_that_offend_are_named() -> None:
