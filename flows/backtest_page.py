@@ -182,6 +182,8 @@ def _curves(windows: Sequence[Summary]) -> Curves | None:
         charts.append(_chart(measure.name, note, values, spans, full, from_zero=measure.key == "calibration_error"))
     for step in STEPS:
         gains = {step.after.key: [findings.gain(window, step, findings.AUC) for window in windows]}
+        if not any(gains[step.after.key]):  # one model served all along: a line at 0 says nothing
+            continue
         title, note = f"AUC gained by {step.name.lower()}", f"{step.after.name} minus {step.before.name}"
         charts.append(_chart(title, note, gains, spans, full, from_zero=True))
     drawn = tuple(chart for chart in charts if chart is not None)

@@ -349,6 +349,15 @@ def test_a_figure_that_cannot_differ_is_left_out_and_the_page_says_why(tmp_path:
     assert f"MRR left out: {why}" in console.file.getvalue()
 
 
+def test_no_curve_is_drawn_of_models_that_never_came(tmp_path: Path) -> None:
+    found = summary(24)
+    for part in (found, *found["windows"]):
+        part["champion"] = part["features_only"]
+    told = words(page_of(found, tmp_path))
+    assert "AUC gained by fresh features" in told
+    assert "AUC gained by fresh models" not in told
+
+
 def test_nothing_is_best_where_two_are_alike_or_one_stands_alone() -> None:
     found = summary(5)
     found["features_only"] = found["champion"] = dict(found["champion"])
