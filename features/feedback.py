@@ -37,7 +37,7 @@ def is_too_early(at: float, shown_at: float) -> bool:
     return round(at * 1e6) < round(shown_at * 1e6) - CLOCK_SKEW // timedelta(microseconds=1)
 
 
-def too_early(at: datetime, shown_at: datetime) -> str:
+def why_too_early(at: datetime, shown_at: datetime) -> str:
     """Why feedback stamped ``at`` is refused."""
     minutes = CLOCK_SKEW // timedelta(minutes=1)
     return f"at {at.isoformat()} is more than {minutes} minutes before its impression was shown, {shown_at.isoformat()}"

@@ -26,7 +26,7 @@ from features.appended import ALREADY_THERE, TAKEN, Appended
 from features.copying import INSTANT, DataType, Schema, copy_in, json_objects
 from features.dead_letters import DeadLetter, bury, bury_frame
 from features.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
-from features.feedback import CLOCK_SKEW, HORIZON, too_early
+from features.feedback import CLOCK_SKEW, HORIZON, why_too_early
 from features.log_items import append_items
 from features.log_reading import EVENT, extent, read_events, read_impressions, read_propensities
 from features.partitions import SKEW, MissingPartitions, ensure_partitions, idle
@@ -289,7 +289,7 @@ def _append(
         for ord_, shown_at, refused, impression_id, kind, value, at, known_at in early:
             if not refused:
                 continue
-            reason = too_early(at, shown_at)
+            reason = why_too_early(at, shown_at)
             if ord_ >= 0:
                 fates["feedback"] = fates["feedback"].clone().scatter(ord_, reason)
             else:

@@ -17,11 +17,13 @@ IMPORTED = (
 )
 """What commands import, besides libraries that read the environment as they are imported."""
 
+TIMEOUT_S = 120
+
 FORKS = multiprocessing.get_context("forkserver")
 
 
 def millrace(
-    *arguments: str, environment: Mapping[str, str], user: int | None = None, timeout_s: float = 120
+    *arguments: str, environment: Mapping[str, str], user: int | None = None
 ) -> "subprocess.CompletedProcess[str]":
     """Run the command under these variables alone; ``user``: as that user, who need not be able to read our files."""
     FORKS.set_forkserver_preload([*IMPORTED, __name__])
@@ -29,11 +31,11 @@ def millrace(
         out, err = Path(folder) / "out", Path(folder) / "err"
         process = FORKS.Process(target=_run, args=(arguments, dict(environment), user, out, err))
         process.start()
-        process.join(timeout_s)
+        process.join(TIMEOUT_S)
         if process.exitcode is None:
             process.kill()
             process.join()
-            raise subprocess.TimeoutExpired(["millrace", *arguments], timeout_s, out.read_bytes(), err.read_bytes())
+            raise subprocess.TimeoutExpired(["millrace", *arguments], TIMEOUT_S, out.read_bytes(), err.read_bytes())
         code = process.exitcode
         return subprocess.CompletedProcess(["millrace", *arguments], code, out.read_text(), err.read_text())
 

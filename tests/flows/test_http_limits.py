@@ -146,7 +146,6 @@ def test_a_client_is_told_that_its_body_was_too_long(server: Server) -> None:
         assert str(server.limits.body) in response.text
 
 
-@pytest.mark.slow  # waits out the limit, for each server
 def test_half_sent_bodies_end_in_time_and_hold_up_nobody(server: Server) -> None:
     began = time.monotonic()
     halves = []
