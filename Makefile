@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 STAMP := .venv/.installed
-PACKAGES := flows monitoring models features infra
+PACKAGES := flows monitoring models features infra benchmarks
 
 # Passed on to `millrace demo`, each only when it is given.
 DEMO = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') $(if $(FEEDBACK),--feedback '$(FEEDBACK)') \
@@ -78,7 +78,7 @@ TOLD_retrieval = $(UP_TO)
 TOLD_fold = $(UP_TO)
 
 bench: $(STAMP) ## All benches, into benchmarks/RESULTS.md; on LOG= [ITEMS=] [UNTIL=], else a seeded log. BENCHES='size delta'
-	@missed=; $(foreach name,$(BENCHES),$(BIN)/millrace bench $(name) $(TOLD_$(name)) --record benchmarks \
+	@missed=; $(foreach name,$(BENCHES),$(BIN)/python -m benchmarks $(name) $(TOLD_$(name)) --record benchmarks \
 	    || missed="$$missed $(name)";) \
 	if [ -n "$$missed" ]; then echo "goals missed:$$missed"; exit 1; fi
 

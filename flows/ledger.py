@@ -14,12 +14,13 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from features.log import extent
-from infra.database import connect
+from features.log.writing import extent
 from infra.errors import MillraceError
-from models import promotions
-from monitoring import holds, records
+from infra.postgres.connections import connect
+from models.versions import promotions
 from monitoring.names import DEADLINE
+from monitoring.records import evidence_store as records
+from monitoring.records import holds
 
 TRY_LOCK = "SELECT pg_try_advisory_lock(hashtextextended('millrace.update.' || %s, 0))"
 LOCK = "SELECT pg_advisory_lock(hashtextextended('millrace.update.' || %s, 0))"

@@ -3,16 +3,16 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from features.families import Features
-from features.views import TeamView, expect_apart
+from features.declare.families import Features
+from features.declare.views import TeamView, expect_apart
 from models.examples import Layout
 from models.frames import layout_of
-from models.model import Design
-from models.towers import TowerDesign
-from monitoring.checks import Limits
-from monitoring.evidence import Judging
-from monitoring.policy import Policy
-from monitoring.watch import Watch
+from models.learning.model import Design
+from models.retrieval.towers import TowerDesign
+from monitoring.checks.window import Limits
+from monitoring.evaluation.evaluate import Judging
+from monitoring.gate.policy import Policy
+from monitoring.live.watch import Watch
 
 
 @dataclass(frozen=True)

@@ -20,22 +20,25 @@ from prefect.client.schemas import State
 from prefect.context import FlowRunContext
 from prefect.states import Failed
 
-from flows import judging, ledger, publishing, steps
-from flows.aftermath import follow_up
-from flows.judging import Challenger, Judgement
+from flows import ledger
+from flows.after_update import follow_up
 from flows.ledger import Claim, NothingToLearn
-from flows.publishing import Published
-from flows.reviewing import close_overdue
-from flows.stand_in import figures as stood_in
-from flows.stand_in import stand_in
-from flows.story import tell
+from flows.review.prefect_form import close_overdue
+from flows.steps import judge as judging
+from flows.steps import prepare as steps
+from flows.steps import publish as publishing
+from flows.steps.judge import Challenger, Judgement
+from flows.steps.publish import Published
+from flows.steps.stand_in import figures as stood_in
+from flows.steps.stand_in import stand_in
+from flows.steps.story import tell
 from flows.surfaces import find
 from flows.world import LostVersion, World, open_world
 from infra import memory
 from infra.errors import MillraceError
 from infra.settings import Settings
-from models.promotions import Promotion
-from monitoring.gate import Verdict
+from models.versions.promotions import Promotion
+from monitoring.gate.decide import Verdict
 
 T = TypeVar("T")
 

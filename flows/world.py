@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
 
-from features.store import Store, open_store
+from features.feast.store import Store, open_store
 from flows.surface import Surface
-from infra.database import connect
 from infra.errors import MillraceError
+from infra.postgres.connections import connect
 from infra.settings import Settings
-from models.artifact import DESCRIPTION, DamagedModel, Parent, read_description
 from models.frames import Frame, from_arrow
-from models.lineage import load_version
-from models.promotions import Promotion
-from models.registry import Registry
-from models.towers_artifact import Carried, carried
+from models.retrieval.artifact import Carried, carried
+from models.versions.artifact import DESCRIPTION, DamagedModel, Parent, read_description
+from models.versions.lineage import load_version
+from models.versions.promotions import Promotion
+from models.versions.registry import Registry
 
 if TYPE_CHECKING:
-    from models.model import Model
+    from models.learning.model import Model
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -18,7 +18,7 @@ class Layout:
     """What the columns of :class:`Examples` are. A model scores only examples of its own layout."""
 
     schema_version: str
-    """Version of the served rows (``features.schema``) that these columns were unpacked from."""
+    """Version of the served rows (``features.declare.schema``) that these columns were unpacked from."""
 
     dense: tuple[str, ...]
     """Names of the D number columns."""

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from features.schema import RowSchema
-from features.views import TeamView, dense, view_columns
+from features.declare.schema import RowSchema
+from features.declare.views import TeamView, dense, view_columns
 from models.examples import Examples, Layout
 
 HALF_MICROSECOND = 5e-7

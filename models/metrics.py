@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.scored import Scored, codes
+from models.ranking_metrics import Scored, codes
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]

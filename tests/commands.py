@@ -12,8 +12,22 @@ from collections.abc import Mapping
 from pathlib import Path
 
 IMPORTED = (
-    *("flows.cli", "flows.decisions", "flows.demo", "flows.embedded", "flows.rollback", "flows.surfaces"),
-    *("features.importing", "infra.stack", "infra.status", "monitoring.accounts", "supervisor.xmlrpc", "numba"),
+    *(
+        "flows.cli.main",
+        "flows.review.decisions",
+        "flows.cli.demo",
+        "flows.cli.embedded",
+        "flows.review.rollback",
+        "flows.surfaces",
+    ),
+    *(
+        "features.ingest.importing",
+        "infra.stack.lifecycle",
+        "infra.stack.status",
+        "monitoring.desk.accounts",
+        "supervisor.xmlrpc",
+        "numba",
+    ),
 )
 """What commands import, besides libraries that read the environment as they are imported."""
 
@@ -50,6 +64,6 @@ def _run(arguments: tuple[str, ...], environment: dict[str, str], user: int | No
         os.setgid(user)
         os.setuid(user)
     sys.argv = ["millrace", *arguments]
-    from flows.cli import main
+    from flows.cli.main import main
 
     main()

@@ -12,9 +12,9 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from infra import postgres
 from infra.addresses import compose, database_name, embedded, parameters, with_database
-from infra.database import connect, create_database, drop_database, migrate
+from infra.postgres import server as postgres
+from infra.postgres.connections import connect, create_database, drop_database, migrate
 from infra.settings import OWNS, RUNS, Settings
 from tests.roles import ODD, ODD_PASSWORD, with_user
 

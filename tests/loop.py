@@ -15,14 +15,14 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.importing import import_log
-from features.simulate import simulate
-from features.store import open_store
+from features.feast.store import open_store
+from features.ingest.importing import import_log
+from features.ingest.simulate import simulate
 from infra.addresses import database_name, sqlalchemy_url, with_database
-from infra.database import connect, create_database, migrate
-from infra.environment import TELEMETRY_OFF
-from infra.postgres import ADMINISTERS
+from infra.postgres.connections import connect, create_database, migrate
+from infra.postgres.server import ADMINISTERS
 from infra.settings import OWNS, RUNS, Settings
+from infra.stack.environment import TELEMETRY_OFF
 from tests.roles import with_user
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def small_feed() -> "Surface":
     """The feed, with batches small enough to learn from five thousand impressions, and a gate that bears their noise:
     it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
-    from monitoring.policy import Limit, Policy
+    from monitoring.gate.policy import Limit, Policy
 
     design = replace(FEED.design, batch_requests=16)
     wide = Limit(100.0)
@@ -105,7 +105,7 @@ class Loop:
             return cursor.execute("SELECT * FROM updates ORDER BY update_id").fetchall()
 
     def alias(self) -> str | None:
-        from models.registry import Registry
+        from models.versions.registry import Registry
 
         return Registry(self.tracking, self.artifacts.as_uri()).champion(self.surface.name)
 
@@ -126,7 +126,7 @@ def run_update(world: "World", as_of: datetime) -> "Outcome":
 def expect_settled(loop: Loop) -> None:
     """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression in
     the training part of exactly one update of each line of champions."""
-    from models.registry import number_of
+    from models.versions.registry import number_of
 
     states = [row["state"] for row in loop.updates()]
     assert "claimed" not in states
@@ -228,7 +228,7 @@ def prefect_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     """The loop that tests copy: the log imported, Feast's definitions applied, MLflow's tables made."""
-    from models.registry import prepare
+    from models.versions.registry import prepare
 
     folder = tmp_path_factory.mktemp("site")
     url, mlflow = (with_database(postgres_url, f"{name}_{uuid.uuid4().hex[:12]}") for name in ("site", "site_mlflow"))

@@ -11,10 +11,10 @@ from typing import Any
 
 import httpx
 
-from infra.environment import library_environment, settings_environment
-from infra.services import Service, databases, every_service, is_well, write_evidently_configuration
 from infra.settings import Settings
-from infra.stack import ensure_database, prepare_home
+from infra.stack.environment import library_environment, settings_environment
+from infra.stack.lifecycle import ensure_database, prepare_home
+from infra.stack.services import Service, databases, every_service, is_well, write_evidently_configuration
 from tests.conftest import free_port
 
 START_S = 240

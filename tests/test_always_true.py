@@ -14,17 +14,17 @@ import polars as pl
 import psycopg
 import pytest
 
-from features import checkpoint
-from features.catch_up import Folder
-from features.copying import INSTANT
-from features.importing import import_log
-from features.log import append
-from features.store import open_store
-from flows import steps
+from features.counters import checkpoint
+from features.counters.folder import Folder
+from features.feast.store import open_store
+from features.ingest.importing import import_log
+from features.log.writing import append
 from flows.ledger import Claim
-from infra.database import connect
-from models import promotions
+from flows.steps import prepare as steps
+from infra.postgres.connections import connect
+from infra.postgres.copying import INSTANT
 from models.frames import Frame
+from models.versions import promotions
 from tests.loop import NOW, Loop, after, copied, copy_database, expect_settled, run_update, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

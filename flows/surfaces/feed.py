@@ -1,6 +1,6 @@
 """The feed: articles a reader may click."""
 
-from features.families import DAY, HOUR, MINUTE, Family, Features
+from features.declare.families import DAY, HOUR, MINUTE, Family, Features
 from flows.surface import Surface
 
 TREND = (5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)

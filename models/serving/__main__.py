@@ -14,9 +14,9 @@ from typing import Any
 
 import torch
 
-from infra import environment
-from infra.listening import listen
+from infra.http.listening import listen
 from infra.settings import Settings
+from infra.stack import environment
 from models.serving.app import LIMITS, create_app
 from models.serving.service import Serving
 from models.serving.telemetry import log_to_stdout

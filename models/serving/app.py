@@ -21,9 +21,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from infra.http_limits import App, BodyLimits, Limits
+from infra.http.limits import App, BodyLimits, Limits
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
-from models.serving.ranking import NoTowers
+from models.serving.rank.ranking import NoTowers
 from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear, TooLate
 
 LIMITS = Limits(body=4 << 20)

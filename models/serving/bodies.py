@@ -17,7 +17,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from features.event_checks import (
+from features.identity.event_checks import (
     EARLIEST,
     KIND,
     KIND_MUST,
@@ -32,7 +32,7 @@ from features.event_checks import (
     size_fault,
     text_fault,
 )
-from features.identity import EXACT, canonical
+from features.identity.values import EXACT, canonical
 
 MOST_ITEMS = 1000
 MOST_EVENTS = 1000

@@ -11,23 +11,23 @@ from typing import Any
 
 import psycopg
 
-from features.appended import ALREADY_THERE, TAKEN
-from features.families import Features
-from features.feedback import HORIZON
-from features.views import TeamView
+from features.declare.families import Features
+from features.declare.feedback import HORIZON
+from features.declare.views import TeamView
+from features.log.append_result import ALREADY_THERE, TAKEN
 from models.frames import layout_of
-from models.registry import Registry
-from models.serving.ahead import Ahead
 from models.serving.bodies import FeedbackBody, RankBody
-from models.serving.candidates import Candidates
-from models.serving.champions import Champions
-from models.serving.database import AWAY, Database
-from models.serving.journal import SPOOLED, Entry, Journal, Recorded, Said
-from models.serving.knowledge import Knowledge
-from models.serving.ranking import Ranked, Ranker, surface_of
-from models.serving.spool import Spool
+from models.serving.durable.database import AWAY, Database
+from models.serving.durable.journal import SPOOLED, Entry, Journal, Recorded, Said
+from models.serving.durable.partitions_ahead import Ahead
+from models.serving.durable.spool import Spool
+from models.serving.follow.champions import Champions
+from models.serving.follow.live_features import Knowledge
+from models.serving.follow.retriever import Candidates
+from models.serving.rank.ranking import Ranked, Ranker, surface_of
+from models.serving.rank.views import Views
 from models.serving.telemetry import LOG, Metrics
-from models.serving.views import Views
+from models.versions.registry import Registry
 
 
 @dataclass(frozen=True)

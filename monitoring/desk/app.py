@@ -32,14 +32,14 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from infra.addresses import conninfo
 from infra.errors import MillraceError
-from infra.http_limits import BodyLimits, Limits, plain
-from monitoring import accounts, holds, review, sessions
-from monitoring.desk import guard, pages
+from infra.http.limits import BodyLimits, Limits, plain
+from monitoring.desk import accounts, guard, pages, sessions
 from monitoring.desk.guard import Cookies, Forged, NoSession, NotAllowed, NotFound
 from monitoring.desk.pages import Links, Pages
-from monitoring.records import RecordAltered
-from monitoring.review import Candidate, Decided, Refused
-from monitoring.sessions import Session, SignInRefused, TooManyAttempts
+from monitoring.desk.sessions import Session, SignInRefused, TooManyAttempts
+from monitoring.records import holds, review
+from monitoring.records.evidence_store import RecordAltered
+from monitoring.records.review import Candidate, Decided, Refused
 
 logger = logging.getLogger("millrace.desk")
 

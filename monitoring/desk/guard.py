@@ -11,8 +11,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from fastapi import Request, Response
 
-from monitoring.accounts import EVERY, Person, Role
-from monitoring.sessions import LONGEST, Session
+from monitoring.desk.accounts import EVERY, Person, Role
+from monitoring.desk.sessions import LONGEST, Session
 
 PAGE_POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; frame-src 'self'; form-action 'self';"

@@ -1,4 +1,4 @@
-"""The desk's pages: from what ``monitoring/review.py`` reads to HTML.
+"""The desk's pages: from what ``monitoring/records/review.py`` reads to HTML.
 
 Templates stand beside this file. Whatever comes from the log, a person or a model is text and is escaped.
 """
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from monitoring.desk import words
+from monitoring.desk.sessions import Session
 from monitoring.desk.shown import shown
-from monitoring.holds import Hold
 from monitoring.names import RESERVED
-from monitoring.records import Decision, Evidence
-from monitoring.review import Candidate, Entry, Standing, Waiting
-from monitoring.sessions import Session
+from monitoring.records.evidence_store import Decision, Evidence
+from monitoring.records.holds import Hold
+from monitoring.records.review import Candidate, Entry, Standing, Waiting
 
 if TYPE_CHECKING:
     from jinja2 import Environment

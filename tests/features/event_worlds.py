@@ -9,8 +9,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.engine import Engine, Rows, ServedKeys
-from features.families import DAY, HOUR, MINUTE, Family, Features
+from features.counters.engine import Engine
+from features.declare.families import DAY, HOUR, MINUTE, Family, Features
+from features.served.rows import Rows, ServedKeys
 
 START = 1_506_816_000.0
 """2017-10-01, midnight UTC."""

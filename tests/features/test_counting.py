@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features import counting
+from features.counters import family_fold as counting
 from tests.features.event_worlds import SMALL, folded, world
 
 AT_ONCE = 1e9

@@ -7,10 +7,10 @@ import polars as pl
 import psycopg
 import pytest
 
-from features import checkpoint
-from features.engine import Engine, Seen
-from features.families import Features
-from features.keys import key_of
+from features.counters import checkpoint
+from features.counters.engine import Engine, Seen
+from features.declare.families import Features
+from features.identity.keys import key_of
 from tests.features.event_worlds import SMALL, START, Ledger, batches, event, folded, frame, restarted, world
 
 EVERYTHING = 1e9

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from features.engine import Engine
-from features.families import DAY, HOUR, MINUTE, USER_COLUMNS, Family, Features
-from features.read import NEVER, Rates, read_family, read_user
+from features.counters.engine import Engine
+from features.counters.rates import NEVER, Rates, read_family, read_user
+from features.declare.families import DAY, HOUR, MINUTE, USER_COLUMNS, Family, Features
 from tests.features.event_worlds import START, event, frame
 
 

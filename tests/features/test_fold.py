@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features.fold import FIRST, LAST, LAST_CLICK, Adds, Counters, Reads, fold
+from features.counters.fold import FIRST, LAST, LAST_CLICK, Adds, Counters, Reads, fold
 
 LIVES = (60.0, 3600.0)
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.halves import SPAN, halves_of, side_by_side
+from features.counters.float16 import SPAN, halves_of, side_by_side
 
 
 @settings(deadline=None)  # the first call compiles

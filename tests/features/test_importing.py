@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features import importing
-from features.importing import ImportRefused, import_log
-from features.log import Appended, extent, read_events
+from features.ingest import importing
+from features.ingest.importing import ImportRefused, import_log
+from features.log.writing import Appended, extent, read_events
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=1)

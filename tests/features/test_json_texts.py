@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from features.json_texts import value_of
+from features.log.json_texts import value_of
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from features.keys import combine, combine_after, key_of
+from features.identity.keys import combine, combine_after, key_of
 
 A, B = (np.array([key_of("item", name)]) for name in "ab")
 

@@ -10,7 +10,8 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.log import (
+from features.log.partitions import ensure_partitions, spans
+from features.log.writing import (
     Appended,
     DeadLetter,
     append,
@@ -20,8 +21,7 @@ from features.log import (
     read_events,
     read_impressions,
 )
-from features.partitions import ensure_partitions, spans
-from infra.database import connect
+from infra.postgres.connections import connect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=30)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.logarithm import logs
+from features.counters.logarithm import logs
 
 
 @given(st.lists(st.floats(1e-300, 1e300), min_size=1, max_size=20))

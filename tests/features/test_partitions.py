@@ -9,10 +9,10 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.feedback import HORIZON
-from features.log import Appended, MissingPartitions, append, extent, read_events
-from features.partitions import MOST_DAYS, MOST_MONTHS, TABLES, ensure_partitions, existing, make_ahead, spans
-from infra.database import connect
+from features.declare.feedback import HORIZON
+from features.log.partitions import MOST_DAYS, MOST_MONTHS, TABLES, ensure_partitions, existing, make_ahead, spans
+from features.log.writing import Appended, MissingPartitions, append, extent, read_events
+from infra.postgres.connections import connect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)

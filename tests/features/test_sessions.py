@@ -13,19 +13,19 @@ import pytest
 from psycopg import sql
 from sqlalchemy import create_engine, text
 
-from features.catch_up import Folder
-from features.importing import import_log
-from features.online import user_rows
-from features.store import open_store
-from features.view_rows import Reader
+from features.counters.folder import Folder
+from features.feast.online_rows import user_rows
+from features.feast.store import open_store
+from features.ingest.importing import import_log
+from features.team_views.rows import Reader
 from flows.surfaces.feed import FEATURES
 from infra.addresses import compose, parameters, sqlalchemy_url, with_database
-from infra.database import connect, create_database, drop_database, migrate
-from infra.environment import clear_session
 from infra.errors import SessionRefused
-from infra.postgres import ADMINISTERS
+from infra.postgres.connections import connect, create_database, drop_database, migrate
+from infra.postgres.server import ADMINISTERS
 from infra.settings import Settings
-from models.registry import Registry, prepare
+from infra.stack.environment import clear_session
+from models.versions.registry import Registry, prepare
 from tests.commands import millrace
 from tests.loop import NOW, after, write_log
 from tests.roles import ODD, ODD_PASSWORD, with_user

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.importing import import_log
-from features.log import Appended
-from features.simulate import simulate
+from features.ingest.importing import import_log
+from features.ingest.simulate import simulate
+from features.log.writing import Appended
 from models.metrics import auc
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -15,8 +15,8 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from features.store import FRAME, ONLINE, Store, _entities, open_store
-from infra.database import connect, create_database, database_name, drop_database, migrate, with_database
+from features.feast.store import FRAME, ONLINE, Store, _entities, open_store
+from infra.postgres.connections import connect, create_database, database_name, drop_database, migrate, with_database
 
 DAY = datetime(2017, 10, 1, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
@@ -448,12 +448,12 @@ def run_python(code: str) -> str:
 
 
 def test_importing_the_store_does_not_import_feast() -> None:
-    assert run_python("import sys, features.store; print('feast' in sys.modules)") == "False"
+    assert run_python("import sys, features.feast.store; print('feast' in sys.modules)") == "False"
 
 
 def test_loading_feast_leaves_typeguard_as_it_was() -> None:
     code = (
-        "from features.feast_quick import load_feast; import typeguard; before = typeguard.typechecked;"
+        "from features.feast.quick_import import load_feast; import typeguard; before = typeguard.typechecked;"
         "print(load_feast().__name__, load_feast().__name__, typeguard.typechecked is before)"
     )
     assert run_python(code) == "feast feast True"
@@ -461,7 +461,8 @@ def test_loading_feast_leaves_typeguard_as_it_was() -> None:
 
 def test_loading_feast_leaves_this_process_its_own_metrics() -> None:
     code = (
-        "import os; from features.feast_quick import load_feast; load_feast(); import prometheus_client.values as v;"
+        "import os; from features.feast.quick_import import load_feast; load_feast();"
+        "import prometheus_client.values as v;"
         "print('PROMETHEUS_MULTIPROC_DIR' in os.environ, v.ValueClass.__name__)"
     )
     assert run_python(code) == "False MutexValue"

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.users import (
+from features.counters.users import (
     CLICKS,
     LAST_CLICK,
     LAST_SEEN,

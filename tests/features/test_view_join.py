@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from features.view_join import join
-from features.view_reading import ViewReader, inspect
-from features.view_rows import Reader, Way
-from features.view_source import MissingIndexWarning, Source, describe, lacks_index
-from features.views import TeamView, ViewRefused, dense
-from infra.database import connect, create_database, drop_database, with_database
+from features.declare.views import TeamView, ViewRefused, dense
+from features.team_views.join import join
+from features.team_views.reading import ViewReader, inspect
+from features.team_views.rows import Reader, Way
+from features.team_views.source import MissingIndexWarning, Source, describe, lacks_index
+from infra.postgres.connections import connect, create_database, drop_database, with_database
 from tests.features.view_worlds import NOON, Rows, askers_table, known_to, same
 
 WAYS: tuple[Way, ...] = get_args(Way)

@@ -10,10 +10,10 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from features.store import FRAME, Store, open_store
-from features.view_reading import ViewReader
-from features.views import TeamView, ViewRefused, dense, view_columns
-from infra.database import connect, create_database, drop_database, migrate, with_database
+from features.declare.views import TeamView, ViewRefused, dense, view_columns
+from features.feast.store import FRAME, Store, open_store
+from features.team_views.reading import ViewReader
+from infra.postgres.connections import connect, create_database, drop_database, migrate, with_database
 
 DAY = datetime(2017, 10, 1, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)

@@ -11,24 +11,25 @@ import polars as pl
 import psycopg
 import pytest
 
-from flows import background, judging
 from flows.ledger import Claim, Window
+from flows.steps import history as background
+from flows.steps import judge as judging
 from flows.surfaces import find
 from flows.world import World, open_world
-from infra.database import sqlalchemy_url
+from infra.postgres.connections import sqlalchemy_url
 from infra.settings import Settings
-from models import promotions
-from models.artifact import save
 from models.frames import Frame
-from models.model import Model
-from models.promotions import Promotion
-from models.registry import Registry
-from monitoring import records
-from monitoring.history_checks import lately, same_hour
-from monitoring.limits import AGAIN
+from models.learning.model import Model
+from models.versions import promotions
+from models.versions.artifact import save
+from models.versions.promotions import Promotion
+from models.versions.registry import Registry
+from monitoring.checks.history import lately, same_hour
+from monitoring.checks.limits import AGAIN
+from monitoring.evaluation.process_record import Record
 from monitoring.names import GATE
-from monitoring.record import Record
-from monitoring.sequential import Moments
+from monitoring.records import evidence_store as records
+from monitoring.statistics.sequential import Moments
 from tests.models.clickworld import clicks
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

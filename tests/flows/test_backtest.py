@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from flows.backtest import Plan, Report, Stage, backtest, replay_log
-from flows.backtest_findings import without_model
-from flows.replay import ARMS
-from infra.database import connect, with_database
+from flows.backtest.findings import without_model
+from flows.backtest.replay import ARMS
+from flows.backtest.run import Plan, Report, Stage, backtest, replay_log
+from infra.postgres.connections import connect, with_database
 from models.metrics import auc
-from models.registry import Registry
+from models.versions.registry import Registry
 from tests.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

@@ -11,9 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.prefect_api import left_over
-from infra.database import connect, with_database
-from infra.scratch import PREFIX
+from flows.cli.prefect_api import left_over
+from infra.postgres.connections import connect, with_database
+from infra.postgres.scratch import PREFIX
 from infra.settings import PROJECT
 from tests.loop import UNREACHABLE, after, write_log
 from tests.models.serving_world import eventually
@@ -25,7 +25,7 @@ START_S = 120.0
 @contextmanager
 def backtest(url: str, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     """The command, on the log in the folder, with a Prefect server of its own; killed at the end if it still runs."""
-    command = [sys.executable, "-m", "flows.cli", "backtest", "--surface", "feed", "--json", *arguments]
+    command = [sys.executable, "-m", "flows.cli.main", "backtest", "--surface", "feed", "--json", *arguments]
     command += ["--log", str(folder / "log.parquet"), "--items", str(folder / "items.parquet")]
     own = {"MILLRACE_DATABASE_URL": url, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_PREFECT_API_URL": UNREACHABLE}
     with (folder / "said").open("a") as said:

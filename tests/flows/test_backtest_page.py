@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.backtest_findings import ARMS, MEASURES, best, headline
-from flows.backtest_page import write_page
-from flows.backtest_plots import Axis, Span, line, moment, time_axis, told_seconds, told_span, value_axis
-from flows.backtest_table import render_table
-from flows.backtest_updates import cost, timeline
+from flows.backtest.findings import ARMS, MEASURES, best, headline
+from flows.backtest.page import write_page
+from flows.backtest.plots import Axis, Span, line, moment, time_axis, told_seconds, told_span, value_axis
+from flows.backtest.table import render_table
+from flows.backtest.updates import cost, timeline
 from tests.flows.backtest_summaries import summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import numpy as np
 
-from flows.benches.cold import BASE, LOGISTIC, TREES, VOWPAL, Plan, bench, cut
-from flows.benches.stream import folded
-from flows.benches.windows import simulated
+from benchmarks.cold import BASE, LOGISTIC, TREES, VOWPAL, Plan, bench, cut
+from benchmarks.stream import folded
+from flows.drill.windows import simulated
 from flows.surfaces.feed import FEED
 
 

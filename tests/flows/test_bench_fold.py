@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.benches.fold import Plan, bench
+from benchmarks.fold import Plan, bench
 from tests.loop import write_log
 
 

@@ -3,8 +3,8 @@
 import time
 from datetime import timedelta
 
-from flows.benches.frame import Plan, bench
-from infra.database import connect
+from benchmarks.frame import Plan, bench
+from infra.postgres.connections import connect
 
 
 def test_the_bench_agrees_with_plain_sql_and_leaves_nothing_behind(postgres_url: str) -> None:

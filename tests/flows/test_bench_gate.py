@@ -11,17 +11,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.catch_up import Folder
-from features.importing import import_log
-from features.json_texts import value_of
-from flows.benches.faults import FAULTS, Fault, Met, Scene
-from flows.benches.gate import LogTooShort, Plan, bench
-from flows.benches.table import Row, Table
-from flows.benches.windows import Folding, Window, read_log, simulated, windows
+from benchmarks.gate import LogTooShort, Plan, bench
+from benchmarks.table import Row, Table
+from features.counters.folder import Folder
+from features.ingest.importing import import_log
+from features.log.json_texts import value_of
+from flows.drill.faults import FAULTS, Fault, Met, Scene
+from flows.drill.windows import Folding, Window, read_log, simulated, windows
 from flows.surfaces.feed import FEED
-from infra.database import connect
-from models.learner import fine_tune
-from models.model import Model
+from infra.postgres.connections import connect
+from models.learning.learner import fine_tune
+from models.learning.model import Model
 from tests.loop import NOW, write_log
 
 HOUR = timedelta(hours=1)

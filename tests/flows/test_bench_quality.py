@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.benches import ablation, quality, results, vw
-from flows.benches.prequential import Arm, Run, follow
-from flows.benches.stream import EACH, HOUR, LogTooShort, Stream, folded, schedule, shuffled
-from flows.benches.table import Row, Table
-from flows.benches.windows import Log, simulated
+from benchmarks import ablation, quality, results, vw
+from benchmarks.prequential import Arm, Run, follow
+from benchmarks.stream import EACH, HOUR, LogTooShort, Stream, folded, schedule, shuffled
+from benchmarks.table import Row, Table
+from flows.drill.windows import Log, simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 

@@ -8,9 +8,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from flows.benches.retrieval import MISSED, Arms, LogTooShort, Plan, bench, clicks_of, design_of, follow, layout_of
-from flows.benches.retrieval_arms import CoClicks, Popular
-from flows.benches.windows import simulated
+from benchmarks.retrieval import MISSED, Arms, LogTooShort, Plan, bench, clicks_of, design_of, follow, layout_of
+from benchmarks.retrieval_arms import CoClicks, Popular
+from flows.drill.windows import simulated
 from flows.surfaces.feed import FEED
 from models.examples import EMPTY, Examples
 

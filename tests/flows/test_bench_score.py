@@ -5,11 +5,11 @@ from datetime import timedelta
 
 import numpy as np
 
-from flows.benches.score import Plan, bench, grown, requests
-from flows.benches.stream import folded
-from flows.benches.windows import simulated
+from benchmarks.score import Plan, bench, grown, requests
+from benchmarks.stream import folded
+from flows.drill.windows import simulated
 from flows.surfaces.feed import FEED
-from models.learner import Model, fine_tune
+from models.learning.learner import Model, fine_tune
 
 SMALL = Plan(days=1.1, requests_per_day=300, candidates=(5,), calls=10, bulk=200, rows=500)
 

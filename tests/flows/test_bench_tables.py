@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.benches import delta, size
-from flows.benches.large_table import BEGIN, model_with, spread, window
-from flows.benches.table import Row, Table
+from benchmarks import delta, size
+from benchmarks.large_table import BEGIN, model_with, spread, window
+from benchmarks.table import Row, Table
 
 
 def row(table: Table, what: str, peer: str | None = None) -> Row:

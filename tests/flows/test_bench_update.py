@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from flows.benches.table import Table
-from flows.benches.update import Plan, bench
+from benchmarks.table import Table
+from benchmarks.update import Plan, bench
 
 
 @pytest.fixture(scope="module")

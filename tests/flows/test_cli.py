@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.supervision import leftovers
+from infra.stack.supervision import leftovers
 from tests.conftest import free_port
 
 SERVICES = ["postgres", "prefect", "mlflow", "evidently", "serving", "desk", "fold", "flows"]
@@ -33,7 +33,11 @@ def installation() -> Iterator[dict[str, str]]:
 
 def millrace(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flows.cli", *arguments], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "flows.cli.main", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -44,7 +48,7 @@ def unhealthy(installation: dict[str, str]) -> list[dict[str, str]]:
 
 def test_help_needs_nothing_heavy() -> None:
     heavy = {"torch", "prefect", "mlflow", "feast", "evidently", "polars", "pandas", "numpy", "psycopg"}
-    program = "import sys, flows.cli; print(*sys.modules)"
+    program = "import sys, flows.cli.main; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert heavy.isdisjoint(loaded)
 
@@ -92,7 +96,7 @@ def test_the_demo_runs_from_nothing_and_leaves_the_stack_running(installation: d
 @pytest.mark.timeout(900)
 def test_up_stays_until_it_is_interrupted_and_leaves_no_process(installation: dict[str, str]) -> None:
     home = Path(installation["MILLRACE_HOME"])
-    command = [sys.executable, "-m", "flows.cli", "up"]
+    command = [sys.executable, "-m", "flows.cli.main", "up"]
     with subprocess.Popen(command, env=installation, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         lines = iter(running.stdout)

@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from infra.database import connect
-from models import promotions
+from infra.postgres.connections import connect
+from models.versions import promotions
 from tests.flows.update_driver import POINTS, Job
 from tests.loop import Loop, after, copied, expect_settled
 

@@ -9,17 +9,21 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows import admission, ledger, review_commands
-from flows import decisions as deciding
-from flows.decisions import Decisions
-from flows.remeasuring import remeasure
-from infra.database import connect
-from infra.environment import settings_environment
+from flows import ledger
+from flows.cli import review_commands
+from flows.review import authorisation as admission
+from flows.review import decisions as deciding
+from flows.review.decisions import Decisions
+from flows.review.remeasuring import remeasure
 from infra.errors import MillraceError
-from models import promotions
-from monitoring import accounts, holds, records, review
-from monitoring.policy import Limit, Policy
-from monitoring.review import Candidate, Refused
+from infra.postgres.connections import connect
+from infra.stack.environment import settings_environment
+from models.versions import promotions
+from monitoring.desk import accounts
+from monitoring.gate.policy import Limit, Policy
+from monitoring.records import evidence_store as records
+from monitoring.records import holds, review
+from monitoring.records.review import Candidate, Refused
 from tests.loop import Loop, after, copied, expect_settled, run_update
 from tests.models.serving_world import eventually
 
@@ -274,7 +278,7 @@ def test_the_command_line_decides_in_the_name_it_is_told(held: Loop, monkeypatch
     for name, value in settings_environment(held.settings).items():
         monkeypatch.setenv(name, value)
     # This process has the environment of the tests' own Prefect server.
-    monkeypatch.setattr("infra.environment.apply", lambda _: None)
+    monkeypatch.setattr("infra.stack.environment.apply", lambda _: None)
     app = typer.Typer()
     app.command()(review_commands.rollback)
     app.command()(review_commands.release)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo import MARK, NotOurs, clear_home
-from infra import environment
+from flows.cli.demo import MARK, NotOurs, clear_home
 from infra.settings import Settings
-from infra.stack import prepare_home
+from infra.stack import environment
+from infra.stack.lifecycle import prepare_home
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from infra.database import connect
-from monitoring import accounts
+from infra.postgres.connections import connect
+from monitoring.desk import accounts
 from tests.conftest import free_port
 from tests.loop import Loop, after, run_update
 from tests.models import serving_world
@@ -30,7 +30,7 @@ def running(loop: Loop) -> Iterator[str]:
     """The desk's address, over the loop's database and registry."""
     import uvicorn
 
-    from flows.desk import desk
+    from flows.services.desk import desk
 
     port = free_port()
     settings = loop.settings.model_copy(update={"desk_port": port})

@@ -13,12 +13,12 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.log import append
-from features.store import open_store
-from flows.folding import follow
+from features.feast.store import open_store
+from features.log.writing import append
+from flows.services.fold import follow
 from flows.surface import Surface
 from infra.addresses import database_name
-from infra.database import connect
+from infra.postgres.connections import connect
 from tests.models.serving_world import FEATURES, eventually
 from tests.models.test_serving_followers import Door
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from infra.database import connect
+from infra.postgres.connections import connect
 from tests.conftest import free_port
 from tests.real_servers import Running, running
 

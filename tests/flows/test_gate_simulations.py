@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.benches.gate_simulations import Size, heavy_tailed, simulations
+from benchmarks.gate_simulations import Size, heavy_tailed, simulations
 
 SMALL = Size(runs=20, candidates=520, in_a_row=40, retried=10)
 

@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from infra.http_limits import Limits
+from infra.http.limits import Limits
 from models.serving.app import LIMITS as OF_SERVING
 from monitoring.desk.app import LIMITS as OF_THE_DESK
 from tests.conftest import free_port
@@ -26,7 +26,7 @@ MB = 1 << 20
 
 COMMANDS = {
     "serving": ("-m", "models.serving", "--surfaces", "tests.models.serving_world:SURFACES"),
-    "desk": ("-m", "flows.desk"),
+    "desk": ("-m", "flows.services.desk"),
 }
 PATHS = {"serving": "/v1/feed/rank", "desk": "/sign-in"}
 LIMITS = {"serving": OF_SERVING, "desk": OF_THE_DESK}

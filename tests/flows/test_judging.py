@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from flows.judging import SETTINGS, only_settings
-from models.artifact import load, save
-from models.design import Design
+from flows.steps.judge import SETTINGS, only_settings
 from models.examples import Layout
-from models.learner import fine_tune
-from models.model import Model
+from models.learning.design import Design
+from models.learning.learner import fine_tune
+from models.learning.model import Model
+from models.versions.artifact import load, save
 from tests.models.small import examples_of
 
 LAYOUT = Layout("v1", ("a", "b"), ("user", "item"), 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from infra.listening import PAGES
+from infra.http.listening import PAGES
 from tests.real_servers import running
 
 MB = 1 << 20

@@ -14,16 +14,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.log import append
-from flows import decisions, ledger
+from features.log.writing import append
+from flows import ledger
 from flows.ledger import Claim, NothingToLearn, Terms
-from flows.rollback import go_back
-from infra.database import connect
-from models import promotions
-from models.promotions import ChampionMoved
-from monitoring import holds, records, review
+from flows.review import decisions
+from flows.review.rollback import go_back
+from infra.postgres.connections import connect
+from models.versions import promotions
+from models.versions.promotions import ChampionMoved
 from monitoring.names import GATE
-from monitoring.review import Refused
+from monitoring.records import evidence_store as records
+from monitoring.records import holds, review
+from monitoring.records.review import Refused
 from tests.loop import expect_learned_once
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -14,8 +14,8 @@ import polars as pl
 import psutil
 import pytest
 
-from infra import postgres
-from infra.database import connect
+from infra.postgres import server as postgres
+from infra.postgres.connections import connect
 from infra.settings import PROJECT
 from tests import commands
 from tests.conftest import free_port
@@ -77,7 +77,7 @@ WRONG = [
 def test_a_setting_that_cannot_be_used_is_named_with_its_value_and_the_remedy(
     name: str, value: str, word: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import cli
+    from flows.cli import main as cli
 
     for variable in [variable for variable in os.environ if variable.startswith("MILLRACE_")]:
         monkeypatch.delenv(variable)
@@ -261,7 +261,7 @@ def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path, stage: str) -> N
     home, said = folder / "home", folder / "home" / "said"
     home.mkdir(mode=0o700)
     environment = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_POSTGRES_PORT": str(free_port())}
-    command = [sys.executable, "-m", "flows.cli", *arguments]
+    command = [sys.executable, "-m", "flows.cli.main", *arguments]
     with (
         said.open("w") as output,
         subprocess.Popen(command, env=environment, stderr=output, stdout=subprocess.DEVNULL) as running,
@@ -318,7 +318,7 @@ def test_without_a_writable_place_for_compiled_functions_they_are_kept_in_a_priv
     program = (
         "import os, numba, numba.core.caching, polars, psycopg, numpy; numba.njit(lambda x: x)(1);"
         "os.setgroups([]); os.setgid(65534); os.setuid(65534);"
-        "import features.engine; print(numba.config.CACHE_DIR)"
+        "import features.counters.engine; print(numba.config.CACHE_DIR)"
     )
     temporary = folder / "tmp"
     temporary.mkdir()

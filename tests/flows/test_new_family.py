@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from features.families import HOUR, Family
+from features.declare.families import HOUR, Family
 from flows.world import World
-from models import promotions
-from models.model import Model
+from models.learning.model import Model
+from models.versions import promotions
 from tests.loop import Loop, after, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

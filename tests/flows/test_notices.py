@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from flows.notices import notify, page_of
+from flows.review.notices import notify, page_of
 from infra.settings import Settings
 from tests.conftest import free_port
 from tests.models.serving_world import eventually

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from features.views import TeamView
-from infra.database import connect
-from models.serving.database import Database
-from models.serving.views import Views
+from features.declare.views import TeamView
+from infra.postgres.connections import connect
+from models.serving.durable.database import Database
+from models.serving.rank.views import Views
 from tests.loop import START, Loop, after, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

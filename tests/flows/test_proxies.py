@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx
 from psycopg import Connection
 
-from infra.database import connect
-from monitoring import accounts, sessions
+from infra.postgres.connections import connect
+from monitoring.desk import accounts, sessions
 from tests.real_servers import Running, running
 
 PASSWORD = "correct horse battery"

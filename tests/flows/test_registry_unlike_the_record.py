@@ -13,18 +13,18 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from typer.testing import CliRunner
 
-from flows.decisions import Decisions
-from infra.database import connect, sqlalchemy_url, with_database
-from infra.environment import settings_environment
+from flows.review.decisions import Decisions
 from infra.errors import MillraceError
-from models import promotions
-from models.promotions import Promotion
-from models.registry import Registry, model_name, number_of, prepare
-from models.version_files import RANKER
-from monitoring import review
-from monitoring.policy import Policy
-from monitoring.review import Refused
-from monitoring.watch import Watch
+from infra.postgres.connections import connect, sqlalchemy_url, with_database
+from infra.stack.environment import settings_environment
+from models.versions import promotions
+from models.versions.files import RANKER
+from models.versions.promotions import Promotion
+from models.versions.registry import Registry, model_name, number_of, prepare
+from monitoring.gate.policy import Policy
+from monitoring.live.watch import Watch
+from monitoring.records import review
+from monitoring.records.review import Refused
 from tests.loop import Loop, after, copied, copy_database, expect_settled, run_update
 from tests.models.mlflow_server import mlflow_server
 from tests.models.serving_world import Client, eventually, serve, told
@@ -343,14 +343,14 @@ def test_where_the_files_are_back_in_time_nothing_has_been(two: Loop) -> None:
 def millrace(loop: Loop, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     """What a command of the command line prints, or, where it fails, its one line."""
     from flows import surfaces
-    from flows.cli import app
+    from flows.cli.main import app
 
     for name, value in settings_environment(loop.settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
     # This process has the environment of the tests' own Prefect server.
-    monkeypatch.setattr("infra.environment.apply", lambda _: None)
-    monkeypatch.setattr("flows.prefect_api.prefect_api", lambda _: nullcontext())
+    monkeypatch.setattr("infra.stack.environment.apply", lambda _: None)
+    monkeypatch.setattr("flows.cli.prefect_api.prefect_api", lambda _: nullcontext())
     done = CliRunner().invoke(app, list(words))
     if done.exception is None:
         return done.output
@@ -505,7 +505,7 @@ def test_a_first_model_begun_anew_and_held_is_taken_into_service_by_a_person(two
 
 
 def test_the_live_watch_of_a_lost_champion_says_so_and_goes_on(two: Loop) -> None:
-    from flows.watching import look
+    from flows.services.live_watch import look
 
     loop = copied(two)
     with lost(files(champion(loop))), loop.world() as world:

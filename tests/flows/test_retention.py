@@ -8,13 +8,13 @@ import psycopg
 import pytest
 from pydantic import ValidationError
 
-from features.feedback import HORIZON
-from features.log import append, extent, read_events
-from features.partitions import TABLES, existing
-from flows.retention import look_after
-from infra.database import connect
+from features.declare.feedback import HORIZON
+from features.log.partitions import TABLES, existing
+from features.log.writing import append, extent, read_events
+from flows.services.retention import look_after
+from infra.postgres.connections import connect
 from infra.settings import Settings
-from models import promotions
+from models.versions import promotions
 from tests.models.ledger import LEARNED_TO, back
 
 KEPT = 31

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows import retrieving, steps
+from flows.steps import prepare as steps
+from flows.steps import train_towers as retrieving
 from flows.world import World
-from models import artifact, promotions
 from models.examples import Examples, Layout
-from models.towers import TowerDesign, Towers
-from models.towers_artifact import Carried, carried
-from models.version_files import materialise
+from models.retrieval.artifact import Carried, carried
+from models.retrieval.towers import TowerDesign, Towers
+from models.versions import artifact, promotions
+from models.versions.files import materialise
 from tests.loop import Loop, after, copied, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

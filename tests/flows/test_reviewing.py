@@ -8,11 +8,13 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from infra.database import connect
-from infra.environment import settings_environment
+from infra.postgres.connections import connect
 from infra.settings import Settings
-from monitoring import accounts, records, review
-from monitoring.records import Decision
+from infra.stack.environment import settings_environment
+from monitoring.desk import accounts
+from monitoring.records import evidence_store as records
+from monitoring.records import review
+from monitoring.records.evidence_store import Decision
 from tests.loop import Loop, after, expect_settled, run_update
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ class Desk:
         """What an update that holds does; and then what Prefect's runner does."""
         from prefect.client.orchestration import get_client
 
-        from flows.reviewing import ask
+        from flows.review.prefect_form import ask
 
         with connect(self.url, autocommit=True) as connection:
             assert ask(connection, "feed", update_id, datetime.now(UTC))
@@ -63,7 +65,7 @@ class Run:
         from prefect.exceptions import Pause
         from prefect.flow_engine import run_flow
 
-        from flows.reviewing import review_candidate
+        from flows.review.prefect_form import review_candidate
 
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(self.id)
@@ -138,7 +140,7 @@ def hold(connection: psycopg.Connection, *, decide_by: datetime | None = None) -
 def test_what_the_log_names_is_text_above_the_form_and_a_later_rollback_did_not_decide(
     connection: psycopg.Connection,
 ) -> None:
-    from flows.reviewing import closed, introduction, markdown
+    from flows.review.prefect_form import closed, introduction, markdown
 
     update_id = hold(connection)
     found = review.candidate(connection, update_id)
@@ -157,7 +159,7 @@ def test_what_the_log_names_is_text_above_the_form_and_a_later_rollback_did_not_
 
 
 def deploy() -> None:
-    from flows.reviewing import review_candidate
+    from flows.review.prefect_form import review_candidate
 
     review_candidate.to_deployment(name="feed").apply()  # type: ignore[union-attr]  # no coroutine without a loop
 
@@ -303,7 +305,7 @@ def test_the_run_waits_until_the_deadline_and_no_longer(desk: Desk) -> None:
 def test_an_update_is_not_held_up_where_prefect_has_no_review(
     desk: Desk, waiting: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from flows.reviewing import ask
+    from flows.review.prefect_form import ask
 
     with connect(desk.url, autocommit=True) as connection:
         assert not ask(connection, "search", waiting, NOW)

@@ -14,15 +14,15 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows import rollback as rolling
-from flows.rollback import go_back, rollback
-from infra.database import connect
-from infra.status import read_surfaces
-from infra.uptake import Uptake
-from models import artifact, delta, promotions
-from models.registry import Registry
-from monitoring import records
-from monitoring.review import Refused
+from flows.review import rollback as rolling
+from flows.review.rollback import go_back, rollback
+from infra.postgres.connections import connect
+from infra.stack.status import read_surfaces
+from infra.stack.uptake import Uptake
+from models.versions import artifact, delta, promotions
+from models.versions.registry import Registry
+from monitoring.records import evidence_store as records
+from monitoring.records.review import Refused
 from tests import commands
 from tests.models.serving_world import FEATURES, Client, eventually, promote, rank, serve, told
 
@@ -247,6 +247,6 @@ def test_on_the_command_line_a_version_that_cannot_serve_is_one_line_and_an_exit
 
 
 def test_nothing_heavy_is_loaded_to_say_no() -> None:
-    program = "import sys, flows.rollback, models.registry; print(*sys.modules)"
+    program = "import sys, flows.review.rollback, models.versions.registry; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "mlflow", "feast", "prefect", "evidently", "pandas"}.isdisjoint(loaded)

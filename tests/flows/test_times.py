@@ -11,13 +11,13 @@ from prefect.exceptions import ParameterTypeError
 from typer.testing import CliRunner
 
 from flows import surfaces
-from flows.cli import app
+from flows.cli.main import app
 from flows.ledger import CLOCKS_APART, ImpossibleTime, expect_time
+from flows.services.live_watch import watch
 from flows.update import update
-from flows.watching import watch
-from infra.database import connect
-from infra.environment import settings_environment
 from infra.errors import MillraceError
+from infra.postgres.connections import connect
+from infra.stack.environment import settings_environment
 from tests.loop import START, Loop, after, copied
 
 YEAR_2099 = datetime(2099, 1, 1, tzinfo=UTC)

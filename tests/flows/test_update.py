@@ -9,16 +9,20 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from flows import judging, ledger, steps
+from features.counters.folder import ensure_folded
+from flows import ledger
 from flows.ledger import NothingToLearn
+from flows.steps import judge as judging
+from flows.steps import prepare as steps
 from flows.update import Outcome
 from flows.world import FeaturesChanged, World
-from infra.database import connect
-from infra.environment import settings_environment
-from models import artifact, metrics, promotions
-from models.registry import model_name
-from monitoring import records
-from monitoring.gate import Policy
+from infra.postgres.connections import connect
+from infra.stack.environment import settings_environment
+from models import metrics
+from models.versions import artifact, promotions
+from models.versions.registry import model_name
+from monitoring.gate.decide import Policy
+from monitoring.records import evidence_store as records
 from tests.loop import UNREACHABLE, Loop, after, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -176,7 +180,9 @@ def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop)
 def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_again(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
-        steps.ensure_folded(world, after(18))  # or the counters, and so the champion, would follow the wrong clicks
+        ensure_folded(
+            world.url, world.surface.name, world.surface.features, after(18)
+        )  # or the counters, and so the champion, would follow the wrong clicks
         _poison(loop, 14, 18)
         world.surface = replace(world.surface, policy=Policy(margin=0.001))
         rejected = run_update(world, after(18))
@@ -207,7 +213,7 @@ def _poison(loop: Loop, start: float, end: float) -> None:
 def test_bad_data_is_rejected_with_its_rows_named_and_nothing_learns_from_it(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
-        steps.ensure_folded(world, after(18))
+        ensure_folded(world.url, world.surface.name, world.surface.features, after(18))
         bad = [
             name
             for (name,) in loop.query("SELECT impression_id FROM impressions WHERE shown_at > %s LIMIT 3", after(15))

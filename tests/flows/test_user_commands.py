@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from flows.user_commands import app
-from infra.database import connect
+from flows.cli.user_commands import app
 from infra.errors import MillraceError
-from monitoring import accounts
+from infra.postgres.connections import connect
+from monitoring.desk import accounts
 from tests.monitoring.desk_world import PASSWORD, cheap_hashes
 
 Run = Callable[..., str]

@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.backtest import Plan, replay_log
-from flows.backtest_findings import without_model, without_nan
-from flows.backtest_page import write_page
-from flows.loop_commands import show
-from models.registry import Registry
+from flows.backtest.findings import without_model, without_nan
+from flows.backtest.page import write_page
+from flows.backtest.run import Plan, replay_log
+from flows.cli.loop_commands import show
+from models.versions.registry import Registry
 from tests.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from flows import steps
-from flows.watching import WATCH, _act, look, watch
-from infra.database import connect
-from infra.environment import settings_environment
-from models import promotions
-from models.artifact import save
-from models.learner import fine_tune
-from models.model import Model
-from models.registry import Registry
-from monitoring import holds, records
-from monitoring.watch import Finding, Watch
+from features.counters.folder import ensure_folded
+from flows.services.live_watch import WATCH, _act, look, watch
+from infra.postgres.connections import connect
+from infra.stack.environment import settings_environment
+from models.learning.learner import fine_tune
+from models.learning.model import Model
+from models.versions import promotions
+from models.versions.artifact import save
+from models.versions.registry import Registry
+from monitoring.live.watch import Finding, Watch
+from monitoring.records import evidence_store as records
+from monitoring.records import holds
 from tests.loop import Loop, after, copied
 
 if TYPE_CHECKING:
@@ -35,11 +36,11 @@ Told = list[tuple[str, str]]
 @pytest.fixture(scope="module")
 def learned(site: Loop, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     """A loop whose first model serves: it has learned thirteen hours, and its evidence is of the hour after."""
-    from monitoring.compare import compare
+    from monitoring.evaluation.compare import compare
 
     loop, folder = copied(site), tmp_path_factory.mktemp("first")
     with loop.world() as world:
-        steps.ensure_folded(world, after(14))
+        ensure_folded(world.url, world.surface.name, world.surface.features, after(14))
         past, judged = (world.frame(after(a), after(b), known_by=after(15)).examples for a, b in ((-1, 13), (13, 13.9)))
         surface = loop.surface
         model, _ = fine_tune(Model.new(surface.layout, surface.design, 0), past, seed=0, clock=time.monotonic)
@@ -62,7 +63,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> Told:
         sent.append((kind, sentence))
         return True
 
-    monkeypatch.setattr("flows.watching.notify", listen)
+    monkeypatch.setattr("flows.services.live_watch.notify", listen)
     return sent
 
 
@@ -173,7 +174,7 @@ def test_of_two_looks_at_the_same_time_one_acts(live: Loop, told: Told) -> None:
 
 def test_a_champion_gone_back_to_is_not_left_for_a_third(live: Loop, told: Told, tmp_path: Path) -> None:
     """Version 3 was rolled back to 2 by hand, and 2 is bad: the watch holds the surface and goes no further back."""
-    from flows.rollback import rollback
+    from flows.review.rollback import rollback
 
     with live.world() as world:
         plant(world, tmp_path, noise=0.6, version="2")

@@ -42,20 +42,20 @@ class Job:
 
 
 IMPORTED = (
-    "features.feast_config",
-    "features.feast_offline",
-    "features.feast_online",
+    "features.feast.config",
+    "features.feast.offline",
+    "features.feast.online",
     "flows.update",
     "mlflow.pyfunc",
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
-    "monitoring.evidently_metrics",
+    "monitoring.evaluation.evidently_metrics",
     "prefect.flow_engine",
     "prefect.task_engine",
     "tests.loop",
     "torch._dynamo",
 )
-"""What an update imports on its way, imported once for all; Feast's own need ``features.feast_config`` first."""
+"""What an update imports on its way, imported once for all; Feast's own need ``features.feast.config`` first."""
 
 
 def main() -> None:
@@ -112,11 +112,14 @@ def _outcome(job: Job) -> str:
 
 
 def _put_points(job: Job) -> None:
-    from features import checkpoint
-    from flows import judging, ledger, publishing, steps
-    from models import promotions
-    from models.registry import Registry
-    from monitoring import records
+    from features.counters import checkpoint
+    from flows import ledger
+    from flows.steps import judge as judging
+    from flows.steps import prepare as steps
+    from flows.steps import publish as publishing
+    from models.versions import promotions
+    from models.versions.registry import Registry
+    from monitoring.records import evidence_store as records
 
     of: dict[str, tuple[Any, str]] = {name: (steps, name) for name in STEPS}
     of |= {name: (judging, name) for name in ("learn", "judge")}

@@ -3,7 +3,7 @@
 import psycopg
 import pytest
 
-from infra.database import connect, migrate
+from infra.postgres.connections import connect, migrate
 
 
 def test_migrating_twice_applies_nothing_the_second_time(database: str) -> None:

@@ -15,14 +15,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from infra import postgres
 from infra.addresses import database_name, embedded, parameters, passfile, with_database
-from infra.database import MIGRATIONS, connect, create_database, drop_database, migrate
 from infra.errors import StackError
-from infra.services import Service, every_service
+from infra.postgres import server as postgres
+from infra.postgres.connections import MIGRATIONS, connect, create_database, drop_database, migrate
 from infra.settings import OWNS, RUNS, Settings
-from infra.stack import prepare_home, start_stack, stop_stack
-from infra.supervision import leftovers
+from infra.stack.lifecycle import prepare_home, start_stack, stop_stack
+from infra.stack.services import Service, every_service
+from infra.stack.supervision import leftovers
 from tests.commands import millrace
 from tests.conftest import free_port
 from tests.loop import with_user
@@ -224,7 +224,7 @@ def test_a_new_table_of_records_is_kept_from_the_role_that_runs(
         "CREATE TABLE notes_any PARTITION OF notes DEFAULT;"
         "ALTER TABLE updates ADD COLUMN later text;"
     )
-    monkeypatch.setattr("infra.database.MIGRATIONS", tmp_path)
+    monkeypatch.setattr("infra.postgres.connections.MIGRATIONS", tmp_path)
     assert migrate(with_user(guarded, OWNS), runs_as=guarded) == ["9999_later"]
     with connect(guarded) as connection:
         connection.execute("INSERT INTO verdicts (said) VALUES ('hold')")

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from infra.database import connect, create_database, database_name, with_database
-from infra.scratch import clear_scratch, scratch_database
+from infra.postgres.connections import connect, create_database, database_name, with_database
+from infra.postgres.scratch import clear_scratch, scratch_database
 
 OWNER = """
 import sys
-from infra.database import create_database, database_name, with_database
-from infra.scratch import scratch_database
+from infra.postgres.connections import create_database, database_name, with_database
+from infra.postgres.scratch import scratch_database
 with scratch_database(sys.argv[1], "test") as url:
     create_database(with_database(url, database_name(url) + "_mlflow"))
     print(database_name(url), flush=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from infra.addresses import parameters
-from infra.environment import TELEMETRY_OFF, apply, library_environment, settings_environment
-from infra.services import every_service
 from infra.settings import PROJECT, Settings
+from infra.stack.environment import TELEMETRY_OFF, apply, library_environment, settings_environment
+from infra.stack.services import every_service
 
 
 def documented() -> set[str]:

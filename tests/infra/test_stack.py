@@ -13,12 +13,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra.database import connect
 from infra.errors import PortTaken, StackError
-from infra.services import Service, every_service, is_well
+from infra.postgres.connections import connect
 from infra.settings import Settings
-from infra.stack import lock, start_stack, stop_stack
-from infra.supervision import LONGEST_SOCKET_PATH, Supervisor, leftovers, socket_path
+from infra.stack.lifecycle import lock, start_stack, stop_stack
+from infra.stack.services import Service, every_service, is_well
+from infra.stack.supervision import LONGEST_SOCKET_PATH, Supervisor, leftovers, socket_path
 from tests.conftest import free_port
 
 

@@ -8,12 +8,12 @@ from uuid import uuid4
 import polars as pl
 import psycopg
 
-from features.log import append
-from features.partitions import TABLES, make_ahead
-from infra.database import connect
-from infra.services import Service
+from features.log.partitions import TABLES, make_ahead
+from features.log.writing import append
+from infra.postgres.connections import connect
 from infra.settings import Settings
-from infra.status import SurfaceStatus, read_partitions, read_status, read_surfaces
+from infra.stack.services import Service
+from infra.stack.status import SurfaceStatus, read_partitions, read_status, read_surfaces
 from tests.conftest import free_port
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

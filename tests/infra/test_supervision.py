@@ -16,15 +16,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra import begin
-from infra.database import connect
 from infra.errors import PortTaken, StackError
-from infra.health import Health, examine
-from infra.pulse import Pulse
-from infra.services import Service, every_service, is_well
+from infra.postgres.connections import connect
 from infra.settings import Settings
-from infra.stack import start_stack, stop_stack
-from infra.supervision import Supervisor
+from infra.stack import begin
+from infra.stack.health import Health, examine
+from infra.stack.lifecycle import start_stack, stop_stack
+from infra.stack.pulse import Pulse
+from infra.stack.services import Service, every_service, is_well
+from infra.stack.supervision import Supervisor
 from tests.conftest import free_port
 
 PARENT = """
@@ -46,7 +46,7 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Quiet).serve_fo
 
 WORKER = """
 import pathlib, sys, time
-from infra.pulse import Pulse
+from infra.stack.pulse import Pulse
 pulse = Pulse(pathlib.Path(sys.argv[1]), "worker", ["one", "other"])
 pulse.beat("one")
 if sys.argv[2] == "both":
@@ -253,9 +253,9 @@ def test_what_comes_first_is_up_before_the_others_begin(settings: Settings) -> N
 def test_others_do_not_wait_for_one_that_comes_first_and_never_comes(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.stack.HEAD_START_S", 0.5)
+    monkeypatch.setattr("infra.stack.lifecycle.HEAD_START_S", 0.5)
     hangs = server("serving", sys.executable, "-c", "import time; time.sleep(1000)", first=True)
-    monkeypatch.setattr("infra.stack.START_S", 12.0)
+    monkeypatch.setattr("infra.stack.lifecycle.START_S", 12.0)
     other = pages("other")
     lines: list[str] = []
     with pytest.raises(StackError, match="serving is not healthy"):
@@ -270,7 +270,7 @@ def test_a_process_that_listens_nowhere_is_well_while_all_its_parts_work(
     service = Service("worker", command=(sys.executable, script(settings, WORKER), str(settings.home), parts))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     if state != "healthy":
-        monkeypatch.setattr("infra.stack.START_S", 5.0)
+        monkeypatch.setattr("infra.stack.lifecycle.START_S", 5.0)
         with pytest.raises(StackError, match="worker is not healthy"):
             start_stack(settings, (service,))
         return

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.request import urlopen
 
-from infra.environment import TELEMETRY_OFF
+from infra.stack.environment import TELEMETRY_OFF
 from tests.conftest import free_port
 
 

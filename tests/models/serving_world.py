@@ -15,17 +15,18 @@ import polars as pl
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
-from features import log
-from features.families import DAY, HOUR, Family, Features
-from features.schema import RowSchema
-from features.views import TeamView
-from infra.database import connect, drop_database, with_database
-from models import artifact, promotions, towers_artifact
+from features.declare.families import DAY, HOUR, Family, Features
+from features.declare.schema import RowSchema
+from features.declare.views import TeamView
+from features.log import writing as log
+from infra.postgres.connections import connect, drop_database, with_database
 from models.examples import Layout
-from models.promotions import Promotion
+from models.retrieval import artifact as towers_artifact
+from models.retrieval.artifact import Carried
 from models.serving.app import create_app
 from models.serving.service import Service, Serving
-from models.towers_artifact import Carried
+from models.versions import artifact, promotions
+from models.versions.promotions import Promotion
 from tests.models.ledger import LEARNED_TO, back
 from tests.models.small import small_model
 

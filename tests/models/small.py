@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from models.examples import Examples, Layout
-from models.learner import fine_tune
-from models.model import Design, Model
+from models.learning.learner import fine_tune
+from models.learning.model import Design, Model
 
 
 def examples_of(layout: Layout, rows: int, seed: int) -> Examples:

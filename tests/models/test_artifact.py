@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from models import artifact, tensor_file
-from models.artifact import (
+from models.learning.learner import Design, Learned, Model, fine_tune
+from models.versions import artifact, tensor_file
+from models.versions.artifact import (
     DESCRIPTION,
     WEIGHTS,
     DamagedModel,
@@ -24,9 +25,8 @@ from models.artifact import (
     save_delta,
     snapshot_due,
 )
-from models.delta import apply, difference, inverse
-from models.learner import Design, Learned, Model, fine_tune
-from models.lineage import load_version
+from models.versions.delta import apply, difference, inverse
+from models.versions.lineage import load_version
 from tests.models.clickworld import LAYOUT, clicks, no_time
 from tests.models.test_delta import bits
 

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import load, save
-from models.delta import apply, difference, inverse
 from models.examples import Examples, Layout
-from models.learner import Design, Model, batches_of, fine_tune
+from models.learning.learner import Design, Model, batches_of, fine_tune
 from models.metrics import auc, log_loss, paired_difference
-from models.network import Standardise
-from models.ridge import CURVATURE, ENOUGH, ROWS, Ridge
+from models.networks.layers import Standardise
+from models.networks.ridge import CURVATURE, ENOUGH, ROWS, Ridge
+from models.versions.artifact import load, save
+from models.versions.delta import apply, difference, inverse
 from tests.models.clickworld import LAYOUT, clicks, no_time
 
 COLUMNS = Layout("cold", tuple("abcdefgh"), ("item", "user"), history=2)
@@ -156,7 +156,7 @@ def test_a_label_that_is_not_known_moves_nothing() -> None:
 
 
 def test_the_linear_part_settles_and_is_then_in_no_delta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.step.ENOUGH", 900.0)
+    monkeypatch.setattr("models.learning.step.ENOUGH", 900.0)
     model = learned(world(400, seed=13))
     later, report = fine_tune(model, world(100, seed=14), seed=1, device="cpu", clock=no_time)
     assert ENOUGH > 900

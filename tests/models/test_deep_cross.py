@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.deep_cross import deep_cross
-from models.lookup import Runs, lookup
+from models.networks.deep_cross import deep_cross
+from models.tables.lookup import Runs, lookup
 
 BATCH, SLOTS, ROWS, KINDS, WIDTH, NUMBERS, MORE = 1100, 4, 30, 2, 6, 3, 5
 

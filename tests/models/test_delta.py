@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.delta import Delta, WrongParent, apply, difference, inverse
-from models.design import Design
 from models.examples import Layout
-from models.model import Model
-from models.tables import IdTable
+from models.learning.design import Design
+from models.learning.model import Model
+from models.tables.id_table import IdTable
+from models.versions.delta import Delta, WrongParent, apply, difference, inverse
 
 LAYOUT = Layout("delta-1", ("rate",), ("item", "user"))
 DESIGN = Design(embedding=2, hidden=(4,), cross_layers=1, attention=0, admit_after=2, buckets=2)

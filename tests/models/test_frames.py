@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.catch_up import Folder
-from features.importing import import_log
-from features.store import open_store
-from infra.database import connect
+from features.counters.folder import Folder
+from features.feast.store import open_store
+from features.ingest.importing import import_log
+from infra.postgres.connections import connect
 from models.examples import Examples
 from models.frames import Frame, from_arrow, parted
-from monitoring.compare import measure
+from monitoring.evaluation.compare import measure
 from tests.models.serving_world import FEATURES, fresh_database
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

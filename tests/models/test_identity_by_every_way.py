@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from features.engine import Engine
-from features.families import Family, Features
-from features.importing import ImportRefused, import_log
-from features.json_texts import value_of
-from features.log import read_events
-from infra.database import connect
-from models.serving.ranking import impression_id
+from features.counters.engine import Engine
+from features.declare.families import Family, Features
+from features.ingest.importing import ImportRefused, import_log
+from features.log.json_texts import value_of
+from features.log.writing import read_events
+from infra.postgres.connections import connect
+from models.serving.rank.ranking import impression_id
 from tests.models.serving_world import Client, fresh_database, serve, told
 
 NAMES = ("country", "geo.country", "user agent", "k[0]", "größe", 'a"b', "c\\d", "$", "'", "*", "^k.*$", "a\nb", "%s")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from models.design import NetworkOptimiser, Ranker, TableOptimiser
 from models.examples import Examples, concat
-from models.learner import Design, Model, fine_tune, rate_share
+from models.learning.design import NetworkOptimiser, Ranker, TableOptimiser
+from models.learning.learner import Design, Model, fine_tune, rate_share
 from models.metrics import auc, calibration_error, grouped_auc, log_loss
 from tests.models.clickworld import LAYOUT, clicks, no_time, truth
 
@@ -462,7 +462,7 @@ import sys
 before = set(sys.modules)
 import torch, numpy
 torch_and_numpy = set(sys.modules)
-import models.learner
+import models.learning.learner
 new = {name.partition(".")[0] for name in set(sys.modules) - torch_and_numpy} - set(sys.stdlib_module_names)
 assert new <= {"models", "torch", "numpy"}, new
 """

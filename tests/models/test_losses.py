@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.design import Design
-from models.losses import by_impression, by_request, loss_of, with_teacher
+from models.learning.design import Design
+from models.learning.losses import by_impression, by_request, loss_of, with_teacher
 
 
 def world(seed: int, rows: int = 40, kinds: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:

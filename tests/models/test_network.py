@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models import network
-from models.network import Standardise
+from models.networks import layers as network
+from models.networks.layers import Standardise
 
 
 def numbers(rows: int, seed: int) -> torch.Tensor:

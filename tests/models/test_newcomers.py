@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models.examples import EMPTY
-from models.lately import Lately
-from models.newcomers import Factors, FoldIn
+from models.retrieval.newcomers import Factors, FoldIn
+from models.retrieval.recent_clicks import Lately
 
 DESIGN = FoldIn(width=4, alpha=3.0, regularisation=0.5, sweeps=3)
 
@@ -40,7 +40,7 @@ def test_a_fold_in_is_the_solution_of_its_equation() -> None:
 
 def test_a_fit_ends_in_items_that_solve_for_the_users(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Factors.fit(sessions(60), DESIGN, seed=0)
-    monkeypatch.setattr("models.newcomers.BLOCK", 100)  # a handful of clicks at a time
+    monkeypatch.setattr("models.retrieval.newcomers.BLOCK", 100)  # a handful of clicks at a time
     np.testing.assert_allclose(Factors.fit(sessions(60), DESIGN, seed=0).vectors, whole.vectors, rtol=1e-9)
     loss = [squared_error(Factors.fit(sessions(60), FoldIn(width=4, sweeps=n), seed=0), sessions(60)) for n in (1, 8)]
     assert loss[1] < loss[0]

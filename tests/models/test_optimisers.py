@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.design import Design
-from models.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, At, RowOptimiser
+from models.learning.design import Design
+from models.learning.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, At, RowOptimiser
 
 DESIGN = Design(rate=0.01, weight_decay=0.1, table_rate=0.05, first_square=0.0, l1=0.0, l2=0.0)
 WIDTH, ROWS = 5, 12

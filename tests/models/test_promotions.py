@@ -5,9 +5,9 @@ import threading
 import psycopg
 import pytest
 
-from infra.database import connect
-from models import promotions
-from models.promotions import ChampionMoved, Promotion
+from infra.postgres.connections import connect
+from models.versions import promotions
+from models.versions.promotions import ChampionMoved, Promotion
 from tests.models.ledger import LEARNED_TO, Backing, back
 
 

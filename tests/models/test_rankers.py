@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from models.artifact import load, save
-from models.learner import Design, Examples, Model, fine_tune
+from models.learning.learner import Design, Examples, Model, fine_tune
 from models.metrics import auc
-from models.rankers import RANKERS
+from models.networks.rankers import RANKERS
+from models.versions.artifact import load, save
 from tests.models.clickworld import LAYOUT, clicks, no_time, truth
 
 SMALL = Design(hidden=(16,), batch_requests=32, rate=3e-3, patience=0)

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.database import create_database, drop_database, sqlalchemy_url, with_database
-from models import artifact
-from models.delta import difference
+from infra.postgres.connections import create_database, drop_database, sqlalchemy_url, with_database
 from models.examples import Examples, Layout
-from models.learner import fine_tune
-from models.registry import NoVersion, Registry, prepare
-from models.version_files import NoArtifacts, materialise
+from models.learning.learner import fine_tune
+from models.versions import artifact
+from models.versions.delta import difference
+from models.versions.files import NoArtifacts, materialise
+from models.versions.registry import NoVersion, Registry, prepare
 from tests.models.mlflow_server import mlflow_server
 from tests.models.small import examples_of, small_model
 

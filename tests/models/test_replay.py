@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.artifact import load, save
 from models.examples import Examples
-from models.learner import Design, Model, fine_tune
-from models.replay import Reservoir, request_keys
+from models.learning.learner import Design, Model, fine_tune
+from models.learning.replay import Reservoir, request_keys
+from models.versions.artifact import load, save
 from tests.models.clickworld import LAYOUT, clicks, no_time
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import room
+from models.tables import memory_map as room
 
 
 def lies_in_memory(array: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.metrics import auc
-from models.scored import Scored, codes
+from models.ranking_metrics import Scored, codes
 
 ROWS = st.lists(
     st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.9, 1.0]), st.integers(0, 1), st.integers(0, 4)),

@@ -18,9 +18,9 @@ import httpx
 import psutil
 import pytest
 
-from infra import postgres
 from infra.addresses import embedded
-from infra.database import connect, create_database, migrate
+from infra.postgres import server as postgres
+from infra.postgres.connections import connect, create_database, migrate
 from infra.settings import RUNS
 from tests.conftest import free_port
 from tests.models.serving_world import eventually, promote, with_items

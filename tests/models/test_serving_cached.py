@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models import artifact
-from models.artifact import DamagedModel, Parent
-from models.delta import difference
 from models.examples import Layout
-from models.learner import fine_tune
-from models.registry import Registry
-from models.serving import cached
-from models.serving.cached import ABANDONED_S, Cache, Source
+from models.learning.learner import fine_tune
+from models.serving.follow import version_cache as cached
+from models.serving.follow.version_cache import ABANDONED_S, Cache, Source
+from models.versions import artifact
+from models.versions.artifact import DamagedModel, Parent
+from models.versions.delta import difference
+from models.versions.registry import Registry
 from tests.models.small import examples_of, small_model
 
 LAYOUT = Layout("v1", ("a", "b"), ("user", "item"), 2)

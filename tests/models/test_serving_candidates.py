@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from features.keys import keys_of
-from infra.database import connect
-from models import towers_artifact
+from features.identity.keys import keys_of
+from infra.postgres.connections import connect
 from models.examples import Examples
-from models.serving.ranking import RETRIEVED
-from models.towers import TowerDesign, Towers
-from models.towers_artifact import Carried
-from models.towers_learner import fine_tune
+from models.retrieval import artifact as towers_artifact
+from models.retrieval.artifact import Carried
+from models.retrieval.learner import fine_tune
+from models.retrieval.towers import TowerDesign, Towers
+from models.serving.rank.ranking import RETRIEVED
 from tests.models.serving_world import FEATURES, Client, eventually, layout_of, promote, rank, serve, told, with_items
 from tests.models.test_serving_deltas import promote_delta, record, serves
 

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import torch
 
-from infra.database import connect, with_database
-from models import artifact, promotions
+from infra.postgres.connections import connect, with_database
 from models.examples import Examples
+from models.versions import artifact, promotions
 from tests.conftest import free_port
 from tests.models.ledger import LEARNED_TO, back
 from tests.models.serving_world import FEATURES, eventually, fresh_database, promote, rank, serve, told, with_items

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 
-from infra.database import connect
-from models import artifact, promotions
-from models.delta import difference
-from models.learner import fine_tune
-from models.lineage import load_version
-from models.model import Model
-from models.promotions import Promotion
+from infra.postgres.connections import connect
+from models.learning.learner import fine_tune
+from models.learning.model import Model
+from models.versions import artifact, promotions
+from models.versions.delta import difference
+from models.versions.lineage import load_version
+from models.versions.promotions import Promotion
 from tests.models.ledger import LEARNED_TO, back
 from tests.models.serving_world import FEATURES, Client, eventually, layout_of, promote, rank, serve, told, with_items
 from tests.models.small import examples_of

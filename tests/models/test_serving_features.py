@@ -8,13 +8,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.catch_up import Folder
-from features.keys import key_of
-from infra.database import connect
-from models.serving import knowledge as knowledge_module
-from models.serving.database import Database
-from models.serving.knowledge import Knowledge
-from models.serving.ranking import impression_id
+from features.counters.folder import Folder
+from features.identity.keys import key_of
+from infra.postgres.connections import connect
+from models.serving.durable.database import Database
+from models.serving.follow import live_features as knowledge_module
+from models.serving.follow.live_features import Knowledge
+from models.serving.rank.ranking import impression_id
 from models.serving.telemetry import Metrics
 from tests.models.serving_world import (
     FEATURES,
@@ -118,7 +118,7 @@ def test_a_click_on_an_impression_from_elsewhere_counts_too(deaf: Client, databa
             "known_at": [now],
         }
     )
-    from features import log
+    from features.log import writing as log
 
     with connect(database) as connection:
         log.append(connection, "feed", impressions=shown, feedback=None, now=now, source="test")
@@ -175,7 +175,7 @@ def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(repl
 
 
 def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) -> None:
-    from features import log
+    from features.log import writing as log
 
     with connect(database) as connection:
         log.append_items(connection, "feed", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
@@ -188,8 +188,8 @@ def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) ->
 
 
 def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from features.online import user_rows
-    from features.store import open_store
+    from features.feast.online_rows import user_rows
+    from features.feast.store import open_store
 
     with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folder:
         folder.fold(datetime.now(UTC))

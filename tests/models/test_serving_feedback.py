@@ -8,13 +8,13 @@ import polars as pl
 import psycopg
 import pytest
 
-from features import log
-from features.catch_up import Folder
-from features.feedback import is_too_early
-from features.keys import key_of
-from features.store import open_store
-from features.users import CLICKS
-from infra.database import connect
+from features.counters.folder import Folder
+from features.counters.users import CLICKS
+from features.declare.feedback import is_too_early
+from features.feast.store import open_store
+from features.identity.keys import key_of
+from features.log import writing as log
+from infra.postgres.connections import connect
 from tests.models.serving_world import FEATURES, Client, eventually, fresh_database, rank, serve, told
 
 SKEW = timedelta(minutes=5)

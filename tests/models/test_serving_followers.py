@@ -12,11 +12,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-from features.views import TeamView
-from infra.database import connect
-from infra.uptake import Uptake, uptake
-from models import promotions
-from models.serving.spool import Spool
+from features.declare.views import TeamView
+from infra.postgres.connections import connect
+from infra.stack.uptake import Uptake, uptake
+from models.serving.durable.spool import Spool
+from models.versions import promotions
 from tests.models.serving_world import Client, eventually, promote, rank, serve, told, with_items
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infra.database import connect
-from models.serving.ranking import impression_id, surface_of
+from infra.postgres.connections import connect
+from models.serving.rank.ranking import impression_id, surface_of
 from tests.models.serving_world import Client, fresh_database, rank, serve, told
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra import postgres
 from infra.addresses import embedded
-from infra.database import connect, create_database, migrate
+from infra.postgres import server as postgres
+from infra.postgres.connections import connect, create_database, migrate
 from infra.settings import RUNS
-from models.serving.ranking import impression_id
+from models.serving.rank.ranking import impression_id
 from tests.conftest import free_port
 from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, told, with_items
 

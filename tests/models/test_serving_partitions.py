@@ -8,12 +8,12 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.importing import import_log
-from features.partitions import TABLES, existing
-from infra.database import connect, explain
-from models.serving.database import Database
-from models.serving.journal import Entry, Journal, Said
-from models.serving.spool import Spool
+from features.ingest.importing import import_log
+from features.log.partitions import TABLES, existing
+from infra.postgres.connections import connect, explain
+from models.serving.durable.database import Database
+from models.serving.durable.journal import Entry, Journal, Said
+from models.serving.durable.spool import Spool
 from models.serving.telemetry import Metrics
 from tests.models.serving_world import Client, eventually, rank, serve, told
 

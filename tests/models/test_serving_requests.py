@@ -9,10 +9,10 @@ import numpy as np
 import psycopg
 import pytest
 
-from infra.database import connect
-from models import artifact
+from infra.postgres.connections import connect
 from models.examples import Examples
-from models.serving.ranking import impression_id
+from models.serving.rank.ranking import impression_id
+from models.versions import artifact
 from tests.models.serving_world import FEATURES, Client, fresh_database, promote, rank, serve, told, with_items
 
 

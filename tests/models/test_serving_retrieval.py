@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from models.examples import EMPTY, Examples, Layout
-from models.serving.retrieval import Clicks, Retrieval
-from models.towers import TowerDesign, Towers
-from models.towers_learner import fine_tune
+from models.retrieval.learner import fine_tune
+from models.retrieval.towers import TowerDesign, Towers
+from models.serving.follow.live_index import Clicks, Retrieval
 
 LAYOUT = Layout("towers-2", (), ("user", "item", "section", "place"), history=2)
 DESIGN = TowerDesign(attributes=("section",), context=("place",), embedding=8, hidden=8, alive_s=1000.0)

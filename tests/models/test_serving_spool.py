@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from models.serving.spool import Spool
+from models.serving.durable.spool import Spool
 
 
 class Opens(Protocol):
@@ -87,7 +87,7 @@ def test_what_a_process_left_that_nobody_follows_is_taken_over_by_one_that_lives
 
 
 def test_a_long_outage_is_many_files_of_bounded_size(opened: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.serving.spool.SEGMENT_BYTES", 1000)
+    monkeypatch.setattr("models.serving.durable.spool.SEGMENT_BYTES", 1000)
     spool = opened()
     written = [{"n": n} for n in range(200)]
     for entry in written:
@@ -249,7 +249,7 @@ def test_where_files_may_not_grow_what_was_acknowledged_is_read_back_exactly(tmp
     program = f"""
 import resource, signal
 from pathlib import Path
-from models.serving.spool import Spool
+from models.serving.durable.spool import Spool
 from tests.models.test_serving_spool import fill
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -336,7 +336,7 @@ def test_without_a_file_descriptor_left_nothing_is_acknowledged(tmp_path: Path) 
 def test_a_process_killed_while_it_writes_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from models.serving.spool import Spool
+from models.serving.durable.spool import Spool
 spool = Spool(Path({str(tmp_path)!r}))
 n = 0
 while True:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.database import connect
+from infra.postgres.connections import connect
 from tests.models.serving_world import Client, fresh_database, rank, serve, told
 
 HUGE = 10**400

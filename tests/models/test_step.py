@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.design import Design
 from models.examples import Layout
-from models.losses import loss_of
-from models.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS
-from models.rankers import RANKERS, Cross, LastItems, row_width
-from models.step import Batch, Stepper
+from models.learning.design import Design
+from models.learning.losses import loss_of
+from models.learning.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS
+from models.learning.step import Batch, Stepper
+from models.networks.rankers import RANKERS, Cross, LastItems, row_width
 
 LAYOUT = Layout("steps", ("a", "b", "c"), ("item", "user"), history=3, kinds=("click", "order"))
 DESIGN = Design(ranker="attention", embedding=4, hidden=(8,), cross_layers=2, attention=4, averaging=0.0)

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import room, runs
 from models.examples import EMPTY
-from models.runs import GONE, Run, merge
-from models.tables import Gathered, IdTable, remap
+from models.tables import log_structured as runs
+from models.tables import memory_map as room
+from models.tables.id_table import Gathered, IdTable, remap
+from models.tables.log_structured import GONE, Run, merge
 
 ANY_ID = st.integers(-(2**63), 2**63 - 1).filter(bool)
 UPDATES = st.lists(st.lists(st.one_of(st.integers(1, 30), ANY_ID), min_size=1, max_size=20), max_size=12)

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.artifact import DESCRIPTION, WEIGHTS, DamagedModel
-from models.artifact import save as save_model
 from models.examples import EMPTY, Examples, Layout
-from models.index import Index, best_columns
-from models.lately import LEAST, Lately
-from models.learner import Design, Model
-from models.towers import TowerDesign, Towers
-from models.towers_artifact import load, save
-from models.towers_learner import fine_tune
+from models.learning.learner import Design, Model
+from models.retrieval.artifact import load, save
+from models.retrieval.index import Index, best_columns
+from models.retrieval.learner import fine_tune
+from models.retrieval.recent_clicks import LEAST, Lately
+from models.retrieval.towers import TowerDesign, Towers
+from models.versions.artifact import DESCRIPTION, WEIGHTS, DamagedModel
+from models.versions.artifact import save as save_model
 
 LAYOUT = Layout("towers-1", (), ("user", "item", "section", "place"), history=3)
 DESIGN = TowerDesign(
@@ -145,7 +145,7 @@ def test_retrieving_is_exact_and_leaves_out_what_it_is_told_to(
     asked = clicks(30, seed=4, start=6000.0)
     index = learned.index(learned.lately, 6000.0)
     users = learned.users(asked, learned.lately)
-    monkeypatch.setattr("models.index.BLOCK", 7 * len(index))  # seven users at a time
+    monkeypatch.setattr("models.retrieval.index.BLOCK", 7 * len(index))  # seven users at a time
     found = index.retrieve(users, 10, leave_out=asked.history)
     for row in range(len(asked)):
         scores = {

@@ -17,12 +17,14 @@ import pytest
 from argon2 import PasswordHasher
 from fastapi.testclient import TestClient
 
-from infra.database import connect
 from infra.errors import MillraceError
-from monitoring import accounts, compare, records
+from infra.postgres.connections import connect
+from monitoring.desk import accounts
 from monitoring.desk.app import Desk, create_app
 from monitoring.desk.pages import Links
-from monitoring.review import Decided, Refused
+from monitoring.evaluation import compare
+from monitoring.records import evidence_store as records
+from monitoring.records.review import Decided, Refused
 from tests.monitoring.worlds import NAMES, window
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -40,8 +42,8 @@ def cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
 @cache
 def figures() -> dict[str, Any]:
     """Of a challenger that is better overall and worse for the readers of one region."""
-    from monitoring import drift
-    from monitoring.checks import Expected, as_figures, check_window
+    from monitoring.checks.window import Expected, as_figures, check_window
+    from monitoring.evaluation import drift
 
     part, before = window(seed=2, shift=1.0), window(seed=1)
     start, end = NOW - timedelta(hours=1, minutes=30), NOW - timedelta(minutes=30)

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from infra.database import connect
-from monitoring import accounts, sessions
-from monitoring.accounts import AccountError
-from monitoring.sessions import SignInRefused, TooManyAttempts
+from infra.postgres.connections import connect
+from monitoring.desk import accounts, sessions
+from monitoring.desk.accounts import AccountError
+from monitoring.desk.sessions import SignInRefused, TooManyAttempts
 from tests.monitoring.desk_world import cheap_hashes
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from models import metrics
-from models.scored import Scored
-from monitoring.bootstrap import MEASURES, Drawn, bootstrap
+from models.ranking_metrics import Scored
+from monitoring.statistics.bootstrap import MEASURES, Drawn, bootstrap
 from tests.monitoring.worlds import Window, window
 
 POPULATION = 40_000

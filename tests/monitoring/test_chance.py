@@ -9,15 +9,15 @@ import psycopg
 import pytest
 
 from flows import ledger
-from monitoring.chance import CANNOT_BE, between, dispersion, surely_above, surprise_above, surprise_of_odds
-from monitoring.checks import Check, Expected, Limits, Past, check_window, failures
-from monitoring.compare import compare
-from monitoring.feature_checks import Profile, check_features
-from monitoring.history_checks import check_label_rate
-from monitoring.label_checks import check_labels
-from monitoring.questions import not_worse
-from monitoring.record import Record
-from monitoring.sequential import Moments
+from monitoring.checks.features import Profile, check_features
+from monitoring.checks.history import check_label_rate
+from monitoring.checks.labels import check_labels
+from monitoring.checks.window import Check, Expected, Limits, Past, check_window, failures
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.process_record import Record
+from monitoring.gate.hypotheses import not_worse
+from monitoring.statistics.chance import CANNOT_BE, between, dispersion, surely_above, surprise_above, surprise_of_odds
+from monitoring.statistics.sequential import Moments
 from tests.monitoring.worlds import END, NAMES, START, window
 
 BEGIN, STEP = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=10)

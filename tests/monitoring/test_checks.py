@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks import Check, Expected, Limits, Past, as_figures, check_window, failures, past_of
-from monitoring.limits import AGAIN, outcome, reconsidered
-from monitoring.records import canonical
+from monitoring.checks.limits import AGAIN, outcome, reconsidered
+from monitoring.checks.window import Check, Expected, Limits, Past, as_figures, check_window, failures, past_of
+from monitoring.records.evidence_store import canonical
 from tests.monitoring.worlds import END, NAMES, START, window
 
 EXPECTED = Expected("v1", START, END, impressions=2400, label_rate=0.23, ranges={"feature_1": (0, 3)})

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from models import metrics
-from monitoring.bootstrap import MEASURES
-from monitoring.compare import compare, measure, moved, paired
-from monitoring.records import canonical
+from monitoring.evaluation.compare import compare, measure, moved, paired
+from monitoring.records.evidence_store import canonical
+from monitoring.statistics.bootstrap import MEASURES
 from tests.monitoring.worlds import window
 
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.artifact import WEIGHTS, save
 from models.examples import Examples
-from models.model import Model
-from monitoring.cost import WARM_UP, model_bytes, scoring_p99_ms
+from models.learning.model import Model
+from models.versions.artifact import WEIGHTS, save
+from monitoring.evaluation.cost import WARM_UP, model_bytes, scoring_p99_ms
 from tests.models.clickworld import LAYOUT, clicks
 from tests.models.small import small_model
 

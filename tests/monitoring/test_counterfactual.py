@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.counterfactual import Estimate, Support, doubly_robust, mean_reward, snips, value, weights
+from monitoring.evaluation.counterfactual import Estimate, Support, doubly_robust, mean_reward, snips, value, weights
 
 DATA = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ACTIONS, CONTEXTS = 12, 4

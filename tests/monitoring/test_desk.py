@@ -12,14 +12,15 @@ import pytest
 from fastapi.testclient import TestClient
 
 from infra.addresses import with_database
-from infra.database import connect
 from infra.errors import MillraceError
-from models import promotions
-from monitoring import holds, records, sessions
-from monitoring.accounts import disable, set_password
-from monitoring.desk import guard, words
+from infra.postgres.connections import connect
+from models.versions import promotions
+from monitoring.desk import guard, sessions, words
+from monitoring.desk.accounts import disable, set_password
 from monitoring.desk.app import LIMITS
 from monitoring.desk.shown import shown
+from monitoring.records import evidence_store as records
+from monitoring.records import holds
 from tests.monitoring.desk_world import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, figures
 
 

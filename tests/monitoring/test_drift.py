@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring import drift
-from monitoring.checks import Expected, as_figures, check_window
-from monitoring.compare import compare
-from monitoring.drift import important, measure, sample
-from monitoring.gate import Policy, decide
-from monitoring.record import Record
-from monitoring.records import canonical
-from monitoring.report import Page, build, headline
+from monitoring.checks.window import Expected, as_figures, check_window
+from monitoring.evaluation import drift
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.drift import important, measure, sample
+from monitoring.evaluation.process_record import Record
+from monitoring.gate.decide import Policy, decide
+from monitoring.records.evidence_store import canonical
+from monitoring.reports.report import Page, build, headline
 from tests.monitoring.worlds import END, NAMES, START, window
 
 

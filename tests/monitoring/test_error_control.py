@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.error_control import DECAY, DELAY, Past, _weight, e_lond, lord, saffron
+from monitoring.statistics.error_control import DECAY, DELAY, Past, _weight, e_lond, lord, saffron
 
 Control = Callable[[Past, float], float]
 controls = pytest.mark.parametrize("control", [lord, saffron, e_lond])

@@ -10,13 +10,14 @@ import polars as pl
 import pytest
 
 from models.frames import Frame
-from models.learner import Learned, Model, fine_tune
-from models.model import Design
-from monitoring import evidence, gate
-from monitoring.evidence import Anchor, Before, Candidate, Judging
-from monitoring.policy import Policy
-from monitoring.record import Record
-from monitoring.records import canonical, steady
+from models.learning.learner import Learned, Model, fine_tune
+from models.learning.model import Design
+from monitoring.evaluation import evaluate as evidence
+from monitoring.evaluation.evaluate import Anchor, Before, Candidate, Judging
+from monitoring.evaluation.process_record import Record
+from monitoring.gate import decide as gate
+from monitoring.gate.policy import Policy
+from monitoring.records.evidence_store import canonical, steady
 from tests.models.clickworld import LAYOUT, clicks, no_time
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.scored import Scored
-from monitoring.fairness import treatment
+from models.ranking_metrics import Scored
+from monitoring.evaluation.fairness import treatment
 from tests.monitoring.worlds import window
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks import Check, Limits, failures
-from monitoring.feature_checks import Profile, check_features
+from monitoring.checks.features import Profile, check_features
+from monitoring.checks.window import Check, Limits, failures
 from tests.monitoring.worlds import NAMES, Window, window
 
 REFERENCES = [Profile.of(past.dense, NAMES, label=past.label) for past in (window(seed) for seed in range(100, 106))]

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.compare import compare
-from monitoring.error_control import Past
-from monitoring.gate import Limit, Policy, decide
-from monitoring.record import Record
-from monitoring.records import canonical
-from monitoring.sequential import Moments
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.process_record import Record
+from monitoring.gate.decide import Limit, Policy, decide
+from monitoring.records.evidence_store import canonical
+from monitoring.statistics.error_control import Past
+from monitoring.statistics.sequential import Moments
 from tests.monitoring.worlds import window
 
 SHOWN = Record().add(Moments(20_000, 0.005, 0.016), loss=0.01)

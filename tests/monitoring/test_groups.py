@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from models import metrics
-from models.design import Design
-from models.losses import by_request, loss_of
-from monitoring.compare import compare, measure
-from monitoring.counterfactual import value
-from monitoring.profiles import Profile
-from monitoring.reranking import ranking_value
-from monitoring.watch import loss_deviation
+from models.learning.design import Design
+from models.learning.losses import by_request, loss_of
+from monitoring.checks.profiles import Profile
+from monitoring.evaluation.compare import compare, measure
+from monitoring.evaluation.counterfactual import value
+from monitoring.evaluation.reranking import ranking_value
+from monitoring.live.watch import loss_deviation
 from tests.monitoring.worlds import NAMES, Window, window
 
 PART = window(requests=300)

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks import Breach, Check, Limits, Past, failures
-from monitoring.label_checks import check_labels
+from monitoring.checks.labels import check_labels
+from monitoring.checks.window import Breach, Check, Limits, Past, failures
 from tests.monitoring.worlds import END, START, Window, window
 
 HISTORY = tuple(

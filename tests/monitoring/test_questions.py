@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from monitoring.error_control import Past, e_lond, saffron
-from monitoring.questions import Answer, better, no_ratchet, not_worse, percent, standard_moves
-from monitoring.record import Record
-from monitoring.sequential import FEWEST, Moments
+from monitoring.evaluation.process_record import Record
+from monitoring.gate.hypotheses import Answer, better, no_ratchet, not_worse, percent, standard_moves
+from monitoring.statistics.error_control import Past, e_lond, saffron
+from monitoring.statistics.sequential import FEWEST, Moments
 
 MARGIN = 0.005
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from monitoring.record import HARM_CEILING, Record, harm_after, latest_before
-from monitoring.sequential import Moments
+from monitoring.evaluation.process_record import HARM_CEILING, Record, harm_after, latest_before
+from monitoring.statistics.sequential import Moments
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

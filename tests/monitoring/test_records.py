@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitoring.records import (
+from monitoring.records.evidence_store import (
     Evidence,
     RecordAltered,
     canonical,

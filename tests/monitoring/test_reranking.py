@@ -8,8 +8,8 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.log import append
-from monitoring.reranking import propensities, ranking_value
+from features.log.writing import append
+from monitoring.evaluation.reranking import propensities, ranking_value
 
 PLACES = 4
 ATTENTION = np.array([1.0, 0.6, 0.4, 0.3])

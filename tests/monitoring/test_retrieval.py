@@ -3,9 +3,9 @@
 import numpy as np
 
 from models.examples import EMPTY, Examples, Layout
-from models.towers import TowerDesign, Towers
-from monitoring.gate import Policy, decide
-from monitoring.retrieval import MISSED, ask, compare, difference
+from models.retrieval.towers import TowerDesign, Towers
+from monitoring.evaluation.retrieval import MISSED, ask, compare, difference
+from monitoring.gate.decide import Policy, decide
 from tests.monitoring.test_gate import with_gain
 
 LAYOUT = Layout("towers-1", (), ("user", "item", "section"), history=2)

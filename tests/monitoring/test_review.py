@@ -5,10 +5,11 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from models import promotions
-from monitoring import holds, records, review
-from monitoring.records import Evidence
-from monitoring.review import Refused
+from models.versions import promotions
+from monitoring.records import evidence_store as records
+from monitoring.records import holds, review
+from monitoring.records.evidence_store import Evidence
+from monitoring.records.review import Refused
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from monitoring.sequential import (
+from monitoring.statistics.sequential import (
     FEWEST,
     Moments,
     log_e_value,

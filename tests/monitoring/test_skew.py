@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features import log
-from features.catch_up import Folder
-from features.keys import key_of
-from features.skew_comparison import Comparison, Difference, write
-from features.skew_probes import Probes, begin, finish
-from infra.database import connect
-from models.serving.knowledge import Read
-from monitoring.skew import skew
+from features.counters.folder import Folder
+from features.identity.keys import key_of
+from features.log import writing as log
+from features.skew.comparison import Comparison, Difference, write
+from features.skew.probes import Probes, begin, finish
+from infra.postgres.connections import connect
+from models.serving.follow.live_features import Read
+from monitoring.evaluation.skew import skew
 from tests.models.serving_world import (
     FEATURES,
     Client,

@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from models import metrics
-from models.scored import Scored
-from monitoring.records import canonical
-from monitoring.sequential import Moments, upper_once
-from monitoring.slices import FEWEST, NONE, OTHERS, compare_slices, losing
+from models.ranking_metrics import Scored
+from monitoring.evaluation.slices import FEWEST, NONE, OTHERS, compare_slices, losing
+from monitoring.records.evidence_store import canonical
+from monitoring.statistics.sequential import Moments, upper_once
 from tests.monitoring.worlds import Window, window
 
 

@@ -12,10 +12,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring import drift, report
-from monitoring.checks import Check, as_figures
-from monitoring.compare import compare
-from monitoring.gate import Verdict
+from monitoring.checks.window import Check, as_figures
+from monitoring.evaluation import drift
+from monitoring.evaluation.compare import compare
+from monitoring.gate.decide import Verdict
+from monitoring.reports import report
 from monitoring.sentences import as_text, unlinked
 from tests.monitoring.worlds import END, START, window
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.compare import compare
-from monitoring.watch import Finding, Watch, judge, loss_deviation, staleness
+from monitoring.evaluation.compare import compare
+from monitoring.live.watch import Finding, Watch, judge, loss_deviation, staleness
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 

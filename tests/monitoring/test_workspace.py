@@ -19,13 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.addresses import with_database
-from infra.database import create_database
-from infra.environment import library_environment, settings_environment
-from infra.services import every_service, write_evidently_configuration
+from infra.postgres.connections import create_database
 from infra.settings import PROJECT, Settings
-from monitoring import workspace
-from monitoring.gate import Verdict
-from monitoring.report import Page, build
+from infra.stack.environment import library_environment, settings_environment
+from infra.stack.services import every_service, write_evidently_configuration
+from monitoring.gate.decide import Verdict
+from monitoring.reports import workspace
+from monitoring.reports.report import Page, build
 from tests.conftest import free_port
 from tests.monitoring.test_drift import page_of
 from tests.monitoring.worlds import END
@@ -139,7 +139,7 @@ def test_runs_and_the_dashboard_reach_the_ui(ui: str) -> None:
 @pytest.mark.slow  # the UI takes seconds for so many figures
 def test_a_report_of_megabytes_reaches_the_ui(ui: str) -> None:
     """As of a surface with thousands of columns: the UI's limit on bodies lets it pass."""
-    from monitoring.evidently_metrics import figures
+    from monitoring.evaluation.evidently_metrics import figures
 
     long = {f"column_{n}": n / 7 for n in range(6000)}
     page = replace(page_of(surface="wide"), snapshot=figures(long, END, "wide, update 7: promote", {}))
@@ -152,7 +152,7 @@ def test_a_report_of_megabytes_reaches_the_ui(ui: str) -> None:
 def test_what_people_changed_in_the_dashboard_stays(ui: str) -> None:
     from evidently.sdk.panels import text_panel
 
-    from monitoring.evidently_metrics import RemoteWorkspace
+    from monitoring.evaluation.evidently_metrics import RemoteWorkspace
 
     assert workspace.publish(ui, "search", page_of(surface="search"))
     project = RemoteWorkspace(ui).get_project(workspace.project_id("search"))

@@ -1,0 +1,157 @@
+"""What keeping one more version costs: a delta, made, written and synced, beside a save of everything.
+
+millrace bench delta
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.large_table import model_with, spread, window
+from benchmarks.table import Row, Table, machine
+from models.learning.learner import Learned, Model, fine_tune
+from models.versions.artifact import WEIGHTS, Parent, load_delta, save, save_delta
+from models.versions.delta import apply, difference, inverse
+
+Say = Callable[[str], None]
+
+FULL = "full save"
+
+SPREAD = 10
+"""Items for each impression: a delta is at its largest when every event touches another row."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run."""
+
+    rows: int = 10_000_000
+    width: int = 64
+    events: tuple[int, int] = (5_000, 50_000)
+    """Impressions of an update, small and large."""
+
+    goals: tuple[float, float] = (0.05, 0.4)
+    """Seconds for the delta of each."""
+
+    repeats: int = 15
+    """Times each delta is written; the quickest counts, since neighbours only slow it down."""
+
+    folder: Path | None = None
+    """Where to write, on the disk to measure; a temporary folder when None. Needs twice the table."""
+
+    seed: int = 0
+
+    @staticmethod
+    def quick() -> "Plan":
+        """The same in seconds, for a first look."""
+        return Plan(rows=200_000, events=(500, 5_000), repeats=2)
+
+
+def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
+    """Run all of it; ``clock`` gives wall-clock seconds, since the disk is part of what is measured."""
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-", dir=plan.folder) as root:
+        folder = Path(root)
+        say(f"a table of {plan.rows:,} rows of {plan.width} numbers")
+        before = model_with(plan.rows, plan.width, plan.seed)
+        say("the full save")
+        save(before, folder / "snapshot")
+        full_bytes = (folder / "snapshot" / WEIGHTS).stat().st_size
+        full = torch_save(before, folder / "peer", clock)
+        parent, rows, sizes = Parent.of(folder / "snapshot", "snapshot"), list[Row](), list[tuple[int, int]]()
+        for events, goal in zip(plan.events, plan.goals, strict=True):
+            say(f"deltas of {events:,} events")
+            after, learned = update(before, events, plan)
+            took, folders = [], [folder / f"delta-{events}-{k}" for k in range(plan.repeats)]
+            for one in folders:
+                began = clock()
+                save_delta(difference(before, after, learned.moved), one, parent=parent)
+                took.append(clock() - began)
+            size = (folders[-1] / WEIGHTS).stat().st_size
+            delta, _ = load_delta(folders[-1])
+            sizes.append((size, delta.touched))
+            what = f"delta of {events:,} events"
+            rows += [
+                Row(
+                    f"{what}: made, written and synced",
+                    min(took),
+                    "s",
+                    FULL,
+                    full,
+                    f"at most {goal:g} s",
+                    min(took) <= goal,
+                ),
+                Row(f"{what}: bytes", size, "B", FULL, full_bytes),
+                Row(f"{what}: rows touched", delta.touched, "rows"),
+            ]
+            say("put on, and taken back")
+            began = clock()
+            there = apply(before, delta)
+            rows.append(Row(f"{what}: put on the model before", clock() - began, "s"))
+            began = clock()
+            back = apply(there, inverse(delta, before))
+            rows.append(Row(f"{what}: taken back", clock() - began, "s"))
+            exact = same(there, after, plan) and same(back, before, plan)
+            rows.append(Row(f"{what}: there and back to the bit", "yes" if exact else "no", goal="yes", met=exact))
+        rows.append(per_row(sizes, plan, before.tables[0].state_width))
+        began = clock()
+        save(before, folder / "snapshot")
+        rows.append(Row("snapshot, written and synced", clock() - began, "s", FULL, full))
+    return Table("delta", machine(), rows)
+
+
+def update(model: Model, events: int, plan: Plan) -> tuple[Model, Learned]:
+    """The model after learning from so many impressions, nearly every one of another item; one in twenty is new."""
+    items = spread(plan.rows, SPREAD * events, plan.seed + 1)
+    items[::20] += plan.rows
+    part = window(events, len(items), 0.0, plan.seed + 2).examples(items)
+    return fine_tune(model, part, seed=plan.seed, device="cpu", clock=lambda: 0.0)
+
+
+def per_row(sizes: list[tuple[int, int]], plan: Plan, state_width: int) -> Row:
+    """Bytes that one more touched row costs, beside what it holds: its id, sightings, time, weights and state."""
+    (small_bytes, small), (large_bytes, large) = sizes
+    held = 8 + 8 + 4 + 4 * (plan.width + state_width)
+    each = (large_bytes - small_bytes) / (large - small)
+    return Row(
+        "bytes for each further touched row",
+        each,
+        "B",
+        "bytes of a row",
+        held,
+        "at most a tenth more than it holds",
+        each <= 1.1 * held,
+    )
+
+
+def same(one: Model, other: Model, plan: Plan) -> bool:
+    """Whether two models are the same to the bit: all but their tables, and of these the ids shown and many more."""
+    arrays, others = one.arrays(), other.arrays()
+    drawn = np.random.default_rng(plan.seed).integers(1, plan.rows, 1_000_000)
+    shown = [spread(plan.rows, SPREAD * events, plan.seed + 1) for events in plan.events]
+    every = np.unique(np.concatenate([drawn, *shown, *(items + plan.rows for items in shown)]))
+    found, wanted = one.tables[0].find(every), other.tables[0].find(every)
+    return (
+        all(arrays[name].tobytes() == others[name].tobytes() for name in arrays | others)
+        and all(array.tobytes() == getattr(wanted, name).tobytes() for name, array in vars(found).items())
+        and (one.steps, len(one.tables[0])) == (other.steps, len(other.tables[0]))
+    )
+
+
+def torch_save(model: Model, path: Path, clock: Callable[[], float]) -> float:
+    """Seconds in which torch writes and syncs the same table, with its optimiser's state, and the network."""
+    import torch
+
+    (run,) = model.tables[0].runs
+    parts = {"weights": torch.from_numpy(run.weights), "state": torch.from_numpy(run.state)}
+    began = clock()
+    with path.open("wb") as file:
+        torch.save(parts | {"network": model.network.state_dict()}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    took = clock() - began
+    path.unlink()
+    return took

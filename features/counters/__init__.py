@@ -1,0 +1,1 @@
+"""The fold: decaying counters over the log, the state they make, and the rates read from it."""

@@ -1,0 +1,144 @@
+"""The engine's state in PostgreSQL, always beside the log's position it stands at.
+
+A checkpoint appends what changed; when the changes outgrow the whole, the whole is written and they go.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from features.counters.engine import Engine
+from features.declare.families import Features
+
+USERS = "users"
+PART_BYTES = 64 << 20
+MEGABYTE = 1 << 20
+SEGMENTS = 256
+"""Checkpoints of one family before it is written whole again."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a surface's log is folded."""
+
+    schema_version: str
+    seq: int
+    folded_to: datetime
+
+
+def position(connection: psycopg.Connection, surface: str) -> Position | None:
+    found = connection.execute(
+        "SELECT schema_version, seq, folded_to FROM fold_positions WHERE surface = %s", [surface]
+    ).fetchone()
+    return None if found is None else Position(*found)
+
+
+def save(connection: psycopg.Connection, surface: str, engine: Engine) -> None:
+    """Append what changed since the last checkpoint, and the position. In the caller's transaction."""
+    connection.execute(
+        "INSERT INTO fold_positions (surface, schema_version, seq, tick, folded_to) VALUES (%s, %s, %s, %s, %s)"
+        " ON CONFLICT (surface) DO UPDATE SET schema_version = excluded.schema_version, seq = excluded.seq,"
+        " tick = excluded.tick, folded_to = excluded.folded_to",
+        [surface, engine.schema.version, engine.seq, engine.tick, datetime.fromtimestamp(engine.time, UTC)],
+    )
+    grown = {
+        family: (segments, size)
+        for family, segments, size in connection.execute(
+            "SELECT family, count(*), sum(length(body)) FROM fold_segments WHERE surface = %s AND NOT whole"
+            " GROUP BY family",
+            [surface],
+        )
+    }
+    for family, dtype, dirty in _changed(engine):
+        if not len(dirty):
+            continue
+        total = len(engine.users.rows) if family == USERS else engine.counters[family].size
+        segments, size = grown.get(family, (0, 0))
+        whole = segments >= SEGMENTS or size > max(total * dtype.itemsize, MEGABYTE)
+        if whole:
+            connection.execute("DELETE FROM fold_segments WHERE surface = %s AND family = %s", [surface, family])
+        packed = _pack(engine, family, dtype, np.arange(total) if whole else dirty)
+        rows = max(1, PART_BYTES // dtype.itemsize)
+        for part, start in enumerate(range(0, len(packed), rows)):
+            connection.execute(
+                "INSERT INTO fold_segments (surface, family, seq, part, whole, body) VALUES (%s, %s, %s, %s, %s, %b)",
+                [surface, family, engine.seq, part, whole, packed[start : start + rows].tobytes()],
+            )
+
+
+def saved(engine: Engine) -> None:
+    """Forget what was changed: call it once the checkpoint's transaction has committed."""
+    for counters in engine.counters.values():
+        counters.dirty[:] = False
+    engine.users.dirty[:] = False
+
+
+def load(connection: psycopg.Connection, surface: str, declared: Features) -> Engine:
+    """The engine as last checkpointed; an empty one where there is no checkpoint of this schema version."""
+    engine = Engine(declared)
+    stood = connection.execute(
+        "SELECT schema_version, seq, extract(epoch FROM folded_to)::float8 FROM fold_positions WHERE surface = %s",
+        [surface],
+    ).fetchone()
+    if stood is None or stood[0] != engine.schema.version:
+        return engine
+    engine.seq, engine.time = stood[1], stood[2]
+    for family, dtype in _layouts(engine).items():
+        rows = connection.execute(
+            "SELECT body FROM fold_segments WHERE surface = %s AND family = %s ORDER BY seq, part", [surface, family]
+        )
+        for (body,) in rows:
+            _restore(engine, family, np.frombuffer(body, dtype=dtype))
+    return engine
+
+
+def clear(connection: psycopg.Connection, surface: str) -> None:
+    """Forget a surface's state, so that its log is folded again from the start. In the caller's transaction."""
+    for table in ("fold_segments", "fold_positions"):
+        connection.execute(f"DELETE FROM {table} WHERE surface = %s", [surface])  # noqa: S608
+
+
+def _layouts(engine: Engine) -> dict[str, np.dtype[np.void]]:
+    layouts = {
+        name: np.dtype([("key", "<i8"), ("times", "<f8", (3,)), ("sums", "<f8", (counters.sums.shape[1],))])
+        for name, counters in engine.counters.items()
+    }
+    last = (engine.users.history,)
+    layouts[USERS] = np.dtype(
+        [("key", "<i8"), ("numbers", "<f8", (6,)), ("items", "<i8", last), ("sections", "<i8", last)]
+    )
+    return layouts
+
+
+def _changed(engine: Engine) -> Iterator[tuple[str, np.dtype[np.void], NDArray[np.int64]]]:
+    """Each family with its layout and the rows (C,) changed since the last checkpoint."""
+    for family, dtype in _layouts(engine).items():
+        state = engine.users if family == USERS else engine.counters[family]
+        yield family, dtype, np.flatnonzero(state.dirty)
+
+
+def _pack(engine: Engine, family: str, dtype: np.dtype[np.void], rows: NDArray[np.int64]) -> NDArray[np.void]:
+    packed = np.empty(len(rows), dtype=dtype)
+    if family == USERS:
+        users = engine.users
+        packed["key"] = np.fromiter(users.rows, np.int64, len(users.rows))[rows]
+        packed["numbers"], packed["items"] = users.numbers[rows], users.items[rows]
+        packed["sections"] = users.sections[rows]
+    else:
+        counters = engine.counters[family]
+        packed["key"], packed["times"] = counters.keys[rows], counters.times[rows]
+        packed["sums"] = counters.sums[rows]
+    return packed
+
+
+def _restore(engine: Engine, family: str, rows: NDArray[np.void]) -> None:
+    if family != USERS:
+        engine.counters[family].load(rows["key"].copy(), rows["times"].copy(), rows["sums"].copy())
+        return
+    users = engine.users
+    place = users.row_of(rows["key"])
+    users.numbers[place], users.items[place], users.sections[place] = rows["numbers"], rows["items"], rows["sections"]

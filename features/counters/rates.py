@@ -1,0 +1,222 @@
+"""From counters to dense values: shrunk click rates as log-odds, sizes, ages, and the user's own numbers.
+
+The arithmetic is done value by value in compiled loops, so a row's values do not depend on how many rows are read
+with it: the same to the bit in a request of one item and in a replay of a million.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.compiled import numba
+from features.counters.logarithm import logs
+from features.counters.users import CLICKS, LAST_CLICK, LAST_SEEN, SESSION_CLICKS, SESSION_START
+from features.counters.users import SHOWN as USER_SHOWN
+from features.declare.families import Family
+
+Float = NDArray[np.float64]
+
+DAY = 86400.0
+NEVER = math.log1p(30 * DAY)
+"""Given as the log of an age where there is none."""
+
+
+@dataclass(frozen=True)
+class Rates:
+    """A family's shrunk click rates, for the families shrunk toward it."""
+
+    values: Float  # (N, H)
+    log_odds: Float  # (N, H)
+    half_lives: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Float, half_lives: tuple[float, ...]) -> "Rates":
+        log_odds = np.empty(values.shape)
+        _odds_of(values.reshape(-1), log_odds.reshape(-1))
+        logs(log_odds.reshape(-1))
+        return cls(values, log_odds, half_lives)
+
+    @classmethod
+    def all_of(cls, rate: float, count: int) -> "Rates":
+        """The same rate for N rows."""
+        one = cls.of(np.array([[rate]]), (1.0,))
+        return cls(np.repeat(one.values, count, axis=0), np.repeat(one.log_odds, count, axis=0), one.half_lives)
+
+
+def read_family(
+    family: Family, sums: Float, times: Float, at: Float, prior: Rates, whole: Float | None = None
+) -> tuple[Float, Rates]:
+    """Dense columns (N, C) of one family, and its shrunk rates (N, H) for the families shrunk toward it.
+
+    ``sums`` (N, 2H), or (N, M * 2H) of a family of ``each``, and ``times`` (N, 3) are what the fold read at ``at``
+    (N,); ``prior`` (N, P) are the rates of the family it is shrunk toward; ``whole`` (N, 2H) are the sums of
+    ``share_of``.
+    """
+    lives = len(family.half_lives)
+    dense = np.empty((len(at), len(family.columns)))
+    apart = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior.half_lives]
+    nearest = np.array(apart).reshape(lives, len(prior.half_lives)).argmin(axis=1)
+    if family.each:
+        pooled = np.empty((len(at), 2 * lives))
+        _lift_of_each(sums, prior.values, nearest, family.strength, pooled, dense)
+        sums, rates, column = pooled, prior, 2 * lives
+    else:
+        own = np.empty((len(at), lives))
+        if family.trend:
+            _trend(sums, prior.values, family.strength, own)
+            rates = Rates.of(own, family.half_lives)
+            dense[:, :lives] = rates.log_odds
+        else:
+            _shrunk(sums, prior.values, nearest, family.strength, own)
+            rates = Rates.of(own, family.half_lives)
+            _lift(rates.log_odds, prior.log_odds, nearest, dense)
+        column = lives
+    _sizes(sums, family.sizes, column, dense)
+    column += family.sizes
+    if whole is not None:
+        _shares(sums, whole, dense, column)
+        column += lives
+    if family.ages:
+        _ages(times, at, dense, column)
+    return dense, rates
+
+
+def read_user(numbers: Float, at: Float, hour_at: Float, base_rate: float) -> Float:
+    """Dense columns (N, 9), those of ``families.USER_COLUMNS``, from a user's numbers (N, 6)."""
+    dense = np.empty((len(at), 9))
+    _user(numbers, at, hour_at, base_rate, dense)
+    return dense
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _odds(rate):  # type: ignore[no-untyped-def]
+    rate = min(max(rate, 1e-6), 1.0 - 1e-6)
+    return rate / (1.0 - rate)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _trend(sums, prior, strength, rates):  # type: ignore[no-untyped-def]
+    lives = rates.shape[1]
+    for i in range(len(rates)):
+        rate = prior[i, prior.shape[1] - 1]
+        for h in range(lives - 1, -1, -1):
+            rate = (sums[i, h] + strength * rate) / (sums[i, lives + h] + strength)
+            rates[i, h] = rate
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _odds_of(rates, odds):  # type: ignore[no-untyped-def]
+    for i in range(len(rates)):
+        odds[i] = _odds(rates[i])
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _shrunk(sums, prior, nearest, strength, rates):  # type: ignore[no-untyped-def]
+    lives = rates.shape[1]
+    for i in range(len(rates)):
+        for h in range(lives):
+            rates[i, h] = (sums[i, h] + strength * prior[i, nearest[h]]) / (sums[i, lives + h] + strength)
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _lift(own, others, nearest, dense):  # type: ignore[no-untyped-def]
+    for i in range(len(own)):
+        for h in range(own.shape[1]):
+            dense[i, h] = own[i, h] - others[i, nearest[h]]
+
+
+@numba.njit(cache=True, error_model="numpy")
+def _lift_of_each(sums, prior, nearest, strength, pooled, dense):  # type: ignore[no-untyped-def]
+    lives = len(nearest)
+    together, most = np.empty(len(sums) * lives), np.empty(len(sums) * lives)
+    for i in range(len(sums)):
+        for h in range(2 * lives):
+            total = 0.0
+            for first in range(0, sums.shape[1], 2 * lives):
+                total += sums[i, first + h]
+            pooled[i, h] = total
+        for h in range(lives):
+            toward = prior[i, nearest[h]]
+            odds = _odds(toward)
+            product, largest = 1.0, 1.0
+            # one that was never counted has the rate it is shrunk toward: it says nothing
+            for first in range(0, sums.shape[1], 2 * lives):
+                rate = (sums[i, first + h] + strength * toward) / (sums[i, first + lives + h] + strength)
+                ratio = _odds(rate) / odds
+                product *= ratio
+                largest = max(largest, ratio)
+            together[i * lives + h] = product
+            most[i * lives + h] = largest
+    logs(together)
+    logs(most)
+    for i in range(len(sums)):
+        for h in range(lives):
+            dense[i, h] = together[i * lives + h]
+            dense[i, lives + h] = most[i * lives + h]
+
+
+@numba.njit(cache=True)
+def _log_counts(sums, last):  # type: ignore[no-untyped-def]
+    """The logs (N * last,), row by row, of one more than the last so many columns of ``sums``."""
+    first = sums.shape[1] - last
+    values = np.empty(len(sums) * last)
+    for i in range(len(sums)):
+        for h in range(last):
+            values[i * last + h] = 1.0 + sums[i, first + h]
+    logs(values)
+    return values
+
+
+@numba.njit(cache=True)
+def _sizes(sums, sizes, column, dense):  # type: ignore[no-untyped-def]
+    values = _log_counts(sums, sizes)
+    for i in range(len(sums)):
+        for h in range(sizes):
+            dense[i, column + h] = values[i * sizes + h]
+
+
+@numba.njit(cache=True)
+def _shares(sums, whole, dense, column):  # type: ignore[no-untyped-def]
+    lives = sums.shape[1] // 2
+    own, others = _log_counts(sums, lives), _log_counts(whole, lives)
+    for i in range(len(sums)):
+        for h in range(lives):
+            dense[i, column + h] = own[i * lives + h] - others[i * lives + h]
+
+
+@numba.njit(cache=True)
+def _ages(times, at, dense, column):  # type: ignore[no-untyped-def]
+    values = np.empty(times.size)
+    for i in range(len(at)):
+        for j in range(3):
+            known = not math.isnan(times[i, j])
+            values[i * 3 + j] = 1.0 + (max(at[i] - times[i, j], 0.0) if known else 0.0)
+    logs(values)
+    for i in range(len(at)):
+        for j in range(3):
+            dense[i, column + j] = NEVER if math.isnan(times[i, j]) else values[i * 3 + j]
+
+
+@numba.njit(cache=True)
+def _age(at, then):  # type: ignore[no-untyped-def]
+    if math.isnan(then):
+        return NEVER
+    return math.log1p(max(at - then, 0.0))
+
+
+@numba.njit(cache=True)
+def _user(numbers, at, hour_at, base_rate, dense):  # type: ignore[no-untyped-def]
+    for i in range(len(at)):
+        dense[i, 0] = _age(at[i], numbers[i, LAST_CLICK])
+        dense[i, 1] = _age(at[i], numbers[i, LAST_SEEN])
+        dense[i, 2] = _age(at[i], numbers[i, SESSION_START])
+        dense[i, 3] = math.log1p(numbers[i, SESSION_CLICKS])
+        dense[i, 4] = math.log1p(numbers[i, CLICKS])
+        dense[i, 5] = math.log1p(numbers[i, USER_SHOWN])
+        rate = (numbers[i, CLICKS] + 20.0 * base_rate) / (numbers[i, USER_SHOWN] + 20.0)
+        dense[i, 6] = math.log(_odds(rate))
+        hour = 2.0 * math.pi * (hour_at[i] % DAY) / DAY
+        dense[i, 7] = math.sin(hour)
+        dense[i, 8] = math.cos(hour)

@@ -1,0 +1,153 @@
+"""What one user did a moment ago: exact to the event, never as of a tick.
+
+Events are taken in order of time; at one instant every read comes before any write, so no row reads its own instant.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.compiled import numba
+from features.identity.keys import Keys
+
+Float = NDArray[np.float64]
+
+SESSION_START, LAST_SEEN, LAST_CLICK, SESSION_CLICKS, CLICKS, SHOWN = range(6)
+"""Columns of a user's numbers: three times in seconds since the epoch (NaN: never), three counts."""
+
+
+@dataclass
+class Users:
+    """The state of every known user: numbers (capacity, 6) and the last items clicked, newest first."""
+
+    history: int
+    """How many items are remembered."""
+
+    rows: dict[int, int] = field(default_factory=dict)
+    numbers: Float = field(default_factory=lambda: np.empty((0, 6)))
+    dirty: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
+    items: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    sections: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+
+    def row_of(self, keys: Keys) -> NDArray[np.int64]:
+        """Rows (N,) of users, made where they are new."""
+        rows = self.rows
+        distinct, inverse = np.unique(keys, return_inverse=True)
+        found = np.fromiter((rows.setdefault(key, len(rows)) for key in distinct.tolist()), np.int64, len(distinct))
+        if len(rows) > len(self.numbers):
+            extra = max(len(rows), 2 * len(self.numbers), 64) - len(self.numbers)
+            blank = np.zeros((extra, 6))
+            blank[:, :3] = np.nan
+            self.numbers = np.concatenate([self.numbers, blank])
+            self.dirty = np.concatenate([self.dirty, np.zeros(extra, dtype=np.bool_)])
+            none = np.zeros((extra, self.history), dtype=np.int64)
+            self.items = np.concatenate([self.items.reshape(-1, self.history), none])
+            self.sections = np.concatenate([self.sections.reshape(-1, self.history), none])
+        return found[inverse]
+
+    def put(self, key: int, numbers: Float, items: Keys, sections: Keys) -> None:
+        """Restore one user."""
+        row = self.row_of(np.array([key]))[0]
+        self.numbers[row], self.items[row], self.sections[row] = numbers, items, sections
+
+
+@dataclass(frozen=True)
+class UserEvents:
+    """Events of users, in order of time. A row is a showing, a click, or neither (a pure read)."""
+
+    user: NDArray[np.int64]  # (N,) rows in Users
+    time: Float  # (N,) seconds, not falling
+    showing: NDArray[np.bool_]  # (N,)
+    click: NDArray[np.bool_]  # (N,)
+    item: Keys  # (N,)
+    section: Keys  # (N,)
+
+
+@dataclass(frozen=True)
+class UserReads:
+    """What each row knew of its user just before its own instant."""
+
+    numbers: Float  # (N, 6)
+    items: Keys  # (N, history), newest first, 0 = none
+    sections: Keys  # (N, history)
+
+
+def follow(users: Users, events: UserEvents, session_gap: float) -> UserReads:
+    """Read and move the users' state through the events. ``session_gap``: seconds of silence that end a session."""
+    assert not np.any(np.diff(events.time) < 0), "events must be in order of time"
+    count = len(events.time)
+    numbers = np.zeros((count, 6))
+    items = np.zeros((count, users.history), dtype=np.int64)
+    sections = np.zeros((count, users.history), dtype=np.int64)
+    if count:
+        _follow(
+            users.numbers,
+            users.dirty,
+            users.items,
+            users.sections,
+            session_gap,
+            events.user,
+            events.time,
+            events.showing,
+            events.click,
+            events.item,
+            events.section,
+            numbers,
+            items,
+            sections,
+        )
+    return UserReads(numbers, items, sections)
+
+
+@numba.njit(cache=True)
+def _follow(  # type: ignore[no-untyped-def]
+    numbers,
+    dirty,
+    items,
+    sections,
+    session_gap,
+    user,
+    time,
+    showing,
+    click,
+    item,
+    section,
+    out_numbers,
+    out_items,
+    out_sections,
+):
+    first = 0
+    while first < len(time):
+        end = first
+        while end < len(time) and time[end] == time[first]:
+            row = user[end]
+            out_numbers[end] = numbers[row]
+            out_items[end] = items[row]
+            out_sections[end] = sections[row]
+            # a session that has gone silent is over, though nothing has been written since
+            if not (time[end] - numbers[row, 1] <= session_gap):
+                out_numbers[end, 0] = np.nan
+                out_numbers[end, 3] = 0.0
+            end += 1
+        for i in range(first, end):
+            if not (showing[i] or click[i]):
+                continue
+            row = user[i]
+            dirty[row] = True
+            if not (time[i] - numbers[row, 1] <= session_gap):
+                numbers[row, 0] = time[i]
+                numbers[row, 3] = 0.0
+            numbers[row, 1] = time[i]
+            if showing[i]:
+                numbers[row, 5] += 1.0
+            if click[i]:
+                numbers[row, 2] = time[i]
+                numbers[row, 3] += 1.0
+                numbers[row, 4] += 1.0
+                for h in range(items.shape[1] - 1, 0, -1):
+                    items[row, h] = items[row, h - 1]
+                    sections[row, h] = sections[row, h - 1]
+                items[row, 0] = item[i]
+                sections[row, 0] = section[i]
+        first = end

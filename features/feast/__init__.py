@@ -1,0 +1,1 @@
+"""Feast: definitions, offline and online stores over PostgreSQL, training frames."""

@@ -1,0 +1,1 @@
+"""The event log in PostgreSQL: impressions, feedback, items; partitions; dead letters."""

@@ -1,0 +1,1 @@
+"""Served rows: the feature values that each impression was ranked with."""

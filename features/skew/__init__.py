@@ -1,0 +1,1 @@
+"""Training-serving skew: rows as served against rows as the log gives them."""

@@ -1,0 +1,98 @@
+"""What every command takes from a person: settings, a surface's name, times, lengths of time, files."""
+
+import os
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infra.errors import MillraceError
+
+if TYPE_CHECKING:
+    from flows.surface import Surface as Declaration
+    from infra.settings import Settings
+
+FIRST_YEAR, LAST_YEAR = 1970, 2999
+"""Of the times that a person names: a log has none before, and sums of later ones might not fit a clock."""
+
+LONGEST = timedelta(days=36_525)
+"""No length of time that a person names is longer."""
+
+
+class BadArgument(MillraceError):
+    """An argument that cannot be used."""
+
+    exit_code = 2
+
+
+def load_settings() -> "Settings":
+    """The settings from the environment; raises SettingsError naming each variable that cannot be used."""
+    from pydantic import ValidationError
+
+    from infra.errors import SettingsError
+    from infra.settings import Settings
+    from infra.stack.environment import clear_session
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_wrong(wrong["loc"], wrong["input"], wrong["msg"]) for wrong in error.errors())
+        ) from None  # the cause quotes what was given
+    clear_session(settings)
+    return settings
+
+
+def _wrong(place: tuple[int | str, ...], value: object, message: str) -> str:
+    """One setting that cannot be used, its password hidden."""
+    plain = message.removeprefix("Value error, ")
+    if not place:  # of several settings together: the message names them
+        return plain
+    # What cannot be read may hold a password anywhere.
+    shown = "***" if "@" in str(value) else repr(str(value))
+    return f"MILLRACE_{'_'.join(map(str, place)).upper()}={shown}: {plain}"
+
+
+def duration(text: str) -> timedelta:
+    """``90s``, ``10m``, ``1h``, ``1d``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", text.strip())
+    if match is None:
+        raise BadArgument(f"{text!r} is no length of time; write 90s, 10m, 1h or 1d")
+    seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+    if seconds > LONGEST.total_seconds():
+        raise BadArgument(f"{text!r} is longer than a hundred years; write 90s, 10m, 1h or 1d")
+    return timedelta(seconds=seconds)
+
+
+def instant(text: str) -> datetime:
+    """A date or a time, UTC unless it names a zone."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise BadArgument(f"{text!r} is no time; write 2017-10-03 or 2017-10-03T12:00:00Z") from None
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise BadArgument(f"{text!r} is no time of an event; name one from {FIRST_YEAR} to {LAST_YEAR}")
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def expect_files(*paths: Path | None) -> None:
+    """Raises BadArgument for one that is not there, is no file, or cannot be read."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise BadArgument(f"{path} is a folder; give the path of a parquet file")
+        if not path.exists():
+            raise BadArgument(f"{path} does not exist; give the path of a parquet file")
+        if not os.access(path, os.R_OK):
+            raise BadArgument(f"{path} cannot be read by you; ask its owner, or copy it")
+
+
+def find_surface(name: str) -> "Declaration":
+    """The declared surface of that name. Raises BadArgument for any other."""
+    from flows.surfaces import find
+
+    try:
+        return find(name)
+    except ValueError as error:
+        raise BadArgument(str(error)) from error

@@ -1,0 +1,169 @@
+"""The whole loop from nothing, on one machine: ``make demo``.
+
+Starts the stack, replays a log hour by hour through the real tables, features, updates and gate, promotes what the
+evidence backs, then ranks for a reader over HTTP, clicks, and ranks again. The log's times are moved so that it ends
+now; the stack is left running on it, with the schedule on.
+"""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import polars as pl
+
+from flows.backtest.run import Plan, Report, Stage, replay_log
+from flows.surfaces import find
+from infra.backoff import Backoff
+from infra.errors import MillraceError
+from infra.settings import Settings
+from infra.stack.lifecycle import LOCK, start_stack, stop_stack
+from infra.stack.services import every_service
+
+SURFACE = "feed"
+MARK = "demo"
+"""File that says a home was made by the demo, so that the next demo may begin from nothing."""
+
+LATER = ("serving", "desk", "fold", "flows")
+"""Services that work on the log: they start once it has been replayed."""
+
+
+class NotOurs(MillraceError):
+    """The home holds an installation that the demo did not make."""
+
+
+class NotReady(MillraceError):
+    """Serving is up and has not caught up with the log."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What serving answered before and after a click."""
+
+    version: str
+    user: str
+    clicked: str
+    before: list[dict[str, Any]]
+    after: list[dict[str, Any]]
+
+
+def clear_home(settings: Settings) -> None:
+    """Begin from nothing. Raises NotOurs when that would throw away what a demo did not make."""
+    home = settings.home.resolve()
+    # Folders alone are nobody's installation: to point Prefect to its home makes one.
+    if any(path.is_file() and path.name != LOCK for path in home.rglob("*")):
+        if not (home / MARK).exists():
+            raise NotOurs(
+                f"{home} holds an installation of yours, and the demo begins from nothing;"
+                " give it a home of its own: MILLRACE_HOME=/tmp/millrace-demo make demo"
+            )
+        stop_stack(settings)
+        shutil.rmtree(home)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (home / MARK).touch()
+
+
+def simulated(folder: Path, now: datetime) -> Plan:
+    """A seeded log of a day and a half of a small news site."""
+    from features.ingest.simulate import simulate
+
+    folder.mkdir(parents=True, exist_ok=True)
+    days = 1.5
+    log, items, feedback = simulate(
+        seed=7,
+        start=now - timedelta(days=days + 1),
+        days=days,
+        users=3_000,
+        items_per_day=400,
+        requests_per_day=14_000,
+    )
+    paths = [folder / f"{name}.parquet" for name in ("log", "items", "feedback")]
+    for frame, path in zip((log, items, feedback), paths, strict=True):
+        frame.write_parquet(path)
+    return Plan(paths[0], paths[1], paths[2], warmup=timedelta(days=1), every=timedelta(hours=1))
+
+
+def shift_to_now(plan: Plan, now: datetime) -> timedelta:
+    """How far to move the log's times so that its last impression was shown just now."""
+    shown = pl.scan_parquet(plan.log).select(pl.col("shown_at"))
+    if plan.until is not None:
+        shown = shown.filter(pl.col("shown_at") <= plan.until)
+    last = shown.max().collect().item()
+    if last is None:
+        raise ValueError(f"--log {plan.log}: it has no impression before --until {plan.until}")
+    moved: timedelta = now - last.astimezone(UTC) - timedelta(seconds=1)
+    return moved
+
+
+def run(
+    settings: Settings, plan: Plan | None, *, now: datetime, say: Callable[[str], None], watch: Callable[[Stage], None]
+) -> tuple[Report, Served]:
+    """Run the demo; the stack is up when it returns, and when it fails."""
+    clear_home(settings)
+    services = every_service(settings)
+    say("Starting the stack ...")
+    start_stack(settings, services, report=say, later=LATER)
+    plan = plan or simulated(settings.home.resolve() / "log", now)
+    say("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
+    report = replay_log(
+        settings,
+        find(SURFACE),
+        plan,
+        url=settings.database,
+        registry=None,
+        now=now,
+        watch=watch,
+        reports=True,
+        shift=shift_to_now(plan, now),
+    )
+    say("Starting serving, the fold and the schedule ...")
+    start_stack(settings, services, report=say)
+    return report, ask(settings)
+
+
+READY_S = 60.0
+"""How long serving may take to read the features and the champion."""
+
+
+def _wait_until_ready(client: httpx.Client) -> None:
+    deadline, pause = time.monotonic() + READY_S, Backoff(first_s=0.1, most_s=2.0)
+    while _features(client) != "live":
+        if time.monotonic() > deadline:
+            raise NotReady(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
+        time.sleep(pause.next_s())
+
+
+def _features(client: httpx.Client) -> str | None:
+    told: dict[str, Any] = client.get("/readyz").json()
+    state: str | None = told.get("surfaces", {}).get(SURFACE, {}).get("features")
+    return state
+
+
+def ask(settings: Settings) -> Served:
+    """Rank for a reader, click the last of the list, and rank again."""
+    from infra.postgres.connections import connect
+
+    with connect(settings.database) as connection:
+        found = connection.execute(
+            "SELECT user_id, context FROM impressions WHERE surface = %s ORDER BY shown_at DESC LIMIT 1", [SURFACE]
+        ).fetchone()
+        items = connection.execute(
+            "SELECT item_id FROM impressions WHERE surface = %s AND shown_at > (SELECT max(shown_at) FROM impressions"
+            " WHERE surface = %s) - interval '1 hour' GROUP BY item_id ORDER BY count(*) DESC, item_id LIMIT 8",
+            [SURFACE, SURFACE],
+        ).fetchall()
+    assert found is not None
+    user, context = found
+    question = {"user_id": user, "context": context, "items": [item for (item,) in items]}
+    with httpx.Client(base_url=settings.serving, timeout=30, trust_env=False) as client:
+        _wait_until_ready(client)
+        before = client.post(f"/v1/{SURFACE}/rank", json=question).raise_for_status().json()
+        chosen = before["items"][-1]
+        feedback = {"impression_id": chosen["impression_id"], "kind": "click"}
+        client.post("/v1/feedback", json=feedback).raise_for_status()
+        after = client.post(f"/v1/{SURFACE}/rank", json=question).raise_for_status().json()
+    return Served(after["model_version"], user, chosen["item_id"], before["items"], after["items"])

@@ -1,0 +1,74 @@
+"""The embedded PostgreSQL for a command that needs a database and no more: used where it runs, started where not."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import psycopg
+
+from infra.addresses import with_database
+from infra.errors import StackError
+from infra.postgres import server as postgres
+from infra.postgres.connections import connect, migrate
+from infra.settings import Settings
+from infra.stack.lifecycle import LOCK, check_port, ensure_database, expect_home, prepare_home, runs
+from infra.stack.services import PROBE_S, every_service
+
+
+@contextmanager
+def running_database(settings: Settings) -> Iterator[None]:
+    """Millrace's database, up and migrated. A server that a command started, the last command to leave stops.
+
+    Raises StackError while ``millrace up`` or ``down`` is at work in the same home; those are refused meanwhile.
+    """
+    if not settings.database_url:
+        expect_home(settings)
+    if settings.database_url or runs(settings):
+        _prepare(settings)
+        yield
+        return
+    home = prepare_home(settings)
+    data = home / "postgres"
+    with (home / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"a millrace up or down is at work in {home}; wait for it to end") from error
+        if not _answers(with_database(settings.database, "postgres")):
+            try:
+                postgres.start(data, settings.host, settings.postgres_port)
+            except StackError:
+                check_port(settings.host, every_service(settings)[0])  # the commonest reason, told with its remedy
+                raise
+            except BaseException:  # Ctrl-C: it may have begun, and goes on alone
+                _leave(file, data)
+                raise
+        try:
+            _prepare(settings)
+            yield
+        finally:
+            _leave(file, data)
+
+
+def _leave(lock: IO[str], data: Path) -> None:
+    """Stop the server, unless another command is at work in it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    postgres.stop(data)
+
+
+def _prepare(settings: Settings) -> None:
+    ensure_database(settings.database_owner)
+    migrate(settings.database_owner, runs_as=settings.database)
+
+
+def _answers(url: str) -> bool:
+    try:
+        connect(url, timeout_s=PROBE_S).close()  # a program that listens there and says nothing is none
+    except psycopg.OperationalError:
+        return False
+    return True

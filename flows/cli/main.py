@@ -1,0 +1,217 @@
+"""The command line: ``millrace up``, ``status``, ``down``, and the commands of the loop.
+
+What a person can mend is told in one line on standard error (exit code 1, or 2 for wrong settings and arguments); with
+anything else the traceback shows. A command imports what it needs when it runs, so that ``--help`` stays quick.
+"""
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli import loop_commands, review_commands, user_commands
+from flows.cli.arguments import load_settings
+
+if TYPE_CHECKING:
+    from infra.settings import Settings
+    from infra.stack.status import Status
+
+app = typer.Typer(
+    name="millrace",
+    help="Keeps rankers fresh from live feedback, and lets no bad model through.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as everything is healthy.")] = False,
+) -> None:
+    """Start the embedded stack, wait until it is healthy, and stay until Ctrl-C."""
+    from infra.stack.lifecycle import start_stack
+    from infra.stack.services import every_service
+
+    settings = load_settings()
+    services = every_service(settings)
+    start_stack(settings, services, report=lambda line: print(line, flush=True))
+    print()
+    for service in services:
+        if service.address:
+            print(f"  {service.name:<10} {service.address}")
+    print()
+    if detach:
+        print("Everything is up. Stop it with: millrace down", flush=True)
+    else:
+        print("Everything is up. Stop it with Ctrl-C.", flush=True)
+        _stay(settings)
+
+
+@app.command()
+def down() -> None:
+    """Stop the embedded stack and every process it started."""
+    from infra.stack.lifecycle import stop_stack
+
+    print("Everything is stopped." if stop_stack(load_settings()) else "Nothing was running.")
+
+
+@app.command()
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """What is up, and how fresh each surface is."""
+    import json
+    from datetime import UTC, datetime
+
+    from flows.cli.registry_warnings import with_warnings
+    from infra.stack import environment
+    from infra.stack.lifecycle import expect_home
+    from infra.stack.services import every_service
+    from infra.stack.status import read_status
+
+    settings = load_settings()
+    expect_home(settings)
+    environment.apply(settings)
+    found = with_warnings(settings, read_status(settings, every_service(settings), datetime.now(UTC)))
+    if as_json:
+        print(json.dumps(found.as_json(), indent=2))
+    else:
+        _show(found)
+
+
+app.command("import")(loop_commands.import_log)
+app.command()(loop_commands.update)
+app.command()(loop_commands.backtest)
+app.command()(loop_commands.demo)
+app.command()(loop_commands.export)
+app.command()(review_commands.rollback)
+app.command()(review_commands.release)
+app.add_typer(review_commands.decide, name="decide")
+app.add_typer(user_commands.app, name="user")
+
+
+def _stay(settings: "Settings") -> None:
+    """Return when the stack is stopped: by Ctrl-C or SIGTERM here, or by ``millrace down`` elsewhere."""
+    import signal
+    import threading
+
+    from infra.errors import StackError
+    from infra.stack.lifecycle import runs, stop_stack
+    from infra.stack.supervision import leftovers
+
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: asked.set())
+    while not asked.wait(timeout=1.0):
+        if not runs(settings) and not asked.wait(timeout=2.0):
+            if leftovers(settings.home.resolve()):
+                raise StackError("the process supervisor was killed; millrace up starts anew from what is there")
+            print("The stack was stopped.")
+            return
+    print("Stopping.", flush=True)
+    stop_stack(settings)
+
+
+def _show(found: "Status") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    services = Table("service", "address", "", box=None, pad_edge=False)
+    for service in found.services:
+        colour = {"healthy": "green", "starting": "yellow", "waiting": "yellow"}.get(service.state, "red")
+        detail = f"  {escape(service.detail)}" if service.detail else ""
+        services.add_row(service.name, service.address or "", f"[{colour}]{service.state}[/]{detail}")
+    surfaces = Table("surface", "champion", "watermark", "freshness", box=None, pad_edge=False)
+    for surface in found.surfaces:
+        surfaces.add_row(
+            surface.surface,
+            f"version {surface.champion}" if surface.champion else "none yet",
+            f"{surface.watermark:%Y-%m-%d %H:%M:%S} UTC" if surface.watermark else "",
+            "" if surface.freshness_s is None else _span(surface.freshness_s),
+        )
+    console = Console()
+    console.print(services)
+    if found.surfaces:
+        console.print()
+        console.print(surfaces)
+    for surface in found.surfaces:
+        if surface.champion and surface.uptake.serving < max(1, surface.uptake.following):
+            told = f"{surface.surface}, version {surface.champion}: {surface.uptake.sentence}"
+            console.print(told, style="yellow", markup=False, soft_wrap=True)
+        for warning in surface.warnings:
+            console.print(f"{surface.surface}: {warning}", style="yellow", markup=False, soft_wrap=True)
+    for warning in found.warnings:
+        console.print(f"\n[yellow]warning:[/] {warning}", soft_wrap=True)
+
+
+def _span(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
+def main() -> None:
+    """Run the command line; the installed ``millrace`` calls this."""
+    run(app)
+
+
+def run(app: typer.Typer) -> None:
+    """Run a command line of ours: what a person can mend is printed in one line."""
+    from infra import memory
+    from infra.errors import MillraceError
+
+    memory.keep_freed()
+    sys.unraisablehook = _unraised
+    try:
+        app()
+    except MillraceError as error:
+        print(f"millrace: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except Exception as error:
+        mended = _mended(error)
+        if mended is None:
+            raise
+        print(f"millrace: {mended}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _unraised(lost: "sys.UnraisableHookArgs") -> None:
+    """A Ctrl-C that came within a callback of Python's own, as an import makes many, is lost there: it comes again."""
+    import os
+    import signal
+    import threading
+
+    if issubclass(lost.exc_type, KeyboardInterrupt):
+        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))  # now it would be lost too
+        again.daemon = True
+        again.start()
+    else:
+        sys.__unraisablehook__(lost)
+
+
+def _mended(error: Exception) -> str | None:
+    """What a person does about an error of the world outside; None for one of ours, which flies."""
+    import errno
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return (
+            f"nothing can be written to {error.filename or 'the disk'} ({error.strerror}); make room, and run it again"
+        )
+    if "psycopg" not in sys.modules:
+        return None
+    import psycopg
+
+    from infra.postgres.connections import explain
+
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        what = " ".join(str(error).split())
+        return f"the database is not of this version ({what}); millrace up, or an import, brings it up to date"
+    return explain(error) if isinstance(error, psycopg.OperationalError) else None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Windows replayed from a log in memory: the frames that updates of one surface would have pulled.
+
+    folding = Folding(FEED.features)
+    for window in windows(read_log("globo", path, items), folding, timedelta(hours=1)):
+        model, learned = fine_tune(model, window.frame.examples, ...)
+
+The features are those of :class:`features.counters.engine.Engine`, the one that the fold runs, and the frame is that of
+:mod:`models.frames`; what is left out is PostgreSQL and Feast between them, which give the same rows and take minutes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.counters.engine import Engine
+from features.declare.families import Features
+from features.declare.schema import RowSchema
+from features.identity.keys import Keys
+from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, ImportRefused, read_parquet
+from features.log.reading import EVENT
+from features.served.rows import Rows
+from infra.postgres.copying import INSTANT, json_objects
+from models.examples import Examples
+from models.frames import Frame
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """A click log as the event log would have it."""
+
+    name: str
+
+    shown: pl.DataFrame
+    """A row an impression, in order of ``shown_at``: impression_id, request_id, user_id, item_id (text), position,
+    shown_at, clicked, clicked_at (null where not clicked), context and attributes (JSON texts)."""
+
+    contexts: tuple[str, ...]
+    """Names in ``context``."""
+
+    def until(self, end: datetime) -> "Log":
+        """The log up to and without ``end``."""
+        return replace(self, shown=self.shown.filter(pl.col("shown_at") < end))
+
+    def after(self, start: datetime) -> "Log":
+        """The log from ``start`` on, without it."""
+        return replace(self, shown=self.shown.filter(pl.col("shown_at") > start))
+
+
+def read_log(name: str, log: Path, items: Path | None, *, until: datetime | None = None) -> Log:
+    """Read a log's files, in the form of ``millrace import``. Raises ImportRefused where that would."""
+    rows = read_parquet(log, LOG_COLUMNS)
+    if until is not None:
+        rows = rows.filter(pl.col("shown_at") < until)
+    if rows.is_empty():
+        raise ImportRefused(f"{log} has no impression{'' if until is None else f' before {until}'}")
+    return log_of(name, rows, None if items is None else read_parquet(items, ["item_id"]))
+
+
+def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
+    """A log from the frames of its files; rows that an import would refuse must not be in them."""
+    contexts = [column for column in rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
+    clicked_at = pl.col("clicked_at") if "clicked_at" in rows.columns else pl.col("shown_at")
+    clicked = pl.col("clicked").cast(pl.Boolean)
+    shown = rows.select(
+        *(pl.col(key).cast(pl.String) for key in ("impression_id", "request_id", "user_id", "item_id")),
+        pl.col("position").cast(pl.Int32),
+        pl.col("shown_at").cast(INSTANT),
+        clicked,
+        pl.when(clicked).then(clicked_at.fill_null(pl.col("shown_at"))).cast(INSTANT).alias("clicked_at"),
+        json_objects(rows, contexts).alias("context"),
+    )
+    if items is None:
+        shown = shown.with_columns(pl.lit(None, pl.String).alias("attributes"))
+    else:
+        told = items.select(
+            pl.col("item_id").cast(pl.String),
+            json_objects(items, [column for column in items.columns if column != "item_id"]).alias("attributes"),
+        ).unique("item_id", maintain_order=True)
+        shown = shown.join(told, on="item_id", how="left", maintain_order="left")
+    return Log(name, shown.sort("shown_at", maintain_order=True), tuple(contexts))
+
+
+def simulated(*, seed: int, days: float, requests_per_day: int) -> Log:
+    """The seeded log of :mod:`features.ingest.simulate`, of a size that an hour has about as much of as a real
+    site's."""
+    from features.ingest.simulate import simulate
+
+    rows, items, _ = simulate(
+        seed=seed,
+        start=datetime(2026, 1, 5, tzinfo=UTC),
+        days=days,
+        users=max(requests_per_day // 2, 50),
+        items_per_day=max(requests_per_day // 40, 50),
+        requests_per_day=requests_per_day,
+    )
+    return log_of("seeded", rows, items.select("item_id", "section"))
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A half-open span of event time and its training frame."""
+
+    start: datetime
+    """Excluded."""
+
+    end: datetime
+    """Included."""
+
+    frame: Frame
+
+    shown: pl.DataFrame
+    """The log's rows of the span, from which the frame was made."""
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def cut(self, every: timedelta) -> Iterator["Window"]:
+        """The window in pieces; those without an impression are left out."""
+        start = self.start
+        while start < self.end:
+            end = min(start + every, self.end)
+            rows = between(self.frame.examples.time, start, end)
+            if rows.stop > rows.start:
+                shown = self.shown.filter((pl.col("shown_at") > start) & (pl.col("shown_at") <= end))
+                yield Window(start, end, self.frame[rows], shown)
+            start = end
+
+
+def between(time: np.ndarray, start: datetime, end: datetime) -> slice:
+    """Rows of ``time`` [N], seconds, in ``(start, end]``; half a microsecond is allowed for rounding. A request whose
+    impressions have times of their own goes where its last one does."""
+    reached = np.maximum.accumulate(time)
+    low, high = np.searchsorted(reached, [start.timestamp() + 5e-7, end.timestamp() + 5e-7])
+    return slice(int(low), int(high))
+
+
+class Folding:
+    """The fold of one log in memory. ``copy.deepcopy`` gives one that folds on by itself: what would have been."""
+
+    def __init__(self, declared: Features, attribution: timedelta) -> None:
+        self.engine = Engine(declared)
+        self.attribution = attribution
+        self._seq = 0
+        self._late: pl.DataFrame | None = None
+        self._served = Served(declared.schema)
+
+    def fold(self, shown: pl.DataFrame, end: datetime) -> Frame:
+        """Fold impressions shown up to ``end``, the last microsecond of a tick, with the clicks known by then.
+
+        Clicks that come later are folded by later calls. Labels are those of clicks within the attribution time.
+        """
+        clicked = shown.filter(pl.col("clicked"))
+        clicks = clicked if self._late is None else pl.concat([self._late, clicked])
+        self._late = clicks.filter(pl.col("clicked_at") > end)
+        events = events_of(shown, clicks.filter(pl.col("clicked_at") <= end), self._seq)
+        self._seq += len(events)
+        rows = self.engine.fold(events, served_keys=self._served.look_up)
+        self._served.keep(rows)
+        return frame_of(shown, rows, self.engine.schema, self.attribution)
+
+
+class Served:
+    """The rows of the last windows, for clicks that come after their window."""
+
+    def __init__(self, schema: RowSchema) -> None:
+        self._schema = schema
+        self._last: list[Rows] = []
+
+    def keep(self, rows: Rows) -> None:
+        """Remember these rows, and those before them; older ones are past their attribution time."""
+        self._last = [*self._last[-1:], rows]
+
+    def look_up(self, wanted: pl.DataFrame) -> tuple[np.ndarray, Keys, Keys]:
+        """As :data:`features.counters.engine.ServedKeys`."""
+        ids = np.zeros((len(wanted), len(self._schema.ids)), np.int64)
+        history = np.zeros((len(wanted), self._schema.history), np.int64)
+        found = np.zeros(len(wanted), dtype=bool)
+        for rows in self._last:
+            own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
+            place = wanted.join(own, on="impression_id", how="left", maintain_order="left")["place"]
+            here = place.is_not_null().to_numpy()
+            at = place.drop_nulls().to_numpy()
+            ids[here], history[here], found[here] = rows.ids[at], rows.history[at], True
+        return found, ids, history
+
+
+def events_of(shown: pl.DataFrame, clicks: pl.DataFrame, after_seq: int) -> pl.DataFrame:
+    """Impressions and clicks as events of the log, each known when it happened, places from ``after_seq`` + 1."""
+
+    def events(rows: pl.DataFrame, kind: str, at: str) -> pl.DataFrame:
+        seconds = pl.col(at).dt.epoch("us") / 1e6
+        return rows.select(
+            pl.lit(kind).alias("kind"),
+            *("impression_id", "request_id", "user_id", "item_id", "attributes", "context"),
+            (pl.col("shown_at").dt.epoch("us") / 1e6).alias("shown_at"),
+            seconds.alias("at"),
+            seconds.alias("known_at"),
+            pl.lit(1.0 if kind == "click" else None, pl.Float64).alias("value"),
+            pl.lit(None, pl.Int64).alias("read_tick"),
+            pl.lit(value=False).alias("live"),
+        )
+
+    both = pl.concat([events(shown, "impression", "shown_at"), events(clicks, "click", "clicked_at")])
+    ordered = both.sort("known_at", maintain_order=True)  # impressions before clicks of the same instant
+    return ordered.with_columns((pl.int_range(pl.len()) + after_seq + 1).alias("seq")).select(*EVENT)
+
+
+def frame_of(shown: pl.DataFrame, rows: Rows, schema: RowSchema, attribution: timedelta) -> Frame:
+    """The training frame of these impressions, in the order that the store gives."""
+    table = shown.select(
+        *("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "context"),
+        (pl.col("clicked") & (pl.col("clicked_at") - pl.col("shown_at") <= attribution))
+        .fill_null(value=False)
+        .cast(pl.Float32)
+        .alias("label"),
+        pl.lit(schema.version).alias("schema_version"),
+    )
+    # The rows of a request side by side, where they have times of their own too.
+    began = pl.col("shown_at").min().over("user_id", "request_id")
+    table = table.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
+    own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
+    placed = table.join(own, on="impression_id", how="left", maintain_order="left")
+    kept = placed.filter(pl.col("place").is_not_null())
+    at = kept["place"].to_numpy()
+    return Frame(kept.drop("place"), examples_of(kept, rows, at), len(placed) - len(kept))
+
+
+def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
+    """Rows ``at`` [N] as examples, beside their table [N rows]."""
+    return Examples(
+        dense=rows.dense[at].astype(np.float32),
+        ids=rows.ids[at],
+        history=rows.history[at],
+        label=table["label"].to_numpy().astype(np.float32),
+        request=table.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
+        time=table["shown_at"].dt.epoch("us").to_numpy() / 1e6,
+    )
+
+
+def spans(log: Log, every: timedelta) -> list[tuple[datetime, datetime]]:
+    """The spans ``(start, end]`` of a log, on multiples of ``every``, each ending with a tick; empty ones included."""
+    first, last = log.shown["shown_at"][0], log.shown["shown_at"][-1]
+    step = every.total_seconds()
+    start = datetime.fromtimestamp(first.timestamp() // step * step, UTC) - MICROSECOND
+    found = []
+    while start < last:
+        found.append((start, start + every))
+        start += every
+    return found
+
+
+def rows_of(log: Log, start: datetime, end: datetime) -> pl.DataFrame:
+    """The log's rows shown in ``(start, end]``."""
+    low, high = (log.shown["shown_at"].search_sorted(moment, side="right") for moment in (start, end))
+    return log.shown[int(low) : int(high)]
+
+
+def windows(log: Log, folding: Folding, every: timedelta) -> Iterator[Window]:
+    """The log's windows in order, each folded when it is asked for; those without an impression are left out."""
+    for start, end in spans(log, every):
+        shown = rows_of(log, start, end)
+        if len(shown):
+            yield Window(start, end, folding.fold(shown, end), shown)

@@ -1,0 +1,1 @@
+"""What the story of an update calls, step by step."""

@@ -1,0 +1,52 @@
+"""How every HTTP server of ours listens: on its own origin only, believing no proxy that settings do not name, and with
+limits on what a client may send and how long it may take."""
+
+import logging
+from typing import Any
+
+import uvicorn
+
+from infra.http.connections import limited
+from infra.http.limits import BodyLimits, Limits, plain
+from infra.own_origin import App, Names, OwnOrigin
+from infra.settings import Settings
+
+GRACE_S = 10
+"""Seconds that requests have to end when the server is stopped."""
+
+PAGES = Limits(body=64 << 20, bodies=256 << 20, arrive_s=60.0)
+"""Of servers that are not our own program: reports and batches of metrics are sent to them, by us."""
+
+
+def names_of(settings: Settings, port: int, address: str) -> Names:
+    """The names of an embedded server at ``port``; ``address`` is the one under which it is shown to people."""
+    return Names.of(settings.host, port, (_origin(address), *settings.other_hosts))
+
+
+def listen(
+    app: Any, settings: Settings, port: int, address: str, *, limits: Limits | None = None, **options: Any
+) -> None:
+    """Serve the ASGI app at ``port`` until SIGTERM or SIGINT. ``options`` go to uvicorn.
+
+    ``limits`` are those of an app that has its own ``BodyLimits``; any other gets them here.
+    """
+    if limits is None:
+        app, limits = BodyLimits(app, refuse=plain, limits=PAGES), PAGES
+    guarded: App = OwnOrigin(app, names_of(settings, port, address))
+    defaults: dict[str, Any] = {
+        "access_log": False,
+        "log_level": logging.WARNING,
+        # uvicorn by itself believes whoever connects from 127.0.0.1. Of a trusted peer's X-Forwarded-For it takes the
+        # last address that is no trusted proxy's: what stands before that, a client may have written.
+        "proxy_headers": bool(settings.proxies),
+        "forwarded_allow_ips": [str(network) for network in settings.proxies],
+        "server_header": False,
+        "http": limited(limits),
+        "timeout_keep_alive": round(limits.idle_s),
+        "timeout_graceful_shutdown": GRACE_S,
+    }
+    uvicorn.run(guarded, host=settings.host, port=port, **defaults | options)
+
+
+def _origin(address: str) -> str:
+    return "/".join(address.split("/", 3)[:3])

@@ -1,0 +1,1 @@
+"""PostgreSQL: the embedded server, connections and migrations, scratch databases, whole frames in and out."""

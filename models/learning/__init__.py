@@ -1,0 +1,1 @@
+"""The incremental learner: a model takes in a window and becomes its own challenger."""

@@ -1,0 +1,1 @@
+"""The networks that rank, and the linear part that each stands on."""

@@ -1,0 +1,1 @@
+"""Two towers and what was clicked lately: candidates for requests that name none."""

@@ -1,0 +1,1 @@
+"""What was accepted, until PostgreSQL has it: the journal and the spool."""

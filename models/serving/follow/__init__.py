@@ -1,0 +1,1 @@
+"""What serving keeps up with: the log, the promotions, the items alive."""

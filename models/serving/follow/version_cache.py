@@ -1,0 +1,186 @@
+"""Model versions on the local disk, from which a process starts with everything else down."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from urllib.parse import quote
+
+from models.learning.model import Model
+from models.retrieval.artifact import Carried, carried
+from models.serving.telemetry import LOG
+from models.versions.artifact import DESCRIPTION, DamagedModel, Parent, load_delta, read, read_description
+from models.versions.delta import Delta
+from models.versions.lineage import load_version
+from models.versions.registry import Registry
+
+KEPT = 3
+"""Versions of a surface kept, so that a step back needs no download; and what these are deltas on."""
+
+ABANDONED_S = 3600.0
+"""Files half written are those of a process that died when they are so much older than what serves."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which promotion a model comes from."""
+
+    promotion_id: int
+    version: str
+    artifact_uri: str
+    learned_to: float
+    """Event time of the newest impression it learned from, seconds since 1970."""
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A version in memory."""
+
+    model: Model
+    sha256: str
+    """Of its ``model.json``, by which others name it as their parent."""
+
+    carried: Carried | None = None
+    """What it retrieves with; None where it ranks alone."""
+
+
+class Cache:
+    """The versions of all surfaces below one folder. Used by one thread."""
+
+    def __init__(self, root: Path, registry: Registry) -> None:
+        self._root = root
+        self._registry = registry
+
+    def load(self, surface: str, source: Source, known: Callable[[str], Model | None]) -> Loaded:
+        """The version of a promotion; what is not here yet, or is damaged, is fetched. ``known``: models in memory by
+        the sha256 of their ``model.json``; a version that is a delta on one of them costs what it changed."""
+        folder = self._folder(surface, source)
+        try:
+            return self._loaded(surface, folder, source.artifact_uri, known)
+        except (DamagedModel, FileNotFoundError) as error:
+            LOG.warning("%s; what is kept of version %s is fetched again", error, source.version)
+            chain = [folder, *self._below(surface, folder)]
+            # What is sound stays: it may be all that a restart without the registry has.
+            for damaged in [kept for kept in chain if not _sound(kept)] or chain:
+                shutil.rmtree(damaged, ignore_errors=True)
+            return self._loaded(surface, folder, source.artifact_uri, known)
+
+    def step(self, surface: str, source: Source) -> Delta:
+        """What a version that is here, and is a delta, changed on its parent."""
+        return load_delta(self._folder(surface, source))[0]
+
+    def carried(self, surface: str, source: Source) -> Carried | None:
+        """What a version that is here retrieves with. Raises DamagedModel."""
+        return carried(self._folder(surface, source))
+
+    def digest(self, surface: str, source: Source) -> str | None:
+        """The sha256 of a version's ``model.json``; None while it is not here."""
+        with contextlib.suppress(FileNotFoundError):
+            return _digest(self._folder(surface, source))
+        return None
+
+    def restore(self, surface: str) -> tuple[Source, Loaded] | None:
+        """The version that served when the process ended, without asking anybody; None when there was none.
+
+        Raises whatever keeps it from being loaded.
+        """
+
+        def missing(parent: Parent) -> Path:
+            folder = self._place(surface, parent.found)
+            if not folder.exists():
+                raise DamagedModel(f"{folder} is not there, and the cached champion is a delta on it")
+            return folder
+
+        try:
+            source = Source(**json.loads(self._pointer(surface).read_text()))
+            folder = self._folder(surface, source)
+            return source, Loaded(load_version(folder, missing), _digest(folder), carried(folder))
+        except FileNotFoundError:
+            return None
+
+    def remember(self, surface: str, source: Source) -> None:
+        """Write down which version serves, for a restart with everything down."""
+        pointer = self._pointer(surface)
+        # A name of its own, or two processes with one cache would write into each other's.
+        with NamedTemporaryFile("w", dir=pointer.parent, prefix=".champion-", delete=False) as file:
+            json.dump(asdict(source), file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(pointer)
+
+    def forget(self, surface: str) -> None:
+        """Nothing serves."""
+        self._pointer(surface).unlink(missing_ok=True)
+
+    def prune(self, surface: str, serving: Source) -> None:
+        """Remove versions but the newest few, the one in service, and those that these are deltas on; and what a
+        process left behind that was killed as it wrote."""
+        folders = [path for path in (self._root / surface).iterdir() if path.is_dir() and path.name[0] != "."]
+        versions = [path for path in folders if not path.name.startswith("parent-")]
+        versions.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        kept = {self._folder(surface, serving), *versions[:KEPT]}
+        kept |= {below for folder in list(kept) for below in self._below(surface, folder)}
+        for folder in folders:
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+        now = self._pointer(surface).stat().st_mtime
+        for left in (self._root / surface).glob(".*"):
+            with contextlib.suppress(FileNotFoundError):  # another process was quicker
+                if left.stat().st_mtime < now - ABANDONED_S:
+                    shutil.rmtree(left) if left.is_dir() else left.unlink()
+
+    # --- folders ----------------------------------------------------------------------------------------------------
+
+    def _loaded(self, surface: str, folder: Path, uri: str, known: Callable[[str], Model | None]) -> Loaded:
+        def fetch(parent: Parent) -> Path:
+            return self._fetched(self._place(surface, parent.found), parent.found)
+
+        self._fetched(folder, uri)
+        return Loaded(load_version(folder, fetch, known), _digest(folder), carried(folder))
+
+    def _fetched(self, folder: Path, uri: str) -> Path:
+        if not folder.exists():
+            self._registry.download(uri, folder)
+        return folder
+
+    def _below(self, surface: str, folder: Path) -> Iterator[Path]:
+        """The folders that a version is a delta on, one below the other, as far as they are here and sound."""
+        with contextlib.suppress(DamagedModel, FileNotFoundError):
+            while (parent := read_description(folder / DESCRIPTION).get("parent")) is not None:
+                folder = self._place(surface, parent["found"])
+                yield folder
+
+    def _folder(self, surface: str, source: Source) -> Path:
+        return self._root / surface / f"{quote(source.version, safe='')}-{_short(source.artifact_uri)}"
+
+    def _place(self, surface: str, uri: str) -> Path:
+        """Where a version is that came as what another is a delta on: under its own name, if it served here."""
+        folder = self._root / surface
+        served = next(folder.glob(f"*-{_short(uri)}"), None)
+        return served or folder / f"parent-{_short(uri)}"
+
+    def _pointer(self, surface: str) -> Path:
+        return self._root / surface / "champion.json"
+
+
+def _short(uri: str) -> str:
+    return sha256(uri.encode()).hexdigest()[:12]
+
+
+def _sound(folder: Path) -> bool:
+    """Whether a version's files are those that were written."""
+    try:
+        read(folder)
+        carried(folder)
+    except (DamagedModel, FileNotFoundError):
+        return False
+    return True
+
+
+def _digest(folder: Path) -> str:
+    return sha256((folder / DESCRIPTION).read_bytes()).hexdigest()

@@ -1,0 +1,1 @@
+"""One request: features read, candidates scored and ordered."""

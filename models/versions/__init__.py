@@ -1,0 +1,1 @@
+"""Model versions: files, deltas, lineage, the MLflow registry, the promotion records."""

@@ -1,0 +1,1 @@
+"""Is the data of a window sound?"""

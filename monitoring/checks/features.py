@@ -1,0 +1,321 @@
+"""A window's features against those of earlier windows: stuck, moved, not known, or knowing the label.
+
+    profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)  # kept with the evidence
+    checks = check_features(examples.dense, layout.dense, references, examples.label, profile=profile)
+
+Features of the hour of the day move by nature, and so do all others a little. So a feature fails only when it lies
+outside everything that the references saw, by a margin that grows with how much they differ among themselves, and
+beyond what chance gives on so few requests, or so few clicks. One reference tells little of that; a day of them tells
+enough.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import polars as pl
+
+from monitoring.checks.history import FEWEST
+from monitoring.checks.limits import Check, Limits, outcome, rows_of
+from monitoring.checks.profiles import LEVELS, Floats, Profile
+from monitoring.statistics.chance import CANNOT_BE, divergence, surprise_above
+
+__all__ = ["Profile", "check_features", "movement"]
+
+WEIGHTS = (1.0, 1.5, 1.5, 3.0, 1.5, 1.5, 1.0)
+"""What a move of each counts for: on windows of a news log the median stays put best, the ends least."""
+
+ENDS_NEED = 5000
+"""Impressions below which the outermost quantiles are a user or two, and are not looked at."""
+
+NAMED = 5
+"""Features named in a sentence."""
+
+CARRIERS = 100
+"""Requests with another value than most have, from which the deviation of a feature says something."""
+
+NO_CHANCE = 6.7
+"""Standard errors beyond which none of some hundred features lies by chance: once in a billion."""
+
+GROSS = 5.0
+"""Times the limit from which a movement is none of the world's: other units, a default in place of values."""
+
+CLOCK = 0.7
+"""Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
+
+CLOCK_MOVES = 10.0
+"""How much farther than others a clock may move."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """A window, what it is compared with, and what is allowed."""
+
+    current: Profile
+    references: Sequence[Profile]
+    limits: Limits
+    dense: np.ndarray
+    ids: pl.Series | None
+
+    draws: int
+    """Requests looked at: the rows of one share much, and come as one."""
+
+    @property
+    def clock(self) -> np.ndarray:
+        """[D] features that say what time it is: each window has values of its own, and two of them may be one."""
+        # By the references alone: a fault that begins within the window would hide as a clock.
+        return np.asarray(np.max([reference.clock for reference in self.references], axis=0) >= CLOCK)
+
+    @property
+    def margin(self) -> float:
+        """How much wider limits are while few earlier windows are known: twice with one."""
+        return 1 + 1 / len(self.references)
+
+
+NEARLY_ONE_VALUE = 0.9
+"""Share of one value from which on a feature is as good as constant: that it is quite constant now says nothing."""
+
+
+def check_features(
+    dense: np.ndarray,
+    names: Sequence[str],
+    references: Sequence[Profile],
+    label: np.ndarray | None = None,
+    limits: Limits | None = None,
+    *,
+    ids: pl.Series | None = None,
+    profile: Profile | None = None,
+    requests: int | None = None,
+) -> list[Check]:
+    """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
+
+    `references`: the champion's training window and others; those of other features are left out, and without any
+    there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
+    those that offend. `profile`: that of this window where it is made already. `requests`: how many the rows are of
+    (default: as many as rows).
+    """
+    current = profile or Profile.of(dense, names, label=label)
+    references = [reference for reference in references if reference.names == current.names and reference.rows]
+    if not references or not current.rows:
+        return []
+    draws = min(requests or current.rows, current.rows)
+    looked = _Looked(current, references, limits or Limits(), dense, ids, draws)
+    return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _widened(looked), _leak(looked)]
+
+
+def _unknown(looked: _Looked) -> Check:
+    current, limits = looked.current, looked.limits
+    low, high = _range([reference.unknown for reference in looked.references])
+    allowed = high + np.maximum(limits.unknown_share, high - low)
+    found = [
+        f"{name} ({now:.0%}, up to {most:.0%} before)" for name, now, most in _three(current, current.unknown, high)
+    ]
+    beyond = _beyond(looked, current.unknown, allowed)
+    check = _Found("features unknown", "not known", "share not known", current.unknown, allowed, found, *beyond)
+    return _check(looked, check, lambda d, values: ~np.isfinite(values))
+
+
+def _stuck(looked: _Looked) -> Check:
+    """A value far more frequent than any was before: all of the rows, or a part of them."""
+    current = looked.current
+    low, high = _range([reference.mode_share for reference in looked.references])
+    share = np.where(looked.clock, 0.0, current.mode_share)
+    # Where most rows share a value by nature, what is left of the others tells: stuck leaves none of them.
+    allowed = high + np.maximum(looked.limits.stuck_share * looked.margin, high - low)
+    allowed = np.where(high >= NEARLY_ONE_VALUE, 1.0, np.minimum(allowed, 1 - 0.2 * (1 - high)))
+    found = [
+        f"{name} ({now:.0%} of the impressions at {value:g}, up to {most:.0%} at one value before)"
+        for name, value, now, most in zip(current.names, current.mode, share, high, strict=True)
+    ]
+    beyond = _beyond(looked, share, allowed)
+    check = _Found("features stuck", "stuck", "share of the most frequent value", share, allowed, found, *beyond)
+    return _check(looked, check, lambda d, values: values == current.mode[d])
+
+
+def _moved(looked: _Looked) -> Check:
+    """Values where none were: other units, a shifted range, in all of the rows or a part of them."""
+    current = looked.current
+    few = len(looked.references) < FEWEST
+    far = movement(current, looked.references) / np.where(looked.clock, np.inf if few else CLOCK_MOVES, 1.0)
+    low, high = _range([reference.quantiles for reference in looked.references])
+    found = [
+        f"{name} (80 % within {current.quantiles[1, d]:.3g} to {current.quantiles[-2, d]:.3g},"
+        f" before {low[1, d]:.3g} to {high[-2, d]:.3g})"
+        for d, name in enumerate(current.names)
+    ]
+    allowed = np.full(len(far), looked.limits.moved * looked.margin)
+    over = far > allowed
+    for column in np.flatnonzero(over):
+        over[column] = _outside(looked, int(column), low[:, column], high[:, column])
+    surely = over & (far > GROSS * allowed)
+    check = _Found("features moved", "moved", "distance in standard deviations", far, allowed, found, over, surely)
+    off = looked.limits.moved * np.median([reference.sd for reference in looked.references], axis=0)
+    return _check(looked, check, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d]))
+
+
+def _outside(looked: _Looked, column: int, low: Floats, high: Floats) -> bool:
+    """Whether more values of a feature are beyond those of the references' quantiles [levels] than chance puts there.
+
+    Of a feature that few rows have, the quantile of the last hundredth jumps when a few more have it.
+    """
+    values = looked.dense[:, column].astype(np.float64)
+    values = values[np.isfinite(values)]
+    resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
+    enough = math.log(len(looked.current.names) * len(LEVELS)) - math.log(looked.limits.false_alarm)
+    return any(
+        surprise_above(float(np.mean(beyond)), looked.draws, share) > enough
+        for n, level in enumerate(LEVELS)
+        for beyond, share in (
+            (values < low[n] - resolution[0, n], level),
+            (values > high[n] + resolution[1, n], 1 - level),
+        )
+    )
+
+
+def movement(current: Profile, references: Sequence[Profile]) -> Floats:
+    """[D] how far the quantiles lie outside those of the references, in standard deviations, weighted by `WEIGHTS`."""
+    quantiles = np.array([reference.quantiles for reference in references])
+    low, high = _range(quantiles)
+    sd = np.median([reference.sd for reference in references], axis=0)
+    tail = np.median(np.abs(quantiles - quantiles[:, LEVELS.index(0.5), None]), axis=0)
+    # Between a default that many rows share and the rest, a quantile jumps at once.
+    gap = np.diff(np.median(quantiles, axis=0), axis=0)
+    gap = np.maximum(np.vstack([gap[:1], gap]), np.vstack([gap, gap[-1:]]))
+    unit = np.maximum(np.maximum(sd, tail), gap) + 0.5 * (high - low) + 1e-3 * (1 + np.abs(high))
+    outside = np.maximum(np.maximum(current.quantiles - high, low - current.quantiles), 0.0)
+    far = np.nan_to_num(outside / unit) * np.array(WEIGHTS)[:, None]
+    return np.asarray((far[1:-1] if current.rows < ENDS_NEED else far).max(axis=0))
+
+
+def _narrowed(looked: _Looked) -> Check:
+    """Values that hardly differ any more: smaller units, a default for most."""
+    current = looked.current
+    least, _ = _range([reference.sd for reference in looked.references])
+    floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
+    ratio = np.nan_to_num((least + floor) / (current.sd + floor))
+    least_span, _ = _range([_span(reference) for reference in looked.references])
+    ratio = _by_many(looked, ratio, least_span > floor, (least_span + floor) / (_span(current) + floor))
+    found = [
+        f"{name} (standard deviation {now:.3g}, at least {before:.3g} before)"
+        for name, now, before in _three(current, current.sd, least)
+    ]
+    allowed = np.full(len(ratio), looked.limits.narrowed**looked.margin)
+    what, surely = "least standard deviation before, over now", ratio > GROSS * allowed
+    check = _Found("features narrowed", "narrowed", what, ratio, allowed, found, surely=surely)
+    return _check(looked, check, None)
+
+
+def _widened(looked: _Looked) -> Check:
+    """Values that differ more than they ever did: larger units, and not so large that they lie outside."""
+    current = looked.current
+    _, most = _range([reference.sd for reference in looked.references])
+    floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
+    ratio = np.nan_to_num((current.sd + floor) / (most + floor))
+    _, most_span = _range([_span(reference) for reference in looked.references])
+    ratio = _by_many(looked, ratio, most_span > floor, (_span(current) + floor) / (most_span + floor))
+    found = [
+        f"{name} (standard deviation {now:.3g}, at most {before:.3g} before)"
+        for name, now, before in _three(current, current.sd, most)
+    ]
+    # The deviation of a few hundred rows is a draw of its own.
+    chance = 1 + 10 / math.sqrt(current.rows)
+    allowed = np.full(len(ratio), (looked.limits.widened * chance) ** looked.margin)
+    what, surely = "standard deviation, over the largest before", ratio > GROSS * allowed
+    check = _Found("features widened", "widened", what, ratio, allowed, found, surely=surely)
+    return _check(looked, check, None)
+
+
+def _leak(looked: _Looked) -> Check:
+    """A feature that alone ranks far better than it ever did: it has seen what it is to predict."""
+    current = looked.current
+    strength = np.where(looked.clock, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
+    past = np.abs(np.array([reference.auc for reference in looked.references]) - 0.5)
+    before = np.where(np.isnan(past), -1.0, past).max(axis=0)
+    before = np.where(before < 0, 0.5, before)  # never told before: it may rank as it likes
+    clicked = max(1, min(current.clicked, current.rows - current.clicked))
+    level = looked.limits.false_alarm / max(len(strength), 1)
+    allowed = before + looked.limits.leak * looked.margin
+    # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
+    near = math.sqrt((1 / clicked + 1 / max(current.rows - clicked, 1)) / 12)
+    surely = strength > allowed + NO_CHANCE * 0.5 / math.sqrt(clicked)
+    allowed = allowed - NormalDist().inv_cdf(level) * near
+    found = [
+        f"{name} (AUC {0.5 + now:.3f} alone, up to {0.5 + most:.3f} before)"
+        for name, now, most in _three(current, strength, before)
+    ]
+    over = strength > allowed
+    name = "features that know the label"
+    check = _Found(name, "better than ever", "AUC beyond 0.5", strength, allowed, found, over, surely)
+    return _check(looked, check, None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """One figure of every feature, what is allowed of it, and how each would be told."""
+
+    name: str
+    word: str
+    figure: str
+    value: np.ndarray
+    allowed: np.ndarray
+    told: Sequence[str]
+
+    over: np.ndarray | None = None
+    """[D] those that are beyond it, and beyond chance; None: all that are beyond it."""
+
+    surely: np.ndarray | None = None
+    """[D] those that neither chance nor the world puts there; None: nothing but the check's own breach is asked."""
+
+
+def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], np.ndarray] | None) -> Check:
+    """The check, naming its worst features; `offends` tells the offending values of the worst one."""
+    names = looked.current.names
+    above = found.value - found.allowed
+    over = above > 0 if found.over is None else found.over
+    order = np.argsort(np.where(over, -above, np.inf), kind="stable") if over.any() else np.argsort(-above)
+    bad = [int(column) for column in order if over[column]]
+    worst = int(order[0])
+    detail = f"None of {len(names)} features {found.word}."
+    rows: tuple[str, ...] = ()
+    if bad:
+        detail = f"{len(bad)} of {len(names)} features {found.word}: {'; '.join(found.told[d] for d in bad[:NAMED])}"
+        detail += f"; and {len(bad) - NAMED} more." if len(bad) > NAMED else "."
+        if offends is not None and looked.ids is not None:
+            rows = rows_of(offends(worst, looked.dense[:, worst].astype(np.float64)), looked.ids)
+    limit = f"{found.figure} of {names[worst]} at most {found.allowed[worst]:.3g}"
+    gross = found.surely is not None and bool(found.surely.any())
+    return outcome(looked.limits, found.name, float(found.value[worst]), limit, not bad, detail, rows, gross=gross)
+
+
+def _beyond(looked: _Looked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which shares [D] are above those allowed beyond chance, and which so far that it is none."""
+    surprise = np.where(share > allowed, looked.draws * divergence(share, allowed), 0.0)
+    features = math.log(max(len(share), 1))
+    return surprise > features - math.log(looked.limits.false_alarm), surprise > features + CANNOT_BE
+
+
+def _span(profile: Profile) -> Floats:
+    """[D] from the first tenth to the last: what a few rows, however far out, do not move."""
+    return np.asarray(profile.quantiles[LEVELS.index(0.9)] - profile.quantiles[LEVELS.index(0.1)])
+
+
+def _by_many(looked: _Looked, ratio: Floats, spans: np.ndarray, of_spans: Floats) -> Floats:
+    """The ratio [D] of deviations, no larger than that of the spans where these tell; else, where few requests have
+    another value than most, 1: their deviation is a draw of its own."""
+    others = 1 - np.max([reference.mode_share for reference in looked.references], axis=0)
+    carried = looked.draws * others >= CARRIERS
+    ratio = np.where(spans, np.minimum(ratio, np.nan_to_num(of_spans)), np.where(carried, ratio, 1.0))
+    return np.where(looked.clock, 1.0, ratio)
+
+
+def _three(current: Profile, now: np.ndarray, before: np.ndarray) -> Sequence[tuple[str, float, float]]:
+    return list(zip(current.names, now.tolist(), before.tolist(), strict=True))
+
+
+def _range(figures: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest over the references."""
+    return np.min(figures, axis=0), np.max(figures, axis=0)

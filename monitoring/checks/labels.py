@@ -1,0 +1,272 @@
+"""A window's labels against what the champion expects of them: shuffled, dropped, not all there yet, clicked by a bot.
+
+The champion gives each impression a probability, so it says how many labels each user, region or ten minutes should
+have. The number found must be shown, beyond chance, to be off by more than a factor before a check fails: a champion is
+never calibrated to the percent on a single section of a single hour. Chance is told by
+``monitoring/statistics/chance.py`` and is split over all the slices looked at (Bonferroni). Where labels of one user
+hang together more than chance (their dispersion, measured), they count for that much less.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from monitoring.checks.history import FEWEST, spread
+from monitoring.checks.limits import Check, Limits, Past, outcome, rows_of
+from monitoring.statistics.chance import CANNOT_BE, dispersion, divergence
+
+SMALLEST = 1e-6
+"""Probabilities are kept this far from 0 and 1."""
+
+NAMED = 3
+"""Slices named in a sentence."""
+
+GROSS_FACTOR = 3.0
+"""Labels of a context shown to be off by more than this are no matter of the world any more."""
+
+GROSS_AGREEMENT = 0.7
+"""Labels shown to follow the champion by less than this are another impression's."""
+
+BEYOND_CHANCE = 6.0
+"""Standard errors beyond which that is no chance: once in a billion."""
+
+ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
+"""Shares of the window, its latest impressions, in which labels may still be missing."""
+
+
+def check_labels(
+    table: pl.DataFrame,
+    label: np.ndarray,
+    champion_score: np.ndarray | None,
+    history: Sequence[Past] = (),
+    limits: Limits | None = None,
+    *,
+    contexts: Mapping[str, pl.Series | np.ndarray] | None = None,
+) -> list[Check]:
+    """Check the labels f[N] of a window's frame `table` [N rows] against the champion's probabilities f[N].
+
+    `contexts`: columns of length N to look at by value. Labels that are NaN are left out. Without a champion each
+    impression is expected to have the window's mean label: users and ages are looked at, the rest is not.
+    """
+    limits = limits or Limits()
+    y = np.asarray(label, dtype=np.float64)
+    known = np.isfinite(y)
+    y, table = y[known], table.filter(pl.Series(known))
+    if not len(y):
+        return []
+    mean = float(y.mean())
+    p = np.full(len(y), mean) if champion_score is None else np.asarray(champion_score, dtype=np.float64)[known]
+    p = np.clip(np.where(np.isfinite(p), p, mean), SMALLEST, 1 - SMALLEST)
+    labels = _Labels(y, p, table["impression_id"], limits)
+    users = _coded(table["user_id"])
+    together = dispersion(labels.y - labels.p, labels.p * (1 - labels.p), users[1], len(users[0]))
+    checks = [_by_user(labels, users, together), _by_age(labels, table["shown_at"], together)]
+    if champion_score is None:
+        return checks
+    columns = {name: _coded(pl.Series(values).filter(pl.Series(known))) for name, values in (contexts or {}).items()}
+    return [
+        _agreement(labels, history, together),
+        _log_loss(labels, history, together),
+        _whole(labels, together),
+        *([_by_context(labels, columns, together)] if columns else []),
+        *checks,
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Labels:
+    """Labels and what is expected of them."""
+
+    y: np.ndarray
+    p: np.ndarray
+    ids: pl.Series
+    limits: Limits
+
+
+@dataclass(frozen=True, eq=False)
+class _Counts:
+    """Impressions, labels and labels expected, by group: f8[G] each."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    expected: np.ndarray
+
+    def surprise(self, fewer: float, more: float, dispersion: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+        """-log of the chance of so few, and of so many, labels if the truth were just that factor off: f8[G] each.
+
+        `fewer` divides the probabilities, `more` multiplies their odds: a probability ends at 1.
+        """
+        mean = self.expected / np.maximum(self.rows, 1)
+        low, high = mean / fewer, mean * more / (1 - mean + mean * more)
+        found = self.labels / np.maximum(self.rows, 1)
+        few = np.where(found < low, self.rows * divergence(found, low), 0.0)
+        many = np.where(found > high, self.rows * divergence(found, high), 0.0)
+        return few / dispersion, many / dispersion
+
+
+def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
+    return _Counts(
+        np.bincount(group, minlength=groups).astype(np.float64),
+        np.bincount(group, labels.y, minlength=groups),
+        np.bincount(group, labels.p, minlength=groups),
+    )
+
+
+def _agreement(labels: _Labels, history: Sequence[Past], together: float) -> Check:
+    """Covariance of the labels with the champion's log-odds, over the one it expects.
+
+    1 where its log-odds are as good as it says, 0 where labels and impressions have nothing to do with each other,
+    whatever the champion's AUC: mixing a third of the labels takes away a third.
+    """
+    limits = labels.limits
+    odds = np.log(labels.p) - np.log1p(-labels.p)
+    odds = odds - odds.mean()
+    rate = float(labels.y.mean() / labels.p.mean())  # labels that are merely fewer are another check's
+    expects = float((labels.p * odds).sum()) * rate
+    if expects <= SMALLEST or len(odds) < 2:
+        return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to tell it from.")
+    value = float((labels.y * odds).sum()) / expects
+    error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
+    usual, low = 1.0, limits.agreement
+    past = [window.agreement for window in history if window.agreement is not None]
+    if len(past) >= 2 * FEWEST:
+        usual, deviation = spread(past)
+        low = usual - max(1 - limits.agreement, 5 * deviation)
+    surely = value + 4 * error
+    detail = f"Labels follow the champion's log-odds {value:.0%} as much as it expects; usual is {usual:.0%}."
+    limit = f"at least {low:.0%}, give or take {4 * error:.0%} of chance"
+    gross = value + BEYOND_CHANCE * error < GROSS_AGREEMENT * usual
+    if gross:
+        detail += " They look shuffled: they belong to other impressions."
+    return outcome(limits, "labels agree", value, limit, surely >= low, detail, gross=gross)
+
+
+def _log_loss(labels: _Labels, history: Sequence[Past], together: float) -> Check:
+    """The champion's mean log loss against its usual one."""
+    limits = labels.limits
+    losses = -(labels.y * np.log(labels.p) + (1 - labels.y) * np.log1p(-labels.p))
+    value, error = float(losses.mean()), float(losses.std() * np.sqrt(together / len(losses)))
+    past = [window.log_loss for window in history if window.log_loss is not None and window.log_loss > 0]
+    if len(past) < 2 * FEWEST:
+        detail = f"The champion's log loss is {value:.4f}; what is usual is not known yet."
+        return outcome(limits, "champion's log loss", value, "not known yet", True, detail)
+    usual, deviation = spread(np.log(past).tolist())
+    high = float(np.exp(usual + max(np.log(limits.log_loss_factor), 5 * deviation))) + 4 * error
+    detail = f"The champion's log loss is {value:.4f}, where {np.exp(usual):.4f} is usual."
+    return outcome(limits, "champion's log loss", value, f"at most {high:.4f}", value <= high, detail)
+
+
+def _whole(labels: _Labels, together: float) -> Check:
+    limits = labels.limits
+    counts = _counted(labels, np.zeros(len(labels.y), dtype=np.int64), 1)
+    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
+    ratio = float(labels.y.sum() / labels.p.sum())
+    detail = f"{labels.y.sum():,.0f} labels, {ratio:.0%} of the {labels.p.sum():,.0f} that the champion expects."
+    passed = max(few[0], many[0]) <= -np.log(limits.false_alarm / 2)
+    return outcome(limits, "labels expected", ratio, _allowed(limits), passed, detail)
+
+
+def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarray]], together: float) -> Check:
+    """Labels by value of each context column, over all of them together."""
+    limits = labels.limits
+    looks = 2 * sum(len(values) for values, _ in columns.values())
+    enough, never = np.log(looks / limits.false_alarm), np.log(looks) + CANNOT_BE
+    found: list[tuple[float, float, str]] = []
+    offends = np.zeros(len(labels.y), dtype=bool)
+    gross = False
+    for column, (values, group) in columns.items():
+        counts = _counted(labels, group, len(values))
+        surprise = np.maximum(*counts.surprise(limits.fewer_labels, limits.more_labels, together))
+        gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
+        offends |= (surprise > enough)[group]
+        for place in np.flatnonzero(surprise > enough):
+            told = _told(f"{column} {values[int(place)]}", counts, int(place))
+            found.append((float(surprise[place]), float(counts.labels[place] / counts.expected[place]), told))
+    found.sort(reverse=True)
+    detail = "; ".join(told for _, _, told in found[:NAMED]) + "." if found else "None stands out."
+    if len(found) > NAMED:
+        detail += f" And {len(found) - NAMED} more."
+    value, limit = (found[0][1] if found else 1.0), _allowed(limits)
+    rows = rows_of(offends, labels.ids)
+    return outcome(limits, "labels by context", value, limit, not found, detail, rows, gross=gross)
+
+
+def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: float) -> Check:
+    """Users with impossibly many labels: a bot that clicks everything. Too few is what most users do."""
+    limits = labels.limits
+    names, group = users
+    counts = _counted(labels, group, len(names))
+    _, many = counts.surprise(limits.user_factor, limits.user_factor, together)
+    enough = np.log(len(names) / limits.false_alarm)
+    worst = np.argsort(-many, kind="stable")[: NAMED + 1]
+    bad = many > enough
+    offenders = [int(place) for place in worst if bad[place]]
+    detail = "; ".join(_told(f"user {names[place]}", counts, place) for place in offenders[:NAMED]) + "."
+    if not offenders:
+        detail = "None stands out."
+    elif bad.sum() > NAMED:
+        detail += f" And {int(bad.sum()) - NAMED} more."
+    value = float(counts.labels[worst[0]] / counts.expected[worst[0]])
+    rows = rows_of(bad[group] & (labels.y > 0), labels.ids)
+    limit = f"at most {limits.user_factor:g} times the odds, beyond chance"
+    return outcome(limits, "labels by user", value, limit, not offenders, detail, rows)
+
+
+def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
+    """Labels by tenth of the window's impressions in time order, and in its end, where those still to come are missing.
+
+    Each part is expected to have what the champion says, times what the rest of the window found of that: a champion
+    that is off by as much everywhere is no matter of time.
+    """
+    limits = labels.limits
+    order = np.argsort(shown_at.dt.epoch("us").to_numpy(), kind="stable")
+    y, p = labels.y[order], labels.p[order]
+    n = len(y)
+    parts = [(n * tenth // 10, n * (tenth + 1) // 10, f"tenth {tenth + 1} of 10") for tenth in range(10)]
+    parts += [(n - int(n * share), n, f"the latest {share:.0%}") for share in ENDS]
+    parts = [part for part in parts if part[1] > part[0]]
+    sum_y, sum_p = np.concatenate([[0.0], np.cumsum(y)]), np.concatenate([[0.0], np.cumsum(p)])
+    first, last = np.array([part[0] for part in parts]), np.array([part[1] for part in parts])
+    rows, found, expected = (last - first).astype(np.float64), sum_y[last] - sum_y[first], sum_p[last] - sum_p[first]
+    elsewhere = (sum_y[-1] - found) / np.maximum(sum_p[-1] - expected, SMALLEST)
+    expected = np.minimum(expected * np.clip(elsewhere, 0.5, 2.0), rows * (1 - SMALLEST))
+    counts = _Counts(rows, found, expected)
+    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
+    surprise = np.maximum(few, many)
+    bad = surprise > np.log(2 * len(parts) / limits.false_alarm)
+    worst = int(np.argmax(surprise))
+    value = float(found[worst] / expected[worst]) if expected[worst] > 0 else 1.0
+    detail = "Labels come evenly over the window."
+    if bad.any():
+        detail = _told(f"{parts[worst][2]} of the window's impressions by time", counts, worst, "the rest tells") + "."
+        if bad[len(parts) - 1 - len(ENDS) + 1 :].any() and value < 1:
+            detail += " Their attribution window may not have closed."
+    offends = np.zeros(n, dtype=bool)
+    if bad.any():
+        offends[order[first[worst] : last[worst]]] = True
+    limit = _allowed(limits)
+    return outcome(limits, "labels by age", value, limit, not bad.any(), detail, rows_of(offends, labels.ids))
+
+
+def _told(what: str, counts: _Counts, place: int, by: str = "the champion expects") -> str:
+    found, expected = float(counts.labels[place]), float(counts.expected[place])
+    share = found / expected if expected > 0 else 0.0
+    return (
+        f"{what}: {found:,.0f} labels on {counts.rows[place]:,.0f} impressions, {share:.0%} of the {expected:,.0f} {by}"
+    )
+
+
+def _allowed(limits: Limits) -> str:
+    return f"{1 / limits.fewer_labels:.0%} of those expected to {limits.more_labels:g} times their odds, beyond chance"
+
+
+def _coded(values: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """Distinct values as text, in the order in which they come, and the place of each row's among them: i8[N]."""
+    text = pl.Series(values).cast(pl.String).fill_null("none").cast(pl.Categorical)
+    codes = text.to_physical().rank("dense").to_numpy().astype(np.int64) - 1
+    named = pl.DataFrame({"value": text, "code": codes}).unique("code", keep="first", maintain_order=True)
+    place = np.empty(len(named), dtype=np.int64)  # polars numbers text as the process first met it
+    place[named["code"].to_numpy()] = np.arange(len(named))
+    return named["value"].cast(pl.String), place[codes]

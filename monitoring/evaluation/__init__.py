@@ -1,0 +1,1 @@
+"""Champion against challenger, drift, skew, off-policy value, cost: all that is measured."""

@@ -1,0 +1,164 @@
+"""What a challenger's order of the logged requests would have earned, where the log explored.
+
+    chances = propensities(connection, "feed", start, end, table["impression_id"])
+    figures = ranking_value(label, request, table["position"], chances, challenger=scores, champion=served_scores)
+
+A ranker puts the items of a request in the order of its scores; an impression counts when it was logged in the place
+the ranker gives it. That is right as long as what an item earns depends on the request and its own place, not on its
+neighbours (the item-position model: Li, Abbasi-Yadkori, Kveton, Muthukrishnan, Vinay & Wen 2018, "Offline evaluation of
+ranking policies with click models"), and as long as ``propensity`` is that of showing this item in this place, given
+the candidates logged with the request. The weights' mean tells when it is not, and nothing is said then.
+"""
+
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+import psycopg
+from numpy.typing import ArrayLike, NDArray
+
+from features.log.writing import read_propensities
+from monitoring.evaluation.counterfactual import LEVEL, Evaluated, Support, evaluate, mean_reward, numbered
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+EXPLORED = """
+SELECT min(propensity) FROM impressions WHERE surface = %s AND shown_at > %s AND shown_at <= %s
+"""
+
+
+def propensities(
+    connection: psycopg.Connection, surface: str, start: datetime, end: datetime, impression_id: pl.Series
+) -> Floats:
+    """The logged propensities f[N] of impressions shown in ``(start, end]``; NaN where none was logged.
+
+    A window in which nothing was left to chance is not read: all are 1 then.
+    """
+    least = connection.execute(EXPLORED, [surface, start, end]).fetchone()
+    if least is None or least[0] is None or least[0] >= 1.0:
+        unknown = least is None or least[0] is None
+        return np.full(len(impression_id), np.nan if unknown else 1.0)
+    logged = read_propensities(connection, surface, start, end)
+    joined = impression_id.to_frame("impression_id").join(logged, on="impression_id", how="left", maintain_order="left")
+    return _floats(joined["propensity"].to_numpy())
+
+
+def ranking_value(
+    label: ArrayLike,
+    request: ArrayLike,
+    position: ArrayLike,
+    propensity: ArrayLike,
+    *,
+    challenger: ArrayLike,
+    champion: ArrayLike | None = None,
+    top: int | None = None,
+    clip: float | None = None,
+    support: Support | None = None,
+    level: float = LEVEL,
+) -> dict[str, Any]:
+    """Figures of the mean label of an impression under the challenger's order; or ``refused``, the sentence why not.
+
+    N impressions: labels f[N], requests [N], places f[N] counted from anywhere, propensities f[N], and the predictions
+    f[N] of each model; equal ones share their places evenly. With a `champion` its order is estimated too, its
+    predictions, which have not seen these labels, are the reward model of the doubly robust estimates (what a place
+    itself does is fitted to them), and ``gain`` is over its order; without, over what was logged. ``gain_share`` is the
+    gain as a share of that, ``lost_share_shown`` the share that is shown to be lost, 0 where a loss is not shown.
+    `top`: look at the first so many places of each request only.
+
+    A request counts when all its impressions have a propensity, a place of their own and a label (NaN: not known); how
+    many do not is ``requests_left_out``.
+    """
+    codes = numbered(request)
+    given = [label, position, propensity, challenger, *([] if champion is None else [champion])]
+    columns = [_floats(column) for column in given]
+    shown = np.lexsort((columns[1], codes))
+    codes, columns = codes[shown], [column[shown] for column in columns]
+    usable = _usable(codes, columns)
+    told: dict[str, Any] = {
+        "requests_left_out": int(codes.max(initial=-1)) + 1 - len(np.unique(codes[usable])),
+        "top": top,
+    }
+    codes = codes[usable]
+    labels, _, chances, scores, *rival = [column[usable] for column in columns]
+    if not len(codes):
+        return {"refused": "No request of the log has all its propensities.", **told}
+    if chances.min() >= 1.0 - 1e-9:
+        sentence = "Every propensity is 1: the log shows one order of each request and says nothing of another."
+        return {"refused": sentence, **told}
+    place = np.arange(len(codes)) - np.searchsorted(codes, codes)
+    seen = np.ones(len(codes), dtype=bool) if top is None else place < top
+    model = rival[0] if rival else np.zeros(len(codes))
+    effect = _effect(place, labels, model)[seen]
+
+    def evaluated(scores: Floats) -> Evaluated:
+        chance, of_ranker = _places(codes, scores, model)
+        return evaluate(
+            labels[seen],
+            chances[seen],
+            chance[seen],
+            codes[seen],
+            expected=effect * model[seen] if rival else None,
+            expected_target=effect * of_ranker[seen] if rival else None,
+            clip=clip,
+            support=support,
+            level=level,
+        )
+
+    found = evaluated(scores)
+    told = {**found.figures, **told}
+    if found.best is None:
+        return told
+    against = mean_reward(labels[seen], codes[seen], level=level)
+    told["logged"] = against.figures
+    if rival:
+        before = evaluated(rival[0])
+        told["champion"] = before.figures
+        if before.best is None:
+            return {"refused": f"Of the champion's own order: {before.figures['refused']}", **told}
+        against = before.best
+    gain = (found.best - against).figures
+    return told | {"gain": gain} | _shares(gain, against.value)
+
+
+def _shares(gain: dict[str, float | None], of: float) -> dict[str, float | None]:
+    if of <= 0 or gain["value"] is None:
+        return {"gain_share": None, "lost_share_shown": None}
+    shown = None if gain["upper"] is None else max(0.0, -gain["upper"] / of)
+    return {"gain_share": gain["value"] / of, "lost_share_shown": shown}
+
+
+def _usable(codes: Codes, columns: list[Floats]) -> Bools:
+    """Rows [N], sorted by request and place, of requests of which everything is known, each place held by one."""
+    bad: Bools = np.zeros(int(codes.max(initial=-1)) + 1, dtype=np.bool_)
+    for column in columns:
+        bad[codes[~np.isfinite(column)]] = True
+    bad[codes[1:][(np.diff(codes) == 0) & (np.diff(columns[1]) == 0)]] = True
+    usable: Bools = ~bad[codes]
+    return usable
+
+
+def _effect(place: Codes, label: Floats, model: Floats) -> Floats:
+    """What its place does to the reward model's prediction, f[N]: labels over predictions of all in that place."""
+    earned, promised = _floats(np.bincount(place, label)), _floats(np.bincount(place, model))
+    return np.divide(earned, promised, out=np.zeros_like(earned), where=promised > 0)[place]
+
+
+def _places(codes: Codes, scores: Floats, model: Floats) -> tuple[Floats, Floats]:
+    """For impressions sorted by request and place: the ranker's chance of showing the item there, and the reward
+    model's mean over what the ranker shows in that place. Both f[N]."""
+    wanted = np.lexsort((-scores, codes))
+    new = np.ones(len(codes), dtype=bool)
+    new[1:] = (np.diff(codes) != 0) | (np.diff(scores[wanted]) != 0)  # requests have the same rows in both orders
+    tie = np.cumsum(new) - 1  # of each place: the items that tie for it
+    size = np.bincount(tie)
+    own = np.empty(len(codes), dtype=np.int64)
+    own[wanted] = tie
+    chance = (own == tie) / size[tie]
+    return chance, (np.bincount(tie, model[wanted]) / size)[tie]
+
+
+def _floats(values: ArrayLike) -> Floats:
+    return np.asarray(values, dtype=np.float64)

@@ -1,0 +1,130 @@
+"""Champion and challenger within parts of the impressions: by context, new and old users, new and old items.
+
+    found = compare_slices({"region": regions, "reader": new_or_known}, {"reader": "user"}, before=..., now=...)
+    losing(found, margin=0.05, level=0.01)
+
+A model can be better overall and much worse for a part. Many parts are looked at, so each is held to a stricter level:
+all bounds together are wrong with the chance of one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from models import metrics
+from models.ranking_metrics import Codes, Floats, Scored
+from monitoring.statistics.bootstrap import finite
+from monitoring.statistics.sequential import Moments, lower_once, upper_once
+
+Column = Sequence[Any] | np.ndarray | pl.Series
+
+VALUES = 8
+"""Values shown of each column: those with the most impressions. What is left is one slice, ``OTHERS``."""
+
+OTHERS, NONE = "(all others)", "(none)"
+
+LEVEL = 0.05
+"""Chance that any of the bounds shown, on one side, is wrong."""
+
+FEWEST = 100
+"""Requests of a slice before it can be said to lose: the gains of fewer are too lopsided for a bound on their mean."""
+
+
+def compare_slices(
+    columns: Mapping[str, Column],
+    kinds: Mapping[str, str] | None = None,
+    *,
+    before: Scored,
+    now: Scored,
+    values: int = VALUES,
+) -> list[dict[str, Any]]:
+    """The comparison within the most frequent values of each column [N] of the rows of both, the largest slice first.
+
+    ``kinds`` says of a column that it is of the user or of the item; the others are of the context.
+    Gains are shares of the champion's log loss within the slice, by request, of the request's rows in the slice alone.
+    ``lower_share`` and ``upper_share`` are one-sided, at :data:`LEVEL` over all slices together.
+    """
+    loss = (metrics.losses(before.probability, before.label), metrics.losses(now.probability, now.label))
+    found = [
+        slice_
+        for column, given in columns.items()
+        for slice_ in _slices_of(column, (kinds or {}).get(column, "context"), given, before, now, loss, values)
+    ]
+    for slice_ in found:
+        moments = Moments.from_dict(slice_["moments"])
+        slice_["lower_share"] = finite(lower_once(moments, LEVEL / len(found)))
+        slice_["upper_share"] = finite(upper_once(moments, LEVEL / len(found)))
+    return sorted(found, key=lambda slice_: -slice_["impressions"])
+
+
+def losing(slices: Sequence[Mapping[str, Any]], margin: float, level: float = LEVEL) -> list[Mapping[str, Any]]:
+    """The slices where the challenger is shown worse by more than ``margin`` (a share), the worst first.
+
+    The chance that one is named which is not, is at most ``level`` over all slices. Those of fewer
+    than :data:`FEWEST` requests are not looked at.
+    """
+    thick = [slice_ for slice_ in slices if slice_["requests"] >= FEWEST]
+    lost = [
+        slice_ for slice_ in thick if upper_once(Moments.from_dict(slice_["moments"]), level / len(thick)) < -margin
+    ]
+    return sorted(lost, key=lambda slice_: float(slice_["gain_share"]))
+
+
+def coded(values: Column, most: int) -> tuple[list[str], Codes]:
+    """The most frequent values as text, and the place [N] of each row's among them; the rest come last, as one."""
+    given = pl.Series("value", values)
+    counts = given.value_counts(name="rows").with_columns(text=pl.col("value").cast(pl.String).fill_null(NONE))
+    counts = counts.sort("rows", "text", descending=[True, False])
+    shown = counts.head(most)
+    places = given.replace_strict(shown["value"], pl.Series(range(len(shown)), dtype=pl.Int64), default=len(shown))
+    names = shown["text"].to_list() + ([OTHERS] if len(counts) > most else [])
+    return names, places.to_numpy()
+
+
+def _slices_of(
+    column: str, kind: str, given: Column, before: Scored, now: Scored, loss: tuple[Floats, Floats], values: int
+) -> list[dict[str, Any]]:
+    names, code = coded(given, values)
+    width, requests = len(names), before.requests
+
+    def by_slice(of_row: Any) -> Floats:
+        return np.bincount(code, of_row, minlength=width).astype(np.float64, copy=False)
+
+    rows, clicks = by_slice(None), by_slice(before.label)
+    total = [by_slice(each) for each in loss]
+    predicted = [by_slice(each.probability) for each in (before, now)]
+    auc = [each.auc_by(code, width) for each in (before, now)]
+    cell = before.group * width + code
+    count = np.bincount(cell, minlength=requests * width).reshape(requests, width)
+    gain = np.bincount(cell, loss[0] - loss[1], minlength=requests * width).reshape(requests, width)
+    variance = metrics.equal_variance(before.probability, now.probability)
+    equal = np.bincount(cell, variance, minlength=requests * width).reshape(requests, width)
+    found = []
+    for place, value in enumerate(names):
+        there = count[:, place] > 0
+        champion, challenger = (float(each[place] / rows[place]) for each in total)
+        x = gain[there, place] / count[there, place] / max(champion, metrics.SMALLEST)
+        of_equal = equal[there, place] / count[there, place] ** 2 / max(champion, metrics.SMALLEST) ** 2
+        rarer = float(min(clicks[place], rows[place] - clicks[place]))
+        moments = Moments.of(x, equal=float(of_equal.mean()) if len(x) else 0.0, labels=rarer)
+        found.append(
+            {
+                "column": column,
+                "value": value,
+                "kind": kind,
+                "impressions": int(rows[place]),
+                "requests": moments.n,
+                "label_rate": float(clicks[place] / rows[place]),
+                "champion_mean_prediction": float(predicted[0][place] / rows[place]),
+                "challenger_mean_prediction": float(predicted[1][place] / rows[place]),
+                "champion_auc": finite(float(auc[0][place])),
+                "challenger_auc": finite(float(auc[1][place])),
+                "champion_log_loss": champion,
+                "challenger_log_loss": challenger,
+                "gain_share": finite(moments.mean),
+                "moments": moments.as_dict(),
+            }
+        )
+    return found

@@ -1,0 +1,1 @@
+"""The live watch: does the champion keep what its evidence promised?"""

@@ -1,0 +1,1 @@
+"""Evidence, decisions and holds: append-only in the database itself."""

@@ -1,0 +1,1 @@
+"""What chance does: tests, confidence sequences, the bootstrap, error control."""
