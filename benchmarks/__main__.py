@@ -64,16 +64,16 @@ def gate(
     """The gate: its speed, planted faults, clean windows, simulations. Without --log on a seeded log alone."""
     from typing import get_args
 
-    from benchmarks.gate import Plan
+    from benchmarks.gate import GatePlan
     from benchmarks.gate import bench as measure
-    from monitoring.evaluation.evaluate import Judging
+    from monitoring.evaluation.window import Judging
 
     known: tuple[Judging, ...] = get_args(Judging)
     chosen = next((name for name in known if name == judging), None)
     if judging is not None and chosen is None:
         raise BadArgument(f"--judging {judging}: use {' or '.join(known)}")
     declared = _find(surface, log, items)
-    plan = Plan(
+    plan = GatePlan(
         log=log,
         items=items,
         from_=None if from_ is None else instant(from_),

@@ -1,14 +1,13 @@
-"""What the gate promises, measured: its speed, planted faults, clean windows, simulations.
+"""What the gate promises, measured: the drill of a log and of the seeded one, its speed, simulations.
 
-    millrace bench gate --log clicks.parquet --items items.parquet
+    python -m benchmarks gate --log clicks.parquet --items items.parquet
 
-Windows are of the log given and of the seeded one; without a log, of the seeded one alone.
+Without a log, the seeded one alone.
 """
 
-import copy
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -16,36 +15,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.table import Row, Table, machine
-from flows.drill.faults import FAULTS, Fault, Scene
-from flows.drill.process import Judged, Process
-from flows.drill.windows import Folding, Log, Window, read_log, rows_of, simulated, spans
+from flows.drill import drill
+from flows.drill.drill import DAY, HELD_AT_MOST, Clean, Drilled, Planted
+from flows.drill.faults import FAULTS, Fault
+from flows.drill.in_memory import Judged
+from flows.drill.windows import Log, read_log, simulated
 from flows.surface import Surface
-from infra.errors import MillraceError
-from monitoring.evaluation.evaluate import Judging
+from models import metrics
+from monitoring.evaluation.evaluate import JudgedPart
+from monitoring.evaluation.window import Judging
 
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-
-SCENE_BEFORE_END = timedelta(hours=3)
-"""The window in which faults are planted ends so long before the log does."""
-
-STALE = 44
-"""Windows by which the champion of the fault of new readers is behind its challenger."""
-
-HELD_AT_MOST = 0.02
-
-
-class LogTooShort(MillraceError):
-    """A log without a day to begin with and some hours more."""
-
-    exit_code = 2
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class GatePlan:
     """What to run."""
 
     log: Path | None = None
-    """A click log, as ``millrace import`` takes it; the seeded one is replayed in any case."""
+    """A click log, as ``millrace import`` takes it; the seeded one is drilled in any case."""
 
     items: Path | None = None
 
@@ -53,7 +41,7 @@ class Plan:
     """What that log showed up to then is left out."""
 
     days: float = 4.0
-    """How much of each log is replayed; the first day is what the first model learns from."""
+    """How much of each log is replayed; the first day is what the first model is trained on."""
 
     tens: timedelta = timedelta(hours=24)
     """How much of each log, its last part, is also replayed in windows of ten minutes."""
@@ -70,78 +58,36 @@ class Plan:
     faults: tuple[Fault, ...] = FAULTS
 
 
-@dataclass(eq=False)
-class Count:
-    """Verdicts of clean windows."""
-
-    windows: int = 0
-    held: int = 0
-    rejected: int = 0
-
-    def add(self, judged: Judged) -> None:
-        self.windows += 1
-        self.held += judged.verdict.verdict == "hold"
-        self.rejected += judged.verdict.verdict == "reject"
-
-    def __add__(self, other: "Count") -> "Count":
-        return Count(self.windows + other.windows, self.held + other.held, self.rejected + other.rejected)
-
-
-@dataclass(eq=False)
-class Replayed:
-    """What the replay of one log gave."""
-
-    hourly: Count = field(default_factory=Count)
-    tens: Count = field(default_factory=Count)
-    seconds: list[float] = field(default_factory=list)
-    """Of each hourly update."""
-
-    impressions: int = 0
-    gains: list[NDArray[np.float64]] = field(default_factory=list)
-    """Of the requests of each hourly update, as shares of the champion's log loss."""
-
-    faults: list[Row] = field(default_factory=list)
-    last: Judged | None = None
-    """The last hourly update."""
-
-    process: Process | None = None
-    """As it stood before that."""
-
-
-Say = Callable[[str], None]
-
-
-def bench(surface: Surface, plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
-    """Run all of it. ``say`` is told what is done, a line at a time, and why a clean window was not promoted."""
+def bench(surface: Surface, plan: GatePlan, *, clock: Callable[[], float], say: Say) -> Table:
+    """Run all of it. ``say`` is given a line for each thing done, and why a clean window was not promoted."""
     if plan.judging is not None:
         surface = replace(surface, judging=plan.judging)
     rows: list[Row] = []
-    everything, last, gains = Count(), None, None
+    clean: list[Clean] = []
+    last: Drilled | None = None
+    noise: NDArray[np.float64] | None = None
     for log in logs(plan, say):
-        replayed = replay(surface, log, plan, clock=clock, say=say)
-        rows += replayed.faults
-        rows += clean_rows(log.name, replayed)
-        everything += replayed.hourly + replayed.tens
-        if gains is None:
-            gains = np.concatenate(replayed.gains)
-            rows.append(Row(f"spread of a request's gain, {log.name}", float(gains.std()), "of the log loss"))
-        last = replayed
+        last = drill.drill(surface, log, drill.Plan(plan.tens, plan.faults, plan.seed), clock=clock, say=say)
+        rows += [*map(fault_row, last.planted, [log.name] * len(last.planted)), *clean_rows(last)]
+        clean += last.clean
+        if noise is None:
+            noise = np.concatenate([gains(judged) for judged in last.updates])
+            rows.append(Row(f"spread of a request's gain, {log.name}", float(noise.std()), "of the log loss"))
     assert last is not None
-    assert last.last is not None
-    assert last.process is not None
-    rows += totals(everything)
+    assert noise is not None
+    rows += totals(clean)
     say("speed")
-    rows = [*speed_rows(last.process, last.last, plan, clock), *rows]
+    rows = [*speed_rows(surface, last, plan, clock), *rows]
     if plan.simulate:
         say("simulations, with the noise of the first log")
         from benchmarks.gate_simulations import simulations
 
-        rows += simulations(gains, margin=surface.policy.margin, risk=surface.policy.risk, seed=plan.seed)
+        rows += simulations(noise, margin=surface.policy.margin, risk=surface.policy.risk, seed=plan.seed)
     return Table("gate", machine(), rows)
 
 
-def logs(plan: Plan, say: Say) -> Iterator[Log]:
-    """The logs to replay, each cut to the plan's days."""
+def logs(plan: GatePlan, say: Say) -> Iterator[Log]:
+    """The logs to drill, each cut to the plan's days."""
     if plan.log is None:
         say("no --log: the seeded log alone is replayed")
     else:
@@ -151,115 +97,40 @@ def logs(plan: Plan, say: Say) -> Iterator[Log]:
     yield simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
 
 
-def replay(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float], say: Say) -> Replayed:
-    """Updates over a log: hourly, near its end in windows of ten minutes too; and each fault in one of its windows."""
-    done = Replayed()
-    every = spans(log, HOUR)
-    begins = every[0][0] + DAY
-    if every[-1][1] - SCENE_BEFORE_END <= begins + HOUR:
-        raise LogTooShort(f"{log.name} spans {len(every)} hours; a bench of the gate wants 36 or more, and --days 1.5")
-    tens_from, scene_at = every[-1][1] - plan.tens, every[-1][1] - SCENE_BEFORE_END
-    folding, process = Folding(surface.features, surface.attribution), Process(surface, clock)
-    tens: Process | None = None
-    warm: list[Window] = []
-    for start, end in every:
-        shown = rows_of(log, start, end)
-        if not len(shown):
-            continue
-        planting = end == scene_at
-        before = copy.deepcopy(folding) if planting else None
-        window = Window(start, end, folding.fold(shown, end), shown)
-        if end <= begins:
-            warm.append(window)
-            continue
-        if warm:
-            process.begin(warm)
-            warm = []
-        if start >= tens_from:
-            tens = tens or process.fork()
-            for piece in window.cut(timedelta(minutes=10)):
-                if (judged := update(tens, piece, f"{log.name}, ten minutes", say)) is not None:
-                    done.tens.add(judged)
-        if before is not None:
-            done.faults = planted(process, window, before, log, plan, clock=clock, say=say)
-        done.process = process.fork()
-        judged = update(process, window, f"{log.name}, hourly", say)
-        if judged is not None:
-            done.hourly.add(judged)
-            done.seconds.append(judged.seconds)
-            done.impressions += len(judged.window)
-            done.gains.append(judged.gains)
-            done.last = judged
-    return done
+def gains(judged: Judged) -> NDArray[np.float64]:
+    """Gain of each judged request in log loss, as a share of the champion's."""
+    if judged.trained is None:
+        return np.zeros(0)
+    part = JudgedPart.of(judged.checks, judged.trained)
+    champion, examples = part.champion_scores, part.examples
+    assert champion is not None, "clean updates have a champion"
+    by_request = metrics.gains(champion, part.scores, examples.label, examples.request)
+    return by_request / metrics.log_loss(champion, examples.label)
 
 
-def update(process: Process, window: Window, name: str, say: Say) -> Judged | None:
-    """One update that is followed; None where the window waits for more."""
-    if process.waits(window):
-        return None
-    judged = process.judge(window)
-    process.follow(judged)
-    if judged.verdict.verdict != "promote":
-        say(f"{name}, {window.end:%m-%d %H:%M}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
-    return judged
-
-
-def planted(
-    process: Process, window: Window, before: Folding, log: Log, plan: Plan, *, clock: Callable[[], float], say: Say
-) -> list[Row]:
-    """Every fault at each strength, planted in the window."""
-    earlier = process.seen[-STALE:]
-    stale = process.served_at(earlier[0].start)
-    scene = Scene(
-        window=window,
-        before=before,
-        champion=process.champion,
-        earlier=earlier,
-        stale=stale,
-        names=process.surface.layout.dense,
-        contexts=log.contexts,
-        clock=clock,
-    )
-    rows = []
-    for fault in plan.faults:
-        for strength, value in fault.strengths.items():
-            met = fault.plant(scene, value, np.random.default_rng(plan.seed))
-            judged = process.judge(window, met)
-            row = fault_row(fault, strength, log.name, judged, met.words)
-            rows.append(row)
-            say(f"{row.what}: {row.ours}: {' '.join(judged.verdict.reasons)}")
-    return rows
-
-
-def fault_row(fault: Fault, strength: str, log: str, judged: Judged, words: tuple[str, ...]) -> Row:
+def fault_row(found: Planted, log: str) -> Row:
     """Was it caught, with the right verdict and a reason that names it?"""
-    word, said = judged.verdict.verdict, " ".join(judged.verdict.reasons).lower()
-    named = any(name.lower() in said for name in words)
-    caught = word in fault.expected
-    ours = f"{word}, named" if caught and named else f"{word}, not named" if caught else word
-    goal = f"{' or '.join(sorted(fault.expected))}, named"
-    return Row(f"{fault.name}, {strength} ({log})", ours, goal=goal, met=caught and named)
+    ours = f"{found.verdict}, {'named' if found.named else 'not named'}" if found.caught else found.verdict
+    goal = f"{' or '.join(sorted(found.expected))}, named"
+    return Row(f"{found.fault}, {found.strength} ({log})", ours, goal=goal, met=found.caught and found.named)
 
 
-def clean_rows(log: str, replayed: Replayed) -> list[Row]:
-    """What became of a log's clean windows, and what an update of them took."""
-    rows = [
-        Row(f"clean windows held, {log}, {every}", count.held, f"of {count.windows}")
-        for every, count in (("hourly", replayed.hourly), ("every ten minutes", replayed.tens))
-        if count.windows
-    ]
-    if replayed.impressions:
-        seconds = sum(replayed.seconds) / replayed.impressions * 1e5
-        rows.append(Row(f"an update's learning and judging, {log}", seconds, "s per 100,000 impressions"))
-    return rows
-
-
-def totals(count: Count) -> list[Row]:
-    """The promise on clean windows."""
-    share = count.held / count.windows if count.windows else 0.0
-    enough = count.windows >= 200
+def clean_rows(done: Drilled) -> list[Row]:
+    """What became of a log's clean windows."""
     return [
-        Row("clean windows", count.windows, "windows", goal="at least 200", met=enough),
+        Row(f"clean windows held, {done.log}, every {clean.every}", clean.held, f"of {clean.windows}")
+        for clean in done.clean
+    ]
+
+
+def totals(clean: list[Clean]) -> list[Row]:
+    """The promise on clean windows."""
+    windows, held, rejected = (
+        sum(counts) for counts in zip(*((one.windows, one.held, one.rejected) for one in clean), strict=True)
+    )
+    share = held / windows if windows else 0.0
+    return [
+        Row("clean windows", windows, "windows", goal="at least 300", met=windows >= 300),
         Row(
             "clean windows held",
             100 * share,
@@ -267,15 +138,16 @@ def totals(count: Count) -> list[Row]:
             goal=f"at most {100 * HELD_AT_MOST:g} %",
             met=share <= HELD_AT_MOST,
         ),
-        Row("clean windows rejected", count.rejected, "windows", goal="none", met=not count.rejected),
+        Row("clean windows rejected", rejected, "windows", goal="none", met=not rejected),
     ]
 
 
-def speed_rows(process: Process, judged: Judged, plan: Plan, clock: Callable[[], float]) -> list[Row]:
-    """How long the full-data figures of a large window take, and the report of a sample."""
-    from benchmarks.speed import full_data, sample_report
+def speed_rows(surface: Surface, done: Drilled, plan: GatePlan, clock: Callable[[], float]) -> list[Row]:
+    """How long checks and evaluation of a large window take, and the report of a sample."""
+    from benchmarks.speed import evaluated, sample_report
 
-    figures = full_data(process, judged.window, plan.speed_rows, clock)
+    judged = done.updates[-1]
+    figures = evaluated(judged, plan.speed_rows, clock)
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
-        report = sample_report(process, judged, Path(folder), clock)
+        report = sample_report(surface.name, judged, Path(folder), clock)
     return [*figures, report]

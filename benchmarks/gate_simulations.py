@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.table import Row
-from monitoring.evaluation.process_record import Record
-from monitoring.gate.hypotheses import better, no_ratchet, not_worse, standard_moves
-from monitoring.statistics.error_control import Control, Past, e_lond, lord, saffron
+from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.gate.hypotheses import PROVEN_BASELINE, baseline_moves, better, no_ratchet, not_worse
+from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
 
 Gains = npt.NDArray[np.float64]
@@ -59,7 +59,7 @@ def simulations(
     noise -= noise.mean()
     return [
         *worse_by_the_margin(noise, random, margin, risk, size),
-        *asked_better(noise, random, risk, size),
+        *tested_better(noise, random, risk, size),
         *half_the_margin(noise, random, margin, risk, size),
         *routine(noise, random, margin, risk, size),
     ]
@@ -75,57 +75,48 @@ def heavy_tailed(random: np.random.Generator, count: int = 400_000) -> Gains:
 def worse_by_the_margin(
     noise: Gains, random: np.random.Generator, margin: float, risk: float, size: Size
 ) -> Iterator[Row]:
-    """Candidates all worse by just the margin, asked *not worse*: the share of runs in which any is promoted."""
+    """Candidates all worse by just the margin, tested as *not worse*: the share of runs in which any is promoted."""
     promoted = 0
     for _ in range(size.runs):
-        record = Record()
+        record = ProcessRecord()
         for candidate in windows(noise, random, THIN, -margin, size.candidates):
             if not_worse(candidate, record, margin=margin, risk=risk).word == "promote":
                 promoted += 1
                 break
             record = record.add(candidate, loss=margin)
     yield _share(
-        f"{size.candidates:,} candidates worse by the margin, asked not worse: any promoted, of {size.runs} runs",
+        f"{size.candidates:,} candidates worse by the margin, tested as not worse: any promoted, of {size.runs} runs",
         promoted / size.runs,
         risk,
     )
 
 
-def asked_better(noise: Gains, random: np.random.Generator, risk: float, size: Size) -> Iterator[Row]:
-    """Equal candidates asked *better*, and one that is better by 1 % on 20,000 impressions, first or after 499."""
-    controls: dict[str, Control] = {"LORD++": lord, "SAFFRON": saffron, "e-LOND": e_lond}
-    for name, control in controls.items():
-        chosen, false, pasts = control is lord, 0, []
-        runs = size.runs if chosen else max(1, size.runs // 4)
-        for _ in range(runs):
-            past, any_promoted = Past(), False
-            for number, candidate in enumerate(windows(noise, random, THIN, 0.0, size.candidates), 1):
-                if number == min(500, size.candidates):
-                    pasts.append(past)
-                answer = better(candidate, past=past, risk=risk, control=control)
-                past = Past.from_dict(answer.figures["past"])
-                any_promoted |= answer.word == "promote"
-            false += any_promoted
-        yield _share(
-            f"{size.candidates:,} equal candidates asked better, {name}: any promoted, of {runs} runs",
-            false / runs,
-            risk,
-        )
-        for which, before in {"first": [Past()] * len(pasts), "500th, after 499 equal": pasts}.items():
-            words = [
-                better(candidate, past=past, risk=risk, control=control).word
-                for past in before
-                for candidate in windows(noise, random, RICH, 0.01, size.retried)
-            ]
-            share = words.count("promote") / len(words)
-            what = f"better by 1 % on 20,000 impressions, {which}, {name}: promoted"
-            yield Row(
-                what,
-                round(100 * share, 1),
-                "%",
-                goal=">= 80 %" if chosen else None,
-                met=share >= 0.8 if chosen else None,
-            )
+def tested_better(noise: Gains, random: np.random.Generator, risk: float, size: Size) -> Iterator[Row]:
+    """Equal candidates tested as *better*, and one that is better by 1 % on 20,000 impressions, first or after 499."""
+    false, pasts = 0, []
+    for _ in range(size.runs):
+        past, any_promoted = PastTests(), False
+        for number, candidate in enumerate(windows(noise, random, THIN, 0.0, size.candidates), 1):
+            if number == min(500, size.candidates):
+                pasts.append(past)
+            answer = better(candidate, past=past, risk=risk)
+            past = answer.tests
+            any_promoted |= answer.word == "promote"
+        false += any_promoted
+    yield _share(
+        f"{size.candidates:,} equal candidates tested as better: any promoted, of {size.runs} runs",
+        false / size.runs,
+        risk,
+    )
+    for which, before in {"first": [PastTests()] * len(pasts), "500th, after 499 equal": pasts}.items():
+        words = [
+            better(candidate, past=past, risk=risk).word
+            for past in before
+            for candidate in windows(noise, random, RICH, 0.01, size.retried)
+        ]
+        share = words.count("promote") / len(words)
+        what = f"better by 1 % on 20,000 impressions, {which}: promoted"
+        yield Row(what, round(100 * share, 1), "%", goal=">= 80 %", met=share >= 0.8)
 
 
 def half_the_margin(noise: Gains, random: np.random.Generator, margin: float, risk: float, size: Size) -> Iterator[Row]:
@@ -155,16 +146,16 @@ def routine(noise: Gains, random: np.random.Generator, margin: float, risk: floa
         "better by 0.1 %, 10 min": (301, 0.001),
     }
     for name, (requests, gain) in cases.items():
-        waited = asked = 0
+        waited = tested = 0
         for _ in range(max(1, size.runs // 10)):
-            record = Record()
+            record = ProcessRecord()
             for number, candidate in enumerate(windows(noise, random, requests, gain, size.in_a_row)):
                 word = not_worse(candidate, record, margin=margin, risk=risk).word
                 record = record.add(candidate, loss=margin)
                 if number >= size.in_a_row // 4:
-                    asked, waited = asked + 1, waited + (word != "promote")
+                    tested, waited = tested + 1, waited + (word != "promote")
         yield Row(
-            f"routine updates {name}: held or rejected after the first quarter", round(100 * waited / asked, 2), "%"
+            f"routine updates {name}: held or rejected after the first quarter", round(100 * waited / tested, 2), "%"
         )
 
 
@@ -176,13 +167,13 @@ def decline(
     Every version's true log loss is known. Two models differ on a request by their own noise: the gain over an older
     champion is noisier than that over the present one.
     """
-    loss, serving, standard = [0.0], [0], 0
-    record = Record()
+    loss, serving, baseline = [0.0], [0], 0
+    record = ProcessRecord()
     for number in range(in_a_row):
         champion = serving[-1]
         own = _draw(noise, random, requests)
         ages = {"a day ago": serving[max(0, number - DAY)], "a week ago": serving[max(0, number - WEEK)]}
-        versions = {**ages, "standard": standard}
+        versions = {**ages, PROVEN_BASELINE: baseline}
         true = loss[champion] + margin / 2
         measured = {
             version: Moments.of(
@@ -190,18 +181,18 @@ def decline(
             )
             for version in sorted({champion, *versions.values()})
         }
-        anchors = {name: measured[version] for name, version in versions.items()}
+        references = {name: measured[version] for name, version in versions.items()}
         before = {name: record.against.get(str(version), 0.0) for name, version in versions.items()}
         words = {
             not_worse(measured[champion], record, margin=margin, risk=risk).word,
-            no_ratchet(anchors, margin=margin, over_champion=measured[champion], log_harm=before).word,
+            no_ratchet(references, margin=margin, over_champion=measured[champion], cusums=before).word,
         }
         against = {str(version): measured[version] for version in versions.values()}
         record = record.add(measured[champion], loss=margin, against=against)
         if words == {"promote"}:
             loss.append(true)
             champion = len(loss) - 1
-            standard = champion if standard_moves(anchors["standard"]) else standard
+            baseline = champion if baseline_moves(references[PROVEN_BASELINE]) else baseline
         serving.append(champion)
     return loss[-1] / margin
 

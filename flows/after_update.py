@@ -2,15 +2,12 @@
 
 import logging
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
-from flows.review import prefect_form as reviewing
+from flows.review import prefect_form
 from flows.review.notices import notify, page_of
+from flows.steps.publish import Judged, Published
 from flows.world import World
 from models.versions import promotions
-
-if TYPE_CHECKING:
-    from flows.update import Outcome
 
 LOG = logging.getLogger("millrace.watch")
 
@@ -18,20 +15,20 @@ A_WHILE = timedelta(minutes=10)
 """Of a new champion's own impressions, mature ones, before it is looked at for the first time."""
 
 
-def follow_up(world: World, outcome: "Outcome", now: datetime) -> None:
-    """Ask and tell people of what was held or rejected; have a new champion looked at."""
-    surface = world.surface
-    update_id, reason = outcome.claimed.update_id, outcome.verdict.reasons[0]
-    page = page_of(world.settings, surface.name, update_id)
-    if outcome.published.state == "held":
-        reviewing.ask(world.connection, surface.name, update_id, now)
-        notify(world.settings, "held", surface.name, reason, page)
-    elif outcome.published.state == "rejected":
-        notify(world.settings, "rejected", surface.name, reason, page)
-    elif outcome.published.state == "promoted":
-        champion = promotions.current(world.connection, surface.name)
-        if champion is not None and champion.version == outcome.published.version:
-            watch_later(surface.name, champion.promotion_id, now + surface.attribution + A_WHILE)
+def after_update(world: World, judged: Judged, published: Published, now: datetime) -> None:
+    """Ask and notify people about what was held or rejected; have a new champion looked at."""
+    surface, connection = world.surface.name, world.connection
+    update_id, reason = judged.claimed.update_id, judged.verdict.reasons[0]
+    page = page_of(world.settings, surface, update_id)
+    if published.state == "held":
+        prefect_form.ask(connection, surface, update_id, now)
+        notify(world.settings, "held", surface, reason, page)
+    elif published.state == "rejected":
+        notify(world.settings, "rejected", surface, reason, page)
+    elif published.state == "promoted":
+        champion = promotions.current(connection, surface)
+        if champion is not None and champion.version == published.version:
+            watch_later(surface, champion.promotion_id, now + world.surface.attribution + A_WHILE)
 
 
 def watch_later(surface: str, promotion_id: int, at: datetime) -> bool:

@@ -9,8 +9,8 @@ from models.examples import Layout
 from models.frames import layout_of
 from models.learning.model import Design
 from models.retrieval.towers import TowerDesign
-from monitoring.checks.window import Limits
-from monitoring.evaluation.evaluate import Judging
+from monitoring.checks.limits import Limits
+from monitoring.evaluation.window import Judging, Terms
 from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
 
@@ -85,3 +85,16 @@ class Surface:
     def layout(self) -> Layout:
         """How a model reads what is known of an impression."""
         return layout_of(self.features.schema, self.views, (self.label,))
+
+    @property
+    def terms(self) -> Terms:
+        """How its windows are checked and its challengers evaluated."""
+        return Terms(
+            judging=self.judging,
+            features=self.layout.dense,
+            schema_version=self.features.schema.version,
+            contexts=self.features.contexts,
+            limits=self.limits,
+            margin=self.policy.margin,
+            fairness=self.fairness,
+        )

@@ -1,3 +1,8 @@
 """The names by which the program itself decides; nobody else bears one."""
 
-GATE, WATCH, DEADLINE = RESERVED = ("gate", "watch", "deadline")
+from typing import Final
+
+GATE: Final = "gate"
+WATCH: Final = "watch"
+DEADLINE: Final = "deadline"
+RESERVED = (GATE, WATCH, DEADLINE)

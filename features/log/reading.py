@@ -11,7 +11,7 @@ import psycopg
 
 from features.declare.feedback import HORIZON
 from features.log.partitions import SKEW
-from infra.postgres.copying import Schema, copy_out
+from infra.postgres.copying import INSTANT, Schema, copy_out
 
 EVENT: Schema = {
     "seq": pl.Int64,
@@ -193,3 +193,14 @@ def read_propensities(connection: psycopg.Connection, surface: str, start: datet
     """``impression_id`` and ``propensity`` of the impressions shown in ``(start, end]`` that have one."""
     schema: Schema = {"impression_id": pl.String, "propensity": pl.Float64}
     return copy_out(connection, PROPENSITIES, [surface, start, end], schema)
+
+
+def first_feedback(
+    connection: psycopg.Connection, surface: str, kind: str, start: datetime, end: datetime
+) -> pl.DataFrame:
+    """``impression_id`` and ``at`` of the first positive feedback of a kind that came in ``(start, end]``."""
+    sql = """
+    SELECT impression_id, min(at) FROM feedback
+    WHERE surface = %s AND kind = %s AND value > 0 AND seq > 0 AND at > %s AND at <= %s GROUP BY impression_id
+    """
+    return copy_out(connection, sql, [surface, kind, start, end], {"impression_id": pl.String, "at": INSTANT})

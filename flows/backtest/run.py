@@ -28,6 +28,7 @@ from infra.settings import Settings
 from models.examples import apart, concat
 from models.versions.registry import Registry, prepare
 from monitoring.evaluation import compare
+from monitoring.measures import MEASURES
 
 
 @dataclass(frozen=True)
@@ -119,12 +120,13 @@ class Report:
         }
 
 
-def measure(scored: Sequence[Scored], arm: str) -> dict[str, float]:
+def measure(scored: Sequence[Scored], arm: str) -> dict[str, Any]:
     """The measures of one arm over some windows together."""
     examples = concat(apart([part.examples for part in scored]))
     scores = np.concatenate([part.scores[arm] for part in scored])
     found = compare.measure(examples.label, examples.request, scores)
-    return {name: math.nan if value is None else value for name, value in found.items()}
+    figures = {each.key: math.nan if (value := found.of(each)) is None else value for each in MEASURES}
+    return figures | ({"left_out": dict(found.left_out)} if found.left_out else {})
 
 
 def backtest(

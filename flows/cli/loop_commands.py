@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -211,6 +211,54 @@ def demo(
         print(f"  {what:<40} {address}")
     print("\nThe desk asks who you are: millrace user add NAME --role operator --surface '*'")
     print("Stop it with: make down")
+
+
+def drill(
+    surface: Surface,
+    log: Annotated[Path | None, typer.Option(help="Parquet file of impressions; else the surface's own log.")] = None,
+    items: Items = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
+    days: Annotated[float, typer.Option(help="How much is replayed; the first day is to begin with.")] = 4.0,
+    seed: Annotated[int, typer.Option(help="Of what the faults draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Plant faults into windows of a log: which does the surface's policy catch, and how many clean ones would it hold?
+
+    The exit code is 1 where a fault slips through, or more clean windows are held than the policy may."""
+    import time
+
+    from flows.cli.embedded import running_database
+    from flows.drill import drill as drilling
+    from flows.drill import table, windows
+    from infra.postgres.connections import connect
+
+    settings, declared = load_settings(), find_surface(surface)
+    expect_files(log, items)
+    with _told():
+        if log is None:
+            with running_database(settings), connect(settings.database) as connection:
+                read = windows.logged(connection, declared, days=days)
+        else:
+            read = windows.read_log(log.stem, log, items)
+        read = read if from_ is None else read.after(instant(from_))
+        read = read.until(read.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + timedelta(days=days))
+    with _progress(as_json) as progress:
+        bar = progress.add_task("drill", total=None)
+        done = drilling.drill(
+            declared,
+            read,
+            drilling.Plan(seed=seed),
+            clock=time.perf_counter,
+            say=lambda line: progress.update(bar, description=line[:14]),
+        )
+    if as_json:
+        print(json.dumps(table.as_json(done), indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(table.rendered(done))
+    if not done.passed:
+        raise typer.Exit(1)
 
 
 def export(

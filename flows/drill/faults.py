@@ -1,9 +1,9 @@
 """Faults planted in a clean window, each as what an update would then have met.
 
-    met = FAULTS[0].plant(scene, FAULTS[0].strengths["strong"], np.random.default_rng(0))
+    met = FAULTS[0].plant(scene, 1.0, np.random.default_rng(0))
 
 What goes wrong in the log (a bot, lost clicks, retries) is planted in the log and folded again, so that the features
-move with it as they would; what goes wrong behind it is planted in the frame or in the learner.
+move with it as they would; what goes wrong behind it is planted in the frame or in the training.
 """
 
 import copy
@@ -14,15 +14,18 @@ import numpy as np
 import polars as pl
 
 from features.counters.float16 import halves_of
-from flows.drill.windows import Folding, Window
+from flows.drill.windows import Folding, LogWindow
 from models import metrics
 from models.examples import EMPTY, Examples
 from models.frames import Frame
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from monitoring.evaluation.drift import important
-from monitoring.evaluation.evaluate import context_of
+from monitoring.evaluation.window import context_of
 from monitoring.gate.policy import Word
+
+COMMON = 0.05
+"""Share of the impressions from which a value of the context is common."""
 
 HALVINGS = 7
 """Steps in which a share of one is found to a hundredth."""
@@ -32,14 +35,14 @@ HALVINGS = 7
 class Scene:
     """A clean window and what stood before it."""
 
-    window: Window
+    window: LogWindow
 
     before: Folding
     """As the fold stood at the window's start; to be copied, not moved."""
 
     champion: Model
 
-    earlier: Sequence[Window]
+    earlier: Sequence[LogWindow]
     """Clean windows just before, in order."""
 
     stale: Model
@@ -60,16 +63,16 @@ class Met:
     words: tuple[str, ...]
     """The gate's reasons must say one of these, in any case of letters."""
 
-    window: Window
+    window: LogWindow | None = None
     """What is joined and judged on."""
 
     champion: Model | None = None
 
     start: Model | None = None
-    """Where learning starts from."""
+    """Where training starts from."""
 
-    lesson: Examples | None = None
-    """What is learned from, the rows of the window."""
+    training: Examples | None = None
+    """What is trained on, the rows of the window."""
 
 
 @dataclass(frozen=True)
@@ -79,22 +82,25 @@ class Fault:
     name: str
 
     strengths: Mapping[str, float]
-    """What `plant` is told, by the strength's name."""
+    """What `plant` is given, by the strength's name."""
 
     expected: frozenset[Word]
     """Verdicts that are right."""
 
     plant: Callable[[Scene, float, np.random.Generator], Met]
 
+    applies: Callable[[Scene], bool] = lambda scene: True
+    """Whether the log has what it takes."""
 
-def relabelled(window: Window, label: np.ndarray) -> Window:
+
+def relabelled(window: LogWindow, label: np.ndarray) -> LogWindow:
     """The window with other labels [N]."""
     table = window.frame.table.with_columns(pl.Series("label", label.astype(np.float32)))
     examples = replace(window.frame.examples, label=label.astype(np.float32))
     return replace(window, frame=Frame(table, examples, window.frame.without_row))
 
 
-def with_feature(window: Window, column: int, values: np.ndarray) -> Window:
+def with_feature(window: LogWindow, column: int, values: np.ndarray) -> LogWindow:
     """The window with other values [N] of one feature, as served rows can hold them."""
     dense = window.frame.examples.dense.copy()
     dense[:, column] = halves_of(values.astype(np.float64)[:, None])[:, 0]
@@ -102,14 +108,14 @@ def with_feature(window: Window, column: int, values: np.ndarray) -> Window:
     return replace(window, frame=Frame(window.frame.table, examples, window.frame.without_row))
 
 
-def refolded(scene: Scene, shown: pl.DataFrame) -> Window:
+def refolded(scene: Scene, shown: pl.DataFrame) -> LogWindow:
     """The window as it would be had these been the log's rows."""
     ordered = shown.sort("shown_at", maintain_order=True)
     frame = copy.deepcopy(scene.before).fold(ordered, scene.window.end)
     return replace(scene.window, frame=frame, shown=ordered)
 
 
-def leaned_on(scene: Scene, place: int) -> int:
+def important_feature(scene: Scene, place: int) -> int:
     """Column of the feature that the champion leans on most (0), next to most (1), ..., of those that vary."""
     examples = scene.window.frame.examples
     ranked = important(examples.dense, scene.champion.score(examples), scene.names, limit=len(scene.names))
@@ -135,19 +141,33 @@ def window_not_closed(scene: Scene, minutes: float, random: np.random.Generator)
     return Met(("closed", "the latest"), relabelled(scene.window, examples.label * known))
 
 
-def region_dropped(scene: Scene, share: float, random: np.random.Generator) -> Met:
-    """A share of the clicks of one region never reached the log."""
-    regions = context_of(scene.window.shown, "region")
-    # The second largest: the largest may be most of the site, and then it is no longer a matter of a region.
-    region = regions.value_counts(sort=True)[regions.name][1]
-    lost = (regions == region).to_numpy() & (random.random(len(regions)) < share)
+def value_dropped(scene: Scene, share: float, random: np.random.Generator) -> Met:
+    """A share of the clicks of one value of a context column never reached the log."""
+    column = widest(scene)
+    values = context_of(scene.window.shown, column)
+    # The second largest: the largest may be most of the site, and then it is no longer a matter of one value.
+    value = values.value_counts(sort=True)[values.name][1]
+    lost = (values == value).to_numpy() & (random.random(len(values)) < share)
     shown = scene.window.shown.with_columns(
         (pl.col("clicked") & ~pl.Series(lost)).alias("clicked"),
         pl.when(~pl.Series(lost)).then("clicked_at").alias("clicked_at"),
     )
-    return Met(
-        (f"region = {region}", f"region {region}", f"region '{region}'", f"region={region}"), refolded(scene, shown)
-    )
+    names = (f"{column} = {value}", f"{column} {value}", f"{column} '{value}'", f"{column}={value}")
+    return Met(names, refolded(scene, shown))
+
+
+def widest(scene: Scene) -> str:
+    """The context column with most values that are each common: COMMON of the impressions or more."""
+    counts = {
+        name: int((context_of(scene.window.shown, name).value_counts()["count"] >= COMMON * len(scene.window)).sum())
+        for name in scene.contexts
+    }
+    return max(counts, key=lambda name: (counts[name], name))
+
+
+def has_contexts(scene: Scene) -> bool:
+    """Is there a context column with a second value?"""
+    return any(context_of(scene.window.shown, name).n_unique() > 1 for name in scene.contexts)
 
 
 # -- features -------------------------------------------------------------------------------------------------------
@@ -155,7 +175,7 @@ def region_dropped(scene: Scene, share: float, random: np.random.Generator) -> M
 
 def stuck_at_zero(scene: Scene, share: float, random: np.random.Generator) -> Met:
     """The feature that the champion leans on most is zero on a share of the impressions."""
-    column = leaned_on(scene, 0)
+    column = important_feature(scene, 0)
     values = scene.window.frame.examples.dense[:, column].copy()
     values[random.random(len(values)) < share] = 0
     return Met((scene.names[column],), with_feature(scene.window, column, values))
@@ -163,14 +183,14 @@ def stuck_at_zero(scene: Scene, share: float, random: np.random.Generator) -> Me
 
 def other_units(scene: Scene, factor: float, random: np.random.Generator) -> Met:
     """A feature of which the champion makes much comes in other units."""
-    column = leaned_on(scene, int(random.integers(0, 3)))
+    column = important_feature(scene, int(random.integers(0, 3)))
     values = scene.window.frame.examples.dense[:, column] * factor
     return Met((scene.names[column],), with_feature(scene.window, column, values))
 
 
 def not_known(scene: Scene, share: float, random: np.random.Generator) -> Met:
     """A feature is NaN on a share of the impressions."""
-    column = leaned_on(scene, 1)
+    column = important_feature(scene, 1)
     values = scene.window.frame.examples.dense[:, column].copy()
     values[random.random(len(values)) < share] = np.nan
     return Met((scene.names[column],), with_feature(scene.window, column, values))
@@ -178,7 +198,7 @@ def not_known(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 def future_leaked(scene: Scene, deviations: float, random: np.random.Generator) -> Met:
     """A feature has counted the impression's own click: it is higher by so many deviations where there is one."""
-    column = leaned_on(scene, 2 + int(random.integers(0, 3)))
+    column = important_feature(scene, 2 + int(random.integers(0, 3)))
     examples = scene.window.frame.examples
     values = examples.dense[:, column]
     leak = deviations * float(np.nanstd(values)) * examples.label
@@ -207,10 +227,10 @@ def bot(scene: Scene, share: float, random: np.random.Generator) -> Met:
 def logged_twice(scene: Scene, share: float, random: np.random.Generator) -> Met:
     """A share of the clicked impressions come once more under other ids, as from a client that tries again."""
     shown = scene.window.shown
-    again = shown.filter(pl.col("clicked") & pl.Series(random.random(len(shown)) < share)).with_columns(
-        ("again-" + pl.col("impression_id")).alias("impression_id")
+    repeats = shown.filter(pl.col("clicked") & pl.Series(random.random(len(shown)) < share)).with_columns(
+        ("retry-" + pl.col("impression_id")).alias("impression_id")
     )
-    return Met(("repeat", "twice", "duplicate"), refolded(scene, pl.concat([shown, again])))
+    return Met(("repeat", "twice", "duplicate"), refolded(scene, pl.concat([shown, repeats])))
 
 
 def traffic_lost(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -231,39 +251,39 @@ def items_renamed(scene: Scene, share: float, random: np.random.Generator) -> Me
     return Met(("new items",), refolded(scene, shown.with_columns(renamed.alias("item_id"))))
 
 
-# -- the learner ----------------------------------------------------------------------------------------------------
+# -- training ----------------------------------------------------------------------------------------------------
 
 
 def rate_too_high(scene: Scene, factor: float, random: np.random.Generator) -> Met:
     """Both learning rates too high."""
     own = scene.champion
     design = replace(own.design, rate=factor * own.design.rate, table_rate=factor * own.design.table_rate)
-    return Met(("log loss", "learning stopped", "worse"), scene.window, start=own.redesigned(design))
+    return Met(("log loss", "training stopped", "worse"), scene.window, start=own.redesigned(design))
 
 
 def worse_for_new_readers(scene: Scene, harm: float, random: np.random.Generator) -> Met:
-    """A challenger that has learned two days more than its champion, a share of what new readers were shown taken for
-    clicked: better on the whole, and on those its log loss is higher by ``harm``, a share of the champion's."""
+    """A challenger that was trained on two days more than its champion, a share of what new readers were shown taken
+    for clicked: better on the whole, and on those its log loss is higher by ``harm``, a share of the champion's."""
     judged, seed = scene.window.frame.examples, int(random.integers(2**31))
     theirs = judged[np.flatnonzero(new_readers(judged))]
     before = metrics.log_loss(scene.stale.score(theirs), theirs.label)
 
-    def learned(share: float) -> Model:
+    def trained(share: float) -> Model:
         drawn = np.random.default_rng(seed)
         model = scene.stale
         for window in scene.earlier:
-            lesson = poisoned(window.frame.examples, share, drawn)
-            model, _ = fine_tune(model, lesson, seed=int(drawn.integers(2**31)), clock=scene.clock)
+            part = poisoned(window.frame.examples, share, drawn)
+            model, _ = fine_tune(model, part, seed=int(drawn.integers(2**31)), clock=scene.clock)
         return model
 
     low, high = 0.0, 1.0
     for _ in range(HALVINGS):
         share = (low + high) / 2
-        model = learned(share)
+        model = trained(share)
         enough = metrics.log_loss(model.score(theirs), theirs.label) > before * (1 + harm)
         low, high = (low, share) if enough else (share, high)
-    lesson = poisoned(judged, share, random)
-    return Met(("reader = new", "new reader", "reader new", "new user"), scene.window, scene.stale, model, lesson)
+    training = poisoned(judged, share, random)
+    return Met(("reader = new", "new reader", "reader new", "new user"), scene.window, scene.stale, model, training)
 
 
 def poisoned(examples: Examples, share: float, random: np.random.Generator) -> Examples:
@@ -287,7 +307,7 @@ FAULTS = (
     Fault("a feature in other units", {"x 100": 100.0, "x 2.54": 2.54}, BAD, other_units),
     Fault("a feature not known", {"everywhere": 1.0, "on a third of the rows": 1 / 3}, BAD, not_known),
     Fault("the future leaked into a feature", {"by 4 sd": 4.0, "by 1.5 sd": 1.5}, BAD, future_leaked),
-    Fault("clicks of one region dropped", {"all of them": 1.0, "60 % of them": 0.6}, BAD, region_dropped),
+    Fault("clicks of one context dropped", {"all of them": 1.0, "60 % of them": 0.6}, BAD, value_dropped, has_contexts),
     Fault("a bot that clicks everything", {"10 % of the requests": 0.1, "2 % of the requests": 0.02}, BAD, bot),
     Fault("feedback logged twice", {"20 % of the clicks": 0.2, "3 % of the clicks": 0.03}, BAD, logged_twice),
     Fault(

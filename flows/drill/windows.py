@@ -2,7 +2,7 @@
 
     folding = Folding(FEED.features)
     for window in windows(read_log("globo", path, items), folding, timedelta(hours=1)):
-        model, learned = fine_tune(model, window.frame.examples, ...)
+        updates.update(window)
 
 The features are those of :class:`features.counters.engine.Engine`, the one that the fold runs, and the frame is that of
 :mod:`models.frames`; what is left out is PostgreSQL and Feast between them, which give the same rows and take minutes.
@@ -15,19 +15,28 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import psycopg
 
 from features.counters.engine import Engine
 from features.declare.families import Features
 from features.declare.schema import RowSchema
 from features.identity.keys import Keys
 from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, ImportRefused, read_parquet
-from features.log.reading import EVENT
+from features.log.reading import EVENT, extent, first_feedback, read_impressions
 from features.served.rows import Rows
+from flows.surface import Surface
+from infra.errors import MillraceError
 from infra.postgres.copying import INSTANT, json_objects
 from models.examples import Examples
 from models.frames import Frame
 
 MICROSECOND = timedelta(microseconds=1)
+
+
+class LogTooShort(MillraceError):
+    """A log without a day to begin with and some hours more."""
+
+    exit_code = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,12 +87,32 @@ def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
     if items is None:
         shown = shown.with_columns(pl.lit(None, pl.String).alias("attributes"))
     else:
-        told = items.select(
+        attributes = items.select(
             pl.col("item_id").cast(pl.String),
             json_objects(items, [column for column in items.columns if column != "item_id"]).alias("attributes"),
         ).unique("item_id", maintain_order=True)
-        shown = shown.join(told, on="item_id", how="left", maintain_order="left")
+        shown = shown.join(attributes, on="item_id", how="left", maintain_order="left")
     return Log(name, shown.sort("shown_at", maintain_order=True), tuple(contexts))
+
+
+def logged(connection: psycopg.Connection, surface: Surface, *, days: float) -> Log:
+    """The last days of a surface's own event log. Raises LogTooShort for an empty one."""
+    found = extent(connection, surface.name)
+    if found is None:
+        raise LogTooShort(f"the log of {surface.name} is empty; import one, or name one with --log")
+    end = found[1]
+    start = max(end - timedelta(days=days), found[0] - MICROSECOND)
+    events = read_impressions(connection, surface.name, start, end)
+    clicks = first_feedback(connection, surface.name, surface.label, start, end + surface.attribution)
+    shown = events.join(clicks, on="impression_id", how="left", maintain_order="left").select(
+        *("impression_id", "request_id", "user_id", "item_id"),
+        pl.int_range(pl.len()).over("user_id", "request_id").cast(pl.Int32).alias("position"),
+        (pl.col("shown_at") * 1e6).round().cast(pl.Int64).cast(INSTANT).alias("shown_at"),
+        pl.col("at").is_not_null().alias("clicked"),
+        pl.col("at").cast(INSTANT).alias("clicked_at"),
+        *("context", "attributes"),
+    )
+    return Log(surface.name, shown.sort("shown_at", maintain_order=True), surface.features.contexts)
 
 
 def simulated(*, seed: int, days: float, requests_per_day: int) -> Log:
@@ -103,7 +132,7 @@ def simulated(*, seed: int, days: float, requests_per_day: int) -> Log:
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class LogWindow:
     """A half-open span of event time and its training frame."""
 
     start: datetime
@@ -120,7 +149,7 @@ class Window:
     def __len__(self) -> int:
         return len(self.frame)
 
-    def cut(self, every: timedelta) -> Iterator["Window"]:
+    def cut(self, every: timedelta) -> Iterator["LogWindow"]:
         """The window in pieces; those without an impression are left out."""
         start = self.start
         while start < self.end:
@@ -128,7 +157,7 @@ class Window:
             rows = between(self.frame.examples.time, start, end)
             if rows.stop > rows.start:
                 shown = self.shown.filter((pl.col("shown_at") > start) & (pl.col("shown_at") <= end))
-                yield Window(start, end, self.frame[rows], shown)
+                yield LogWindow(start, end, self.frame[rows], shown)
             start = end
 
 
@@ -148,7 +177,7 @@ class Folding:
         self.attribution = attribution
         self._seq = 0
         self._late: pl.DataFrame | None = None
-        self._served = Served(declared.schema)
+        self._served = RecentRows(declared.schema)
 
     def fold(self, shown: pl.DataFrame, end: datetime) -> Frame:
         """Fold impressions shown up to ``end``, the last microsecond of a tick, with the clicks known by then.
@@ -165,7 +194,7 @@ class Folding:
         return frame_of(shown, rows, self.engine.schema, self.attribution)
 
 
-class Served:
+class RecentRows:
     """The rows of the last windows, for clicks that come after their window."""
 
     def __init__(self, schema: RowSchema) -> None:
@@ -261,9 +290,9 @@ def rows_of(log: Log, start: datetime, end: datetime) -> pl.DataFrame:
     return log.shown[int(low) : int(high)]
 
 
-def windows(log: Log, folding: Folding, every: timedelta) -> Iterator[Window]:
+def windows(log: Log, folding: Folding, every: timedelta) -> Iterator[LogWindow]:
     """The log's windows in order, each folded when it is asked for; those without an impression are left out."""
     for start, end in spans(log, every):
         shown = rows_of(log, start, end)
         if len(shown):
-            yield Window(start, end, folding.fold(shown, end), shown)
+            yield LogWindow(start, end, folding.fold(shown, end), shown)

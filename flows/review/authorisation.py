@@ -10,7 +10,7 @@ import psycopg
 from flows import ledger
 from monitoring.desk import accounts
 from monitoring.records import holds, review
-from monitoring.records.evidence_store import Evidence
+from monitoring.records.evidence_store import EvidenceRecord
 from monitoring.records.review import Candidate, Refused
 
 Through = Literal["desk", "prefect", "command line"]
@@ -60,7 +60,7 @@ def alone(url: str, surface: str) -> Iterator[None]:
 
 def waiting(
     connection: psycopg.Connection, surface: str, update_id: int, seen: str, now: datetime
-) -> tuple[Candidate, Evidence]:
+) -> tuple[Candidate, EvidenceRecord]:
     """The challenger that waits, with the evidence a person saw. Refuses what no longer waits, and what has been
     measured since they looked."""
     ledger.expire(connection, surface, now)
@@ -84,19 +84,19 @@ def waiting(
 
 def _no_longer(candidate: Candidate) -> str:
     """Why an update's challenger cannot be decided on, and what to do."""
-    told = f"update {candidate.update_id} of {candidate.surface} "
+    what = f"update {candidate.update_id} of {candidate.surface} "
     last = next((d for d in reversed(candidate.decisions) if d.action in ("promote", "reject")), None)
     match candidate.state:
         case "promoted" | "rejected" if last is not None:
-            told += f"was {candidate.state} by {last.decided_by} at {at(last.decided_at)}"
-            return told + ("; to undo it, roll back" if candidate.state == "promoted" else "; the next one may do")
+            what += f"was {candidate.state} by {last.decided_by} at {at(last.decided_at)}"
+            return what + ("; to undo it, roll back" if candidate.state == "promoted" else "; the next one may do")
         case "superseded":
-            return told + "is superseded by a newer challenger or a rollback: decide on what waits now"
+            return what + "is superseded by a newer challenger or a rollback: decide on what waits now"
         case "expired":
             late = "" if candidate.decide_by is None else f" at {at(candidate.decide_by)}"
-            return told + f"was not decided before its deadline{late}; the champion stayed, and the next one may do"
+            return what + f"was not decided before its deadline{late}; the champion stayed, and the next one may do"
         case _:
-            return told + f"is {candidate.state}: it has no challenger to decide on"
+            return what + f"is {candidate.state}: it has no challenger to decide on"
 
 
 def named(version: str | None) -> str:

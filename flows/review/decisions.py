@@ -1,8 +1,8 @@
 """What people decide: approve or reject a held challenger, roll back, let a held surface go.
 
 One set of functions for the review desk, Prefect's form and the command line, and one record of it all. A decision has
-a person, a reason, a time, and the checksum of the evidence it stands on. Nobody's word is enough for a challenger that
-has turned out worse since: an approval measures again first.
+a person, a reason, a time, and the checksum of the evidence it stands on. Nobody's decision is enough for a challenger
+that has turned out worse since: an approval measures again first.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,22 +13,21 @@ from datetime import UTC, datetime
 import psycopg
 
 from flows.review.authorisation import Act, Through, alone, at, expect_allowed, expect_running, named, waiting
-from flows.review.rollback import BEHIND, follow, in_service, rollback
+from flows.review.rollback import in_service, rollback
 from flows.surface import Surface
 from flows.world import World, open_world
 from infra.postgres.connections import connect
 from infra.settings import Settings
-from models.versions import promotions
+from models.versions import alias, promotions
 from models.versions.promotions import ChampionMoved, Promotion
 from models.versions.registry import Registry
-from monitoring.records import evidence_store as records
-from monitoring.records import holds
-from monitoring.records.evidence_store import Evidence
+from monitoring.records import holds, updates
+from monitoring.records.decisions import read_decision, write_decision
+from monitoring.records.evidence_store import EvidenceRecord
 from monitoring.records.review import Candidate, Decided, Refused
+from monitoring.records.updates import State
 
-CLOSE = "UPDATE updates SET state = %s WHERE update_id = %s AND state = 'held'"
-
-NEWEST_LEARNED = """
+NEWEST_TRAINED_ON = """
 SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at > %s AND shown_at <= %s
 """
 
@@ -55,16 +54,16 @@ class Decisions:
         """
         now = self.clock()
         with self._by("decide", surface, person, reason, through) as connection:
-            told = finished(connection, self._registry, surface, update_id, person)
-            if told is not None:
-                return told
+            outcome = finished(connection, self._registry, surface, update_id, person)
+            if outcome is not None:
+                return outcome
             expect_running(connection, surface)
             waiting(connection, surface, update_id, checksum, now)  # said before Feast is loaded and a lock waited for
         declared = self.find(surface)
         with alone(self.settings.database, surface), open_world(self.settings, declared, reports=False) as world:
-            told = finished(world.connection, world.registry, surface, update_id, person)
-            if told is not None:  # the form was sent twice
-                return told
+            outcome = finished(world.connection, world.registry, surface, update_id, person)
+            if outcome is not None:  # the form was sent twice
+                return outcome
             return approve(world, update_id, person=person, reason=reason, seen=checksum, through=through, now=now)
 
     def reject(
@@ -111,7 +110,7 @@ def finished(
     champion = promotions.current(connection, surface)
     if champion is None or champion.update_id != update_id or champion.kind != "update":
         return None
-    decided = records.read_decision(connection, champion.decision_id)
+    decided = read_decision(connection, champion.decision_id)
     if decided is None or decided.decided_by != person:
         return None
     return _promoted(connection, registry, champion)
@@ -120,7 +119,7 @@ def finished(
 def approve(
     world: World, update_id: int, *, person: str, reason: str, seen: str, through: Through, now: datetime
 ) -> Decided:
-    """Promote a held challenger on a person's word, under the surface's update lock.
+    """Promote a held challenger on a person's decision, under the surface's update lock.
 
     It is measured again first; Refused when that ends in 'reject', and the new evidence stays. Decision, promotion and
     the update's state are one transaction; a crash after it leaves the alias to the next update.
@@ -143,7 +142,7 @@ def approve(
     approvals = surface.policy.approvals
     decision = {"decided_by": person, "reason": reason.strip(), "through": through}
     if len(candidate.approved_by) + 1 < approvals:
-        records.write_decision(connection, evidence, action="approve", **decision)
+        write_decision(connection, evidence, action="approve", **decision)
         more = approvals - len(candidate.approved_by) - 1
         others = "another person" if more == 1 else f"{more} other people"
         return Decided("held", f"Approved by {person}; it goes live once {others} approve it too.", candidate.version)
@@ -156,7 +155,7 @@ def approve(
 def take(
     connection: psycopg.Connection,
     candidate: Candidate,
-    evidence: Evidence,
+    evidence: EvidenceRecord,
     artifact_uri: str,
     *,
     decided_by: str,
@@ -178,8 +177,8 @@ def take(
                 artifact_uri=artifact_uri,
                 previous_version=candidate.parent_version,
                 update_id=candidate.update_id,
-                decision_id=records.write_decision(connection, evidence, action="promote", **by).decision_id,
-                learned_to=_learned_to(connection, candidate),
+                decision_id=write_decision(connection, evidence, action="promote", **by).decision_id,
+                learned_to=_trained_to(connection, candidate),
                 replaces=None if candidate.parent_version else candidate.champion_version,
             )
     except ChampionMoved as moved:
@@ -189,7 +188,7 @@ def take(
 def reject(
     connection: psycopg.Connection,
     candidate: Candidate,
-    evidence: Evidence,
+    evidence: EvidenceRecord,
     *,
     person: str,
     reason: str,
@@ -198,9 +197,7 @@ def reject(
     """Turn a held challenger down: the champion stays, and no update learns that window again."""
     with connection.transaction():
         _close(connection, candidate, "rejected")
-        records.write_decision(
-            connection, evidence, action="reject", decided_by=person, reason=reason.strip(), through=through
-        )
+        write_decision(connection, evidence, action="reject", decided_by=person, reason=reason.strip(), through=through)
     stays = f"{named(candidate.champion_version)} stays in service".capitalize()
     return Decided("rejected", f"Rejected. {stays}.", candidate.version)
 
@@ -211,27 +208,27 @@ def release(connection: psycopg.Connection, surface: str, *, person: str, reason
     if ended is None:
         raise Refused(f"{surface} is not held: its updates run")
     champion = promotions.current(connection, surface)
-    told = f"{surface} goes on with its updates; it was held since {at(ended.decided_at)} by {ended.decided_by}."
-    return Decided("released", told, champion.version if champion else None)
+    outcome = f"{surface} goes on with its updates; it was held since {at(ended.decided_at)} by {ended.decided_by}."
+    return Decided("released", outcome, champion.version if champion else None)
 
 
-def _close(connection: psycopg.Connection, candidate: Candidate, state: str) -> None:
+def _close(connection: psycopg.Connection, candidate: Candidate, state: State) -> None:
     """The held update's end, in the caller's transaction; Refused when somebody else has ended it."""
-    if connection.execute(CLOSE, [state, candidate.update_id]).rowcount != 1:
+    if not updates.close_held(connection, candidate.update_id, state):
         raise Refused(f"update {candidate.update_id} was decided by somebody else this moment: look again")
 
 
-def _learned_to(connection: psycopg.Connection, candidate: Candidate) -> datetime:
+def _trained_to(connection: psycopg.Connection, candidate: Candidate) -> datetime:
     """Event time of the newest impression in the training part."""
     part = [candidate.surface, candidate.window_start, candidate.split_at]
-    found = connection.execute(NEWEST_LEARNED, part).fetchone()
+    found = connection.execute(NEWEST_TRAINED_ON, part).fetchone()
     newest: datetime | None = found[0] if found else None
     return newest or candidate.split_at
 
 
 def _promoted(connection: psycopg.Connection, registry: Registry, promotion: Promotion) -> Decided:
     version, surface = promotion.version, promotion.surface
-    told = f"Version {version} is the champion of {surface} now. {in_service(connection, promotion)}"
-    if not follow(connection, registry, surface):
-        told += BEHIND
-    return Decided("promoted", told, version)
+    outcome = f"Version {version} is the champion of {surface} now. {in_service(connection, promotion)}"
+    if not alias.follow(connection, registry, surface):
+        outcome += alias.BEHIND
+    return Decided("promoted", outcome, version)

@@ -4,16 +4,15 @@
 
 The run shows the verdict and the figures, then ends its process; Prefect keeps it as suspended. Once somebody fills in
 the form (Resume on the run's page, or ``prefect.flow_runs.resume_flow_run``), Prefect runs the flow again from its top.
-So it is small, and keeps what it has asked and been told beside the run. The decision goes the way of the review
-desk's, into the same record. Prefect knows no users: who decides proves it with a single-use code, ``millrace user code
-NAME``.
+So it is small, and keeps beside the run what it has shown and what the reviewer entered. The decision goes the way of
+the review desk's, into the same record. Prefect knows no users: who decides proves it with a single-use code,
+``millrace user code NAME``.
 """
 
 import logging
-from collections.abc import Mapping
 from datetime import datetime
 from itertools import count
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
 from prefect import flow, get_run_logger, suspend_flow_run
@@ -24,19 +23,19 @@ from pydantic import Field
 from flows import ledger
 from flows.review.decisions import Decisions
 from flows.review.notices import page_of
-from flows.steps.story import MEASURES
 from flows.surfaces import find
 from infra.postgres.connections import connect
 from infra.settings import Settings
 from monitoring.desk import accounts
 from monitoring.records import review
 from monitoring.records.review import Candidate, Decided, Refused
-from monitoring.sentences import as_text, left_out
+from monitoring.reports.markdown import comparison_table
+from monitoring.sentences import as_text
 
 logger = logging.getLogger("millrace.review")
 
 
-class Answer(RunInput):
+class ReviewForm(RunInput):
     """The form."""
 
     decision: Literal["approve", "reject"] = Field(description="Approve takes the challenger into service.")
@@ -47,7 +46,7 @@ class Answer(RunInput):
 
 @flow(name="review", flow_run_name="review {surface}, update {update_id}", persist_result=False)
 def review_candidate(surface: str, update_id: int) -> str:
-    """Wait for a person's word on a held challenger; returns what it came to."""
+    """Wait for a person's decision on a held challenger; returns what it came to."""
     settings = Settings()
     with connect(settings.database, autocommit=True) as connection:
         return discuss(connection, Decisions(settings, find), surface, update_id)
@@ -55,7 +54,7 @@ def review_candidate(surface: str, update_id: int) -> str:
 
 def discuss(connection: psycopg.Connection, decisions: Decisions, surface: str, update_id: int) -> str:
     """Ask until the challenger is decided or can no longer be. Each turn is one suspension of the run under way."""
-    told: str | None = None
+    message: str | None = None
     for turn in count():
         candidate = review.candidate(connection, update_id)
         if candidate is None or candidate.surface != surface or candidate.latest is None:
@@ -63,41 +62,43 @@ def discuss(connection: psycopg.Connection, decisions: Decisions, surface: str, 
         now = decisions.clock()
         if not candidate.open_at(now):
             return closed(candidate, now)
-        earlier = read_flow_run_input(f"told-{turn}")
+        earlier = read_flow_run_input(f"message-{turn}")
         if earlier is not None:
-            told = str(earlier)
+            message = str(earlier)
             continue
-        answer, checksum = _ask(decisions.settings, candidate, turn, told, now)
+        answer, checksum = _ask(decisions.settings, candidate, turn, message, now)
         try:
             decided = decide(connection, decisions, candidate, answer, checksum)
         except Refused as refusal:
-            told = f"Not taken: {refusal}"
-            get_run_logger().warning(told)
+            message = f"Not taken: {refusal}"
+            get_run_logger().warning(message)
         else:
             get_run_logger().info(decided.sentence)
             if decided.state != "held":
                 return decided.sentence
-            told = decided.sentence
-        create_flow_run_input(f"told-{turn}", told)
+            message = decided.sentence
+        create_flow_run_input(f"message-{turn}", message)
     raise AssertionError("unreachable")
 
 
-def _ask(settings: Settings, candidate: Candidate, turn: int, told: str | None, now: datetime) -> tuple[Answer, str]:
+def _ask(
+    settings: Settings, candidate: Candidate, turn: int, message: str | None, now: datetime
+) -> tuple[ReviewForm, str]:
     """Suspend the run until its form is filled in; the answer, and the checksum of the evidence that was shown."""
     assert candidate.latest is not None
     shown = read_flow_run_input(f"shown-{turn}")
     if shown is None:
-        page = markdown(settings, candidate, told)
+        page = markdown(settings, candidate, message)
         create_markdown_artifact(page, key=f"review-{candidate.surface}", description=f"update {candidate.update_id}")
         shown = candidate.latest.checksum
         create_flow_run_input(f"shown-{turn}", shown)
     left = None if candidate.decide_by is None else max(1, int((candidate.decide_by - now).total_seconds()))
-    form = Answer.with_initial_data(description=introduction(settings, candidate, told))
+    form = ReviewForm.with_initial_data(description=introduction(settings, candidate, message))
     return suspend_flow_run(wait_for_input=form, timeout=left, key=f"turn-{turn}"), str(shown)
 
 
 def decide(
-    connection: psycopg.Connection, decisions: Decisions, candidate: Candidate, answer: Answer, checksum: str
+    connection: psycopg.Connection, decisions: Decisions, candidate: Candidate, answer: ReviewForm, checksum: str
 ) -> Decided:
     """Take the form's decision. Raises Refused, with what to do, when it cannot be taken."""
     person = answer.reviewer.strip().lower()
@@ -132,13 +133,13 @@ def closed(candidate: Candidate, now: datetime) -> str:
     return f"There is nothing to decide: {name} is {candidate.state}."
 
 
-def introduction(settings: Settings, candidate: Candidate, told: str | None) -> str:
+def introduction(settings: Settings, candidate: Candidate, message: str | None) -> str:
     """What stands above the form."""
     assert candidate.latest is not None
     until = (
         "" if candidate.decide_by is None else f" After {candidate.decide_by:%Y-%m-%d %H:%M} UTC the champion stays."
     )
-    lines = [] if told is None else [f"**{as_text(told)}**", ""]
+    lines = [] if message is None else [f"**{as_text(message)}**", ""]
     lines += [
         f"**{candidate.surface}, update {candidate.update_id}: {candidate.latest.verdict}.** "
         + as_text(" ".join(candidate.latest.reasons)),
@@ -148,17 +149,17 @@ def introduction(settings: Settings, candidate: Candidate, told: str | None) -> 
     return "\n".join(lines)
 
 
-def markdown(settings: Settings, candidate: Candidate, told: str | None = None) -> str:
+def markdown(settings: Settings, candidate: Candidate, message: str | None = None) -> str:
     """The run's page: the verdict, champion against challenger, where to look further, how to decide."""
     evidence = candidate.latest
     assert evidence is not None
-    surface, quality = candidate.surface, evidence.figures.get("quality")
+    surface, compared = candidate.surface, evidence.evidence.comparison
     lines = [f"# {surface}, update {candidate.update_id}: {evidence.verdict}", ""]
-    if told is not None:
-        lines += [f"> {as_text(told)}", ""]
+    if message is not None:
+        lines += [f"> {as_text(message)}", ""]
     lines += [*(f"- {as_text(reason)}" for reason in evidence.reasons), ""]
-    if quality:
-        lines += ["## Challenger against champion", "", *_table(quality), ""]
+    if compared is not None:
+        lines += ["## Challenger against champion", "", *comparison_table(compared), ""]
     lines += [
         "## Look further",
         "",
@@ -176,25 +177,6 @@ def markdown(settings: Settings, candidate: Candidate, told: str | None = None) 
     if candidate.decide_by is not None:
         lines += ["", f"After {candidate.decide_by:%Y-%m-%d %H:%M} UTC the champion stays."]
     return "\n".join(lines)
-
-
-def _table(quality: Mapping[str, Any]) -> list[str]:
-    rival = "champion" if quality["baseline"] == "champion" else "base rate"
-    intervals = quality.get("intervals") or {}
-    lines = [f"| | {rival} | challenger | difference (95 %) |", "| --- | ---: | ---: | ---: |"]
-    for key, name in MEASURES.items():
-        before, now = quality["champion"].get(key), quality["challenger"].get(key)
-        known = intervals.get(key) or {}
-        bounds = ""
-        if known.get("lower") is not None and known.get("upper") is not None:
-            bounds = f"{known['lower']:+.4f} to {known['upper']:+.4f}".replace("-", "−")
-        lines.append(f"| {name} | {_number(before)} | {_number(now)} | {bounds} |")
-    reasons = left_out(quality, MEASURES)
-    return [*lines, *(["", *(f"{as_text(reason)}." for reason in reasons)] if reasons else [])]
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
 
 
 def ask(connection: psycopg.Connection, surface: str, update_id: int, now: datetime) -> bool:

@@ -5,39 +5,30 @@
 
 Nothing is recorded before the version has been read as a whole, and nothing is said to serve before the serving
 processes have said so. The record comes first, since serving follows it; MLflow's alias comes after, and the next
-update brings it in line when that fails. The next update learns on from the version that came back, from where its own
-line had stopped learning.
+update brings it in line when that fails. The next update trains on from the version that came back, from where its own
+line was last trained.
 """
 
-import logging
-import threading
 from typing import TYPE_CHECKING
 
 import psycopg
 
 from infra.stack.uptake import uptake
-from models.versions import promotions
+from models.versions import alias, promotions
 from models.versions.promotions import Promotion
-from monitoring.records import evidence_store as records
+from monitoring.records import updates
+from monitoring.records.decisions import write_decision
+from monitoring.records.evidence_store import evidence_of
 from monitoring.records.review import Decided, Refused
 
 if TYPE_CHECKING:
     from models.versions.registry import Registry
 
-LOG = logging.getLogger(__name__)
-
 SERVING_PATIENCE_S = 5.0
 """How long serving processes may take to fetch and read a version before it is said that they have not."""
 
-ALIAS_PATIENCE_S = 15.0
-"""How long MLflow may take to move its alias. By itself it tries again for minutes."""
-
-BEHIND = " MLflow's alias is behind; the next update brings it in line, if MLflow still has that version."
-
 LOOKED_AT = 20
 """Promotions among which versions are offered."""
-
-SUPERSEDE = "UPDATE updates SET state = 'superseded' WHERE surface = %s AND state = 'held'"
 
 
 def rollback(
@@ -56,10 +47,10 @@ def rollback(
     """
     unproven = _expect_sound(connection, registry, surface, to, reason)
     restored = go_back(connection, surface, to=to, person=person, reason=reason, through=through)
-    told = f"{sentence(restored)} {in_service(connection, restored)}{unproven}"
-    if not follow(connection, registry, surface):
-        told += BEHIND
-    return Decided("rolled back", told, restored.version)
+    outcome = f"{sentence(restored)} {in_service(connection, restored)}{unproven}"
+    if not alias.follow(connection, registry, surface):
+        outcome += alias.BEHIND
+    return Decided("rolled back", outcome, restored.version)
 
 
 def sentence(restored: Promotion) -> str:
@@ -89,7 +80,7 @@ def _expect_sound(
         return ""
     others = [p for p in promotions.history(connection, surface, LOOKED_AT) if p.version != champion.version]
     sound = that_can_serve(registry, [p for p in others if p.version != target.version])
-    offered = f"go back to one that can, with --to: {', '.join(sound)}" if sound else "nor can any that served lately"
+    offered = f"go back to one that can, with --to: {', '.join(sound)}" if sound else "nor can any that served recently"
     raise Refused(f"version {target.version} of {surface} cannot be loaded: {why}; {offered}")
 
 
@@ -103,15 +94,15 @@ def go_back(
     with connection.transaction():
         promotions.take_turns(connection, surface)
         champion, target = _from_to(connection, surface, to, reason)
-        decision = records.write_decision(
+        decision = write_decision(
             connection,
-            records.evidence_of(connection, target.decision_id),
+            evidence_of(connection, target.decision_id),
             action="rollback",
             decided_by=person,
             reason=reason.strip(),
             through=through,
         )
-        connection.execute(SUPERSEDE, [surface])
+        updates.supersede(connection, surface)
         return promotions.roll_back(
             connection, target, previous_version=champion.version, decision_id=decision.decision_id
         )
@@ -146,34 +137,3 @@ def _target(connection: psycopg.Connection, champion: Promotion, to: str | None)
         served = ", ".join(dict.fromkeys(p.version for p in promotions.history(connection, surface, LOOKED_AT)))
         raise Refused(f"version {to} never served {surface}; go back to one that did: {served}")
     return target
-
-
-def follow(
-    connection: psycopg.Connection, registry: "Registry", surface: str, *, unexpected: int = logging.INFO
-) -> bool:
-    """Bring MLflow's alias in line with the record. False when MLflow does not let it, or does not answer: the decision
-    stands all the same, serving has followed the record, and the next update brings the alias in line.
-
-    ``unexpected``: the log's level for an alias found elsewhere, which after a change of champion it is.
-    """
-    champion = promotions.current(connection, surface)
-    assert champion is not None, "somebody has just been promoted"
-    version, uri, moved = champion.version, champion.artifact_uri, threading.Event()
-
-    def move() -> None:
-        try:
-            other = registry.difference(surface, version, uri)
-            if other is not None:
-                registry.set_champion(surface, version, uri)
-                LOG.log(unexpected, "%s; it is put right", other)
-        except Exception as error:  # whatever MLflow has against it: an emergency does not wait for that
-            LOG.warning("MLflow does not show version %s of %s as champion: %s", version, surface, error)
-        else:
-            moved.set()
-
-    moving = threading.Thread(target=move, name="alias", daemon=True)
-    moving.start()
-    moving.join(ALIAS_PATIENCE_S)
-    if moving.is_alive():
-        LOG.warning("MLflow has not answered for %.0f s; its alias of %s stays as it is", ALIAS_PATIENCE_S, surface)
-    return moved.is_set()

@@ -12,9 +12,10 @@ the champion has become stale. The update that follows a person's release is an 
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+import psycopg
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 
@@ -22,19 +23,22 @@ from features.counters.folder import ensure_folded
 from flows import ledger
 from flows.review.notices import Kind, notify, page_of
 from flows.review.prefect_form import close_overdue
-from flows.review.rollback import BEHIND, follow, go_back, in_service, sentence
+from flows.review.rollback import go_back, in_service, sentence
 from flows.surfaces import find
 from flows.world import FeaturesChanged, LostVersion, World, open_world
 from infra.settings import Settings
 from models.frames import Frame
 from models.learning.model import Model
-from models.versions import promotions
+from models.versions import alias, promotions
 from models.versions.promotions import Promotion
-from monitoring.evaluation import compare
-from monitoring.live.watch import Finding, Watch, judge, loss_deviation, staleness
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.compare import measure as compare_measure
+from monitoring.evaluation.evidence import AtWork, Evidence, WindowFacts
+from monitoring.gate.decide import Verdict
+from monitoring.live.watch import Promised, Watching, judge, loss_deviation, staleness
 from monitoring.names import WATCH
-from monitoring.records import evidence_store as records
 from monitoring.records import holds
+from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
 from monitoring.records.review import Refused
 from monitoring.sentences import as_text
 
@@ -67,7 +71,7 @@ def watch(surface: str, as_of: datetime | None = None) -> str:
         now = datetime.now(UTC)
         now = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
-        watched = look(world, now, declared.watch)
+        watched = look(world, now)
         for reason in watched.reasons:
             get_run_logger().info(reason)
         lines = [f"# {surface}: {watched.state}", "", *(f"- {as_text(reason)}" for reason in watched.reasons)]
@@ -75,45 +79,47 @@ def watch(surface: str, as_of: datetime | None = None) -> str:
         return f"{watched.state}: {watched.reasons[0]}"
 
 
-def look(world: World, now: datetime, limits: Watch) -> Watched:
+def look(world: World, now: datetime) -> Watched:
     """One look at the world's surface as of ``now``; acts on a breach."""
-    connection, surface = world.connection, world.surface.name
+    connection, surface, limits = world.connection, world.surface.name, world.surface.watch
     champion = promotions.current(connection, surface)
     if champion is None:
         return Watched("idle", (f"{surface} has no champion yet.",))
     aged = staleness(limits, champion.version, now - champion.learned_to)
     if aged is not None:
         notify(world.settings, "stale", surface, aged, page_of(world.settings, surface, champion.update_id))
-    told = () if aged is None else (aged,)
+    stale = () if aged is None else (aged,)
     waits = holds.held(connection, surface)
     if waits is not None:
-        return Watched("held", (waits.sentence, *told), champion.version, aged is not None)
+        return Watched("held", (waits.sentence, *stale), champion.version, aged is not None)
     try:
-        watched = _judge(world, champion, now, limits)
+        watched = _judge(world, champion, now)
     except LostVersion as lost:  # the next update has another version serve instead
         watched = Watched("idle", (f"{lost}.",), champion.version)
-    return Watched(watched.state, (*watched.reasons, *told), champion.version, aged is not None)
+    return Watched(watched.state, (*watched.reasons, *stale), champion.version, aged is not None)
 
 
-def _judge(world: World, champion: Promotion, now: datetime, limits: Watch) -> Watched:
-    frame = served_by(world, champion, now, limits)
+def _judge(world: World, champion: Promotion, now: datetime) -> Watched:
+    frame = served_by(world, champion, now)
     if len(frame) == 0:
         return Watched("thin", (f"Nothing that version {champion.version} has served is mature yet.",))
     before = _before(world, champion)
-    figures, finding = measure(world, champion, before, frame, limits)
-    if finding.word != "breach":
-        return Watched(finding.word, finding.reasons)
-    return _act(world, champion, before, figures, finding)
+    evidence, watching = measure(world, champion, before, frame)
+    if watching.word != "breach":
+        return Watched(watching.word, watching.reasons)
+    return _act(world, champion, before, evidence, watching)
 
 
-def served_by(world: World, champion: Promotion, now: datetime, limits: Watch) -> Frame:
-    """Mature impressions that the champion has served and not learned from: those logged with its version, and of an
+def served_by(world: World, champion: Promotion, now: datetime) -> Frame:
+    """Mature impressions that the champion has served and was not trained on: those logged with its version, and of an
     imported log, which names none, all after its training part. What was shown before a person last let the surface
     go is not held against it again."""
     connection, surface = world.connection, world.surface
     released = connection.execute(LET_GO, [surface.name]).fetchone()
     end = now - surface.attribution
-    start = max(champion.learned_to, now - limits.look_back, *([released[0]] if released and released[0] else []))
+    start = max(
+        champion.learned_to, now - surface.watch.look_back, *([released[0]] if released and released[0] else [])
+    )
     if start >= end:
         start = end
     else:
@@ -124,45 +130,40 @@ def served_by(world: World, champion: Promotion, now: datetime, limits: Watch) -
     return Frame(frame.table[rows], frame.examples[rows], frame.without_row)
 
 
-def measure(
-    world: World, champion: Promotion, before: Promotion | None, frame: Frame, limits: Watch
-) -> tuple[dict[str, Any], Finding]:
+def measure(world: World, champion: Promotion, before: Promotion | None, frame: Frame) -> tuple[Evidence, Watching]:
     """The figures of what the champion served, beside the version before it, and what they say."""
-    examples = frame.examples
+    examples, limits = frame.examples, world.surface.watch
     scores = world.model(champion).score(examples)
     earlier = _readable(world, before)
-    quality = compare.compare(
+    compared = compare(
         examples.label,
         examples.request,
         challenger=scores,
         champion=None if earlier is None else earlier.score(examples),
         seed=champion.promotion_id,
     )
-    promised = _promised(world, champion)
-    finding = judge(
+    promised = _promised(world.connection, champion)
+    watching = judge(
         limits,
-        quality,
+        compared,
         loss_deviation(examples.label, examples.request, scores),
         promised,
         now=champion.version,
         before=before.version if before and earlier else None,
     )
-    figures = {
-        "judging": "served",
-        "impressions": len(frame),
-        "label_rate": quality["label_rate"],
-        "without_row": frame.without_row,
-        "prequential": compare.measure(examples.label, examples.request, scores),
-        "quality": quality,
-        "watch": {
-            "version": champion.version,
-            "before": before.version if before else None,
-            "from": frame.table["shown_at"].min(),
-            "to": frame.table["shown_at"].max(),
-            "promised": promised.get("challenger"),
-        },
-    }
-    return figures, finding
+    shown = frame.table["shown_at"]
+    start, end = shown.min(), shown.max()
+    assert isinstance(start, datetime)
+    assert isinstance(end, datetime)
+    evidence = Evidence(
+        WindowFacts(start, end, len(frame), compared.label_rate, frame.without_row),
+        judged="served",
+        champion=before.version if before else None,
+        prequential=compare_measure(examples.label, examples.request, scores),
+        comparison=compared,
+        at_work=AtWork(champion.version, before.version if before else None, promised.measures),
+    )
+    return evidence, watching
 
 
 def _before(world: World, champion: Promotion) -> Promotion | None:
@@ -181,16 +182,15 @@ def _readable(world: World, promotion: Promotion | None) -> Model | None:
         return None
 
 
-def _promised(world: World, champion: Promotion) -> dict[str, Any]:
-    """The ``quality`` of the evidence on which the champion first went live."""
-    first = promotions.promoted(world.connection, world.surface.name, champion.version)
-    found = None if first is None else records.evidence_of(world.connection, first.decision_id)
-    promised: dict[str, Any] = (found.figures.get("quality") or {}) if found else {}
-    return promised
+def _promised(connection: psycopg.Connection, champion: Promotion) -> Promised:
+    """What the evidence says on which the champion first went live."""
+    first = promotions.promoted(connection, champion.surface, champion.version)
+    found = None if first is None else evidence_of(connection, first.decision_id).evidence.comparison
+    return Promised() if found is None else Promised(found.requests, found.challenger)
 
 
 def _act(
-    world: World, champion: Promotion, before: Promotion | None, figures: dict[str, Any], finding: Finding
+    world: World, champion: Promotion, before: Promotion | None, evidence: Evidence, watching: Watching
 ) -> Watched:
     """Keep the evidence, go back where that is a remedy, and hold the surface: all of it or nothing. MLflow's alias
     comes after."""
@@ -203,42 +203,37 @@ def _act(
         waits = holds.held(connection, surface)
         if waits is not None:  # by another look at the same time
             return Watched("held", (waits.sentence,), champion.version)
-        records.write_evidence(
-            connection,
-            surface,
-            champion.update_id,
-            champion_version=before.version if before else None,
-            verdict="reject",
-            reasons=finding.reasons,
-            figures=figures,
-            occasion=WATCH,
-        )
-        back, told = _go_back(world, champion, before, finding)
-        holds.hold(connection, surface, decided_by=WATCH, reason=f"{finding.reasons[0]} {told}")
+        verdict = Verdict("reject", watching.findings)
+        version = before.version if before else None
+        write_evidence(connection, Measured(surface, champion.update_id, WATCH, version, verdict, evidence))
+        back, outcome = _go_back(connection, champion, before, watching)
+        holds.hold(connection, surface, decided_by=WATCH, reason=f"{watching.reasons[0]} {outcome}")
     if back:  # after the record, which serving follows
         restored = promotions.current(connection, surface)
         assert restored is not None, "it was recorded just now"
-        told += f" {in_service(connection, restored)}"
-        if not follow(connection, world.registry, surface):
-            told += BEHIND
+        outcome += f" {in_service(connection, restored)}"
+        if not alias.follow(connection, world.registry, surface):
+            outcome += alias.BEHIND
     kind: Kind = "rolled-back" if back else "surface-held"
     link = page_of(world.settings, surface, champion.update_id)
-    notify(world.settings, kind, surface, f"{told} {finding.reasons[0]}", link)
-    return Watched("rolled back" if back else "surface held", (told, *finding.reasons))
+    notify(world.settings, kind, surface, f"{outcome} {watching.reasons[0]}", link)
+    return Watched("rolled back" if back else "surface held", (outcome, *watching.reasons))
 
 
-def _go_back(world: World, champion: Promotion, before: Promotion | None, finding: Finding) -> tuple[bool, str]:
+def _go_back(
+    connection: psycopg.Connection, champion: Promotion, before: Promotion | None, watching: Watching
+) -> tuple[bool, str]:
     """Whether the version before serves again; and that, or why not, in words."""
     if before is None:
         return False, f"There is no version before {champion.version} to go back to."
     if champion.kind == "rollback":
         return False, f"Version {champion.version} was gone back to already, and the watch does not go further back."
-    if not finding.before_is_better:
+    if not watching.before_is_better:
         return False, f"Version {before.version} does no better on the same impressions: to go back is no remedy."
-    surface, reason = world.surface.name, finding.reasons[0]
+    surface, reason = champion.surface, watching.reasons[0]
     try:
         return True, sentence(
-            go_back(world.connection, surface, to=before.version, person=WATCH, reason=reason, through=WATCH)
+            go_back(connection, surface, to=before.version, person=WATCH, reason=reason, through=WATCH)
         )
     except Refused as refusal:
         return False, f"Going back was refused: {refusal}."

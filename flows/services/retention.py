@@ -68,7 +68,7 @@ def bound(connection: psycopg.Connection, kept: timedelta) -> Bound | None:
         if line is None:
             log.info("nothing is dropped: %s has no champion yet, and its first learns from all of the log", surface)
             return None
-        before = min(before, line.learned_to.astimezone(UTC).date())
+        before = min(before, line.trained_to.astimezone(UTC).date())
     return Bound(before, dict(connection.execute(FOLDED).fetchall()))
 
 

@@ -1,4 +1,4 @@
-"""The step that publishes: registry, report, the record of the promotion, the end of the claim."""
+"""The last steps: the verdict on record with its evidence; registry, report, promotion, the end of the claim."""
 
 import logging
 from collections.abc import Mapping
@@ -6,53 +6,82 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
+
 from flows import ledger
 from flows.ledger import Claim
-from flows.review.rollback import follow
-from flows.steps.judge import Challenger, Judgement, trained_to
+from flows.steps.train import Challenger
 from flows.world import World
-from models.frames import Frame
-from models.versions import promotions
+from models.versions import alias, promotions
 from models.versions.registry import RegistryFailed, version_name
+from monitoring.evaluation.evidence import Evidence
+from monitoring.evaluation.window import Checks, Window
 from monitoring.gate.decide import Verdict
-from monitoring.records.evidence_store import Decision
+from monitoring.gate.memory import remember
+from monitoring.gate.policy import Policy
+from monitoring.names import GATE
+from monitoring.records import history_store
+from monitoring.records.decisions import Decision, write_decision
+from monitoring.records.evidence_store import Measured, write_evidence
+from monitoring.records.updates import State
 from monitoring.reports import report, workspace
 from monitoring.sentences import as_text
 
 LOG = logging.getLogger(__name__)
+
+STATES: Mapping[str, State] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """An update that has its verdict."""
+
+    claimed: Claim
+    checks: Checks
+    challenger: Challenger | None
+    """None: the data checks found what must not be trained on."""
+
+    evidence: Evidence
+    verdict: Verdict
 
 
 @dataclass(frozen=True)
 class Published:
     """Where an update's results can be seen."""
 
-    state: str
+    state: State
     version: str | None
     run_id: str
     run_page: str
     """Address of the run for a person, in MLflow."""
 
 
-STATES = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+def record(connection: psycopg.Connection, policy: Policy, judged: Judged) -> Decision:
+    """Write down the verdict, the evidence it stands on, and what later updates need to know of this one."""
+    claimed, verdict, challenger = judged.claimed, judged.verdict, judged.challenger
+    measured = Measured(
+        claimed.surface,
+        claimed.update_id,
+        "update",
+        claimed.parent_version,
+        verdict,
+        judged.evidence,
+        None if challenger is None else challenger.weights_sha256,
+    )
+    with connection.transaction():
+        evidence = write_evidence(connection, measured)
+        history_store.write(connection, claimed.surface, remember(policy, judged.checks, judged.evidence))
+        return write_decision(connection, evidence, action=verdict.verdict, decided_by=GATE, reason=verdict.reasons[0])
 
 
-def publish(
-    world: World,
-    claimed: Claim,
-    frame: Frame,
-    challenger: Challenger | None,
-    judgement: Judgement,
-    verdict: Verdict,
-    decision: Decision,
-    seconds: Mapping[str, float],
-) -> Published:
+def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[str, float]) -> Published:
     """Register the challenger, record the promotion, close the claim, move the alias; serving follows the record.
 
     The record and the end of the claim are one transaction. What a crash leaves undone after it (the alias) the next
-    update settles; what it leaves before is done again.
+    update reconciles; what it leaves before is done again.
     """
+    claimed, verdict, challenger = judged.claimed, judged.verdict, judged.challenger
     surface, registry = world.surface.name, world.registry
-    figures = judgement.figures
     run_id = registry.start_run(
         surface,
         f"update {claimed.update_id}",
@@ -74,7 +103,7 @@ def publish(
             challenger.folder,
             update_id=claimed.update_id,
             run_id=run_id,
-            example=challenger.model.own(frame.examples[:5]),
+            example=challenger.trained.model.own(judged.checks.window.frame.examples[:5]),
             tags={
                 "verdict": verdict.verdict,
                 "kept_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
@@ -84,8 +113,9 @@ def publish(
         taken = promotions.is_taken(world.connection, surface, registered.version, claimed.update_id)
         version = version_name(registered.version, claimed.update_id, taken)
         artifact_uri = registered.artifact_uri
-    write_report(world, claimed, judgement, verdict, version, run_id)
-    registry.log_metrics(run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}})
+    write_report(world, judged, version, run_id)
+    timed = {f"seconds_{step}": spent for step, spent in seconds.items()}
+    registry.log_metrics(run_id, {**report.headline(judged.evidence), **timed})
     state = STATES[verdict.verdict]
     if state == "promoted" and version is not None and artifact_uri is not None:
         world.kept(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
@@ -101,7 +131,7 @@ def publish(
                 previous_version=claimed.parent_version,
                 update_id=claimed.update_id,
                 decision_id=decision.decision_id,
-                learned_to=datetime.fromtimestamp(learned_to(claimed, frame), UTC),
+                learned_to=trained_to(judged.checks.window),
                 replaces=claimed.lost,
             )
         ledger.finish(
@@ -109,13 +139,12 @@ def publish(
             claimed,
             state,
             version=version,
-            seconds=dict(seconds),
+            seconds=seconds,
             decide_within=world.surface.policy.decide_within,
         )
     if state == "promoted" and version is not None and artifact_uri is not None and challenger is not None:
-        follow(world.connection, registry, surface)
-        towers = None if challenger.towers is None else challenger.towers.carried
-        world.keep(version, artifact_uri, challenger.model, challenger.folder, towers)
+        alias.follow(world.connection, registry, surface)
+        world.keep(version, artifact_uri, challenger.trained.model, challenger.folder, challenger.towers)
     try:
         with registry.answering():
             registry.finish_run(run_id)
@@ -124,30 +153,27 @@ def publish(
     return Published(state, version, run_id, run_page)
 
 
-def learned_to(claimed: Claim, frame: Frame) -> float:
-    """Event time of the newest impression in the training part, seconds since the epoch."""
-    first = trained_to(claimed, frame)
-    return float(frame.examples.time[:first].max()) if first else claimed.window.split.timestamp()
+def trained_to(window: Window) -> datetime:
+    """Event time of the newest impression in the training part."""
+    part = window.training_part.examples.time
+    return datetime.fromtimestamp(float(part.max()), UTC) if len(part) else window.split
 
 
-def write_report(
-    world: World, claimed: Claim, judgement: Judgement, verdict: Verdict, version: str | None, run_id: str
-) -> None:
+def write_report(world: World, judged: Judged, version: str | None, run_id: str) -> None:
     """The Evidently report: a page in MLflow's run, and a run in Evidently's own pages where those are up."""
-    page = report.build(
-        surface=world.surface.name,
+    claimed = judged.claimed
+    about = report.About(
+        surface=claimed.surface,
         update_id=claimed.update_id,
         start=claimed.window.start,
         end=claimed.window.end,
-        verdict=verdict,
-        figures=judgement.figures,
-        drift=judgement.drift,
-        champion_version=claimed.parent_version,
-        challenger_version=version,
+        champion=claimed.parent_version,
+        challenger=version,
     )
+    page = report.build(about, judged.verdict, judged.evidence, judged.checks.drift)
     path = Path(world.scratch / "report.html")
     page.write_html(path)
     world.registry.log_report(run_id, path)
-    world.registry.log_json(run_id, judgement.figures, "evidence.json")
+    world.registry.log_json(run_id, judged.evidence.as_json(), "evidence.json")
     if world.reports is not None:
-        workspace.publish(world.reports, world.surface.name, page)
+        workspace.publish(world.reports, claimed.surface, page)

@@ -1,38 +1,33 @@
-"""The story of an update on Prefect's run page: what was learned from, the verdict and why, where to look further."""
+"""The story of an update on Prefect's run page: what was trained on, the verdict and why, where to look further."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from flows.steps.publish import Judged, Published
 from flows.world import World
+from monitoring.evaluation.evidence import Evidence
+from monitoring.measures import BY_KEY, number
 from monitoring.reports import workspace
-from monitoring.sentences import as_text, left_out, percent
+from monitoring.reports.markdown import comparison_table
+from monitoring.sentences import as_text, percent
 
-if TYPE_CHECKING:
-    from flows.update import Outcome
-
-MEASURES = {
-    "auc": "AUC",
-    "log_loss": "log loss",
-    "normalised_entropy": "normalised entropy",
-    "calibration_error": "calibration error",
-    "mrr": "MRR",
-    "hit_at_1": "hit rate at 1",
-}
-
-BESIDE = {"forgetting": "champion, on the day before", "again": "champion, on the window once it is learned"}
+BRIEFLY = ("auc", "log_loss", "mrr")
+"""Measures of the champion's that a sentence gives."""
 
 
-def tell(world: World, outcome: "Outcome") -> None:
+def tell(world: World, judged: Judged, published: Published, seconds: Mapping[str, float]) -> None:
     """Write the artifacts of the run under way."""
-    surface, published = world.surface.name, outcome.published
+    surface, verdict = world.surface.name, judged.verdict
     logger = get_run_logger()
-    logger.info("%s: %s", surface, outcome.verdict.verdict)
-    for reason in outcome.verdict.reasons:
+    logger.info("%s: %s", surface, verdict.verdict)
+    for reason in verdict.reasons:
         logger.info(reason)
     create_markdown_artifact(
-        markdown(world, outcome), key=f"update-{surface}", description=f"{surface}: {outcome.verdict.verdict}"
+        markdown(world, judged, published, seconds),
+        key=f"update-{surface}",
+        description=f"{surface}: {verdict.verdict}",
     )
     create_link_artifact(published.run_page, key=f"report-{surface}", link_text="Evidence and report (MLflow run)")
     if published.version is not None:
@@ -40,88 +35,68 @@ def tell(world: World, outcome: "Outcome") -> None:
         create_link_artifact(page, key=f"version-{surface}", link_text=f"Version {published.version} (MLflow)")
 
 
-def markdown(world: World, outcome: "Outcome") -> str:
+def markdown(world: World, judged: Judged, published: Published, seconds: Mapping[str, float]) -> str:
     """The story in markdown."""
-    claimed, figures, published = outcome.claimed, outcome.figures, outcome.published
-    window, surface = claimed.window, world.surface.name
+    evidence, window, surface = judged.evidence, judged.claimed.window, world.surface.name
     lines = [
-        f"# {surface}: {outcome.verdict.verdict}",
+        f"# {surface}: {judged.verdict.verdict}",
         "",
-        *(f"- {as_text(reason)}" for reason in outcome.verdict.reasons),
+        *(f"- {as_text(reason)}" for reason in judged.verdict.reasons),
         "",
-        "## Learned from",
+        "## Trained on",
         "",
         f"Impressions shown after {window.start:%Y-%m-%d %H:%M:%S} up to {window.split:%Y-%m-%d %H:%M:%S} UTC"
         + (
-            " were learned from, each predicted just before: that is what is judged."
+            " were trained on, each predicted just before: that is what is judged."
             if window.split == window.end
-            else f" were learned from; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger."
+            else f" were trained on; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger."
         ),
-        f"{figures['impressions']:,} impressions in all, {_rate(figures)} with a {world.surface.label}.",
+        f"{evidence.window.impressions:,} impressions in all, {_rate(evidence)} with a {world.surface.label}.",
         "",
     ]
-    if "stands_in" in figures:
-        gone, instead = figures["stands_in"]["for"], figures["stands_in"]["version"]
+    if evidence.stand_in is not None:
+        instead = evidence.stand_in.version
         on = (
-            "a first model is begun anew" if instead is None else f"version {instead} stands in, and is learned on from"
+            "a first model is begun anew" if instead is None else f"version {instead} stands in, and is trained on from"
         )
-        lines += [f"The files of version {gone} are lost: {on}.", ""]
-    if "quality" in figures:
-        lines += ["## Challenger against champion", "", *_table(figures["quality"]), ""]
-    lines += _beside(figures)
-    if "prequential" in figures:
-        served = figures["prequential"]
-        lines += [
-            "The champion on the whole window, before anything learned from it: "
-            + ", ".join(f"{MEASURES[key]} {_number(served.get(key))}" for key in ("auc", "log_loss", "mrr"))
-            + ".",
-            "",
-        ]
-    pages = world.settings
-    lines += ["## Look further", ""]
-    lines += [f"- [Evidence and report]({published.run_page}), MLflow run"]
+        lines += [f"The files of version {evidence.stand_in.lost} are lost: {on}.", ""]
+    if evidence.comparison is not None:
+        lines += ["## Challenger against champion", "", *comparison_table(evidence.comparison), ""]
+    lines += _beside(evidence)
+    if evidence.prequential is not None:
+        figures = (f"{BY_KEY[key].name} {number(evidence.prequential.of(BY_KEY[key]))}" for key in BRIEFLY)
+        lines += [f"The champion on the whole window, before anything trained on it: {', '.join(figures)}.", ""]
+    lines += ["## Look further", "", f"- [Evidence and report]({published.run_page}), MLflow run"]
     if published.version is not None:
-        page = world.registry.version_page(pages.mlflow_pages, surface, published.version)
+        page = world.registry.version_page(world.settings.mlflow_pages, surface, published.version)
         lines += [f"- [Version {published.version}]({page}), MLflow"]
-    lines += [f"- [Dashboard over time]({workspace.project_url(pages.evidently, surface)}), Evidently"]
+    lines += [f"- [Dashboard over time]({workspace.project_url(world.settings.evidently, surface)}), Evidently"]
     lines += ["", "## Seconds", "", "| step | seconds |", "| --- | ---: |"]
-    lines += [f"| {step} | {seconds:.2f} |" for step, seconds in outcome.seconds.items()]
+    lines += [f"| {step} | {spent:.2f} |" for step, spent in seconds.items()]
     return "\n".join(lines)
 
 
-def _beside(figures: dict[str, Any]) -> list[str]:
+def _beside(evidence: Evidence) -> list[str]:
     """What else the challenger was held against."""
-    rows = [
-        (f"champion of before: {row['name']} (version {row['version']})", row) for row in figures.get("anchors", [])
-    ]
-    rows += [(name, figures[key]) for key, name in BESIDE.items() if key in figures]
+    rows = [(f"{found.name}: version {found.version}", found.gain) for found in evidence.references]
+    if evidence.forgetting is not None:
+        rows.append(("champion, on the day before", evidence.forgetting.gain))
+    if evidence.in_sample is not None:
+        rows.append(("champion, on the window once it is trained on", evidence.in_sample.gain))
     if not rows:
         return []
     lines = ["| also against | requests | gain in log loss | 95 %, one-sided |", "| --- | ---: | ---: | ---: |"]
-    for name, row in rows:
-        gain, low, high = (_share(row.get(key)) for key in ("gain_share", "lower_share", "upper_share"))
-        lines.append(f"| {name} | {row['requests']:,} | {gain} | {low} to {high} |")
+    lines += [
+        f"| {name} | {gain.requests:,} | {_share(gain.share)} | {_share(gain.lower)} to {_share(gain.upper)} |"
+        for name, gain in rows
+    ]
     return [*lines, ""]
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.2%}"
+    return "–" if value is None else percent(value, signed=True)
 
 
-def _table(quality: dict[str, Any]) -> list[str]:
-    rival = "champion" if quality["baseline"] == "champion" else "base rate"
-    lines = [f"| | {rival} | challenger |", "| --- | ---: | ---: |"]
-    for key, name in MEASURES.items():
-        before, now = quality["champion"].get(key), quality["challenger"].get(key)
-        lines.append(f"| {name} | {_number(before)} | {_number(now)} |")
-    reasons = left_out(quality, MEASURES)
-    return [*lines, *(["", *(f"{as_text(reason)}." for reason in reasons)] if reasons else [])]
-
-
-def _rate(figures: dict[str, Any]) -> str:
-    rate = figures["label_rate"]
-    return "none" if rate is None or rate != rate else percent(rate)  # NaN: no label is known
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _rate(evidence: Evidence) -> str:
+    rate = evidence.window.label_rate
+    return "none" if rate is None else percent(rate)

@@ -1,8 +1,8 @@
-"""The towers of an update: they learn on from the champion's, and are asked for each click before they learn it."""
+"""The towers of an update: trained on from the champion's, each click looked for among what they retrieve before they
+train on it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,28 +14,28 @@ from models.retrieval.artifact import Carried
 from models.retrieval.learner import fine_tune, item_columns
 from models.retrieval.towers import Towers
 from monitoring.evaluation import retrieval
-from monitoring.evaluation.retrieval import Asked
+from monitoring.evaluation.retrieval import Found, RetrievalComparison, TowersEvidence
 
 PARTS = 8
-"""Stretches of a window: each is asked before it is learned, and what was learned before it has its say."""
+"""Chunks of a window: each is retrieved for before it is trained on."""
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
-    """Towers that have learned from a window."""
+class TrainedTowers:
+    """Towers that were trained on a window."""
 
     carried: Carried
 
-    figures: dict[str, Any]
+    evidence: TowersEvidence
     """How they and the champion's found what was clicked in it, for the gate."""
 
 
-def learn(
+def train(
     surface: Surface, champion: Carried | None, frame: Frame, earlier: Callable[[], Frame], *, seed: int
-) -> Taught | None:
+) -> TrainedTowers | None:
     """Towers after the clicks of ``frame``; None for a surface whose requests name their candidates.
 
-    They begin as the champion's; where it has none, or of another design, as ones that learned from ``earlier``.
+    They begin as the champion's; where it has none, or of another design, as ones trained on ``earlier``.
     """
     if surface.towers is None:
         return None
@@ -48,10 +48,10 @@ def learn(
         start = Towers.new(surface.layout, surface.towers, surface.seed)
         start, _ = fine_tune(start, before.examples, seed=surface.seed)
         names |= names_of(before, start)
-    towers, figures = taught(start, served, clicks_of(start, frame.examples), seed=seed)
+    towers, evidence = fit(start, served, clicks_of(start, frame.examples), seed=seed)
     names |= names_of(frame, start)
     alive = {item: names[item] for item in towers.lately.ids.tolist() if item in names}
-    return Taught(Carried(towers, alive), figures)
+    return TrainedTowers(Carried(towers, alive), evidence)
 
 
 def _reading(towers: Towers, surface: Surface) -> Towers | None:
@@ -62,44 +62,44 @@ def _reading(towers: Towers, surface: Surface) -> Towers | None:
         return None
 
 
-def taught(start: Towers, champion: Towers | None, clicks: Examples, *, seed: int) -> tuple[Towers, dict[str, Any]]:
-    """``start`` after the clicks, and the figures.
+def fit(start: Towers, champion: Towers | None, clicks: Examples, *, seed: int) -> tuple[Towers, TowersEvidence]:
+    """``start`` after the clicks, and how both found them.
 
-    Each stretch of clicks is asked of both before ``start`` learns it. The champion's towers learn nothing; what is
-    popular moves with every click for both. ``again``: the last stretch by the towers that would go live, which have
-    learned from it and must not find less of it than the champion's.
+    Both retrieve for each chunk of clicks before ``start`` trains on it. The champion's towers are not trained; what is
+    popular moves with every click for both. In sample: the last chunk by the towers that would go live, which were
+    trained on it and must not find less of it than the champion's.
     """
     user = clicks.ids[:, start.layout.ids.index("user")]
     step = start.design.batch * max(1, round(len(clicks) / start.design.batch / PARTS))
     towers, followed = start, None if champion is None else champion.lately
-    now, before = list[Asked](), list[Asked]()
-    final: dict[str, Any] = {}
+    now, before = list[Found](), list[Found]()
+    in_sample: RetrievalComparison | None = None
     for first in range(0, len(clicks), step):
         part = clicks[first : first + step]
         lately = towers.lately
-        now.append(retrieval.ask(towers, lately, part))
+        now.append(retrieval.replay(towers, lately, part))
         if champion is not None and followed is not None:
-            before.append(retrieval.ask(champion, followed, part))
+            before.append(retrieval.replay(champion, followed, part))
             followed = before[-1].lately
         towers, _ = fine_tune(towers, part, seed=seed)
         if first + step >= len(clicks):
             places = None if champion is None else before[-1].places
-            after = retrieval.ask(towers, lately, part)
-            final = retrieval.compare(
+            after = retrieval.replay(towers, lately, part)
+            in_sample = retrieval.compare(
                 user[first:],
                 champion=places,
                 challenger=after.places,
                 popularity=after.popular,
                 alive=len(towers.lately),
             )
-    figures = retrieval.compare(
+    next_clicks = retrieval.compare(
         user,
-        champion=None if champion is None else joined([asked.places for asked in before]),
-        challenger=joined([asked.places for asked in now]),
-        popularity=joined([asked.popular for asked in now]),
+        champion=None if champion is None else joined([found.places for found in before]),
+        challenger=joined([found.places for found in now]),
+        popularity=joined([found.popular for found in now]),
         alive=len(towers.lately),
     )
-    return towers, figures | {"again": final, "not_finite": not_finite(towers, clicks)}
+    return towers, TowersEvidence(next_clicks, in_sample, not_finite(towers, clicks))
 
 
 def joined(parts: list[retrieval.Places]) -> retrieval.Places:
@@ -124,5 +124,5 @@ def clicks_of(towers: Towers, examples: Examples) -> Examples:
 def names_of(frame: Frame, towers: Towers) -> dict[int, str]:
     """The log's id of each item of a frame, by its key."""
     item, _ = item_columns(towers, frame.examples)
-    told = pl.DataFrame({"item": item, "name": frame.table["item_id"]}).unique("item")
-    return dict(told.iter_rows())
+    names = pl.DataFrame({"item": item, "name": frame.table["item_id"]}).unique("item")
+    return dict(names.iter_rows())

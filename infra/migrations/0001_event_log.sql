@@ -53,3 +53,15 @@ CREATE TABLE dead_letters (
     received_at timestamptz NOT NULL
 );
 CREATE INDEX dead_letters_surface ON dead_letters (surface, dead_letter_id);
+
+-- The UTC days that have events of a surface, with the places of those events: who reads the log by place, or asks for
+-- its first day, finds the partitions by it instead of looking into every one. Feedback that waits has no place yet.
+
+CREATE TABLE event_days (
+    surface text NOT NULL,
+    events text NOT NULL CHECK (events IN ('impressions', 'feedback')),
+    day date NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    PRIMARY KEY (surface, events, day)
+) WITH (fillfactor = 50); -- the day's row moves with every commit, and stays on its page

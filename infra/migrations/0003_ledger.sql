@@ -1,4 +1,4 @@
--- The update ledger, and the records that nobody may change: evidence, decisions, promotions.
+-- The update ledger, and the records that nobody may change: evidence, decisions, promotions, holds, history.
 
 CREATE TABLE updates (
     update_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -8,7 +8,8 @@ CREATE TABLE updates (
     window_start timestamptz NOT NULL,    -- exclusive
     split_at timestamptz NOT NULL,        -- training part (window_start, split_at]
     window_end timestamptz NOT NULL,      -- judging part (split_at, window_end]
-    state text NOT NULL CHECK (state IN ('claimed', 'promoted', 'held', 'rejected', 'failed', 'superseded')),
+    state text NOT NULL CHECK (state IN ('claimed', 'promoted', 'held', 'rejected', 'failed', 'superseded',
+        'expired')),
     challenger_version text,
     seconds jsonb NOT NULL DEFAULT '{}',  -- by step
     error text,
@@ -16,6 +17,7 @@ CREATE TABLE updates (
     attempts integer NOT NULL DEFAULT 1,
     claimed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     finished_at timestamptz,
+    decide_by timestamptz,                -- of a held challenger: after this the champion stays
     CHECK (window_start < split_at AND split_at <= window_end)
 );
 CREATE UNIQUE INDEX updates_one_claim ON updates (surface) WHERE state = 'claimed';
@@ -24,13 +26,59 @@ CREATE TABLE evidence (
     evidence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     surface text NOT NULL,
     update_id bigint NOT NULL REFERENCES updates,
+    occasion text NOT NULL CHECK (occasion IN ('update', 'review', 'watch')), -- review: again, before an approval
     champion_version text,
+    weights_sha256 text,      -- of the challenger that was measured; null: there was none
     verdict text NOT NULL CHECK (verdict IN ('promote', 'hold', 'reject')),
-    reasons jsonb NOT NULL,   -- sentences
-    figures jsonb NOT NULL,   -- everything measured
-    checksum text NOT NULL,   -- sha256 of verdict, reasons and figures in canonical JSON
+    codes text[] NOT NULL,    -- of the gate's findings
+    reasons text[] NOT NULL,  -- the same as sentences
+    measured jsonb NOT NULL,  -- everything measured (monitoring/evaluation/evidence.py)
+    checksum text NOT NULL,   -- sha256 of verdict, reasons and what was measured in canonical JSON
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX evidence_update ON evidence (update_id);
+
+-- What the algorithms need to remember of an update that came to a verdict: a row each, in columns.
+CREATE TYPE process_record AS (
+    updates bigint,
+    requests bigint,
+    mean double precision,        -- gain of a request, as a share of the champion's log loss
+    variance double precision,
+    cusum double precision,
+    judged_to timestamptz,
+    against text[],               -- versions of reference champions, and the CUSUM against each
+    against_cusum double precision[]
+);
+
+CREATE TABLE update_history (
+    history_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    surface text NOT NULL,
+    update_id bigint NOT NULL REFERENCES updates,
+    champion_version text,
+    window_start timestamptz NOT NULL,
+    window_end timestamptz NOT NULL,
+    impressions bigint NOT NULL,
+    label_rate double precision,
+    log_loss double precision,    -- the champion's, before anything trained on the window
+    agreement double precision,   -- of the labels with the champion
+    new_users double precision,   -- shares of the impressions
+    new_items double precision,
+    failed_checks text[] NOT NULL,
+    process_before process_record,
+    process_after process_record,
+    tested bigint,                -- tests of new designs so far, and the numbers of those that promoted
+    tests_promoted bigint[],
+    baseline_version text,
+    baseline_moves boolean NOT NULL,
+    profile_names text[] NOT NULL,
+    profile_rows bigint[] NOT NULL,  -- by hour of the window
+    profile_clicked bigint[] NOT NULL,
+    profiles real[] NOT NULL,        -- [hours, figures, features]
+    measured_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX update_history_window ON update_history (surface, window_end);
+CREATE INDEX update_history_update ON update_history (update_id);
+CREATE INDEX update_history_tests ON update_history (surface, update_id) WHERE tested IS NOT NULL;
 
 CREATE TABLE decisions (
     decision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -38,11 +86,14 @@ CREATE TABLE decisions (
     update_id bigint NOT NULL REFERENCES updates,
     evidence_id bigint NOT NULL REFERENCES evidence,
     evidence_checksum text NOT NULL,
-    action text NOT NULL CHECK (action IN ('promote', 'hold', 'reject')),
-    decided_by text NOT NULL, -- 'gate', or a person's name
+    action text NOT NULL CHECK (action IN ('promote', 'hold', 'reject', 'approve', 'expire', 'rollback')),
+                              -- approve: one of several approvers
+    decided_by text NOT NULL, -- 'gate', 'watch', 'deadline', or a person's name
     reason text NOT NULL,
+    through text NOT NULL DEFAULT 'update' CHECK (through IN ('update', 'desk', 'prefect', 'command line', 'watch')),
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE INDEX decisions_update ON decisions (update_id);
 
 CREATE TABLE promotions (
     promotion_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -52,36 +103,64 @@ CREATE TABLE promotions (
     previous_version text,
     update_id bigint NOT NULL REFERENCES updates,
     decision_id bigint NOT NULL REFERENCES decisions,
+    kind text NOT NULL DEFAULT 'update' CHECK (kind IN ('update', 'rollback')),
     learned_to timestamptz NOT NULL,  -- event time of the newest impression in the training part
-    promoted_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    UNIQUE (update_id)
+    promoted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX promotions_surface ON promotions (surface, promotion_id);
+CREATE INDEX promotions_version ON promotions (surface, version);
+CREATE UNIQUE INDEX promotions_one_an_update ON promotions (update_id) WHERE kind = 'update';
+CREATE UNIQUE INDEX promotions_one_a_decision ON promotions (decision_id);
 
-CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Whether a surface waits for a person: its newest row says.
+CREATE TABLE holds (
+    hold_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    surface text NOT NULL,
+    held boolean NOT NULL,    -- false: let go
+    decided_by text NOT NULL, -- 'watch', or a person's name
+    reason text NOT NULL,
+    decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX holds_surface ON holds (surface, hold_id);
+
+CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'insufficient_privilege';
 END $$;
 
-CREATE TRIGGER evidence_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON evidence
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER decisions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON decisions
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER promotions_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON promotions
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-
--- A promotion stands on a decision to promote: the gate's own, where the evidence says so, or a named person's.
-CREATE FUNCTION require_backing() RETURNS trigger LANGUAGE plpgsql AS $$
+-- A promotion stands on a decision: to promote, the gate's own where the evidence says so or a named person's where it
+-- does not say to reject; or to roll back, to a version that was in service before. What backs it is looked for in the
+-- tables themselves: a temporary table of the same name would be found first.
+CREATE FUNCTION require_backing() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (
         SELECT 1 FROM decisions d JOIN evidence e USING (evidence_id)
-        WHERE d.decision_id = NEW.decision_id AND d.surface = NEW.surface AND d.action = 'promote'
-          AND d.evidence_checksum = e.checksum
-          AND (d.decided_by <> 'gate' OR e.verdict = 'promote')
+        WHERE d.decision_id = NEW.decision_id AND d.surface = NEW.surface AND d.update_id = NEW.update_id
+          AND e.update_id = NEW.update_id AND e.surface = NEW.surface AND d.evidence_checksum = e.checksum
+          AND CASE NEW.kind
+              WHEN 'update' THEN d.action = 'promote'
+                  AND (d.decided_by NOT IN ('gate', 'watch', 'deadline') AND e.verdict <> 'reject'
+                       OR (d.decided_by = 'gate' AND e.verdict = 'promote'))
+              ELSE d.action = 'rollback' AND d.decided_by NOT IN ('gate', 'deadline') AND EXISTS (
+                  SELECT 1 FROM promotions p WHERE p.surface = NEW.surface AND p.version = NEW.version
+                    AND p.artifact_uri = NEW.artifact_uri AND p.update_id = NEW.update_id AND p.kind = 'update')
+              END
     ) THEN
-        RAISE EXCEPTION 'promotion of % is not backed by a decision to promote', NEW.version
-            USING ERRCODE = 'check_violation';
+        RAISE EXCEPTION 'promotion of % is not backed by a decision', NEW.version USING ERRCODE = 'check_violation';
     END IF;
     RETURN NEW;
 END $$;
+
+-- The guards fire whatever session_replication_role says.
 CREATE TRIGGER promotions_backed BEFORE INSERT ON promotions FOR EACH ROW EXECUTE FUNCTION require_backing();
+ALTER TABLE promotions ENABLE ALWAYS TRIGGER promotions_backed;
+
+DO $$
+DECLARE record text;
+BEGIN
+    FOREACH record IN ARRAY ARRAY['evidence', 'update_history', 'decisions', 'promotions', 'holds'] LOOP
+        EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()', record || '_append_only', record);
+        EXECUTE format('ALTER TABLE %I ENABLE ALWAYS TRIGGER %I', record, record || '_append_only');
+    END LOOP;
+END $$;

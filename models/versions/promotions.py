@@ -78,6 +78,27 @@ def line(connection: psycopg.Connection, champion: Promotion, most: int) -> Iter
         champion = before
 
 
+LINE_SINCE = """
+WITH RECURSIVE line AS (
+    SELECT promotion_id, previous_version, learned_to FROM promotions
+    WHERE surface = %(surface)s AND version = %(version)s AND kind = 'update'
+    UNION
+    SELECT p.promotion_id, p.previous_version, p.learned_to FROM promotions p JOIN line l
+      ON p.version = l.previous_version AND l.learned_to > %(since)s
+    WHERE p.surface = %(surface)s AND p.kind = 'update'
+)
+"""
+
+
+def line_since(connection: psycopg.Connection, champion: Promotion, since: datetime) -> list[Promotion]:
+    """The promotions of the champion and of the versions before it, newest first, back to the first that was trained
+    up to ``since`` or less."""
+    query = LINE_SINCE + _SELECT + "WHERE promotion_id IN (SELECT promotion_id FROM line) ORDER BY learned_to DESC"
+    parameters = {"surface": champion.surface, "version": champion.version, "since": since}
+    with connection.cursor(row_factory=class_row(Promotion)) as cursor:
+        return cursor.execute(query, parameters).fetchall()
+
+
 def is_taken(connection: psycopg.Connection, surface: str, version: str, update_id: int) -> bool:
     """Whether the records know another update's version of that name, in service once or waiting for a person."""
     query = """

@@ -1,11 +1,11 @@
 """A window's features against those of earlier windows: stuck, moved, not known, or knowing the label.
 
-    profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)  # kept with the evidence
+    profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)
     checks = check_features(examples.dense, layout.dense, references, examples.label, profile=profile)
 
 Features of the hour of the day move by nature, and so do all others a little. So a feature fails only when it lies
 outside everything that the references saw, by a margin that grows with how much they differ among themselves, and
-beyond what chance gives on so few requests, or so few clicks. One reference tells little of that; a day of them tells
+beyond what chance gives on so few requests, or so few clicks. One reference says little of that; a day of them says
 enough.
 """
 
@@ -35,7 +35,7 @@ ENDS_NEED = 5000
 NAMED = 5
 """Features named in a sentence."""
 
-CARRIERS = 100
+SPREAD_NEEDS = 100
 """Requests with another value than most have, from which the deviation of a feature says something."""
 
 NO_CHANCE = 6.7
@@ -52,7 +52,7 @@ CLOCK_MOVES = 10.0
 
 
 @dataclass(frozen=True, eq=False)
-class _Looked:
+class _Checked:
     """A window, what it is compared with, and what is allowed."""
 
     current: Profile
@@ -103,71 +103,78 @@ def check_features(
     if not references or not current.rows:
         return []
     draws = min(requests or current.rows, current.rows)
-    looked = _Looked(current, references, limits or Limits(), dense, ids, draws)
-    return [_unknown(looked), _stuck(looked), _moved(looked), _narrowed(looked), _widened(looked), _leak(looked)]
+    checked = _Checked(current, references, limits or Limits(), dense, ids, draws)
+    return [
+        _unknown(checked),
+        _stuck(checked),
+        _shifted(checked),
+        _narrowed(checked),
+        _widened(checked),
+        _leak(checked),
+    ]
 
 
-def _unknown(looked: _Looked) -> Check:
-    current, limits = looked.current, looked.limits
-    low, high = _range([reference.unknown for reference in looked.references])
+def _unknown(checked: _Checked) -> Check:
+    current, limits = checked.current, checked.limits
+    low, high = _range([reference.unknown for reference in checked.references])
     allowed = high + np.maximum(limits.unknown_share, high - low)
     found = [
         f"{name} ({now:.0%}, up to {most:.0%} before)" for name, now, most in _three(current, current.unknown, high)
     ]
-    beyond = _beyond(looked, current.unknown, allowed)
+    beyond = _beyond(checked, current.unknown, allowed)
     check = _Found("features unknown", "not known", "share not known", current.unknown, allowed, found, *beyond)
-    return _check(looked, check, lambda d, values: ~np.isfinite(values))
+    return _check(checked, check, lambda d, values: ~np.isfinite(values))
 
 
-def _stuck(looked: _Looked) -> Check:
+def _stuck(checked: _Checked) -> Check:
     """A value far more frequent than any was before: all of the rows, or a part of them."""
-    current = looked.current
-    low, high = _range([reference.mode_share for reference in looked.references])
-    share = np.where(looked.clock, 0.0, current.mode_share)
+    current = checked.current
+    low, high = _range([reference.mode_share for reference in checked.references])
+    share = np.where(checked.clock, 0.0, current.mode_share)
     # Where most rows share a value by nature, what is left of the others tells: stuck leaves none of them.
-    allowed = high + np.maximum(looked.limits.stuck_share * looked.margin, high - low)
+    allowed = high + np.maximum(checked.limits.stuck_share * checked.margin, high - low)
     allowed = np.where(high >= NEARLY_ONE_VALUE, 1.0, np.minimum(allowed, 1 - 0.2 * (1 - high)))
     found = [
         f"{name} ({now:.0%} of the impressions at {value:g}, up to {most:.0%} at one value before)"
         for name, value, now, most in zip(current.names, current.mode, share, high, strict=True)
     ]
-    beyond = _beyond(looked, share, allowed)
+    beyond = _beyond(checked, share, allowed)
     check = _Found("features stuck", "stuck", "share of the most frequent value", share, allowed, found, *beyond)
-    return _check(looked, check, lambda d, values: values == current.mode[d])
+    return _check(checked, check, lambda d, values: values == current.mode[d])
 
 
-def _moved(looked: _Looked) -> Check:
+def _shifted(checked: _Checked) -> Check:
     """Values where none were: other units, a shifted range, in all of the rows or a part of them."""
-    current = looked.current
-    few = len(looked.references) < FEWEST
-    far = movement(current, looked.references) / np.where(looked.clock, np.inf if few else CLOCK_MOVES, 1.0)
-    low, high = _range([reference.quantiles for reference in looked.references])
+    current = checked.current
+    few = len(checked.references) < FEWEST
+    far = movement(current, checked.references) / np.where(checked.clock, np.inf if few else CLOCK_MOVES, 1.0)
+    low, high = _range([reference.quantiles for reference in checked.references])
     found = [
         f"{name} (80 % within {current.quantiles[1, d]:.3g} to {current.quantiles[-2, d]:.3g},"
         f" before {low[1, d]:.3g} to {high[-2, d]:.3g})"
         for d, name in enumerate(current.names)
     ]
-    allowed = np.full(len(far), looked.limits.moved * looked.margin)
+    allowed = np.full(len(far), checked.limits.moved * checked.margin)
     over = far > allowed
     for column in np.flatnonzero(over):
-        over[column] = _outside(looked, int(column), low[:, column], high[:, column])
+        over[column] = _outside(checked, int(column), low[:, column], high[:, column])
     surely = over & (far > GROSS * allowed)
     check = _Found("features moved", "moved", "distance in standard deviations", far, allowed, found, over, surely)
-    off = looked.limits.moved * np.median([reference.sd for reference in looked.references], axis=0)
-    return _check(looked, check, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d]))
+    off = checked.limits.moved * np.median([reference.sd for reference in checked.references], axis=0)
+    return _check(checked, check, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d]))
 
 
-def _outside(looked: _Looked, column: int, low: Floats, high: Floats) -> bool:
+def _outside(checked: _Checked, column: int, low: Floats, high: Floats) -> bool:
     """Whether more values of a feature are beyond those of the references' quantiles [levels] than chance puts there.
 
     Of a feature that few rows have, the quantile of the last hundredth jumps when a few more have it.
     """
-    values = looked.dense[:, column].astype(np.float64)
+    values = checked.dense[:, column].astype(np.float64)
     values = values[np.isfinite(values)]
     resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
-    enough = math.log(len(looked.current.names) * len(LEVELS)) - math.log(looked.limits.false_alarm)
+    enough = math.log(len(checked.current.names) * len(LEVELS)) - math.log(checked.limits.false_alarm)
     return any(
-        surprise_above(float(np.mean(beyond)), looked.draws, share) > enough
+        surprise_above(float(np.mean(beyond)), checked.draws, share) > enough
         for n, level in enumerate(LEVELS)
         for beyond, share in (
             (values < low[n] - resolution[0, n], level),
@@ -191,54 +198,54 @@ def movement(current: Profile, references: Sequence[Profile]) -> Floats:
     return np.asarray((far[1:-1] if current.rows < ENDS_NEED else far).max(axis=0))
 
 
-def _narrowed(looked: _Looked) -> Check:
+def _narrowed(checked: _Checked) -> Check:
     """Values that hardly differ any more: smaller units, a default for most."""
-    current = looked.current
-    least, _ = _range([reference.sd for reference in looked.references])
+    current = checked.current
+    least, _ = _range([reference.sd for reference in checked.references])
     floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
     ratio = np.nan_to_num((least + floor) / (current.sd + floor))
-    least_span, _ = _range([_span(reference) for reference in looked.references])
-    ratio = _by_many(looked, ratio, least_span > floor, (least_span + floor) / (_span(current) + floor))
+    least_span, _ = _range([_span(reference) for reference in checked.references])
+    ratio = _by_many(checked, ratio, least_span > floor, (least_span + floor) / (_span(current) + floor))
     found = [
         f"{name} (standard deviation {now:.3g}, at least {before:.3g} before)"
         for name, now, before in _three(current, current.sd, least)
     ]
-    allowed = np.full(len(ratio), looked.limits.narrowed**looked.margin)
+    allowed = np.full(len(ratio), checked.limits.narrowed**checked.margin)
     what, surely = "least standard deviation before, over now", ratio > GROSS * allowed
     check = _Found("features narrowed", "narrowed", what, ratio, allowed, found, surely=surely)
-    return _check(looked, check, None)
+    return _check(checked, check, None)
 
 
-def _widened(looked: _Looked) -> Check:
+def _widened(checked: _Checked) -> Check:
     """Values that differ more than they ever did: larger units, and not so large that they lie outside."""
-    current = looked.current
-    _, most = _range([reference.sd for reference in looked.references])
+    current = checked.current
+    _, most = _range([reference.sd for reference in checked.references])
     floor = 1e-3 * (1 + np.abs(current.mean))  # a served row's own resolution
     ratio = np.nan_to_num((current.sd + floor) / (most + floor))
-    _, most_span = _range([_span(reference) for reference in looked.references])
-    ratio = _by_many(looked, ratio, most_span > floor, (_span(current) + floor) / (most_span + floor))
+    _, most_span = _range([_span(reference) for reference in checked.references])
+    ratio = _by_many(checked, ratio, most_span > floor, (_span(current) + floor) / (most_span + floor))
     found = [
         f"{name} (standard deviation {now:.3g}, at most {before:.3g} before)"
         for name, now, before in _three(current, current.sd, most)
     ]
     # The deviation of a few hundred rows is a draw of its own.
     chance = 1 + 10 / math.sqrt(current.rows)
-    allowed = np.full(len(ratio), (looked.limits.widened * chance) ** looked.margin)
+    allowed = np.full(len(ratio), (checked.limits.widened * chance) ** checked.margin)
     what, surely = "standard deviation, over the largest before", ratio > GROSS * allowed
     check = _Found("features widened", "widened", what, ratio, allowed, found, surely=surely)
-    return _check(looked, check, None)
+    return _check(checked, check, None)
 
 
-def _leak(looked: _Looked) -> Check:
+def _leak(checked: _Checked) -> Check:
     """A feature that alone ranks far better than it ever did: it has seen what it is to predict."""
-    current = looked.current
-    strength = np.where(looked.clock, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
-    past = np.abs(np.array([reference.auc for reference in looked.references]) - 0.5)
+    current = checked.current
+    strength = np.where(checked.clock, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
+    past = np.abs(np.array([reference.auc for reference in checked.references]) - 0.5)
     before = np.where(np.isnan(past), -1.0, past).max(axis=0)
-    before = np.where(before < 0, 0.5, before)  # never told before: it may rank as it likes
+    before = np.where(before < 0, 0.5, before)  # not known before: it may rank as it likes
     clicked = max(1, min(current.clicked, current.rows - current.clicked))
-    level = looked.limits.false_alarm / max(len(strength), 1)
-    allowed = before + looked.limits.leak * looked.margin
+    level = checked.limits.false_alarm / max(len(strength), 1)
+    allowed = before + checked.limits.leak * checked.margin
     # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
     near = math.sqrt((1 / clicked + 1 / max(current.rows - clicked, 1)) / 12)
     surely = strength > allowed + NO_CHANCE * 0.5 / math.sqrt(clicked)
@@ -250,30 +257,30 @@ def _leak(looked: _Looked) -> Check:
     over = strength > allowed
     name = "features that know the label"
     check = _Found(name, "better than ever", "AUC beyond 0.5", strength, allowed, found, over, surely)
-    return _check(looked, check, None)
+    return _check(checked, check, None)
 
 
 @dataclass(frozen=True, eq=False)
 class _Found:
-    """One figure of every feature, what is allowed of it, and how each would be told."""
+    """One figure of every feature, what is allowed of it, and the sentence for each."""
 
     name: str
     word: str
     figure: str
     value: np.ndarray
     allowed: np.ndarray
-    told: Sequence[str]
+    sentences: Sequence[str]
 
     over: np.ndarray | None = None
     """[D] those that are beyond it, and beyond chance; None: all that are beyond it."""
 
     surely: np.ndarray | None = None
-    """[D] those that neither chance nor the world puts there; None: nothing but the check's own breach is asked."""
+    """[D] those that neither chance nor the world puts there; None: the check's own breach holds for all."""
 
 
-def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], np.ndarray] | None) -> Check:
-    """The check, naming its worst features; `offends` tells the offending values of the worst one."""
-    names = looked.current.names
+def _check(checked: _Checked, found: _Found, offends: Callable[[int, np.ndarray], np.ndarray] | None) -> Check:
+    """The check, naming its worst features; `offends` finds the offending values of the worst one."""
+    names = checked.current.names
     above = found.value - found.allowed
     over = above > 0 if found.over is None else found.over
     order = np.argsort(np.where(over, -above, np.inf), kind="stable") if over.any() else np.argsort(-above)
@@ -282,20 +289,22 @@ def _check(looked: _Looked, found: _Found, offends: Callable[[int, np.ndarray], 
     detail = f"None of {len(names)} features {found.word}."
     rows: tuple[str, ...] = ()
     if bad:
-        detail = f"{len(bad)} of {len(names)} features {found.word}: {'; '.join(found.told[d] for d in bad[:NAMED])}"
+        detail = (
+            f"{len(bad)} of {len(names)} features {found.word}: {'; '.join(found.sentences[d] for d in bad[:NAMED])}"
+        )
         detail += f"; and {len(bad) - NAMED} more." if len(bad) > NAMED else "."
-        if offends is not None and looked.ids is not None:
-            rows = rows_of(offends(worst, looked.dense[:, worst].astype(np.float64)), looked.ids)
+        if offends is not None and checked.ids is not None:
+            rows = rows_of(offends(worst, checked.dense[:, worst].astype(np.float64)), checked.ids)
     limit = f"{found.figure} of {names[worst]} at most {found.allowed[worst]:.3g}"
     gross = found.surely is not None and bool(found.surely.any())
-    return outcome(looked.limits, found.name, float(found.value[worst]), limit, not bad, detail, rows, gross=gross)
+    return outcome(checked.limits, found.name, float(found.value[worst]), limit, not bad, detail, rows, gross=gross)
 
 
-def _beyond(looked: _Looked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _beyond(checked: _Checked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which shares [D] are above those allowed beyond chance, and which so far that it is none."""
-    surprise = np.where(share > allowed, looked.draws * divergence(share, allowed), 0.0)
+    surprise = np.where(share > allowed, checked.draws * divergence(share, allowed), 0.0)
     features = math.log(max(len(share), 1))
-    return surprise > features - math.log(looked.limits.false_alarm), surprise > features + CANNOT_BE
+    return surprise > features - math.log(checked.limits.false_alarm), surprise > features + CANNOT_BE
 
 
 def _span(profile: Profile) -> Floats:
@@ -303,13 +312,13 @@ def _span(profile: Profile) -> Floats:
     return np.asarray(profile.quantiles[LEVELS.index(0.9)] - profile.quantiles[LEVELS.index(0.1)])
 
 
-def _by_many(looked: _Looked, ratio: Floats, spans: np.ndarray, of_spans: Floats) -> Floats:
+def _by_many(checked: _Checked, ratio: Floats, spans: np.ndarray, of_spans: Floats) -> Floats:
     """The ratio [D] of deviations, no larger than that of the spans where these tell; else, where few requests have
     another value than most, 1: their deviation is a draw of its own."""
-    others = 1 - np.max([reference.mode_share for reference in looked.references], axis=0)
-    carried = looked.draws * others >= CARRIERS
-    ratio = np.where(spans, np.minimum(ratio, np.nan_to_num(of_spans)), np.where(carried, ratio, 1.0))
-    return np.where(looked.clock, 1.0, ratio)
+    others = 1 - np.max([reference.mode_share for reference in checked.references], axis=0)
+    enough = checked.draws * others >= SPREAD_NEEDS
+    ratio = np.where(spans, np.minimum(ratio, np.nan_to_num(of_spans)), np.where(enough, ratio, 1.0))
+    return np.where(checked.clock, 1.0, ratio)
 
 
 def _three(current: Profile, now: np.ndarray, before: np.ndarray) -> Sequence[tuple[str, float, float]]:

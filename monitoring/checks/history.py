@@ -1,8 +1,8 @@
-"""Volume, label rate and new ids of a window against earlier windows: the same hour of earlier days, and lately.
+"""Volume, label rate and new ids of a window against earlier windows: the hour on earlier days, and the last hours.
 
 Real logs move: a day's traffic falls to a twentieth by night, and news may double it within the hour. So a window
 fails only when it is far from *both* what that hour saw on earlier days and what the last hours saw (and, for volume,
-from what those would have grown to). Far is told by the median and the median absolute deviation, which a few odd
+from what those would have grown to). Far is measured by the median and the median absolute deviation, which a few odd
 windows do not move.
 """
 
@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import polars as pl
 
-from monitoring.checks.limits import Check, Expected, Limits, Past, outcome, rows_of
+from monitoring.checks.limits import Check, Expected, Limits, PastWindow, outcome, rows_of
 from monitoring.statistics.chance import (
     CANNOT_BE,
     between,
@@ -29,9 +29,9 @@ DAYS = 14
 FEWEST = 3
 """Earlier windows below which nothing is said to be usual."""
 
-LATELY = timedelta(hours=6)
+RECENT_SPAN = timedelta(hours=6)
 RECENT = 6
-"""Windows that count as lately, at most."""
+"""Windows that count as recent, at most."""
 
 SPREADS = 5.0
 """Robust standard deviations that are still usual."""
@@ -46,7 +46,7 @@ NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
 
 
-def same_hour(history: Sequence[Past], start: datetime, end: datetime) -> list[Past]:
+def same_hour(history: Sequence[PastWindow], start: datetime, end: datetime) -> list[PastWindow]:
     """Windows of earlier days whose middle lies within an hour of this one's, by the clock."""
     middle = start + (end - start) / 2
     return [
@@ -62,14 +62,14 @@ def _same_hour(ago: timedelta) -> bool:
     return earlier_day and min(beside, timedelta(days=1) - beside) <= timedelta(hours=1)
 
 
-def lately(history: Sequence[Past], start: datetime, end: datetime) -> list[Past]:
+def recent(history: Sequence[PastWindow], start: datetime, end: datetime) -> list[PastWindow]:
     """The last windows before this one."""
-    reach = max(LATELY, 3 * (end - start))
+    reach = max(RECENT_SPAN, 3 * (end - start))
     return sorted((past for past in history if start - reach <= past.end <= start), key=lambda past: past.end)[-RECENT:]
 
 
 def check_volume(count: int, expected: Expected, limits: Limits, *, requests: int | None = None) -> Check:
-    """Impressions a second against the usual, told in three ways: all of them must be missed for the check to fail.
+    """Impressions a second against the usual, found in three ways: all of them must be missed for the check to fail.
 
     `requests`: those that the impressions are of; they, and not impressions, come by chance.
     """
@@ -88,11 +88,11 @@ def check_volume(count: int, expected: Expected, limits: Limits, *, requests: in
         low, high = min(usual.values()) / factor, max(usual.values()) * factor
         low = max(float(least), low - CHANCE * float(np.sqrt(low * together)))
         high += CHANCE * float(np.sqrt(high * together))
-        told = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
-        detail = f"{count:,} impressions; usual are {told}."
+        values = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
+        detail = f"{count:,} impressions; usual are {values}."
     else:
-        likely = next(iter(usual.values()), expected.impressions)
-        if not likely or likely <= 0:
+        likely = next(iter(usual.values()), None)
+        if not likely:
             detail = f"{count:,} impressions; how many to expect is not known yet."
             return outcome(limits, "volume", count, f"at least {least:,}", count >= least, detail, gross=count < least)
         low, high = limits.volume[0] * likely, limits.volume[1] * likely
@@ -117,7 +117,7 @@ def _grown(expected: Expected) -> float | None:
     return before * float(np.median(growths)) if before and growths else None
 
 
-def _level(history: Sequence[Past], start: datetime, end: datetime) -> float | None:
+def _level(history: Sequence[PastWindow], start: datetime, end: datetime) -> float | None:
     """Impressions a second over the past windows whose middle lies in the span; None where half of it is missing."""
     inside = [past for past in history if start < past.start + (past.end - past.start) / 2 <= end]
     covered = sum((past.end - past.start).total_seconds() for past in inside)
@@ -126,16 +126,16 @@ def _level(history: Sequence[Past], start: datetime, end: datetime) -> float | N
     return sum(past.impressions for past in inside) / covered
 
 
-def _rate(past: Past) -> float:
+def _rate(past: PastWindow) -> float:
     return past.impressions / max((past.end - past.start).total_seconds(), 1e-6)
 
 
 def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, user: np.ndarray | None = None) -> Check:
     """Mean of the labels f8[N] (NaN counts as none) against the usual; `user` [N]: codes of whose labels hang together.
 
-    A window without a label is nothing odd where labels are rare: what is asked is how likely so few, or so many, are
-    if the odds are within a factor of the usual. An improbable window waits, and is learned with the next; passed over
-    is one that no chance explains.
+    A window without a label is nothing odd where labels are rare: the question is how likely so few, or so many, are
+    if the odds are within a factor of the usual. An improbable window waits, and is trained on with the next; passed
+    over is one that no chance explains.
     """
     y = np.nan_to_num(np.asarray(label, dtype=np.float64))
     rate, alike = float(y.mean()), bool((y == y[0]).all())
@@ -144,8 +144,6 @@ def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, u
         for name, windows in _groups(expected).items()
     }
     usual = [_usual(name, windows, limits) for name, windows in known.items() if windows]
-    if not usual and expected.label_rate is not None and 0 < expected.label_rate < 1:
-        usual = [_Usual("expected", expected.label_rate, 1e12, limits.label_rate_factor, 1.0)]
     draws = len(y) / max(_dispersion(y, rate, user), *(each.dispersion if alike else 1.0 for each in usual), 1.0)
     detail = f"{rate:.2%} of the impressions have a label"
     if usual:
@@ -154,7 +152,7 @@ def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, u
     outside = max(surprise_below(rate, draws, floor), surprise_above(rate, draws, ceiling))
     limit = f"{floor:.1%} to {ceiling:.1%}, beyond chance"
     if not usual:
-        detail += ": nothing can be told from labels that are all the same" if alike else ""
+        detail += ": nothing can be learned from labels that are all the same" if alike else ""
         limit = "labels of both kinds" if alike else limit
         passed = not alike and outside <= -np.log(limits.false_alarm)
         return outcome(limits, "label rate", rate, limit, passed, detail + ".", gross=outside > CANNOT_BE)
@@ -191,7 +189,7 @@ class _Usual:
         return odds / (1 + odds)
 
 
-def _usual(name: str, windows: Sequence[Past], limits: Limits) -> _Usual:
+def _usual(name: str, windows: Sequence[PastWindow], limits: Limits) -> _Usual:
     rows = np.array([past.impressions for past in windows], dtype=np.float64)
     labels = np.array([past.label_rate for past in windows], dtype=np.float64) * rows
     dispersion = between(labels.tolist(), rows.tolist())
@@ -255,6 +253,6 @@ def _around(values: Sequence[float], factor: float) -> tuple[float, float]:
     return float(np.exp(centre - reach)), float(np.exp(centre + reach))
 
 
-def _groups(expected: Expected) -> dict[str, list[Past]]:
+def _groups(expected: Expected) -> dict[str, list[PastWindow]]:
     history, start, end = expected.history, expected.start, expected.end
-    return {"at this hour of earlier days": same_hour(history, start, end), "lately": lately(history, start, end)}
+    return {"at this hour of earlier days": same_hour(history, start, end), "recently": recent(history, start, end)}

@@ -34,14 +34,14 @@ def _duplicates(ids: pl.Series, limits: Limits) -> Check:
 
 
 def _retries(frame: pl.DataFrame, limits: Limits) -> Check:
-    """Later repeats of an impression under another id: what a client that logs again after a time-out leaves.
+    """Later repeats of an impression under another id: what a client that logs once more after a time-out leaves.
 
     The share counts the repeats, not what they repeat; the rows name them.
     """
     same_request = _repeats(frame, *REQUEST, "item_id")
     same_moment = _repeats(frame, "user_id", "item_id", "shown_at")
-    again = ~_repeats(frame, "impression_id")  # the same id again is `_duplicates`'
-    offends = (same_request | same_moment) & again
+    first = ~_repeats(frame, "impression_id")  # the same id again is `_duplicates`'
+    offends = (same_request | same_moment) & first
     count, share = int(offends.sum()), float(offends.mean())
     detail = (
         f"{count:,} impressions ({share:.2%}) repeat another under an id of their own: {int(same_request.sum()):,} the"
@@ -59,7 +59,7 @@ def _repeats(frame: pl.DataFrame, *columns: str) -> np.ndarray:
 
 
 def _share(frame: pl.DataFrame, key: tuple[str, ...], name: str, limits: Limits, draws: int | None) -> Check:
-    """The largest user's, or request's, share. `draws`: how many requests tell it; a request's size is no chance."""
+    """The largest user's, or request's, share. `draws`: of how many requests; a request's size is no chance."""
     counts = frame.group_by(key).len("count").sort("count", *key, descending=[True, *(False for _ in key)])
     largest, count = counts[key[-1]][0], int(counts["count"][0])
     share = count / frame.height

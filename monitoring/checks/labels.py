@@ -2,8 +2,8 @@
 
 The champion gives each impression a probability, so it says how many labels each user, region or ten minutes should
 have. The number found must be shown, beyond chance, to be off by more than a factor before a check fails: a champion is
-never calibrated to the percent on a single section of a single hour. Chance is told by
-``monitoring/statistics/chance.py`` and is split over all the slices looked at (Bonferroni). Where labels of one user
+never calibrated to the percent on a single section of a single hour. Chance is measured by
+``monitoring/statistics/chance.py`` and split over all the slices looked at (Bonferroni). Where labels of one user
 hang together more than chance (their dispersion, measured), they count for that much less.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from monitoring.checks.history import FEWEST, spread
-from monitoring.checks.limits import Check, Limits, Past, outcome, rows_of
+from monitoring.checks.limits import Check, Limits, PastWindow, outcome, rows_of
 from monitoring.statistics.chance import CANNOT_BE, dispersion, divergence
 
 SMALLEST = 1e-6
@@ -40,7 +40,7 @@ def check_labels(
     table: pl.DataFrame,
     label: np.ndarray,
     champion_score: np.ndarray | None,
-    history: Sequence[Past] = (),
+    history: Sequence[PastWindow] = (),
     limits: Limits | None = None,
     *,
     contexts: Mapping[str, pl.Series | np.ndarray] | None = None,
@@ -101,9 +101,9 @@ class _Counts:
         mean = self.expected / np.maximum(self.rows, 1)
         low, high = mean / fewer, mean * more / (1 - mean + mean * more)
         found = self.labels / np.maximum(self.rows, 1)
-        few = np.where(found < low, self.rows * divergence(found, low), 0.0)
-        many = np.where(found > high, self.rows * divergence(found, high), 0.0)
-        return few / dispersion, many / dispersion
+        too_few = np.where(found < low, self.rows * divergence(found, low), 0.0)
+        too_many = np.where(found > high, self.rows * divergence(found, high), 0.0)
+        return too_few / dispersion, too_many / dispersion
 
 
 def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
@@ -114,7 +114,7 @@ def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
     )
 
 
-def _agreement(labels: _Labels, history: Sequence[Past], together: float) -> Check:
+def _agreement(labels: _Labels, history: Sequence[PastWindow], together: float) -> Check:
     """Covariance of the labels with the champion's log-odds, over the one it expects.
 
     1 where its log-odds are as good as it says, 0 where labels and impressions have nothing to do with each other,
@@ -126,7 +126,7 @@ def _agreement(labels: _Labels, history: Sequence[Past], together: float) -> Che
     rate = float(labels.y.mean() / labels.p.mean())  # labels that are merely fewer are another check's
     expects = float((labels.p * odds).sum()) * rate
     if expects <= SMALLEST or len(odds) < 2:
-        return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to tell it from.")
+        return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to measure it by.")
     value = float((labels.y * odds).sum()) / expects
     error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
     usual, low = 1.0, limits.agreement
@@ -143,7 +143,7 @@ def _agreement(labels: _Labels, history: Sequence[Past], together: float) -> Che
     return outcome(limits, "labels agree", value, limit, surely >= low, detail, gross=gross)
 
 
-def _log_loss(labels: _Labels, history: Sequence[Past], together: float) -> Check:
+def _log_loss(labels: _Labels, history: Sequence[PastWindow], together: float) -> Check:
     """The champion's mean log loss against its usual one."""
     limits = labels.limits
     losses = -(labels.y * np.log(labels.p) + (1 - labels.y) * np.log1p(-labels.p))
@@ -161,10 +161,10 @@ def _log_loss(labels: _Labels, history: Sequence[Past], together: float) -> Chec
 def _whole(labels: _Labels, together: float) -> Check:
     limits = labels.limits
     counts = _counted(labels, np.zeros(len(labels.y), dtype=np.int64), 1)
-    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
+    too_few, too_many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
     ratio = float(labels.y.sum() / labels.p.sum())
     detail = f"{labels.y.sum():,.0f} labels, {ratio:.0%} of the {labels.p.sum():,.0f} that the champion expects."
-    passed = max(few[0], many[0]) <= -np.log(limits.false_alarm / 2)
+    passed = max(too_few[0], too_many[0]) <= -np.log(limits.false_alarm / 2)
     return outcome(limits, "labels expected", ratio, _allowed(limits), passed, detail)
 
 
@@ -182,10 +182,10 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
         gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
         offends |= (surprise > enough)[group]
         for place in np.flatnonzero(surprise > enough):
-            told = _told(f"{column} {values[int(place)]}", counts, int(place))
-            found.append((float(surprise[place]), float(counts.labels[place] / counts.expected[place]), told))
+            sentence = _counted_sentence(f"{column} {values[int(place)]}", counts, int(place))
+            found.append((float(surprise[place]), float(counts.labels[place] / counts.expected[place]), sentence))
     found.sort(reverse=True)
-    detail = "; ".join(told for _, _, told in found[:NAMED]) + "." if found else "None stands out."
+    detail = "; ".join(sentence for _, _, sentence in found[:NAMED]) + "." if found else "None stands out."
     if len(found) > NAMED:
         detail += f" And {len(found) - NAMED} more."
     value, limit = (found[0][1] if found else 1.0), _allowed(limits)
@@ -198,12 +198,12 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: flo
     limits = labels.limits
     names, group = users
     counts = _counted(labels, group, len(names))
-    _, many = counts.surprise(limits.user_factor, limits.user_factor, together)
+    _, too_many = counts.surprise(limits.user_factor, limits.user_factor, together)
     enough = np.log(len(names) / limits.false_alarm)
-    worst = np.argsort(-many, kind="stable")[: NAMED + 1]
-    bad = many > enough
+    worst = np.argsort(-too_many, kind="stable")[: NAMED + 1]
+    bad = too_many > enough
     offenders = [int(place) for place in worst if bad[place]]
-    detail = "; ".join(_told(f"user {names[place]}", counts, place) for place in offenders[:NAMED]) + "."
+    detail = "; ".join(_counted_sentence(f"user {names[place]}", counts, place) for place in offenders[:NAMED]) + "."
     if not offenders:
         detail = "None stands out."
     elif bad.sum() > NAMED:
@@ -233,14 +233,15 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     elsewhere = (sum_y[-1] - found) / np.maximum(sum_p[-1] - expected, SMALLEST)
     expected = np.minimum(expected * np.clip(elsewhere, 0.5, 2.0), rows * (1 - SMALLEST))
     counts = _Counts(rows, found, expected)
-    few, many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
-    surprise = np.maximum(few, many)
+    too_few, too_many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
+    surprise = np.maximum(too_few, too_many)
     bad = surprise > np.log(2 * len(parts) / limits.false_alarm)
     worst = int(np.argmax(surprise))
     value = float(found[worst] / expected[worst]) if expected[worst] > 0 else 1.0
     detail = "Labels come evenly over the window."
     if bad.any():
-        detail = _told(f"{parts[worst][2]} of the window's impressions by time", counts, worst, "the rest tells") + "."
+        what = f"{parts[worst][2]} of the window's impressions by time"
+        detail = _counted_sentence(what, counts, worst, "expected by the rest") + "."
         if bad[len(parts) - 1 - len(ENDS) + 1 :].any() and value < 1:
             detail += " Their attribution window may not have closed."
     offends = np.zeros(n, dtype=bool)
@@ -250,7 +251,7 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     return outcome(limits, "labels by age", value, limit, not bad.any(), detail, rows_of(offends, labels.ids))
 
 
-def _told(what: str, counts: _Counts, place: int, by: str = "the champion expects") -> str:
+def _counted_sentence(what: str, counts: _Counts, place: int, by: str = "the champion expects") -> str:
     found, expected = float(counts.labels[place]), float(counts.expected[place])
     share = found / expected if expected > 0 else 0.0
     return (

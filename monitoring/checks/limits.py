@@ -1,18 +1,19 @@
-"""What a window may look like (`Limits`), what is known of it beforehand (`Expected`, `Past`), and what a check found.
+"""What a window may look like (`Limits`), what is known of it beforehand (`Expected`, `PastWindow`), and what a check
+found.
 
-A breach says what a failed check asks of the gate: `reject` where learning would do harm whatever the cause (the data
-are broken), `hold` where it may be the world, or chance, and a person must look. A rejected window is passed over for
-good, a held one is learned with the next: so what looks improbable at most waits, and only what no chance explains
-(``chance.CANNOT_BE``) is rejected, or what is learned would be chosen by its labels. A surface sets another by the
-check's name:
+A breach says what a failed check asks of the gate: `reject` where training on it would do harm whatever the cause (the
+data are broken), `hold` where it may be the world, or chance, and a person must look. A rejected window is passed over
+for good, a held one is trained on with the next: so what looks improbable at most waits, and only what no chance
+explains (``chance.CANNOT_BE``) is rejected, or what is trained on would be chosen by its labels. A surface sets another
+by the check's name:
 
     limits = Limits(volume_factor=8, breach={"volume": "reject", "labels by context": "reject"})
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,7 @@ BREACHES: Mapping[str, Breach] = {
     "one request's share": "hold",
     "new users": "hold",
     "new items": "hold",
-    "lateness": "hold",  # what came late may yet come: a held window is looked at again with the next
+    "lateness": "hold",  # what came late may yet come: a held window is checked once more with the next
     "label values": "reject",
     "label rate": "hold",  # likewise
     "labels expected": "hold",
@@ -57,7 +58,7 @@ NEVER_RIGHT = frozenset(
 )
 """Checks of what can never be right. The others compare with what was usual, and the world may change for good."""
 
-AGAIN = 3
+IN_A_ROW = 3
 """Windows in a row that fail such a check and are rejected; the next is held instead, so that a person may say that
 this is how it is from now on."""
 
@@ -89,8 +90,8 @@ class Limits:
     hundredth of its evening."""
 
     volume_factor: float = 2.5
-    """The same, once earlier days are known: times or over the usual at that hour, and lately, and as days grow. Wide:
-    news breaks."""
+    """The same, once earlier days are known: times or over the usual at that hour, and recently, and as days grow.
+    Wide: news breaks."""
 
     label_rate: tuple[float, float] = (0.0, 1.0)
     """Mean label, lowest and highest. That nothing, or everything, was clicked is held against what is usual."""
@@ -175,7 +176,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Past:
+class PastWindow:
     """What an earlier window of the surface looked like. None: not known."""
 
     start: datetime
@@ -183,27 +184,13 @@ class Past:
     impressions: int
     label_rate: float | None = None
     log_loss: float | None = None
-    """The champion's, on the whole window, before anything learned from it."""
+    """The champion's, on the whole window, before anything trained on it."""
 
     agreement: float | None = None
     """The value of the check "labels agree"."""
 
     new: Mapping[str, float] = field(default_factory=dict)
     """Share of impressions whose "users" ("items") were new."""
-
-
-def past_of(start: datetime, end: datetime, figures: Mapping[str, Any]) -> Past:
-    """The past window as its evidence's figures tell it."""
-    value = {check["name"]: check["value"] for check in figures.get("checks") or ()}
-    return Past(
-        start,
-        end,
-        int(figures["impressions"]),
-        figures.get("label_rate"),
-        (figures.get("prequential") or {}).get("log_loss"),
-        value.get("labels agree"),
-        {kind: value[f"new {kind}"] for kind in ("users", "items") if f"new {kind}" in value},
-    )
 
 
 @dataclass(frozen=True)
@@ -217,17 +204,8 @@ class Expected:
     end: datetime
     """End of the window, included, UTC."""
 
-    impressions: float | None = None
-    """How many impressions a window like this usually has, where no history is given."""
-
-    label_rate: float | None = None
-    """Mean label of recent windows, where no history is given."""
-
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Lowest and highest allowed value by feature name."""
-
-    history: tuple[Past, ...] = ()
-    """Earlier windows, of up to two weeks: those that were learned from, or the ills of one excuse the next."""
+    history: tuple[PastWindow, ...] = ()
+    """Earlier windows, of up to two weeks: those that were trained on, or the ills of one excuse the next."""
 
     def __post_init__(self) -> None:
         for moment in (self.start, self.end):
@@ -276,30 +254,25 @@ def rows_of(offends: np.ndarray, ids: pl.Series) -> tuple[str, ...]:
     return tuple(str(row) for row in ids.gather(np.flatnonzero(offends)[:ROWS_NAMED]))
 
 
-def reconsidered(checks: Sequence[Check], rejected_before: Mapping[str, int]) -> list[Check]:
+def reconsidered(checks: Sequence[Check], failed_before: Mapping[str, int]) -> list[Check]:
     """The checks, with `hold` in place of `reject` for those that failed in each of the last windows too.
 
-    `rejected_before`: how many windows were rejected with that check failed, and none since has passed it.
+    `failed_before`: how many windows were rejected with that check failed, and none since has passed it.
     """
     return [
         replace(
             check,
             breach="hold",
-            detail=f"{check.detail} So it was in {rejected_before[check.name]} windows before, which were rejected.",
+            detail=f"{check.detail} So it was in {failed_before[check.name]} windows before, which were rejected.",
         )
         if not check.passed
         and check.breach == "reject"
         and check.name not in NEVER_RIGHT
-        and rejected_before.get(check.name, 0) >= AGAIN
+        and failed_before.get(check.name, 0) >= IN_A_ROW
         else check
         for check in checks
     ]
 
 
-def failures(checks: Sequence[Check]) -> list[Check]:
+def failed(checks: Sequence[Check]) -> list[Check]:
     return [check for check in checks if not check.passed]
-
-
-def as_figures(checks: Sequence[Check]) -> list[dict[str, Any]]:
-    """The checks as plain JSON values, for ``figures['checks']``."""
-    return [{**asdict(check), "rows": list(check.rows)} for check in checks]

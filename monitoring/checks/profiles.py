@@ -1,14 +1,13 @@
-"""What the features of a window look like, in 15 numbers each: kept with the evidence, for later windows.
+"""What the features of a window look like, in 15 numbers each: part of a surface's history, for later windows.
 
 profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,24 +20,26 @@ ROWS = 20_000
 LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Quantiles kept of each feature."""
 
-DIGITS = 5
-"""Significant digits kept of each figure."""
-
 HOUR_S, DAY_HOURS = 3600.0, 24
 
 FEWEST_ROWS = 100
 """Impressions of an hour below which it has no profile of its own."""
 
 BLOCKS = 20
-"""Spans of time by which a feature that tells the time is known."""
+"""Spans of time by which a feature that follows the clock is known."""
 
-FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "quantiles", "clock", "auc")
-"""The arrays of a profile."""
+FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock", "auc")
+"""The figures of each feature; its quantiles come after them."""
+
+WIDTH = len(FIGURES) + len(LEVELS)
 
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """What the D features of a window look like. A figure of a feature that is never known is NaN."""
+    """What the D features of a window look like. A figure of a feature that is never known is NaN.
+
+    Figures are rounded to float32, as the history keeps them.
+    """
 
     names: tuple[str, ...]
     rows: int
@@ -61,14 +62,14 @@ class Profile:
 
     mean: Floats
     sd: Floats
-    quantiles: Floats
-    """[len(LEVELS), D]"""
-
     clock: Floats
     """[D] share of the variance that the time within the window explains."""
 
     auc: Floats
     """[D] by which the feature alone ranks clicked above not clicked, 0 to 1; NaN where no label was given."""
+
+    quantiles: Floats
+    """[len(LEVELS), D]"""
 
     @classmethod
     def of(cls, dense: np.ndarray, names: Sequence[str], *, label: np.ndarray | None = None, seed: int = 0) -> Profile:
@@ -80,23 +81,21 @@ class Profile:
             drawn = np.sort(np.random.default_rng(seed).choice(len(dense), ROWS, replace=False))
         columns = np.ascontiguousarray(dense[drawn].T).astype(np.float64)
         y = np.full(len(drawn), np.nan) if label is None else np.asarray(label, dtype=np.float64)[drawn]
-        unknown, zero, mode, mode_share, mean, sd, clock, auc, *quantiles = (
-            np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), -1).T
-        )
-        return cls(
-            names=tuple(names),
-            rows=len(drawn),
-            clicked=int((y > 0.5).sum()),
-            unknown=unknown,
-            zero=zero,
-            mode=mode,
-            mode_share=mode_share,
-            mean=mean,
-            sd=sd,
-            quantiles=np.array(quantiles),
-            clock=clock,
-            auc=auc,
-        )
+        figures = np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), WIDTH)
+        return cls.from_table(tuple(names), len(drawn), int((y > 0.5).sum()), figures.T.astype(np.float32))
+
+    @classmethod
+    def from_table(cls, names: tuple[str, ...], rows: int, clicked: int, table: NDArray[np.float32]) -> Profile:
+        """From its figures [WIDTH, D], in the order of `FIGURES` and then `LEVELS`."""
+        figures = table.astype(np.float64)
+        unknown, zero, mode, mode_share, mean, sd, clock, auc = figures[: len(FIGURES)]
+        quantiles = figures[len(FIGURES) :]
+        return cls(names, rows, clicked, unknown, zero, mode, mode_share, mean, sd, clock, auc, quantiles)
+
+    def table(self) -> NDArray[np.float32]:
+        """Its figures [WIDTH, D]."""
+        rows = [*(getattr(self, name) for name in FIGURES), *self.quantiles]
+        return np.array(rows, dtype=np.float32).reshape(WIDTH, len(self.names))
 
     @classmethod
     def by_hour(
@@ -117,16 +116,6 @@ class Profile:
             for a, b in pairwise(edges)
             if b - a >= FEWEST_ROWS
         ]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values, NaN as None; about 15 numbers a feature."""
-        counts = {"names": list(self.names), "rows": self.rows, "clicked": self.clicked}
-        return counts | {name: _plain(getattr(self, name)) for name in FIGURES}
-
-    @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Profile:
-        figures = {name: np.array(kept[name], dtype=np.float64) for name in FIGURES}
-        return cls(names=tuple(kept["names"]), rows=int(kept["rows"]), clicked=int(kept["clicked"]), **figures)
 
 
 def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
@@ -180,9 +169,3 @@ def _auc(ranks: np.ndarray, label: np.ndarray) -> float:
         _, place, counts = np.unique(ranks[known], return_inverse=True, return_counts=True)
         ranks, clicked = (np.cumsum(counts) - (counts + 1) / 2)[place], clicked[known]
     return float((ranks[clicked].sum() - ones * (ones - 1) / 2) / (ones * zeros))
-
-
-def _plain(values: np.ndarray) -> Any:
-    if values.ndim == 2:
-        return [_plain(row) for row in values]
-    return [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values.tolist()]

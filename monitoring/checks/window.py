@@ -1,4 +1,4 @@
-"""Data checks on a window's frame, before anything learns from it.
+"""Data checks on a window's frame, before anything trains on it.
 
 Each check measures one thing, says what is allowed, names the impressions that offend, and says what its failure asks
 for: `hold` or `reject` (``monitoring/checks/limits.py``). The same window is then looked at from two more sides: its
@@ -19,11 +19,7 @@ from monitoring.checks.limits import (
     Check,
     Expected,
     Limits,
-    Past,
-    as_figures,
-    failures,
     outcome,
-    past_of,
     rows_of,
 )
 from monitoring.statistics.chance import CANNOT_BE, surprise_above
@@ -35,11 +31,7 @@ __all__ = [
     "Check",
     "Expected",
     "Limits",
-    "Past",
-    "as_figures",
     "check_window",
-    "failures",
-    "past_of",
 ]
 
 CHANCE, BEYOND_CHANCE = 4.0, 6.0
@@ -91,7 +83,7 @@ def check_window(
         checks += [
             _unknown(dense, names, ids, limits, requests),
             _infinite(dense, names, ids, limits),
-            _ranges(dense, names, ids, expected, limits, requests),
+            _ranges(dense, names, ids, limits, requests),
         ]
     if lateness_s is not None and lateness_s.size:
         checks.append(_lateness(lateness_s, limits))
@@ -149,16 +141,14 @@ def _infinite(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: L
     return _named(limits, "features finite", np.asarray(bad.any(axis=1)), ids, limit, limits.infinite_share, detail)
 
 
-def _ranges(
-    dense: np.ndarray, names: Sequence[str], ids: pl.Series, expected: Expected, limits: Limits, requests: int
-) -> Check:
-    columns = [column for column, name in enumerate(names) if name in expected.ranges]
+def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits, requests: int) -> Check:
+    columns = [column for column, name in enumerate(names) if name in limits.ranges]
     bad = np.zeros((len(dense), len(columns)), dtype=bool)
     for place, column in enumerate(columns):
-        low, high = expected.ranges[names[column]]
+        low, high = limits.ranges[names[column]]
         bad[:, place] = (dense[:, column] < low) | (dense[:, column] > high)
     named = [names[column] for column in columns]
-    detail = f"{_worst(bad, named)} outside their range; {len(expected.ranges)} features declare one."
+    detail = f"{_worst(bad, named)} outside their range; {len(limits.ranges)} features declare one."
     limit = f"at most {limits.out_of_range_share:.1%}"
     offends = np.asarray(bad.any(axis=1))
     share, rows = float(offends.mean()), rows_of(offends, ids)

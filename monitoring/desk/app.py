@@ -69,7 +69,7 @@ class Release(Protocol):
 
 @dataclass(frozen=True)
 class Desk:
-    """What the desk is told of the outside."""
+    """The outside, as the desk needs it."""
 
     database_url: str
     surfaces: Mapping[str, int]
@@ -265,7 +265,7 @@ def create_app(desk: Desk) -> FastAPI:
         except MillraceError as refused:
             html = candidate_html(session, surface, update_id, refused=str(refused), reason=word)
             return page(request, html, 409)
-        return told(f"/{surface}/updates/{update_id}", done)
+        return redirect(f"/{surface}/updates/{update_id}", done)
 
     @app.post("/{surface}/rollback")
     def roll_back(
@@ -287,26 +287,26 @@ def create_app(desk: Desk) -> FastAPI:
         word = _plain(reason)
         try:
             _given(word)
-            return told(f"/{surface}", act(surface, person=session.person.name, reason=word))
+            return redirect(f"/{surface}", act(surface, person=session.person.name, reason=word))
         except MillraceError as refused:
             return page(request, surface_html(session, surface, refused=str(refused), reason=word), 409)
 
-    def candidate_html(session: Session, surface: str, update_id: int, **said: Any) -> str:
+    def candidate_html(session: Session, surface: str, update_id: int, **messages: Any) -> str:
         with pool.connection() as connection:
             found = read_candidate(connection, surface, update_id)
             hold = holds.held(connection, surface)
-        return shown.candidate(session, desk.clock(), found, hold, **said)
+        return shown.candidate(session, desk.clock(), found, hold, **messages)
 
-    def surface_html(session: Session, surface: str, **said: Any) -> str:
+    def surface_html(session: Session, surface: str, **messages: Any) -> str:
         now = desk.clock()
         with pool.connection() as connection:
             (standing,) = review.standings(connection, [surface], now)
             waiting = review.waiting(connection, [surface], now)
             entries = review.decided(connection, [surface], limit=pages.LOOKED_AT)
             versions = pages.versions(connection, surface)
-        return shown.surface(session, now, standing, waiting, entries, versions, **said)
+        return shown.surface(session, now, standing, waiting, entries, versions, **messages)
 
-    def told(path: str, done: Decided) -> Response:
+    def redirect(path: str, done: Decided) -> Response:
         response = RedirectResponse(path, 303)
         cookies.leave_notice(response, done.sentence)
         return response
@@ -320,32 +320,34 @@ def create_app(desk: Desk) -> FastAPI:
             return RedirectResponse(f"/sign-in{back}", 303)
         # Not the form's own address, which takes no GET: the page it stood on.
         path = request.url.path.removesuffix("/rollback").removesuffix("/release").replace("/sign-out", "/")
-        said = "You are not signed in any more, and nothing was done. Sign in, and do it again."
-        return HTMLResponse(shown.sign_in(guard.local(path), said), 401)
+        message = "You are not signed in any more, and nothing was done. Sign in, and do it again."
+        return HTMLResponse(shown.sign_in(guard.local(path), message), 401)
 
     @app.exception_handler(Forged)
     async def forged(_: Request, __: Forged) -> Response:
-        return said(403, "That form is not ours", "It does not come from a page of your session. Nothing was done.")
+        return message_page(
+            403, "That form is not ours", "It does not come from a page of your session. Nothing was done."
+        )
 
     @app.exception_handler(NotAllowed)
     async def not_allowed(_: Request, error: NotAllowed) -> Response:
-        return said(403, "Not yours to do", str(error))
+        return message_page(403, "Not yours to do", str(error))
 
     @app.exception_handler(NotFound)
     @app.exception_handler(RequestValidationError)
     async def not_found(_: Request, __: Exception) -> Response:
-        return said(404, "There is nothing here", "The address may be mistyped, or what it named is gone.")
+        return message_page(404, "There is nothing here", "The address may be mistyped, or what it named is gone.")
 
     @app.exception_handler(StarletteHTTPException)
     async def no_route(_: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
             return await not_found(_, error)
-        return said(error.status_code, "That does not work", str(error.detail))
+        return message_page(error.status_code, "That does not work", str(error.detail))
 
     @app.exception_handler(RecordAltered)
     async def altered(_: Request, error: RecordAltered) -> Response:
         logger.error("%s", error)
-        return said(500, "The record does not match its checksum", f"{error}. Nothing can be decided on it.")
+        return message_page(500, "The record does not match its checksum", f"{error}. Nothing can be decided on it.")
 
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(psycopg.OperationalError)
@@ -355,15 +357,15 @@ def create_app(desk: Desk) -> FastAPI:
         read = request.method in ("GET", "HEAD") or request.url.path == "/sign-in"
         once = "Nothing was done. Try again in a moment."
         what = once if read else "Look at the page again in a moment, before you repeat anything."
-        return said(503, "The database does not answer", what)
+        return message_page(503, "The database does not answer", what)
 
     @app.exception_handler(Exception)  # the server logs it
     async def broken(_: Request, __: Exception) -> Response:
-        return said(
+        return message_page(
             500, "Something broke", "It is in the desk's log. Look at the page again before you repeat anything."
         )
 
-    def said(status: int, title: str, sentence: str) -> Response:
+    def message_page(status: int, title: str, sentence: str) -> Response:
         response = HTMLResponse(shown.message(title, sentence), status)
         guard.protect(response, secure=cookies.secure)
         return response

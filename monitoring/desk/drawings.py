@@ -1,15 +1,16 @@
 """Drawings for the desk's pages, as coordinates that a template writes into SVG.
 
-All geometry is here and all markup in ``drawings.html``. Two samples are told apart by form as well as by colour: what
+All geometry is here and all markup in ``drawings.html``. Two samples differ in form as well as in colour: what
 was before is a filled shape, what is now a line.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from monitoring.desk.words import known, short
+from monitoring.desk.words import short
+from monitoring.evaluation.compare import Predictions, ReliabilityBin
+from monitoring.evaluation.drift import Histogram
 
 WIDTH, HEIGHT, TOP, BASE = 320, 132, 6, 108
 """Of a drawing, in its own units; the text below `BASE` names values."""
@@ -19,7 +20,7 @@ ROW, LABELS, CATEGORIES, LETTERS = 24, 112, 7, 14
 
 
 @dataclass(frozen=True)
-class Text:
+class Caption:
     x: float
     y: float
     words: str
@@ -27,12 +28,12 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Histogram:
+class TwoShapes:
     """Two distributions over the same bins."""
 
     before: str
     now: str
-    texts: tuple[Text, ...]
+    texts: tuple[Caption, ...]
     height: int = HEIGHT
     named: bool = False
     """Bars by category, each with its name, and not a shape over an axis."""
@@ -46,7 +47,7 @@ class Curves:
     now: str
     diagonal: str
     dots: tuple[tuple[float, float], ...]
-    texts: tuple[Text, ...]
+    texts: tuple[Caption, ...]
     height: int
 
 
@@ -61,49 +62,42 @@ class Interval:
     """'better', 'worse', or '' where zero lies within the bounds."""
 
 
-def histogram(drawn: Mapping[str, Any]) -> Histogram | None:
-    """From ``figures['drift']['histograms'][column]``; None when there is nothing to draw."""
-    before, now = _shares(drawn.get("reference")), _shares(drawn.get("current"))
+def histogram(drawn: Histogram) -> TwoShapes | None:
+    """Two samples of a column; None when there is nothing to draw."""
+    before, now = drawn.reference, drawn.current
     if not before or len(before) != len(now):
         return None
-    if "categories" in drawn:
-        return _categories([str(name) for name in drawn["categories"]], before, now)
+    if drawn.categories:
+        return _categories(drawn.categories, before, now)
     tallest = max([*before, *now]) or 1.0
     slot = WIDTH / len(before)
-    texts: list[Text] = []
-    if drawn.get("values"):
-        values = drawn["values"]
-        step = -(-len(values) // 6)
-        texts = [Text(round((i + 0.5) * slot, 1), 124, short(values[i])) for i in range(0, len(values), step)]
-    elif len(drawn.get("edges", ())) == len(before) + 1:
-        edges = drawn["edges"]
+    texts: list[Caption] = []
+    if drawn.values:
+        step = -(-len(drawn.values) // 6)
+        texts = [
+            Caption(round((place + 0.5) * slot, 1), 124, short(drawn.values[place]))
+            for place in range(0, len(drawn.values), step)
+        ]
+    elif len(drawn.edges) == len(before) + 1:
+        edges = drawn.edges
         length = edges[-1] - edges[0]
         digits = 2 - math.floor(math.log10(length)) if length > 0 else 6  # of 0.003 on an axis of five, none
         places = [short(round(edges[0] + share * length, digits)) for share in (0, 0.5, 1)]
         texts = [
-            Text(x, 124, told, anchor)
-            for x, told, anchor in zip((0, WIDTH / 2, WIDTH), places, ("start", "middle", "end"), strict=True)
+            Caption(x, 124, words, anchor)
+            for x, words, anchor in zip((0, WIDTH / 2, WIDTH), places, ("start", "middle", "end"), strict=True)
         ]
-    return Histogram(_steps(before, slot, tallest) + "Z", _steps(now, slot, tallest), tuple(texts))
+    return TwoShapes(_steps(before, slot, tallest) + "Z", _steps(now, slot, tallest), tuple(texts))
 
 
-def predictions(drawn: Mapping[str, Any]) -> Histogram | None:
-    """From ``figures['quality']['predictions']``: champion before, challenger now."""
-    return histogram(
-        {"edges": drawn.get("edges", []), "reference": drawn.get("champion"), "current": drawn.get("challenger")}
-    )
+def predictions(drawn: Predictions) -> TwoShapes | None:
+    """Both models' predictions: champion before, challenger now."""
+    return histogram(Histogram(drawn.champion, drawn.challenger, edges=drawn.edges))
 
 
-def reliability(champion: Sequence[Mapping[str, Any]], challenger: Sequence[Mapping[str, Any]]) -> Curves | None:
+def reliability(champion: Sequence[ReliabilityBin], challenger: Sequence[ReliabilityBin]) -> Curves | None:
     """Mean prediction (across) against label rate (up), by equally filled groups of impressions."""
-    lines = [
-        [
-            (x, y)
-            for point in side
-            if (x := known(point["prediction"])) is not None and (y := known(point["label_rate"])) is not None
-        ]
-        for side in (champion, challenger)
-    ]
+    lines = [[(point.prediction, point.label_rate) for point in side] for side in (champion, challenger)]
     if len(lines[1]) < 2:
         return None
     largest = max(value for line in lines for point in line for value in point) or 1.0
@@ -114,17 +108,20 @@ def reliability(champion: Sequence[Mapping[str, Any]], challenger: Sequence[Mapp
 
     drawn = ["M" + "L".join(f"{x} {y}" for x, y in (place(*point) for point in line)) if line else "" for line in lines]
     ends = place(0, 0), place(largest, largest)
-    texts = [Text(place(share * largest, 0)[0], base + 16, short(share * largest)) for share in (0.5, 1)]
-    texts = [Text(t.x, t.y, t.words, "end" if t.x > WIDTH - 20 else "middle") for t in texts]
-    texts += [Text(left - 6, place(0, share * largest)[1] + 4, short(share * largest), "end") for share in (0, 0.5, 1)]
+    texts = [Caption(place(share * largest, 0)[0], base + 16, short(share * largest)) for share in (0.5, 1)]
+    texts = [Caption(t.x, t.y, t.words, "end" if t.x > WIDTH - 20 else "middle") for t in texts]
+    shares = (0, 0.5, 1)
+    texts += [Caption(left - 6, place(0, share * largest)[1] + 4, short(share * largest), "end") for share in shares]
     diagonal = f"M{ends[0][0]} {ends[0][1]}L{ends[1][0]} {ends[1][1]}"
     return Curves(drawn[0], drawn[1], diagonal, tuple(place(*point) for point in lines[1]), tuple(texts), height)
 
 
-def interval(value: Any, lower: Any, upper: Any, *, scale: float | None = None, better: int = 1) -> Interval | None:
+def interval(
+    value: float | None, lower: float | None, upper: float | None, *, scale: float | None = None, better: int = 1
+) -> Interval | None:
     """A bar from `lower` to `upper` around `value`, better to the right. `scale` is what reaches the end; `better` -1:
     lower is better, 0: neither, and nothing is drawn. A bound that is missing runs to the end; None without a value."""
-    at, low, high = known(value), known(lower), known(upper)
+    at, low, high = value, lower, upper
     if at is None or (low is None and high is None) or not better:
         return None
     reach = scale or 1.1 * max(abs(bound) for bound in (at, low, high) if bound is not None) or 1.0
@@ -136,10 +133,6 @@ def interval(value: Any, lower: Any, upper: Any, *, scale: float | None = None, 
     return Interval(low, high, at, tone)
 
 
-def _shares(values: Any) -> list[float]:
-    return [known(value) or 0.0 for value in values or ()]
-
-
 def _steps(shares: Sequence[float], slot: float, tallest: float) -> str:
     path = f"M0 {BASE}"
     for place, share in enumerate(shares):
@@ -148,7 +141,7 @@ def _steps(shares: Sequence[float], slot: float, tallest: float) -> str:
     return path + f"V{BASE}"
 
 
-def _categories(names: Sequence[str], before: Sequence[float], now: Sequence[float]) -> Histogram:
+def _categories(names: Sequence[str], before: Sequence[float], now: Sequence[float]) -> TwoShapes:
     names, before, now = names[:CATEGORIES], before[:CATEGORIES], now[:CATEGORIES]
     reach = (WIDTH - LABELS - 40) / (max([*before, *now]) or 1.0)
     bars, lines, texts = "", "", []
@@ -157,6 +150,6 @@ def _categories(names: Sequence[str], before: Sequence[float], now: Sequence[flo
         bars += f"M{LABELS} {y}h{was * reach:.1f}v{ROW - 8}h{-was * reach:.1f}Z"
         lines += f"M{LABELS} {y + (ROW - 8) / 2}h{max(share * reach, 0.5):.1f}m0 -5v10"
         cut = name if len(name) <= LETTERS else f"{name[: LETTERS - 1]}…"
-        texts.append(Text(LABELS - 6, y + 12, cut or "(empty)", "end"))
-        texts.append(Text(round(LABELS + max(was, share) * reach + 5, 1), y + 12, f"{share:.0f} %", "start"))
-    return Histogram(bars, lines, tuple(texts), len(names) * ROW + 4, named=True)
+        texts.append(Caption(LABELS - 6, y + 12, cut or "(empty)", "end"))
+        texts.append(Caption(round(LABELS + max(was, share) * reach + 5, 1), y + 12, f"{share:.0f} %", "start"))
+    return TwoShapes(bars, lines, tuple(texts), len(names) * ROW + 4, named=True)

@@ -97,14 +97,14 @@ def check_origin(request: Request, desk: str) -> None:
         raise Forged
 
 
-def check_token(session: Session, told: str) -> None:
+def check_token(session: Session, token: str) -> None:
     """Raises Forged unless the form carries the session's token; compared in constant time."""
-    if not hmac.compare_digest(session.csrf.encode(), told.encode()):
+    if not hmac.compare_digest(session.csrf.encode(), token.encode()):
         raise Forged
 
 
 def require(person: Person, role: Role, surface: str, surfaces: Collection[str]) -> None:
-    """Raises NotAllowed unless the person holds the role there; NotFound for no surface, told only to who sees all."""
+    """Raises NotAllowed unless the person holds the role there; NotFound for no surface, to whoever sees all."""
     if surface not in surfaces and EVERY in person.grants:
         raise NotFound
     if surface not in surfaces or not person.may("viewer", surface):

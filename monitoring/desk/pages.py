@@ -14,11 +14,13 @@ import psycopg
 
 from monitoring.desk import words
 from monitoring.desk.sessions import Session
-from monitoring.desk.shown import shown
+from monitoring.desk.shown import Shown, shown
 from monitoring.names import RESERVED
-from monitoring.records.evidence_store import Decision, Evidence
+from monitoring.records.decisions import Decision
+from monitoring.records.evidence_store import EvidenceRecord
 from monitoring.records.holds import Hold
-from monitoring.records.review import Candidate, Entry, Standing, Waiting
+from monitoring.records.review import Candidate, PastDecision, Standing, Waiting
+from monitoring.sentences import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,8 +62,8 @@ HEADLINES = {
 
 OCCASIONS = {"update": "by the update", "review": "again, before an approval", "watch": "by the live watch"}
 
-AGAIN = {
-    "review": "again {at}, when an approval was asked for",
+REMEASURED = {
+    "review": "again {at}, for an approval",
     "watch": "by the live watch {at}, on what it has served, against the version before it",
 }
 """Of evidence that is not the update's own, in a sentence."""
@@ -119,7 +121,7 @@ class Pages:
             "moment": words.moment,
             "span": words.span,
             "count": words.count,
-            "many": words.many,
+            "counted": counted,
             "listed": words.listed,
         }
         made.globals |= {
@@ -131,11 +133,11 @@ class Pages:
         }
         return made
 
-    def _render(self, template: str, session: Session | None = None, **told: Any) -> str:
+    def _render(self, template: str, session: Session | None = None, **values: Any) -> str:
         found = {"session": session, "person": session.person if session else None, "notice": None, "refused": None}
-        for said in ("notice", "refused"):
-            told[said] = words.sentence(told[said]) if told.get(said) else None
-        return self._templates.get_template(template).render(found | told)
+        for message in ("notice", "refused"):
+            values[message] = words.sentence(values[message]) if values.get(message) else None
+        return self._templates.get_template(template).render(found | values)
 
     def sign_in(self, next: str, refused: str | None = None, name: str = "") -> str:
         return self._render("sign_in.html", next=next, refused=refused, name=name)
@@ -149,7 +151,7 @@ class Pages:
         now: datetime,
         waiting: Sequence[Waiting],
         standings: Sequence[Standing],
-        entries: Sequence[Entry],
+        entries: Sequence[PastDecision],
         *,
         people_only: bool,
         notice: str | None = None,
@@ -175,7 +177,7 @@ class Pages:
         now: datetime,
         standing: Standing,
         waiting: Sequence[Waiting],
-        entries: Sequence[Entry],
+        entries: Sequence[PastDecision],
         versions: Sequence[Version],
         *,
         notice: str | None = None,
@@ -223,11 +225,10 @@ class Pages:
             hold=hold,
             headline=_headline(found),
             state=_state(found),
-            again=AGAIN.get(found.latest.occasion, "").format(at=words.moment(found.latest.measured_at))
+            remeasured=REMEASURED.get(found.latest.occasion, "").format(at=words.moment(found.latest.measured_at))
             if found.latest
             else "",
-            # What was not measured again is the update's own: the checks that failed, drift, older champions.
-            shown=shown(found.evidence[0].figures | found.latest.figures) if found.latest else None,
+            shown=_shown(found),
             history=_history(found),
             needed=needed,
             approved=approved,
@@ -270,7 +271,7 @@ def _history(found: Candidate) -> list[Happened]:
     return sorted([*measured, *decided], key=lambda happened: happened.at)
 
 
-def _measured(evidence: Evidence) -> Happened:
+def _measured(evidence: EvidenceRecord) -> Happened:
     occasion = OCCASIONS.get(evidence.occasion, "")
     return Happened(evidence.measured_at, f"Measured {occasion}", "", f"Verdict: {evidence.verdict}.", "")
 
@@ -283,6 +284,14 @@ def _state(found: Candidate) -> str:
     if found.state == "promoted" and found.version != found.champion_version:
         return f"Was in service; version {found.champion_version} is now"
     return STATES.get(found.state, found.state)
+
+
+def _shown(found: Candidate) -> Shown | None:
+    """The newest evidence; what was not measured again is the update's own: checks that failed, drift, references."""
+    if found.latest is None:
+        return None
+    first, latest = found.evidence[0].evidence, found.latest.evidence
+    return shown(latest if found.latest is found.evidence[0] else latest.over(first))
 
 
 def _headline(found: Candidate) -> str:
@@ -308,8 +317,8 @@ def _title(waiting: int, yours: int) -> str:
     if not waiting:
         return "Nothing waits for a person."
     whose = "you" if yours == waiting else "a person"
-    return f"{words.many(waiting, 'challenger')} wait{'s' if waiting == 1 else ''} for {whose}."
+    return f"{counted(waiting, 'challenger')} wait{'s' if waiting == 1 else ''} for {whose}."
 
 
-def _listed(entries: Sequence[Entry], people_only: bool) -> list[Entry]:
+def _listed(entries: Sequence[PastDecision], people_only: bool) -> list[PastDecision]:
     return [entry for entry in entries if not people_only or entry.decided_by not in RESERVED][:LISTED]

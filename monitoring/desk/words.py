@@ -1,8 +1,8 @@
 """Numbers and times as a person reads them on the desk's pages."""
 
-import math
 from datetime import datetime, timedelta
-from typing import Any
+
+from monitoring import sentences
 
 NOTHING = "–"
 """In place of a figure that could not be had."""
@@ -10,60 +10,37 @@ NOTHING = "–"
 MINUS = "−"
 
 
-def known(value: Any) -> float | None:
-    """A finite number, or None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return float(value)
-
-
-def number(value: Any, digits: int = 4) -> str:
+def number(value: float | None, digits: int = 4) -> str:
     """``0.4312``; a dash where there is none."""
-    found = known(value)
-    return NOTHING if found is None else f"{found:.{digits}f}".replace("-", MINUS)
+    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
-def signed(value: Any, digits: int = 4) -> str:
+def signed(value: float | None, digits: int = 4) -> str:
     """``+0.0021``, ``−0.0021``; zero has no sign."""
-    found = known(value)
-    if found is None:
+    if value is None:
         return NOTHING
-    text = f"{abs(found):.{digits}f}"
-    return text if float(text) == 0 else f"{'+' if found > 0 else MINUS}{text}"
+    text = f"{abs(value):.{digits}f}"
+    return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
 
 
-def percent(share: Any, *, sign: bool = False) -> str:
-    """A share as percent with the digits it needs: ``12 %``, ``0.83 %``, ``−0.04 %``."""
-    found = known(share)
-    if found is None:
-        return NOTHING
-    size = abs(100 * found)
-    text = f"{size:.{0 if size >= 20 else 1 if size >= 10 else 2}f}"
-    mark = "" if float(text) == 0 else MINUS if found < 0 else "+" if sign else ""
-    return f"{mark}{text}\N{NO-BREAK SPACE}%"
+def percent(share: float | None, *, signed: bool = False) -> str:
+    """As `monitoring.sentences.percent`; a dash where there is none."""
+    return NOTHING if share is None else sentences.percent(share, signed=signed)
 
 
-def count(value: Any) -> str:
+def count(value: float | None) -> str:
     """``9,565``."""
-    found = known(value)
-    return NOTHING if found is None else f"{found:,.0f}"
+    return NOTHING if value is None else f"{value:,.0f}"
 
 
-def short(value: Any) -> str:
+def short(value: float) -> str:
     """A number on an axis: three digits, ``12k``, ``3.4M``."""
-    found = known(value) or (0.0 if value == 0 else None)  # no negative zero
-    if found is None:
-        return NOTHING
+    value = value or 0.0  # no negative zero
     for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(found) >= size:
-            return f"{found / (1e3 if letter == 'k' else size):.3g}{letter}".replace("-", MINUS)
-    text = f"{found:.3g}" if abs(found) < 1000 else f"{found:.0f}"
+        if abs(value) >= size:
+            return f"{value / (1e3 if letter == 'k' else size):.3g}{letter}".replace("-", MINUS)
+    text = f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
     return text.replace("-", MINUS)
-
-
-def many(value: int, noun: str) -> str:
-    """``1 request``, ``1,913 requests``."""
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
 
 
 def listed(names: list[str] | tuple[str, ...]) -> str:
@@ -83,7 +60,7 @@ def moment(at: datetime | None) -> str:
 
 
 def window(start: datetime, end: datetime) -> str:
-    """``1 Mar 2026, 14:00–15:00``; with seconds where minutes do not tell its edges apart."""
+    """``1 Mar 2026, 14:00–15:00``; with seconds where its edges lie in one minute."""
     if end - start < timedelta(minutes=2):
         later = f"{end:%H:%M:%S}" if start.date() == end.date() else f"{moment(end)}:{end:%S}"
         return f"{moment(start)}:{start:%S}{'–' if start.date() == end.date() else ' – '}{later}"
@@ -115,12 +92,11 @@ def ago(at: datetime | None, now: datetime) -> str:
     return "just now" if passed < timedelta(seconds=30) else f"{span(passed)} ago"
 
 
-def size(number_of_bytes: Any) -> str:
+def size(number_of_bytes: float | None) -> str:
     """``3.1 MB``."""
-    found = known(number_of_bytes)
-    if found is None:
+    if number_of_bytes is None:
         return NOTHING
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if found >= limit:
-            return f"{found / limit:.1f} {unit}"
-    return f"{found:.0f} bytes"
+        if number_of_bytes >= limit:
+            return f"{number_of_bytes / limit:.1f} {unit}"
+    return f"{number_of_bytes:.0f} bytes"

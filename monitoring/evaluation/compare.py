@@ -1,25 +1,26 @@
-"""Champion and challenger on the same impressions, which the challenger has not learned from.
+"""Champion and challenger on the same impressions, which the challenger has not trained on.
 
-    quality = compare(label, request, challenger=scores, champion=served_scores, slices={"region": regions})
+    comparison = compare(label, request, challenger=scores, champion=served_scores, slices={"region": regions})
 
-Gives the plain dict that the gate reads as ``figures['quality']``. Every measure is the one of ``models/metrics.py``;
-a figure that the data do not define (nothing at all), or that could not be other than it is (one class only, one
-candidate a request, one score for all), is None, and ``left_out`` of its model says why. A million impressions take
-seconds.
+Every measure is the one of ``models/metrics.py``; a figure that the data do not define (nothing at all), or that could
+not be other than it is (one class only, one candidate a request, one score for all), is None, and ``left_out`` of its
+model says why. A million impressions take seconds.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from models import metrics
 from models.ranking_metrics import Scored, codes
-from monitoring.evaluation.fairness import treatment
-from monitoring.evaluation.slices import Column, compare_slices
-from monitoring.statistics.bootstrap import MEASURES, Drawn, bootstrap, finite
+from monitoring.evaluation.fairness import Treatment, treatment
+from monitoring.evaluation.slices import Column, Slice, compare_slices
+from monitoring.measures import KEYS, Measure
+from monitoring.statistics.bootstrap import Drawn, Interval, bootstrap, finite
 from monitoring.statistics.sequential import Moments
 
 CONFIDENCE = 0.95
@@ -29,6 +30,157 @@ CHANCE_DRAWS, CHANCE_ROWS = 40, 20_000
 
 TAIL = 1.0
 """A prediction whose log-odds moved by more than this (its odds by a factor of 2.7) counts as in the tail."""
+
+Rival = Literal["champion", "base_rate"]
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Every measure of one ranker on some impressions. None: not defined there."""
+
+    auc: float | None = None
+    grouped_auc: float | None = None
+    ndcg: float | None = None
+    mrr: float | None = None
+    hit_at_1: float | None = None
+    log_loss: float | None = None
+    normalised_entropy: float | None = None
+    calibration_error: float | None = None
+    mean_prediction: float | None = None
+
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """By measure: why it could not have been other than it is; it is None."""
+
+    not_finite: int = 0
+    """Impressions whose prediction is not a number; where there are any, nothing is measured."""
+
+    def of(self, measure: Measure) -> float | None:
+        """The figure of one measure."""
+        value: float | None = getattr(self, measure.key)
+        return value
+
+
+@dataclass(frozen=True)
+class Change:
+    """A measure's difference, challenger minus champion, and each of the two, with what other requests would have
+    given."""
+
+    difference: float | None
+    interval: Interval
+    champion: Interval
+    challenger: Interval
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The challenger's gain in log loss, paired by request, with one-sided bounds; a loss is negative.
+
+    As a share of the rival's log loss on the same impressions. None where there is nothing to compare, or a prediction
+    is not a number.
+    """
+
+    requests: int
+    share: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    nats: float | None = None
+    """The gain itself, per impression."""
+
+    confidence: float = CONFIDENCE
+    moments: Moments | None = None
+    """Of the share, request by request."""
+
+    @property
+    def lost(self) -> float | None:
+        """The share of log loss lost; below 0 where it is a gain."""
+        return None if self.share is None else -self.share
+
+    @property
+    def surely_lost(self) -> float | None:
+        """How much of a loss is shown."""
+        return None if self.upper is None else -self.upper
+
+
+@dataclass(frozen=True)
+class PredictionShift:
+    """How far predictions moved from the champion's, in log-odds."""
+
+    log_odds: float | None = None
+    """Of the mean prediction."""
+
+    spread: float | None = None
+    """Standard deviation of the log-odds over the champion's."""
+
+    mean: float | None = None
+    """Of the single predictions' absolute moves; the next is their 99th percentile."""
+
+    p99: float | None = None
+    tail_share: float | None = None
+    """Predictions that moved by more than :data:`TAIL`."""
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """A group of impressions with about the same prediction."""
+
+    prediction: float
+    label_rate: float
+    impressions: int
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Both models' predictions as percent of impressions by bin; the highest 0.1 % fall into the last bin."""
+
+    edges: tuple[float, ...]
+    champion: tuple[float, ...]
+    challenger: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Mean prediction and mean label of equally filled groups of impressions, lowest prediction first."""
+
+    champion: tuple[ReliabilityBin, ...]
+    challenger: tuple[ReliabilityBin, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A challenger beside its rival on the same impressions."""
+
+    impressions: int
+    requests: int
+    label_rate: float | None
+    rival: Rival
+    champion: Measures
+    """The rival's, which is the base rate where there is no champion."""
+
+    challenger: Measures
+    gain: Gain
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    """By measure."""
+
+    calibration_chance: float | None = None
+    """The calibration error (95 % point) that predictions without fault would show here."""
+
+    shift: PredictionShift | None = None
+    reliability: Reliability | None = None
+    predictions: Predictions | None = None
+    slices: tuple[Slice, ...] = ()
+    fairness: tuple[Treatment, ...] = ()
+
+    def change(self, measure: Measure) -> Change | None:
+        """How one measure changed; None where nothing was measured."""
+        return self.changes.get(measure.key)
+
+    @property
+    def against_champion(self) -> bool:
+        return self.rival == "champion"
+
+    @property
+    def rival_name(self) -> str:
+        return "champion" if self.against_champion else "base rate"
 
 
 def compare(
@@ -42,7 +194,7 @@ def compare(
     attributes: Mapping[str, Column] | None = None,
     progressive: bool = False,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Comparison:
     """Measure both on N impressions: labels f[N] of 0 and 1 (NaN: not known, left out), request [N], predictions f[N].
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
@@ -67,36 +219,42 @@ def compare(
     before = np.where(np.isfinite(before), before, base)
     bad = int((~np.isfinite(now)).sum())
     served = Scored.of(before, label, group)
-    figures: dict[str, Any] = {
-        "impressions": len(label),
-        "requests": served.requests,
-        "label_rate": finite(rate),
-        "baseline": "base_rate" if champion is None else "champion",
-    }
+    rival: Rival = "base_rate" if champion is None else "champion"
     if bad or not len(label):
-        known = _of(bootstrap([served], seed=seed, draws=0), 0) if len(label) else dict.fromkeys(MEASURES)
-        unknown: dict[str, Any] = dict.fromkeys(MEASURES)
-        return figures | {"champion": {**known, "not_finite": 0}, "challenger": {**unknown, "not_finite": bad}}
+        known = _of(bootstrap([served], seed=seed, draws=0), 0) if len(label) else Measures()
+        return Comparison(
+            len(label),
+            served.requests,
+            finite(rate),
+            rival,
+            champion=known,
+            challenger=Measures(not_finite=bad),
+            gain=Gain(served.requests),
+        )
     tried = Scored.of(now, label, group)
     early = progressive and champion is None
-    rival = so_far(label, group) if early else before
-    told_all = champion is None and not early and rate in (0.0, 1.0)
+    paired_with = so_far(label, group) if early else before
+    # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
+    all_alike = champion is None and not early and rate in (0.0, 1.0)
     drawn = bootstrap([served, tried], seed=seed)
     columns = {name: pl.Series(values).gather(kept) for name, values in (slices or {}).items()}
     alike = {name: pl.Series(values).gather(kept) for name, values in (attributes or {}).items()}
-    return figures | {
-        "champion": {**_of(drawn, 0), "not_finite": 0},
-        "challenger": {**_of(drawn, 1), "not_finite": 0},
-        # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
-        "paired": _unpaired(served.requests) if told_all else paired(label, group, rival, now),
-        "intervals": {name: _interval(drawn, name) for name in MEASURES},
-        "calibration_chance": _calibration_chance(now, seed),
-        "shift": moved(before, now),
-        "reliability": {"champion": _reliability(label, before), "challenger": _reliability(label, now)},
-        "predictions": _predictions(before, now),
-        "slices": compare_slices(columns, kinds, before=served, now=tried),
-        "fairness": treatment(alike, before=served, now=tried),
-    }
+    return Comparison(
+        len(label),
+        served.requests,
+        finite(rate),
+        rival,
+        champion=_of(drawn, 0),
+        challenger=_of(drawn, 1),
+        gain=Gain(served.requests) if all_alike else paired(label, group, paired_with, now),
+        changes={name: _change(drawn, name) for name in KEYS},
+        calibration_chance=_calibration_chance(now, seed),
+        shift=prediction_shift(before, now),
+        reliability=Reliability(_reliability(label, before), _reliability(label, now)),
+        predictions=_predictions(before, now),
+        slices=tuple(compare_slices(columns, kinds, before=served, now=tried)),
+        fairness=tuple(treatment(alike, before=served, now=tried)),
+    )
 
 
 def so_far(label: np.ndarray, group: np.ndarray) -> np.ndarray:
@@ -108,61 +266,64 @@ def so_far(label: np.ndarray, group: np.ndarray) -> np.ndarray:
     return known
 
 
-def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> dict[str, Any]:
-    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N].
-
-    A figure that cannot differ is None, and ``left_out`` says by measure why; it is there where one is.
-    """
+def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> Measures:
+    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N]."""
     known = np.isfinite(np.asarray(label, dtype=np.float64))
     group = codes(np.asarray(request)[known])
     rows = np.flatnonzero(known)[np.argsort(group, kind="stable")]
-    if not len(rows) or not np.isfinite(prediction[rows]).all():
-        return dict.fromkeys(MEASURES)
+    bad = int((~np.isfinite(prediction[rows])).sum())
+    if not len(rows) or bad:
+        return Measures(not_finite=bad)
     return _of(bootstrap([Scored.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
 
 
-def _of(drawn: Drawn, model: int) -> dict[str, Any]:
-    told: dict[str, Any] = {name: drawn.value(name, model) for name in MEASURES}
-    return told | ({"left_out": drawn.left_out[model]} if drawn.left_out[model] else {})
+def _of(drawn: Drawn, model: int) -> Measures:
+    def value(name: str) -> float | None:
+        return drawn.value(name, model)
+
+    return Measures(
+        auc=value("auc"),
+        grouped_auc=value("grouped_auc"),
+        ndcg=value("ndcg"),
+        mrr=value("mrr"),
+        hit_at_1=value("hit_at_1"),
+        log_loss=value("log_loss"),
+        normalised_entropy=value("normalised_entropy"),
+        calibration_error=value("calibration_error"),
+        mean_prediction=value("mean_prediction"),
+        left_out=drawn.left_out[model],
+    )
 
 
-def _interval(drawn: Drawn, name: str) -> dict[str, Any]:
-    """The difference, challenger minus champion, and each of the two, with what other requests would have given."""
+def _change(drawn: Drawn, name: str) -> Change:
     now, before = drawn.value(name, 1), drawn.value(name, 0)
-    return {
-        "difference": None if now is None or before is None else now - before,
-        **drawn.interval(name),
-        "champion": drawn.interval(name, 0),
-        "challenger": drawn.interval(name, 1),
-    }
+    difference = None if now is None or before is None else now - before
+    return Change(difference, drawn.interval(name), drawn.interval(name, 0), drawn.interval(name, 1))
 
 
-def paired(label: np.ndarray, request: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> dict[str, Any]:
-    """The challenger's gain in log loss by request with its one-sided bounds, in nats and as shares of the champion's
-    log loss; a loss is negative. ``moments`` are of the share, request by request; they are left out, and the gains are
-    None, where there is nothing to compare or a prediction is not a number."""
+def paired(label: np.ndarray, request: np.ndarray, champion: np.ndarray, challenger: np.ndarray) -> Gain:
+    """The challenger's gain over the champion by request; labels f[N] (NaN: left out), request [N], predictions
+    f[N]."""
     known = np.isfinite(np.asarray(label, dtype=np.float64))
     label, champion, challenger = (np.asarray(each, np.float64)[known] for each in (label, champion, challenger))
     group = codes(np.asarray(request)[known])
     scale = metrics.log_loss(champion, label)
     gain = metrics.gains(champion, challenger, label, group)
-    figures: dict[str, Any] = {"confidence": CONFIDENCE, "requests": len(gain)}
     if not len(gain) or not np.isfinite(gain).all() or not scale > 0:
-        return _unpaired(len(gain))
+        return Gain(len(gain))
     rows = np.bincount(group)
     equal = np.bincount(group, metrics.equal_variance(champion, challenger)) / rows**2
     rarer = float(min(label.sum(), len(label) - label.sum()))
     moments = Moments.of(gain / scale, equal=float(equal.mean()) / scale**2, labels=rarer)
     reach = metrics.ONE_SIDED_95 * moments.error if moments.n > 1 else math.inf
-    for name, share in {"gain": moments.mean, "lower": moments.mean - reach, "upper": moments.mean + reach}.items():
-        figures[name], figures[f"{name}_share"] = finite(share * scale), finite(share)
-    return figures | {"moments": moments.as_dict()}
-
-
-def _unpaired(requests: int) -> dict[str, Any]:
-    """Figures of a comparison that says nothing."""
-    shares = dict.fromkeys(("gain", "gain_share", "lower", "lower_share", "upper", "upper_share"))
-    return {"confidence": CONFIDENCE, "requests": requests, **shares}
+    return Gain(
+        len(gain),
+        share=finite(moments.mean),
+        lower=finite(moments.mean - reach),
+        upper=finite(moments.mean + reach),
+        nats=finite(moments.mean * scale),
+        moments=moments,
+    )
 
 
 def _calibration_chance(prediction: np.ndarray, seed: int) -> float:
@@ -182,21 +343,20 @@ def _calibration_errors(prediction: np.ndarray, labels: np.ndarray) -> np.ndarra
     return errors
 
 
-def moved(champion: np.ndarray, challenger: np.ndarray) -> dict[str, float | None]:
-    """How far predictions [N] moved, in log-odds: the mean prediction (``log_odds``), the spread of the log-odds as a
-    ratio, the mean and the 99th percentile of the single predictions' moves, and the share beyond :data:`TAIL`."""
+def prediction_shift(champion: np.ndarray, challenger: np.ndarray) -> PredictionShift:
+    """How far predictions [N] moved from the champion's [N]."""
     if not len(champion):
-        return dict.fromkeys(("log_odds", "spread", "moved_mean", "moved_p99", "tail_share"))
+        return PredictionShift()
     before, now = _log_odds(champion), _log_odds(challenger)
     spread = float(before.std())
     move = np.abs(now - before)
-    return {
-        "log_odds": finite(float(_log_odds(challenger.mean()) - _log_odds(champion.mean()))),
-        "spread": finite(float(now.std()) / spread) if spread > 1e-9 else None,
-        "moved_mean": finite(float(move.mean())),
-        "moved_p99": finite(float(np.quantile(move, 0.99))),
-        "tail_share": finite(float((move > TAIL).mean())),
-    }
+    return PredictionShift(
+        log_odds=finite(float(_log_odds(challenger.mean()) - _log_odds(champion.mean()))),
+        spread=finite(float(now.std()) / spread) if spread > 1e-9 else None,
+        mean=finite(float(move.mean())),
+        p99=finite(float(np.quantile(move, 0.99))),
+        tail_share=finite(float((move > TAIL).mean())),
+    )
 
 
 def _log_odds(probability: Any) -> np.ndarray:
@@ -205,26 +365,19 @@ def _log_odds(probability: Any) -> np.ndarray:
     return odds
 
 
-def _reliability(label: np.ndarray, prediction: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Mean prediction and mean label of equally filled groups of impressions, lowest prediction first."""
+def _reliability(label: np.ndarray, prediction: np.ndarray, bins: int = 10) -> tuple[ReliabilityBin, ...]:
     order = np.argsort(prediction, kind="stable")
     groups = [group for group in np.array_split(order, bins) if len(group)]
-    return [
-        {
-            "prediction": float(prediction[group].mean()),
-            "label_rate": float(label[group].mean()),
-            "impressions": len(group),
-        }
-        for group in groups
-    ]
+    return tuple(
+        ReliabilityBin(float(prediction[group].mean()), float(label[group].mean()), len(group)) for group in groups
+    )
 
 
-def _predictions(before: np.ndarray, now: np.ndarray, bins: int = 24) -> dict[str, list[float]]:
-    """Both models' predictions as percent of impressions by bin. The highest 0.1 % fall into the last bin."""
+def _predictions(before: np.ndarray, now: np.ndarray, bins: int = 24) -> Predictions:
     both = np.concatenate([before, now])
     edges = np.linspace(0.0, max(float(np.quantile(both, 0.999)), 1e-6), bins + 1)
-    counts = {
-        who: np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
-        for who, values in {"champion": before, "challenger": now}.items()
-    }
-    return {"edges": edges.tolist(), **{who: (100 * n / len(now)).tolist() for who, n in counts.items()}}
+    champion, challenger = (
+        tuple((100 * np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / len(now)).tolist())
+        for values in (before, now)
+    )
+    return Predictions(tuple(edges.tolist()), champion, challenger)

@@ -1,15 +1,47 @@
-"""What a model costs to keep and to ask."""
+"""What a model costs to train, to keep and to ask."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
+from models.learning.learner import Learned
 from models.learning.model import Model
 
 WARM_UP = 5
 """Calls before the first one that is timed: they fill caches, which serving has filled long since."""
+
+CANDIDATES = 50
+"""In a request whose scoring is timed."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a challenger costs."""
+
+    train_s: float
+    examples_per_s: float | None
+    bytes: int
+    champion_bytes: int | None
+    candidates: int
+    score_p99_ms: float | None
+    """The 99th percentile of scoring so many candidates."""
+
+
+def measure(
+    model: Model, learned: Learned, champion: Model | None, examples: Examples, clock: Callable[[], float]
+) -> Cost:
+    """The cost of a model just trained. ``clock`` gives seconds."""
+    return Cost(
+        train_s=learned.seconds,
+        examples_per_s=learned.examples / learned.seconds if learned.seconds else None,
+        bytes=model_bytes(model),
+        champion_bytes=model_bytes(champion) if champion else None,
+        candidates=CANDIDATES,
+        score_p99_ms=scoring_p99_ms(model.score, examples, rows=CANDIDATES, clock=clock),
+    )
 
 
 def model_bytes(model: Model) -> int:
@@ -28,7 +60,7 @@ def scoring_p99_ms(
     """The 99th percentile of the milliseconds that scoring ``rows`` candidates takes, over ``calls`` calls.
 
     The calls are spread evenly over the examples, so that they ask for as many different ids as requests do. None where
-    there are fewer examples than one call takes. ``clock`` gives seconds.
+    there are fewer examples than one call takes.
     """
     if len(examples) < rows:
         return None

@@ -1,6 +1,6 @@
 """What a policy would have earned, from the log of another one that logged its propensities.
 
-    figures = value(reward, propensity, target, request, expected=model, expected_target=model_of_the_target)
+    evaluated = evaluate(reward, propensity, target, request, expected=model, expected_target=model_of_the_target)
 
 Each of N impressions was shown with probability ``propensity``; the target policy shows it with probability ``target``,
 so it counts ``target / propensity`` times. Two estimates, both of the reward of an impression under the target:
@@ -14,9 +14,8 @@ was never shown. The figures are then ``{"refused": sentence, ...}``.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -49,6 +48,15 @@ class Support:
 
 
 @dataclass(frozen=True)
+class Value:
+    """A mean reward an impression, or a difference of two, with its interval. None: not known."""
+
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A mean reward an impression, with what each of R requests adds to it."""
 
@@ -78,10 +86,9 @@ class Estimate:
         return self.value - step * _unskewed(z, skew), self.value - step * _unskewed(-z, skew)
 
     @property
-    def figures(self) -> dict[str, float | None]:
-        bounds = (self.value, *self.interval)
-        named = zip(("value", "lower", "upper"), bounds, strict=True)
-        return {name: value if math.isfinite(value) else None for name, value in named}
+    def bounded(self) -> "Value":
+        value, lower, upper = (x if math.isfinite(x) else None for x in (self.value, *self.interval))
+        return Value(value, lower, upper)
 
 
 def weights(propensity: ArrayLike, target: ArrayLike, *, clip: float | None = None) -> tuple[Floats, float]:
@@ -138,48 +145,31 @@ def doubly_robust(
 
 
 @dataclass(frozen=True)
+class PolicyValue:
+    """What a log says of a policy."""
+
+    impressions: int
+    requests: int = 0
+    effective: float = 0.0
+    """Impressions of weight 1 that tell as much: Kish's effective sample size."""
+
+    mean_weight: float | None = None
+    clip: float | None = None
+    clipped_share: float = 0.0
+    level: float = LEVEL
+    refused: str | None = None
+    """Why no value is given, as a sentence; None where one is."""
+
+    snips: Value | None = None
+    doubly_robust: Value | None = None
+
+
+@dataclass(frozen=True)
 class Evaluated:
-    """A policy told from a log: its figures, and the better estimate; None where the figures say why there is none."""
+    """A policy evaluated on a log, and the better estimate itself; None where the figures say why there is none."""
 
-    figures: dict[str, Any]
+    figures: PolicyValue
     best: Estimate | None
-
-
-def value(
-    reward: ArrayLike,
-    propensity: ArrayLike,
-    target: ArrayLike,
-    request: ArrayLike,
-    *,
-    expected: ArrayLike | None = None,
-    expected_target: ArrayLike | None = None,
-    never_shown: float = 0.0,
-    clip: float | None = None,
-    support: Support | None = None,
-    level: float = LEVEL,
-) -> dict[str, Any]:
-    """Figures of the target policy's reward an impression, beside what the log earned; or why there are none.
-
-    All arrays are [N]; rows of one `request` are not independent, so intervals are by request. `never_shown` is the
-    share of the target's showings that the caller knows the log could not make. ``gain`` is the target's value less the
-    log's, by the doubly robust estimate where a reward model is given, else by SNIPS.
-    """
-    told = evaluate(
-        reward,
-        propensity,
-        target,
-        request,
-        expected=expected,
-        expected_target=expected_target,
-        never_shown=never_shown,
-        clip=clip,
-        support=support,
-        level=level,
-    )
-    if told.best is None:
-        return told.figures
-    logged = mean_reward(reward, request, level=level)
-    return told.figures | {"logged": logged.figures, "gain": (told.best - logged).figures}
 
 
 def evaluate(
@@ -195,31 +185,36 @@ def evaluate(
     support: Support | None = None,
     level: float = LEVEL,
 ) -> Evaluated:
-    """As `value`, with the estimate itself, to be compared with that of another policy on the same log."""
+    """The target policy's reward an impression; the estimate can be compared with that of another policy on the log.
+
+    All arrays are [N]; rows of one `request` are not independent, so intervals are by request. `never_shown` is the
+    share of the target's showings that the caller knows the log could not make. The best estimate is the doubly robust
+    one where a reward model is given, else SNIPS.
+    """
     support = support or Support()
     gained, codes = _floats(reward), numbered(request)
     if not len(gained):
-        return Evaluated({"refused": "No impression has a propensity.", "impressions": 0}, None)
+        return Evaluated(PolicyValue(0, refused="No impression has a propensity."), None)
     times, limit = weights(propensity, target, clip=clip)
     full = _floats(target) / _floats(propensity)
-    told: dict[str, Any] = {
-        "impressions": len(gained),
-        "requests": int(codes.max()) + 1,
-        "effective": effective(times),
-        "mean_weight": float(full.mean()),
-        "clip": limit,
-        "clipped_share": _clipped(times, full),
-        "level": level,
-    }
+    figures = PolicyValue(
+        impressions=len(gained),
+        requests=int(codes.max()) + 1,
+        effective=effective(times),
+        mean_weight=float(full.mean()),
+        clip=limit,
+        clipped_share=_clipped(times, full),
+        level=level,
+    )
     refused = _refused(gained, times, full, codes, never_shown, support)
     if refused:
-        return Evaluated({"refused": refused, **told}, None)
+        return Evaluated(replace(figures, refused=refused), None)
     best = snips(gained, times, request, level=level)
-    told["snips"] = best.figures
+    figures = replace(figures, snips=best.bounded)
     if expected is not None and expected_target is not None:
         best = doubly_robust(gained, times, expected, expected_target, request, level=level)
-        told["doubly_robust"] = best.figures
-    return Evaluated(told, best)
+        figures = replace(figures, doubly_robust=best.bounded)
+    return Evaluated(figures, best)
 
 
 def effective(weight: Floats) -> float:

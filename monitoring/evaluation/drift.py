@@ -1,7 +1,7 @@
 """How a window's data differ from what the champion learned from: Evidently, on a bounded sample.
 
     sampled = sample(dense, names, {"prediction (champion)": scores, "label": labels}, seed=update_id)
-    drift = measure(reference, sampled)
+    found = measure(reference, sampled).drift
 
 The population stability index (PSI) of a column compares its two histograms: below 0.1 they are alike, above 0.2 they
 differ, where many rows tell. Of few rows two samples of the same differ as much, so what chance gives comes on top.
@@ -10,13 +10,15 @@ Hours of the day differ by nature, so drift informs and the gate does not act on
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+
+if TYPE_CHECKING:
+    from evidently.core.report import Snapshot
 
 ROWS = 2000
 """Impressions a sample holds at most: the report's cost is bounded, whatever the window."""
@@ -32,49 +34,63 @@ DRAWN, BINS = 12, 20
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """Both samples of one column in the same bins: percent of the rows that have a value.
+
+    Numbers have ``edges``, one more than bins, and those of few ``values`` a bin a value; texts have ``categories``.
+    """
+
+    reference: tuple[float, ...]
+    current: tuple[float, ...]
+    edges: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One column of both samples."""
+
+    column: str
+    psi: float
+    limit: float
+    """PSI from which it has drifted: the threshold, and what chance gives on so few rows."""
+
+    histogram: Histogram | None = None
+    """Of the columns that drifted most."""
+
+    @property
+    def drifted(self) -> bool:
+        return self.psi >= self.limit
+
+
+@dataclass(frozen=True)
 class Drift:
-    """What differs between two samples."""
+    """How two samples differ."""
 
-    reference: pl.DataFrame
-    current: pl.DataFrame
-    psi: dict[str, float]
-    """PSI of each column both samples have, largest first."""
-
+    reference_rows: int
+    current_rows: int
     threshold: float
-    snapshot: Any
-    """The Evidently snapshot that holds these figures."""
+    columns: tuple[ColumnDrift, ...]
+    """Those that both have, the largest PSI first."""
 
-    limits: dict[str, float] = field(default_factory=dict)
-    """PSI from which each column has drifted, where chance gives some on so few rows: on top of the threshold."""
-
-    def limit(self, column: str) -> float:
-        """PSI from which the column has drifted."""
-        return self.limits.get(column, self.threshold)
-
-    @cached_property
-    def drifted(self) -> list[str]:
-        return [column for column, psi in self.psi.items() if psi >= self.limit(column)]
+    @property
+    def drifted(self) -> tuple[ColumnDrift, ...]:
+        return tuple(column for column in self.columns if column.drifted)
 
     @property
     def share(self) -> float:
-        return len(self.drifted) / len(self.psi) if self.psi else 0.0
+        return len(self.drifted) / len(self.columns) if self.columns else 0.0
 
-    @property
-    def figures(self) -> dict[str, Any]:
-        """Plain values for ``figures['drift']``."""
-        return {
-            "reference_rows": self.reference.height,
-            "current_rows": self.current.height,
-            "threshold": self.threshold,
-            "limits": dict(self.limits),
-            "columns": len(self.psi),
-            "drifted": len(self.drifted),
-            "drifted_share": self.share,
-            "psi": dict(self.psi),
-            "histograms": {
-                column: histogram(self.reference[column], self.current[column]) for column in list(self.psi)[:DRAWN]
-            },
-        }
+
+@dataclass(frozen=True, eq=False)
+class MeasuredDrift:
+    """Drift, with the samples and Evidently's snapshot that a report shows."""
+
+    drift: Drift
+    reference: pl.DataFrame
+    current: pl.DataFrame
+    snapshot: "Snapshot"
 
 
 def important(dense: np.ndarray, scores: np.ndarray, names: Sequence[str], limit: int = FEATURES) -> tuple[str, ...]:
@@ -124,7 +140,7 @@ def sample(
     return pl.DataFrame(frame)
 
 
-def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float = THRESHOLD) -> Drift:
+def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float = THRESHOLD) -> MeasuredDrift:
     """PSI of every column that has values in both samples, by Evidently. Text columns are compared by category.
 
     Raises ValueError when a sample is empty or they share no column.
@@ -141,9 +157,18 @@ def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float 
     from monitoring.evaluation import evidently_metrics  # takes seconds to import
 
     psi, snapshot = evidently_metrics.drift(reference.select(shared), current.select(shared), threshold)
-    ordered = dict(sorted(psi.items(), key=lambda pair: -pair[1]))
-    limits = {column: threshold + by_chance(reference[column], current[column]) for column in ordered}
-    return Drift(reference.select(shared), current.select(shared), ordered, threshold, snapshot, limits)
+    ordered = sorted(psi.items(), key=lambda pair: -pair[1])
+    columns = tuple(
+        ColumnDrift(
+            column,
+            value,
+            threshold + by_chance(reference[column], current[column]),
+            histogram(reference[column], current[column]) if place < DRAWN else None,
+        )
+        for place, (column, value) in enumerate(ordered)
+    )
+    found = Drift(reference.height, current.height, threshold, columns)
+    return MeasuredDrift(found, reference.select(shared), current.select(shared), snapshot)
 
 
 def by_chance(reference: pl.Series, current: pl.Series) -> float:
@@ -167,23 +192,21 @@ def by_chance(reference: pl.Series, current: pl.Series) -> float:
     return float(quantile * sum(1 / count for count in rows))
 
 
-def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> dict[str, list[Any]]:
-    """Both samples of one column in the same bins: percent of the rows that have a value.
-
-    Numbers: ``edges`` (one more than bins), with the outermost half percent in the end bins, since a long tail would
-    leave one bar and emptiness; a number of few ``values`` has one bin a value. Texts: ``categories``, most frequent
-    first.
-    """
+def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> Histogram:
+    """Both samples of one column. Of numbers the outermost half percent lies in the end bins, since a long tail would
+    leave one bar and emptiness; of texts the most frequent are shown."""
     if not reference.dtype.is_numeric() and reference.dtype != pl.Boolean:
         sides = [side.cast(pl.String).drop_nulls() for side in (reference, current)]
         counts = pl.concat([side.rename("value") for side in sides]).value_counts(sort=True)
         categories = counts.sort(["count", "value"], descending=[True, False])["value"].head(bins).to_list()
         before, now = ([100 * float((side == name).sum()) / max(len(side), 1) for name in categories] for side in sides)
-        return {"categories": categories, "reference": _digits(before), "current": _digits(now)}
+        return Histogram(_digits(before), _digits(now), categories=tuple(categories))
     numbers = [side.cast(pl.Float64).drop_nulls().to_numpy() for side in (reference, current)]
     numbers = [side[np.isfinite(side)] for side in numbers]
     both = np.concatenate(numbers)
     values = np.unique(both)
+    if not len(values):
+        return Histogram((), ())
     if len(values) <= bins:
         middle = (values[1:] + values[:-1]) / 2
         step = float(np.min(np.diff(values))) if len(values) > 1 else 1.0
@@ -192,17 +215,15 @@ def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> dic
     else:
         low, high = np.quantile(both, [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-    if not len(values):
-        return {"edges": [], "reference": [], "current": []}
     clipped = [np.clip(side, edges[0], edges[-1]) for side in numbers]
     shares = [100 * np.histogram(side, edges)[0] / max(len(side), 1) for side in clipped]
-    drawn = {"edges": _digits(edges), "reference": _digits(shares[0]), "current": _digits(shares[1])}
-    return drawn | ({"values": _digits(values)} if len(values) <= bins else {})
+    few = _digits(values) if len(values) <= bins else ()
+    return Histogram(_digits(shares[0]), _digits(shares[1]), edges=_digits(edges), values=few)
 
 
-def _digits(values: Iterable[float]) -> list[float]:
+def _digits(values: Iterable[float]) -> tuple[float, ...]:
     """Six digits: enough to draw, and a record that is not larger than it must be."""
-    return [float(f"{value:.6g}") for value in values]
+    return tuple(float(f"{value:.6g}") for value in values)
 
 
 def _known(column: pl.Series) -> bool:

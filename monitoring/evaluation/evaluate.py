@@ -1,237 +1,276 @@
-"""All that is measured of a challenger before the gate decides, as the plain figures that are kept as evidence.
+"""Champion against challenger on a window: one function for production, backtest and drill.
 
-    figures = gather(candidate, before, contexts=("device", "region"), seed=update_id, clock=time.perf_counter)
+    evidence = evaluate(checks, champion, challenger, history)
 
-What is judged is either the later part of the window, which the challenger did not learn from (`tail`), or all of it,
-each mini-batch as it was predicted just before it was learned (`progressive`: Blum, Kalai & Langford 1999). Progressive
-figures are of the process that ends in the challenger; the very weights that would go live are looked at beside it:
-the window scored again, yesterday's impressions, and how far predictions moved.
+What is judged is either the later part of the window, which the challenger was not trained on (`tail`), or all of it,
+each mini-batch as it was predicted just before it was trained on (`progressive`). Progressive figures are of the
+process that ends in the challenger; the very weights that would go live are looked at beside it: the window scored once
+more (in sample), yesterday's impressions (forgetting), and how far predictions shifted.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.log.json_texts import value_of
 from models import metrics
-from models.examples import EMPTY, Examples
+from models.examples import Examples
 from models.frames import Frame
 from models.learning.learner import Learned
 from models.learning.model import Model
-from monitoring.evaluation import compare
-from monitoring.evaluation.cost import model_bytes, scoring_p99_ms
-from monitoring.evaluation.process_record import Record
-from monitoring.gate import hypotheses as questions
-from monitoring.gate.policy import Policy
-from monitoring.statistics.error_control import Past
-from monitoring.statistics.sequential import Moments
-
-Judging = Literal["tail", "progressive"]
-Question = Literal["not_worse", "better"]
-
-COST_ROWS = 50
-"""Candidates in a request whose scoring is timed."""
+from monitoring.evaluation.compare import Comparison, compare, measure, paired, prediction_shift
+from monitoring.evaluation.cost import Cost
+from monitoring.evaluation.evidence import (
+    Evidence,
+    Forgetting,
+    InSample,
+    Question,
+    ReferenceGain,
+    Training,
+    WindowFacts,
+)
+from monitoring.evaluation.history import History, Reference
+from monitoring.evaluation.reranking import RankingValue, ranking_value
+from monitoring.evaluation.retrieval import TowersEvidence
+from monitoring.evaluation.window import Champion, Checks, Window, context_of, contexts_of, new_ids
+from monitoring.statistics.bootstrap import finite
 
 HEAD = 0.2
 """Share of a window's items, those shown most, that are its head."""
 
 
 @dataclass(frozen=True, eq=False)
-class Anchor:
-    """A champion of before, to see that small permitted losses do not add up."""
+class Trained:
+    """A challenger: a model just trained on a window's training part, and how that went."""
 
-    name: str
-    """'a day ago', 'a week ago' or 'standard'."""
-
-    version: str
     model: Model
-
-
-@dataclass(frozen=True, eq=False)
-class Before:
-    """What a surface knew before the window."""
-
-    record: Record
-    """The updating process so far."""
-
-    tests: Past = field(default_factory=Past)
-    """The designs tried so far, for the error control."""
-
-    anchors: Sequence[Anchor] = ()
-
-    champion: str | None = None
-    """Version in service."""
-
-    standard: str | None = None
-    """Version of the last champion that was shown better than the standard before it."""
-
-    frozen: Frame | None = None
-    """Impressions of an older window, on which forgetting shows."""
-
-
-@dataclass(frozen=True, eq=False)
-class Candidate:
-    """A challenger, and what it was made from and is judged on."""
-
-    window: Frame
-    """[N rows], those learned from and those judged."""
-
-    first: int
-    """The judged part begins at this row; 0 with `progressive`."""
-
-    judging: Judging
+    learned: Learned
     question: Question
-    champion: Model | None
-    champion_scores: NDArray[np.float64] | None
-    """[N], of the whole window; None where there is no champion."""
+    cost: Cost
+    towers: TowersEvidence | None = None
+    """What its towers retrieve, on a surface that has some."""
+
+
+def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | None, history: History) -> Evidence:
+    """All that can be measured of a challenger; of a window that nothing was trained on (None), what its checks say."""
+    window, examples = checks.window, checks.window.frame.examples
+    evidence = Evidence(
+        window=WindowFacts(
+            window.start,
+            window.end,
+            len(examples),
+            finite(metrics.mean(examples.label.astype(np.float64))),
+            window.frame.without_row,
+            freshness_s=None if challenger is None else (window.as_of - window.split).total_seconds(),
+        ),
+        judged=window.terms.judging,
+        champion=None if champion is None else champion.version,
+        checks=checks.found,
+        prequential=checks.prequential,
+        drift=None if checks.drift is None else checks.drift.drift,
+        baseline_drift=None if checks.baseline_drift is None else checks.baseline_drift.drift,
+        skew=window.skew,
+    )
+    if challenger is None:
+        return evidence
+    judged = JudgedPart.of(checks, challenger)
+    evidence = replace(
+        evidence,
+        question=challenger.question,
+        comparison=judged.comparison(champion),
+        training=_training(challenger.learned, window.trained_to),
+        cost=challenger.cost,
+        ranking_value=judged.ranking_value(),
+        towers=challenger.towers,
+    )
+    if judged.final is not None:
+        evidence = replace(evidence, not_finite=int((~np.isfinite(judged.final)).sum()))
+    return evidence if champion is None else _beside(evidence, judged, champion, history)
+
+
+def _beside(evidence: Evidence, judged: "JudgedPart", champion: Champion, history: History) -> Evidence:
+    """What is measured beside the comparison with the champion, and the process record with it."""
+    assert evidence.comparison is not None
+    moments, recalled = evidence.comparison.gain.moments, history.recalled
+    if moments is None:  # nothing to compare with, or on; or predictions that are not numbers
+        return evidence
+    gains = (judged.over(reference) for reference in history.references)
+    references = tuple(found for found in gains if found.gain.moments is not None)  # others predict no numbers
+    evidence = replace(
+        evidence,
+        references=references,
+        baseline=recalled.baseline,
+        in_sample=judged.in_sample(),
+        process=recalled.process,
+        process_after=recalled.process,
+    )
+    if history.earlier is not None and len(history.earlier):
+        evidence = replace(evidence, forgetting=forgetting(history.earlier, champion.model, judged.challenger))
+    if evidence.question == "better":
+        return replace(evidence, tests=recalled.tests)
+    return replace(
+        evidence,
+        process_after=recalled.process.add(
+            moments,
+            loss=judged.window.terms.margin,
+            judged_to=datetime.fromtimestamp(float(judged.examples.time.max()), UTC),
+            against={found.version: found.gain.moments for found in references if found.gain.moments is not None},
+        ),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class JudgedPart:
+    """The part of a window that judges, [J] impressions."""
+
+    window: Window
+    rows: NDArray[np.int64]
+    """[J], in the window's frame."""
+
+    scores: NDArray[np.float64]
+    """[J], the challenger's."""
+
+    served: NDArray[np.float64] | None
+    """[N], the champion's of the whole window."""
 
     challenger: Model
-    learned: Learned
+    final: NDArray[np.float64] | None
+    """[N], of the whole window by the weights that would go live, where these were trained on it."""
 
-    def judged(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Rows [J] that judge, and the challenger's predictions [J] for them."""
-        if self.judging == "tail":
-            rows = np.arange(self.first, len(self.window))
-            return rows, self.challenger.score(self.window.examples[self.first :])
-        rows = np.arange(self.learned.reached)
-        return rows, self.learned.predicted[rows]
+    @classmethod
+    def of(cls, checks: Checks, challenger: Trained) -> "JudgedPart":
+        window, examples = checks.window, checks.window.frame.examples
+        if window.terms.judging == "tail":
+            rows = np.arange(window.trained_to, len(examples))
+            scores = challenger.model.score(examples[window.trained_to :])
+            return cls(window, rows, scores, checks.scores, challenger.model, None)
+        rows = np.arange(challenger.learned.reached)
+        scores = challenger.learned.predicted[rows]
+        return cls(window, rows, scores, checks.scores, challenger.model, challenger.model.score(examples))
 
+    @property
+    def examples(self) -> Examples:
+        return self.window.frame.examples[self.rows]
 
-def gather(
-    candidate: Candidate,
-    before: Before,
-    *,
-    policy: Policy,
-    contexts: Sequence[str],
-    fairness: str | None = None,
-    seed: int,
-    clock: Callable[[], float],
-) -> dict[str, Any]:
-    """Measure a candidate.
+    @property
+    def table(self) -> pl.DataFrame:
+        return self.window.frame.table[self.rows]
 
-    `contexts`: keys of the impressions' context to look at by value; `fairness`: one of them, or a column of the
-    window's table, whose values must be treated alike.
-    """
-    rows, scores = candidate.judged()
-    part = candidate.window.examples[rows]
-    table = candidate.window.table[rows]
-    served = None if candidate.champion_scores is None else candidate.champion_scores[rows]
-    columns, kinds = slices(table, part, contexts, candidate.champion)
-    attribute = None if fairness is None else {fairness: attribute_of(table, fairness)}
-    quality = compare.compare(
-        part.label,
-        part.request,
-        challenger=scores,
-        champion=served,
-        slices=columns,
-        kinds=kinds,
-        attributes=attribute,
-        progressive=candidate.judging == "progressive",
-        seed=seed,
-    )
-    figures: dict[str, Any] = {
-        "judging": candidate.judging,
-        "question": candidate.question,
-        "quality": quality,
-        "learned": as_learned(
-            candidate.learned, len(candidate.window) if candidate.judging == "progressive" else candidate.first
-        ),
-        "cost": cost(candidate, clock),
-    }
-    final = candidate.challenger.score(candidate.window.examples) if candidate.judging == "progressive" else None
-    if final is not None:
-        figures["final_not_finite"] = int((~np.isfinite(final)).sum())
-    if candidate.champion is None or "moments" not in quality.get("paired", {}):
-        return figures  # nothing to compare with, or on; or predictions that are not numbers
-    anchors = [anchored(anchor, part, scores) for anchor in before.anchors]
-    figures["anchors"] = [row for row in anchors if "moments" in row]  # others predict no numbers
-    figures["standard"] = before.standard
-    figures |= remembered(candidate, before, policy, quality, figures["anchors"], float(part.time.max()))
-    if final is not None:
-        figures["again"] = again(candidate, final)
-    if before.frozen is not None and len(before.frozen):
-        figures["forgetting"] = forgetting(before.frozen, candidate.champion, candidate.challenger)
-    return figures
+    @property
+    def champion_scores(self) -> NDArray[np.float64] | None:
+        """[J]"""
+        return None if self.served is None else self.served[self.rows]
 
-
-def remembered(
-    candidate: Candidate,
-    before: Before,
-    policy: Policy,
-    quality: Mapping[str, Any],
-    anchors: Sequence[Mapping[str, Any]],
-    until: float,
-) -> dict[str, Any]:
-    """The process's record, the tests of designs and the standard, before this candidate and after."""
-    moments = Moments.from_dict(quality["paired"]["moments"])
-    told: dict[str, Any] = {}
-    if candidate.question == "better":
-        answer = questions.better(moments, past=before.tests, risk=policy.risk)
-        told["tests"] = {"before": before.tests.as_dict(), "after": answer.figures["past"]}
-        told["process"] = {"before": before.record.as_dict(), "after": before.record.as_dict()}
-    else:
-        against = {row["version"]: Moments.from_dict(row["moments"]) for row in anchors}
-        after = before.record.add(
-            moments,
-            loss=policy.margin,
-            until=datetime.fromtimestamp(until, UTC),
-            against=against,
+    def comparison(self, champion: Champion | None) -> Comparison:
+        """Challenger against champion, on the whole and by slice."""
+        part, table, terms = self.examples, self.table, self.window.terms
+        columns, kinds = slices(table, part, terms.contexts, None if champion is None else champion.model)
+        return compare(
+            part.label,
+            part.request,
+            challenger=self.scores,
+            champion=self.champion_scores,
+            slices=columns,
+            kinds=kinds,
+            attributes=None if terms.fairness is None else {terms.fairness: _attribute(table, terms.fairness)},
+            progressive=terms.judging == "progressive",
+            seed=self.window.update_id,
         )
-        told["process"] = {"before": before.record.as_dict(), "after": after.as_dict()}
-    standard = next((row for row in anchors if row["version"] == before.standard), None)
-    against_standard = moments if before.standard == before.champion else None
-    if standard is not None:
-        against_standard = Moments.from_dict(standard["moments"])
-    told["standard_moves"] = against_standard is not None and questions.standard_moves(against_standard)
-    told["champion"] = before.champion
-    return told
+
+    def over(self, reference: Reference) -> ReferenceGain:
+        """Against a champion of before, on the same fresh impressions."""
+        part = self.examples
+        gain = paired(part.label, part.request, reference.model.score(part), self.scores)
+        return ReferenceGain(reference.name, reference.version, gain)
+
+    def in_sample(self) -> InSample | None:
+        """The window by the weights that would go live: they must not be worse on it than the champion, which was not
+        trained on it."""
+        if self.final is None or self.served is None:
+            return None
+        examples = self.window.frame.examples
+        return InSample(
+            gain=paired(examples.label, examples.request, self.served, self.final),
+            log_loss=finite(metrics.log_loss(self.final, examples.label)),
+            champion_log_loss=finite(metrics.log_loss(self.served, examples.label)),
+            shift=prediction_shift(self.served, self.final),
+        )
+
+    def ranking_value(self) -> RankingValue | None:
+        """What the challenger's order is worth by the logged propensities; None where they are not known."""
+        if self.window.propensity is None:
+            return None
+        part = self.examples
+        return ranking_value(
+            part.label,
+            part.request,
+            self.table["position"].to_numpy(),
+            self.window.propensity[self.rows],
+            challenger=self.scores,
+            champion=self.champion_scores,
+        )
+
+
+def remeasure(window: Window, champion: Champion | None, challenger: Model) -> Evidence:
+    """Both on the impressions of a window that neither was trained on."""
+    frame, examples = window.frame, window.frame.examples
+    served = None if champion is None else champion.model.score(examples)
+    columns, kinds = slices(frame.table, examples, window.terms.contexts, None if champion is None else champion.model)
+    return Evidence(
+        window=WindowFacts(
+            window.start,
+            window.end,
+            len(examples),
+            finite(metrics.mean(examples.label.astype(np.float64))),
+            frame.without_row,
+        ),
+        judged="fresh",
+        champion=None if champion is None else champion.version,
+        comparison=compare(
+            examples.label,
+            examples.request,
+            challenger=challenger.score(examples),
+            champion=served,
+            slices=columns,
+            kinds=kinds,
+            seed=window.update_id,
+        ),
+        prequential=None if served is None else measure(examples.label, examples.request, served),
+    )
+
+
+def forgetting(earlier: Frame, champion: Model, challenger: Model) -> Forgetting:
+    """Both on an older window, which both were trained on or both not."""
+    examples = earlier.examples
+    before, now = champion.score(examples), challenger.score(examples)
+    shown = earlier.table["shown_at"]
+    start, end = shown.min(), shown.max()
+    assert isinstance(start, datetime)
+    assert isinstance(end, datetime)
+    return Forgetting(
+        start,
+        end,
+        len(examples),
+        finite(metrics.log_loss(before, examples.label)),
+        finite(metrics.log_loss(now, examples.label)),
+        paired(examples.label, examples.request, before, now),
+    )
 
 
 def slices(
     table: pl.DataFrame, part: Examples, contexts: Sequence[str], champion: Model | None
-) -> tuple[dict[str, pl.Series], dict[str, str]]:
+) -> tuple[Mapping[str, pl.Series], Mapping[str, str]]:
     """Columns [J] to look at by value, and what kind each is."""
-    columns = contexts_of(table, contexts)
+    columns = dict(contexts_of(table, contexts))
     kinds = dict.fromkeys(contexts, "context")
-    for kind, new in newcomers(part, champion).items():
+    for kind, new in new_ids(part, champion).items():
         name = {"users": "reader", "items": "item"}[kind]
-        columns[name], kinds[name] = named(new, "new", "known"), kind[:-1]
-    columns["item's place"], kinds["item's place"] = named(head(table["item_id"]), "head", "tail"), "item"
+        columns[name], kinds[name] = _named(new, "new", "known"), kind[:-1]
+    columns["item's place"], kinds["item's place"] = _named(head(table["item_id"]), "head", "tail"), "item"
     return columns, kinds
-
-
-def newcomers(examples: Examples, champion: Model | None) -> dict[str, NDArray[np.bool_]]:
-    """Which impressions [N] are of users without a history, and of items that have no row of their own yet."""
-    new = {}
-    if examples.history.shape[1]:
-        new["users"] = examples.history[:, 0] == EMPTY
-    if champion is not None and "item" in champion.layout.ids:
-        column = champion.layout.ids.index("item")
-        new["items"] = ~champion.tables[column].admitted(examples.ids[:, column])
-    return new
-
-
-def contexts_of(table: pl.DataFrame, names: Sequence[str]) -> dict[str, pl.Series]:
-    """Values [J] of several keys of the context, by name."""
-    return {name: context_of(table, name) for name in names}
-
-
-def context_of(table: pl.DataFrame, name: str) -> pl.Series:
-    """Values [J] of a key of the context, as text; ``none`` where an impression has none."""
-    return value_of(table["context"], name).fill_null("none")
-
-
-def attribute_of(table: pl.DataFrame, name: str) -> pl.Series:
-    return table[name].cast(pl.String) if name in table.columns else context_of(table, name)
-
-
-def named(flag: NDArray[np.bool_], yes: str, no: str) -> pl.Series:
-    return pl.Series(np.where(flag, yes, no))
 
 
 def head(items: pl.Series) -> NDArray[np.bool_]:
@@ -243,66 +282,21 @@ def head(items: pl.Series) -> NDArray[np.bool_]:
     return items.is_in(often.implode()).to_numpy()
 
 
-def anchored(anchor: Anchor, part: Examples, scores: NDArray[np.float64]) -> dict[str, Any]:
-    """The candidate against a champion of before, on the same fresh impressions."""
-    return {
-        "name": anchor.name,
-        "version": anchor.version,
-        **compare.paired(part.label, part.request, anchor.model.score(part), scores),
-    }
+def _training(learned: Learned, given: int) -> Training:
+    return Training(
+        learned.examples,
+        given,
+        learned.steps,
+        learned.stopped,
+        finite(learned.log_loss),
+        rows_touched=dict(learned.touched),
+        ids_admitted={name: len(ids) for name, ids in learned.admitted.items()},
+    )
 
 
-def again(candidate: Candidate, scores: NDArray[np.float64]) -> dict[str, Any]:
-    """The window scored (`scores` [N]) by the weights that would go live, which have learned from it: they must not be
-    worse on it than the champion, which has not."""
-    examples, champion = candidate.window.examples, candidate.champion_scores
-    assert champion is not None
-    return {
-        **compare.paired(examples.label, examples.request, champion, scores),
-        "log_loss": metrics.log_loss(scores, examples.label),
-        "champion_log_loss": metrics.log_loss(champion, examples.label),
-        **compare.moved(champion, scores),
-    }
+def _attribute(table: pl.DataFrame, name: str) -> pl.Series:
+    return table[name].cast(pl.String) if name in table.columns else context_of(table, name)
 
 
-def forgetting(frozen: Frame, champion: Model, challenger: Model) -> dict[str, Any]:
-    """Both on an older window, which both have learned from or both not."""
-    examples = frozen.examples
-    before, now = champion.score(examples), challenger.score(examples)
-    shown = frozen.table["shown_at"]
-    return {
-        "from": shown.min(),
-        "to": shown.max(),
-        "impressions": len(examples),
-        "champion_log_loss": metrics.log_loss(before, examples.label),
-        "challenger_log_loss": metrics.log_loss(now, examples.label),
-        **compare.paired(examples.label, examples.request, before, now),
-    }
-
-
-def cost(candidate: Candidate, clock: Callable[[], float]) -> dict[str, Any]:
-    """What the challenger costs: to learn, to keep, to ask."""
-    learned = candidate.learned
-    return {
-        "fine_tune_s": learned.seconds,
-        "examples_per_s": learned.examples / learned.seconds if learned.seconds else None,
-        "bytes": model_bytes(candidate.challenger),
-        "champion_bytes": model_bytes(candidate.champion) if candidate.champion else None,
-        "score_rows": COST_ROWS,
-        "score_p99_ms": scoring_p99_ms(
-            candidate.challenger.score, candidate.window.examples, rows=COST_ROWS, clock=clock
-        ),
-    }
-
-
-def as_learned(learned: Learned, asked: int) -> dict[str, Any]:
-    """What learning did, in plain values."""
-    return {
-        "impressions": learned.examples,
-        "asked": asked,
-        "steps": learned.steps,
-        "stopped": learned.stopped,
-        "log_loss": learned.log_loss,
-        "rows_touched": dict(learned.touched),
-        "ids_admitted": {name: len(ids) for name, ids in learned.admitted.items()},
-    }
+def _named(flag: NDArray[np.bool_], yes: str, no: str) -> pl.Series:
+    return pl.Series(np.where(flag, yes, no))

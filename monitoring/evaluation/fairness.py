@@ -4,30 +4,56 @@ found = treatment({"publisher": publishers}, before=champion, now=challenger)   
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
 from models.ranking_metrics import Codes, Floats, Scored
 from monitoring.evaluation.slices import Column, coded
-from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST, finite
+from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST, Interval, finite
 
 VALUES = 20
 """Values shown of each attribute: those with the most impressions. What is left is one."""
 
 
-def treatment(attributes: Mapping[str, Column], *, before: Scored, now: Scored) -> list[dict[str, Any]]:
-    """By attribute [N] and value, over the rows of both:
+@dataclass(frozen=True)
+class Ratio:
+    """A figure of both models, and their difference, challenger minus champion, with its two-sided 95 % interval by
+    request."""
 
-    - exposure: the value's share of the attention 1 / log2(1 + rank) (Singh & Joachims 2018) that each model gives when
-      it orders the logged candidates of each request; beside it the value's shares of the impressions and of the
-      clicks. None for an attribute that never differs within a request (one of users): no order changes it then.
-    - error: mean prediction minus label rate; above 0 the model promises too much for that value.
+    champion: float
+    challenger: float
+    difference: float
+    interval: Interval
 
-    The change of each, challenger minus champion, has a two-sided 95 % interval by request.
-    """
+
+@dataclass(frozen=True)
+class Treatment:
+    """How both models treat the impressions with one value of an attribute."""
+
+    attribute: str
+    value: str
+    impressions: int
+    requests: int
+    impressions_share: float
+    clicks_share: float | None
+    error: Ratio
+    """Mean prediction minus label rate; above 0 the model promises too much for that value."""
+
+    exposure: Ratio | None
+    """The value's share of the attention 1 / log2(1 + rank) (Singh & Joachims 2018) that each model gives when it
+    orders the logged candidates of each request. None for an attribute that never differs within a request (one of
+    users): no order changes it then."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.attribute} = {self.value}"
+
+
+def treatment(attributes: Mapping[str, Column], *, before: Scored, now: Scored) -> list[Treatment]:
+    """By attribute [N] and value, over the rows of both."""
     orders = (before.exposure(), now.exposure())
     found = []
     for attribute, given in attributes.items():
@@ -38,22 +64,23 @@ def treatment(attributes: Mapping[str, Column], *, before: Scored, now: Scored) 
         predicted = [_sums(each.probability, code, len(names), before) for each in (before, now)]
         for place, value in enumerate(names):
             impressions = float(rows[:, place].sum())
-            row: dict[str, Any] = {
-                "attribute": attribute,
-                "value": value,
-                "impressions": int(impressions),
-                "requests": int((rows[:, place] > 0).sum()),
-                "impressions_share": impressions / len(before),
-                "clicks_share": finite(float(clicks[:, place].sum() / clicks.sum())) if clicks.any() else None,
-            }
             champion, challenger = (each[:, place] - clicks[:, place] for each in predicted)
-            row |= _both("error", champion, challenger, rows[:, place])
-            if exposed is None:
-                row |= {"exposure_champion": None, "exposure_challenger": None, "exposure_change": None}
-            else:
-                champion, challenger = (each[:, place] for each in exposed)
-                row |= _both("exposure", champion, challenger, exposed[0].sum(axis=1))
-            found.append(row)
+            exposure = None
+            if exposed is not None:
+                attention = exposed[0].sum(axis=1)
+                exposure = _ratio(exposed[0][:, place], exposed[1][:, place], attention)
+            found.append(
+                Treatment(
+                    attribute=attribute,
+                    value=value,
+                    impressions=int(impressions),
+                    requests=int((rows[:, place] > 0).sum()),
+                    impressions_share=impressions / len(before),
+                    clicks_share=finite(float(clicks[:, place].sum() / clicks.sum())) if clicks.any() else None,
+                    error=_ratio(champion, challenger, rows[:, place]),
+                    exposure=exposure,
+                )
+            )
     return found
 
 
@@ -64,7 +91,7 @@ def _sums(of_row: Floats, code: Codes, width: int, scored: Scored) -> Floats:
     return summed.reshape(scored.requests, width)
 
 
-def _both(name: str, champion: Floats, challenger: Floats, whole: Floats) -> dict[str, Any]:
+def _ratio(champion: Floats, challenger: Floats, whole: Floats) -> Ratio:
     """Both models' ratios of sums by request [R], and their difference with its interval (linearised)."""
     total = float(whole.sum())
     ratios = [float(each.sum()) / total for each in (champion, challenger)]
@@ -73,8 +100,4 @@ def _both(name: str, champion: Floats, challenger: Floats, whole: Floats) -> dic
     requests = int((whole > 0).sum())
     error = sqrt(float((residual**2).sum()) * requests / (requests - 1)) / total if requests >= FEWEST else float("nan")
     reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
-    return {
-        f"{name}_champion": ratios[0],
-        f"{name}_challenger": ratios[1],
-        f"{name}_change": {"difference": change, "lower": finite(change - reach), "upper": finite(change + reach)},
-    }
+    return Ratio(ratios[0], ratios[1], change, Interval(finite(change - reach), finite(change + reach)))

@@ -1,20 +1,20 @@
-"""The growing record of an updating process: all its routine candidates together, and the watch for a turn for the
-worse.
+"""The record of an updating process: the gains of all its routine candidates together, and a CUSUM that alarms when
+they turn for the worse.
 
-    record = record.add(candidate, loss=0.005, until=window.end)
+    record = record.add(candidate, loss=0.005, judged_to=window.end)
 
 One window proves little. The record keeps the paired gains of every routine candidate against the champion of its
-time, promoted or not (leaving some out would flatter), and two questions are asked of it: has the process been shown
-not to lose (`monitoring/gate/hypotheses.py`), and does it lose lately? The second is a CUSUM of evidence, an e-detector
-(Shin, Ramdas & Rinaldo 2023, "E-detectors: a nonparametric framework for sequential change detection"): a process that
-does not lose raises a false alarm at `level` once in 1 / level updates or more seldom.
+time, promoted or not (leaving some out would flatter), and two hypotheses are tested on it: has the process been shown
+not to lose (`monitoring/gate/hypotheses.py`), and does it lose of late? The second is a CUSUM of evidence, an
+e-detector (Shin, Ramdas & Rinaldo 2023, "E-detectors: a nonparametric framework for sequential change detection"): a
+process that does not lose raises a false alarm at `level` once in 1 / level updates or more seldom.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 
 from monitoring.statistics.sequential import FEWEST, Moments
 
@@ -23,90 +23,70 @@ LOUDEST = 4.0
 (rejected by itself) would otherwise weigh on the record for weeks, and a young model's large gains would hide later
 losses. An honest window is that far off once in 30,000, so what the record promises is unchanged."""
 
-HARM_CEILING = math.log(1e6)
-"""The evidence of harm is kept below this, so that a few good windows quiet it after a bad week. No alarm level may be
+CUSUM_CEILING = math.log(1e6)
+"""The CUSUM stays below this, so that a few good windows quiet it after a bad week. No alarm level may be
 smaller than a millionth."""
 
 
 @dataclass(frozen=True)
-class Record:
+class ProcessRecord:
     """What is known of the process before its next candidate."""
 
     updates: int = 0
     moments: Moments = field(default_factory=Moments)
-    log_harm: float = 0.0
-    """The CUSUM: evidence that candidates lose since the best moment to begin counting; 0 or less: none."""
+    cusum: float = 0.0
+    """Evidence that candidates lose, since the best moment to begin counting; 0 or less: none."""
 
-    until: datetime | None = None
+    judged_to: datetime | None = None
     """The end of the last impressions that were judged."""
 
     against: Mapping[str, float] = field(default_factory=dict)
-    """The same evidence of loss against the older champions that the last candidate was compared with, by version."""
+    """The same against the reference champions that the last candidate was compared with, by version."""
 
     def add(
         self,
         candidate: Moments,
         *,
         loss: float,
-        until: datetime | None = None,
+        judged_to: datetime | None = None,
         against: Mapping[str, Moments] | None = None,
     ) -> Self:
         """With one more candidate.
 
-        `candidate`: its gains over the champion on impressions after `self.until`. `loss`: the smallest loss that
-        matters, the margin of *not worse*, as a share. `until`: end of the judged impressions. `against`: its gains
-        over older champions, by version; what was kept of versions that are no longer asked of is dropped.
+        `candidate`: its gains over the champion on impressions after `self.judged_to`. `loss`: the smallest loss that
+        matters, the margin of *not worse*, as a share. `judged_to`: end of the judged impressions. `against`: its gains
+        over older champions, by version; versions that are no longer compared with are dropped.
         """
         counted = _bounded(candidate, self.moments, loss)
         moments = self.moments + counted
         return type(self)(
             self.updates + 1,
             moments,
-            harm_after(self.log_harm, counted, loss=loss, variance=moments.variance if moments.n >= FEWEST else 0.0),
-            until or self.until,
+            cusum_after(self.cusum, counted, loss=loss, variance=moments.variance if moments.n >= FEWEST else 0.0),
+            judged_to or self.judged_to,
             {
-                version: harm_after(self.against.get(version, 0.0), gains, loss=loss)
+                version: cusum_after(self.against.get(version, 0.0), gains, loss=loss)
                 for version, gains in (against or {}).items()
             },
         )
 
-    def forgiven(self) -> Self:
-        """After a person has looked and released the surface: the watch for harm starts anew, the gains stay."""
-        return type(self)(self.updates, self.moments, 0.0, self.until)
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "updates": self.updates,
-            "moments": self.moments.as_dict(),
-            "log_harm": self.log_harm,
-            "until": self.until.isoformat() if self.until else None,
-            "against": dict(self.against),
-        }
-
-    @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
-        until = kept.get("until")
-        return cls(
-            int(kept["updates"]),
-            Moments.from_dict(kept["moments"]),
-            float(kept["log_harm"]),
-            datetime.fromisoformat(until) if until else None,
-            {version: float(log_harm) for version, log_harm in kept.get("against", {}).items()},
-        )
+    def reset(self) -> Self:
+        """After a person has looked: the CUSUM starts anew, the gains stay."""
+        return type(self)(self.updates, self.moments, 0.0, self.judged_to)
 
 
-def latest_before(records: Iterable[Record], start: datetime) -> Record:
+def latest_before(records: Iterable[ProcessRecord], start: datetime) -> ProcessRecord:
     """The longest of `records` that has judged nothing after `start`; an empty one when there is none.
 
     A window that was held comes again as part of the next. Going on from the record before it counts each impression
     once: the held candidate is replaced by the one that was judged on the same impressions and more.
     """
-    fit = [record for record in records if record.until is not None and record.until <= start]
-    return max(fit, key=lambda record: (record.until or start, record.updates), default=Record())
+    fit = [record for record in records if record.judged_to is not None and record.judged_to <= start]
+    return max(fit, key=lambda record: (record.judged_to or start, record.updates), default=ProcessRecord())
 
 
 def _bounded(candidate: Moments, record: Moments, loss: float) -> Moments:
-    """The candidate as the record counts it. Its spread is told by the record, once there is one: a broken
+    """The candidate as the record counts it. Its spread is that of the record, once there is one: a broken
     challenger's own is as broken."""
     known = record if record.n >= FEWEST and record.variance > 0 else candidate
     if candidate.n == 0:
@@ -117,7 +97,7 @@ def _bounded(candidate: Moments, record: Moments, loss: float) -> Moments:
     return Moments(candidate.n, math.copysign(furthest, candidate.mean), known.variance)
 
 
-def harm_after(log_harm: float, candidate: Moments, *, loss: float, variance: float | None = None) -> float:
+def cusum_after(cusum: float, candidate: Moments, *, loss: float, variance: float | None = None) -> float:
     """The CUSUM of evidence that candidates lose, after one more window.
 
     Each window adds the evidence that the mean gain is -`loss` rather than 0: -b S - b² V / 2 with b = loss / variance,
@@ -127,4 +107,4 @@ def harm_after(log_harm: float, candidate: Moments, *, loss: float, variance: fl
     if variance is None:
         variance = candidate.variance if candidate.n >= FEWEST else 0.0
     bet = -candidate.n * loss * (candidate.mean + loss / 2) / variance if variance > 0 else 0.0
-    return min(max(log_harm, 0.0) + bet, HARM_CEILING)
+    return min(max(cusum, 0.0) + bet, CUSUM_CEILING)

@@ -1,7 +1,7 @@
 """What a challenger's order of the logged requests would have earned, where the log explored.
 
     chances = propensities(connection, "feed", start, end, table["impression_id"])
-    figures = ranking_value(label, request, table["position"], chances, challenger=scores, champion=served_scores)
+    found = ranking_value(label, request, table["position"], chances, challenger=scores, champion=served_scores)
 
 A ranker puts the items of a request in the order of its scores; an impression counts when it was logged in the place
 the ranker gives it. That is right as long as what an item earns depends on the request and its own place, not on its
@@ -10,8 +10,8 @@ ranking policies with click models"), and as long as ``propensity`` is that of s
 the candidates logged with the request. The weights' mean tells when it is not, and nothing is said then.
 """
 
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +19,16 @@ import psycopg
 from numpy.typing import ArrayLike, NDArray
 
 from features.log.writing import read_propensities
-from monitoring.evaluation.counterfactual import LEVEL, Evaluated, Support, evaluate, mean_reward, numbered
+from monitoring.evaluation.counterfactual import (
+    LEVEL,
+    Evaluated,
+    PolicyValue,
+    Support,
+    Value,
+    evaluate,
+    mean_reward,
+    numbered,
+)
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -28,6 +37,32 @@ Bools = NDArray[np.bool_]
 EXPLORED = """
 SELECT min(propensity) FROM impressions WHERE surface = %s AND shown_at > %s AND shown_at <= %s
 """
+
+
+@dataclass(frozen=True)
+class RankingValue:
+    """The mean label of an impression under the challenger's order, by the logged propensities."""
+
+    requests_left_out: int
+    """Requests of which not everything is known."""
+
+    top: int | None = None
+    refused: str | None = None
+    """Why nothing can be said, as a sentence."""
+
+    challenger: PolicyValue | None = None
+    champion: PolicyValue | None = None
+    logged: Value | None = None
+    """What the log itself earned."""
+
+    gain: Value | None = None
+    """Over the champion's order; over what was logged where there is no champion."""
+
+    gain_share: float | None = None
+    """The gain as a share of that."""
+
+    surely_lost: float | None = None
+    """The share that is shown to be lost, 0 where a loss is not shown."""
 
 
 def propensities(
@@ -58,14 +93,13 @@ def ranking_value(
     clip: float | None = None,
     support: Support | None = None,
     level: float = LEVEL,
-) -> dict[str, Any]:
-    """Figures of the mean label of an impression under the challenger's order; or ``refused``, the sentence why not.
+) -> RankingValue:
+    """The mean label of an impression under the challenger's order; or ``refused``, the sentence why not.
 
     N impressions: labels f[N], requests [N], places f[N] counted from anywhere, propensities f[N], and the predictions
     f[N] of each model; equal ones share their places evenly. With a `champion` its order is estimated too, its
     predictions, which have not seen these labels, are the reward model of the doubly robust estimates (what a place
-    itself does is fitted to them), and ``gain`` is over its order; without, over what was logged. ``gain_share`` is the
-    gain as a share of that, ``lost_share_shown`` the share that is shown to be lost, 0 where a loss is not shown.
+    itself does is fitted to them), and ``gain`` is over its order; without, over what was logged.
     `top`: look at the first so many places of each request only.
 
     A request counts when all its impressions have a propensity, a place of their own and a label (NaN: not known); how
@@ -77,17 +111,14 @@ def ranking_value(
     shown = np.lexsort((columns[1], codes))
     codes, columns = codes[shown], [column[shown] for column in columns]
     usable = _usable(codes, columns)
-    told: dict[str, Any] = {
-        "requests_left_out": int(codes.max(initial=-1)) + 1 - len(np.unique(codes[usable])),
-        "top": top,
-    }
+    left_out = int(codes.max(initial=-1)) + 1 - len(np.unique(codes[usable]))
     codes = codes[usable]
     labels, _, chances, scores, *rival = [column[usable] for column in columns]
     if not len(codes):
-        return {"refused": "No request of the log has all its propensities.", **told}
+        return RankingValue(left_out, top, refused="No request of the log has all its propensities.")
     if chances.min() >= 1.0 - 1e-9:
         sentence = "Every propensity is 1: the log shows one order of each request and says nothing of another."
-        return {"refused": sentence, **told}
+        return RankingValue(left_out, top, refused=sentence)
     place = np.arange(len(codes)) - np.searchsorted(codes, codes)
     seen = np.ones(len(codes), dtype=bool) if top is None else place < top
     model = rival[0] if rival else np.zeros(len(codes))
@@ -108,26 +139,22 @@ def ranking_value(
         )
 
     found = evaluated(scores)
-    told = {**found.figures, **told}
+    value = RankingValue(left_out, top, refused=found.figures.refused, challenger=found.figures)
     if found.best is None:
-        return told
+        return value
     against = mean_reward(labels[seen], codes[seen], level=level)
-    told["logged"] = against.figures
+    value = replace(value, logged=against.bounded)
     if rival:
         before = evaluated(rival[0])
-        told["champion"] = before.figures
+        value = replace(value, champion=before.figures)
         if before.best is None:
-            return {"refused": f"Of the champion's own order: {before.figures['refused']}", **told}
+            return replace(value, refused=f"Of the champion's own order: {before.figures.refused}")
         against = before.best
-    gain = (found.best - against).figures
-    return told | {"gain": gain} | _shares(gain, against.value)
-
-
-def _shares(gain: dict[str, float | None], of: float) -> dict[str, float | None]:
-    if of <= 0 or gain["value"] is None:
-        return {"gain_share": None, "lost_share_shown": None}
-    shown = None if gain["upper"] is None else max(0.0, -gain["upper"] / of)
-    return {"gain_share": gain["value"] / of, "lost_share_shown": shown}
+    gain = (found.best - against).bounded
+    if against.value <= 0 or gain.value is None:
+        return replace(value, gain=gain)
+    surely_lost = None if gain.upper is None else max(0.0, -gain.upper / against.value)
+    return replace(value, gain=gain, gain_share=gain.value / against.value, surely_lost=surely_lost)
 
 
 def _usable(codes: Codes, columns: list[Floats]) -> Bools:

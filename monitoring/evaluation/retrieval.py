@@ -1,16 +1,17 @@
 """Does a challenger retrieve as well as the champion: is the next click among the items that its towers put first?
 
-    before, now = ask(champion, champion.lately, clicks), ask(challenger, challenger.lately, clicks)
-    figures = compare(user, champion=before.places, challenger=now.places, popularity=now.popular, alive=900)
+    before, now = replay(champion, champion.lately, clicks), replay(challenger, challenger.lately, clicks)
+    found = compare(user, champion=before.places, challenger=now.places, popularity=now.popular, alive=900)
 
-A click is asked for by the clicks before it, all items clicked lately being candidates but the user's last ones. What
+A click is looked for by the clicks before it, all items clicked lately being candidates but the user's last ones. What
 else was shown is never looked at: which items a log shows says what will be clicked.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class Found:
     """Where the next clicks were found."""
 
     places: Places
@@ -48,8 +49,9 @@ class Asked:
     """What was clicked lately, after them all."""
 
 
-def ask(towers: Towers, lately: Lately, clicks: Examples) -> Asked:
-    """Ask for N clicks, in their order. Popularity follows them, a batch at a time; the towers stay as they are."""
+def replay(towers: Towers, lately: Lately, clicks: Examples) -> Found:
+    """Retrieve for each of N clicks, in their order. Popularity follows them, a batch at a time; the towers stay as
+    they are."""
     item, attributes = item_columns(towers, clicks)
     index = towers.index(lately, float(clicks.time[0]) if len(clicks) else lately.time)
     found, popular = np.full(len(clicks), MISSED), np.full(len(clicks), MISSED)
@@ -62,7 +64,7 @@ def ask(towers: Towers, lately: Lately, clicks: Examples) -> Asked:
         for users, into in ((towers.users(clicks[rows], lately), found), (everyone, popular)):
             into[rows] = _place(index.retrieve(users, max(KS), clicks.history[rows]).ids, item[rows])
         lately = lately.see(item[rows], clicks.time[rows], attributes[rows])
-    return Asked(found, popular, lately)
+    return Found(found, popular, lately)
 
 
 def _place(retrieved: Ids, item: Ids) -> Places:
@@ -71,43 +73,98 @@ def _place(retrieved: Ids, item: Ids) -> Places:
     return np.where(hit.any(1), hit.argmax(1), MISSED)
 
 
+@dataclass(frozen=True)
+class Recall:
+    """The share of clicks found among so many items retrieved; None where none was looked for, or where those are all
+    there are: whatever the order, they hold what can be found."""
+
+    at: Mapping[int, float | None]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean and its two-sided bounds."""
+
+    mean: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+
+
+@dataclass(frozen=True)
+class RetrievalComparison:
+    """How often the next click is among the items retrieved, by the challenger's towers and their rivals."""
+
+    clicks: int
+    alive: int
+    """Items there are."""
+
+    among: int
+    """Items among which the gate looks for it."""
+
+    against: Literal["popularity", "champion"]
+    champion: Recall | None
+    challenger: Recall
+    popularity: Recall
+    difference: Difference
+    """In recall among so many, challenger minus its rival."""
+
+    @property
+    def surely_lost(self) -> float | None:
+        return None if self.difference.upper is None else max(0.0, -self.difference.upper)
+
+    @property
+    def rival(self) -> Recall:
+        return self.popularity if self.champion is None else self.champion
+
+
+@dataclass(frozen=True)
+class TowersEvidence:
+    """What was measured of a challenger's towers."""
+
+    next_clicks: RetrievalComparison
+    """Each stretch of clicks before they trained on it."""
+
+    in_sample: RetrievalComparison | None
+    """The last of them, by the towers that would go live, which have trained on it."""
+
+    not_finite: int
+    """Vectors of users and items that are not numbers."""
+
+
 def compare(
     user: Ids, *, champion: Places | None, challenger: Places, popularity: Places, alive: int
-) -> dict[str, Any]:
-    """Recall of the next clicks [N], each by ``user`` [N], and what the challenger's ``among`` so many items is above
-    the champion's, or above popularity's while there are no towers in service. ``alive``: how many items there are."""
+) -> RetrievalComparison:
+    """Recall of the next clicks [N], each by ``user`` [N], beside the champion's, or popularity's while there are no
+    towers in service. ``alive``: how many items there are."""
     against = popularity if champion is None else champion
     among = JUDGED_OF_FEW if alive < FEW else JUDGED
-    gained = difference(user, (challenger < among).astype(float) - (against < among))
-    return {
-        "clicks": len(challenger),
-        "alive": alive,
-        "among": among,
-        "against": "popularity" if champion is None else "champion",
-        "champion": None if champion is None else recalls(champion, alive),
-        "challenger": recalls(challenger, alive),
-        "popularity": recalls(popularity, alive),
-        "difference": gained,
-        "lost_shown": None if gained["upper"] is None else max(0.0, -gained["upper"]),
-    }
+    return RetrievalComparison(
+        clicks=len(challenger),
+        alive=alive,
+        among=among,
+        against="popularity" if champion is None else "champion",
+        champion=None if champion is None else recall(champion, alive),
+        challenger=recall(challenger, alive),
+        popularity=recall(popularity, alive),
+        difference=difference(user, (challenger < among).astype(float) - (against < among)),
+    )
 
 
-def recalls(places: Places, alive: int) -> dict[str, float | None]:
-    """The share of clicks found among so many items; None where none was asked for, or where those are all there
-    are: whatever the order, they hold what can be found."""
-    return {f"recall_{k}": float((places < k).mean()) if len(places) and k < alive else None for k in KS}
+def recall(places: Places, alive: int) -> Recall:
+    """Of clicks found at ``places`` [N]."""
+    return Recall({k: float((places < k).mean()) if len(places) and k < alive else None for k in KS})
 
 
-def difference(user: Ids, gained: NDArray[np.float64]) -> dict[str, float | None]:
+def difference(user: Ids, gained: NDArray[np.float64]) -> Difference:
     """The mean of ``gained`` [N], and its two-sided bounds: a user's clicks may all be found for one reason, so users
     are what is taken to be independent. No bounds where these are too few to show their own spread."""
     if not len(gained):
-        return dict.fromkeys(("mean", "lower", "upper"))
+        return Difference()
     mean = float(gained.mean())
     _, whose = np.unique(user, return_inverse=True)
     apart = np.bincount(whose, gained - mean)
     if len(apart) < FEWEST:
-        return {"mean": mean, "lower": None, "upper": None}
+        return Difference(mean)
     error = math.sqrt(float((apart**2).sum()) * len(apart) / (len(apart) - 1)) / len(gained)
     reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
-    return {"mean": mean, "lower": mean - reach, "upper": mean + reach}
+    return Difference(mean, mean - reach, mean + reach)

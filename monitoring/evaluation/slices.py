@@ -8,6 +8,7 @@ all bounds together are wrong with the chance of one.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,38 @@ FEWEST = 100
 """Requests of a slice before it can be said to lose: the gains of fewer are too lopsided for a bound on their mean."""
 
 
+@dataclass(frozen=True)
+class Slice:
+    """Both models on the impressions with one value of a column."""
+
+    column: str
+    value: str
+    kind: str
+    """What the column is of: 'context', 'user' or 'item'."""
+
+    impressions: int
+    requests: int
+    label_rate: float
+    champion_mean_prediction: float
+    challenger_mean_prediction: float
+    champion_auc: float | None
+    challenger_auc: float | None
+    champion_log_loss: float
+    challenger_log_loss: float
+    gain: float | None
+    """By request, of the request's rows in the slice alone, as a share of the champion's log loss there."""
+
+    moments: Moments
+    lower: float | None = None
+    """One-sided, as the next, at :data:`LEVEL` over all slices together."""
+
+    upper: float | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.column} = {self.value}"
+
+
 def compare_slices(
     columns: Mapping[str, Column],
     kinds: Mapping[str, str] | None = None,
@@ -39,37 +72,38 @@ def compare_slices(
     before: Scored,
     now: Scored,
     values: int = VALUES,
-) -> list[dict[str, Any]]:
+) -> list[Slice]:
     """The comparison within the most frequent values of each column [N] of the rows of both, the largest slice first.
 
     ``kinds`` says of a column that it is of the user or of the item; the others are of the context.
-    Gains are shares of the champion's log loss within the slice, by request, of the request's rows in the slice alone.
-    ``lower_share`` and ``upper_share`` are one-sided, at :data:`LEVEL` over all slices together.
     """
     loss = (metrics.losses(before.probability, before.label), metrics.losses(now.probability, now.label))
     found = [
-        slice_
+        part
         for column, given in columns.items()
-        for slice_ in _slices_of(column, (kinds or {}).get(column, "context"), given, before, now, loss, values)
+        for part in _slices_of(column, (kinds or {}).get(column, "context"), given, before, now, loss, values)
     ]
-    for slice_ in found:
-        moments = Moments.from_dict(slice_["moments"])
-        slice_["lower_share"] = finite(lower_once(moments, LEVEL / len(found)))
-        slice_["upper_share"] = finite(upper_once(moments, LEVEL / len(found)))
-    return sorted(found, key=lambda slice_: -slice_["impressions"])
+    level = LEVEL / max(len(found), 1)
+    bounded = [
+        replace(
+            part,
+            lower=finite(lower_once(part.moments, level)),
+            upper=finite(upper_once(part.moments, level)),
+        )
+        for part in found
+    ]
+    return sorted(bounded, key=lambda part: -part.impressions)
 
 
-def losing(slices: Sequence[Mapping[str, Any]], margin: float, level: float = LEVEL) -> list[Mapping[str, Any]]:
+def losing(slices: Sequence[Slice], margin: float, level: float = LEVEL) -> list[Slice]:
     """The slices where the challenger is shown worse by more than ``margin`` (a share), the worst first.
 
     The chance that one is named which is not, is at most ``level`` over all slices. Those of fewer
     than :data:`FEWEST` requests are not looked at.
     """
-    thick = [slice_ for slice_ in slices if slice_["requests"] >= FEWEST]
-    lost = [
-        slice_ for slice_ in thick if upper_once(Moments.from_dict(slice_["moments"]), level / len(thick)) < -margin
-    ]
-    return sorted(lost, key=lambda slice_: float(slice_["gain_share"]))
+    thick = [part for part in slices if part.requests >= FEWEST]
+    lost = [part for part in thick if upper_once(part.moments, level / len(thick)) < -margin]
+    return sorted(lost, key=lambda part: part.gain or 0.0)
 
 
 def coded(values: Column, most: int) -> tuple[list[str], Codes]:
@@ -85,7 +119,7 @@ def coded(values: Column, most: int) -> tuple[list[str], Codes]:
 
 def _slices_of(
     column: str, kind: str, given: Column, before: Scored, now: Scored, loss: tuple[Floats, Floats], values: int
-) -> list[dict[str, Any]]:
+) -> list[Slice]:
     names, code = coded(given, values)
     width, requests = len(names), before.requests
 
@@ -110,21 +144,21 @@ def _slices_of(
         rarer = float(min(clicks[place], rows[place] - clicks[place]))
         moments = Moments.of(x, equal=float(of_equal.mean()) if len(x) else 0.0, labels=rarer)
         found.append(
-            {
-                "column": column,
-                "value": value,
-                "kind": kind,
-                "impressions": int(rows[place]),
-                "requests": moments.n,
-                "label_rate": float(clicks[place] / rows[place]),
-                "champion_mean_prediction": float(predicted[0][place] / rows[place]),
-                "challenger_mean_prediction": float(predicted[1][place] / rows[place]),
-                "champion_auc": finite(float(auc[0][place])),
-                "challenger_auc": finite(float(auc[1][place])),
-                "champion_log_loss": champion,
-                "challenger_log_loss": challenger,
-                "gain_share": finite(moments.mean),
-                "moments": moments.as_dict(),
-            }
+            Slice(
+                column=column,
+                value=value,
+                kind=kind,
+                impressions=int(rows[place]),
+                requests=moments.n,
+                label_rate=float(clicks[place] / rows[place]),
+                champion_mean_prediction=float(predicted[0][place] / rows[place]),
+                challenger_mean_prediction=float(predicted[1][place] / rows[place]),
+                champion_auc=finite(float(auc[0][place])),
+                challenger_auc=finite(float(auc[1][place])),
+                champion_log_loss=champion,
+                challenger_log_loss=challenger,
+                gain=finite(moments.mean),
+                moments=moments,
+            )
         )
     return found

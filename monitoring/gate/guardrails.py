@@ -6,246 +6,238 @@ the limit is what is shown of it, its bound.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
 
-from monitoring.evaluation.process_record import Record
+from monitoring.evaluation.compare import Comparison
+from monitoring.evaluation.evidence import Evidence
+from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.retrieval import RetrievalComparison
 from monitoring.evaluation.slices import losing
-from monitoring.gate import hypotheses as questions
-from monitoring.gate.policy import Limit, Policy, Word
-from monitoring.sentences import many, no, percent, rival
+from monitoring.gate.findings import Finding
+from monitoring.gate.hypotheses import no_ratchet
+from monitoring.gate.policy import Limit, Policy
+from monitoring.sentences import counted, percent
 from monitoring.statistics.chance import surely_above
-from monitoring.statistics.sequential import Moments
 
 SLICE_LEVEL = 0.01
 """Chance that a slice is named that does not lose more than allowed, over all slices of a candidate."""
 
-SLICES_TOLD = 3
+SLICES_NAMED = 3
 
 SKEW_LEVEL = 0.001
-"""Chance that a share of served values that differ is told larger than it is."""
+"""Chance that a share of served values that differ is taken for larger than it is."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What one part of the evidence asks for, and its sentence."""
-
-    word: Word
-    sentence: str
-
-
-def doubts(policy: Policy, figures: Mapping[str, Any]) -> list[Finding]:
+def guardrails(policy: Policy, evidence: Evidence) -> list[Finding]:
     """Every limit passed."""
-    return [finding for part in PARTS for finding in part(policy, figures)]
+    return [finding for part in PARTS for finding in part(policy, evidence)]
 
 
-def _judge(limit: Limit, value: float | None, name: str, sentence: str) -> Iterator[Finding]:
-    if no(value):
+def _judge(
+    limit: Limit, value: float | None, figure: str, code: str, facts: Mapping[str, str] | None = None
+) -> Iterator[Finding]:
+    """The finding ``code`` where ``value`` is above the limit; what the policy says where there is none."""
+    if value is None:
         if limit.missing != "pass":
-            yield Finding(limit.missing, f"The {name} could not be measured.")
-    elif value is not None and value > limit.at_most:
-        yield Finding(limit.breach, sentence)
+            yield Finding(f"unmeasured/{code}", limit.missing, {"figure": figure})
+    elif value > limit.at_most:
+        yield Finding(code, limit.breach, facts or {})
 
 
-def _learning(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    learned = figures.get("learned", {})
-    if learned.get("stopped") == "early" and policy.early != "pass":
-        yield Finding(
-            policy.early,
-            "Learning stopped early: the model that learned predicted the impressions to come worse than the one that"
-            " did not. Look at the learning rate and at the window.",
-        )
+def _training(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    if evidence.training is not None and evidence.training.stopped == "early" and policy.early != "pass":
+        yield Finding("stopped_early", policy.early)
 
 
-def _gain(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    quality = figures["quality"]
-    if quality["baseline"] == "champion":
-        gain, shown = quality["paired"]["gain_share"], quality["paired"]["lower_share"]
-        told = f"The log loss is {percent(gain or 0)} lower than the champion's, which is too good to be a better model"
-        yield from _judge(policy.too_good, shown, "gain", f"{told} alone: look for the future in the features.")
+def _gain(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    compared = _compared(evidence)
+    if compared.against_champion:
+        gain = compared.gain
+        yield from _judge(policy.too_good, gain.lower, "gain", "too_good", {"gain": percent(gain.share or 0)})
 
 
-def _calibration(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    quality = figures["quality"]
-    before, now = quality["champion"]["calibration_error"], quality["challenger"]["calibration_error"]
+def _calibration(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    compared = _compared(evidence)
+    before, now = compared.champion.calibration_error, compared.challenger.calibration_error
     # An error within the champion's, or within what chance gives, is no news.
-    beyond = None if no(now) else now - (quality.get("calibration_chance") or 0.0)
-    if quality["baseline"] == "champion" and not no(before) and not no(now) and now <= before:
+    beyond = None if now is None else now - (compared.calibration_chance or 0.0)
+    if compared.against_champion and before is not None and now is not None and now <= before:
         beyond = 0.0
-    told = f"The challenger's calibration error is {now:.3f}" if not no(now) else ""
-    beside = f" (the {rival(quality)}'s is {before:.3f})" if not no(before) else ""
-    yield from _judge(policy.calibration, beyond, "calibration error", f"{told}{beside}, beyond what chance gives.")
+    facts = {
+        "now": f"{now or 0:.3f}",
+        "before": "" if before is None else f" (the {compared.rival_name}'s is {before:.3f})",
+    }
+    yield from _judge(policy.calibration, beyond, "calibration error", "calibration", facts)
 
 
-def _shift(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    quality = figures["quality"]
-    shift = quality.get("shift")
-    if shift is None or quality["baseline"] != "champion":
+def _shift(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    compared = _compared(evidence)
+    shift = compared.shift
+    if shift is None or not compared.against_champion:
         return
-    means = [quality[who]["mean_prediction"] for who in ("champion", "challenger")]
+    before, now = compared.champion.mean_prediction, compared.challenger.mean_prediction
     yield from _judge(
-        policy.prediction,
-        None if no(shift["log_odds"]) else abs(shift["log_odds"]),
+        policy.mean_prediction,
+        None if shift.log_odds is None else abs(shift.log_odds),
         "mean prediction",
-        f"The mean prediction moved from {means[0] or 0:.3f} to {means[1] or 0:.3f}.",
+        "mean_prediction",
+        {"before": f"{before or 0:.3f}", "now": f"{now or 0:.3f}"},
     )
-    spread = shift["spread"]
     yield from _judge(
         policy.flattened,
-        None if no(spread) else 1 / max(spread, 1e-9),
+        None if shift.spread is None else 1 / max(shift.spread, 1e-9),
         "spread of predictions",
-        f"The challenger's predictions vary {percent(spread or 0)} as much as the champion's: it has gone flat.",
+        "flat",
+        {"spread": percent(shift.spread or 0)},
     )
-    moved = (figures.get("again") or shift).get("moved_p99")
+    furthest = (evidence.in_sample.shift if evidence.in_sample else shift).p99
     yield from _judge(
-        policy.moved,
-        moved,
-        "change of single predictions",
-        f"One prediction in a hundred moved by {moved or 0:.1f} or more in log-odds.",
+        policy.prediction_shift,
+        furthest,
+        "shift of single predictions",
+        "prediction_shift",
+        {"shift": f"{furthest or 0:.1f}"},
     )
 
 
-def _slices(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    quality = figures["quality"]
-    if quality["baseline"] != "champion":
+def _slices(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    compared = _compared(evidence)
+    if not compared.against_champion:
         return
-    lost = losing(quality.get("slices", []), policy.slices.at_most, SLICE_LEVEL)
+    lost = losing(compared.slices, policy.slices.at_most, SLICE_LEVEL)
     if lost:
-        told = [
-            f"{slice_['column']} = {slice_['value']} (log loss {percent(-slice_['gain_share'])} higher on"
-            f" {many(slice_['impressions'], 'impression')})"
-            for slice_ in lost[:SLICES_TOLD]
+        named = [
+            f"{part.name} (log loss {percent(-(part.gain or 0))} higher on {counted(part.impressions, 'impression')})"
+            for part in lost[:SLICES_NAMED]
         ]
-        more = f" and {len(lost) - SLICES_TOLD} slices more" if len(lost) > SLICES_TOLD else ""
-        yield Finding(
-            policy.slices.breach,
-            f"The challenger loses on {', '.join(told)}{more}, shown to be more than {percent(policy.slices.at_most)}.",
-        )
+        more = f" and {len(lost) - SLICES_NAMED} slices more" if len(lost) > SLICES_NAMED else ""
+        facts = {"slices": ", ".join(named) + more, "allowed": percent(policy.slices.at_most)}
+        yield Finding("slices", policy.slices.breach, facts)
 
 
-def _anchors(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    rows = figures.get("anchors", [])
-    if rows:
-        anchors = {row["name"]: Moments.from_dict(row["moments"]) for row in rows}
-        record = Record.from_dict(figures["process"]["before"])
-        log_harm = {row["name"]: record.against.get(row["version"], 0.0) for row in rows}
-        over_champion = Moments.from_dict(figures["quality"]["paired"]["moments"])
-        answer = questions.no_ratchet(anchors, margin=policy.margin, over_champion=over_champion, log_harm=log_harm)
-        if answer.word != "promote":
-            yield Finding(answer.word, answer.sentence)
-
-
-def _again(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    again = figures.get("again")
-    if again is not None:
-        lost, shown = _lost(again)
-        told = f"Its final weights lose {percent(lost or 0)} to the champion on the very window they learned from."
-        yield from _judge(policy.again, shown, "window scored again", told)
-
-
-def _forgetting(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    forgetting = figures.get("forgetting")
-    if forgetting is not None:
-        lost, shown = _lost(forgetting)
-        told = f"On the day before, its log loss is {percent(lost or 0)} higher than the champion's: it forgets."
-        yield from _judge(policy.forgetting, shown, "loss on the day before", told)
-    elif policy.forgetting.missing != "pass" and figures["quality"]["baseline"] == "champion":
-        yield Finding(policy.forgetting.missing, "There is no older window to see forgetting on.")
-
-
-def _lost(paired: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """The share of log loss lost, and how much of it is shown."""
-    found = (None if no(paired[key]) else -paired[key] for key in ("gain_share", "upper_share"))
-    lost, shown = found
-    return lost, shown
-
-
-def _skew(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    skew = figures.get("skew") or {}
-    worst = ", ".join(row["feature"] for row in skew.get("worst", [])[:3])
-    told = f"Of the values served, {percent(skew.get('differing_share') or 0)} are not what the log gives: {worst}."
-    rows = skew.get("rows") or 0
-    whole = None if no(skew.get("differing_share")) else surely_above(skew["differing_share"], rows, SKEW_LEVEL)
-    yield from _judge(policy.skew, whole, "skew of features", told)
-    for row in skew.get("worst", [])[:1]:  # one broken feature of a hundred is less than a hundredth of the values
-        share = row["share"]
-        told = (
-            f"The feature {row['feature']} was served otherwise than the log gives it on {percent(share)} of the rows."
-        )
-        yield from _judge(policy.skew_of_one, surely_above(share, rows, SKEW_LEVEL), f"skew of {row['feature']}", told)
-
-
-def _drift(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    for key, what in (("drift", "from what the champion learned"), ("drift_baseline", "from the baseline")):
-        share = (figures.get(key) or {}).get("drifted_share")
-        yield from _judge(policy.drift, share, "drift", f"{percent(share or 0)} of the columns drifted {what}.")
-
-
-def _counterfactual(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    found = figures.get("counterfactual")
-    if found is None or "refused" in found:
-        yield from _judge(policy.counterfactual, None, "counterfactual value", "")
+def _references(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    gains = {found.name: found.gain.moments for found in evidence.references if found.gain.moments is not None}
+    if not gains:
         return
-    lost = found.get("lost_share_shown")
-    told = f"By the logged propensities its order of items is worth {percent(lost or 0)} less than the champion's."
-    yield from _judge(policy.counterfactual, lost, "counterfactual value", told)
+    against = (evidence.process or ProcessRecord()).against
+    finding = no_ratchet(
+        gains,
+        margin=policy.margin,
+        over_champion=_compared(evidence).gain.moments,
+        cusums={found.name: against.get(found.version, 0.0) for found in evidence.references},
+    )
+    if finding.word != "promote":
+        yield finding
 
 
-def _retrieval(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    retrieval = figures.get("retrieval")
-    if retrieval is None:  # requests name their candidates
+def _in_sample(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    if evidence.in_sample is not None:
+        gain = evidence.in_sample.gain
+        facts = {"lost": percent(gain.lost or 0)}
+        yield from _judge(policy.in_sample, gain.surely_lost, "window in sample", "in_sample", facts)
+
+
+def _forgetting(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    if evidence.forgetting is not None:
+        gain = evidence.forgetting.gain
+        facts = {"lost": percent(gain.lost or 0)}
+        yield from _judge(policy.forgetting, gain.surely_lost, "loss on the day before", "forgetting", facts)
+    elif policy.forgetting.missing != "pass" and _compared(evidence).against_champion:
+        yield Finding("no_earlier_window", policy.forgetting.missing)
+
+
+def _skew(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    skew = evidence.skew
+    share = None if skew is None else skew.differing_share
+    if skew is None or share is None:
+        yield from _judge(policy.skew, None, "skew of features", "skew")
         return
-    if retrieval["not_finite"]:
-        told = f"Its towers give vectors that are not numbers ({retrieval['not_finite']:,} of users and items)."
-        yield Finding(policy.retrieval.breach, told)
+    facts = {"share": percent(share), "features": ", ".join(found.feature for found in skew.worst[:3])}
+    yield from _judge(policy.skew, surely_above(share, skew.rows, SKEW_LEVEL), "skew of features", "skew", facts)
+    for found in skew.worst[:1]:  # one broken feature of a hundred is less than a hundredth of the values
+        facts = {"feature": found.feature, "share": percent(found.share)}
+        shown = surely_above(found.share, skew.rows, SKEW_LEVEL)
+        yield from _judge(policy.skew_of_one, shown, f"skew of {found.feature}", "skew_of_one", facts)
+
+
+def _drift(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    for code, drift in (("drift", evidence.drift), ("baseline_drift", evidence.baseline_drift)):
+        share = None if drift is None else drift.share
+        yield from _judge(policy.drift, share, "drift", code, {"share": percent(share or 0)})
+
+
+def _ranking_value(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    found = evidence.ranking_value
+    lost = None if found is None else found.surely_lost
+    facts = {"lost": percent(lost or 0)}
+    yield from _judge(policy.ranking_value, lost, "value of its ranking", "ranking_value", facts)
+
+
+def _towers(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    towers = evidence.towers
+    if towers is None:  # requests name their candidates
         return
-    for part, where in ((retrieval, "the next clicks"), (retrieval["again"], "the last clicks it learned from")):
-        told = f"Of {where} its towers find {recalled(part)} among {part['among']} items." if part else ""
-        yield from _judge(policy.retrieval, part.get("lost_shown"), f"recall of {where}", told)
+    if towers.not_finite:
+        yield Finding("towers_not_finite", policy.retrieval.breach, {"count": f"{towers.not_finite:,}"})
+        return
+    parts = (
+        ("recall", towers.next_clicks, "the next clicks"),
+        ("recall_in_sample", towers.in_sample, "the last clicks"),
+    )
+    for code, part, where in parts:
+        lost = None if part is None else part.surely_lost
+        facts = {} if part is None else recall_sentence(part)
+        yield from _judge(policy.retrieval, lost, f"recall of {where}", code, facts)
 
 
-def recalled(part: Mapping[str, Any]) -> str:
-    """What share of clicks was found, beside whom: ``31 %, the champion's 35 %,``."""
-    now, before = (percent(part[who][f"recall_{part['among']}"] or 0) for who in ("challenger", part["against"]))
-    rivals = "those most popular" if part["against"] == "popularity" else "the champion's"
-    return f"{now}, {rivals} {before},"
+def recall_sentence(part: RetrievalComparison) -> Mapping[str, str]:
+    """What share of clicks was found, beside whose: ``31 %, the champion's 35 %,``."""
+    now, before = (percent(of.at.get(part.among) or 0) for of in (part.challenger, part.rival))
+    rivals = "those most popular" if part.against == "popularity" else "the champion's"
+    return {"found": f"{now}, {rivals} {before},", "among": f"{part.among}"}
 
 
-def _fairness(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    for row in figures["quality"].get("fairness", []):
-        before, now = row["exposure_champion"], row["exposure_challenger"]
-        if before is None or now is None:  # of readers: each request shows its items to one, in whatever order
+def _fairness(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    for row in _compared(evidence).fairness:
+        if row.exposure is None:  # of readers: each request shows its items to one, in whatever order
             continue
-        change = row["exposure_change"]
-        bounds = [change["lower"], change["upper"]]
-        shown = None if None in bounds else max(0.0, bounds[0], -bounds[1])
-        which = f"{row['attribute']} = {row['value']}"
-        told = f"The exposure of {which} goes from {percent(before or 0)} to {percent(now or 0)}."
-        yield from _judge(policy.fairness, shown, f"exposure of {row['value']}", told)
+        bounds, shown = row.exposure.interval, None
+        if bounds.lower is not None and bounds.upper is not None:
+            shown = max(0.0, bounds.lower, -bounds.upper)
+        facts = {
+            "value": row.name,
+            "before": percent(row.exposure.champion),
+            "now": percent(row.exposure.challenger),
+        }
+        yield from _judge(policy.fairness, shown, f"exposure of {row.value}", "exposure", facts)
 
 
-def _cost(policy: Policy, figures: Mapping[str, Any]) -> Iterator[Finding]:
-    cost = figures.get("cost", {})
-    slow = cost.get("score_p99_ms")
-    told = f"Scoring {cost.get('score_rows', 0)} candidates takes {slow or 0:.1f} ms (99th percentile)."
-    yield from _judge(policy.score_p99_ms, slow, "scoring time", told)
-    size = None if cost.get("bytes") is None else cost["bytes"] / 1e6
-    yield from _judge(policy.megabytes, size, "size of the model", f"The model has {size or 0:,.0f} MB.")
+def _cost(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+    cost = evidence.cost
+    slow = None if cost is None else cost.score_p99_ms
+    facts = {"candidates": f"{cost.candidates if cost else 0}", "took": f"{slow or 0:.1f}"}
+    yield from _judge(policy.score_p99_ms, slow, "scoring time", "scoring_time", facts)
+    size = None if cost is None else cost.bytes / 1e6
+    yield from _judge(policy.megabytes, size, "size of the model", "size", {"megabytes": f"{size or 0:,.0f}"})
 
 
-PARTS: tuple[Callable[[Policy, Mapping[str, Any]], Iterator[Finding]], ...] = (
-    _learning,
+def _compared(evidence: Evidence) -> Comparison:
+    assert evidence.comparison is not None, "guardrails look at what was compared"
+    return evidence.comparison
+
+
+PARTS: tuple[Callable[[Policy, Evidence], Iterator[Finding]], ...] = (
+    _training,
     _gain,
     _calibration,
     _shift,
     _slices,
-    _anchors,
-    _again,
+    _references,
+    _in_sample,
     _forgetting,
     _skew,
     _drift,
-    _counterfactual,
-    _retrieval,
+    _ranking_value,
+    _towers,
     _fairness,
     _cost,
 )

@@ -47,10 +47,10 @@ class Policy:
     calibration: Limit = field(default_factory=lambda: Limit(0.05, missing="hold"))
     """Calibration error, where it is beyond what chance gives and above the champion's."""
 
-    prediction: Limit = field(default_factory=lambda: Limit(0.7))
+    mean_prediction: Limit = field(default_factory=lambda: Limit(0.7))
     """Change of the mean prediction in log-odds; 0.7 doubles or halves the odds."""
 
-    moved: Limit = field(default_factory=lambda: Limit(6.0))
+    prediction_shift: Limit = field(default_factory=lambda: Limit(6.0))
     """Change of the single prediction in log-odds, its 99th percentile, by the weights that would go live."""
 
     flattened: Limit = field(default_factory=lambda: Limit(10.0))
@@ -62,8 +62,8 @@ class Policy:
     forgetting: Limit = field(default_factory=lambda: Limit(0.1))
     """Share of log loss lost on the day before."""
 
-    again: Limit = field(default_factory=lambda: Limit(0.01))
-    """Share of log loss by which the weights that would go live are worse on the window they learned from."""
+    in_sample: Limit = field(default_factory=lambda: Limit(0.01))
+    """Share of log loss by which the weights that would go live are worse on the window they were trained on."""
 
     skew: Limit = field(default_factory=lambda: Limit(0.01))
     """Share of feature values that serving had otherwise than the log says."""
@@ -72,9 +72,10 @@ class Policy:
     """Share of the rows in which a single feature was served otherwise."""
 
     drift: Limit = field(default_factory=lambda: Limit(1.0))
-    """Share of columns that drifted from what the champion learned. Hours differ by nature, so 1: it only informs."""
+    """Share of columns that drifted from what the champion was trained on. Hours differ by nature, so 1: it only
+    informs."""
 
-    counterfactual: Limit = field(default_factory=lambda: Limit(0.05))
+    ranking_value: Limit = field(default_factory=lambda: Limit(0.05))
     """Share of the champion's estimated value of showing things in its order that the challenger's is shown to lose."""
 
     retrieval: Limit = field(default_factory=lambda: Limit(0.02))
@@ -91,7 +92,7 @@ class Policy:
     """Size of the model."""
 
     early: Breach | Literal["pass"] = "hold"
-    """When learning stopped early because it made predictions worse."""
+    """When training stopped early because it made predictions worse."""
 
     decide_within: timedelta = timedelta(hours=24)
     """How long a held challenger waits for a person; then the champion stays."""

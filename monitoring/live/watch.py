@@ -1,10 +1,10 @@
 """The live watch: does the champion keep what its evidence promised, as the labels of what it served mature?
 
-    quality = compare(label, request, challenger=scores, champion=scores_of_the_version_before)
-    finding = judge(Watch(), quality, loss_deviation(label, request, scores), promised, now="12", before="11")
+    compared = compare(label, request, challenger=scores, champion=scores_of_the_version_before)
+    watching = judge(Watch(), compared, loss_deviation(label, request, scores), promised, now="12", before="11")
 
-Two questions, on impressions that neither version has learned from. Is the champion worse than the version before it
-by more than a margin? This is asked every hour of a growing sample, so it is answered by a bound that holds at all
+Two tests, on impressions that neither version was trained on. Is the champion worse than the version before it
+by more than a margin? This is tested every hour of a growing sample, by a bound that holds at all
 times at once (``monitoring/statistics/sequential.py``): the chance that a champion which is no worse than the margin is
 ever called worse, in all the time it serves, is at most `Watch.risk`. And are its normalised entropy and calibration
 what they were when it was judged? Here the world may have changed and not the model, so the limits are wide; they are
@@ -15,7 +15,7 @@ among them. The version before it did not choose them. The margin must be wider 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import metrics
-from monitoring.sentences import change, many, percent
+from monitoring.evaluation.compare import Comparison, Measures
+from monitoring.gate.findings import Finding
+from monitoring.sentences import change, counted, percent
 from monitoring.statistics import sequential
 from monitoring.statistics.sequential import Moments
 
@@ -55,7 +57,7 @@ class Watch:
     """Only impressions of this last span count. The bound holds at all looks together while it has them all."""
 
     stale_after: timedelta = timedelta(hours=3)
-    """A notice goes out when the newest impression that the champion learned from is older than this."""
+    """A notice goes out when the newest impression that the champion was trained on is older than this."""
 
     def __post_init__(self) -> None:
         for name in ("margin", "entropy_limit", "calibration_limit"):
@@ -72,92 +74,100 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Watching:
     """What the watch says of a champion."""
 
     word: Literal["well", "thin", "breach"]
 
-    reasons: tuple[str, ...]
-    """Sentences; of a breach, those that say it come first."""
+    findings: tuple[Finding, ...]
+    """Of a breach, those that make it come first."""
 
     before_is_better: bool = False
     """The version before it did better on the same impressions: to go back is a remedy."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """The findings as sentences."""
+        return tuple(finding.sentence for finding in self.findings)
 
 
 CHANCE = 3.0
 """Standard errors that are put down to chance where a figure is held against what was promised."""
 
 
+@dataclass(frozen=True)
+class Promised:
+    """What the evidence said on which a champion went live."""
+
+    requests: int | None = None
+    measures: Measures | None = None
+
+
 def judge(
     watch: Watch,
-    quality: Mapping[str, Any],
+    compared: Comparison,
     deviation: float,
-    promised: Mapping[str, Any],
+    promised: Promised,
     *,
     now: str,
     before: str | None,
-) -> Finding:
+) -> Watching:
     """Hold the figures of what a champion served against the version before it, and against its own evidence.
 
-    `quality` is `compare()`'s, with the champion as its challenger and the version before as its champion; where there
-    is none (`before` None) the base rate takes its place. `deviation`: see `loss_deviation`. `promised`: the
-    ``quality`` of the evidence on which the champion went live, or what is known of it.
+    In `compared` the champion is the challenger and the version before is the champion; where there is none (`before`
+    None) the base rate takes its place. `deviation`: see `loss_deviation`.
     """
-    requests, served = quality["requests"], quality["challenger"]
-    seen = f"{many(quality['impressions'], 'impression')} of {many(requests, 'request')} whose labels are known"
-    if requests < watch.requests or not quality["impressions"]:
-        return Finding("thin", (f"Version {now} has served {seen}; the watch waits for {watch.requests:,} requests.",))
-    if served["not_finite"]:
-        broken = f"{served['not_finite']:,} of {many(quality['impressions'], 'impression')}"
-        return Finding("breach", (f"The prediction of version {now} is not a number on {broken}.",), before is not None)
-    kept_of_it = quality["paired"].get("moments")
-    moments = Moments() if kept_of_it is None else Moments.from_dict(kept_of_it)
-    breaches: list[str] = []
-    kept: list[str] = []
-    for sentence, breach in (
-        _against_before(watch, moments, seen, now, before),
-        _entropy(watch, quality, deviation, promised),
-        _calibration(watch, quality, promised),
-    ):
-        if sentence:
-            (breaches if breach else kept).append(sentence)
-    better = before is not None and moments.mean < 0
-    return Finding("breach" if breaches else "well", (*breaches, *kept), better)
-
-
-def _against_before(watch: Watch, moments: Moments, seen: str, now: str, before: str | None) -> tuple[str, bool]:
+    served, of = compared.challenger, counted(compared.impressions, "impression")
+    seen = f"{of} of {counted(compared.requests, 'request')} whose labels are known"
+    if compared.requests < watch.requests or not compared.impressions:
+        facts = {"version": now, "seen": seen, "least": f"{watch.requests:,}"}
+        return Watching("thin", (Finding("served_few", "hold", facts),))
+    if served.not_finite:
+        facts = {"version": now, "count": f"{served.not_finite:,}", "impressions": of}
+        return Watching("breach", (Finding("served_not_finite", "reject", facts),), before is not None)
+    moments = compared.gain.moments or Moments()
     rival = "the base rate" if before is None else f"version {before}, which served before it"
+    found = [
+        _against_before(watch, moments, {"version": now, "seen": seen, "rival": rival}),
+        *_entropy(watch, compared, deviation, promised),
+        *_calibration(watch, compared, promised),
+    ]
+    breaches = [finding for finding in found if finding.word == "reject"]
+    held = [finding for finding in found if finding.word != "reject"]
+    better = before is not None and moments.mean < 0
+    return Watching("breach" if breaches else "well", (*breaches, *held), better)
+
+
+def _against_before(watch: Watch, moments: Moments, facts: Mapping[str, str]) -> Finding:
     best = sequential.upper(moments, watch.risk, watch.tuned_for)
-    told = f"On {seen}, the log loss of version {now} is {change(moments.mean)} than that of {rival}"
+    facts = {**facts, "change": change(moments.mean), "margin": percent(watch.margin)}
     if best < -watch.margin:
-        return (
-            f"{told} (at best {change(best)}, whenever one looks); allowed is {percent(watch.margin)} higher.",
-            True,
+        return Finding("served_worse", "reject", facts | {"best": change(best)})
+    return Finding("served_no_worse", "promote", facts)
+
+
+def _entropy(watch: Watch, compared: Comparison, deviation: float, promised: Promised) -> Iterator[Finding]:
+    was = None if promised.measures is None else promised.measures.normalised_entropy
+    now, log_loss = compared.challenger.normalised_entropy, compared.challenger.log_loss
+    if was is not None and now is not None and log_loss is not None:
+        error = deviation * math.sqrt(1 / compared.requests + 1 / (promised.requests or compared.requests))
+        limit = was * (1 + watch.entropy_limit) + CHANCE * error * now / log_loss
+        yield _promise("normalised entropy", now, was, limit)
+
+
+def _calibration(watch: Watch, compared: Comparison, promised: Promised) -> Iterator[Finding]:
+    was = None if promised.measures is None else promised.measures.calibration_error
+    now = compared.challenger.calibration_error
+    if was is not None and now is not None:
+        yield _promise(
+            "calibration error", now, was, was + watch.calibration_limit + (compared.calibration_chance or 0.0)
         )
-    return f"{told}; allowed is {percent(watch.margin)} higher, and more is not shown.", False
 
 
-def _entropy(
-    watch: Watch, quality: Mapping[str, Any], deviation: float, promised: Mapping[str, Any]
-) -> tuple[str, bool]:
-    was, is_ = (part.get("challenger", {}).get("normalised_entropy") for part in (promised, quality))
-    if was is None or is_ is None:
-        return "", False
-    log_loss = quality["challenger"]["log_loss"]
-    judged_then = promised.get("requests") or quality["requests"]
-    error = deviation * math.sqrt(1 / quality["requests"] + 1 / judged_then)
-    limit = was * (1 + watch.entropy_limit) + CHANCE * error * is_ / log_loss
-    told = f"Its normalised entropy is {is_:.3f}; its evidence promised {was:.3f}, and up to {limit:.3f} is allowed."
-    return told, is_ > limit
-
-
-def _calibration(watch: Watch, quality: Mapping[str, Any], promised: Mapping[str, Any]) -> tuple[str, bool]:
-    was, is_ = (part.get("challenger", {}).get("calibration_error") for part in (promised, quality))
-    if was is None or is_ is None:
-        return "", False
-    limit = was + watch.calibration_limit + (quality.get("calibration_chance") or 0.0)
-    told = f"Its calibration error is {is_:.3f}; its evidence promised {was:.3f}, and up to {limit:.3f} is allowed."
-    return told, is_ > limit
+def _promise(measure: str, now: float, promised: float, limit: float) -> Finding:
+    """Whether a promise is kept."""
+    facts = {"measure": measure, "now": f"{now:.3f}", "promised": f"{promised:.3f}", "limit": f"{limit:.3f}"}
+    return Finding(f"promised/{measure}", "reject" if now > limit else "promote", facts)
 
 
 def loss_deviation(label: NDArray[Any], request: NDArray[Any], scores: NDArray[np.float64]) -> float:
@@ -168,11 +178,11 @@ def loss_deviation(label: NDArray[Any], request: NDArray[Any], scores: NDArray[n
 
 
 def staleness(watch: Watch, version: str, age: timedelta) -> str | None:
-    """What to say of a champion whose newest learned impression is `age` old; None while that is allowed."""
+    """The sentence about a champion whose newest training impression is `age` old; None while that is allowed."""
     if age <= watch.stale_after:
         return None
     return (
-        f"Version {version} has learned nothing newer than {_span(age)} ago; allowed is {_span(watch.stale_after)}."
+        f"Version {version} was trained on nothing newer than {_span(age)} ago; allowed is {_span(watch.stale_after)}."
         " Look whether events come in, whether the fold follows, and why updates do not promote."
     )
 

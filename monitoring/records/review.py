@@ -13,9 +13,9 @@ from psycopg.rows import class_row, dict_row
 
 from infra.errors import MillraceError
 from monitoring.names import RESERVED
-from monitoring.records import evidence_store as records
-from monitoring.records import holds
-from monitoring.records.evidence_store import Decision, Evidence
+from monitoring.records import decisions, evidence_store, holds
+from monitoring.records.decisions import Decision
+from monitoring.records.evidence_store import EvidenceRecord
 from monitoring.records.holds import Hold
 
 # The newest evidence counts; a challenger judged against another version than the champion of now waits no more. A
@@ -23,15 +23,16 @@ from monitoring.records.holds import Hold
 WAITING = """
 SELECT u.update_id, u.surface, u.challenger_version AS version, u.parent_version AS champion_version, u.window_start,
     u.window_end, u.finished_at AS held_at, u.decide_by, e.verdict, e.reasons,
-    (u.figures ->> 'impressions')::bigint AS impressions,
+    (SELECT impressions FROM update_history h WHERE h.update_id = u.update_id ORDER BY history_id DESC LIMIT 1)
+        AS impressions,
     ARRAY(
         SELECT decided_by FROM decisions d WHERE d.update_id = u.update_id AND action = 'approve' AND evidence_id > (
             SELECT coalesce(max(evidence_id), 0) FROM evidence f WHERE f.update_id = u.update_id AND verdict = 'reject')
         GROUP BY decided_by ORDER BY min(decision_id)
     ) AS approved_by
 FROM (
-    SELECT *, (SELECT figures FROM evidence WHERE evidence.update_id = updates.update_id ORDER BY evidence_id LIMIT 1)
-    FROM updates WHERE state = 'held' AND surface = ANY(%(surfaces)s) AND (decide_by IS NULL OR decide_by > %(now)s)
+    SELECT * FROM updates WHERE state = 'held' AND surface = ANY(%(surfaces)s)
+      AND (decide_by IS NULL OR decide_by > %(now)s)
 ) u
 JOIN LATERAL (
     SELECT verdict, reasons FROM evidence WHERE evidence.update_id = u.update_id ORDER BY evidence_id DESC LIMIT 1
@@ -116,7 +117,7 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Entry:
+class PastDecision:
     """One decision in the list of what was decided."""
 
     decision_id: int
@@ -141,7 +142,7 @@ class Standing:
     version: str | None
     """The champion; None before the first."""
     previous_version: str | None
-    """The version that the champion was first promoted over: what a rollback goes back to when told no other."""
+    """The version that the champion was first promoted over: what a rollback goes back to unless another is named."""
     kind: str | None
     """How it came: 'update' or 'rollback'."""
     since: datetime | None
@@ -173,7 +174,7 @@ class Candidate:
     flow_run_id: str | None
     claimed_at: datetime
     finished_at: datetime | None
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[EvidenceRecord, ...]
     """First to last: the update's own, then what was measured for an approval or by the live watch."""
     decisions: tuple[Decision, ...]
     """First to last."""
@@ -181,7 +182,7 @@ class Candidate:
     """Of the surface, now."""
 
     @property
-    def latest(self) -> Evidence | None:
+    def latest(self) -> EvidenceRecord | None:
         """What a person decides on; its checksum goes with the decision."""
         return self.evidence[-1] if self.evidence else None
 
@@ -223,9 +224,9 @@ def waiting(connection: psycopg.Connection, surfaces: Collection[str], now: date
         return cursor.execute(WAITING, {"surfaces": list(surfaces), "now": now}).fetchall()
 
 
-def decided(connection: psycopg.Connection, surfaces: Collection[str], limit: int = 50) -> list[Entry]:
+def decided(connection: psycopg.Connection, surfaces: Collection[str], limit: int = 50) -> list[PastDecision]:
     """The last decisions on these surfaces, newest first: the gate's, people's, the watch's, and deadlines."""
-    with connection.cursor(row_factory=class_row(Entry)) as cursor:
+    with connection.cursor(row_factory=class_row(PastDecision)) as cursor:
         return cursor.execute(DECIDED, {"surfaces": list(surfaces), "limit": limit}).fetchall()
 
 
@@ -249,6 +250,6 @@ def candidate(connection: psycopg.Connection, update_id: int) -> Candidate | Non
         return None
     return Candidate(
         **found,
-        evidence=tuple(records.read_all_evidence(connection, update_id)),
-        decisions=tuple(records.read_decisions(connection, update_id)),
+        evidence=tuple(evidence_store.read_all_evidence(connection, update_id)),
+        decisions=tuple(decisions.read_decisions(connection, update_id)),
     )

@@ -1,176 +1,171 @@
 """The parts of an update's report, as Evidently's widgets."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import polars as pl
 
-from monitoring.evaluation.drift import Drift
+from monitoring.checks.limits import Check
+from monitoring.evaluation.compare import Comparison, Gain
+from monitoring.evaluation.drift import MeasuredDrift, histogram
+from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict
+from monitoring.measures import MEASURES, number
 from monitoring.sentences import as_text, left_out, percent
-
-MEASURES = {
-    "auc": ("AUC", "higher"),
-    "grouped_auc": ("Grouped AUC", "higher"),
-    "ndcg": ("NDCG", "higher"),
-    "log_loss": ("Log loss", "lower"),
-    "normalised_entropy": ("Normalised entropy", "lower"),
-    "calibration_error": ("Calibration error", "lower"),
-    "mrr": ("MRR", "higher"),
-    "hit_at_1": ("Hit rate at 1", "higher"),
-    "mean_prediction": ("Mean prediction", ""),
-}
-"""Quality figures: title, and which way is better."""
 
 BEFORE, NOW = "#9aa3ad", "#c8372d"
 """Colours of the reference (or champion) and of the window (or challenger)."""
 
 
-def verdict_part(verdict: Verdict, figures: Mapping[str, Any], metadata: Mapping[str, str]) -> list[Any]:
+def verdict_part(verdict: Verdict, evidence: Evidence, facts: Mapping[str, str]) -> list[Any]:
     from evidently.legacy.renderers.html_widgets import CounterData, counter, text_widget
 
-    quality = figures.get("quality")
     counters = [CounterData("verdict", verdict.verdict.upper())]
-    if quality:
-        gain = quality["paired"]["gain_share"]
+    if evidence.comparison is not None:
+        gain = evidence.comparison.gain.share
         counters += [
-            CounterData("impressions judged", f"{quality['impressions']:,}"),
-            CounterData("gain in log loss", "none" if gain is None else f"{gain:+.2%}"),
+            CounterData("impressions judged", f"{evidence.comparison.impressions:,}"),
+            CounterData("gain in log loss", "none" if gain is None else percent(gain, signed=True)),
         ]
-    drift = figures.get("drift")
-    if drift:
-        counters.append(CounterData("columns drifted", f"{drift['drifted']} of {drift['columns']}"))
+    drift = evidence.drift
+    if drift is not None:
+        counters.append(CounterData("columns drifted", f"{len(drift.drifted)} of {len(drift.columns)}"))
     lines = [f"**{_text(reason)}**" if place == 0 else _text(reason) for place, reason in enumerate(verdict.reasons)]
     lines.append(
-        f"Window {metadata['from']} to {metadata['to']} · "
-        f"champion {metadata['champion']} · challenger {metadata['challenger']}"
+        f"Window {facts['from']} to {facts['to']} · champion {facts['champion']} · challenger {facts['challenger']}"
     )
     text = "\n\n".join(lines)
     return [counter(title="", counters=counters), text_widget(title=f"Why {verdict.verdict}", text=text)]
 
 
-def quality_part(quality: Mapping[str, Any]) -> list[Any]:
+def quality_part(compared: Comparison) -> list[Any]:
     from evidently.legacy.renderers.html_widgets import WidgetSize, plotly_data, table_data
 
-    rival = "Champion" if quality["baseline"] == "champion" else "Base rate"
-    champion, challenger = quality["champion"], quality["challenger"]
+    rival = compared.rival_name.capitalize()
     rows = []
-    for key, (title, better) in MEASURES.items():
-        before, now = champion[key], challenger[key]
+    for measure in MEASURES:
+        before, now = compared.champion.of(measure), compared.challenger.of(measure)
         if before is None and now is None:
             continue
         change = "" if before is None or now is None else f"{now - before:+.4f}"
-        rows.append([title, _number(before), _number(now), change, f"{better} is better" if better else ""])
-    where = f"{quality['impressions']:,} impressions of {quality['requests']:,} requests"
+        rows.append([measure.title, number(before), number(now), change, measure.remark])
+    where = f"{compared.impressions:,} impressions of {compared.requests:,} requests"
     parts = [
         table_data(
             title="; ".join(
                 [
-                    f"Quality on what was judged: {where}, {percent(quality['label_rate'])} with a label",
-                    *left_out(quality, {key: title for key, (title, _) in MEASURES.items()}),
+                    f"Quality on what was judged: {where}, {percent(compared.label_rate or 0)} with a label",
+                    *left_out(compared, MEASURES),
                 ]
             ),
             column_names=["Measure", rival, "Challenger", "Difference", ""],
             data=rows,
         )
     ]
-    names = {"champion": (rival, BEFORE), "challenger": ("Challenger", NOW)}
-    lines = [
-        {
+    if compared.reliability is not None:
+        curves = (
+            (rival, BEFORE, compared.reliability.champion),
+            ("Challenger", NOW, compared.reliability.challenger),
+        )
+        lines = [
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": name,
+                "x": [point.prediction for point in curve],
+                "y": [point.label_rate for point in curve],
+                "line": {"color": colour},
+            }
+            for name, colour, curve in curves
+        ]
+        top = max(
+            [value for _, _, curve in curves for point in curve for value in (point.prediction, point.label_rate)]
+            or [1.0]
+        )
+        diagonal = {
             "type": "scatter",
-            "mode": "lines+markers",
-            "name": name,
-            "x": [point["prediction"] for point in quality["reliability"][who]],
-            "y": [point["label_rate"] for point in quality["reliability"][who]],
-            "line": {"color": colour},
+            "mode": "lines",
+            "name": "Perfect",
+            "x": [0, top],
+            "y": [0, top],
+            "line": {"color": "#444", "dash": "dot", "width": 1},
         }
-        for who, (name, colour) in names.items()
-    ]
-    top = max([value for line in lines for value in [*line["x"], *line["y"]]] or [1.0])
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "Perfect",
-        "x": [0, top],
-        "y": [0, top],
-        "line": {"color": "#444", "dash": "dot", "width": 1},
-    }
-    parts.append(
-        plotly_data(
-            title="Calibration: what was predicted, and what happened",
-            data=[diagonal, *lines],
-            layout=_layout("predicted probability", "share with a label"),
-            size=WidgetSize.HALF,
+        parts.append(
+            plotly_data(
+                title="Calibration: what was predicted, and what happened",
+                data=[diagonal, *lines],
+                layout=_layout("predicted probability", "share with a label"),
+                size=WidgetSize.HALF,
+            )
         )
-    )
-    edges = np.asarray(quality["predictions"]["edges"])
-    bars = [
-        _bars(name, (edges[:-1] + edges[1:]) / 2, np.asarray(quality["predictions"][who]), colour)
-        for who, (name, colour) in names.items()
-    ]
-    parts.append(
-        plotly_data(
-            title="Predictions on the same impressions",
-            data=bars,
-            layout=_layout("predicted probability", "% of impressions"),
-            size=WidgetSize.HALF,
+    if compared.predictions is not None:
+        edges = np.asarray(compared.predictions.edges)
+        centres = (edges[:-1] + edges[1:]) / 2
+        sides = ((rival, BEFORE, compared.predictions.champion), ("Challenger", NOW, compared.predictions.challenger))
+        parts.append(
+            plotly_data(
+                title="Predictions on the same impressions",
+                data=[_bars(name, centres.tolist(), shares, colour) for name, colour, shares in sides],
+                layout=_layout("predicted probability", "% of impressions"),
+                size=WidgetSize.HALF,
+            )
         )
-    )
-    if quality.get("slices"):
+    if compared.slices:
         parts.append(
             table_data(
                 title="Slices, largest first",
                 column_names=["Slice", "Impressions", "Requests", f"{rival}, log loss", "Challenger", "Gain"],
                 data=[
                     [
-                        f"{row['column']} = {row['value']}",
-                        f"{row['impressions']:,}",
-                        f"{row['requests']:,}",
-                        _number(row["champion_log_loss"]),
-                        _number(row["challenger_log_loss"]),
-                        "" if row["gain_share"] is None else f"{row['gain_share']:+.2%}",
+                        part.name,
+                        f"{part.impressions:,}",
+                        f"{part.requests:,}",
+                        number(part.champion_log_loss),
+                        number(part.challenger_log_loss),
+                        "" if part.gain is None else percent(part.gain, signed=True),
                     ]
-                    for row in quality["slices"]
+                    for part in compared.slices
                 ],
             )
         )
     return parts
 
 
-def beside_part(figures: Mapping[str, Any]) -> list[Any]:
-    """The comparisons beside the champion: older champions, the day before, the record of the process."""
+def beside_part(evidence: Evidence) -> list[Any]:
+    """The comparisons beside the champion: reference champions, the day before, the process record."""
     from evidently.legacy.renderers.html_widgets import table_data
 
     rows = [
-        [f"Champion of before: {row['name']} (version {row['version']})", *_paired(row)]
-        for row in figures.get("anchors", [])
+        [f"Reference champion, {found.name} (version {found.version})", *_paired(found.gain)]
+        for found in evidence.references
     ]
-    if "forgetting" in figures:
-        rows.append(["The day before: does it forget?", *_paired(figures["forgetting"])])
-    if "again" in figures:
-        rows.append(["The window once more, by the final weights", *_paired(figures["again"])])
-    if "process" in figures:
-        moments = figures["process"]["after"]["moments"]
-        updates = figures["process"]["after"]["updates"]
-        rows.append([f"The process: its last {updates:,} updates", f"{moments['n']:,}", f"{moments['mean']:+.2%}", ""])
-    fixed = figures.get("drift_baseline")
-    if fixed:
-        told = f"{fixed['drifted']} of {fixed['columns']} columns"
-        rows.append(["Drift from the first champion's training", f"{fixed['current_rows']:,} rows", told, ""])
+    if evidence.forgetting is not None:
+        rows.append(["The day before: does it forget?", *_paired(evidence.forgetting.gain)])
+    if evidence.in_sample is not None:
+        rows.append(["The window in sample, by the final weights", *_paired(evidence.in_sample.gain)])
+    record = evidence.process_after
+    if record is not None:
+        requests, mean = f"{record.moments.n:,}", percent(record.moments.mean, signed=True)
+        rows.append([f"The process: its last {record.updates:,} updates", requests, mean, ""])
+    fixed = evidence.baseline_drift
+    if fixed is not None:
+        drifted = f"{len(fixed.drifted)} of {len(fixed.columns)} columns"
+        rows.append(["Drift from the first champion's training", f"{fixed.current_rows:,} rows", drifted, ""])
     if not rows:
         return []
     columns = ["Compared with", "Requests", "Gain in log loss", "Bounds (95 %, one-sided)"]
     return [table_data(title="What else it was held against", column_names=columns, data=rows)]
 
 
-def _paired(row: Mapping[str, Any]) -> list[str]:
-    gain, low, high = row.get("gain_share"), row.get("lower_share"), row.get("upper_share")
-    bounds = "" if low is None or high is None else f"{low:+.2%} to {high:+.2%}"
-    return [f"{row['requests']:,}", "" if gain is None else f"{gain:+.2%}", bounds]
+def _paired(gain: Gain) -> list[str]:
+    bounds = ""
+    if gain.lower is not None and gain.upper is not None:
+        bounds = f"{percent(gain.lower, signed=True)} to {percent(gain.upper, signed=True)}"
+    return [f"{gain.requests:,}", "" if gain.share is None else percent(gain.share, signed=True), bounds]
 
 
-def drift_part(drift: Drift) -> list[Any]:
+def drift_part(measured: MeasuredDrift) -> list[Any]:
     from evidently.legacy.renderers.html_widgets import (
         ColumnDefinition,
         ColumnType,
@@ -181,23 +176,27 @@ def drift_part(drift: Drift) -> list[Any]:
     )
 
     rows = []
-    for column, psi in drift.psi.items():
-        labels, before, now = _shares(drift.reference[column], drift.current[column])
+    for found in measured.drift.columns:
+        drawn = histogram(measured.reference[found.column], measured.current[found.column])
+        places: Sequence[float | str] = drawn.categories or drawn.values
+        if not places:
+            places = [(low + high) / 2 for low, high in pairwise(drawn.edges)]
         chart = plotly_data(
             title="",
-            data=[_bars("before", labels, before, BEFORE), _bars("window", labels, now, NOW)],
-            layout=_layout(column, "% of impressions"),
+            data=[_bars("before", places, drawn.reference, BEFORE), _bars("window", places, drawn.current, NOW)],
+            layout=_layout(found.column, "% of impressions"),
         )
         fields = {
-            "column": column,
-            "psi": f"{psi:.3f}",
-            "drifted": "yes" if psi >= drift.limit(column) else "",
-            "reference": {"x": list(range(len(before))), "y": [round(float(share), 5) for share in before]},
-            "window": {"x": list(range(len(now))), "y": [round(float(share), 5) for share in now]},
+            "column": found.column,
+            "psi": f"{found.psi:.3f}",
+            "drifted": "yes" if found.drifted else "",
+            "reference": {"x": list(range(len(drawn.reference))), "y": [round(share, 5) for share in drawn.reference]},
+            "window": {"x": list(range(len(drawn.current))), "y": [round(share, 5) for share in drawn.current]},
         }
         rows.append(RichTableDataRow(fields, RowDetails().with_part("DISTRIBUTION", chart)))
     options = {"xField": "x", "yField": "y"}
-    sizes = f"{drift.current.height:,} impressions of the window against {drift.reference.height:,} learned from before"
+    drift = measured.drift
+    sizes = f"{drift.current_rows:,} impressions of the window against {drift.reference_rows:,} trained on before"
     return [
         rich_table_data(
             title=f"Drift: {sizes}; drifted from a PSI of {drift.threshold:g} and what chance gives",
@@ -214,60 +213,30 @@ def drift_part(drift: Drift) -> list[Any]:
     ]
 
 
-def checks_part(checks: Sequence[Mapping[str, Any]]) -> list[Any]:
+def checks_part(checks: Sequence[Check]) -> list[Any]:
     from evidently.legacy.renderers.html_widgets import text_widget
 
     lines = []
-    for check in sorted(checks, key=lambda check: bool(check["passed"])):
-        outcome = "passed" if check["passed"] else "**FAILED**"
-        line = f"- **{_text(check['name'])}** {outcome}. {_text(check['detail'])} Allowed: {_text(check['limit'])}."
-        if not check["passed"] and check["rows"]:
-            line += f" Impressions: {_text(', '.join(check['rows']))}."
+    for check in sorted(checks, key=lambda check: check.passed):
+        outcome = "passed" if check.passed else "**FAILED**"
+        line = f"- **{_text(check.name)}** {outcome}. {_text(check.detail)} Allowed: {_text(check.limit)}."
+        if not check.passed and check.rows:
+            line += f" Impressions: {_text(', '.join(check.rows))}."
         lines.append(line)
     return [text_widget(title="Data checks", text="\n".join(lines))]
 
 
-def _text(told: str) -> str:
+def _text(sentence: str) -> str:
     """Words of the log in a text, which Evidently reads as markdown and would fetch pictures for."""
-    return as_text(told.replace("<", "‹"))
+    return as_text(sentence.replace("<", "‹"))
 
 
-def _shares(reference: pl.Series, current: pl.Series, bins: int = 20) -> tuple[list[Any], np.ndarray, np.ndarray]:
-    """Bin labels (centres, or categories) and the percentage of each side in each bin."""
-    if not reference.dtype.is_numeric() and reference.dtype != pl.Boolean:
-        counts = pl.concat([reference.cast(pl.String), current.cast(pl.String)]).value_counts(sort=True)
-        categories = [str(label) for label in counts.get_column(reference.name).head(bins)]
-        sides = [[_percentage(side.cast(pl.String) == name) for name in categories] for side in (reference, current)]
-        return categories, np.array(sides[0]), np.array(sides[1])
-    before, now = (side.cast(pl.Float64).drop_nulls().to_numpy() for side in (reference, current))
-    both = np.concatenate([before[np.isfinite(before)], now[np.isfinite(now)]])
-    if not len(both):
-        return [0.0], np.zeros(1), np.zeros(1)
-    values = np.unique(both)
-    if len(values) <= bins:  # few values: one bar each
-        edges = np.concatenate([[values[0] - 0.5], (values[1:] + values[:-1]) / 2, [values[-1] + 0.5]])
-        labels = [float(value) for value in values]
-    else:
-        # Long tails would leave one bar and emptiness: the outermost half percent goes into the end bins.
-        low, high = np.quantile(both, [0.005, 0.995])
-        edges = np.linspace(low, high if high > low else low + 1, bins + 1)
-        labels = [float(value) for value in (edges[1:] + edges[:-1]) / 2]
-        before, now = (np.clip(side, edges[0], edges[-1]) for side in (before, now))
-    sides_np = [np.histogram(side[np.isfinite(side)], edges)[0] for side in (before, now)]
-    shares = [100 * counts / max(counts.sum(), 1) for counts in sides_np]
-    return labels, shares[0], shares[1]
-
-
-def _percentage(which: pl.Series) -> float:
-    return 100.0 * int(which.fill_null(False).sum()) / max(len(which), 1)
-
-
-def _bars(name: str, x: Sequence[Any] | np.ndarray, percent: np.ndarray, colour: str) -> dict[str, Any]:
+def _bars(name: str, x: Sequence[float | str], shares: Sequence[float], colour: str) -> dict[str, Any]:
     return {
         "type": "bar",
         "name": name,
-        "x": [round(float(value), 6) if not isinstance(value, str) else value for value in x],
-        "y": [round(float(value), 3) for value in percent],
+        "x": [value if isinstance(value, str) else round(value, 6) for value in x],
+        "y": [round(share, 3) for share in shares],
         "marker": {"color": colour},
     }
 
@@ -280,7 +249,3 @@ def _layout(x: str, y: str) -> dict[str, Any]:
         "legend": {"orientation": "h", "y": 1.15},
         "margin": {"t": 30, "b": 45, "l": 55, "r": 15},
     }
-
-
-def _number(value: float | None) -> str:
-    return "none" if value is None else f"{value:.4f}"

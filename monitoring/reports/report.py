@@ -1,6 +1,6 @@
 """The report of one update for people: verdict and reasons, quality, calibration, drift, data checks.
 
-    page = build(surface="feed", update_id=12, ..., figures=figures, drift=drift)
+    page = build(About("feed", 12, start, end, "3", "4"), verdict, evidence, drift)
     page.write_html(Path("report.html"))
     workspace.publish(url, "feed", page)
 
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from monitoring.evaluation.drift import Drift
+from monitoring.evaluation.drift import MeasuredDrift
+from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict
-from monitoring.reports import parts as report_parts
-from monitoring.reports.parts import MEASURES
+from monitoring.measures import MEASURES
+from monitoring.reports import parts
 
 PACKED = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="UTF-8"><title>{title}</title></head>
@@ -51,69 +52,72 @@ class Page:
         return path
 
 
-def build(
-    *,
-    surface: str,
-    update_id: int,
-    start: datetime,
-    end: datetime,
-    verdict: Verdict,
-    figures: Mapping[str, Any],
-    drift: Drift | None = None,
-    champion_version: str | None = None,
-    challenger_version: str | None = None,
-) -> Page:
-    """Compose the report of an update over the window (`start`, `end`].
+@dataclass(frozen=True)
+class About:
+    """Which update a report is of."""
 
-    Shows what `figures` has of ``checks``, ``quality`` and ``drift``; numbers at its top level that
-    `headline` knows (``freshness_s``) join the dashboard's.
-    """
+    surface: str
+    update_id: int
+    start: datetime
+    end: datetime
+    champion: str | None
+    challenger: str | None
+    """Versions."""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """For people, by name."""
+        clock = "%H:%M" if self.end - self.start >= timedelta(minutes=2) else "%H:%M:%S"
+        return {
+            "update": str(self.update_id),
+            "from": f"{self.start:%F {clock}} UTC",
+            "to": f"{self.end:%F {clock}} UTC",
+            "champion": self.champion or "none",
+            "challenger": self.challenger or "none",
+        }
+
+
+def build(about: About, verdict: Verdict, evidence: Evidence, drift: MeasuredDrift | None = None) -> Page:
+    """Compose the report of an update: its verdict, and what of `evidence` there is."""
     from monitoring.evaluation import evidently_metrics
 
-    clock = "%H:%M" if end - start >= timedelta(minutes=2) else "%H:%M:%S"
-    title = f"{surface}, update {update_id}: {verdict.verdict}"
-    metadata = {
-        "update": str(update_id),
-        "from": f"{start:%F {clock}} UTC",
-        "to": f"{end:%F {clock}} UTC",
-        "champion": champion_version or "none",
-        "challenger": challenger_version or "none",
-    }
-    model = evidently_metrics.figures(headline(figures), end, title, metadata).to_snapshot_model()
+    title = f"{about.surface}, update {about.update_id}: {verdict.verdict}"
+    snapshot = evidently_metrics.figures(headline(evidence), about.end, title, about.facts)
+    model = snapshot.to_snapshot_model()
     model.tags = [verdict.verdict]
     if drift is not None:
         measured = drift.snapshot.to_snapshot_model()
         model.metric_results |= measured.metric_results
         model.top_level_metrics += measured.top_level_metrics
-    parts = report_parts.verdict_part(verdict, figures, metadata)
-    if figures.get("quality", {}).get("impressions"):
-        parts += report_parts.quality_part(figures["quality"])
+    sections = parts.verdict_part(verdict, evidence, about.facts)
+    if evidence.comparison is not None and evidence.comparison.impressions:
+        sections += parts.quality_part(evidence.comparison)
     if drift is not None:
-        parts += report_parts.drift_part(drift)
-    parts += report_parts.beside_part(figures)
-    if figures.get("checks"):
-        parts += report_parts.checks_part(figures["checks"])
-    for part in parts:
-        for widget in [part, *part.additionalGraphs]:
+        sections += parts.drift_part(drift)
+    sections += parts.beside_part(evidence)
+    if evidence.checks:
+        sections += parts.checks_part(evidence.checks)
+    for section in sections:
+        for widget in [section, *section.additionalGraphs]:
             widget.title, widget.params = _harmless(widget.title), _harmless(widget.params)
-    model.widgets = parts  # not grouped: the UI finds the details of a table's rows at the top level only
+    model.widgets = sections  # not grouped: the UI finds the details of a table's rows at the top level only
     return Page(title, evidently_metrics.Snapshot.load_model(model))
 
 
-def headline(figures: Mapping[str, Any]) -> dict[str, float]:
+def headline(evidence: Evidence) -> dict[str, float]:
     """The numbers that dashboards plot over time, by the names in ``monitoring/reports/workspace.py``."""
-    quality, drift = figures.get("quality", {}), figures.get("drift", {})
     values: dict[str, float | None] = {}
-    for who in ("champion", "challenger"):
-        for key in MEASURES:
-            values[f"{who}_{key}"] = quality.get(who, {}).get(key)
-    gain = quality.get("paired", {}).get("gain_share")
-    values["gain_percent"] = None if gain is None else 100 * gain
-    values["impressions"] = quality.get("impressions")
-    values["label_rate"] = quality.get("label_rate")
-    values["drifted_share"] = drift.get("drifted_share")
-    values["failed_checks"] = sum(not check["passed"] for check in figures.get("checks", []))
-    values["freshness_s"] = figures.get("freshness_s")
+    compared = evidence.comparison
+    if compared is not None:
+        for who, measures in (("champion", compared.champion), ("challenger", compared.challenger)):
+            for measure in MEASURES:
+                values[f"{who}_{measure.key}"] = measures.of(measure)
+        values["gain_percent"] = None if compared.gain.share is None else 100 * compared.gain.share
+        values["impressions"] = compared.impressions
+        values["label_rate"] = compared.label_rate
+    values["drifted_share"] = None if evidence.drift is None else evidence.drift.share
+    values["failed_checks"] = len(evidence.failed_checks)
+    values["freshness_s"] = evidence.window.freshness_s
     return {key: float(value) for key, value in values.items() if value is not None and np.isfinite(value)}
 
 

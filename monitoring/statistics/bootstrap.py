@@ -20,6 +20,7 @@ import numpy as np
 
 from models import metrics
 from models.ranking_metrics import Floats, Scored
+from monitoring.measures import KEYS
 
 DRAWS = 200
 """Draws of the requests: they tell a standard error to within 5 %."""
@@ -32,18 +33,6 @@ CONFIDENCE = 0.95
 
 NO_WIDTH = 1e-12
 """Draws that differ by less are all alike."""
-
-MEASURES = (
-    "auc",
-    "grouped_auc",
-    "log_loss",
-    "normalised_entropy",
-    "calibration_error",
-    "ndcg",
-    "mrr",
-    "hit_at_1",
-    "mean_prediction",
-)
 
 BY_REQUEST = ("grouped_auc", "ndcg", "mrr", "hit_at_1")
 ORDER = ("auc", *BY_REQUEST)
@@ -59,6 +48,18 @@ SHARED, OWN = 3, 9
 
 BLOCK = 8192
 """Requests handled at once; it bounds the memory, not the result's precision."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """What a figure's true value lies in, with some confidence. None: not known."""
+
+    lower: float | None = None
+    upper: float | None = None
+
+    @property
+    def known(self) -> bool:
+        return self.lower is not None and self.upper is not None
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Drawn:
         """The measure of one model on the requests as they are; None where the data do not define it."""
         return finite(float(self.values[measure][0, model]))
 
-    def interval(self, measure: str, model: int | None = None) -> dict[str, float | None]:
+    def interval(self, measure: str, model: int | None = None) -> Interval:
         """The two-sided 95 % interval of one model's measure, or of the last model's minus the first's.
 
         It is normal, with the draws' spread as standard error; that of the calibration error is wider (``_hidden``).
@@ -94,10 +95,10 @@ class Drawn:
         spread = of[1:][np.isfinite(of[1:])]
         requests = self.ordered if measure in BY_REQUEST else self.requests
         if requests < FEWEST or len(spread) < 2 or not np.isfinite(of[0]) or spread.max() - spread.min() < NO_WIDTH:
-            return {"lower": None, "upper": None}
+            return Interval()
         reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(spread.std(ddof=1))
         below, above = self._hidden(model) if measure == "calibration_error" else (0.0, 0.0)
-        return {"lower": float(of[0]) - reach - below, "upper": float(of[0]) + reach + above}
+        return Interval(float(of[0]) - reach - below, float(of[0]) + reach + above)
 
     def _hidden(self, model: int | None) -> tuple[float, float]:
         """How much further down and up the calibration error may truly be, since it is a sum of absolute values.
@@ -142,7 +143,7 @@ def bootstrap(models: Sequence[Scored], *, seed: int, draws: int = DRAWS) -> Dra
         sums += weights @ np.concatenate(columns, axis=1)
     by_model = np.split(sums[:, SHARED:], len(models), axis=1)
     parts = [_measures(sums[:, :SHARED], own) for own in by_model]
-    values = {name: np.stack([part[name] for part in parts], axis=1) for name in MEASURES}
+    values = {name: np.stack([part[name] for part in parts], axis=1) for name in KEYS}
     left_out = tuple(_left_out(model, shared) for model in models)
     for place, reasons in enumerate(left_out):
         for name in reasons:

@@ -1,4 +1,4 @@
-"""What chance does: asked by every check before it speaks.
+"""What chance does: every check consults it before it speaks.
 
 Impressions of one user or request hang together, so what is counted is *draws*: rows over their dispersion, or
 requests. Chance is bounded by Chernoff's inequality (Hoeffding 1963, Theorem 1): for n independent values in 0..1 with

@@ -14,25 +14,22 @@ comparing forecasters: Choe & Ramdas 2023). They assume no bound on x, only a va
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 FEWEST = 30
-"""Requests below which the central limit theorem is not trusted: bounds are infinite, e-values are 1."""
+"""Requests below which the central limit theorem is not trusted: bounds are infinite."""
 
 PRIOR = 10.0
 """Labels (pseudo-counts) that the variance expected of equal models counts for."""
 
 TUNED_LEVEL = 0.05
 """The level at which the mixture is tightest at `tuned_for` requests; it is near the best for smaller levels too."""
-
-_NORMAL = NormalDist()
 
 
 @dataclass(frozen=True)
@@ -81,27 +78,6 @@ class Moments:
         """The standard error of the mean; infinite when nothing is there."""
         return math.sqrt(self.variance / self.n) if self.n else math.inf
 
-    def as_dict(self) -> dict[str, float]:
-        return {"n": self.n, "mean": self.mean, "variance": self.variance}
-
-    @classmethod
-    def from_dict(cls, kept: Mapping[str, Any]) -> Self:
-        return cls(int(kept["n"]), float(kept["mean"]), float(kept["variance"]))
-
-
-def log_e_value(moments: Moments, null: float, tuned_for: int) -> float:
-    """The logarithm of the evidence against "the mean gain is `null` or less", at any number of looks.
-
-    Exceeds log(1/level) at some time with chance `level` at most when the null holds (Ville's inequality). With S the
-    sum of x - null and V = n times the variance, both in standard deviations:
-    log 2 - log(1 + r² V)/2 + r² S² / (2 (1 + r² V)) + log Phi(r S / sqrt(1 + r² V)).
-    """
-    if moments.n < FEWEST:
-        return 0.0
-    if moments.error == 0.0:
-        return math.copysign(math.inf, moments.mean - null) if moments.mean != null else 0.0
-    return _log_mixture((moments.mean - null) / moments.error, moments.n, tuned_for)
-
 
 def lower(moments: Moments, alpha: float, tuned_for: int) -> float:
     """The mean gain is above this at all looks together, with chance 1 - alpha; minus infinity when too thin."""
@@ -128,27 +104,29 @@ def upper_once(moments: Moments, alpha: float) -> float:
 
 
 def p_value(moments: Moments, null: float) -> float:
-    """The chance of a mean this high or higher when the true one is `null`, for one look; 1 when too thin.
-
-    Student's t, by Wallace's (1959) normal approximation; its logarithm is right within 1 % from 30 requests on.
-    """
+    """The chance of a mean this high or higher when the true one is `null`, for one look (Student's t); 1 when too
+    thin."""
     if moments.n < FEWEST:
         return 1.0
     if moments.error == 0.0:
         return 0.0 if moments.mean > null else 1.0
-    t, freedom = (moments.mean - null) / moments.error, moments.n - 1
-    z = (8 * freedom + 1) / (8 * freedom + 3) * math.sqrt(freedom * math.log1p(t * t / freedom))
-    return math.exp(_log_phi(-math.copysign(z, t)))
+    return float(special.stdtr(moments.n - 1, -(moments.mean - null) / moments.error))
 
 
 def _log_mixture(z: float, n: int, tuned_for: int) -> float:
-    """`log_e_value` of the studentised mean z of n requests."""
+    """The logarithm of the evidence that the mean is above the null, at any number of looks, by the studentised mean z
+    of n requests.
+
+    It exceeds log(1/level) at some time with chance `level` at most when the null holds (Ville's inequality). With S
+    the sum of what lies above the null and V = n times the variance, both in standard deviations:
+    log 2 - log(1 + r² V)/2 + r² S² / (2 (1 + r² V)) + log Phi(r S / sqrt(1 + r² V)).
+    """
     width = _precision(tuned_for) * n
     return (
         math.log(2)
         - 0.5 * math.log1p(width)
         + width * z * z / (2 * (1 + width))
-        + _log_phi(z * math.sqrt(width / (1 + width)))
+        + float(special.log_ndtr(z * math.sqrt(width / (1 + width))))
     )
 
 
@@ -179,16 +157,7 @@ def _precision(tuned_for: int) -> float:
 
 @lru_cache(maxsize=4096)
 def _student(alpha: float, freedom: int) -> float:
-    """Student's upper quantile: Wallace's approximation turned round."""
+    """Student's upper quantile."""
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha}: a level lies between 0 and 1")
-    z = _NORMAL.inv_cdf(1 - alpha) if alpha > 1e-3 else -_NORMAL.inv_cdf(alpha)
-    u = z * (8 * freedom + 3) / (8 * freedom + 1)
-    return math.copysign(math.sqrt(freedom * math.expm1(u * u / freedom)), z)
-
-
-def _log_phi(z: float) -> float:
-    """The logarithm of the normal distribution function; by its tail where the function itself underflows."""
-    if z > -30:
-        return math.log(0.5 * math.erfc(-z / math.sqrt(2)))
-    return -z * z / 2 - math.log(-z) - 0.5 * math.log(2 * math.pi) + math.log1p(-1 / (z * z))
+    return -float(special.stdtrit(freedom, alpha))

@@ -1,0 +1,165 @@
+"""The step that trains: a copy of the champion, fine-tuned on the window's training part, becomes the challenger."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from flows.ledger import Claim
+from flows.steps import train_towers
+from flows.surface import Surface
+from flows.world import World
+from models.examples import Layout
+from models.frames import Frame
+from models.learning.learner import fine_tune
+from models.learning.model import Design, Model
+from models.retrieval import artifact as towers_artifact
+from models.retrieval.artifact import Carried
+from models.versions.artifact import save, save_delta, snapshot_due
+from models.versions.delta import difference
+from monitoring.evaluation import cost
+from monitoring.evaluation.evaluate import Trained
+from monitoring.evaluation.evidence import Question
+from monitoring.evaluation.window import Champion, Checks, Window
+from monitoring.records import updates
+from monitoring.records.updates import Span
+
+SETTINGS = frozenset(
+    (
+        *("rate", "weight_decay", "table_rate", "batch_requests", "warm_up_steps", "epochs", "stretch", "patience"),
+        *("tolerance", "time_budget_s", "memory", "final_rate", "averaging", "listwise", "replay", "replay_share"),
+        *("distil", "proximal", "ridge", "precision", "compiled", "evict_after", "most_rows", "l1", "l2"),
+    )
+)
+"""Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a challenger is trained from."""
+
+    champion: Champion | None
+    towers: Carried | None
+    """The champion's."""
+
+    earlier: Callable[[], Frame]
+    """Impressions of the days before the window, for a model of another shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A challenger in memory."""
+
+    trained: Trained
+    towers: Carried | None
+
+
+@dataclass(frozen=True, eq=False)
+class Challenger:
+    """A challenger, and where it is written down."""
+
+    trained: Trained
+    towers: Carried | None
+    """Those in ``folder``, which retrieve; None: requests name their candidates."""
+
+    folder: Path
+    """To be registered from."""
+
+    weights_sha256: str
+    """Of the weights there: what is measured is what is registered, and what serves."""
+
+    on: str | None
+    """The version that these are a delta on; None: they are the whole model."""
+
+
+def train(world: World, claimed: Claim, checks: Checks, champion: Champion | None) -> Challenger:
+    """Train a challenger, and write it down."""
+    window, surface = checks.window, world.surface
+    version = None if champion is None else champion.version
+    towers = None if version is None or surface.towers is None else world.carried(version)
+    fitted = fit(surface, window, Start(champion, towers, lambda: earlier(world, claimed)))
+    model, learned = fitted.trained.model, fitted.trained.learned
+    folder = world.scratch / f"challenger-{claimed.update_id}"
+    if fitted.towers is not None:
+        towers_artifact.save(fitted.towers.towers, folder / towers_artifact.FOLDER, fitted.towers.names)
+    if champion is not None and fitted.trained.question == "not_worse":
+        parent = world.loaded[champion.version].parent
+        if not snapshot_due(parent):
+            saved = save_delta(difference(champion.model, model, learned.moved), folder, parent=parent)
+            return Challenger(fitted.trained, fitted.towers, folder, saved, champion.version)
+    return Challenger(fitted.trained, fitted.towers, folder, save(model, folder), None)
+
+
+def fit(surface: Surface, window: Window, start: Start) -> Fitted:
+    """Fine-tune a copy of the champion on the training part; the first model starts from nothing.
+
+    Where the surface declares another design than the champion has, the challenger is of that design, and must be
+    better: with other settings it trains on from the champion's weights, with another shape from the days before.
+    """
+    champion = None if start.champion is None else start.champion.model
+    model, question = champion, _question(surface, champion)
+    if champion is None:
+        model = Model.new(surface.layout, surface.design, surface.seed)
+    elif question == "better":
+        model = _redesigned(surface, champion, start.earlier)
+    assert model is not None
+    seed, part = surface.seed + window.update_id, window.training_part
+    tuned, learned = fine_tune(model, part.examples, seed=seed, clock=time.monotonic)
+    towers = train_towers.train(
+        surface, start.towers, part, start.earlier if champion is not None else lambda: part[:0], seed=seed
+    )
+    trained = Trained(
+        tuned,
+        learned,
+        question,
+        cost.measure(tuned, learned, champion, window.frame.examples, time.perf_counter),
+        None if towers is None else towers.evidence,
+    )
+    return Fitted(trained, None if towers is None else towers.carried)
+
+
+def _question(surface: Surface, champion: Model | None) -> Question:
+    if champion is None or (champion.design == surface.design and not columns_differ(champion.layout, surface.layout)):
+        return "not_worse"
+    return "better"
+
+
+def columns_differ(before: Layout, now: Layout) -> bool:
+    """Whether a model would read other columns, by what they mean, than one before."""
+    return before.schema_version != now.schema_version and set(before.meanings) != set(now.meanings)
+
+
+def _redesigned(surface: Surface, champion: Model, earlier: Callable[[], Frame]) -> Model:
+    """A model of the surface's design that was trained up to the window."""
+    if only_settings(champion.design, surface.design) and not columns_differ(champion.layout, surface.layout):
+        return champion.redesigned(surface.design)
+    model = Model.new(surface.layout, surface.design, surface.seed)
+    unhurried = replace(surface.design, time_budget_s=None)
+    model.design = unhurried
+    model, _ = fine_tune(model, earlier().examples, seed=surface.seed, clock=time.monotonic)
+    model.design = surface.design
+    return model
+
+
+def only_settings(before: Design, now: Design) -> bool:
+    """Whether two designs differ in how they learn alone."""
+    settings = set(SETTINGS)
+    # FTRL-Proximal keeps sums, which are weights by its rate and its pulls: with others they are other weights.
+    if now.optimiser == "ftrl":
+        settings -= {"rate", "l1", "l2"}
+    if now.table_optimiser == "ftrl":
+        settings -= {"table_rate", "l1", "l2"}
+    return replace(before, **{name: getattr(now, name) for name in settings}) == now
+
+
+def earlier(world: World, claimed: Claim) -> Frame:
+    """What a model of a new shape is trained on before the window, without what rejected updates had: broken data are
+    not trained on later either."""
+    span = Span(claimed.window.start - world.surface.rehearse, claimed.window.start)
+    frame = world.frame(span.start, span.end, known_by=claimed.as_of)
+    sound = np.ones(len(frame), dtype=bool)
+    for rejected in updates.rejected_spans(world.connection, claimed.surface, span):
+        sound &= ~frame.table["shown_at"].is_between(rejected.start, rejected.end, closed="right").to_numpy()
+    return Frame(frame.table.filter(sound), frame.examples[np.flatnonzero(sound)], frame.without_row)

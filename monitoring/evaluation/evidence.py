@@ -1,0 +1,196 @@
+"""Evidence: all that was measured about a challenger, as one value.
+
+A part a kind of measurement, each figure with its sample size and interval; None where it was not measured. It is
+written to the database as JSON of a version, and read back as the same value.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from monitoring.checks.limits import Check
+from monitoring.evaluation.compare import Comparison, Gain, Measures, PredictionShift
+from monitoring.evaluation.cost import Cost
+from monitoring.evaluation.drift import Drift
+from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.reranking import RankingValue
+from monitoring.evaluation.retrieval import TowersEvidence
+from monitoring.evaluation.skew import Skew
+from monitoring.statistics.error_control import PastTests
+
+VERSION = 1
+"""Of the JSON."""
+
+Judged = Literal["progressive", "tail", "fresh", "served"]
+"""What judges: all of a window, each mini-batch as it was predicted just before it was trained on (`progressive`:
+Blum, Kalai & Langford 1999); its later part, which was not trained on (`tail`); what has matured since (`fresh`); what
+the champion has served (`served`)."""
+
+Question = Literal["not_worse", "better"]
+"""What a challenger must show: one of the champion's shape that it is not worse, one of another that it is better."""
+
+
+@dataclass(frozen=True)
+class WindowFacts:
+    """The impressions that were looked at."""
+
+    start: datetime
+    end: datetime
+    impressions: int
+    label_rate: float | None
+    without_row: int
+    """Impressions without a served row."""
+
+    freshness_s: float | None = None
+    """From the end of the training part to when the update knew the log."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """What training did."""
+
+    impressions: int
+    given: int
+    """Impressions of the training part."""
+
+    steps: int
+    stopped: Literal["done", "early", "time"]
+    log_loss: float | None
+    """Of each impression as it was predicted before it was trained on."""
+
+    rows_touched: Mapping[str, int]
+    ids_admitted: Mapping[str, int]
+    """By table."""
+
+
+@dataclass(frozen=True)
+class ReferenceGain:
+    """The challenger against a champion of before, on the same impressions."""
+
+    name: str
+    version: str
+    gain: Gain
+
+
+@dataclass(frozen=True)
+class InSample:
+    """The window scored by the weights that would go live, which were trained on it, beside the champion, which was
+    not."""
+
+    gain: Gain
+    log_loss: float | None
+    champion_log_loss: float | None
+    shift: PredictionShift
+
+
+@dataclass(frozen=True)
+class Forgetting:
+    """Both on an older window."""
+
+    start: datetime
+    end: datetime
+    impressions: int
+    champion_log_loss: float | None
+    challenger_log_loss: float | None
+    gain: Gain
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The version that serves for one whose files are lost; None: a first model is begun anew."""
+
+    lost: str
+    version: str | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class AtWork:
+    """The champion whose own impressions the live watch looked at."""
+
+    version: str
+    before: str | None
+    promised: Measures | None
+    """Of the evidence on which the version went live."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that was measured about a challenger, or about a champion at work."""
+
+    window: WindowFacts
+    judged: Judged
+    question: Question | None = None
+    champion: str | None = None
+    """The version in service."""
+
+    checks: tuple[Check, ...] = ()
+    prequential: Measures | None = None
+    """The champion's, on the whole window, before anything trained on it."""
+
+    comparison: Comparison | None = None
+    training: Training | None = None
+    cost: Cost | None = None
+    not_finite: int = 0
+    """Impressions of the window for which the weights that would go live predict no number."""
+
+    references: tuple[ReferenceGain, ...] = ()
+    in_sample: InSample | None = None
+    forgetting: Forgetting | None = None
+    drift: Drift | None = None
+    """From what the champion was trained on."""
+
+    baseline_drift: Drift | None = None
+    """From what the surface's first champion was trained on."""
+
+    skew: Skew | None = None
+    ranking_value: RankingValue | None = None
+    towers: TowersEvidence | None = None
+    process: ProcessRecord | None = None
+    """The process record before the challenger, and with it."""
+
+    process_after: ProcessRecord | None = None
+    tests: PastTests | None = None
+    """The tests of new designs before this one, where the challenger is one."""
+
+    baseline: str | None = None
+    """The proven baseline's version."""
+
+    stand_in: StandIn | None = None
+    at_work: AtWork | None = None
+
+    @property
+    def failed_checks(self) -> tuple[Check, ...]:
+        return tuple(check for check in self.checks if not check.passed)
+
+    @property
+    def sound(self) -> bool:
+        """No check found what must not be trained on."""
+        return not any(check.breach == "reject" for check in self.failed_checks)
+
+    def over(self, earlier: "Evidence") -> "Evidence":
+        """This, with what an earlier measurement has and this one has not."""
+        lacking = [part.name for part in fields(self) if getattr(self, part.name) in (None, ())]
+        return replace(self, **{name: getattr(earlier, name) for name in lacking})
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON has it, without what was not measured."""
+        dumped: dict[str, Any] = _adapter().dump_python(self, mode="json", exclude_defaults=True)
+        return {"version": VERSION, **dumped}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> "Evidence":
+        """The value that was written. Raises ValueError for JSON of another version."""
+        if stored.get("version") != VERSION:
+            raise ValueError(f"evidence of version {stored.get('version')!r}; this program reads version {VERSION}")
+        evidence: Evidence = _adapter().validate_python({key: stored[key] for key in stored if key != "version"})
+        return evidence
+
+
+@cache
+def _adapter() -> TypeAdapter[Any]:
+    return TypeAdapter(Evidence)

@@ -1,0 +1,239 @@
+"""What a surface remembers of its updates, and what of that the next one needs: one value, `History`.
+
+    recalled = recall(past, claim)        # the same function for production, backtest and drill
+
+They differ in where the past comes from: a table that only grows (``monitoring/records/history_store.py``), or a list.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Literal
+
+from models.frames import Frame
+from models.learning.model import Model
+from monitoring.checks.limits import PastWindow
+from monitoring.checks.profiles import Profile
+from monitoring.evaluation.process_record import ProcessRecord, latest_before
+from monitoring.names import GATE
+from monitoring.statistics.error_control import PastTests
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+
+WINDOWS_OF = timedelta(days=14)
+"""How far back windows are compared with."""
+
+RECENT = timedelta(hours=6)
+"""How far back every window is compared with, whatever its hour."""
+
+PROFILES = 24
+"""Profiles that a window's features are compared with, the newest."""
+
+IN_A_ROW = 200
+"""Updates that failed the same check, at most: more than a day of those that wait for a person."""
+
+State = Literal["promoted", "held", "rejected", "superseded", "expired"]
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What one update leaves behind for those after it."""
+
+    update_id: int
+    champion: str | None
+    """The version that the challenger was judged against."""
+
+    window: PastWindow
+    failed: tuple[str, ...]
+    """Data checks that failed, by name."""
+
+    process_before: ProcessRecord | None = None
+    """The process record before the challenger, and with it; None where nothing was compared with a champion."""
+
+    process_after: ProcessRecord | None = None
+    tests: PastTests | None = None
+    """The tests of new designs, with this one; None where the challenger was none."""
+
+    baseline: str | None = None
+    """The proven baseline's version, before this update."""
+
+    baseline_moves: bool = False
+    """Whether the challenger, if it is promoted, is the next proven baseline."""
+
+    profiles: tuple[Profile, ...] = ()
+    """Of the window's features, by hour, the newest last."""
+
+
+@dataclass(frozen=True, eq=False)
+class PastUpdate:
+    """An update that came to a verdict, and what became of it."""
+
+    remembered: Remembered
+    state: State
+    version: str | None
+    """The challenger's."""
+
+    promoted_by: str | None
+    """Who decided to promote it: 'gate', or a person's name."""
+
+    measured_at: datetime
+
+
+@dataclass(frozen=True)
+class InService:
+    """The champion as the promotions have it."""
+
+    version: str
+    restored_at: datetime | None = None
+    """When it came back by a rollback; None for one that an update brought."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Which update asks for the past."""
+
+    update_id: int
+    champion: InService | None
+    start: datetime
+    end: datetime
+    """Of its window."""
+
+    judged_from: datetime
+    """What was shown after this judges."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """What of the past an update needs, in plain values."""
+
+    windows: tuple[PastWindow, ...] = ()
+    """Promoted ones, newest first: the latest, and those at this hour of earlier days."""
+
+    profiles: tuple[Profile, ...] = ()
+    """Of promoted windows, in time order."""
+
+    failed_before: Mapping[str, int] = field(default_factory=dict)
+    """Windows rejected with a check failed, by its name, of those in a row up to this one that failed it."""
+
+    process: ProcessRecord = field(default_factory=ProcessRecord)
+    tests: PastTests = field(default_factory=PastTests)
+    baseline: str | None = None
+    """The last champion that was shown better than the proven baseline before it; None without a champion."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A champion of before, to see that small permitted losses do not add up."""
+
+    name: str
+    """'a day ago', 'a week ago' or 'proven baseline'."""
+
+    version: str
+    model: Model
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """All that an update needs to know of the past."""
+
+    recalled: Recalled = field(default_factory=Recalled)
+    references: tuple[Reference, ...] = ()
+    """Champions of before."""
+
+    earlier: Frame | None = None
+    """Impressions of the day before the window, on which forgetting shows."""
+
+    trained_on: Frame | None = None
+    """The latest part of what the champion was trained on, for drift."""
+
+    first_trained_on: Frame | None = None
+    """The same of the surface's first champion: it stays, so that slow drift shows too."""
+
+
+def recall(past: Sequence[PastUpdate], asking: Asking) -> Recalled:
+    """What `asking` needs of the past, which may come in any order and be of later updates too."""
+    ordered = sorted(
+        (update for update in past if update.remembered.update_id < asking.update_id),
+        key=lambda update: update.remembered.update_id,
+    )
+    process, baseline = _process(ordered, asking)
+    tests = [update.remembered.tests for update in ordered if update.remembered.tests is not None]
+    return Recalled(
+        windows=_windows(ordered, asking),
+        profiles=_profiles(ordered),
+        failed_before=_failed_before(ordered, asking),
+        process=process,
+        tests=tests[-1] if tests else PastTests(),
+        baseline=baseline,
+    )
+
+
+def since(asking: Asking) -> datetime:
+    """The past that `recall` looks at begins here, but for the champion's own update and the last test."""
+    return _earliest(asking) - WINDOWS_OF
+
+
+def _earliest(asking: Asking) -> datetime:
+    return asking.start - max(HOUR, 3 * (asking.end - asking.start))
+
+
+def _windows(past: Sequence[PastUpdate], asking: Asking) -> tuple[PastWindow, ...]:
+    # As far as ``checks/history.py`` looks: an hour to either side, and as far back as growth is measured from.
+    length = asking.end - asking.start
+    earliest, latest = _earliest(asking), asking.start + length / 2 + max(HOUR, length / 2)
+    promoted = [update.remembered.window for update in past if update.state == "promoted"]
+    return tuple(
+        window
+        for window in reversed(promoted)
+        if earliest - WINDOWS_OF < window.end <= asking.start
+        and (
+            window.end > asking.start - max(RECENT, 3 * length)
+            or (window.start + (window.end - window.start) / 2 - earliest) % DAY <= latest - earliest
+        )
+    )
+
+
+def _profiles(past: Sequence[PastUpdate]) -> tuple[Profile, ...]:
+    promoted = [update.remembered.profiles for update in past if update.state == "promoted"]
+    return tuple([profile for profiles in promoted[-PROFILES:] for profile in profiles][-PROFILES:])
+
+
+def _failed_before(past: Sequence[PastUpdate], asking: Asking) -> dict[str, int]:
+    """One that was held does not end the row: it waits for a person, who has until the row ends by itself."""
+    champion = asking.champion.version if asking.champion else None
+    judged = [update for update in past if update.remembered.champion == champion]
+    counts: dict[str, int] = {}
+    going: set[str] | None = None
+    for update in reversed(judged[-IN_A_ROW:]):
+        failed = set(update.remembered.failed)
+        going = failed if going is None else going & failed
+        if update.state == "promoted" or not going:
+            break
+        if update.state == "rejected":
+            counts |= {name: counts.get(name, 0) + 1 for name in going}
+    return counts
+
+
+def _process(past: Sequence[PastUpdate], asking: Asking) -> tuple[ProcessRecord, str | None]:
+    """The process record before a challenger, and the proven baseline's version."""
+    if asking.champion is None:
+        return ProcessRecord(), None
+    champion = asking.champion
+    records: list[ProcessRecord] = []
+    baseline = champion.version
+    for update in past:
+        remembered = update.remembered
+        made_it = update.state == "promoted" and update.version == champion.version
+        if not made_it and remembered.champion != champion.version:
+            continue
+        by_person = made_it and update.promoted_by not in (GATE, None)
+        # After a rollback the process has to show itself anew: only what was judged since counts.
+        if champion.restored_at is None or update.measured_at > champion.restored_at:
+            # The one before a challenger is there for the next whose judged part begins within its own.
+            both = [each for each in (remembered.process_before, remembered.process_after) if each is not None]
+            # A person who promoted what the gate held has looked: the CUSUM begins anew.
+            records += [record.reset() for record in both] if by_person else both
+        if made_it:
+            moves = remembered.baseline_moves or by_person
+            baseline = (champion.version if moves else remembered.baseline) or champion.version
+    return latest_before(records, asking.judged_from), baseline

@@ -1,0 +1,220 @@
+"""The window of an update: its impressions, and what the data checks say of them before anything is trained on them.
+
+checks = check(window, champion, history)
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.log.json_texts import value_of
+from models.examples import EMPTY, Examples
+from models.frames import HALF_MICROSECOND, Frame
+from models.learning.model import Model
+from monitoring.checks import features as feature_checks
+from monitoring.checks import labels as label_checks
+from monitoring.checks import limits as check_limits
+from monitoring.checks import window as window_checks
+from monitoring.checks.limits import Check, Expected, Limits
+from monitoring.checks.profiles import Profile
+from monitoring.evaluation import drift
+from monitoring.evaluation.compare import Measures, measure
+from monitoring.evaluation.drift import MeasuredDrift
+from monitoring.evaluation.history import History
+from monitoring.evaluation.skew import Skew
+
+Judging = Literal["tail", "progressive"]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a surface has its windows checked and its challengers evaluated."""
+
+    judging: Judging
+    features: tuple[str, ...]
+    """[D], the names of the dense features."""
+
+    schema_version: str
+    """Of served rows."""
+
+    contexts: tuple[str, ...]
+    """Keys of the impressions' context to look at by value."""
+
+    limits: Limits
+    margin: float
+    """A challenger is not worse when its log loss is higher by less than this share."""
+
+    fairness: str | None = None
+    """A key of the context, or a column of the frame, whose values must be treated alike."""
+
+
+@dataclass(frozen=True, eq=False)
+class Champion:
+    """The version in service, in memory."""
+
+    version: str
+    model: Model
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """The impressions of ``(start, end]`` with their features and labels; those up to ``split`` are trained on."""
+
+    update_id: int
+    """Of the update; it seeds what is drawn."""
+
+    start: datetime
+    split: datetime
+    end: datetime
+    as_of: datetime
+    """Labels are as they were known then."""
+
+    frame: Frame
+    """[N], the training part first."""
+
+    terms: Terms
+    lateness_s: NDArray[np.float64] | None = None
+    """Seconds of each feedback of the window from when it happened to when the log knew of it."""
+
+    propensity: NDArray[np.float64] | None = None
+    """[N], the logged probabilities of showing; NaN where none was logged."""
+
+    skew: Skew | None = None
+    """What the fold's probes found in the window."""
+
+    @property
+    def trained_to(self) -> int:
+        """The row at which the training part ends."""
+        return int(np.count_nonzero(self.frame.examples.time <= self.split.timestamp() + HALF_MICROSECOND))
+
+    @property
+    def training_part(self) -> Frame:
+        return self.frame[: self.trained_to]
+
+    @property
+    def judged_from(self) -> datetime:
+        """What was shown after this judges."""
+        return self.start if self.terms.judging == "progressive" else self.split
+
+
+@dataclass(frozen=True, eq=False)
+class Checks:
+    """What was found of a window before anything was trained on it."""
+
+    window: Window
+    found: tuple[Check, ...]
+    scores: NDArray[np.float64] | None
+    """[N], the champion's; None where there is none."""
+
+    prequential: Measures | None
+    """The champion's."""
+
+    profiles: tuple[Profile, ...]
+    """What the features look like, by hour, for later windows to be compared with."""
+
+    drift: MeasuredDrift | None
+    """From what the champion was trained on."""
+
+    baseline_drift: MeasuredDrift | None
+    """From what the surface's first champion was trained on: slow drift hides from the other, the hours of the day from
+    this one."""
+
+    @property
+    def sound(self) -> bool:
+        """No check found what must not be trained on."""
+        return not any(check.breach == "reject" for check in self.found if not check.passed)
+
+
+def check(window: Window, champion: Champion | None, history: History) -> Checks:
+    """All data checks of a window, and its drift, by the model in service and the windows before it."""
+    examples, table, terms = window.frame.examples, window.frame.table, window.terms
+    past = history.recalled.windows
+    model = None if champion is None else champion.model
+    found = window_checks.check_window(
+        table,
+        examples.dense,
+        terms.features,
+        Expected(terms.schema_version, window.start, window.end, past),
+        terms.limits,
+        lateness_s=window.lateness_s,
+        new=new_ids(examples, model),
+    )
+    profiles: tuple[Profile, ...] = ()
+    if len(window.frame):
+        in_time_order = np.argsort(examples.time, kind="stable")
+        ordered = examples[in_time_order]
+        profiles = tuple(Profile.by_hour(ordered.dense, terms.features, time=ordered.time, label=ordered.label))
+        found += feature_checks.check_features(
+            ordered.dense,
+            terms.features,
+            history.recalled.profiles,
+            ordered.label,
+            terms.limits,
+            ids=table["impression_id"][in_time_order],
+            profile=Profile.of(ordered.dense, terms.features, label=ordered.label),
+            requests=len(np.unique(examples.request)),
+        )
+    scores, prequential = None, None
+    if model is not None and len(examples):
+        scores = model.score(examples)
+        prequential = measure(examples.label, examples.request, scores)
+        contexts = contexts_of(table, terms.contexts)
+        found += label_checks.check_labels(table, examples.label, scores, past, terms.limits, contexts=contexts)
+    found = check_limits.reconsidered(found, history.recalled.failed_before)
+    drifts = (None, None) if model is None else _drifts(window, model, history)
+    return Checks(window, tuple(found), scores, prequential, profiles, *drifts)
+
+
+def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDrift | None, MeasuredDrift | None]:
+    """The window against the two parts of the past that the history has for it."""
+    if history.trained_on is None or not len(window.frame):
+        return None, None
+    names, seed = window.terms.features, window.update_id
+    random = np.random.default_rng(seed)
+    recent, now = (_sample(part, random) for part in (history.trained_on, window.frame))
+    shown = drift.important(now.examples.dense, model.score(now.examples), names)
+
+    def columns(part: Frame) -> pl.DataFrame:
+        beside: dict[str, np.ndarray] = {"prediction": model.score(part.examples), "label": part.examples.label}
+        return drift.sample(part.examples.dense, names, beside, seed=seed, features=shown)
+
+    current = columns(now)
+    first = history.first_trained_on
+    return (
+        drift.measure(columns(recent), current),
+        None if first is None else drift.measure(columns(_sample(first, random)), current),
+    )
+
+
+def _sample(part: Frame, random: np.random.Generator) -> Frame:
+    """As many impressions as drift is measured on."""
+    if len(part) <= drift.ROWS:
+        return part
+    rows = np.sort(random.choice(len(part), drift.ROWS, replace=False))
+    return Frame(part.table[rows], part.examples[rows], part.without_row)
+
+
+def new_ids(examples: Examples, champion: Model | None) -> dict[str, NDArray[np.bool_]]:
+    """Which impressions [N] are of users without a history, and of items that have no row of their own yet."""
+    new = {}
+    if examples.history.shape[1]:
+        new["users"] = examples.history[:, 0] == EMPTY
+    if champion is not None and "item" in champion.layout.ids:
+        column = champion.layout.ids.index("item")
+        new["items"] = ~champion.tables[column].admitted(examples.ids[:, column])
+    return new
+
+
+def contexts_of(table: pl.DataFrame, names: Sequence[str]) -> Mapping[str, pl.Series]:
+    """Values [J] of several keys of the context, by name."""
+    return {name: context_of(table, name) for name in names}
+
+
+def context_of(table: pl.DataFrame, name: str) -> pl.Series:
+    """Values [J] of a key of the context, as text; ``none`` where an impression has none."""
+    return value_of(table["context"], name).fill_null("none")

@@ -1,0 +1,183 @@
+"""The table ``update_history``: what a surface remembers of its updates, a row each, written once, never changed.
+
+What of it an update needs, ``monitoring/evaluation/history.py`` says: of a database and of a drill in memory alike.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.rows import dict_row
+
+from monitoring.checks.limits import PastWindow
+from monitoring.checks.profiles import WIDTH, Profile
+from monitoring.evaluation.history import PROFILES, Asking, PastUpdate, Remembered, since
+from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.statistics.error_control import PastTests
+from monitoring.statistics.sequential import Moments
+
+RECORD = (
+    "ROW(%({which}_updates)s, %({which}_requests)s, %({which}_mean)s, %({which}_variance)s, %({which}_cusum)s,"
+    " %({which}_judged_to)s, %({which}_against)s::text[], %({which}_against_cusum)s::double precision[])"
+    "::process_record"
+)
+
+WRITE = f"""
+INSERT INTO update_history (
+    surface, update_id, champion_version, window_start, window_end, impressions, label_rate, log_loss, agreement,
+    new_users, new_items, failed_checks, process_before, process_after, tested, tests_promoted, baseline_version,
+    baseline_moves, profile_names, profile_rows, profile_clicked, profiles
+) VALUES (
+    %(surface)s, %(update_id)s, %(champion)s, %(start)s, %(end)s, %(impressions)s, %(label_rate)s, %(log_loss)s,
+    %(agreement)s, %(new_users)s, %(new_items)s, %(failed)s, {RECORD.format(which="before")},
+    {RECORD.format(which="after")}, %(tested)s, %(tests_promoted)s, %(baseline)s, %(baseline_moves)s,
+    %(profile_names)s, %(profile_rows)s, %(profile_clicked)s, %(profiles)s
+)
+"""  # noqa: S608
+
+COLUMNS = ", ".join(
+    (
+        "h.update_id, h.champion_version, h.window_start, h.window_end, h.impressions, h.label_rate, h.log_loss",
+        "h.agreement, h.new_users, h.new_items, h.failed_checks, h.tested, h.tests_promoted, h.baseline_version",
+        "h.baseline_moves, h.measured_at, u.state, u.challenger_version",
+        *(
+            f"(h.process_{which}).{field} AS {which}_{field}"
+            for which in ("before", "after")
+            for field in ("updates", "requests", "mean", "variance", "cusum", "judged_to", "against", "against_cusum")
+        ),
+    )
+)
+
+# The newest row of an update counts: one that died and ran again may have two.
+PAST = f"""
+WITH ours AS MATERIALIZED (
+    SELECT max(history_id) AS history_id FROM update_history
+    WHERE surface = %(surface)s AND update_id < %(update_id)s AND (
+        window_end > %(since)s
+        OR update_id IN (SELECT update_id FROM promotions WHERE surface = %(surface)s AND version = %(champion)s)
+        OR update_id = (
+            SELECT max(update_id) FROM update_history
+            WHERE surface = %(surface)s AND tested IS NOT NULL AND update_id < %(update_id)s))
+    GROUP BY update_id
+)
+SELECT {COLUMNS}, (
+    SELECT d.decided_by FROM decisions d WHERE d.update_id = h.update_id AND d.action = 'promote' LIMIT 1
+) AS promoted_by
+FROM ours JOIN update_history h USING (history_id) JOIN updates u ON u.update_id = h.update_id
+WHERE u.state NOT IN ('failed', 'claimed') ORDER BY h.update_id
+"""  # noqa: S608
+
+LATEST_PROFILES = """
+WITH windows AS MATERIALIZED (
+    SELECT update_id FROM updates WHERE surface = %(surface)s AND state = 'promoted' AND update_id < %(update_id)s
+    ORDER BY update_id DESC LIMIT %(most)s
+)
+SELECT update_id, h.profile_names, h.profile_rows, h.profile_clicked, h.profiles
+FROM windows CROSS JOIN LATERAL (
+    SELECT profile_names, profile_rows, profile_clicked, profiles FROM update_history
+    WHERE update_history.update_id = windows.update_id ORDER BY history_id DESC LIMIT 1
+) h
+"""
+
+
+def write(connection: psycopg.Connection, surface: str, remembered: Remembered) -> None:
+    """Add what an update leaves behind, in the caller's transaction."""
+    window, profiles, tests = remembered.window, remembered.profiles, remembered.tests
+    connection.execute(
+        WRITE,
+        {
+            "surface": surface,
+            "update_id": remembered.update_id,
+            "champion": remembered.champion,
+            "start": window.start,
+            "end": window.end,
+            "impressions": window.impressions,
+            "label_rate": window.label_rate,
+            "log_loss": window.log_loss,
+            "agreement": window.agreement,
+            "new_users": window.new.get("users"),
+            "new_items": window.new.get("items"),
+            "failed": list(remembered.failed),
+            **_columns_of("before", remembered.process_before),
+            **_columns_of("after", remembered.process_after),
+            "tested": None if tests is None else tests.tested,
+            "tests_promoted": None if tests is None else list(tests.promoted),
+            "baseline": remembered.baseline,
+            "baseline_moves": remembered.baseline_moves,
+            "profile_names": list(profiles[0].names) if profiles else [],
+            "profile_rows": [profile.rows for profile in profiles],
+            "profile_clicked": [profile.clicked for profile in profiles],
+            "profiles": [profile.table().tolist() for profile in profiles],
+        },
+    )
+
+
+def read(connection: psycopg.Connection, surface: str, asking: Asking) -> list[PastUpdate]:
+    """The past that `recall` needs for this update; only the newest promoted ones have their profiles."""
+    champion = None if asking.champion is None else asking.champion.version
+    parameters = {
+        "surface": surface,
+        "update_id": asking.update_id,
+        "since": since(asking),
+        "champion": champion,
+        "most": PROFILES,
+    }
+    with connection.cursor(row_factory=dict_row) as cursor:
+        profiles = {row["update_id"]: _profiles(row) for row in cursor.execute(LATEST_PROFILES, parameters).fetchall()}
+        rows = cursor.execute(PAST, parameters).fetchall()
+    return [_past(row, profiles.get(row["update_id"], ())) for row in rows]
+
+
+def _columns_of(which: str, record: ProcessRecord | None) -> dict[str, Any]:
+    record = record or ProcessRecord()
+    return {
+        f"{which}_updates": record.updates,
+        f"{which}_requests": record.moments.n,
+        f"{which}_mean": record.moments.mean,
+        f"{which}_variance": record.moments.variance,
+        f"{which}_cusum": record.cusum,
+        f"{which}_judged_to": record.judged_to,
+        f"{which}_against": list(record.against),
+        f"{which}_against_cusum": list(record.against.values()),
+    }
+
+
+def _record(row: Mapping[str, Any], which: str) -> ProcessRecord:
+    moments = Moments(row[f"{which}_requests"], row[f"{which}_mean"], row[f"{which}_variance"])
+    against = dict(zip(row[f"{which}_against"], row[f"{which}_against_cusum"], strict=True))
+    return ProcessRecord(row[f"{which}_updates"], moments, row[f"{which}_cusum"], row[f"{which}_judged_to"], against)
+
+
+def _past(row: Mapping[str, Any], profiles: tuple[Profile, ...]) -> PastUpdate:
+    new = {kind: row[f"new_{kind}"] for kind in ("users", "items") if row[f"new_{kind}"] is not None}
+    remembered = Remembered(
+        update_id=row["update_id"],
+        champion=row["champion_version"],
+        window=PastWindow(
+            row["window_start"],
+            row["window_end"],
+            row["impressions"],
+            row["label_rate"],
+            row["log_loss"],
+            row["agreement"],
+            new,
+        ),
+        failed=tuple(row["failed_checks"]),
+        process_before=_record(row, "before"),
+        process_after=_record(row, "after"),
+        tests=None if row["tested"] is None else PastTests(row["tested"], tuple(row["tests_promoted"])),
+        baseline=row["baseline_version"],
+        baseline_moves=row["baseline_moves"],
+        profiles=profiles,
+    )
+    return PastUpdate(remembered, row["state"], row["challenger_version"], row["promoted_by"], row["measured_at"])
+
+
+def _profiles(row: Mapping[str, Any]) -> tuple[Profile, ...]:
+    names = tuple(row["profile_names"])
+    tables = np.array(row["profiles"], dtype=np.float32).reshape(-1, WIDTH, len(names))
+    return tuple(
+        Profile.from_table(names, rows, clicked, table)
+        for rows, clicked, table in zip(row["profile_rows"], row["profile_clicked"], tables, strict=True)
+    )
