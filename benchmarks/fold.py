@@ -26,7 +26,7 @@ from features.identity.keys import Keys
 from features.ingest.importing import import_log
 from features.log.json_texts import value_of, values_of
 from features.served.rows import Rows
-from flows.drill.windows import Log, Served, events_of, read_log, simulated
+from flows.drill.windows import Log, RecentRows, events_of, read_log, simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 from infra.postgres.connections import connect, migrate
@@ -157,7 +157,7 @@ def _bytes(parts: list[Rows], name: str) -> bytes:
 
 def _engine_of(declared: Features, events: pl.DataFrame) -> Engine:
     """An engine that has folded the events, in batches like those of a long catching up."""
-    engine, served = Engine(declared), Served(declared.schema)
+    engine, served = Engine(declared), RecentRows(declared.schema)
     for batch in _ticks(events, declared.tick, BATCH):
         served.keep(engine.fold(batch, served_keys=served.look_up))
     return engine

@@ -19,6 +19,7 @@ from models.examples import Examples, Layout
 from models.learning.learner import fine_tune
 from models.learning.model import Design, Model
 from monitoring.evaluation.compare import measure
+from monitoring.measures import MEASURES
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Run:
         """As ``monitoring.evaluation.compare.measure``; NaN for what is not defined."""
         rows = self.stream.scored
         found = measure(rows.label, rows.request, self.scores)
-        return {name: float("nan") if value is None else value for name, value in found.items()}
+        return {each.key: float("nan") if (value := found.of(each)) is None else value for each in MEASURES}
 
     @property
     def auc(self) -> float:

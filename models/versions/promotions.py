@@ -93,7 +93,7 @@ WITH RECURSIVE line AS (
 def line_since(connection: psycopg.Connection, champion: Promotion, since: datetime) -> list[Promotion]:
     """The promotions of the champion and of the versions before it, newest first, back to the first that was trained
     up to ``since`` or less."""
-    query = LINE_SINCE + _SELECT + "WHERE promotion_id IN (SELECT promotion_id FROM line) ORDER BY learned_to DESC"
+    query = LINE_SINCE + _SELECT + "WHERE promotion_id IN (SELECT promotion_id FROM line) ORDER BY learned_to DESC"  # noqa: S608
     parameters = {"surface": champion.surface, "version": champion.version, "since": since}
     with connection.cursor(row_factory=class_row(Promotion)) as cursor:
         return cursor.execute(query, parameters).fetchall()
