@@ -236,7 +236,7 @@ def test_a_new_table_of_records_is_kept_from_the_role_that_runs(
 
 
 def test_a_role_of_ones_own_for_migrations_in_production(postgres_server: str) -> None:
-    """One role makes the tables, another, which may make no database, runs: as infra/README.md has it."""
+    """One role makes the tables, another, which may make no database, runs: as docs/operating.md has it."""
     names = {"owner": f"o_{os.getpid()}", "runs": f"r_{os.getpid()}"}
     with connect(postgres_server, autocommit=True) as admin:
         for name in names.values():
