@@ -195,7 +195,7 @@ def commit(
 
 def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEntry], now: datetime) -> list[Recorded]:
     """Bring entries of one surface into the log, with the rows their impressions were ranked with, in the caller's
-    transaction; what became of each entry. What is there already stays as it is."""
+    transaction; what became of each entry. What is there already stays as it is. Raises MissingPartitions."""
     shown = [one for entry in entries for one in entry.impressions]
     given = [one for entry in entries for one in entry.feedback]
     # A clock set back must not turn what was shown a moment ago into an event of the future.
@@ -222,7 +222,12 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEn
         taken = impressions.filter(result.impressions == TAKEN)
         packed = pl.Series("row", [base64.b64decode(row) for row in taken["row"]], dtype=pl.Binary)
         rows = taken.select("impression_id", "shown_at", "schema_version", packed)
-        served_rows.append_packed(connection, surface, rows)
+        try:
+            served_rows.append_packed(connection, surface, rows)
+        except (
+            psycopg.errors.CheckViolation
+        ) as error:  # whoever makes a day's partitions has not come to this table yet
+            raise MissingPartitions(rows["shown_at"].dt.date().unique().to_list()) from error
     of_impressions, of_feedback = iter(result.impressions.to_list()), iter(result.feedback.to_list())
     return [
         Recorded(
