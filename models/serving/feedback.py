@@ -24,7 +24,7 @@ LIMIT 1
 
 
 @dataclass(frozen=True)
-class _Logged:
+class _SurfaceRow:
     surface: str
 
 
@@ -109,7 +109,7 @@ class FeedbackIntake:
         happened = datetime.fromtimestamp(at, UTC)
         parameters = [list(self._rankers), event.impression_id, happened - HORIZON, happened + HORIZON]
         try:
-            found = self._database.query(SURFACE_OF, parameters, class_row(_Logged))
+            found = self._database.query(SURFACE_OF, parameters, class_row(_SurfaceRow))
         except AWAY:
             found = []
         if not found:

@@ -93,7 +93,7 @@ def test_old_days_go_with_what_is_known_of_them_and_the_rest_stays(log: psycopg.
     assert make_and_drop(log, RETENTION, LATER) == []
 
 
-def test_without_the_setting_all_is_kept_whatever_the_clock_says(log: psycopg.Connection) -> None:
+def test_without_the_setting_nothing_is_dropped_whatever_the_clock_says(log: psycopg.Connection) -> None:
     show(log, range(400, 0, -60))
     fold(log)
     promote(log)
@@ -155,7 +155,7 @@ def test_a_day_that_somebody_reads_is_dropped_another_time_and_nobody_waits(
     assert any("impressions" in name for name in make_and_drop(log, RETENTION, LATER))
 
 
-def test_fewer_days_than_an_event_may_be_late_cannot_be_kept() -> None:
+def test_a_retention_of_fewer_days_than_an_event_may_be_late_is_refused() -> None:
     least = (HORIZON + timedelta(days=1)).days
     assert Settings(retention_days=least).retention_days == least
     with pytest.raises(ValidationError, match="retention_days"):

@@ -25,8 +25,7 @@ AWAY = (
     psycopg.errors.UndefinedTable,  # not migrated yet
     TimeoutError,
 )
-"""What is raised when the database is away, or not fit to answer now; :meth:`Database.mark_away` tells one from the
-other."""
+"""What is raised when the database is away, or not fit to answer now; :meth:`Database.mark_away` distinguishes them."""
 
 CONNECT_S = 2
 STATEMENT_MS = 2000

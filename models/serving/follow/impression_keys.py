@@ -34,7 +34,7 @@ class ImpressionKeys:
 
 
 @dataclass(frozen=True)
-class _Logged:
+class _ImpressionRow:
     user_id: str
     item_id: str
     attributes: Mapping[str, object] | None
@@ -53,7 +53,7 @@ def look_up(
         declared.click,
     ]
     try:
-        found = database.query(LOOK_UP, parameters, class_row(_Logged))
+        found = database.query(LOOK_UP, parameters, class_row(_ImpressionRow))
     except AWAY:
         return None
     if not found:

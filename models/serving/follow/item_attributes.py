@@ -18,7 +18,7 @@ LOOK_UP = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id 
 
 
 @dataclass(frozen=True)
-class _Item:
+class _ItemRow:
     item_id: str
     attributes: Mapping[str, object]
 
@@ -44,7 +44,7 @@ class ItemAttributes:
         degraded = False
         if missing:
             try:
-                found = self._database.query(LOOK_UP, [self._surface, missing], class_row(_Item))
+                found = self._database.query(LOOK_UP, [self._surface, missing], class_row(_ItemRow))
             except AWAY:
                 degraded = True
             else:

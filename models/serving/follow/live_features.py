@@ -185,7 +185,7 @@ class LiveFeatures:
         if self._reload:
             self._load(connection, stopping)
         else:
-            self._catch_up(connection, self._engine, SERVING, stopping)
+            self._fold_new(connection, self._engine, SERVING, stopping)
         self._followed_at = self._clock()
         self.ready.set()
 
@@ -203,7 +203,7 @@ class LiveFeatures:
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             engine = checkpoint.load(connection, self.surface, self.declared)
         checkpointed = engine.seq
-        self._catch_up(connection, engine, LOADING, stopping)
+        self._fold_new(connection, engine, LOADING, stopping)
         # Numba compiles at the first call, and no request should wait for that.
         engine.read("", [""], [{}], {}, self._clock())
         with self._lock:
@@ -226,7 +226,7 @@ class LiveFeatures:
             },
         )
 
-    def _catch_up(self, connection: psycopg.Connection, engine: Engine, batch: int, stopping: threading.Event) -> None:
+    def _fold_new(self, connection: psycopg.Connection, engine: Engine, batch: int, stopping: threading.Event) -> None:
         more = True
         while more and not stopping.is_set():
             closed_at = datetime.fromtimestamp(self._clock(), UTC)

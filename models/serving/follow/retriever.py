@@ -37,14 +37,14 @@ LEFT JOIN items a ON a.surface = f.surface AND a.item_id = i.item_id
 WHERE f.surface = %(surface)s AND f.kind = %(click)s AND f.seq > %(after)s
   AND """
     + COUNTS.format(attribution="%(attribution)s")
-    + """ AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(learned)s)
+    + """ AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(trained_to)s)
 ORDER BY f.seq LIMIT %(most)s
 """
 )
 
 
 @dataclass(frozen=True)
-class _Click:
+class _ClickRow:
     """A row of ``CLICKED``."""
 
     seq: int
@@ -65,7 +65,7 @@ class _State:
     after: int
     """The log's clicks up to this place are in it; 0 while it has none but those that the towers were trained on."""
 
-    learned: float
+    trained_to: float
     """Of impressions shown up to then the towers were trained on the clicks, while ``after`` is 0; seconds since
     1970."""
 
@@ -114,7 +114,7 @@ class Retriever:
         alike = state is not None and state.index.towers.design == towers.design
         if state is None or not alike or state.index.recent_clicks.time < towers.lately.time:
             return _State(trained, LiveIndex.of(towers, towers.lately, trained.names, now), 0, towers.lately.time)
-        return _State(trained, state.index.with_towers(towers, now), state.after, state.learned)
+        return _State(trained, state.index.with_towers(towers, now), state.after, state.trained_to)
 
     # --- following the log ------------------------------------------------------------------------------------------
 
@@ -153,21 +153,21 @@ class Retriever:
             "attribution": self._attribution,
             "after": state.after,
             "alive": now - towers.design.alive_s,
-            "learned": 0.0 if state.after else state.learned,
+            "trained_to": 0.0 if state.after else state.trained_to,
             "most": BATCH,
         }
-        with connection.cursor(row_factory=class_row(_Click)) as cursor:
+        with connection.cursor(row_factory=class_row(_ClickRow)) as cursor:
             rows = cursor.execute(CLICKED, parameters).fetchall()
         followed = state.index.follow(_with_keys(rows, towers.design.attributes), now)
         after = rows[-1].seq if rows else state.after
         with self._lock:
             # Another version may have begun to serve meanwhile: then the same clicks are read again for it.
             if self._state is state:
-                self._state = _State(state.trained, followed, after, state.learned)
+                self._state = _State(state.trained, followed, after, state.trained_to)
         return len(rows) == BATCH
 
 
-def _with_keys(rows: Sequence[_Click], names: tuple[str, ...]) -> Clicks:
+def _with_keys(rows: Sequence[_ClickRow], names: tuple[str, ...]) -> Clicks:
     """Clicks with their keys, and those of their items' attributes by these names."""
     attributes = np.zeros((len(rows), len(names)), np.int64)
     for column, name in enumerate(names):
