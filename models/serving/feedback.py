@@ -68,7 +68,7 @@ class FeedbackIntake:
         self._database = database
         self._clock = clock
 
-    def entries(self, events: Sequence[FeedbackBody]) -> list[FeedbackEntry]:
+    def accept(self, events: Sequence[FeedbackBody]) -> list[FeedbackEntry]:
         """An entry for each surface. The clicks count in their users' next requests at once. Raises UnfitFeedback."""
         now = self._clock()
         times = [self._time_of(place, event, now) for place, event in enumerate(events)]

@@ -133,7 +133,7 @@ class RankingService:
 
     async def feedback(self, events: Sequence[FeedbackBody]) -> FeedbackResult:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
-        entries = await self._in_thread(partial(self._feedback.entries, events))
+        entries = await self._in_thread(partial(self._feedback.accept, events))
         return result_of(entries, await self._record([each.entry for each in entries]))
 
     def _first_served(self, surface: str, version: str) -> None:

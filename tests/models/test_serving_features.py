@@ -203,7 +203,7 @@ def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, mon
     monkeypatch.setattr(feast_users, "FEAST_AFTER_S", 0.0)
     cold = LiveFeatures("feed", FEATURES, Database(database), Metrics(), lambda: now, NEVER)
     cold.feast_users.start()
-    eventually(lambda: cold.feast_users.opened, "Feast is open", within_s=60)
+    eventually(lambda: cold.feast_users._read is not None, "Feast is open", within_s=60)
     read = cold.read("old", ["a"], {}, now)
     assert read.degraded == ("features",)
     assert read.history[0].tolist() == [key_of("item", "a")] * 4
@@ -211,4 +211,4 @@ def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, mon
     columns = [i for i, name in enumerate(FEATURES.schema.dense) if name.startswith("user_") and "section" not in name]
     np.testing.assert_array_equal(read.dense[:, columns], warm[:, columns])
     cold.feast_users.close()
-    eventually(lambda: not cold.feast_users.opened, "Feast is closed")
+    eventually(lambda: cold.feast_users._read is None, "Feast is closed")

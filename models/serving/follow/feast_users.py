@@ -1,8 +1,7 @@
 """Users as Feast's online store has them, for requests that come before the engine is loaded."""
 
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sized
 
 from models.serving.durable.database import Database
 from models.serving.telemetry import LOG
@@ -19,12 +18,8 @@ class FeastUsers:
         self._surface = surface
         self._history = history
         self._database = database
-        self._read: Callable[[str], dict[str, Any] | None] | None = None
+        self._read: Callable[[str], Mapping[str, object] | None] | None = None
         self._closed = threading.Event()
-
-    @property
-    def opened(self) -> bool:
-        return self._read is not None
 
     def start(self) -> None:
         """Open the store in a thread. It is left to end by itself: Feast's import cannot be hurried."""
@@ -34,7 +29,7 @@ class FeastUsers:
         """It is needed no more."""
         self._closed.set()
 
-    def state(self, user_id: str) -> dict[str, Any] | None:
+    def state(self, user_id: str) -> Mapping[str, object] | None:
         """A user's online row; None for a user never written, and where it cannot be read."""
         read = self._read
         if read is None or not self._database.available:
@@ -44,8 +39,11 @@ class FeastUsers:
         except Exception as error:
             LOG.warning("Feast did not give user %s: %s", user_id, error)
             return None
+        if row is None:
+            return None
+        last_items = row["last_items"]
         # A row of another version of the features is no state of this engine's.
-        return row if row is not None and len(row["last_items"]) == self._history else None
+        return row if isinstance(last_items, Sized) and len(last_items) == self._history else None
 
     def _open(self) -> None:
         if self._closed.wait(FEAST_AFTER_S):

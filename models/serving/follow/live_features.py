@@ -1,6 +1,6 @@
 """The features that requests are ranked with, in memory, kept up by following the log.
 
-``rank.ranking`` reads them for each request and adds its impressions, ``service`` adds the clicks. The engine starts
+``rank.ranking`` reads them for each request and adds its impressions, ``feedback`` adds the clicks. The engine starts
 from the last checkpoint, folds what the log has since, and from then on whole ticks as they close. Until it has caught
 up, a user's last clicks are read from Feast's online store, and the counters are at their defaults.
 """
