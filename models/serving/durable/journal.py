@@ -224,9 +224,8 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEn
         rows = taken.select("impression_id", "shown_at", "schema_version", packed)
         try:
             served_rows.append_packed(connection, surface, rows)
-        except (
-            psycopg.errors.CheckViolation
-        ) as error:  # whoever makes a day's partitions has not come to this table yet
+        except psycopg.errors.CheckViolation as error:
+            # Whoever makes the partitions of a day makes this table's after the others.
             raise MissingPartitions(rows["shown_at"].dt.date().unique().to_list()) from error
     of_impressions, of_feedback = iter(result.impressions.to_list()), iter(result.feedback.to_list())
     return [
