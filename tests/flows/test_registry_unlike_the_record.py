@@ -531,7 +531,7 @@ def test_serving_keeps_a_lost_champion_that_it_has_and_one_that_begins_serves_th
             lost(files(champion(loop))),
             serve(serving_config(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
         ):
-            eventually(begun.service.champions.looked.is_set, "it has looked for its champion")
+            eventually(begun.service.champions.checked.is_set, "it has looked for its champion")
             assert (serves(running), serves(begun)) == ("2", None)
             with loop.world() as world:
                 assert run_update(world, after(20)).published.version == "3"

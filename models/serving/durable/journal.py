@@ -225,7 +225,7 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEn
         try:
             served_rows.append_packed(connection, surface, rows)
         except psycopg.errors.CheckViolation as error:
-            # Whoever makes the partitions of a day makes this table's after the others.
+            # Whoever makes a day's partitions makes this table's after that of the impressions.
             raise MissingPartitions(rows["shown_at"].dt.date().unique().to_list()) from error
     of_impressions, of_feedback = iter(result.impressions.to_list()), iter(result.feedback.to_list())
     return [
