@@ -1,12 +1,9 @@
-"""How long to wait before something that failed is tried again: the one policy of every follower and retry loop.
+"""How long to wait before something that failed is tried again: the one policy of :mod:`infra.follower` and of every
+loop that tries until it is too late.
 
 pause = Backoff()
-while not stopping.is_set():
-    try:
-        follow()  # or in steps, with pause.reset() after each that went well
-        pause.reset()
-    except psycopg.OperationalError:
-        stopping.wait(pause.next_s())
+while time.monotonic() < deadline and not tried():
+    time.sleep(pause.next_s())
 """
 
 from dataclasses import dataclass, field

@@ -8,14 +8,14 @@ Of several such processes one folds a surface, the others wait to take its place
 import logging
 import signal
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
 import polars as pl
-import psycopg
 
 from features.counters.engine import Engine
 from features.counters.folder import Folder, Touched
@@ -26,8 +26,8 @@ from flows.services import retention
 from flows.surface import Surface
 from flows.surfaces import SURFACES
 from infra import memory
-from infra.backoff import Backoff
-from infra.postgres.connections import connect, explain
+from infra.follower import follow, log_failure
+from infra.postgres.connections import connect
 from infra.settings import Settings
 from infra.stack import environment
 from infra.stack.pulse import Pulse
@@ -38,69 +38,62 @@ AT_ONCE = 5000
 """Keys written online in one go; after a bulk import the rest follows in later ticks."""
 
 
-def follow(
+@dataclass(frozen=True)
+class _Opened:
+    """What the fold of a surface holds open between its ticks."""
+
+    folder: Folder
+    store: Store
+    probes: Probes
+
+
+def fold_log(
     url: str,
     surface: Surface,
     stopping: threading.Event,
     now: Callable[[], datetime],
-    beat: Callable[[], None] = lambda: None,
+    beat: Callable[[], None],
 ) -> None:
-    """Fold one surface's log until told to stop, whatever becomes of the database meanwhile; ``beat`` at each tick."""
-    pause = Backoff()
+    """Fold one surface's log until ``stopping`` is set, whatever becomes of the database meanwhile; ``beat`` at each
+    tick."""
     stale = Touched()  # outlives connections: a key that was folded is touched no more until its next event
 
-    def went_well() -> None:
-        pause.reset()
+    def tick(opened: _Opened) -> None:
+        if opened.folder.take():
+            opened.folder.fold(now(), progress=lambda _: beat(), touched=stale)
+            write_online(opened.folder, opened.store, stale)
+        opened.probes.look(now())
         beat()
 
-    while not stopping.is_set():
-        try:
-            with (
-                connect(url, autocommit=True) as connection,
-                open_store(url, surface.name) as store,
-                Folder(connection, surface.name, surface.features) as folder,
-            ):
-                store.apply()
-                _fold_until(folder, store, stale, stopping, now, went_well)
-        except psycopg.Error as error:
-            wait = pause.next_s()
-            log.warning("fold of %s, again in %.1f s: %s", surface.name, wait, explain(error))
-            stopping.wait(wait)
-        except Exception:  # the other surfaces go on, and so does this one when what is wrong is mended
-            wait = pause.next_s()
-            log.exception("fold of %s failed, again in %.1f s", surface.name, wait)
-            stopping.wait(wait)
+    follow(
+        tick,
+        opening=partial(_opening, url, surface),
+        every_s=surface.features.tick,
+        stopping=stopping,
+        failed=partial(log_failure, log, f"the fold of {surface.name}"),
+    )
 
 
-def _fold_until(
-    folder: Folder,
-    store: Store,
-    stale: Touched,
-    stopping: threading.Event,
-    now: Callable[[], datetime],
-    went_well: Callable[[], None],
-) -> None:
-    probes = Probes(folder, np.random.default_rng(0))
-    while not stopping.is_set():
-        began = time.monotonic()
-        if folder.take():
-            folder.fold(now(), progress=lambda _: went_well(), touched=stale)
-            write_online(folder, store, stale)
-        probes.look(now())
-        went_well()
-        stopping.wait(max(0.0, folder.declared.tick - (time.monotonic() - began)))
+@contextmanager
+def _opening(url: str, surface: Surface) -> Iterator[_Opened]:
+    with (
+        connect(url, autocommit=True) as connection,
+        open_store(url, surface.name) as store,
+        Folder(connection, surface.name, surface.features) as folder,
+    ):
+        store.apply()
+        yield _Opened(folder, store, Probes(folder, np.random.default_rng(0)))
 
 
 def write_online(folder: Folder, store: Store, stale: Touched) -> None:
     """Write the touched keys online, at most ``AT_ONCE`` of a kind; those written are no longer in ``stale``."""
     assert folder.engine is not None
-    kinds: tuple[tuple[str, View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
-        ("users", "user", online.user_rows),
-        ("items", "item", online.item_rows),
-        ("sections", "section", online.section_rows),
+    kinds: tuple[tuple[set[str], View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
+        (stale.users, "user", online.user_rows),
+        (stale.items, "item", online.item_rows),
+        (stale.sections, "section", online.section_rows),
     )
-    for kind, view, rows in kinds:
-        left: set[str] = getattr(stale, kind)
+    for left, view, rows in kinds:
         if keys := sorted(left)[:AT_ONCE]:
             store.write_online(view, rows(folder.engine, keys))
             left.difference_update(keys)
@@ -117,7 +110,7 @@ def main() -> None:
     pulse = Pulse(settings.home.resolve(), "fold", SURFACES)
     threads = [
         threading.Thread(
-            target=follow,
+            target=fold_log,
             args=(settings.database, surface, stopping, lambda: datetime.now(UTC), partial(pulse.beat, name)),
             name=name,
         )
@@ -125,7 +118,7 @@ def main() -> None:
     ]
     threads.append(
         threading.Thread(
-            target=retention.keep,
+            target=retention.upkeep,
             args=(settings.database, settings.retention_days, stopping, lambda: datetime.now(UTC)),
             name="partitions",
         )

@@ -2,16 +2,20 @@
 
     python -m models.serving
 
-Parts, from the edge inward:
+A request's way, from HTTP to a training row:
 
-- ``app``        the HTTP routes, and ``create_app``
-- ``bodies``     what a request must look like
-- ``service``    what runs beside the requests, and how it starts and stops
-- ``ranking``    one surface: features, scores, order
-- ``champions``  the model in service; follows the promotion records
-- ``knowledge``  the features in memory; follows the log
-- ``journal``    writes what was accepted, many requests to one commit
-- ``spool``      keeps it in files while the database is away
-- ``database``   is it there, and the connections to it
-- ``telemetry``  metrics and log lines
+1.  ``app``                          the route
+2.  ``bodies``                       what the request must look like
+3.  ``service``                      the surface's ranker; then, until what is logged is durable
+4.  ``rank.ranking``                 features, scores, order, and the entry for the log
+5.  ``follow.live_features``         the features in memory, which follow the log
+6.  ``follow.champions``             the model in service, which follows the promotion records
+7.  ``durable.journal``              many requests to one commit
+8.  ``features.log.writing``         impressions and feedback, each once
+9.  ``features.served.rows``         the rows that the impressions were ranked with
+10. ``features.feast.store``         both and the labels, joined into the frame that an update trains on
+
+Beside it: ``feedback`` (clicks and the rest), ``follow.retriever`` (candidates where the request names none),
+``rank.views`` (a team's own views), ``durable.spool`` and ``durable.drain`` (while the database is away),
+``durable.database`` (whether it is away), ``telemetry`` (metrics and log lines).
 """

@@ -2,30 +2,42 @@
 
     python -m models.serving [--surfaces MODULE:NAME]
 
-``MODULE:NAME`` is a mapping of a surface's name to something with ``features`` and ``views``; what a surface is, is
-declared above this folder, so it is named and not imported.
+``MODULE:NAME`` is a mapping of a surface's name to its declaration. Surfaces are declared above this folder, so they
+are named and not imported.
 """
 
 import argparse
 import importlib
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 
+from features.declare.families import Features
+from features.declare.views import TeamView
 from infra.http.listening import listen
 from infra.settings import Settings
 from infra.stack import environment
 from models.serving.app import LIMITS, create_app
-from models.serving.service import Serving
+from models.serving.config import ServingConfig
 from models.serving.telemetry import log_to_stdout
 
 
-def declared(name: str) -> Mapping[str, Any]:
-    """The surfaces that ``MODULE:NAME`` declares: each has ``features`` and ``views``."""
+class DeclaredSurface(Protocol):
+    """As much of a surface's declaration as serving needs."""
+
+    @property
+    def features(self) -> Features: ...
+
+    @property
+    def views(self) -> Sequence[TeamView]: ...
+
+
+def declared(name: str) -> Mapping[str, DeclaredSurface]:
+    """The surfaces that ``MODULE:NAME`` declares."""
     module, _, attribute = name.partition(":")
-    surfaces: Mapping[str, Any] = getattr(importlib.import_module(module), attribute)
+    surfaces: Mapping[str, DeclaredSurface] = getattr(importlib.import_module(module), attribute)
     return surfaces
 
 
@@ -39,7 +51,7 @@ def main() -> None:
     log_to_stdout()
     torch.set_num_threads(1)
     surfaces = declared(arguments.surfaces)
-    told = Serving(
+    config = ServingConfig(
         database_url=settings.database,
         surfaces={surface: declaration.features for surface, declaration in surfaces.items()},
         views={surface: declaration.views for surface, declaration in surfaces.items()},
@@ -47,7 +59,7 @@ def main() -> None:
         tracking_uri=settings.mlflow_tracking,
         artifact_root=settings.mlflow_artifact_root,
     )
-    listen(create_app(told), settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)
+    listen(create_app(config), settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The HTTP routes of serving.
+"""The HTTP routes of serving: where a request comes in. ``bodies`` checks it, ``service`` does it.
 
     POST /v1/{surface}/rank    candidates in, or none to have them retrieved; ranked out, their impressions logged
     POST /v1/feedback          what users did with impressions, one or a list
@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import asdict
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -23,16 +23,18 @@ from fastapi.responses import JSONResponse
 
 from infra.http.limits import App, BodyLimits, Limits
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
+from models.serving.config import ServingConfig
+from models.serving.feedback import UnfitFeedback
 from models.serving.rank.ranking import NoTowers
-from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear, TooLate
+from models.serving.service import NoSurface, NotDurable, RankingService
 
 LIMITS = Limits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
 
 
-def create_app(told: Serving) -> FastAPI:
-    """The app; it starts and stops what runs beside it with its lifespan."""
-    service = Service(told)
+def create_app(config: ServingConfig) -> FastAPI:
+    """The app; its lifespan starts and stops the service."""
+    service = RankingService(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -46,7 +48,7 @@ def create_app(told: Serving) -> FastAPI:
     app = FastAPI(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
 
-    app.add_middleware(BodyLimits, refuse=_too_much, limits=LIMITS)
+    app.add_middleware(BodyLimits, refuse=_refusal, limits=LIMITS)
 
     @app.middleware("http")  # around the limits: what they refuse is counted too
     async def measured(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -57,56 +59,44 @@ def create_app(told: Serving) -> FastAPI:
         service.metrics.seconds.labels(route).observe(time.perf_counter() - began)
         return response
 
-    @app.post("/v1/feedback")
-    async def feedback(body: AnyFeedback) -> JSONResponse:
-        """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
-        counts what is kept, ``repeated`` what of it was in the log already, ``refused`` tells what is a dead letter;
-        the latter two as far as the log answered at once."""
-        events = body.events if isinstance(body, FeedbackList) else [body]
-        try:
-            taken = await service.feedback(events)
-        except SurfaceUnclear as error:
-            inside: list[str | int] = ["events", error.place] if isinstance(body, FeedbackList) else []
-            return _said(422, ["body", *inside, "surface"], str(error))
-        except TooLate as error:
-            inside = ["events", error.place] if isinstance(body, FeedbackList) else []
-            return _said(422, ["body", *inside, "at"], str(error))
-        refused = [
-            {"loc": ["body", *(["events", place] if isinstance(body, FeedbackList) else [])], "msg": reason}
-            for place, reason in taken.refused.items()
-        ]
-        return JSONResponse(
-            {
-                "accepted": taken.accepted,
-                "repeated": taken.repeated,
-                "refused": refused,
-                "degraded": list(taken.degraded),
-            }
-        )
-
     @app.post("/v1/{surface}/rank")
     async def rank(surface: str, body: RankBody) -> JSONResponse:
         """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others."""
         repeated = _first_repeated([str(item) for item in body.items or ()])
         if repeated is not None:
-            return _said(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
-        ranked, logged_before, degraded = await service.rank(surface, body)
+            return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
+        response = await service.rank(surface, body)
         return JSONResponse(
             {
-                "request_id": ranked.request_id,
-                "model_version": ranked.model_version,
-                "degraded": list(degraded),
-                "repeated": logged_before,
-                "items": [
-                    {
-                        "item_id": item.item_id,
-                        "score": item.score,
-                        "position": item.position,
-                        "impression_id": item.impression_id,
-                        "propensity": item.propensity,
-                    }
-                    for item in ranked.items
-                ],
+                "request_id": response.ranked.request_id,
+                "model_version": response.ranked.model_version,
+                "degraded": response.degraded,
+                "repeated": response.repeated,
+                "items": [vars(item) for item in response.ranked.items],
+            }
+        )
+
+    @app.post("/v1/feedback")
+    async def feedback(body: AnyFeedback) -> JSONResponse:
+        """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
+        counts what is stored, ``repeated`` what of it was in the log already, ``refused`` has what is a dead letter;
+        the latter two as far as the log answered at once."""
+        listed = isinstance(body, FeedbackList)
+
+        def place_of(event: int) -> list[str | int]:
+            return ["body", "events", event] if listed else ["body"]
+
+        try:
+            result = await service.feedback(body.events if isinstance(body, FeedbackList) else [body])
+        except UnfitFeedback as error:
+            return _problem(422, [*place_of(error.place), error.field], str(error))
+        refused = [{"loc": place_of(event), "msg": reason} for event, reason in result.dead_letters.items()]
+        return JSONResponse(
+            {
+                "accepted": result.accepted,
+                "repeated": result.repeated,
+                "refused": refused,
+                "degraded": result.degraded,
             }
         )
 
@@ -117,7 +107,7 @@ def create_app(told: Serving) -> FastAPI:
     @app.get("/readyz")
     async def readyz() -> JSONResponse:
         state = service.state()
-        return JSONResponse(state, 200 if state["ready"] else 503)
+        return JSONResponse(asdict(state), 200 if state.ready else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -132,31 +122,31 @@ def create_app(told: Serving) -> FastAPI:
 
     @app.exception_handler(NoSurface)
     async def no_surface(_: Request, error: NoSurface) -> JSONResponse:
-        return _said(404, ["path", "surface"], str(error))
+        return _problem(404, ["path", "surface"], str(error))
 
     @app.exception_handler(NoTowers)
     async def no_towers(_: Request, error: NoTowers) -> JSONResponse:
-        return _said(422, ["body", "items"], str(error))
+        return _problem(422, ["body", "items"], str(error))
 
     @app.exception_handler(NotDurable)
     async def not_durable(_: Request, error: NotDurable) -> JSONResponse:
         logging.getLogger("millrace.serving").error("%s", error)
-        return _said(503, [], str(error))
+        return _problem(503, [], str(error))
 
     return app
 
 
-def _said(status: int, place: list[str | int], message: str) -> JSONResponse:
+def _problem(status: int, place: list[str | int], message: str) -> JSONResponse:
     return JSONResponse({"detail": [{"loc": place, "msg": message}]}, status)
 
 
-def _too_much(status: int, why: str) -> App:
-    answer: App = _said(status, ["body"], why)
-    return answer
+def _refusal(status: int, why: str) -> App:
+    response: App = _problem(status, ["body"], why)
+    return response
 
 
-def _place(location: tuple[Any, ...]) -> list[str | int]:
-    """Where in the body, without the names under which its forms are told apart."""
+def _place(location: tuple[str | int, ...]) -> list[str | int]:
+    """Where in the body, without the tags of its forms."""
     parts = [part for i, part in enumerate(location) if not (i == 1 and part in (ONE, LIST))]
     # A field may be called what no answer can hold.
     return [part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part for part in parts]

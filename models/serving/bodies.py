@@ -1,9 +1,12 @@
-"""What a request must look like. Whatever passes here can be stored; all else is refused with the field's name."""
+"""What a request must look like. Whatever passes here can be stored; all else is refused with the field's name.
+
+``app`` declares its routes with these; ``service`` takes them from there.
+"""
 
 import math
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
@@ -51,7 +54,7 @@ def _integer(value: int) -> int:
     return value
 
 
-def _id(value: Any) -> str | int:
+def _id(value: object) -> str | int:
     if isinstance(value, float) and value == value // 1 and abs(value) <= EXACT:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int):
@@ -63,11 +66,11 @@ def _id(value: Any) -> str | int:
     return _text(value)
 
 
-def _text_id(value: Any) -> str:
+def _text_id(value: object) -> str:
     return str(_id(value))
 
 
-def _context_key(value: Any) -> str:
+def _context_key(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError("must be a text")
     fault = name_fault(value)
@@ -76,7 +79,7 @@ def _context_key(value: Any) -> str:
     return value
 
 
-def _context_value(value: Any) -> str | None:
+def _context_value(value: object) -> str | None:
     if isinstance(value, bool) or value is None:
         return canonical(value)
     if isinstance(value, int):
@@ -95,7 +98,7 @@ def _context(values: dict[str, str | None]) -> dict[str, str | None]:
     return values
 
 
-def _finite(value: Any) -> float:
+def _finite(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             number = float(value)
@@ -106,7 +109,7 @@ def _finite(value: Any) -> float:
     raise ValueError("must be a finite number")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(KIND, value):
         raise ValueError(KIND_MUST)
     if value == "impression":
@@ -149,7 +152,7 @@ class RankBody(BaseModel):
 
     user_id: Id
     items: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
-    """The candidates, each once. When absent, the model in service retrieves them, if it was taught to."""
+    """The candidates, each once. When absent, the model in service retrieves them, if it can."""
     context: Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_NAMES), AfterValidator(_context)] = {}
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
     """How many to show: the best; all when absent, of retrieved ones too."""
@@ -185,7 +188,7 @@ class FeedbackList(BaseModel):
 ONE, LIST = "one", "list"
 
 
-def _which(body: Any) -> str:
+def _which(body: object) -> str:
     return LIST if isinstance(body, dict) and "events" in body else ONE
 
 

@@ -1,4 +1,4 @@
-"""What serving says of itself: metrics for Prometheus, and log lines in JSON on standard output."""
+"""Metrics for Prometheus, and log lines in JSON on standard output."""
 
 import json
 import logging
@@ -35,22 +35,20 @@ class Metrics:
             "champion_behind", "1 while another version may be promoted than the one in service", "surface"
         )
         self.learned_to = gauge(
-            "champion_learned_to_seconds", "Event time up to which the champion learned, since 1970", "surface"
+            "champion_learned_to_seconds", "Event time up to which the champion was trained, since 1970", "surface"
         )
         self.freshness = gauge(
             "freshness_seconds",
-            "From the newest event the champion learned from to the first request it served",
+            "From the newest event the champion was trained on to the first request it served",
             "surface",
         )
         self.lag = gauge("features_lag_seconds", "Since the log was last followed to its end", "surface")
         self.database = gauge("database_up", "1 while the database answers")
-        self.spooled = gauge("spooled_entries", "Accepted requests that wait in files for the database")
+        self.spooled = gauge("spooled_entries", "Accepted requests that wait in the spool for the database")
         self.commits = counter("commits", "Commits of accepted events")
         self.committed = counter("committed_entries", "Accepted requests that those commits held")
         self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
-        self.unread = counter(
-            "unread_entries", "Entries kept in files that could not be read: their files are set aside"
-        )
+        self.unread = counter("unread_entries", "Spooled entries that could not be read: their files are set aside")
         self.repeated = counter("repeated_events", "Events that were in the log already", "surface", "event")
         self.dead_letters = counter("dead_letter_events", "Events that the log refused", "surface", "event")
 

@@ -98,14 +98,14 @@ def test_a_held_challenger_is_rejected_and_another_approved_and_serving_answers_
         accounts.add_user(connection, "ada", PASSWORD, role="analyst", surface="feed")
     first = held(loop, 17)
     troubles: list[str] = []
-    told = serving_world.told(
+    config = serving_world.serving_config(
         loop.url,
         loop.home / "serving",
         surfaces={"feed": loop.surface.features},
         tracking_uri=loop.tracking,
         artifact_root=loop.artifacts.as_uri(),
     )
-    with running(loop) as desk, browsing(troubles) as page, serving_world.serve(told) as serving:
+    with running(loop) as desk, browsing(troubles) as page, serving_world.serve(config) as serving:
         page.goto(f"{desk}/feed/updates/{first}")
         page.locator("#name").fill("ada")
         page.locator("#password").fill(PASSWORD)

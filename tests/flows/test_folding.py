@@ -15,7 +15,7 @@ import pytest
 
 from features.feast.store import open_store
 from features.log.writing import append
-from flows.services.fold import follow
+from flows.services.fold import fold_log
 from flows.surface import Surface
 from infra.addresses import database_name
 from infra.postgres.connections import connect
@@ -31,7 +31,7 @@ SLOWLY = 60.0
 
 @dataclass
 class Fold:
-    """A thread that follows one surface, and the times it said that all was well."""
+    """A thread that folds one surface, and its beats."""
 
     beats: list[None] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ def following(url: str, surface: Surface) -> Iterator[Fold]:
     """The real thing, in a thread as the service has it; stopped at the end, and then it must have ended."""
     fold, stopping = Fold(), threading.Event()
     thread = threading.Thread(
-        target=follow, args=(url, surface, stopping, lambda: NOW, lambda: fold.beats.append(None)), daemon=True
+        target=fold_log, args=(url, surface, stopping, lambda: NOW, lambda: fold.beats.append(None)), daemon=True
     )
     thread.start()
     try:
@@ -53,14 +53,14 @@ def following(url: str, surface: Surface) -> Iterator[Fold]:
     finally:
         stopping.set()
         thread.join(SLOWLY)
-        assert not thread.is_alive(), "told to stop, and did not"
+        assert not thread.is_alive(), "it was to stop, and did not"
 
 
 def show(url: str, name: str, surface: str = "feed") -> None:
     """An impression that was clicked, in the log; its user and its item are new."""
     at = [NOW - timedelta(minutes=1)]
-    said = {key: [name] for key in ("impression_id", "request_id", "user_id", "item_id")}
-    shown = pl.DataFrame({**said, "shown_at": at, "known_at": at})
+    ids = {key: [name] for key in ("impression_id", "request_id", "user_id", "item_id")}
+    shown = pl.DataFrame({**ids, "shown_at": at, "known_at": at})
     clicked = pl.DataFrame({"impression_id": [name], "kind": ["click"], "value": [1.0], "at": at, "known_at": at})
     with connect(url) as connection:
         append(connection, surface, impressions=shown, feedback=clicked, now=NOW, source="test")
@@ -88,8 +88,8 @@ def cut(url: str, *, but: psycopg.Connection | None = None) -> int:
 
 def waits(caplog: pytest.LogCaptureFixture, surface: str = "feed") -> list[float]:
     """The waits that the fold of a surface has announced, seconds."""
-    told = re.compile(rf"fold of {surface}\b.*, again in ([\d.]+) s")
-    return [float(found[1]) for line in caplog.messages if (found := told.search(line))]
+    announced = re.compile(rf"the fold of {surface} failed, next attempt in ([\d.]+) s")
+    return [float(found[1]) for line in caplog.messages if (found := announced.search(line))]
 
 
 def test_the_fold_of_a_database_that_is_away_waits_longer_and_longer_and_goes_on_when_it_is_there(
@@ -105,7 +105,7 @@ def test_the_fold_of_a_database_that_is_away_waits_longer_and_longer_and_goes_on
         announced = waits(caplog)[:3]
         assert all(one <= other for one, other in pairwise(announced))
         assert announced[2] >= 2 * announced[0]
-        assert door.knocks[-1] - door.knocks[0] >= sum(announced[:2]) - 0.1  # told with one digit
+        assert door.knocks[-1] - door.knocks[0] >= sum(announced[:2]) - 0.1  # announced with one digit
         assert fold.beats == [], "nothing has gone well yet"
         door.open = True
         fold.beats_again("it is well")
@@ -140,7 +140,7 @@ def test_what_was_folded_and_could_not_be_written_online_is_written_when_the_dat
         with connect(database) as holder:
             holder.execute("LOCK TABLE feast.millrace_feed_item")
             show(database, "a")
-            while not waits(caplog):  # Feast is asked twice
+            while not waits(caplog):  # Feast writes twice
                 eventually(lambda: blocked(database) or bool(waits(caplog)), "it waits for the table", SLOWLY)
                 cut(database, but=holder)
             assert folded(database) == ["a"]

@@ -1,4 +1,4 @@
-"""What the log keeps: whole days go once they are old and learned, and never one that something still needs."""
+"""Retention: whole days are dropped once they are old and trained on, and never one that something still needs."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from features.declare.feedback import HORIZON
 from features.log.partitions import TABLES, existing
 from features.log.writing import append, extent, read_events
-from flows.services.retention import look_after
+from flows.services.retention import make_and_drop
 from infra.postgres.connections import connect
 from infra.settings import Settings
 from models.versions import promotions
 from tests.models.ledger import LEARNED_TO, back
 
-KEPT = 31
+RETENTION = 31
 LATER = LEARNED_TO + timedelta(days=1000)
 """The wall clock: nothing is measured by it."""
 
@@ -35,8 +35,8 @@ def show(log: psycopg.Connection, days_ago: range, surface: str = "feed") -> Non
         at = [LEARNED_TO - timedelta(days=ago)]
         columns = {**dict.fromkeys(("impression_id", "request_id", "user_id", "item_id"), names)}
         shown = pl.DataFrame({**columns, "shown_at": at, "known_at": at})
-        said = pl.DataFrame({"impression_id": names, "kind": ["click"], "value": [1.0], "at": at, "known_at": at})
-        append(log, surface, impressions=shown, feedback=said, now=LATER, source="test")
+        clicks = pl.DataFrame({"impression_id": names, "kind": ["click"], "value": [1.0], "at": at, "known_at": at})
+        append(log, surface, impressions=shown, feedback=clicks, now=LATER, source="test")
 
 
 def fold(log: psycopg.Connection, surface: str = "feed", *, short_of: int = 0) -> None:
@@ -79,32 +79,35 @@ def test_old_days_go_with_what_is_known_of_them_and_the_rest_stays(log: psycopg.
     show(log, range(40, -2, -1))
     fold(log)
     promote(log)
-    dropped = look_after(log, KEPT, LATER)
+    dropped = make_and_drop(log, RETENTION, LATER)
     newest = -1
-    gone, kept = {ago(n) for n in range(newest + KEPT + 1, 41)}, {ago(n) for n in range(1, newest + KEPT + 1)}
-    assert days(log) == dict.fromkeys(TABLES, kept)
-    assert len(dropped) == len(TABLES) * len(gone)
+    old, recent = (
+        {ago(n) for n in range(newest + RETENTION + 1, 41)},
+        {ago(n) for n in range(1, newest + RETENTION + 1)},
+    )
+    assert days(log) == dict.fromkeys(TABLES, recent)
+    assert len(dropped) == len(TABLES) * len(old)
     first, _ = extent(log, "feed") or (None, None)
-    assert first == LEARNED_TO - timedelta(days=newest + KEPT)
-    assert read_events(log, "feed", 0, 1000).height == 2 * (len(kept) + 2)
-    assert look_after(log, KEPT, LATER) == []
+    assert first == LEARNED_TO - timedelta(days=newest + RETENTION)
+    assert read_events(log, "feed", 0, 1000).height == 2 * (len(recent) + 2)
+    assert make_and_drop(log, RETENTION, LATER) == []
 
 
-def test_without_the_setting_all_is_kept_whatever_the_clock_says(log: psycopg.Connection) -> None:
+def test_without_the_setting_nothing_is_dropped_whatever_the_clock_says(log: psycopg.Connection) -> None:
     show(log, range(400, 0, -60))
     fold(log)
     promote(log)
     before = days(log)
-    assert look_after(log, None, LATER) == []
+    assert make_and_drop(log, None, LATER) == []
     assert days(log) == before
 
 
 def test_what_no_champion_has_learned_stays(log: psycopg.Connection) -> None:
     show(log, range(100, -100, -10))
     fold(log)
-    assert look_after(log, KEPT, LATER) == []
+    assert make_and_drop(log, RETENTION, LATER) == []
     promote(log)
-    look_after(log, KEPT, LATER)
+    make_and_drop(log, RETENTION, LATER)
     first, _ = extent(log, "feed") or (None, None)
     assert first == LEARNED_TO, "newer than what is kept back from the newest, older than what was learned"
 
@@ -115,9 +118,9 @@ def test_of_two_surfaces_the_one_behind_says_what_stays(log: psycopg.Connection)
     for surface in ("feed", "ads"):
         fold(log, surface)
     promote(log)
-    assert look_after(log, KEPT, LATER) == []
+    assert make_and_drop(log, RETENTION, LATER) == []
     promote(log, "ads")
-    assert len(look_after(log, KEPT, LATER)) > 0
+    assert len(make_and_drop(log, RETENTION, LATER)) > 0
 
 
 @pytest.mark.parametrize(
@@ -131,10 +134,10 @@ def test_a_day_stays_with_all_that_an_event_the_features_lack_may_be_about(
     show(log, range(100, 60, -1))
     fold(log, short_of=short_of)
     promote(log)
-    look_after(log, KEPT, LATER)
+    make_and_drop(log, RETENTION, LATER)
     oldest = min(100, 60 + -(-short_of // 2))  # day with an event that the features lack, which may be feedback
-    kept = {ago(n) for n in range(61, min(100, oldest + HORIZON.days) + 1)}
-    assert days(log) == dict.fromkeys(TABLES, kept)
+    left = {ago(n) for n in range(61, min(100, oldest + HORIZON.days) + 1)}
+    assert days(log) == dict.fromkeys(TABLES, left)
 
 
 def test_a_day_that_somebody_reads_is_dropped_another_time_and_nobody_waits(
@@ -147,12 +150,12 @@ def test_a_day_that_somebody_reads_is_dropped_another_time_and_nobody_waits(
     with connect(database) as reader:
         reader.execute("SELECT count(*) FROM impressions")
         reader.execute("SELECT count(*) FROM feedback")
-        assert not any("impressions" in name for name in look_after(log, KEPT, LATER))
+        assert not any("impressions" in name for name in make_and_drop(log, RETENTION, LATER))
         assert days(log)["impressions"] == before["impressions"]
-    assert any("impressions" in name for name in look_after(log, KEPT, LATER))
+    assert any("impressions" in name for name in make_and_drop(log, RETENTION, LATER))
 
 
-def test_fewer_days_than_an_event_may_be_late_cannot_be_kept() -> None:
+def test_a_retention_of_fewer_days_than_an_event_may_be_late_is_refused() -> None:
     least = (HORIZON + timedelta(days=1)).days
     assert Settings(retention_days=least).retention_days == least
     with pytest.raises(ValidationError, match="retention_days"):

@@ -24,7 +24,7 @@ from models.versions.registry import Registry
 from monitoring.records import evidence_store as records
 from monitoring.records.review import Refused
 from tests import commands
-from tests.models.serving_world import FEATURES, Client, eventually, promote, rank, serve, told
+from tests.models.serving_world import FEATURES, Client, eventually, promote, rank, serve, serving_config
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_serving_answers_with_the_version_before_within_two_seconds_even_while_m
     for version in ("1", "2", "3"):
         promote(database, tmp_path / "models", version, seed=int(version))
     with (
-        serve(told(database, tmp_path / "cache", poll_s=60)) as client,  # hears of it, does not find it
+        serve(serving_config(database, tmp_path / "cache", poll_s=60)) as client,  # hears of it, does not find it
         connect(database, autocommit=True) as connection,
     ):
         assert rank(client)["model_version"] == "3"
@@ -141,7 +141,7 @@ def test_a_version_that_cannot_be_loaded_is_refused_before_anything_is_recorded(
     for version in ("1", "2", "3"):
         promote(database, models, version, seed=int(version))
     with (
-        serve(told(database, tmp_path / "cache")) as client,
+        serve(serving_config(database, tmp_path / "cache")) as client,
         connect(database, autocommit=True) as connection,
     ):
         assert serves(client, "3")
@@ -203,7 +203,10 @@ def test_what_is_said_to_serve_is_what_serving_says(
         nobody = "is the champion of feed again, in place of version 3. No serving process is connected; each takes it"
         assert nobody in done("2")
         assert seen() == Uptake(0, 0, 0)
-        with serve(told(database, tmp_path / "one")) as one, serve(told(database, tmp_path / "other")) as other:
+        with (
+            serve(serving_config(database, tmp_path / "one")) as one,
+            serve(serving_config(database, tmp_path / "other")) as other,
+        ):
             assert "In service at 2 serving processes." in done("3")
             assert serves(one, "3")
             assert serves(other, "3")

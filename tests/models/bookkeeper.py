@@ -26,9 +26,9 @@ def keep(address: str, book: Path) -> None:
     with book.open("ab", buffering=0) as taken, book.with_suffix(".refused").open("ab", buffering=0) as refused:
         writing = threading.Lock()
 
-        def write_down(shown: list[str], said: list[tuple[str, str]]) -> None:
+        def write_down(shown: list[str], feedback: list[tuple[str, str]]) -> None:
             with writing:
-                taken.write(json.dumps({"shown": shown, "said": said}).encode() + b"\n")
+                taken.write(json.dumps({"shown": shown, "feedback": feedback}).encode() + b"\n")
                 os.fsync(taken.fileno())
 
         def client(number: int) -> None:

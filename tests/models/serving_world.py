@@ -24,7 +24,8 @@ from models.examples import Layout
 from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import Carried
 from models.serving.app import create_app
-from models.serving.service import Service, Serving
+from models.serving.config import ServingConfig
+from models.serving.service import RankingService
 from models.versions import artifact, promotions
 from models.versions.promotions import Promotion
 from tests.models.ledger import LEARNED_TO, back
@@ -60,7 +61,7 @@ def promote(
     learned_to: datetime = LEARNED_TO,
     retrieves: Carried | None = None,
 ) -> Promotion:
-    """Save a small ranker, and the towers told, and record its promotion, as an update does at its end."""
+    """Save a small ranker, and the towers given, and record its promotion, as an update does at its end."""
     folder = models / surface / version
     artifact.save(small_model(layout_of(features.schema), seed=seed), folder)
     if retrieves is not None:
@@ -80,8 +81,8 @@ def promote(
         )
 
 
-def told(database: str, cache: Path, **changes: Any) -> Serving:
-    """What a serving process of this world is told."""
+def serving_config(database: str, cache: Path, **changes: Any) -> ServingConfig:
+    """The configuration of a serving process of this world."""
     settings: dict[str, Any] = {
         "database_url": database,
         "surfaces": {"feed": FEATURES},
@@ -90,7 +91,7 @@ def told(database: str, cache: Path, **changes: Any) -> Serving:
         "poll_s": 0.5,
         "follow_s": 0.2,
     }
-    return Serving(**settings | changes)
+    return ServingConfig(**settings | changes)
 
 
 @dataclass(frozen=True)
@@ -108,15 +109,15 @@ class Client:
         return self.portal.call(partial(self.http.post, path, **body))
 
     @property
-    def service(self) -> Service:
-        service: Service = self.app.state.service
+    def service(self) -> RankingService:
+        service: RankingService = self.app.state.service
         return service
 
 
 @contextmanager
-def serve(told: Serving, *, ready: bool = True) -> Iterator[Client]:
+def serve(config: ServingConfig, *, ready: bool = True) -> Iterator[Client]:
     """The app, started; and by default ready."""
-    app = create_app(told)
+    app = create_app(config)
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://serving")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         client = Client(app, portal, http)
@@ -175,7 +176,7 @@ def imported(database: str, clicks: int = 20) -> None:
             "context": ['{"device": "phone"}'] * clicks,
         }
     )
-    said = pl.DataFrame(
+    clicked = pl.DataFrame(
         {
             "impression_id": names,
             "kind": ["click"] * clicks,
@@ -185,12 +186,12 @@ def imported(database: str, clicks: int = 20) -> None:
         }
     )
     with connect(database) as connection:
-        log.append(connection, "feed", impressions=shown, feedback=said, now=now, source="test")
+        log.append(connection, "feed", impressions=shown, feedback=clicked, now=now, source="test")
 
 
 @dataclass(frozen=True)
 class Declared:
-    """As much of a surface's declaration as serving asks for."""
+    """As much of a surface's declaration as serving needs."""
 
     features: Features
     views: tuple[TeamView, ...] = ()

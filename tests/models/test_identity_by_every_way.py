@@ -19,7 +19,7 @@ from features.log.json_texts import value_of
 from features.log.writing import read_events
 from infra.postgres.connections import connect
 from models.serving.rank.ranking import impression_id
-from tests.models.serving_world import Client, fresh_database, serve, told
+from tests.models.serving_world import Client, fresh_database, serve, serving_config
 
 NAMES = ("country", "geo.country", "user agent", "k[0]", "größe", 'a"b', "c\\d", "$", "'", "*", "^k.*$", "a\nb", "%s")
 ATTRIBUTES = ("cat.main", "$.x")
@@ -39,7 +39,7 @@ def database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     cache = tmp_path_factory.mktemp("serving")
-    with serve(told(database, cache, surfaces={"feed": FEATURES}, patience_s=60.0)) as client:
+    with serve(serving_config(database, cache, surfaces={"feed": FEATURES}, patience_s=60.0)) as client:
         yield client
 
 

@@ -135,30 +135,30 @@ class Site:
         before = grown()
         eventually(lambda: grown() >= before + more, f"{more} more {name}", within_s=90)
 
-    def expect_kept(self) -> None:
+    def expect_logged(self) -> None:
         """Everything in the book is in the log, once."""
         eventually(lambda: httpx.get(f"{self.address}/readyz").json()["spooled"] == 0, "the spool is empty", 60)
         shown: list[str] = []
-        said: list[tuple[str, str]] = []
+        given: list[tuple[str, str]] = []
         for line in self.book.read_text().splitlines():
             entry = json.loads(line)
             shown += entry["shown"]
-            said += [(impression, kind) for impression, kind in entry["said"]]
+            given += [(impression, kind) for impression, kind in entry["feedback"]]
         with connect(self.database) as connection:
             impressions = Counter(name for (name,) in connection.execute("SELECT impression_id FROM impressions"))
             rows = Counter(name for (name,) in connection.execute("SELECT impression_id FROM served"))
             feedback = Counter(connection.execute("SELECT impression_id, kind FROM feedback").fetchall())
             letters = connection.execute("SELECT reason FROM dead_letters").fetchall()
         assert len(shown) > 400
-        assert len(said) > 400
-        for what, taken, kept in (
+        assert len(given) > 400
+        for what, taken, logged in (
             ("impressions", shown, impressions),
             ("served rows", shown, rows),
-            ("feedback", said, feedback),
+            ("feedback", given, feedback),
         ):
-            lost = [one for one in taken if one not in kept]
+            lost = [one for one in taken if one not in logged]
             assert not lost, f"{len(lost)} of {len(taken)} {what} that were acknowledged are lost: {lost[:5]}"
-            doubled = [one for one, times in kept.items() if times > 1]
+            doubled = [one for one, times in logged.items() if times > 1]
             assert not doubled, f"{len(doubled)} {what} are there more than once: {doubled[:5]}"
         assert letters == []
         spool = self.folder / "home" / "serving" / "spool"
@@ -215,7 +215,7 @@ def test_all_that_was_acknowledged_is_in_the_log_once(site: Site) -> None:
     site.start_serving()
     site.until_taken()
     site.close_book()
-    site.expect_kept()
+    site.expect_logged()
     if site.disk is None:
         pytest.skip("ALL HELD BUT ONE THING WAS NOT TRIED: no file system may be mounted here, so no disk was full")
 
@@ -254,4 +254,4 @@ def test_all_that_was_acknowledged_is_in_the_log_once_in_any_order_of_faults(sit
         site.start_postgres()
     site.until_taken()
     site.close_book()
-    site.expect_kept()
+    site.expect_logged()

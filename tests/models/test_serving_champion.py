@@ -23,14 +23,23 @@ from models.examples import Examples
 from models.versions import artifact, promotions
 from tests.conftest import free_port
 from tests.models.ledger import LEARNED_TO, back
-from tests.models.serving_world import FEATURES, eventually, fresh_database, promote, rank, serve, told, with_items
+from tests.models.serving_world import (
+    FEATURES,
+    eventually,
+    fresh_database,
+    promote,
+    rank,
+    serve,
+    serving_config,
+    with_items,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_promotion_is_served_within_a_second_and_a_step_back_too(database: str, tmp_path: Path) -> None:
     promote(database, tmp_path / "models", "1", seed=1)
-    with serve(told(database, tmp_path / "cache", poll_s=60)) as client:  # told of it, not found by looking
+    with serve(serving_config(database, tmp_path / "cache", poll_s=60)) as client:  # notified, not found by looking
         assert rank(client)["model_version"] == "1"
         promote(database, tmp_path / "models", "2", seed=2)
         eventually(lambda: rank(client)["model_version"] == "2", "version 2 serves", within_s=2)
@@ -49,8 +58,8 @@ def test_a_promotion_is_served_within_a_second_and_a_step_back_too(database: str
         eventually(lambda: rank(client)["model_version"] == "1", "version 1 serves again", within_s=2)
 
 
-def test_a_promotion_nobody_told_of_is_found(database: str, tmp_path: Path) -> None:
-    with serve(told(database, tmp_path / "cache", poll_s=0.3)) as client:
+def test_a_promotion_whose_notification_is_lost_is_found(database: str, tmp_path: Path) -> None:
+    with serve(serving_config(database, tmp_path / "cache", poll_s=0.3)) as client:
         assert rank(client)["model_version"] == "none"
         with connect(database) as connection:
             # As if the notification were lost: promoted while nobody listens to the channel.
@@ -64,7 +73,7 @@ def test_a_promotion_nobody_told_of_is_found(database: str, tmp_path: Path) -> N
 
 def test_a_model_of_other_features_is_refused_and_the_champion_stays(database: str, tmp_path: Path) -> None:
     promote(database, tmp_path / "models", "1")
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         promote(database, tmp_path / "models", "2", features=replace(FEATURES, history=3))
         eventually(
             lambda: 'millrace_model_load_failures_total{surface="feed"}' in client.get("/metrics").text, "it was tried"
@@ -76,7 +85,7 @@ def test_a_model_of_other_features_is_refused_and_the_champion_stays(database: s
 
 def test_damaged_weights_are_refused_and_the_champion_stays(database: str, tmp_path: Path) -> None:
     promote(database, tmp_path / "models", "1")
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         rank(client)
         # Version 2 is damaged where it comes from.
         with connect(database) as connection:
@@ -104,30 +113,30 @@ def test_damaged_weights_are_refused_and_the_champion_stays(database: str, tmp_p
 
 def test_a_cached_model_that_was_damaged_is_fetched_again(database: str, tmp_path: Path) -> None:
     promote(database, tmp_path / "models", "1")
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         rank(client)
     (weights,) = (tmp_path / "cache" / "models").rglob("weights.safetensors")
     weights.write_bytes(weights.read_bytes()[:-10])
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         eventually(lambda: rank(client)["model_version"] == "1", "version 1 serves")
 
 
 def test_the_cache_keeps_a_few_versions_and_the_one_in_service(database: str, tmp_path: Path) -> None:
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         for version in "12345":
             promote(database, tmp_path / "models", version)
             eventually(lambda v=version: rank(client)["model_version"] == v, f"version {version} serves")
-        kept = sorted(path.name[0] for path in (tmp_path / "cache" / "models" / "feed").iterdir() if path.is_dir())
-    assert kept == ["3", "4", "5"]
+        cached = sorted(path.name[0] for path in (tmp_path / "cache" / "models" / "feed").iterdir() if path.is_dir())
+    assert cached == ["3", "4", "5"]
 
 
 def test_a_cached_model_that_no_record_promotes_does_not_serve(
     database: str, postgres_url: str, tmp_path: Path
 ) -> None:
     promote(database, tmp_path / "models", "1")
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         assert rank(client)["model_version"] == "1"
-    with fresh_database(postgres_url) as another, serve(told(another, tmp_path / "cache")) as client:
+    with fresh_database(postgres_url) as another, serve(serving_config(another, tmp_path / "cache")) as client:
         eventually(lambda: rank(client)["model_version"] == "none", "no model serves")
 
 
@@ -147,10 +156,10 @@ def test_no_pickle_is_loaded_on_the_serving_path(
     for name in ("load", "loads", "Unpickler"):
         monkeypatch.setattr(pickle, name, guarded(getattr(pickle, name)))
     monkeypatch.setattr(torch, "load", guarded(torch.load))
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         eventually(lambda: rank(client)["model_version"] == "1", "version 1 serves")
-    kept = {path.suffix for path in (tmp_path / "cache" / "models").rglob("*") if path.is_file()}
-    assert kept == {".safetensors", ".json"}
+    suffixes = {path.suffix for path in (tmp_path / "cache" / "models").rglob("*") if path.is_file()}
+    assert suffixes == {".safetensors", ".json"}
 
 
 @contextmanager
@@ -282,4 +291,4 @@ def test_the_process_refuses_to_start_on_a_surface_that_is_not_declared(tmp_path
 @pytest.mark.parametrize("name", ["poll_s", "follow_s", "threads", "patience_s"])
 def test_a_setting_that_makes_no_sense_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        told(with_database("postgresql://x@127.0.0.1:1/x", "x"), tmp_path, **{name: 0})
+        serving_config(with_database("postgresql://x@127.0.0.1:1/x", "x"), tmp_path, **{name: 0})

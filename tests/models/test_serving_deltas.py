@@ -13,7 +13,17 @@ from models.versions.delta import difference
 from models.versions.lineage import load_version
 from models.versions.promotions import Promotion
 from tests.models.ledger import LEARNED_TO, back
-from tests.models.serving_world import FEATURES, Client, eventually, layout_of, promote, rank, serve, told, with_items
+from tests.models.serving_world import (
+    FEATURES,
+    Client,
+    eventually,
+    layout_of,
+    promote,
+    rank,
+    serve,
+    serving_config,
+    with_items,
+)
 from tests.models.small import examples_of
 
 
@@ -64,17 +74,17 @@ def scores_as(client: Client, folder: Path) -> None:
 def test_deltas_are_taken_in_and_given_back_without_the_versions_they_are_on(database: str, tmp_path: Path) -> None:
     models = tmp_path / "models"
     promote(database, models, "1")
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         with_items(database)
         serves(client, "1")
         for version, on in (("2", "1"), ("3", "2")):
             promote_delta(database, models, version, on)
             serves(client, version)
             scores_as(client, models / "feed" / version)
-        kept = tmp_path / "cache" / "models" / "feed"
-        assert len([folder for folder in kept.iterdir() if folder.is_dir()]) == 3
-        # Going back asks for the weights neither of the cache nor of where they came from.
-        for weights in kept.glob("*/weights.safetensors"):
+        cached = tmp_path / "cache" / "models" / "feed"
+        assert len([folder for folder in cached.iterdir() if folder.is_dir()]) == 3
+        # Going back needs the weights neither from the cache nor from where they came.
+        for weights in cached.glob("*/weights.safetensors"):
             weights.unlink()
         shutil.move(models, tmp_path / "away")
         record(database, models / "feed" / "1", "1")
@@ -89,17 +99,17 @@ def test_a_delta_is_put_together_by_a_process_that_knows_none_of_its_versions(da
     for version, on in (("2", "1"), ("3", "2")):
         promote_delta(database, models, version, on)
     cache = tmp_path / "cache"
-    with serve(told(database, cache)) as client:
+    with serve(serving_config(database, cache)) as client:
         serves(client, "3")
         scores_as(client, models / "feed" / "3")
     # A restart needs what is on its own disk, and nothing else.
     shutil.move(models, tmp_path / "away")
-    with serve(told("postgresql://127.0.0.1:1/none", cache), ready=False) as client:
+    with serve(serving_config("postgresql://127.0.0.1:1/none", cache), ready=False) as client:
         serves(client, "3")
     # What is damaged is fetched again, whichever version of the chain it is.
     shutil.move(tmp_path / "away", models)
     for weights in (cache / "models").rglob("parent-*/weights.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-9])
-    with serve(told(database, cache)) as client:
+    with serve(serving_config(database, cache)) as client:
         serves(client, "3")
         scores_as(client, models / "feed" / "3")

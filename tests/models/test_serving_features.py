@@ -1,4 +1,4 @@
-"""What serving knows of a user and of items, and how soon."""
+"""The features of users and items that requests are ranked with, and how soon they are there."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -12,8 +12,8 @@ from features.counters.folder import Folder
 from features.identity.keys import key_of
 from infra.postgres.connections import connect
 from models.serving.durable.database import Database
-from models.serving.follow import live_features as knowledge_module
-from models.serving.follow.live_features import Knowledge
+from models.serving.follow import feast_users
+from models.serving.follow.live_features import LiveFeatures
 from models.serving.rank.ranking import impression_id
 from models.serving.telemetry import Metrics
 from tests.models.serving_world import (
@@ -25,7 +25,7 @@ from tests.models.serving_world import (
     promote,
     rank,
     serve,
-    told,
+    serving_config,
     with_items,
 )
 
@@ -48,15 +48,15 @@ def database(postgres_url: str, folder: Path) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def deaf(database: str, folder: Path) -> Iterator[Client]:
-    """An app that reads the log when it starts and never again: what it learns it has been told."""
-    with serve(told(database, folder / "deaf", follow_s=NEVER)) as client:
+    """An app that reads the log when it starts and never again: what it has of later events came with its requests."""
+    with serve(serving_config(database, folder / "deaf", follow_s=NEVER)) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def replica(database: str, folder: Path) -> Iterator[Client]:
     """Another app of the same surface, which follows the log."""
-    with serve(told(database, folder / "replica")) as client:
+    with serve(serving_config(database, folder / "replica")) as client:
         yield client
 
 
@@ -131,33 +131,33 @@ def test_a_click_taken_by_one_replica_reaches_the_other_by_the_log(
     deaf: Client, replica: Client, database: str
 ) -> None:
     click(deaf, impression_of(rank(deaf, user_id="roamer"), "b"))
-    ranker = replica.service.rankers["feed"].knowledge
+    live = replica.service.rankers["feed"].live_features
 
     def known() -> bool:
-        read = ranker.read("roamer", ["a"], {}, datetime.now(UTC).timestamp())
+        read = live.read("roamer", ["a"], {}, datetime.now(UTC).timestamp())
         return bool(read.history[0, 0] == key_of("item", "b"))
 
     eventually(known, "the other replica knows the click")
 
 
-def test_what_was_told_and_then_read_from_the_log_counts_once(replica: Client, database: str) -> None:
-    ranker = replica.service.rankers["feed"].knowledge
+def test_an_event_of_its_own_request_that_comes_by_the_log_too_counts_once(replica: Client, database: str) -> None:
+    live = replica.service.rankers["feed"].live_features
     for item in ("a", "b"):
         click(replica, impression_of(rank(replica, user_id="once"), item))
     at = datetime.now(UTC).timestamp() + 60
-    told_of = ranker.read("once", ["a"], {}, at)
-    eventually(lambda: not ranker._open, "all that was told is folded")
-    folded = ranker.read("once", ["a"], {}, at)
-    np.testing.assert_array_equal(told_of.history, folded.history)
+    added = live.read("once", ["a"], {}, at)
+    eventually(lambda: not live._unfolded, "all that was added is folded")
+    folded = live.read("once", ["a"], {}, at)
+    np.testing.assert_array_equal(added.history, folded.history)
     clicks = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
-    np.testing.assert_array_equal(told_of.dense[:, clicks], folded.dense[:, clicks])
+    np.testing.assert_array_equal(added.dense[:, clicks], folded.dense[:, clicks])
 
 
 def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(replica: Client, database: str) -> None:
     for n in range(5):
         click(replica, impression_of(rank(replica, user_id=f"same-{n % 2}"), "abcd"[n % 4]))
-    live = replica.service.rankers["feed"].knowledge
-    eventually(lambda: not live._open, "all that was told is folded")
+    live = replica.service.rankers["feed"].live_features
+    eventually(lambda: not live._unfolded, "all that was added is folded")
     with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folder:
         folder.fold(datetime.fromtimestamp(live._engine.time + FEATURES.tick, UTC))
         replayed = folder.engine
@@ -200,15 +200,15 @@ def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, mon
         store.write_online("user", user_rows(folded, ["old"]))
 
     now = datetime.now(UTC).timestamp()
-    monkeypatch.setattr(knowledge_module, "FEAST_AFTER_S", 0.0)
-    cold = Knowledge("feed", FEATURES, Database(database), Metrics(), lambda: now, NEVER)
-    cold._threads[1].start()
-    eventually(lambda: cold._feast is not None, "Feast is open", within_s=60)
+    monkeypatch.setattr(feast_users, "FEAST_AFTER_S", 0.0)
+    cold = LiveFeatures("feed", FEATURES, Database(database), Metrics(), lambda: now, NEVER)
+    cold.feast_users.start()
+    eventually(lambda: cold.feast_users._read is not None, "Feast is open", within_s=60)
     read = cold.read("old", ["a"], {}, now)
     assert read.degraded == ("features",)
     assert read.history[0].tolist() == [key_of("item", "a")] * 4
     warm = folded.read("old", ["a"], [{"section": "news"}], {}, now)[0]
     columns = [i for i, name in enumerate(FEATURES.schema.dense) if name.startswith("user_") and "section" not in name]
     np.testing.assert_array_equal(read.dense[:, columns], warm[:, columns])
-    cold.stop()
-    cold._threads[1].join(20)
+    cold.feast_users.close()
+    eventually(lambda: cold.feast_users._read is None, "Feast is closed")

@@ -15,7 +15,7 @@ from features.feast.store import open_store
 from features.identity.keys import key_of
 from features.log import writing as log
 from infra.postgres.connections import connect
-from tests.models.serving_world import FEATURES, Client, eventually, fresh_database, rank, serve, told
+from tests.models.serving_world import FEATURES, Client, eventually, fresh_database, rank, serve, serving_config
 
 SKEW = timedelta(minutes=5)
 LATEST = timedelta(seconds=FEATURES.attribution)
@@ -30,7 +30,7 @@ def database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     cache = tmp_path_factory.mktemp("serving")
-    with serve(told(database, cache, patience_s=60.0)) as client:
+    with serve(serving_config(database, cache, patience_s=60.0)) as client:
         yield client
 
 
@@ -68,12 +68,12 @@ def test_answer_label_counters_and_user_agree(client: Client, database: str, cas
         assert len(letters) == 1 - accepted
         for (reason,) in letters:
             assert answer["refused"][0]["msg"] == reason
-            assert at.isoformat() in reason, "both times are told"
+            assert at.isoformat() in reason, "it has both times"
         assert labelled(database, at)[shown] == label
         assert clicks_of(connection, client, user) == label
         assert (
             client.service.rankers["feed"]
-            .knowledge._engine._user_now(key_of("user", user), datetime.now(UTC).timestamp())
+            .live_features._engine._user_now(key_of("user", user), datetime.now(UTC).timestamp())
             .numbers[0, CLICKS]
             == label
         ), "in the user's next request"
@@ -138,9 +138,9 @@ def test_impressions_from_elsewhere_that_come_late_do_not_stop_serving_from_foll
         )
         newest = connection.execute("SELECT max(seq) FROM impressions").fetchone()
     assert newest is not None
-    knowledge = client.service.rankers["feed"].knowledge
-    eventually(lambda: knowledge._engine.seq >= newest[0], "the late impression is folded")
-    assert not knowledge.stale()
+    live = client.service.rankers["feed"].live_features
+    eventually(lambda: live._engine.seq >= newest[0], "the late impression is folded")
+    assert not live.stale()
 
 
 def shown_at(connection: psycopg.Connection, name: str) -> datetime:

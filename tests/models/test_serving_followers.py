@@ -15,9 +15,10 @@ import pytest
 from features.declare.views import TeamView
 from infra.postgres.connections import connect
 from infra.stack.uptake import Uptake, uptake
+from models.serving.durable.entries import LogEntry
 from models.serving.durable.spool import Spool
 from models.versions import promotions
-from tests.models.serving_world import Client, eventually, promote, rank, serve, told, with_items
+from tests.models.serving_world import Client, eventually, promote, rank, serve, serving_config, with_items
 
 
 class Door:
@@ -80,8 +81,8 @@ def door(database: str) -> Iterator[Door]:
         yield made
 
 
-def test_a_database_that_refuses_is_asked_less_and_less_and_found_again(door: Door, tmp_path: Path) -> None:
-    with serve(told(door.url, tmp_path / "cache"), ready=False) as client:
+def test_a_database_that_refuses_is_tried_less_and_less_and_found_again(door: Door, tmp_path: Path) -> None:
+    with serve(serving_config(door.url, tmp_path / "cache"), ready=False) as client:
         eventually(lambda: bool(door.knocks), "somebody knocks")
         began = door.knocks[0]
         for request in range(40):  # requests do not knock for each: of an unknown item, of unclear feedback
@@ -102,33 +103,33 @@ def test_a_database_that_refuses_is_asked_less_and_less_and_found_again(door: Do
         eventually(lambda: door.knocked(shut_at, time.monotonic()) >= 6, "they count anew", within_s=4)
 
 
-def test_a_spool_with_a_damaged_and_a_torn_line_is_emptied_once_and_asks_for_nothing_more(
+def test_a_spool_with_a_damaged_and_a_torn_line_is_emptied_once_and_needs_no_connection_any_more(
     door: Door, tmp_path: Path
 ) -> None:
     door.open = True
     cache = tmp_path / "cache"
     with closing(Spool(cache / "spool")) as spool:
-        spool.append([{"surface": "feed", "shown": [], "said": []}])
-        spool.append([{"of": "another version of this program"}])
+        spool.append([LogEntry("feed").to_json()])
+        spool.append([b'{"of": "another version of this program"}'])
     (segment,) = (cache / "spool").rglob("*.jsonl")
     written = segment.read_bytes()
     segment.write_bytes(b"0123456789abcdef {}\n" + written + written[:30])
-    with serve(told(door.url, cache)) as client:
+    with serve(serving_config(door.url, cache)) as client:
         assert rank(client)["degraded"] == ["model"]
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
-        settled = time.monotonic()
-        eventually(lambda: time.monotonic() > settled + 3, "three seconds went by")
-        assert door.knocked(settled, settled + 3) <= 2
+        emptied = time.monotonic()
+        eventually(lambda: time.monotonic() > emptied + 3, "three seconds went by")
+        assert door.knocked(emptied, emptied + 3) <= 2
         assert "millrace_unread_entries_total 2.0" in client.get("/metrics").text
     (aside,) = (cache / "spool").rglob("*.damaged")
     assert aside.read_bytes().endswith(written + written[:30])
 
 
-def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_asked_for_again_and_again(
+def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_emptied_again_and_again(
     door: Door, tmp_path: Path
 ) -> None:
     door.open = True
-    with serve(told(door.url, tmp_path / "cache")) as client:
+    with serve(serving_config(door.url, tmp_path / "cache")) as client:
         door.shut()
         for n in range(3):
             sent = {"impression_id": f"i{n}", "kind": "click", "surface": "feed"}
@@ -137,15 +138,15 @@ def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_asked_f
         segment.write_bytes(segment.read_bytes().replace(b"\n", b"", 1))
         door.open = True
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
-        settled = time.monotonic()
-        eventually(lambda: time.monotonic() > settled + 3, "three seconds went by")
-        assert door.knocked(settled, settled + 3) <= 2
+        emptied = time.monotonic()
+        eventually(lambda: time.monotonic() > emptied + 3, "three seconds went by")
+        assert door.knocked(emptied, emptied + 3) <= 2
 
 
 def test_a_teams_view_that_cannot_be_read_costs_no_connection_a_request(door: Door, tmp_path: Path) -> None:
     door.open = True
     gone = TeamView(name="loyalty", table="nowhere", keys={"customer": "user_id"}, values=("points",))
-    with serve(told(door.url, tmp_path / "cache", views={"feed": (gone,)})) as client:
+    with serve(serving_config(door.url, tmp_path / "cache", views={"feed": (gone,)})) as client:
         eventually(lambda: set(rank(client)["degraded"]) == {"model", "views"}, "all but the view is there")
         began = time.monotonic()
         for _ in range(50):
@@ -169,11 +170,14 @@ def test_a_replica_that_cannot_load_the_champion_says_so_in_each_response_until_
     with_items(database)
     models = tmp_path / "models"
     promote(database, models, "1")
-    with serve(told(database, tmp_path / "cache", poll_s=0.1)) as client, connect(database, autocommit=True) as own:
+    with (
+        serve(serving_config(database, tmp_path / "cache", poll_s=0.1)) as client,
+        connect(database, autocommit=True) as own,
+    ):
         eventually(lambda: look_at(client) == ("1", None, []), "version 1 serves, and nothing is missing")
         assert "millrace_champion_behind" in client.get("/metrics").text
 
-        with serve(told(database, tmp_path / "other", poll_s=0.1)) as other:
+        with serve(serving_config(database, tmp_path / "other", poll_s=0.1)) as other:
             eventually(lambda: look_at(other)[0] == "1", "the other serves it too")
             with connect(database) as connection:  # recorded and gone before anybody can fetch it
                 connection.execute("LOCK TABLE promotions IN ACCESS EXCLUSIVE MODE")
@@ -214,7 +218,7 @@ def test_a_version_that_cannot_be_loaded_is_not_fetched_with_every_look(database
         name = 'millrace_model_load_failures_total{surface="feed"} '
         return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
 
-    with serve(told(database, tmp_path / "cache", poll_s=0.05)) as client:
+    with serve(serving_config(database, tmp_path / "cache", poll_s=0.05)) as client:
         eventually(lambda: failures(client) >= 1, "it was tried")
         began = time.monotonic()
         eventually(lambda: time.monotonic() > began + 3, "three seconds went by")
@@ -225,7 +229,7 @@ def test_a_version_that_cannot_be_loaded_is_not_fetched_with_every_look(database
 def test_a_full_disk_does_not_keep_a_champion_from_serving(database: str, tmp_path: Path) -> None:
     with_items(database)
     promote(database, tmp_path / "models", "1")
-    with serve(told(database, tmp_path / "cache", poll_s=0.1)) as client:
+    with serve(serving_config(database, tmp_path / "cache", poll_s=0.1)) as client:
         pointer = tmp_path / "cache" / "models" / "feed" / "champion.json"
         eventually(pointer.exists, "version 1 is remembered")
         pointer.unlink()
@@ -234,5 +238,5 @@ def test_a_full_disk_does_not_keep_a_champion_from_serving(database: str, tmp_pa
         eventually(lambda: look_at(client) == ("2", None, []), "version 2 serves")
         pointer.rmdir()
         eventually(pointer.is_file, "it is remembered once that can be")
-    with serve(told("postgresql://nobody@127.0.0.1:1/nothing", tmp_path / "cache")) as client:
+    with serve(serving_config("postgresql://nobody@127.0.0.1:1/nothing", tmp_path / "cache")) as client:
         assert rank(client)["model_version"] == "2"

@@ -1,4 +1,4 @@
-"""Impressions that serving names: no two meet in one, whatever their ids hold, and what is not taken is told."""
+"""Impressions that serving names: no two meet in one, whatever their ids hold, and what is not taken is reported."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from infra.postgres.connections import connect
 from models.serving.rank.ranking import impression_id, surface_of
-from tests.models.serving_world import Client, fresh_database, rank, serve, told
+from tests.models.serving_world import Client, fresh_database, rank, serve, serving_config
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with serve(told(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
+    with serve(serving_config(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
         yield client
 
 

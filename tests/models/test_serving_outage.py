@@ -17,7 +17,7 @@ from infra.postgres.connections import connect, create_database, migrate
 from infra.settings import RUNS
 from models.serving.rank.ranking import impression_id
 from tests.conftest import free_port
-from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, told, with_items
+from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, serving_config, with_items
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def logged(url: str) -> tuple[set[str], set[tuple[str, str]], int]:
     """Impressions, feedback and served rows that are in the log, without the imported ones."""
     with connect(url) as connection:
         shown = connection.execute("SELECT impression_id FROM impressions WHERE model_version IS NOT NULL")
-        said = connection.execute("SELECT impression_id, kind FROM feedback WHERE impression_id LIKE 'feed:%'")
+        given = connection.execute("SELECT impression_id, kind FROM feedback WHERE impression_id LIKE 'feed:%'")
         served = connection.execute("SELECT count(*) FROM served WHERE impression_id LIKE 'feed:%'").fetchall()
-        return {name for (name,) in shown}, set(said.fetchall()), int(served[0][0])
+        return {name for (name,) in shown}, set(given.fetchall()), int(served[0][0])
 
 
 def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_durable(
@@ -79,25 +79,25 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
     promote(server.url, tmp_path / "models", "7")
     cache = tmp_path / "cache"
     shown: set[str] = set()
-    said: set[tuple[str, str]] = set()
+    given: set[tuple[str, str]] = set()
 
-    def ask(client: Client, **changes: object) -> dict:
+    def show(client: Client, **changes: object) -> dict:
         answer = rank(client, **changes)
         shown.update(item["impression_id"] for item in answer["items"])
         return answer
 
-    def tell(client: Client, impression: str) -> dict:
-        said.add((impression, "click"))
+    def click(client: Client, impression: str) -> dict:
+        given.add((impression, "click"))
         return accept_feedback(client, impression)
 
-    with serve(told(server.url, cache)) as client:
-        assert ask(client)["degraded"] == []
+    with serve(serving_config(server.url, cache)) as client:
+        assert show(client)["degraded"] == []
 
         server.stop()
-        during = ask(client, user_id="u2")
+        during = show(client, user_id="u2")
         assert (during["model_version"], during["degraded"]) == ("7", ["log"])
-        assert tell(client, during["items"][0]["impression_id"])["degraded"] == ["log"]
-        assert ask(client, user_id="u3", items=["never seen"])["degraded"] == ["items", "log"]
+        assert click(client, during["items"][0]["impression_id"])["degraded"] == ["log"]
+        assert show(client, user_id="u3", items=["never seen"])["degraded"] == ["items", "log"]
         assert client.get("/healthz").status_code == 200
         page = client.get("/metrics").text
         assert "millrace_database_up 0.0" in page
@@ -106,38 +106,38 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
 
     # Everything is down: database, registry, and the place where the models came from.
     shutil.rmtree(tmp_path / "models")
-    with serve(told(server.url, cache)) as client:
-        alone = ask(client, user_id="u4")
+    with serve(serving_config(server.url, cache)) as client:
+        alone = show(client, user_id="u4")
         assert alone["model_version"] == "7"
         assert set(alone["degraded"]) == {"champion", "features", "log"}
         assert len(alone["items"]) == 4
-        tell(client, alone["items"][1]["impression_id"])
+        click(client, alone["items"][1]["impression_id"])
         state = client.get("/readyz").json()
         assert (state["database"], state["surfaces"]["feed"]) == (
             False,
-            {"champion": "7", "behind": "the promotions were not asked for yet", "features": "stale"},
+            {"champion": "7", "behind": "the promotions were not looked for yet", "features": "stale"},
         )
 
         server.start()
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
-        eventually(lambda: ask(client, user_id="u5")["degraded"] == [], "nothing is missing any more")
+        eventually(lambda: show(client, user_id="u5")["degraded"] == [], "nothing is missing any more")
 
-    assert logged(server.url) == (shown, said, len(shown))
+    assert logged(server.url) == (shown, given, len(shown))
     assert list((cache / "spool").rglob("*.jsonl")) == []
 
 
 def test_a_process_killed_with_events_in_its_spool_leaves_them_to_the_next(server: Server, tmp_path: Path) -> None:
     promote(server.url, tmp_path / "models", "1")
-    with serve(told(server.url, tmp_path / "cache")) as client:
+    with serve(serving_config(server.url, tmp_path / "cache")) as client:
         rank(client, request_id="before")
         server.stop()
         rank(client, request_id="during")
     segments = list((tmp_path / "cache" / "spool").rglob("*.jsonl"))
     # Power went: the last line was being written and was never acknowledged.
     with segments[-1].open("ab") as segment:
-        segment.write(b'0123456789abcdef {"surface": "feed", "shown": [')
+        segment.write(b'0123456789abcdef {"surface": "feed", "impressions": [')
     server.start()
-    with serve(told(server.url, tmp_path / "cache")) as client:
+    with serve(serving_config(server.url, tmp_path / "cache")) as client:
         eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
         eventually(lambda: len(logged(server.url)[0]) == 8, "both requests are in the log")
     assert logged(server.url)[2] == 8
@@ -145,7 +145,7 @@ def test_a_process_killed_with_events_in_its_spool_leaves_them_to_the_next(serve
 
 def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_path: Path) -> None:
     promote(server.url, tmp_path / "models", "1")
-    with serve(told(server.url, tmp_path / "cache", patience_s=0.5)) as client:
+    with serve(serving_config(server.url, tmp_path / "cache", patience_s=0.5)) as client:
         rank(client, request_id="before")
         frozen = server.processes()
         for process in frozen:
@@ -167,7 +167,7 @@ def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_pat
 
 def test_a_disk_that_is_full_while_the_database_is_down_is_an_honest_refusal(server: Server, tmp_path: Path) -> None:
     promote(server.url, tmp_path / "models", "1")
-    with serve(told(server.url, tmp_path / "cache")) as client:
+    with serve(serving_config(server.url, tmp_path / "cache")) as client:
         server.stop()
         rank(client)
         spool = client.service._spool

@@ -12,10 +12,11 @@ from features.ingest.importing import import_log
 from features.log.partitions import TABLES, existing
 from infra.postgres.connections import connect, explain
 from models.serving.durable.database import Database
-from models.serving.durable.journal import Entry, Journal, Said
+from models.serving.durable.entries import Feedback, LogEntry
+from models.serving.durable.journal import Journal
 from models.serving.durable.spool import Spool
 from models.serving.telemetry import Metrics
-from tests.models.serving_world import Client, eventually, rank, serve, told
+from tests.models.serving_world import Client, eventually, rank, serve, serving_config
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=UTC)
 ROUNDS = 12
@@ -42,9 +43,11 @@ def test_commits_over_two_surfaces_and_an_import_into_one_pass_each_other_at_eve
         spool = Spool(tmp_path / "spool" / str(number))
         journal = Journal(Database(database), spool, Metrics(), now.timestamp)
         # what waits when it starts is one commit
-        kept = [
+        submitted = [
             journal.submit(
-                Entry(surface, said=tuple(Said(f"{number}-{surface}-{n}", "click", 1.0, at) for n in range(400)))
+                LogEntry(
+                    surface, feedback=tuple(Feedback(f"{number}-{surface}-{n}", "click", 1.0, at) for n in range(400))
+                )
             )
             for surface in ("ads", "feed")
         ]
@@ -64,7 +67,7 @@ def test_commits_over_two_surfaces_and_an_import_into_one_pass_each_other_at_eve
         importer.start()
         together.wait()
         journal.start()
-        assert [future.result(60).where for future in kept] == ["log", "log"]
+        assert [future.result(60).where for future in submitted] == ["log", "log"]
         importer.join()
         journal.stop()
         spool.close()
@@ -84,7 +87,7 @@ def partitions(database: str) -> dict[str, int]:
 
 
 def test_a_client_does_not_decide_how_many_partitions_there_are(database: str, tmp_path: Path) -> None:
-    with serve(told(database, tmp_path)) as client:
+    with serve(serving_config(database, tmp_path)) as client:
         eventually(lambda: partitions(database)["feedback"] == 5, "partitions made ahead")
         before = partitions(database)
         now = datetime.now(UTC)
@@ -113,14 +116,15 @@ def refused(client: Client, at: str) -> None:
     assert client.post("/v1/feedback", json=event).json()["detail"][0]["loc"] == ["body", "at"]
 
 
-def test_an_event_in_the_middle_of_a_request_is_kept_although_its_day_was_dropped(
-    database: str, tmp_path: Path
+@pytest.mark.parametrize("dropped", [TABLES, *((table,) for table in TABLES)], ids=" ".join)
+def test_an_event_in_the_middle_of_a_request_is_stored_although_its_day_was_dropped(
+    database: str, tmp_path: Path, dropped: tuple[str, ...]
 ) -> None:
     """Nobody made the partitions, or somebody dropped them: a request makes what it needs and is stored."""
-    with serve(told(database, tmp_path)) as client:
+    with serve(serving_config(database, tmp_path)) as client:
         eventually(lambda: partitions(database)["feedback"] == 5, "partitions made ahead")
         with connect(database, autocommit=True) as connection:
-            for table in TABLES:
+            for table in dropped:
                 for partition in existing(connection, table):
                     connection.execute(f"DROP TABLE {partition.name}")
         answer = rank(client)
@@ -153,6 +157,6 @@ def test_a_database_that_lacks_something_is_not_called_away(
     assert "\n" not in explain(error)
     database = Database("postgresql://127.0.0.1:1/none")
     for _ in range(3):
-        database.lost(error)
+        database.mark_away(error)
     assert database.available is not away
     assert caplog.text.count(explain(error)) == 1

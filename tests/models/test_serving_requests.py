@@ -13,7 +13,16 @@ from infra.postgres.connections import connect
 from models.examples import Examples
 from models.serving.rank.ranking import impression_id
 from models.versions import artifact
-from tests.models.serving_world import FEATURES, Client, fresh_database, promote, rank, serve, told, with_items
+from tests.models.serving_world import (
+    FEATURES,
+    Client,
+    fresh_database,
+    promote,
+    rank,
+    serve,
+    serving_config,
+    with_items,
+)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +41,7 @@ def client(database: str, folder: Path) -> Iterator[Client]:
     """One app for all tests of this file; each looks at what it brought itself."""
     with_items(database)
     promote(database, folder / "models", "1")
-    with serve(told(database, folder / "cache", patience_s=60.0)) as client:
+    with serve(serving_config(database, folder / "cache", patience_s=60.0)) as client:
         yield client
 
 
@@ -75,12 +84,12 @@ def test_what_was_shown_is_in_the_log_with_the_row_it_was_ranked_with(
         ).fetchall()
     dense, ids, history = FEATURES.schema.unpack([bytes(row) for (row,) in served])
     count = len(dense)
-    again = model.score(
+    expected = model.score(
         Examples(
             dense.astype(np.float32), ids, history, np.zeros(count, np.float32), np.zeros(count, int), np.zeros(count)
         )
     )
-    np.testing.assert_allclose(again, [item["score"] for item in answer["items"]], rtol=1e-6)
+    np.testing.assert_allclose(expected, [item["score"] for item in answer["items"]], rtol=1e-6)
 
 
 def test_an_unknown_user_and_an_unknown_item_are_served(client: Client) -> None:
@@ -284,7 +293,7 @@ def test_neighbours_share_a_commit(client: Client) -> None:
 def test_before_the_first_champion_candidates_are_served_as_they_came_and_logged(
     postgres_url: str, tmp_path: Path
 ) -> None:
-    with fresh_database(postgres_url) as database, serve(told(database, tmp_path / "cache")) as client:
+    with fresh_database(postgres_url) as database, serve(serving_config(database, tmp_path / "cache")) as client:
         answer = rank(client)
         assert [item["item_id"] for item in answer["items"]] == ["a", "b", "c", "d"]
         assert (answer["model_version"], answer["degraded"]) == ("none", ["model"])

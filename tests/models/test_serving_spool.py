@@ -1,4 +1,4 @@
-"""Files that keep what was accepted while the database is away: acknowledged is read back, and nothing else."""
+"""Files that hold what was accepted while the database is away: acknowledged is read back, and nothing else."""
 
 import errno
 import os
@@ -29,45 +29,54 @@ def opened(tmp_path: Path) -> Iterator[Opens]:
         yield lambda: stack.enter_context(closing(Spool(tmp_path)))
 
 
-def entries_of(spool: Spool) -> list[dict[str, Any]]:
+def entries_of(spool: Spool) -> list[bytes]:
     return [entry for segment in spool.segments() for entry in spool.read(segment).entries]
+
+
+def entry(n: int, size: int = 0) -> bytes:
+    """A numbered entry with so many bytes after its number."""
+    return b"%d %s" % (n, b"x" * size)
+
+
+def numbers(spool: Spool) -> list[int]:
+    return [int(one.split()[0]) for one in entries_of(spool)]
 
 
 def test_what_is_written_comes_back_in_order(opened: Opens) -> None:
     spool = opened()
-    spool.append([{"n": 1}, {"n": 2}])
-    spool.append([{"n": 3, "text": "zwölf\n"}])
+    spool.append([entry(1), entry(2)])
+    spool.append(["zwölf \\ und \0".encode()])
     assert spool.waiting == 3
     (segment,) = spool.segments()
-    assert spool.read(segment).entries == ({"n": 1}, {"n": 2}, {"n": 3, "text": "zwölf\n"})
-    spool.forget(segment)
+    assert spool.read(segment).entries == (entry(1), entry(2), "zwölf \\ und \0".encode())
+    spool.remove(segment)
     assert (spool.waiting, spool.segments()) == (0, [])
 
 
 def test_what_comes_while_it_is_emptied_goes_to_another_file(opened: Opens) -> None:
     spool = opened()
-    spool.append([{"n": 1}])
+    spool.append([entry(1)])
     (first,) = spool.segments()
-    spool.append([{"n": 2}])
-    spool.forget(first)
+    spool.append([entry(2)])
+    spool.remove(first)
     assert spool.waiting == 1
-    assert entries_of(spool) == [{"n": 2}]
+    assert entries_of(spool) == [entry(2)]
 
 
 def test_a_restart_finds_what_was_left(opened: Opens) -> None:
     before = opened()
-    before.append([{"n": 1}])
+    before.append([entry(1)])
     before.close()
     after = opened()
     assert after.waiting == 1
-    after.append([{"n": 2}])
-    assert entries_of(after) == [{"n": 1}, {"n": 2}]
+    after.append([entry(2)])
+    assert entries_of(after) == [entry(1), entry(2)]
 
 
 def test_two_processes_do_not_share_files(opened: Opens) -> None:
     one, other = opened(), opened()
     assert one.folder != other.folder
-    one.append([{"n": 1}])
+    one.append([entry(1)])
     other.adopt()
     assert (one.waiting, other.waiting) == (1, 0)
     one.close()
@@ -76,22 +85,22 @@ def test_two_processes_do_not_share_files(opened: Opens) -> None:
 
 def test_what_a_process_left_that_nobody_follows_is_taken_over_by_one_that_lives(opened: Opens) -> None:
     one, other = opened(), opened()
-    other.append([{"n": 1}])
-    other.append([{"n": 2}])
-    one.append([{"n": 3}])
+    other.append([entry(1)])
+    other.append([entry(2)])
+    one.append([entry(3)])
     other.close()
     one.adopt()
     assert one.waiting == 3
-    assert entries_of(one) == [{"n": 3}, {"n": 1}, {"n": 2}]
+    assert entries_of(one) == [entry(3), entry(1), entry(2)]
     assert list(other.folder.glob("*.jsonl")) == []
 
 
 def test_a_long_outage_is_many_files_of_bounded_size(opened: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("models.serving.durable.spool.SEGMENT_BYTES", 1000)
     spool = opened()
-    written = [{"n": n} for n in range(200)]
-    for entry in written:
-        spool.append([entry])
+    written = [entry(n, 20) for n in range(200)]
+    for one in written:
+        spool.append([one])
     assert len(spool.segments()) > 5
     assert entries_of(spool) == written
     assert spool.waiting == 200
@@ -103,7 +112,7 @@ def test_a_long_outage_is_many_files_of_bounded_size(opened: Opens, monkeypatch:
 @pytest.mark.parametrize("cut", range(1, 28))
 def test_a_line_that_a_crash_cut_short_counts_as_nothing(opened: Opens, cut: int) -> None:
     spool = opened()
-    spool.append([{"n": 1}])
+    spool.append([entry(1)])
     spool.close()
     (segment,) = spool.folder.glob("*.jsonl")
     whole = segment.read_bytes()
@@ -112,27 +121,27 @@ def test_a_line_that_a_crash_cut_short_counts_as_nothing(opened: Opens, cut: int
     assert after.waiting == 1
     (left,) = after.segments()
     found = after.read(left)
-    assert (found.entries, found.damaged) == (({"n": 1},), 0)
+    assert (found.entries, found.damaged) == ((entry(1),), 0)
 
 
-def test_a_line_gone_bad_takes_no_other_with_it_and_is_kept(opened: Opens) -> None:
+def test_a_line_gone_bad_takes_no_other_with_it_and_stays_on_the_disk(opened: Opens) -> None:
     spool = opened()
     for n in (1, 2, 3):
-        spool.append([{"n": n}])
+        spool.append([entry(n)])
     spool.close()
     (segment,) = spool.folder.glob("*.jsonl")
-    gone_bad = segment.read_bytes().replace(b'"n":2', b'"n":9')
+    gone_bad = segment.read_bytes().replace(b" 2 ", b" 9 ")
     segment.write_bytes(gone_bad)
     after = opened()
     assert after.waiting == 2
     (left,) = after.segments()
-    assert after.read(left).entries == ({"n": 1}, {"n": 3})
+    assert after.read(left).entries == (entry(1), entry(3))
     assert after.read(left).damaged == 1
     aside = after.set_aside(left)
     assert aside.read_bytes() == gone_bad
     assert (after.waiting, after.segments()) == (0, [])
-    after.append([{"n": 4}])
-    assert entries_of(after) == [{"n": 4}]
+    after.append([entry(4)])
+    assert entries_of(after) == [entry(4)]
     assert aside.read_bytes() == gone_bad
 
 
@@ -145,7 +154,7 @@ def fill(spool: Spool, size: int) -> tuple[list[int], list[int]]:
     refused: list[int] = []
     for n in range(10_000):
         try:
-            spool.append([{"n": n, "text": "x" * (n * 37 % size)}])
+            spool.append([entry(n, n * 37 % size)])
         except OSError:
             refused.append(n)
             if len(refused) == 20:
@@ -177,22 +186,18 @@ def test_on_a_full_disk_what_was_acknowledged_is_read_back_exactly(small_disk: P
         assert len(taken) > 50
         assert len(refused) == 20
         assert spool.waiting == len(taken)
-    with closing(Spool(small_disk / "spool")) as again:
-        assert again.waiting == len(taken)
-        assert [entry["n"] for entry in entries_of(again)] == taken
-        for segment in again.segments():
-            assert again.read(segment).damaged == 0
-            again.forget(segment)
-        again.append([{"n": 0, "text": "x" * 3000}])  # there is room again
-        assert again.waiting == 1
+    with closing(Spool(small_disk / "spool")) as reopened:
+        assert reopened.waiting == len(taken)
+        assert numbers(reopened) == taken
+        for segment in reopened.segments():
+            assert reopened.read(segment).damaged == 0
+            reopened.remove(segment)
+        reopened.append([entry(0, 3000)])  # there is room again
+        assert reopened.waiting == 1
 
 
-def entries(first: int, count: int, size: int = 1000) -> list[dict[str, Any]]:
-    return [{"n": n, "text": "x" * size} for n in range(first, first + count)]
-
-
-def numbers(spool: Spool) -> list[int]:
-    return [entry["n"] for entry in entries_of(spool)]
+def entries(first: int, count: int, size: int = 1000) -> list[bytes]:
+    return [entry(n, size) for n in range(first, first + count)]
 
 
 def test_a_disk_that_fills_up_in_the_middle_of_an_append_takes_none_of_it_and_the_same_spool_goes_on(
@@ -216,10 +221,10 @@ def test_a_disk_that_fills_up_in_the_middle_of_an_append_takes_none_of_it_and_th
         spool.append(entries(5000, 60))
         taken += range(5000, 5060)
         assert numbers(spool) == taken
-    with closing(Spool(small_disk / "spool")) as again:
-        assert again.waiting == len(taken)
-        assert numbers(again) == taken
-        assert [again.read(segment).damaged for segment in again.segments()] == [0] * len(again.segments())
+    with closing(Spool(small_disk / "spool")) as reopened:
+        assert reopened.waiting == len(taken)
+        assert numbers(reopened) == taken
+        assert [reopened.read(segment).damaged for segment in reopened.segments()] == [0] * len(reopened.segments())
 
 
 def test_a_disk_with_no_room_for_one_more_file_takes_nothing_and_leaves_no_trace(small_disk: Path) -> None:
@@ -235,8 +240,8 @@ def test_a_disk_with_no_room_for_one_more_file_takes_nothing_and_leaves_no_trace
         others[0].unlink()
         spool.append(entries(1, 1))
         assert numbers(spool) == [1]
-    with closing(Spool(small_disk / "spool")) as again:
-        assert numbers(again) == [1]
+    with closing(Spool(small_disk / "spool")) as reopened:
+        assert numbers(reopened) == [1]
 
 
 def free(disk: Path) -> int:
@@ -257,11 +262,11 @@ spool = Spool(Path({str(tmp_path)!r}))
 taken, refused = fill(spool, 9000)
 print(spool.waiting, *taken)
 """
-    said = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
-    taken = [int(n) for n in said[1:]]
-    assert int(said[0]) == len(taken) > 20
+    printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    taken = [int(n) for n in printed[1:]]
+    assert int(printed[0]) == len(taken) > 20
     with closing(Spool(tmp_path)) as spool:
-        assert [entry["n"] for entry in entries_of(spool)] == taken
+        assert numbers(spool) == taken
         assert spool.waiting == len(taken)
 
 
@@ -288,7 +293,7 @@ def test_a_sync_that_fails_acknowledges_nothing_and_its_file_is_written_no_more(
     failed: list[set[Path]] = []
     for n in range(6):
         try:
-            spool.append([{"n": n}])
+            spool.append([entry(n)])
             taken.append(n)
         except OSError:
             failed.append(set(spool.folder.glob("*.jsonl")))
@@ -296,10 +301,10 @@ def test_a_sync_that_fails_acknowledges_nothing_and_its_file_is_written_no_more(
     assert len(taken) == (5 if failed else 6)
     for before in failed:
         sizes = {path: path.stat().st_size for path in before}
-        spool.append([{"n": 6}])
+        spool.append([entry(6)])
         assert sizes == {path: path.stat().st_size for path in before}
         taken.append(6)
-    assert [entry["n"] for entry in entries_of(spool)] == taken
+    assert numbers(spool) == taken
     assert spool.waiting == len(taken)
 
 
@@ -307,13 +312,13 @@ def test_a_segment_that_cannot_be_cut_back_is_read_up_to_where_it_counts(
     opened: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = opened()
-    spool.append([{"n": 1}])
+    spool.append([entry(1)])
     monkeypatch.setattr(os, "fsync", failing(os.fsync, [0], errno.EIO))
     monkeypatch.setattr(os, "ftruncate", failing(os.ftruncate, [0], errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
-        spool.append([{"n": 2}])
-    spool.append([{"n": 3}])
-    assert entries_of(spool) == [{"n": 1}, {"n": 3}]
+        spool.append([entry(2)])
+    spool.append([entry(3)])
+    assert entries_of(spool) == [entry(1), entry(3)]
     assert spool.waiting == 2
 
 
@@ -325,12 +330,12 @@ def test_without_a_file_descriptor_left_nothing_is_acknowledged(tmp_path: Path) 
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
         try:
             with pytest.raises(OSError, match="Too many open files"):
-                spool.append([{"n": 1}])
+                spool.append([entry(1)])
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         assert spool.waiting == 0
-        spool.append([{"n": 2}])
-        assert entries_of(spool) == [{"n": 2}]
+        spool.append([entry(2)])
+        assert entries_of(spool) == [entry(2)]
 
 
 def test_a_process_killed_while_it_writes_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
@@ -340,16 +345,16 @@ from models.serving.durable.spool import Spool
 spool = Spool(Path({str(tmp_path)!r}))
 n = 0
 while True:
-    spool.append([{{"n": n, "text": "x" * 5000}}])
+    spool.append([b"%d %s" % (n, b"x" * 5000)])
     print(n, flush=True)
     n += 1
 """
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
-        said = [int(writer.stdout.readline()) for _ in range(100)]
+        acknowledged = [int(writer.stdout.readline()) for _ in range(100)]
         writer.send_signal(signal.SIGKILL)
-        said += [int(line) for line in writer.stdout.read().split()]
+        acknowledged += [int(line) for line in writer.stdout.read().split()]
     with closing(Spool(tmp_path)) as spool:
-        found = [entry["n"] for entry in entries_of(spool)]
-    assert found[: len(said)] == said == list(range(len(said)))
-    assert len(found) - len(said) in (0, 1)  # the last may have been written, and not yet been told
+        found = numbers(spool)
+    assert found[: len(acknowledged)] == acknowledged == list(range(len(acknowledged)))
+    assert len(found) - len(acknowledged) in (0, 1)  # the last may have been written, and not yet acknowledged

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.postgres.connections import connect
-from tests.models.serving_world import Client, fresh_database, rank, serve, told
+from tests.models.serving_world import Client, fresh_database, rank, serve, serving_config
 
 HUGE = 10**400
 
@@ -22,7 +22,7 @@ def database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with serve(told(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
+    with serve(serving_config(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
         yield client
 
 

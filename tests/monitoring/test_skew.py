@@ -16,7 +16,7 @@ from features.log import writing as log
 from features.skew.comparison import Comparison, Difference, write
 from features.skew.probes import Probes, begin, finish
 from infra.postgres.connections import connect
-from models.serving.follow.live_features import Read
+from models.serving.follow.live_features import CandidateFeatures
 from monitoring.evaluation.skew import skew
 from tests.models.serving_world import (
     FEATURES,
@@ -27,7 +27,7 @@ from tests.models.serving_world import (
     promote,
     rank,
     serve,
-    told,
+    serving_config,
     with_items,
 )
 
@@ -55,7 +55,7 @@ def world(postgres_url: str, folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def replica(world: str, folder: Path) -> Iterator[Client]:
     """An app that follows the log, its items in memory."""
-    with serve(told(world, folder / "replica")) as client:
+    with serve(serving_config(world, folder / "replica")) as client:
         rank(client)
         yield client
 
@@ -95,8 +95,8 @@ def fold_all(folding: Folder) -> None:
 
 def caught_up(client: Client, seq: int) -> None:
     """Wait until a replica has followed the log to this place."""
-    knowledge = client.service.rankers["feed"].knowledge
-    eventually(lambda: knowledge._engine.seq >= seq, "the replica has followed the log")
+    live_features = client.service.rankers["feed"].live_features
+    eventually(lambda: live_features._engine.seq >= seq, "the replica has followed the log")
 
 
 def now() -> datetime:
@@ -123,9 +123,9 @@ def click(client: Client, impression_id: str) -> None:
 
 
 def followed(client: Client) -> None:
-    """Wait until a replica has folded all that it was told."""
-    knowledge = client.service.rankers["feed"].knowledge
-    eventually(lambda: not knowledge._open, "all that was told is folded")
+    """Wait until a replica has folded all that its requests added."""
+    live_features = client.service.rankers["feed"].live_features
+    eventually(lambda: not live_features._unfolded, "all that was added is folded")
 
 
 def test_values_served_are_those_the_log_gives(world: str, replica: Client) -> None:
@@ -140,17 +140,17 @@ def test_values_served_are_those_the_log_gives(world: str, replica: Client) -> N
 def test_a_feature_served_with_another_value_is_named(
     world: str, replica: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    knowledge = replica.service.rankers["feed"].knowledge
+    live_features = replica.service.rankers["feed"].live_features
     column = FEATURES.schema.dense.index("item_shown_1d")
 
-    def in_other_units(*arguments: object) -> Read:
-        read = type(knowledge).read(knowledge, *arguments)  # type: ignore[arg-type]
+    def in_other_units(*arguments: object) -> CandidateFeatures:
+        read = type(live_features).read(live_features, *arguments)  # type: ignore[arg-type]
         dense = read.dense.copy()
         dense[:, column] = dense[:, column] / 2 + 1
         return replace(read, dense=dense)
 
     with probed(world, replica) as found:
-        monkeypatch.setattr(knowledge, "read", in_other_units)
+        monkeypatch.setattr(live_features, "read", in_other_units)
         visits(replica, "misled")
         monkeypatch.undo()
     assert set(found[0].differing) == {"item_shown_1d"}
@@ -162,7 +162,7 @@ def test_a_feature_served_with_another_value_is_named(
 def test_a_replica_that_missed_a_users_clicks_and_an_items_new_section_is_told(
     world: str, replica: Client, folder: Path
 ) -> None:
-    with probed(world, replica) as found, serve(told(world, folder / "deaf", follow_s=NEVER)) as deaf:
+    with probed(world, replica) as found, serve(serving_config(world, folder / "deaf", follow_s=NEVER)) as deaf:
         rank(deaf, user_id="somebody else")  # has the items of now in its memory
         visits(replica, "roamer")
         with connect(world) as connection:
@@ -181,11 +181,11 @@ def test_rows_of_another_schema_and_reads_older_than_the_probe_are_counted(
     world: str, replica: Client, folder: Path
 ) -> None:
     other = replace(FEATURES, history=3)
-    with serve(told(world, folder / "slow", follow_s=NEVER)) as slow:
+    with serve(serving_config(world, folder / "slow", follow_s=NEVER)) as slow:
         visits(replica, "mover")  # over some ticks that the slow one does not see
         with (
             probed(world, replica) as found,
-            serve(told(world, folder / "other", surfaces={"feed": other})) as stranger,
+            serve(serving_config(world, folder / "other", surfaces={"feed": other})) as stranger,
         ):
             rank(slow, user_id="late")
             rank(stranger, user_id="strange")
@@ -194,7 +194,7 @@ def test_rows_of_another_schema_and_reads_older_than_the_probe_are_counted(
 
 
 def test_where_serving_read_nothing_newer_the_probe_says_so(world: str, replica: Client, folder: Path) -> None:
-    with serve(told(world, folder / "stale", follow_s=NEVER)) as stale:
+    with serve(serving_config(world, folder / "stale", follow_s=NEVER)) as stale:
         rank(replica, user_id="mover")
         with probed(world, replica) as found:
             pass

@@ -1,1 +1,1 @@
-"""What was accepted, until PostgreSQL has it: the journal and the spool."""
+"""What was accepted, until PostgreSQL has it: the journal, and the spool while PostgreSQL is away."""

@@ -1,15 +1,17 @@
-"""Is the database there? One flag for the whole process, so that only the first request after it goes away waits."""
+"""PostgreSQL as serving sees it: whether it is available, in one flag for the whole process, so that only the first
+request after it goes away waits; and the connections to it."""
 
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import LiteralString, TypeVar
 
 import psycopg
+from psycopg.rows import BaseRowFactory
 
 from infra.addresses import conninfo
 from infra.backoff import Backoff
@@ -23,7 +25,7 @@ AWAY = (
     psycopg.errors.UndefinedTable,  # not migrated yet
     TimeoutError,
 )
-"""What is raised when the database is away, or not fit to answer now; and what :meth:`Database.lost` tells from it."""
+"""What is raised when the database is away, or not fit to answer now; :meth:`Database.mark_away` distinguishes them."""
 
 CONNECT_S = 2
 STATEMENT_MS = 2000
@@ -31,30 +33,24 @@ LOCK_MS = 1500
 ANSWER_S = 0.5
 """How long a request waits for an answer before it does without."""
 
-MOST_PAUSE_S = 10.0
-"""The longest pause of a follower between two attempts: how long after its return the database may go unnoticed."""
+LONGEST_BACKOFF_S = 10.0
+"""The longest wait of a follower between two attempts: how long after its return the database may go unnoticed."""
 
 STALE_S = 30.0
-"""What a follower has had no word of for so long is called degraded."""
+"""What a follower has not followed for so long is called degraded."""
 
-LEAVE_S = 10.0
-"""How long a thread is waited for at the end; it may hang with the server."""
-
-_KEEP_ALIVE: dict[str, Any] = {
-    "connect_timeout": CONNECT_S,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 5000,
-}
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
-class _Question:
-    query: LiteralString
-    parameters: Sequence[Any]
-    answer: "Future[list[Any]]"
+class _Query:
+    """A query of a request, for the thread that answers them."""
+
+    run: Callable[[psycopg.Connection], None]
+    """Sets the result."""
+    fail: Callable[[BaseException], None]
     until: float
+    """When nobody waits for it any more, by the monotonic clock."""
 
 
 class Database:
@@ -63,10 +59,10 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self._available = True
-        self._gone = threading.Event()
-        self._said = ""
+        self._away = threading.Event()
+        self._logged = ""
         self._changing = threading.Lock()
-        self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._queries: queue.SimpleQueue[_Query | None] = queue.SimpleQueue()
         self._answerer: threading.Thread | None = None
         self._starting = threading.Lock()
 
@@ -75,88 +71,115 @@ class Database:
         """False from the first failure until something reached it again."""
         return self._available
 
-    def lost(self, error: BaseException | None = None) -> None:
-        """Say that it did not answer; or, by the ``error``, that it did and lacks something, which is logged and does
-        not make it away."""
-        if error is not None and (said := explain(error)) != self._said:
-            self._said = said  # once, however often it is met until it is found well again
-            LOG.warning("%s", said)
+    def mark_away(self, error: BaseException | None = None) -> None:
+        """It did not answer; or, by the ``error``, it did and lacks something, which is logged and does not make it
+        away."""
+        if error is not None and (line := explain(error)) != self._logged:
+            self._logged = line  # once, however often it is met until it is found well again
+            LOG.warning("%s", line)
         if isinstance(error, TRANSIENT + LACKING):
             return
         with self._changing:
             self._available = False
-            self._gone.set()
+            self._away.set()
 
-    def found(self) -> None:
-        """Say that it did."""
-        self._said = ""
+    def mark_available(self) -> None:
+        """It answered."""
+        self._logged = ""
         with self._changing:
             self._available = True
-            self._gone.clear()
+            self._away.clear()
 
-    def wait_until_lost(self, timeout: float) -> bool:
-        """True as soon as somebody missed it."""
-        return self._gone.wait(timeout)
+    def report(self, doing: str, error: Exception, wait_s: float) -> None:
+        """Of a follower's failure (:func:`infra.follower.follow`): that the database is away, or else what it was."""
+        if isinstance(error, AWAY):
+            self.mark_away(error)
+        else:
+            LOG.error("%s failed, next attempt in %.1f s", doing, wait_s, exc_info=error)
 
-    def stop_waiting(self) -> None:
-        """Wake who waits, without saying that anything was lost."""
-        self._gone.set()
+    def wait_until_away(self, timeout_s: float) -> bool:
+        """True as soon as somebody missed it, or :meth:`wake` was called."""
+        return self._away.wait(timeout_s)
 
-    def connect(self, *, autocommit: bool = False, patient: bool = False) -> psycopg.Connection:
-        """A connection of one's own. ``patient``: its statements may take their time."""
+    def wake(self) -> None:
+        """End the waiting, at the end of the process."""
+        self._away.set()
+
+    def connect(self, *, patient: bool = False) -> psycopg.Connection:
+        """A connection of one's own, in autocommit mode. ``patient``: its statements may take their time."""
         limits = {} if patient else {"statement_timeout": str(STATEMENT_MS), "lock_timeout": str(LOCK_MS)}
-        return psycopg.Connection.connect(conninfo(self.url, **limits), autocommit=autocommit, **_KEEP_ALIVE)
+        return psycopg.Connection.connect(
+            conninfo(self.url, **limits),
+            autocommit=True,
+            connect_timeout=CONNECT_S,
+            keepalives_idle=5,
+            keepalives_interval=2,
+            keepalives_count=2,
+            tcp_user_timeout=5000,
+        )
 
-    def ask(self, query: LiteralString, parameters: Sequence[Any]) -> list[Any]:
-        """Rows of a short question on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,
-        a server that hangs included; at once while it is known to be away, so that requests do not knock for each."""
+    @contextmanager
+    def connection(self, *, patient: bool = False) -> Iterator[psycopg.Connection]:
+        """As :meth:`connect`; closed at the end, dead or alive."""
+        connection = self.connect(patient=patient)
+        try:
+            yield connection
+        finally:
+            close_quietly(connection)
+
+    def query(self, query: LiteralString, parameters: Sequence[object], rows: BaseRowFactory[Row]) -> list[Row]:
+        """The rows of a short query on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,
+        a server that hangs included; at once while it is known to be away, so that requests do not try it for each."""
         if not self.available:
             raise psycopg.OperationalError("the database is away")
         with self._starting:
             if self._answerer is None:
-                self._answerer = threading.Thread(target=self._answer, name="questions", daemon=True)
+                self._answerer = threading.Thread(target=self._answer, name="queries", daemon=True)
                 self._answerer.start()
-        question = _Question(query, parameters, Future(), time.monotonic() + ANSWER_S)
-        self._questions.put(question)
+        answer: Future[list[Row]] = Future()
+
+        def run(connection: psycopg.Connection) -> None:
+            with connection.cursor(row_factory=rows) as cursor:
+                answer.set_result(cursor.execute(query, parameters, prepare=False).fetchall())
+
+        self._queries.put(_Query(run, answer.set_exception, time.monotonic() + ANSWER_S))
         try:
-            return question.answer.result(ANSWER_S)
+            return answer.result(ANSWER_S)
         except AWAY as error:
-            self.lost(error)
+            self.mark_away(error)
             raise
 
     def _answer(self) -> None:
         connection: psycopg.Connection | None = None
-        while (question := self._questions.get()) is not None:
-            kept = connection is not None
-            while time.monotonic() < question.until:
+        while (query := self._queries.get()) is not None:
+            reused = connection is not None
+            while time.monotonic() < query.until:
                 try:
-                    connection = connection or self.connect(autocommit=True)
-                    question.answer.set_result(
-                        connection.execute(question.query, question.parameters, prepare=False).fetchall()
-                    )
+                    connection = connection or self.connect()
+                    query.run(connection)
                     break
                 except AWAY as error:
-                    give_up(connection)
+                    close_quietly(connection)
                     connection = None
-                    if not kept:
-                        question.answer.set_exception(error)
+                    if not reused:
+                        query.fail(error)
                         break
-                    kept = False  # it may only have been this connection that was lost: once more with a new one
+                    reused = False  # it may only have been this connection that was lost: once more with a new one
                 except Exception as error:
-                    question.answer.set_exception(error)
+                    query.fail(error)
                     break
-        give_up(connection)
+        close_quietly(connection)
 
     def close(self) -> None:
-        self._questions.put(None)
+        self._queries.put(None)
 
 
-def pause() -> Backoff:
+def backoff() -> Backoff:
     """Of one follower of the database, for its own attempts."""
-    return Backoff(most_s=MOST_PAUSE_S)
+    return Backoff(most_s=LONGEST_BACKOFF_S)
 
 
-def give_up(connection: psycopg.Connection | None) -> None:
+def close_quietly(connection: psycopg.Connection | None) -> None:
     """Close a connection that may be dead."""
     if connection is not None:
         with suppress(psycopg.Error):

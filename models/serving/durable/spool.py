@@ -1,28 +1,30 @@
-"""Events that were accepted while the database was away, in files until it takes them.
+"""The spool: files that hold accepted entries while the database is away, until it takes them.
 
     spool.append(entries)                   # durable when this returns; when it raises, as if it had not been called
     for segment in spool.segments():
         entries = spool.read(segment)
         ...
-        spool.forget(segment)               # or set_aside(segment), where some of it could not be read
+        spool.remove(segment)               # or set_aside(segment), where some of it could not be read
 
-A *segment* is a file of lines, each a checksum, a JSON text and the newline that marks its end. An entry is
-acknowledged once all its bytes are written and fsync of the file, and of the folder that names it, has succeeded. Where
-one of these fails the segment is cut back to its last acknowledged end and never written again: after a failed fsync
-the next may succeed without a byte on the disk (Rebello et al., *Can applications recover from fsync failures?*, 2020).
+A *segment* is a file of lines, each a checksum, an entry (bytes without a newline) and the newline that marks its end.
+An entry is acknowledged once all its bytes are written and fsync of the file, and of the folder that names it, has
+succeeded. Where one of these fails the segment is cut back to its last acknowledged end and never written again: after
+a failed fsync the next may succeed without a byte on the disk (Rebello et al., *Can applications recover from fsync
+failures?*, 2020).
+
+``journal`` appends, ``drain`` empties.
 """
 
 import contextlib
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from models.serving.telemetry import LOG
 
@@ -31,22 +33,22 @@ SEGMENT_BYTES = 8 << 20
 
 SUFFIX, ASIDE = ".jsonl", ".damaged"
 
-PLACES = 1000
-"""Processes that may share a folder."""
+SLOTS = 1000
+"""Processes that may share a folder: each has a slot, a folder of its own below it."""
 
 
 @dataclass(frozen=True)
-class Found:
+class SegmentContent:
     """What a segment holds."""
 
-    entries: tuple[dict[str, Any], ...]
+    entries: tuple[bytes, ...]
     damaged: int
     """Lines that have an end and whose checksum does not fit. A last line without an end was never acknowledged: a
     crash cut it short, and it counts as nothing."""
 
 
 @dataclass
-class _Written:
+class _OpenSegment:
     """The segment being written."""
 
     path: Path
@@ -59,19 +61,19 @@ class Spool:
     """Append-only segments in a folder of one process. May be shared by threads."""
 
     def __init__(self, folder: Path) -> None:
-        """Take the first place under ``folder`` that no other process holds, with what a former one left there."""
+        """Take the first slot under ``folder`` that no other process holds, with what a former one left there."""
         self._root = folder
-        self._taking = threading.Lock()
-        for place in range(PLACES):
-            self.folder = folder / str(place)
+        self._writing = threading.Lock()
+        for slot in range(SLOTS):
+            self.folder = folder / str(slot)
             _make(self.folder)
             lock = _locked(self.folder)
             if lock is not None:
-                self._lock = lock
+                self._slot_lock = lock
                 break
         else:
-            raise OSError(f"{folder}: every place is taken; is it shared by {PLACES} processes?")
-        self._current: _Written | None = None
+            raise OSError(f"{folder}: every slot is taken; is it shared by {SLOTS} processes?")
+        self._open: _OpenSegment | None = None
         self._ends: dict[Path, int] = {}
         """Where what was acknowledged ends, of segments that could not be cut back."""
         named = [path for path in self.folder.iterdir() if path.suffix in (SUFFIX, ASIDE)]
@@ -80,14 +82,14 @@ class Spool:
         self.waiting = sum(self._entries.values())
         """Entries not yet taken by the database."""
 
-    def append(self, entries: Sequence[dict[str, Any]]) -> None:
+    def append(self, entries: Sequence[bytes]) -> None:
         """Add entries; they are durable when this returns. Raises OSError when the disk does not take them all: then
         none was added."""
         lines = b"".join(_line(entry) for entry in entries)
-        with self._taking:
-            if self._current is not None and self._current.end >= SEGMENT_BYTES:
+        with self._writing:
+            if self._open is not None and self._open.end >= SEGMENT_BYTES:
                 self._finish()
-            segment = self._current = self._current or self._begun()
+            segment = self._open = self._open or self._begin()
             try:
                 _write_all(segment.descriptor, lines)
                 os.fsync(segment.descriptor)
@@ -100,48 +102,48 @@ class Spool:
 
     def segments(self) -> list[Path]:
         """All there are, oldest first; none of them is written any more."""
-        with self._taking:
+        with self._writing:
             self._finish()
             return _segments(self.folder)
 
-    def read(self, segment: Path) -> Found:
+    def read(self, segment: Path) -> SegmentContent:
         """The entries of a segment, in order."""
         entries, damaged = [], 0
         *lines, _torn = segment.read_bytes()[: self._ends.get(segment)].split(b"\n")
         for line in lines:
-            checksum, _, text = line.partition(b" ")
-            if checksum == _checksum(text):
-                entries.append(json.loads(text))
+            checksum, _, entry = line.partition(b" ")
+            if checksum == _checksum(entry):
+                entries.append(entry)
             else:
                 damaged += 1
-        return Found(tuple(entries), damaged)
+        return SegmentContent(tuple(entries), damaged)
 
-    def forget(self, segment: Path) -> None:
+    def remove(self, segment: Path) -> None:
         """Remove a segment whose entries the database has."""
-        with self._taking:
+        with self._writing:
             segment.unlink()
             _fsync_folder(self.folder)
-            self._gone(segment)
+            self._discount(segment)
 
     def set_aside(self, segment: Path) -> Path:
-        """Keep a segment for a person to look at, under another name: what could be read of it the database has.
+        """Leave a segment for a person to look at, under another name: what could be read of it the database has.
         Returns where it is."""
-        with self._taking:
+        with self._writing:
             aside = segment.rename(segment.with_suffix(ASIDE))
             _fsync_folder(self.folder)
-            self._gone(segment)
+            self._discount(segment)
             return aside
 
     def adopt(self) -> None:
-        """Take over what processes that are no more have left in places of their own."""
+        """Take over what processes that are no more have left in slots of their own."""
         for folder in {path.parent for path in self._root.glob(f"*/*{SUFFIX}")} - {self.folder}:
             lock = _locked(folder)
             if lock is None:
                 continue
             try:
-                with self._taking:
+                with self._writing:
                     for left in _segments(folder):
-                        path = left.rename(self._named())
+                        path = left.rename(self._next_path())
                         self._entries[path] = len(self.read(path).entries)
                         self.waiting += self._entries[path]
                     _fsync_folder(self.folder)
@@ -150,21 +152,21 @@ class Spool:
                 lock.close()
 
     def close(self) -> None:
-        """Give the place up; what is in it stays for the next process."""
-        with self._taking:
+        """Give the slot up; what is in it stays for the next process."""
+        with self._writing:
             self._finish()
-            self._lock.close()
+            self._slot_lock.close()
 
     # --- the segment being written ----------------------------------------------------------------------------------
 
-    def _named(self) -> Path:
+    def _next_path(self) -> Path:
         path = self.folder / f"{self._next:012d}{SUFFIX}"
         self._next += 1
         return path
 
-    def _begun(self) -> _Written:
-        path = self._named()
-        segment = _Written(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
+    def _begin(self) -> _OpenSegment:
+        path = self._next_path()
+        segment = _OpenSegment(path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600))
         try:
             _fsync_folder(self.folder)
         except BaseException:
@@ -173,14 +175,14 @@ class Spool:
         return segment
 
     def _finish(self) -> None:
-        if self._current is not None:
+        if self._open is not None:
             with contextlib.suppress(OSError):  # all of it is synced
-                os.close(self._current.descriptor)
-            self._current = None
+                os.close(self._open.descriptor)
+            self._open = None
 
-    def _abandon(self, segment: _Written) -> None:
+    def _abandon(self, segment: _OpenSegment) -> None:
         """Leave of a segment what was acknowledged, and write it no more."""
-        self._current = None
+        self._open = None
         try:
             if segment.end:
                 os.ftruncate(segment.descriptor, segment.end)
@@ -192,7 +194,7 @@ class Spool:
         with contextlib.suppress(OSError):
             os.close(segment.descriptor)
 
-    def _gone(self, segment: Path) -> None:
+    def _discount(self, segment: Path) -> None:
         self._ends.pop(segment, None)
         self.waiting -= self._entries.pop(segment, 0)
 
@@ -201,13 +203,13 @@ def _segments(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
-def _line(entry: dict[str, Any]) -> bytes:
-    text = json.dumps(entry, separators=(",", ":")).encode()
-    return _checksum(text) + b" " + text + b"\n"
+def _line(entry: bytes) -> bytes:
+    assert b"\n" not in entry, "an entry is one line"
+    return _checksum(entry) + b" " + entry + b"\n"
 
 
-def _checksum(text: bytes) -> bytes:
-    return hashlib.sha256(text).hexdigest()[:16].encode()
+def _checksum(entry: bytes) -> bytes:
+    return hashlib.sha256(entry).hexdigest()[:16].encode()
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -216,12 +218,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
     while left:
         written = os.write(descriptor, left)
         if not written:
-            raise OSError(errno.EIO, "the disk takes nothing, and does not say why")
+            raise OSError(errno.EIO, "the disk takes nothing, and gives no reason")
         left = left[written:]
 
 
 def _locked(folder: Path) -> IO[bytes] | None:
-    """The lock of a place, held until it is closed; None while another process has it."""
+    """The lock of a slot, held until it is closed; None while another process has it."""
     lock = (folder / "lock").open("ab")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,78 +1,51 @@
 """The model in service. It follows the promotion records, and survives a restart without the database or the registry.
 
-A promotion is heard of at once (LISTEN) and looked for every few seconds besides. The version is fetched and loaded
-beside the one in service, then one reference is swapped: a request holds the reference it began with to its end.
+A request takes the champion of its surface from here (``rank.ranking``) and holds it to its end. A promotion arrives by
+notification (LISTEN) and is looked for every few seconds besides; ``version_loading`` loads the version beside the one
+in service, then one reference is swapped.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psycopg
 
 from infra.backoff import Backoff
+from infra.follower import follow
 from infra.stack.uptake import Shown
-from models.examples import Examples, Layout
-from models.learning.model import Model
-from models.retrieval.artifact import Carried
-from models.serving.durable.database import AWAY, LEAVE_S, Database, give_up, pause
-from models.serving.follow.version_cache import KEPT, Cache, Loaded, Source
+from models.examples import Layout
+from models.serving.durable.database import Database, backoff
+from models.serving.follow.version_cache import PromotedVersion, VersionCache
+from models.serving.follow.version_loading import Champion, VersionLoader
 from models.serving.telemetry import LOG, Metrics
-from models.versions import delta, promotions
-from models.versions.artifact import DamagedModel
+from models.versions import promotions
 from models.versions.registry import Registry
 
 
-@dataclass(frozen=True, eq=False)
-class Champion:
-    """A model version in service."""
-
-    source: Source
-    loaded: Loaded
-    model: Model
-    """That of ``loaded``, as it reads this process's features."""
-
-    retrieves: Carried | None = None
-    """What the same version retrieves with, as it reads them; None where requests must name their candidates."""
-
-    back: "tuple[Back, ...]" = ()
-    """Steps back to the versions it came from, the nearest first."""
-
-    @property
-    def version(self) -> str:
-        return self.source.version
-
-
-@dataclass(frozen=True, eq=False)
-class Back:
-    """The step from a version back to the one it was a delta on."""
-
-    sha256: str
-    """Of the ``model.json`` of the version that it leads to."""
-
-    step: delta.Delta
-
-
-class Unusable(ValueError):
-    """A promoted version cannot rank this surface's features."""
-
-
 @dataclass
-class Refused:
+class FailedLoad:
     """A promotion that could not be taken into service; another version may serve meanwhile."""
 
-    source: Source
+    promoted: PromotedVersion
     why: str
-    again: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = field(default_factory=Backoff)
     """Between attempts: a version is fetched and read as a whole for each."""
     not_before: float = 0.0
     """By the monotonic clock."""
+
+
+@dataclass(frozen=True)
+class _Listening:
+    """The connection that the promotions are followed with, and what others see of it."""
+
+    connection: psycopg.Connection
+    uptake: Shown
 
 
 class Champions:
@@ -80,7 +53,7 @@ class Champions:
 
     def __init__(
         self,
-        surfaces: Mapping[str, Layout],
+        layouts: Mapping[str, Layout],
         cache: Path,
         registry: Registry,
         database: Database,
@@ -88,34 +61,24 @@ class Champions:
         clock: Callable[[], float],
         poll_s: float,
     ) -> None:
-        self._surfaces = surfaces
-        self._cache = Cache(cache, registry)
+        self._surfaces = tuple(layouts)
+        self._cache = VersionCache(cache, registry)
+        self._loader = VersionLoader(layouts, self._cache)
         self._database = database
         self._metrics = metrics
         self._clock = clock
         self._poll_s = poll_s
         self._champions: dict[str, Champion] = {}
-        self._refused: dict[str, Refused] = {}
-        self._remembered: dict[str, Source] = {}
+        self._failed: dict[str, FailedLoad] = {}
+        self._remembered: dict[str, PromotedVersion] = {}
         """What a restart with everything down would begin with."""
         self._checked_at: float | None = None
-        for surface in surfaces:
+        for surface in layouts:
             metrics.behind.labels(surface).set_function(partial(self._is_behind, surface))
-        self.looked = threading.Event()
-        """Set once the promotions were asked for, with or without an answer."""
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="promotions", daemon=True)
+        self.checked = threading.Event()
+        """Set once the promotions were looked for, with or without an answer."""
 
-    def start(self) -> None:
-        """Take the models of the local cache into service, then follow the promotions."""
-        for surface in self._surfaces:
-            self._restore(surface)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(LEAVE_S)
+    # --- on the path of a request -----------------------------------------------------------------------------------
 
     def current(self, surface: str) -> Champion | None:
         """The champion of a surface; None while there is none. Hold on to it for the whole of a request."""
@@ -123,105 +86,121 @@ class Champions:
 
     def behind(self, surface: str) -> str | None:
         """Why another version than the one in service may be, or is, the champion of a surface; None while none is."""
-        refused = self._refused.get(surface)
-        if refused is not None:
-            return f"version {refused.source.version} is promoted and cannot be taken into service: {refused.why}"
+        failed = self._failed.get(surface)
+        if failed is not None:
+            return f"version {failed.promoted.version} is promoted and cannot be taken into service: {failed.why}"
         if self._checked_at is None:
-            return "the promotions were not asked for yet"
+            return "the promotions were not looked for yet"
         since = self._clock() - self._checked_at
         if since > 3 * self._poll_s + 5:
-            return f"the promotions were last asked for {since:.0f} s ago"
+            return f"the promotions were last looked for {since:.0f} s ago"
         return None
 
     def _is_behind(self, surface: str) -> float:
         return float(self.behind(surface) is not None)
 
-    # --- following --------------------------------------------------------------------------------------------------
+    # --- following the promotions -----------------------------------------------------------------------------------
 
-    def _follow(self) -> None:
-        connection: psycopg.Connection | None = None
-        shown: Shown | None = None
-        trouble = pause()
-        while not self._stopping.is_set():
+    def restore(self) -> None:
+        """Take the models of the local cache into service."""
+        for surface in self._surfaces:
             try:
-                if connection is None or shown is None:
-                    connection = self._database.connect(autocommit=True)
-                    connection.execute(f"LISTEN {promotions.CHANNEL}")
-                    shown = Shown(connection, self._surfaces)
-                for surface in self._surfaces:
-                    self._look(connection, surface)
-                shown.show(
-                    [champion.source.promotion_id for champion in self._champions.values()],
-                    [refused.source.promotion_id for refused in self._refused.values()],
-                )
-                self._checked_at = self._clock()
-                self.looked.set()
-                trouble.reset()
-                # Wakes for a promotion, and in time to notice that it is to stop.
-                waited = 0.0
-                while waited < self._poll_s and not self._stopping.is_set():
-                    step = min(0.2, self._poll_s - waited)
-                    if any(True for _ in connection.notifies(timeout=step, stop_after=1)):
-                        break
-                    waited += step
+                champion = self._loader.restore(surface)
             except Exception as error:
-                if isinstance(error, AWAY):
-                    self._database.lost(error)
-                else:
-                    LOG.exception("following the promotions failed; it goes on")
-                self.looked.set()
-                give_up(connection)
-                connection = shown = None
-                self._stopping.wait(trouble.next_s())
-        give_up(connection)
+                LOG.warning("the cached champion of %s cannot be used: %s", surface, error)
+                continue
+            if champion is not None:
+                self._swap_in(surface, champion)
+                self._remembered[surface] = champion.promoted
 
-    def _look(self, connection: psycopg.Connection, surface: str) -> None:
+    def follow(self, stopping: threading.Event) -> None:
+        """Follow the promotions until ``stopping`` is set."""
+        follow(
+            self._check,
+            opening=self._listening,
+            every_s=self._poll_s,
+            stopping=stopping,
+            failed=self._check_failed,
+            backoff=backoff(),
+            wait=partial(self._wait_for_promotion, stopping),
+        )
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[_Listening]:
+        with self._database.connection() as connection:
+            connection.execute(f"LISTEN {promotions.CHANNEL}")
+            yield _Listening(connection, Shown(connection, self._surfaces))
+
+    def _check(self, listening: _Listening) -> None:
+        for surface in self._surfaces:
+            self._check_surface(listening.connection, surface)
+        listening.uptake.show(
+            [champion.promoted.promotion_id for champion in self._champions.values()],
+            [failed.promoted.promotion_id for failed in self._failed.values()],
+        )
+        self._checked_at = self._clock()
+        self.checked.set()
+
+    def _check_failed(self, error: Exception, wait_s: float) -> None:
+        self._database.report("following the promotions", error, wait_s)
+        self.checked.set()
+
+    def _wait_for_promotion(self, stopping: threading.Event, listening: _Listening, wait_s: float) -> None:
+        """Until a promotion is notified, or for so long; in steps, to notice that it is to stop."""
+        waited = 0.0
+        while waited < wait_s and not stopping.is_set():
+            step = min(0.2, wait_s - waited)
+            if any(True for _ in listening.connection.notifies(timeout=step, stop_after=1)):
+                break
+            waited += step
+
+    def _check_surface(self, connection: psycopg.Connection, surface: str) -> None:
         promotion = promotions.current(connection, surface)
         if promotion is None:
             self._retire(surface)
             return
-        source = Source(
+        promoted = PromotedVersion(
             promotion.promotion_id, promotion.version, promotion.artifact_uri, promotion.learned_to.timestamp()
         )
         serving = self._champions.get(surface)
-        refused = self._refused.get(surface)
-        if serving is None or serving.source != source:
-            if refused is not None and refused.source == source and time.monotonic() < refused.not_before:
+        failed = self._failed.get(surface)
+        if serving is None or serving.promoted != promoted:
+            if failed is not None and failed.promoted == promoted and time.monotonic() < failed.not_before:
                 return
             try:
-                champion = self._brought(surface, source, serving)
+                champion = self._loader.load(surface, promoted, serving)
             except Exception as error:
-                self._refuse(surface, source, error)
+                self._note_failure(surface, promoted, error)
                 return
-            self._take(surface, champion)
-        self._refused.pop(surface, None)
-        self._remember(surface, source)
+            self._swap_in(surface, champion)
+        self._failed.pop(surface, None)
+        self._remember(surface, promoted)
 
-    def _refuse(self, surface: str, source: Source, error: Exception) -> None:
-        """The old champion stays, and says that it is behind; other attempts follow."""
+    def _note_failure(self, surface: str, promoted: PromotedVersion, error: Exception) -> None:
+        """The old champion stays, and is reported as behind; other attempts follow."""
         self._metrics.load_failures.labels(surface).inc()
-        refused = self._refused.get(surface)
+        failed = self._failed.get(surface)
         why = " ".join(str(error).split())
-        if refused is None or refused.source != source:
-            LOG.exception("version %s of %s cannot be taken into service: %s", source.version, surface, why)
-            refused = Refused(source, why)
-        refused.why = why
-        refused.not_before = time.monotonic() + refused.again.next_s()
-        self._refused[surface] = refused
+        if failed is None or failed.promoted != promoted:
+            LOG.exception("version %s of %s cannot be taken into service: %s", promoted.version, surface, why)
+            failed = FailedLoad(promoted, why)
+        failed.why = why
+        failed.not_before = time.monotonic() + failed.backoff.next_s()
+        self._failed[surface] = failed
 
-    def _remember(self, surface: str, source: Source) -> None:
-        """Write down what serves, and make room; where the disk does not take it, again with the next look."""
-        if self._remembered.get(surface) == source:
+    def _remember(self, surface: str, promoted: PromotedVersion) -> None:
+        """Write down what serves, and prune; where the disk does not take it, again with the next check."""
+        if self._remembered.get(surface) == promoted:
             return
         try:
-            self._cache.remember(surface, source)
-            self._cache.prune(surface, source)
+            self._cache.remember(surface, promoted)
+            self._cache.prune(surface, promoted)
         except OSError as error:
-            LOG.warning("a restart would not begin with version %s of %s: %s", source.version, surface, error)
+            LOG.warning("a restart would not begin with version %s of %s: %s", promoted.version, surface, error)
         else:
-            self._remembered[surface] = source
+            self._remembered[surface] = promoted
 
-    def _take(self, surface: str, champion: Champion) -> None:
+    def _swap_in(self, surface: str, champion: Champion) -> None:
         before = self._champions.get(surface)
         self._champions[surface] = champion
         self._metrics.swaps.labels(surface).inc()
@@ -229,7 +208,7 @@ class Champions:
             with contextlib.suppress(KeyError):
                 self._metrics.champion.remove(surface, before.version)
         self._metrics.champion.labels(surface, champion.version).set(1)
-        self._metrics.learned_to.labels(surface).set(champion.source.learned_to)
+        self._metrics.learned_to.labels(surface).set(champion.promoted.learned_to)
         LOG.info(
             "version %s serves %s",
             champion.version,
@@ -239,7 +218,7 @@ class Champions:
                     "surface": surface,
                     "model_version": champion.version,
                     "former": before.version if before else None,
-                    "learned_to": datetime.fromtimestamp(champion.source.learned_to).astimezone().isoformat(),
+                    "learned_to": datetime.fromtimestamp(champion.promoted.learned_to).astimezone().isoformat(),
                 }
             },
         )
@@ -247,7 +226,7 @@ class Champions:
     def _retire(self, surface: str) -> None:
         """A model that no record promotes does not serve: the cache was another database's."""
         champion = self._champions.pop(surface, None)
-        self._refused.pop(surface, None)
+        self._failed.pop(surface, None)
         if champion is None:
             return
         self._cache.forget(surface)
@@ -255,87 +234,3 @@ class Champions:
         with contextlib.suppress(KeyError):
             self._metrics.champion.remove(surface, champion.version)
         LOG.warning("version %s of %s is promoted by no record; it serves no longer", champion.version, surface)
-
-    # --- loading ----------------------------------------------------------------------------------------------------
-
-    def _brought(self, surface: str, source: Source, serving: Champion | None) -> Champion:
-        """The version of a promotion, ready to score: by a step back from the one in service, or as what it changed on
-        that one, or else whole."""
-        if serving is not None and (back := self._stepped_back(surface, source, serving)) is not None:
-            return back
-        at_hand = {} if serving is None else {serving.loaded.sha256: serving.loaded.model}
-        used = set[str]()
-
-        def known(sha256: str) -> Model | None:
-            used.add(sha256)
-            return at_hand.get(sha256)
-
-        loaded = self._cache.load(surface, source, known)
-        steps: tuple[Back, ...] = ()
-        if serving is not None and used == {serving.loaded.sha256}:
-            step = delta.inverse(self._cache.step(surface, source), serving.loaded.model)
-            steps = (Back(serving.loaded.sha256, step), *serving.back)[: KEPT - 1]
-        return self._champion(surface, source, loaded, steps)
-
-    def _stepped_back(self, surface: str, source: Source, serving: Champion) -> Champion | None:
-        """A version that the one in service came from, without reading it again; None when it is not one of those."""
-        wanted = self._cache.digest(surface, source)
-        ahead = [back.sha256 for back in serving.back]
-        if wanted is None or wanted not in ahead:
-            return None
-        count = ahead.index(wanted) + 1
-        try:
-            retrieves = self._cache.carried(surface, source)
-        except DamagedModel:
-            return None
-        model = serving.loaded.model
-        for back in serving.back[:count]:
-            model = delta.apply(model, back.step)
-        return self._champion(surface, source, Loaded(model, wanted, retrieves), serving.back[count:])
-
-    def _champion(self, surface: str, source: Source, loaded: Loaded, back: tuple[Back, ...] = ()) -> Champion:
-        """A version ready to serve. Raises Unusable."""
-        retrieves, here = loaded.carried, self._surfaces[surface]
-        model = self._ready(surface, loaded.model)
-        if retrieves is not None:
-            try:
-                retrieves = replace(retrieves, towers=retrieves.towers.reading(here))
-            except ValueError as error:
-                raise Unusable(f"its towers: {error}: start serving from the code that trained them") from error
-        return Champion(source, loaded, model, retrieves, back)
-
-    def _ready(self, surface: str, model: Model) -> Model:
-        """The model as it reads this process's features, having scored once, since the first time is slow.
-
-        Raises Unusable for one that lacks some of its features here, or gives no numbers.
-        """
-        here = self._surfaces[surface]
-        try:
-            model = model.reading(here)
-        except ValueError as error:
-            raise Unusable(
-                f"{error}: start serving from the code that trained it, or keep what it reads declared until a model"
-                " without it is in service"
-            ) from error
-        blank = Examples(
-            dense=np.zeros((1, len(here.dense)), np.float32),
-            ids=np.zeros((1, len(here.ids)), np.int64),
-            history=np.zeros((1, here.history), np.int64),
-            label=np.zeros(1, np.float32),
-            request=np.zeros(1, np.int64),
-            time=np.zeros(1),
-        )
-        score = model.score(blank)
-        if not np.isfinite(score).all():
-            raise Unusable(f"it scores {score[0]}: a model that gives no numbers cannot rank")
-        return model
-
-    def _restore(self, surface: str) -> None:
-        try:
-            restored = self._cache.restore(surface)
-            if restored is not None:
-                source, loaded = restored
-                self._take(surface, self._champion(surface, source, loaded))
-                self._remembered[surface] = source
-        except Exception as error:
-            LOG.warning("the cached champion of %s cannot be used: %s", surface, error)

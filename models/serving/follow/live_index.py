@@ -1,11 +1,11 @@
-"""Candidates for a request that names none: the items alive that two towers and what is popular now put first.
+"""The items alive, ready to be searched for one user's candidates: by two towers, and by what is popular now.
 
-    retrieval = Retrieval.of(towers, lately, names, now)
-    retrieval = retrieval.follow(clicks, now)                        # as the log is followed
-    items = retrieval.candidates(read.ids[:1], read.history[:1], k=200)
+    index = LiveIndex.of(towers, recent_clicks, names, now)
+    index = index.follow(clicks, now)                                # as the log is followed
+    items = index.candidates(ids[:1], history[:1], k=200)
 
-Nothing here changes: whoever follows the log puts a new one in place of the last, and requests take what is there. New
-towers begin with :meth:`Retrieval.taught`, which keeps what was seen since they learned.
+Nothing here changes: ``retriever``, which follows the log, puts a new one in place of the last, and requests take what
+is there. New towers begin with :meth:`LiveIndex.with_towers`, which keeps what was clicked since they were trained.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from models.tables.id_table import Ids
 
 @dataclass(frozen=True, eq=False)
 class Clicks:
-    """Clicks as the log tells them, n of them in any order."""
+    """Clicks of the log, n of them in any order."""
 
     items: Ids
     """[n]; their keys."""
@@ -41,41 +41,41 @@ class Clicks:
 
 
 @dataclass(frozen=True, eq=False)
-class Retrieval:
+class LiveIndex:
     """One surface's items alive, ready to be searched."""
 
     towers: Towers
-    lately: Lately
+    recent_clicks: Lately
     index: Index
     names: Mapping[int, str]
     """The id of each item alive, by its key; an item without one is never a candidate."""
 
     @staticmethod
-    def of(towers: Towers, lately: Lately, names: Mapping[int, str], now: float) -> Retrieval:
-        """``lately``: the clicks up to now, which are more than the towers learned from."""
-        return Retrieval(towers, lately, towers.index(lately, now), names)
+    def of(towers: Towers, recent_clicks: Lately, names: Mapping[int, str], now: float) -> LiveIndex:
+        """``recent_clicks``: up to now, which are more than the towers were trained on."""
+        return LiveIndex(towers, recent_clicks, towers.index(recent_clicks, now), names)
 
-    def follow(self, clicks: Clicks, now: float) -> Retrieval:
+    def follow(self, clicks: Clicks, now: float) -> LiveIndex:
         """With more clicks. Costs a pass over the items alive."""
-        lately = self.lately.see(clicks.items, clicks.times, clicks.attributes).as_of(now)
+        recent = self.recent_clicks.see(clicks.items, clicks.times, clicks.attributes).as_of(now)
         names = dict(self.names) | dict(zip(clicks.items.tolist(), clicks.names, strict=True))
-        if len(names) > 2 * len(lately) + 1000:
-            names = {item: names[item] for item in lately.ids.tolist() if item in names}
-        return replace(self, lately=lately, index=self.index.follow(lately, now), names=names)
+        if len(names) > 2 * len(recent) + 1000:
+            names = {item: names[item] for item in recent.ids.tolist() if item in names}
+        return replace(self, recent_clicks=recent, index=self.index.follow(recent, now), names=names)
 
-    def taught(self, towers: Towers, now: float) -> Retrieval:
-        """With towers that have learned on, and all else as it is. They must be of the same design and layout."""
+    def with_towers(self, towers: Towers, now: float) -> LiveIndex:
+        """With towers that were trained further, and all else as it is. They must be of the same design and layout."""
         if (towers.layout, towers.design) != (self.towers.layout, self.towers.design):
-            raise ValueError("the towers are of another layout or design: make a new Retrieval, with their own counts")
-        return Retrieval.of(towers, self.lately, self.names, now)
+            raise ValueError("the towers are of another layout or design: make a new LiveIndex, with their own counts")
+        return LiveIndex.of(towers, self.recent_clicks, self.names, now)
 
     def candidates(self, ids: Ids, history: Ids, k: int) -> list[str]:
         """At most ``k`` items for one user, best first, without their last items.
 
-        ``ids`` [1, K] and ``history`` [1, L] are those of any item read for that user (``Knowledge.read``): of the
-        item's own columns nothing is used. Empty when nothing was clicked lately: the caller then says so.
+        ``ids`` [1, K] and ``history`` [1, L] are those of any item read for that user (``LiveFeatures.read``): of the
+        item's own columns nothing is used. Empty when no item is alive: the caller then says so.
         """
-        asked = Examples(
+        query = Examples(
             dense=np.zeros((1, len(self.towers.layout.dense)), np.float32),
             ids=ids,
             history=history,
@@ -83,5 +83,5 @@ class Retrieval:
             request=np.zeros(1, np.int64),
             time=np.array([self.index.now]),
         )
-        found = self.index.retrieve(self.towers.users(asked, self.lately), k, history)
+        found = self.index.retrieve(self.towers.users(query, self.recent_clicks), k, history)
         return [self.names[item] for item in found.ids[0].tolist() if item in self.names]

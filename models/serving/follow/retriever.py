@@ -1,65 +1,77 @@
-"""Candidates for requests that name none, kept up with the log: one surface's items alive.
+"""The retriever of a surface: candidates for requests that name none, kept up by following the log's clicks.
 
-The towers are those of the version that serves; what was clicked lately outlives them. It begins with what they had
-seen when they learned, which came with the version, and goes on with the clicks that the log has since.
+The towers are those of the version that serves; the recent clicks outlive them. It begins with the clicks that the
+towers were trained on, which came with the version, and goes on with those that the log has since.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from functools import partial
 
 import numpy as np
 import psycopg
+from psycopg.rows import class_row
 
 from features.declare.families import Features
 from features.declare.feedback import COUNTS
 from features.identity.keys import key_of, keys_of
 from features.identity.values import canonical
+from infra.follower import follow
 from models.retrieval.artifact import Carried
-from models.serving.durable.database import AWAY, LEAVE_S, STALE_S, Database, give_up, pause
+from models.serving.durable.database import STALE_S, Database, backoff
 from models.serving.follow.champions import Champions
-from models.serving.follow.live_index import Clicks, Retrieval
-from models.serving.telemetry import LOG
+from models.serving.follow.live_index import Clicks, LiveIndex
 
-AT_ONCE = 20_000
-"""Clicks read in one turn."""
+BATCH = 20_000
+"""Clicks read at once."""
 
-# What the towers have learned from is not read again; what is no longer alive is of no use.
+# What the towers were trained on is not read again; what is no longer alive is of no use.
 CLICKED = (
     """
-SELECT f.seq, i.item_id, a.attributes, date_part('epoch', f.at)
+SELECT f.seq, i.item_id, a.attributes, date_part('epoch', f.at) AS clicked_at
 FROM feedback f
 JOIN impressions i ON i.surface = f.surface AND i.impression_id = f.impression_id
 LEFT JOIN items a ON a.surface = f.surface AND a.item_id = i.item_id
 WHERE f.surface = %(surface)s AND f.kind = %(click)s AND f.seq > %(after)s
   AND """
     + COUNTS.format(attribution="%(attribution)s")
-    + """ AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(learned)s)
+    + """ AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(trained_to)s)
 ORDER BY f.seq LIMIT %(most)s
 """
 )
 
 
+@dataclass(frozen=True)
+class _ClickRow:
+    """A row of ``CLICKED``."""
+
+    seq: int
+    item_id: str
+    attributes: Mapping[str, object] | None
+    clicked_at: float
+
+
 @dataclass(frozen=True, eq=False)
-class Held:
-    """A state of the items alive."""
+class _State:
+    """The items alive as of some click."""
 
-    carried: Carried
-    """The towers it was made with."""
+    trained: Carried
+    """The towers it was made with, and the items alive when they were trained."""
 
-    retrieval: Retrieval
+    index: LiveIndex
 
     after: int
-    """The log's clicks up to this place are in it; 0 while it has none but those that the towers learned from."""
+    """The log's clicks up to this place are in it; 0 while it has none but those that the towers were trained on."""
 
-    learned: float
-    """Of impressions shown up to then the towers had seen the clicks, while ``after`` is 0; seconds since 1970."""
+    trained_to: float
+    """Of impressions shown up to then the towers were trained on the clicks, while ``after`` is 0; seconds since
+    1970."""
 
 
-class Candidates:
-    """The items alive of one surface. One thread follows the log; any may ask."""
+class Retriever:
+    """The items alive of one surface. One thread follows the log; any may read."""
 
     def __init__(
         self,
@@ -78,97 +90,90 @@ class Candidates:
         self._clock = clock
         self._follow_s = follow_s
         self._lock = threading.Lock()
-        self._held: Held | None = None
+        self._state: _State | None = None
         self._followed_at: float | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name=f"candidates {surface}", daemon=True)
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(LEAVE_S)
-
-    def of(self, carried: Carried) -> Retrieval:
+    def index(self, trained: Carried) -> LiveIndex:
         """All that is known of the items alive, by the towers of one version."""
-        return self._of(carried).retrieval
+        return self._state_of(trained).index
 
     def stale(self) -> bool:
         """True while the log's clicks have not been followed for a while, or not at all."""
         return self._followed_at is None or self._clock() - self._followed_at > STALE_S
 
-    def _of(self, carried: Carried) -> Held:
+    def _state_of(self, trained: Carried) -> _State:
         with self._lock:
-            held = self._held
-            if held is None or held.carried is not carried:
-                held = self._held = self._taught(held, carried)
-            return held
+            state = self._state
+            if state is None or state.trained is not trained:
+                state = self._state = self._with_towers(state, trained)
+            return state
 
-    def _taught(self, held: Held | None, carried: Carried) -> Held:
+    def _with_towers(self, state: _State | None, trained: Carried) -> _State:
         """With the towers of a version that begins to serve."""
-        towers, now = carried.towers, self._clock()
-        alike = held is not None and held.retrieval.towers.design == towers.design
-        if held is None or not alike or held.retrieval.lately.time < towers.lately.time:
-            return Held(carried, Retrieval.of(towers, towers.lately, carried.names, now), 0, towers.lately.time)
-        return Held(carried, held.retrieval.taught(towers, now), held.after, held.learned)
+        towers, now = trained.towers, self._clock()
+        alike = state is not None and state.index.towers.design == towers.design
+        if state is None or not alike or state.index.recent_clicks.time < towers.lately.time:
+            return _State(trained, LiveIndex.of(towers, towers.lately, trained.names, now), 0, towers.lately.time)
+        return _State(trained, state.index.with_towers(towers, now), state.after, state.trained_to)
 
     # --- following the log ------------------------------------------------------------------------------------------
 
-    def _follow(self) -> None:
-        connection: psycopg.Connection | None = None
-        trouble = pause()
-        wait_s = self._follow_s
-        while not self._stopping.wait(wait_s):
-            wait_s = self._follow_s
-            champion = self._champions.current(self.surface)
-            if champion is None or champion.retrieves is None:
-                continue
-            try:
-                if connection is None:
-                    connection = self._database.connect(autocommit=True, patient=True)
-                while self._turn(connection, self._of(champion.retrieves)) and not self._stopping.is_set():
-                    pass
-                self._followed_at = self._clock()
-                trouble.reset()
-            except Exception as error:
-                if isinstance(error, AWAY):
-                    self._database.lost(error)
-                else:
-                    LOG.exception("following the clicks of %s failed; it goes on", self.surface)
-                give_up(connection)
-                connection = None
-                wait_s = max(self._follow_s, trouble.next_s())
-        give_up(connection)
+    def follow(self, stopping: threading.Event) -> None:
+        """Follow the log's clicks until ``stopping`` is set, once a version in service retrieves."""
+        while self._retrieves() is None:  # no connection is held for nothing
+            if stopping.wait(self._follow_s):
+                return
+        follow(
+            partial(self._follow_once, stopping),
+            opening=partial(self._database.connection, patient=True),
+            every_s=self._follow_s,
+            stopping=stopping,
+            failed=partial(self._database.report, f"following the clicks of {self.surface}"),
+            backoff=backoff(),
+        )
 
-    def _turn(self, connection: psycopg.Connection, held: Held) -> bool:
+    def _retrieves(self) -> Carried | None:
+        champion = self._champions.current(self.surface)
+        return None if champion is None else champion.retrieves
+
+    def _follow_once(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
+        trained = self._retrieves()
+        if trained is None:
+            return
+        while self._take_in(connection, self._state_of(trained)) and not stopping.is_set():
+            pass
+        self._followed_at = self._clock()
+
+    def _take_in(self, connection: psycopg.Connection, state: _State) -> bool:
         """Take in the next clicks. True when there may be more."""
-        now, towers = self._clock(), held.retrieval.towers
-        asked = {
+        now, towers = self._clock(), state.index.towers
+        parameters = {
             "surface": self.surface,
             "click": self._click,
             "attribution": self._attribution,
-            "after": held.after,
+            "after": state.after,
             "alive": now - towers.design.alive_s,
-            "learned": 0.0 if held.after else held.learned,
-            "most": AT_ONCE,
+            "trained_to": 0.0 if state.after else state.trained_to,
+            "most": BATCH,
         }
-        rows = connection.execute(CLICKED, asked).fetchall()
-        followed = held.retrieval.follow(clicks_of(rows, towers.design.attributes), now)
-        after = rows[-1][0] if rows else held.after
+        with connection.cursor(row_factory=class_row(_ClickRow)) as cursor:
+            rows = cursor.execute(CLICKED, parameters).fetchall()
+        followed = state.index.follow(_with_keys(rows, towers.design.attributes), now)
+        after = rows[-1].seq if rows else state.after
         with self._lock:
             # Another version may have begun to serve meanwhile: then the same clicks are read again for it.
-            if self._held is held:
-                self._held = Held(held.carried, followed, after, held.learned)
-        return len(rows) == AT_ONCE
+            if self._state is state:
+                self._state = _State(state.trained, followed, after, state.trained_to)
+        return len(rows) == BATCH
 
 
-def clicks_of(rows: list[Any], attributes: tuple[str, ...]) -> Clicks:
-    """Rows of ``CLICKED`` with their keys."""
-    names = tuple(row[1] for row in rows)
-    told = np.zeros((len(rows), len(attributes)), np.int64)
-    for column, name in enumerate(attributes):
-        texts = [canonical((row[2] or {}).get(name)) for row in rows]
-        told[:, column] = [0 if text is None else key_of(name, text) for text in texts]
-    return Clicks(keys_of("item", list(names)), names, told, np.array([row[3] for row in rows], np.float64))
+def _with_keys(rows: Sequence[_ClickRow], names: tuple[str, ...]) -> Clicks:
+    """Clicks with their keys, and those of their items' attributes by these names."""
+    attributes = np.zeros((len(rows), len(names)), np.int64)
+    for column, name in enumerate(names):
+        texts = [canonical((row.attributes or {}).get(name)) for row in rows]
+        attributes[:, column] = [0 if text is None else key_of(name, text) for text in texts]
+    items = tuple(row.item_id for row in rows)
+    return Clicks(
+        keys_of("item", list(items)), items, attributes, np.array([row.clicked_at for row in rows], np.float64)
+    )

@@ -1,4 +1,7 @@
-"""Model versions on the local disk, from which a process starts with everything else down."""
+"""Model versions on the local disk, from which a process starts with everything else down.
+
+``version_loading`` makes champions of what is loaded here.
+"""
 
 import contextlib
 import json
@@ -19,73 +22,75 @@ from models.versions.delta import Delta
 from models.versions.lineage import load_version
 from models.versions.registry import Registry
 
-KEPT = 3
-"""Versions of a surface kept, so that a step back needs no download; and what these are deltas on."""
+CACHED_VERSIONS = 3
+"""Versions of a surface on the disk, so that a step back needs no download; beside them, what these are deltas on."""
 
 ABANDONED_S = 3600.0
 """Files half written are those of a process that died when they are so much older than what serves."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """Which promotion a model comes from."""
+class PromotedVersion:
+    """A version, and the promotion that put it in service."""
 
     promotion_id: int
     version: str
     artifact_uri: str
     learned_to: float
-    """Event time of the newest impression it learned from, seconds since 1970."""
+    """Event time of the newest impression it was trained on, seconds since 1970."""
 
 
 @dataclass(frozen=True, eq=False)
-class Loaded:
+class LoadedVersion:
     """A version in memory."""
 
     model: Model
     sha256: str
     """Of its ``model.json``, by which others name it as their parent."""
 
-    carried: Carried | None = None
+    retrieves: Carried | None = None
     """What it retrieves with; None where it ranks alone."""
 
 
-class Cache:
+class VersionCache:
     """The versions of all surfaces below one folder. Used by one thread."""
 
     def __init__(self, root: Path, registry: Registry) -> None:
         self._root = root
         self._registry = registry
 
-    def load(self, surface: str, source: Source, known: Callable[[str], Model | None]) -> Loaded:
+    def load(self, surface: str, promoted: PromotedVersion, known: Callable[[str], Model | None]) -> LoadedVersion:
         """The version of a promotion; what is not here yet, or is damaged, is fetched. ``known``: models in memory by
         the sha256 of their ``model.json``; a version that is a delta on one of them costs what it changed."""
-        folder = self._folder(surface, source)
+        folder = self._folder(surface, promoted)
         try:
-            return self._loaded(surface, folder, source.artifact_uri, known)
+            return self._loaded(surface, folder, promoted.artifact_uri, known)
         except (DamagedModel, FileNotFoundError) as error:
-            LOG.warning("%s; what is kept of version %s is fetched again", error, source.version)
+            LOG.warning("%s; what is cached of version %s is fetched again", error, promoted.version)
             chain = [folder, *self._below(surface, folder)]
             # What is sound stays: it may be all that a restart without the registry has.
-            for damaged in [kept for kept in chain if not _sound(kept)] or chain:
+            for damaged in [cached for cached in chain if not _sound(cached)] or chain:
                 shutil.rmtree(damaged, ignore_errors=True)
-            return self._loaded(surface, folder, source.artifact_uri, known)
+            return self._loaded(surface, folder, promoted.artifact_uri, known)
 
-    def step(self, surface: str, source: Source) -> Delta:
+    def step(self, surface: str, promoted: PromotedVersion) -> Delta:
         """What a version that is here, and is a delta, changed on its parent."""
-        return load_delta(self._folder(surface, source))[0]
+        return load_delta(self._folder(surface, promoted))[0]
 
-    def carried(self, surface: str, source: Source) -> Carried | None:
+    def retrieves(self, surface: str, promoted: PromotedVersion) -> Carried | None:
         """What a version that is here retrieves with. Raises DamagedModel."""
-        return carried(self._folder(surface, source))
+        return carried(self._folder(surface, promoted))
 
-    def digest(self, surface: str, source: Source) -> str | None:
+    def digest(self, surface: str, promoted: PromotedVersion) -> str | None:
         """The sha256 of a version's ``model.json``; None while it is not here."""
         with contextlib.suppress(FileNotFoundError):
-            return _digest(self._folder(surface, source))
+            return _digest(self._folder(surface, promoted))
         return None
 
-    def restore(self, surface: str) -> tuple[Source, Loaded] | None:
-        """The version that served when the process ended, without asking anybody; None when there was none.
+    # --- for a restart ----------------------------------------------------------------------------------------------
+
+    def restore(self, surface: str) -> tuple[PromotedVersion, LoadedVersion] | None:
+        """The version that served when the process ended, from the disk alone; None when there was none.
 
         Raises whatever keeps it from being loaded.
         """
@@ -97,36 +102,36 @@ class Cache:
             return folder
 
         try:
-            source = Source(**json.loads(self._pointer(surface).read_text()))
-            folder = self._folder(surface, source)
-            return source, Loaded(load_version(folder, missing), _digest(folder), carried(folder))
+            promoted = PromotedVersion(**json.loads(self._pointer(surface).read_text()))
+            folder = self._folder(surface, promoted)
+            return promoted, LoadedVersion(load_version(folder, missing), _digest(folder), carried(folder))
         except FileNotFoundError:
             return None
 
-    def remember(self, surface: str, source: Source) -> None:
+    def remember(self, surface: str, promoted: PromotedVersion) -> None:
         """Write down which version serves, for a restart with everything down."""
         pointer = self._pointer(surface)
         # A name of its own, or two processes with one cache would write into each other's.
         with NamedTemporaryFile("w", dir=pointer.parent, prefix=".champion-", delete=False) as file:
-            json.dump(asdict(source), file)
+            json.dump(asdict(promoted), file)
             file.flush()
             os.fsync(file.fileno())
         Path(file.name).replace(pointer)
 
     def forget(self, surface: str) -> None:
-        """Nothing serves."""
+        """No version serves."""
         self._pointer(surface).unlink(missing_ok=True)
 
-    def prune(self, surface: str, serving: Source) -> None:
+    def prune(self, surface: str, serving: PromotedVersion) -> None:
         """Remove versions but the newest few, the one in service, and those that these are deltas on; and what a
         process left behind that was killed as it wrote."""
         folders = [path for path in (self._root / surface).iterdir() if path.is_dir() and path.name[0] != "."]
         versions = [path for path in folders if not path.name.startswith("parent-")]
         versions.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-        kept = {self._folder(surface, serving), *versions[:KEPT]}
-        kept |= {below for folder in list(kept) for below in self._below(surface, folder)}
+        staying = {self._folder(surface, serving), *versions[:CACHED_VERSIONS]}
+        staying |= {below for folder in list(staying) for below in self._below(surface, folder)}
         for folder in folders:
-            if folder not in kept:
+            if folder not in staying:
                 shutil.rmtree(folder, ignore_errors=True)
         now = self._pointer(surface).stat().st_mtime
         for left in (self._root / surface).glob(".*"):
@@ -136,12 +141,12 @@ class Cache:
 
     # --- folders ----------------------------------------------------------------------------------------------------
 
-    def _loaded(self, surface: str, folder: Path, uri: str, known: Callable[[str], Model | None]) -> Loaded:
+    def _loaded(self, surface: str, folder: Path, uri: str, known: Callable[[str], Model | None]) -> LoadedVersion:
         def fetch(parent: Parent) -> Path:
             return self._fetched(self._place(surface, parent.found), parent.found)
 
         self._fetched(folder, uri)
-        return Loaded(load_version(folder, fetch, known), _digest(folder), carried(folder))
+        return LoadedVersion(load_version(folder, fetch, known), _digest(folder), carried(folder))
 
     def _fetched(self, folder: Path, uri: str) -> Path:
         if not folder.exists():
@@ -155,8 +160,8 @@ class Cache:
                 folder = self._place(surface, parent["found"])
                 yield folder
 
-    def _folder(self, surface: str, source: Source) -> Path:
-        return self._root / surface / f"{quote(source.version, safe='')}-{_short(source.artifact_uri)}"
+    def _folder(self, surface: str, promoted: PromotedVersion) -> Path:
+        return self._root / surface / f"{quote(promoted.version, safe='')}-{_short(promoted.artifact_uri)}"
 
     def _place(self, surface: str, uri: str) -> Path:
         """Where a version is that came as what another is a delta on: under its own name, if it served here."""

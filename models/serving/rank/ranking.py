@@ -1,22 +1,28 @@
-"""Rank the candidates of one request: features, scores, order, and the entry for the log."""
+"""Rank the candidates of one request: features, scores, order, and the entry for the log.
+
+``service`` calls :meth:`SurfaceRanker.rank` in a thread of its own and makes the entry durable. The features come from
+``follow.live_features``, the model from ``follow.champions``, candidates that are not named from ``follow.retriever``.
+"""
 
 import base64
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import NDArray
 
 from features.declare.families import Features
 from models.examples import Examples
 from models.serving.bodies import MOST_ITEMS, RankBody
-from models.serving.durable.journal import Entry, Shown
-from models.serving.follow.champions import Champion, Champions
-from models.serving.follow.live_features import Knowledge
-from models.serving.follow.retriever import Candidates
-from models.serving.rank.views import Views
+from models.serving.durable.entries import Impression, LogEntry
+from models.serving.follow.champions import Champions
+from models.serving.follow.live_features import CandidateFeatures, LiveFeatures
+from models.serving.follow.retriever import Retriever
+from models.serving.follow.version_loading import Champion
+from models.serving.rank.views import LiveViews
 
 RETRIEVED = 200
 """Candidates retrieved to be ranked, where no more than that are to be shown."""
@@ -44,15 +50,16 @@ class Ranked:
     model_version: str
     degraded: tuple[str, ...]
     items: tuple[RankedItem, ...]
-    entry: Entry
-    scored: int
+    entry: LogEntry
+    candidates: int
+    """How many were scored."""
 
 
 class NoTowers(LookupError):
     """A request names no candidates, and the model in service cannot retrieve any."""
 
 
-class Ranker:
+class SurfaceRanker:
     """One surface. May be called by many threads."""
 
     def __init__(
@@ -60,16 +67,16 @@ class Ranker:
         surface: str,
         declared: Features,
         champions: Champions,
-        knowledge: Knowledge,
-        candidates: Candidates,
-        views: Views,
+        live_features: LiveFeatures,
+        retriever: Retriever,
+        views: LiveViews,
         clock: Callable[[], float],
     ) -> None:
         self.surface = surface
         self.declared = declared
         self.champions = champions
-        self.knowledge = knowledge
-        self.candidates = candidates
+        self.live_features = live_features
+        self.retriever = retriever
         self.views = views
         self._clock = clock
 
@@ -79,76 +86,44 @@ class Ranker:
 
         The impressions count in the user's next request at once; the caller makes ``entry`` durable. Raises NoTowers.
         """
-        now = self._clock()
-        request_id = body.request_id or uuid.uuid4().hex
+        request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
         champion = self.champions.current(self.surface)
-        user, named = str(body.user_id), body.items
-        behind = {"champion"} if champion and self.champions.behind(self.surface) else set()
+        version = champion.version if champion else NO_MODEL
+        degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
+        named = body.items
         if named is None:
-            named = self._retrieved(champion, user, body, now)
+            named = self._retrieved(champion, request)
             if not named:
-                version = champion.version if champion else NO_MODEL
-                return Ranked(request_id, version, tuple(sorted({"retrieval", *behind})), (), Entry(self.surface), 0)
-            if self.candidates.stale():
-                behind.add("retrieval")
+                lacks = tuple(sorted({"retrieval", *degraded}))
+                return Ranked(request.request_id, version, lacks, (), LogEntry(self.surface), 0)
+            if self.retriever.stale():
+                degraded.add("retrieval")
         items = [str(item) for item in named]
-        read = self.knowledge.read(user, items, body.context, now)
-        own, asked = self.views.read(user, items, body.context, now)
-        degraded = {*read.degraded, *behind, *(() if asked else ("views",))}
+        features = self.live_features.read(request.user, items, body.context, request.now)
+        views = self.views.read(request.user, items, body.context, request.now)
+        degraded |= {*features.degraded, *(() if views.complete else ("views",))}
         if champion is None:
             degraded.add("model")
             scores = np.full(len(items), self.declared.base_rate)
         else:
-            scores = champion.model.score(
-                Examples(
-                    dense=np.concatenate([read.dense.astype(np.float32), own], axis=1),
-                    ids=read.ids,
-                    history=read.history,
-                    label=np.zeros(len(items), np.float32),
-                    request=np.zeros(len(items), np.int64),
-                    time=np.full(len(items), now),
-                )
-            )
-        version = champion.version if champion else NO_MODEL
+            scores = champion.model.score(_examples(features, views.values, request.now))
         order = np.argsort(-scores, kind="stable")[: body.limit]
-        ids = read.ids[order]
         shown = tuple(
             RankedItem(
                 item_id=named[place],
                 score=float(scores[place]),
                 position=position,
-                impression_id=impression_id(self.surface, user, request_id, items[place]),
+                impression_id=impression_id(self.surface, request.user, request.request_id, items[place]),
                 propensity=1.0,
             )
             for position, place in enumerate(order.tolist())
         )
-        rows = self.declared.schema.pack(read.dense[order], ids, read.history[order])
-        context = json.dumps(body.context)
-        entry = Entry(
-            self.surface,
-            shown=tuple(
-                Shown(
-                    impression_id=one.impression_id,
-                    request_id=request_id,
-                    user_id=user,
-                    item_id=str(one.item_id),
-                    position=one.position,
-                    shown_at=round(now * 1e6),
-                    model_version=version,
-                    propensity=one.propensity,
-                    read_tick=read.tick,
-                    context=context,
-                    schema_version=self.declared.schema.version,
-                    row=base64.b64encode(row).decode(),
-                )
-                for one, row in zip(shown, rows, strict=True)
-            ),
-        )
-        self.knowledge.show([one.impression_id for one in shown], ids, now)
-        return Ranked(request_id, version, tuple(sorted(degraded)), shown, entry, len(items))
+        entry = self._entry(request, version, shown, features, order)
+        self.live_features.add_impressions([one.impression_id for one in shown], features.ids[order], request.now)
+        return Ranked(request.request_id, version, tuple(sorted(degraded)), shown, entry, len(items))
 
-    def _retrieved(self, champion: Champion | None, user: str, body: RankBody, now: float) -> list[str | int]:
-        """Candidates for a request that names none, best first. Empty when nothing was clicked lately.
+    def _retrieved(self, champion: Champion | None, request: "_Request") -> list[str | int]:
+        """Candidates for a request that names none, best first. Empty when no item is alive.
 
         New users too are served by the towers: with the session's clicks, and without any by what is popular in their
         context, they find more than vectors folded in (``models.retrieval.newcomers``) and than plain popularity.
@@ -156,9 +131,66 @@ class Ranker:
         if champion is None or champion.retrieves is None:
             which = "no model" if champion is None else f"version {champion.version}, which ranks alone,"
             raise NoTowers(f"{which} serves {self.surface}: nothing retrieves candidates there, so name them")
-        ids, history = self.knowledge.user(user, body.context, now)
-        wanted = min(MOST_ITEMS, max(RETRIEVED, body.limit or 0))
-        return [*self.candidates.of(champion.retrieves).candidates(ids, history, wanted)]
+        ids, history = self.live_features.read_user(request.user, request.body.context, request.now)
+        wanted = min(MOST_ITEMS, max(RETRIEVED, request.body.limit or 0))
+        return [*self.retriever.index(champion.retrieves).candidates(ids, history, wanted)]
+
+    def _entry(
+        self,
+        request: "_Request",
+        version: str,
+        shown: Sequence[RankedItem],
+        features: CandidateFeatures,
+        order: NDArray[np.intp],
+    ) -> LogEntry:
+        """The impressions for the log, each with the row it was ranked with."""
+        schema = self.declared.schema
+        rows = schema.pack(features.dense[order], features.ids[order], features.history[order])
+        context = json.dumps(request.body.context)
+        return LogEntry(
+            self.surface,
+            impressions=tuple(
+                Impression(
+                    impression_id=one.impression_id,
+                    request_id=request.request_id,
+                    user_id=request.user,
+                    item_id=str(one.item_id),
+                    position=one.position,
+                    shown_at=round(request.now * 1e6),
+                    model_version=version,
+                    propensity=one.propensity,
+                    read_tick=features.tick,
+                    context=context,
+                    schema_version=schema.version,
+                    row=base64.b64encode(row).decode(),
+                )
+                for one, row in zip(shown, rows, strict=True)
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request, with what it leaves to us."""
+
+    body: RankBody
+    user: str
+    request_id: str
+    now: float
+    """Seconds since 1970."""
+
+
+def _examples(features: CandidateFeatures, views: NDArray[np.float32], now: float) -> Examples:
+    """What was read of N candidates, as the model takes it."""
+    n = len(features.ids)
+    return Examples(
+        dense=np.concatenate([features.dense.astype(np.float32), views], axis=1),
+        ids=features.ids,
+        history=features.history,
+        label=np.zeros(n, np.float32),
+        request=np.zeros(n, np.int64),
+        time=np.full(n, now),
+    )
 
 
 def impression_id(surface: str, user: str, request_id: str, item: str) -> str:

@@ -16,7 +16,17 @@ from models.retrieval.artifact import Carried
 from models.retrieval.learner import fine_tune
 from models.retrieval.towers import TowerDesign, Towers
 from models.serving.rank.ranking import RETRIEVED
-from tests.models.serving_world import FEATURES, Client, eventually, layout_of, promote, rank, serve, told, with_items
+from tests.models.serving_world import (
+    FEATURES,
+    Client,
+    eventually,
+    layout_of,
+    promote,
+    rank,
+    serve,
+    serving_config,
+    with_items,
+)
 from tests.models.test_serving_deltas import promote_delta, record, serves
 
 LAYOUT = layout_of(FEATURES.schema)
@@ -25,8 +35,8 @@ NOTHING = Carried(Towers.new(LAYOUT, DESIGN, seed=0), {})
 """Towers that have seen no click."""
 
 
-def taught(names: list[str], seed: int = 0) -> Carried:
-    """Towers that learned from clicks on these items, in turn, until a minute ago."""
+def trained(names: list[str], seed: int = 0) -> Carried:
+    """Towers trained on clicks on these items, in turn, until a minute ago."""
     n = 400
     item = np.resize(keys_of("item", names), n)
     ids = np.ones((n, len(LAYOUT.ids)), np.int64)
@@ -53,7 +63,7 @@ def test_candidates_follow_the_log_and_the_version_in_service(database: str, tmp
     models = tmp_path / "models"
     with_items(database)
     promote(database, models, "1", retrieves=NOTHING)
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         empty = rank(client, items=None)
         assert (empty["model_version"], empty["degraded"], empty["items"]) == ("1", ["retrieval"], [])
         click(client, "b", "c", user="u2")
@@ -68,7 +78,7 @@ def test_candidates_follow_the_log_and_the_version_in_service(database: str, tmp
             assert logged.fetchall() == [(answer["items"][0]["item_id"], "1")]
 
         # The next version's towers had not seen these clicks: they are found all the same.
-        promote(database, models, "2", retrieves=taught(["d"]))
+        promote(database, models, "2", retrieves=trained(["d"]))
         eventually(lambda: rank(client)["model_version"] == "2", "version 2 serves")
         click(client, "a", user="u3")
         eventually(lambda: retrieved(client) == {"a", "b", "c"}, "and the next ones too")
@@ -86,10 +96,10 @@ def test_candidates_follow_the_log_and_the_version_in_service(database: str, tmp
 def test_a_step_back_brings_the_towers_of_that_version(database: str, tmp_path: Path) -> None:
     """The ranker comes back in memory; towers are whole in their version's folder."""
     models = tmp_path / "models"
-    first, second = taught(["x", "y"]), taught(["x", "y", "z"], seed=1)
+    first, second = trained(["x", "y"]), trained(["x", "y", "z"], seed=1)
     promote(database, models, "1", retrieves=first)
     towers_artifact.save(second.towers, models / "feed" / "2" / towers_artifact.FOLDER, second.names)
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         serves(client, "1")
         expect_retrieves(client, first)
         promote_delta(database, models, "2", on="1")
@@ -101,28 +111,28 @@ def test_a_step_back_brings_the_towers_of_that_version(database: str, tmp_path: 
         expect_retrieves(client, first)
 
 
-def expect_retrieves(client: Client, carried: Carried) -> None:
+def expect_retrieves(client: Client, wanted: Carried) -> None:
     """The version in service retrieves, by these towers."""
     assert retrieved(client) >= {"x", "y"}
     champion = client.service.champions.current("feed")
     assert champion is not None
     assert champion.retrieves is not None
-    assert champion.retrieves.names == carried.names
-    assert client.service.rankers["feed"].candidates.of(champion.retrieves).towers is champion.retrieves.towers
+    assert champion.retrieves.names == wanted.names
+    assert client.service.rankers["feed"].retriever.index(champion.retrieves).towers is champion.retrieves.towers
 
 
 def test_what_the_towers_had_seen_is_retrieved_after_a_restart_with_everything_down(
     database: str, tmp_path: Path
 ) -> None:
     names = [f"n{i}" for i in range(RETRIEVED + 50)]
-    carried = taught(names)
-    promote(database, tmp_path / "models", "1", retrieves=carried)
-    with serve(told(database, tmp_path / "cache")) as client:
+    wanted = trained(names)
+    promote(database, tmp_path / "models", "1", retrieves=wanted)
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         assert len(retrieved(client)) == RETRIEVED
         assert retrieved(client, limit=1000) == set(names)
     shutil.rmtree(tmp_path / "models")
     away = "postgresql://nobody@127.0.0.1:1/nothing"
-    with serve(told(away, tmp_path / "cache")) as client:
+    with serve(serving_config(away, tmp_path / "cache")) as client:
         answer = rank(client, items=None, limit=1000)
         assert answer["model_version"] == "1"
         assert {item["item_id"] for item in answer["items"]} == set(names)
@@ -130,7 +140,7 @@ def test_what_the_towers_had_seen_is_retrieved_after_a_restart_with_everything_d
 
 
 def test_without_a_model_candidates_must_be_named(database: str, tmp_path: Path) -> None:
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         refused = client.post("/v1/feed/rank", json={"user_id": "u1"})
         assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "items"])
         assert "no model" in refused.json()["detail"][0]["msg"]
@@ -138,11 +148,11 @@ def test_without_a_model_candidates_must_be_named(database: str, tmp_path: Path)
 
 @pytest.mark.parametrize("damage", [b"", b"torn"])
 def test_damaged_towers_are_fetched_again(database: str, tmp_path: Path, damage: bytes) -> None:
-    promote(database, tmp_path / "models", "1", retrieves=taught(["x", "y"]))
-    with serve(told(database, tmp_path / "cache")) as client:
+    promote(database, tmp_path / "models", "1", retrieves=trained(["x", "y"]))
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         assert retrieved(client) == {"x", "y"}
     (weights,) = (tmp_path / "cache" / "models" / "feed").glob("1-*/towers/weights.safetensors")
     weights.write_bytes(damage)
-    with serve(told(database, tmp_path / "cache")) as client:
+    with serve(serving_config(database, tmp_path / "cache")) as client:
         eventually(lambda: rank(client)["model_version"] == "1", "version 1 serves")
         assert retrieved(client) == {"x", "y"}

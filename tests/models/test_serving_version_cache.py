@@ -10,8 +10,8 @@ import pytest
 
 from models.examples import Layout
 from models.learning.learner import fine_tune
-from models.serving.follow import version_cache as cached
-from models.serving.follow.version_cache import ABANDONED_S, Cache, Source
+from models.serving.follow import version_cache
+from models.serving.follow.version_cache import ABANDONED_S, PromotedVersion, VersionCache
 from models.versions import artifact
 from models.versions.artifact import DamagedModel, Parent
 from models.versions.delta import difference
@@ -24,7 +24,7 @@ NOWHERE = "http://127.0.0.1:1"
 
 
 @pytest.fixture
-def registered(tmp_path: Path) -> list[Source]:
+def registered(tmp_path: Path) -> list[PromotedVersion]:
     """Three versions, each a delta on the one before, as the registry keeps them."""
     model = small_model(LAYOUT)
     folders = [tmp_path / "registry" / version for version in ("1", "2", "3")]
@@ -33,13 +33,15 @@ def registered(tmp_path: Path) -> list[Source]:
         before = model
         model, learned = fine_tune(before, examples_of(LAYOUT, 60, turn), seed=0, device="cpu", clock=lambda: 0.0)
         artifact.save_delta(difference(before, model, learned.moved), folder, parent=Parent.of(below, below.as_uri()))
-    return [Source(at, folder.name, folder.as_uri(), 0.0) for at, folder in enumerate(folders)]
+    return [PromotedVersion(at, folder.name, folder.as_uri(), 0.0) for at, folder in enumerate(folders)]
 
 
-def test_what_is_damaged_is_fetched_again_and_what_is_sound_stays(tmp_path: Path, registered: list[Source]) -> None:
+def test_what_is_damaged_is_fetched_again_and_what_is_sound_stays(
+    tmp_path: Path, registered: list[PromotedVersion]
+) -> None:
     """A version comes in damaged while what it is on can be had nowhere else: a restart still finds all of it."""
     _, second, third = registered
-    cache = Cache(tmp_path / "cache", Registry(NOWHERE))
+    cache = VersionCache(tmp_path / "cache", Registry(NOWHERE))
     serving = cache.load("feed", second, {}.get)
     cache.load("feed", third, {}.get)
     (weights,) = (tmp_path / "cache" / "feed").glob("3-*/weights.safetensors")
@@ -49,33 +51,35 @@ def test_what_is_damaged_is_fetched_again_and_what_is_sound_stays(tmp_path: Path
     loaded = cache.load("feed", third, {serving.sha256: serving.model}.get)
     cache.remember("feed", third)
     shutil.rmtree(tmp_path / "registry")
-    restored = Cache(tmp_path / "cache", Registry(NOWHERE)).restore("feed")
+    restored = VersionCache(tmp_path / "cache", Registry(NOWHERE)).restore("feed")
     assert restored is not None
     assert restored[0] == third
     rows = examples_of(LAYOUT, 50, 9)
     np.testing.assert_array_equal(restored[1].model.score(rows), loaded.model.score(rows))
 
 
-def test_what_is_damaged_below_is_fetched_again(tmp_path: Path, registered: list[Source]) -> None:
-    cache, third = Cache(tmp_path / "cache", Registry(NOWHERE)), registered[2]
+def test_what_is_damaged_below_is_fetched_again(tmp_path: Path, registered: list[PromotedVersion]) -> None:
+    cache, third = VersionCache(tmp_path / "cache", Registry(NOWHERE)), registered[2]
     loaded = cache.load("feed", third, {}.get)
     for name in ("weights.safetensors", "model.json"):
         for folder in list((tmp_path / "cache" / "feed").iterdir()):
             content = (folder / name).read_bytes()
             (folder / name).write_bytes(content[: len(content) // 2])
-            again = cache.load("feed", third, {}.get)
-            assert again.sha256 == loaded.sha256
-            assert again.model.steps == loaded.model.steps
+            reloaded = cache.load("feed", third, {}.get)
+            assert reloaded.sha256 == loaded.sha256
+            assert reloaded.model.steps == loaded.model.steps
 
 
-def test_a_version_that_the_registry_has_damaged_is_refused(tmp_path: Path, registered: list[Source]) -> None:
+def test_a_version_that_the_registry_has_damaged_is_refused(tmp_path: Path, registered: list[PromotedVersion]) -> None:
     weights = tmp_path / "registry" / "1" / "weights.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     with pytest.raises(DamagedModel, match=r"weights.safetensors"):
-        Cache(tmp_path / "cache", Registry(NOWHERE)).load("feed", registered[2], {}.get)
+        VersionCache(tmp_path / "cache", Registry(NOWHERE)).load("feed", registered[2], {}.get)
 
 
-def test_two_processes_may_fetch_the_same_version_into_one_folder(tmp_path: Path, registered: list[Source]) -> None:
+def test_two_processes_may_fetch_the_same_version_into_one_folder(
+    tmp_path: Path, registered: list[PromotedVersion]
+) -> None:
     """The slower one finds that the other was there first, and takes what that one fetched."""
     uri, to = registered[0].artifact_uri, tmp_path / "cache" / "version"
 
@@ -91,20 +95,20 @@ def test_two_processes_may_fetch_the_same_version_into_one_folder(tmp_path: Path
 
 
 def test_two_processes_may_write_down_what_serves(
-    tmp_path: Path, registered: list[Source], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, registered: list[PromotedVersion], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other writes its own while this one's is on its way to the disk: the later of the two stands, whole."""
-    ours, theirs = (Cache(tmp_path / "cache", Registry(NOWHERE)) for _ in range(2))
+    ours, theirs = (VersionCache(tmp_path / "cache", Registry(NOWHERE)) for _ in range(2))
     for source in registered:
         ours.load("feed", source, {}.get)
-    fsync = cached.os.fsync
+    fsync = version_cache.os.fsync
 
     def other_first(handle: int) -> None:
-        monkeypatch.setattr(cached.os, "fsync", fsync)
+        monkeypatch.setattr(version_cache.os, "fsync", fsync)
         theirs.remember("feed", registered[2])
         fsync(handle)
 
-    monkeypatch.setattr(cached.os, "fsync", other_first)
+    monkeypatch.setattr(version_cache.os, "fsync", other_first)
     ours.remember("feed", registered[1])
     restored = ours.restore("feed")
     assert restored is not None
@@ -112,9 +116,9 @@ def test_two_processes_may_write_down_what_serves(
 
 
 def test_what_a_killed_process_left_half_written_is_removed_an_hour_later(
-    tmp_path: Path, registered: list[Source]
+    tmp_path: Path, registered: list[PromotedVersion]
 ) -> None:
-    cache, folder = Cache(tmp_path / "cache", Registry(NOWHERE)), tmp_path / "cache" / "feed"
+    cache, folder = VersionCache(tmp_path / "cache", Registry(NOWHERE)), tmp_path / "cache" / "feed"
     cache.load("feed", registered[0], {}.get)
     old, fresh, pointer = folder / ".incoming-old", folder / ".incoming-fresh", folder / ".champion-old"
     for left in (old, fresh):
