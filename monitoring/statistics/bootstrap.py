@@ -57,10 +57,6 @@ class Interval:
     lower: float | None = None
     upper: float | None = None
 
-    @property
-    def known(self) -> bool:
-        return self.lower is not None and self.upper is not None
-
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
