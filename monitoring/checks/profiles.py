@@ -99,17 +99,24 @@ class Profile:
 
     @classmethod
     def by_hour(
-        cls, dense: np.ndarray, names: Sequence[str], *, time: np.ndarray, label: np.ndarray | None = None
+        cls,
+        dense: np.ndarray,
+        names: Sequence[str],
+        *,
+        time: np.ndarray,
+        label: np.ndarray | None = None,
+        whole: Profile | None = None,
     ) -> list[Profile]:
         """Of each hour of a window, the newest last, at most a day of them; time f[N] in seconds.
 
-        A profile of a whole day would say nothing of how an hour looks.
+        A profile of a whole day would say nothing of how an hour looks. ``whole``: that of all of it, where it is made
+        already; of a window shorter than two hours it is the only one.
         """
         if (np.diff(time) < 0).any():  # requests whose impressions have times of their own lie between one another
             order = np.argsort(time, kind="stable")
             dense, time, label = dense[order], time[order], None if label is None else label[order]
         if not len(dense) or time[-1] - time[0] < 2 * HOUR_S:
-            return [cls.of(dense, names, label=label)]
+            return [whole or cls.of(dense, names, label=label)]
         edges = np.searchsorted(time, np.arange(time[-1], time[0], -HOUR_S)[: DAY_HOURS + 1][::-1], side="right")
         return [
             cls.of(dense[a:b], names, label=None if label is None else label[a:b])

@@ -148,7 +148,10 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
     if len(window.frame):
         in_time_order = np.argsort(examples.time, kind="stable")
         ordered = examples[in_time_order]
-        profiles = tuple(Profile.by_hour(ordered.dense, terms.features, time=ordered.time, label=ordered.label))
+        whole = Profile.of(ordered.dense, terms.features, label=ordered.label)
+        profiles = tuple(
+            Profile.by_hour(ordered.dense, terms.features, time=ordered.time, label=ordered.label, whole=whole)
+        )
         found += feature_checks.check_features(
             ordered.dense,
             terms.features,
@@ -156,7 +159,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
             ordered.label,
             terms.limits,
             ids=table["impression_id"][in_time_order],
-            profile=Profile.of(ordered.dense, terms.features, label=ordered.label),
+            profile=whole,
             requests=len(np.unique(examples.request)),
         )
     scores, prequential = None, None

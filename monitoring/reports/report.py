@@ -47,7 +47,7 @@ class Page:
         """Write one self-contained HTML file of about 1.4 MB; any browser of 2023 or later opens it."""
         html = self.snapshot.get_html_str(as_iframe=False)
         html = html.replace("<head>", f"<head><title>{_escape(self.title)}</title>", 1)
-        data = base64.b64encode(gzip.compress(html.encode(), 9, mtime=0)).decode()
+        data = base64.b64encode(gzip.compress(html.encode(), 6, mtime=0)).decode()
         path.write_text(PACKED.format(title=_escape(self.title), data=data), encoding="utf-8")
         return path
 
