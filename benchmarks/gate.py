@@ -1,13 +1,13 @@
 """What the gate promises, measured: its speed, planted faults, clean windows, simulations.
 
-    millrace bench gate --log clicks.parquet --items items.parquet
+    python -m benchmarks gate --log clicks.parquet --items items.parquet
 
 Windows are of the log given and of the seeded one; without a log, of the seeded one alone.
 """
 
 import copy
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench import Clock, Progress
+from benchmarks.logs import LogTooShort
 from benchmarks.table import Row, Table, machine
 from flows.drill.faults import FAULTS, Fault, Scene
 from flows.drill.process import Judged, Process
 from flows.drill.windows import Folding, Log, Window, read_log, rows_of, simulated, spans
 from flows.surface import Surface
-from infra.errors import MillraceError
 from monitoring.evaluation.evaluate import Judging
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -34,14 +35,8 @@ STALE = 44
 HELD_AT_MOST = 0.02
 
 
-class LogTooShort(MillraceError):
-    """A log without a day to begin with and some hours more."""
-
-    exit_code = 2
-
-
 @dataclass(frozen=True)
-class Plan:
+class GateConfig:
     """What to run."""
 
     log: Path | None = None
@@ -108,17 +103,14 @@ class Replayed:
     """As it stood before that."""
 
 
-Say = Callable[[str], None]
-
-
-def bench(surface: Surface, plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
-    """Run all of it. ``say`` is told what is done, a line at a time, and why a clean window was not promoted."""
-    if plan.judging is not None:
-        surface = replace(surface, judging=plan.judging)
+def bench(surface: Surface, config: GateConfig, *, clock: Clock, progress: Progress) -> Table:
+    """Run all of it. ``progress`` gets what is done, and why a clean window was not promoted."""
+    if config.judging is not None:
+        surface = replace(surface, judging=config.judging)
     rows: list[Row] = []
     everything, last, gains = Count(), None, None
-    for log in logs(plan, say):
-        replayed = replay(surface, log, plan, clock=clock, say=say)
+    for log in logs(config, progress):
+        replayed = replay(surface, log, config, clock=clock, progress=progress)
         rows += replayed.faults
         rows += clean_rows(log.name, replayed)
         everything += replayed.hourly + replayed.tens
@@ -130,35 +122,35 @@ def bench(surface: Surface, plan: Plan, *, clock: Callable[[], float], say: Say)
     assert last.last is not None
     assert last.process is not None
     rows += totals(everything)
-    say("speed")
-    rows = [*speed_rows(last.process, last.last, plan, clock), *rows]
-    if plan.simulate:
-        say("simulations, with the noise of the first log")
+    progress("speed")
+    rows = [*speed_rows(last.process, last.last, config, clock), *rows]
+    if config.simulate:
+        progress("simulations, with the noise of the first log")
         from benchmarks.gate_simulations import simulations
 
-        rows += simulations(gains, margin=surface.policy.margin, risk=surface.policy.risk, seed=plan.seed)
+        rows += simulations(gains, margin=surface.policy.margin, risk=surface.policy.risk, seed=config.seed)
     return Table("gate", machine(), rows)
 
 
-def logs(plan: Plan, say: Say) -> Iterator[Log]:
-    """The logs to replay, each cut to the plan's days."""
-    if plan.log is None:
-        say("no --log: the seeded log alone is replayed")
+def logs(config: GateConfig, progress: Progress) -> Iterator[Log]:
+    """The logs to replay, each cut to the config's days."""
+    if config.log is None:
+        progress("no --log: the seeded log alone is replayed")
     else:
-        log = read_log(plan.log.stem, plan.log, plan.items)
-        log = log if plan.from_ is None else log.after(plan.from_)
-        yield log.until(log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + plan.days * DAY)
-    yield simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
+        log = read_log(config.log.stem, config.log, config.items)
+        log = log if config.from_ is None else log.after(config.from_)
+        yield log.until(log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + config.days * DAY)
+    yield simulated(seed=config.seed, days=config.days, requests_per_day=config.requests_per_day)
 
 
-def replay(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float], say: Say) -> Replayed:
+def replay(surface: Surface, log: Log, config: GateConfig, *, clock: Clock, progress: Progress) -> Replayed:
     """Updates over a log: hourly, near its end in windows of ten minutes too; and each fault in one of its windows."""
     done = Replayed()
     every = spans(log, HOUR)
     begins = every[0][0] + DAY
     if every[-1][1] - SCENE_BEFORE_END <= begins + HOUR:
         raise LogTooShort(f"{log.name} spans {len(every)} hours; a bench of the gate wants 36 or more, and --days 1.5")
-    tens_from, scene_at = every[-1][1] - plan.tens, every[-1][1] - SCENE_BEFORE_END
+    tens_from, scene_at = every[-1][1] - config.tens, every[-1][1] - SCENE_BEFORE_END
     folding, process = Folding(surface.features, surface.attribution), Process(surface, clock)
     tens: Process | None = None
     warm: list[Window] = []
@@ -178,12 +170,12 @@ def replay(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float]
         if start >= tens_from:
             tens = tens or process.fork()
             for piece in window.cut(timedelta(minutes=10)):
-                if (judged := update(tens, piece, f"{log.name}, ten minutes", say)) is not None:
+                if (judged := update(tens, piece, f"{log.name}, ten minutes", progress)) is not None:
                     done.tens.add(judged)
         if before is not None:
-            done.faults = planted(process, window, before, log, plan, clock=clock, say=say)
+            done.faults = planted(process, window, before, log, config, clock=clock, progress=progress)
         done.process = process.fork()
-        judged = update(process, window, f"{log.name}, hourly", say)
+        judged = update(process, window, f"{log.name}, hourly", progress)
         if judged is not None:
             done.hourly.add(judged)
             done.seconds.append(judged.seconds)
@@ -193,19 +185,19 @@ def replay(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float]
     return done
 
 
-def update(process: Process, window: Window, name: str, say: Say) -> Judged | None:
+def update(process: Process, window: Window, name: str, progress: Progress) -> Judged | None:
     """One update that is followed; None where the window waits for more."""
     if process.waits(window):
         return None
     judged = process.judge(window)
     process.follow(judged)
     if judged.verdict.verdict != "promote":
-        say(f"{name}, {window.end:%m-%d %H:%M}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
+        progress(f"{name}, {window.end:%m-%d %H:%M}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
     return judged
 
 
 def planted(
-    process: Process, window: Window, before: Folding, log: Log, plan: Plan, *, clock: Callable[[], float], say: Say
+    process: Process, window: Window, before: Folding, log: Log, config: GateConfig, *, clock: Clock, progress: Progress
 ) -> list[Row]:
     """Every fault at each strength, planted in the window."""
     earlier = process.seen[-STALE:]
@@ -221,13 +213,13 @@ def planted(
         clock=clock,
     )
     rows = []
-    for fault in plan.faults:
+    for fault in config.faults:
         for strength, value in fault.strengths.items():
-            met = fault.plant(scene, value, np.random.default_rng(plan.seed))
+            met = fault.plant(scene, value, np.random.default_rng(config.seed))
             judged = process.judge(window, met)
             row = fault_row(fault, strength, log.name, judged, met.words)
             rows.append(row)
-            say(f"{row.what}: {row.ours}: {' '.join(judged.verdict.reasons)}")
+            progress(f"{row.what}: {row.ours}: {' '.join(judged.verdict.reasons)}")
     return rows
 
 
@@ -271,11 +263,11 @@ def totals(count: Count) -> list[Row]:
     ]
 
 
-def speed_rows(process: Process, judged: Judged, plan: Plan, clock: Callable[[], float]) -> list[Row]:
+def speed_rows(process: Process, judged: Judged, config: GateConfig, clock: Clock) -> list[Row]:
     """How long the full-data figures of a large window take, and the report of a sample."""
     from benchmarks.speed import full_data, sample_report
 
-    figures = full_data(process, judged.window, plan.speed_rows, clock)
+    figures = full_data(process, judged.window, config.speed_rows, clock)
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
         report = sample_report(process, judged, Path(folder), clock)
     return [*figures, report]

@@ -1,6 +1,6 @@
-"""What the benches gave, for people: ``RESULTS.md``, a section a bench, each with its date, machine, command and plots.
+"""What the benches measured: ``RESULTS.md``, a section a bench, each with its date, machine, command and plots.
 
-    record(Path("benchmarks"), table, command="millrace bench gate", at=datetime.now(UTC))
+    record(Path("benchmarks"), table, command="python -m benchmarks gate", at=datetime.now(UTC))
 
 A bench rewrites its own section and leaves the others as they are. Its plots are the pictures in the same folder whose
 names start with the bench's.

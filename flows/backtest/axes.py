@@ -53,17 +53,17 @@ def _round_step(rough: float) -> float:
     return next(step * power for step in (1, 2, 2.5, 5, 10) if step * power >= rough * (1 - 1e-9))
 
 
-MINUTE, HOUR, DAY = 60, 3600, 86400
+MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86400
 TIME_STEPS = (
     *(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30),
-    *(MINUTE * n for n in (1, 2, 5, 10, 15, 30)),
-    *(HOUR * n for n in (1, 2, 3, 6, 12)),
-    *(DAY * n for n in (1, 2, 7, 14)),
+    *(MINUTE_S * n for n in (1, 2, 5, 10, 15, 30)),
+    *(HOUR_S * n for n in (1, 2, 3, 6, 12)),
+    *(DAY_S * n for n in (1, 2, 7, 14)),
 )
 """Seconds between ticks; what is longer goes by the calendar."""
 
 MONTHS = (1, 2, 3, 6, 12, 24, 60, 120, 240, 600)
-MONTH = 30.44 * DAY
+MONTH_S = 30.44 * DAY_S
 
 
 def time_axis(start: datetime, end: datetime, count: int = 9) -> Axis:
@@ -74,7 +74,7 @@ def time_axis(start: datetime, end: datetime, count: int = 9) -> Axis:
         high = low + 1
     step = next((step for step in TIME_STEPS if (high - low) / step <= count), None)
     if step is None:
-        moments, labels = _by_calendar(start, end, next(m for m in MONTHS if (high - low) / (m * MONTH) <= count))
+        moments, labels = _by_calendar(start, end, next(m for m in MONTHS if (high - low) / (m * MONTH_S) <= count))
         days = [moment for moment in moments if moment.month == 1] if len(moments) > 1 else []
     else:
         first, last = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6)
@@ -100,7 +100,7 @@ def _by_clock(moments: Sequence[datetime], days: Sequence[datetime], step: float
     """Labels of ticks: the clock as fine as the step, and the day at midnight, or at the first tick."""
     labels, named_year = [], None
     for n, moment in enumerate(moments):
-        clock = f"{moment:%H:%M}" if step >= MINUTE else f"{moment:%H:%M:%S}"
+        clock = f"{moment:%H:%M}" if step >= MINUTE_S else f"{moment:%H:%M:%S}"
         if step < 1:
             clock += f".{moment.microsecond // 1000:03d}".rstrip("0").rstrip(".")
         clock = "" if moment in days else clock

@@ -103,6 +103,11 @@ def instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def optional_instant(text: str | None) -> datetime | None:
+    """The same of an option that may be left out."""
+    return None if text is None else instant(text)
+
+
 def expect_files(*paths: Path | None) -> None:
     """Raises BadArgument for one that is not there, is no file, or cannot be read."""
     for path in paths:

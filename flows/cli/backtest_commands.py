@@ -21,8 +21,8 @@ from flows.cli.arguments import (
     duration,
     expect_files,
     find_surface,
-    instant,
     load_settings,
+    optional_instant,
 )
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def backtest(
         declared = find_surface(surface)
         expect_files(log, items, feedback)
         step, ageing, first = duration(every), duration(tick).total_seconds(), duration(warmup)
-        start, end = _instant(from_), _instant(until)
+        start, end = optional_instant(from_), optional_instant(until)
         prepare_home(settings)
         environment.apply(settings)
         _quieten_prefect()
@@ -94,7 +94,7 @@ def demo(
     settings = apply_settings()
     with argument_errors():
         expect_files(log, items, feedback)
-        end = _instant(until)
+        end = optional_instant(until)
         _quieten_prefect()
         from flows.backtest.run import BacktestConfig
         from flows.cli import demo as demonstration
@@ -151,7 +151,3 @@ def _quieten_prefect() -> None:
     """Warnings only, on the terminal: a command that runs a hundred updates shows a progress bar. Call it before
     Prefect's import."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
-
-
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else instant(text)

@@ -17,8 +17,8 @@ from flows.cli.arguments import (
     argument_errors,
     expect_files,
     find_surface,
-    instant,
     load_settings,
+    optional_instant,
 )
 from infra.errors import MillraceError
 
@@ -78,7 +78,7 @@ def update(
     settings = load_settings()
     with argument_errors():
         find_surface(surface)
-        moment = None if as_of is None else instant(as_of)
+        moment = optional_instant(as_of)
         prepare_home(settings)
         with running_database(settings):
             if moment is not None:  # before Prefect starts, which would show a traceback of it
