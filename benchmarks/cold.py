@@ -166,25 +166,25 @@ def rows(name: str, size: int, parts: Sequence[ColdStart]) -> Iterator[Row]:
         if not both:
             continue
         low, high = interval(both, peer)
-        held = (peer == BASE) or (peer == LOGISTIC and size >= LEVEL_FROM)
+        with_goal = (peer == BASE) or (peer == LOGISTIC and size >= LEVEL_FROM)
         yield Row(
             f"log loss {where}; ours lower by {low:+.4f} to {high:+.4f}",
             mean_log_loss(parts, OURS),
             peer=peer,
             theirs=mean_log_loss(both, peer),
-            goal="not higher by more than chance" if held else None,
-            met=high >= 0 if held else None,
+            goal="not higher by more than chance" if with_goal else None,
+            met=high >= 0 if with_goal else None,
         )
         if peer != BASE:
             low, high = spread([auc(part, OURS) - auc(part, peer) for part in both])
-            held = peer == LOGISTIC and size >= LEVEL_FROM
+            with_goal = peer == LOGISTIC and size >= LEVEL_FROM
             yield Row(
                 f"AUC {where}; ours higher by {low:+.4f} to {high:+.4f}",
                 mean_auc(parts, OURS),
                 peer=peer,
                 theirs=mean_auc(both, peer),
-                goal="not lower by more than chance" if held else None,
-                met=high >= 0 if held else None,
+                goal="not lower by more than chance" if with_goal else None,
+                met=high >= 0 if with_goal else None,
             )
 
 

@@ -203,12 +203,14 @@ def robustness(
     log: Log,
     stream: Stream,
     logged: Sequence[StreamResult],
-    held: bool,
+    with_goal: bool,
     clock: Clock,
     progress: Progress,
 ) -> list[Row]:
-    """The same with the log's order and positions shuffled, and with labels as late as the loop has them. ``held``:
-    whether the goal counts."""
+    """The same with the log's order and positions shuffled, and with labels as late as the loop has them.
+
+    ``with_goal``: whether the goal counts.
+    """
     surface, seed = config.surface, config.seeds[0]
     name, delay = "Millrace, every 10 min", surface.attribution
     late = Variant(f"{name}, labels late", surface.design, TEN_MINUTES, seed, label_delay=delay)
@@ -225,8 +227,8 @@ def robustness(
                 now,
                 peer="as logged",
                 theirs=before,
-                goal=f"within {SHUFFLED_WITHIN:g}" if held else None,
-                met=abs(now - before) <= SHUFFLED_WITHIN if held else None,
+                goal=f"within {SHUFFLED_WITHIN:g}" if with_goal else None,
+                met=abs(now - before) <= SHUFFLED_WITHIN if with_goal else None,
             )
         )
         rows.append(
@@ -240,7 +242,7 @@ def robustness(
     return rows
 
 
-def curve_rows(ours: Sequence[StreamResult], theirs: Sequence[StreamResult], held: bool) -> list[Row]:
+def curve_rows(ours: Sequence[StreamResult], theirs: Sequence[StreamResult], with_goal: bool) -> list[Row]:
     """The points of both curves; and for each of the peer's, our best that takes no more CPU seconds."""
     rows = [Row(f"CPU s of {point.name}: AUC {point.auc:.4f}", point.cpu_s, "s") for point in (*ours, *theirs)]
     for point in theirs:
@@ -252,8 +254,8 @@ def curve_rows(ours: Sequence[StreamResult], theirs: Sequence[StreamResult], hel
                 None if best is None else best.auc,
                 peer="Vowpal Wabbit",
                 theirs=point.auc,
-                goal="better" if held else None,
-                met=(best is not None and best.auc > point.auc) if held else None,
+                goal="better" if with_goal else None,
+                met=(best is not None and best.auc > point.auc) if with_goal else None,
             )
         )
     return rows

@@ -85,7 +85,10 @@ def bench(config: RetrievalConfig, *, clock: Clock, progress: Progress) -> Table
     return Table(
         "retrieval",
         machine(),
-        [*recalls(places, groups, retrievers, held=config.log.path is not None), *costs(retrievers, queries, clock)],
+        [
+            *recalls(places, groups, retrievers, with_goal=config.log.path is not None),
+            *costs(retrievers, queries, clock),
+        ],
     )
 
 
@@ -209,19 +212,19 @@ def groups_of(queries: Examples, layout: Layout, new_for: timedelta, begins: flo
     return {"all users": counted, "new users": new} if new.any() else {"all users": counted}
 
 
-def recalls(places: Places, groups: Groups, retrievers: Retrievers, *, held: bool) -> list[Row]:
+def recalls(places: Places, groups: Groups, retrievers: Retrievers, *, with_goal: bool) -> list[Row]:
     """Ours beside the best of the peers' settings (chosen by the same figure, in the peers' favour), then each peer.
 
-    ``held``: whether the goal counts; the clicks of a seeded log follow no item's trend that towers could learn.
+    ``with_goal``: whether the goal counts; the clicks of a seeded log follow no item's trend that towers could learn.
     """
     rows = []
     for group, theirs in groups.items():
         for k in KS:
             recall = {name: float((place[theirs] < k).mean()) for name, place in places.items()}
             peer = max((peer.name for peer in retrievers.peers), key=lambda name: recall[name])
-            goal = "above the best peer" if held else None
+            goal = "above the best peer" if with_goal else None
             for towers in retrievers.towers:
-                met = recall[towers.name] > recall[peer] if held else None
+                met = recall[towers.name] > recall[peer] if with_goal else None
                 what = f"recall@{k}, {group}, {towers.name}"
                 rows.append(Row(what, recall[towers.name], "", peer, recall[peer], goal, met))
             folded = retrievers.folded.name

@@ -94,9 +94,9 @@ def throughput(config: UpdateConfig, trainers: list[Trainer]) -> list[Row]:
     unit, rows = "examples/s", list[Row]()
     first = trainers[0].name
     for name in ours_of(trainers):
-        held = name == first
-        met = speed[name] >= THROUGHPUT_GOAL * speed[best] if held else None
-        goal = f"at least {THROUGHPUT_GOAL:g} times" if held else None
+        with_goal = name == first
+        met = speed[name] >= THROUGHPUT_GOAL * speed[best] if with_goal else None
+        goal = f"at least {THROUGHPUT_GOAL:g} times" if with_goal else None
         rows.append(Row(name, speed[name], unit, best, speed[best], goal, met))
     rows.append(Row(f"{first}, against autocast", speed[first], unit, lower, speed[lower]))
     rows += [Row(f"peer: {name}", speed[name], unit) for name in (*peers, NETWORK)]

@@ -24,8 +24,8 @@ def test_each_size_stands_beside_the_base_rate_logistic_regression_trees_and_vow
             assert isinstance(row.ours, float)
             assert isinstance(row.theirs, float)
             assert 0 < row.ours < 2
-        held = {row.peer for row in found if row.goal is not None}
-        assert held == {BASE}, "with logistic regression it is level from a thousand impressions on"
+        with_goal = {row.peer for row in found if row.goal is not None}
+        assert with_goal == {BASE}, "with logistic regression it is level from a thousand impressions on"
 
 
 def test_no_request_is_trained_on_in_part_and_tested_in_part() -> None:

@@ -127,8 +127,8 @@ def test_stale_features_are_live_ones_up_to_the_warm_ups_end_and_older_ones_afte
 
 def test_ours_trains_on_the_stream_and_the_same_seed_gives_the_same_scores(stream: Stream, surface: Surface) -> None:
     variant = Variant("hourly", surface.design, HOUR)
-    first, again = (prequential(variant, stream, fewest=100, clock=time.monotonic) for _ in range(2))
-    np.testing.assert_array_equal(first.scores, again.scores)
+    first, second = (prequential(variant, stream, fewest=100, clock=time.monotonic) for _ in range(2))
+    np.testing.assert_array_equal(first.scores, second.scores)
     assert first.auc > 0.6
     assert first.updates == 5
     numbers = prequential(replace(variant, ids=False), stream, fewest=100, clock=time.monotonic)
@@ -141,10 +141,10 @@ def test_scores_of_ours_do_not_depend_on_labels_that_come_after(stream: Stream, 
     label[cut:] = 1 - label[cut:]
     other = replace(stream, examples=replace(stream.examples, label=label))
     variant = Variant("hourly", surface.design, HOUR)
-    runs = [prequential(variant, of, fewest=100, clock=time.monotonic).scores for of in (stream, other)]
+    outcomes = [prequential(variant, of, fewest=100, clock=time.monotonic).scores for of in (stream, other)]
     seen = stream.row_at(stream.begins + 3 * 3600) - stream.warm
-    np.testing.assert_array_equal(runs[0][:seen], runs[1][:seen])
-    assert not np.array_equal(runs[0][seen:], runs[1][seen:])
+    np.testing.assert_array_equal(outcomes[0][:seen], outcomes[1][:seen])
+    assert not np.array_equal(outcomes[0][seen:], outcomes[1][seen:])
 
 
 @pytest.mark.parametrize("every", [EVERY_EVENT, HOUR, None])
@@ -157,18 +157,18 @@ def test_the_peer_scores_every_impression_before_it_trains_on_it(
     label = stream.examples.label.copy()
     label[cut:] = 1 - label[cut:]
     other = replace(stream, examples=replace(stream.examples, label=label))
-    runs = [
+    outcomes = [
         vw.prequential(
             peer, vw.VwText.of(of, surface.features), of, every=every, fewest=100, folder=tmp_path, name="peer"
         )
         for of in (stream, other)
     ]
     seen = {EVERY_EVENT: cut + 1, HOUR: stream.row_at(stream.begins + 3 * 3600), None: len(stream.examples)}[every]
-    first, second = (run.scores for run in runs)
+    first, second = (outcome.scores for outcome in outcomes)
     assert np.isfinite(first).all()
     np.testing.assert_array_equal(first[: seen - stream.warm], second[: seen - stream.warm])
     assert np.array_equal(first, second) == (every is None)
-    assert runs[0].auc > 0.5
+    assert outcomes[0].auc > 0.5
     assert not list(tmp_path.iterdir())
 
 
@@ -187,7 +187,7 @@ def test_the_bench_of_quality_compares_at_every_cadence_and_draws_both_curves(su
         assert isinstance(row.ours, float)
         assert row.theirs is not None
         assert 0.5 < row.ours < 1
-    assert not table.missed, "goals are held on the log that they were set for"
+    assert not table.missed, "goals count on the log that they were set for"
     assert sum(name.startswith("AUC within the") for name in by_name) == 3
     assert any("shuffled" in name for name in by_name)
     json.loads(table.text())
@@ -217,7 +217,7 @@ def test_a_goal_is_held_to_the_mean_of_the_seeds(stream: Stream) -> None:
 def test_a_point_of_the_peers_curve_is_beaten_by_one_of_ours_that_takes_no_more_seconds(stream: Stream) -> None:
     theirs = [result_of(stream, "quick", 0.6, 2.0), result_of(stream, "slow", 0.7, 8.0)]
     ours = [result_of(stream, "ours, slower than quick", 0.8, 3.0)]
-    rows = quality.curve_rows(ours, theirs, held=True)[-2:]
+    rows = quality.curve_rows(ours, theirs, with_goal=True)[-2:]
     assert [row.met for row in rows] == [False, True]
     assert rows[0].ours is None
 

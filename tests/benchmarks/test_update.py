@@ -15,7 +15,7 @@ def table() -> Table:
     return bench(UpdateConfig.quick(), clock=time.perf_counter, progress=lambda line: None)
 
 
-def test_every_trainer_learns_the_same_as_its_peer(table: Table) -> None:
+def test_every_trainer_reaches_the_loss_of_its_peer(table: Table) -> None:
     same = [row for row in table.rows if row.what.startswith("log loss, ")]
     assert len(same) == 4
     assert all(row.met for row in same)

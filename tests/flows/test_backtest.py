@@ -57,7 +57,7 @@ def test_running_the_same_backtest_twice_gives_the_same_numbers(
 ) -> None:
     own = copied(site)
     registry = Registry(own.tracking, own.artifacts.as_uri())
-    again = replay_log(
+    repeated = replay_log(
         site.settings,
         site.surface,
         config,
@@ -67,10 +67,10 @@ def test_running_the_same_backtest_twice_gives_the_same_numbers(
         progress=lambda _: None,
         reports=False,
     )
-    assert json.dumps(without_seconds(again.summary().as_json())) == json.dumps(
+    assert json.dumps(without_seconds(repeated.summary().as_json())) == json.dumps(
         without_seconds(report.summary().as_json())
     )
-    for one, other in zip(report.windows, again.windows, strict=True):
+    for one, other in zip(report.windows, repeated.windows, strict=True):
         for arm in ARMS:
             np.testing.assert_array_equal(one.scores[arm], other.scores[arm])
 

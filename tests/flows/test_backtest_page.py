@@ -60,25 +60,25 @@ def changed(found: dict[str, Any], arm: str, **figures: float | None) -> dict[st
 
 def test_the_page_says_what_an_engineer_wants_to_know(tmp_path: Path) -> None:
     found = summary(24)
-    told = words(page_of(found, tmp_path / "made" / "if absent"))
-    assert headline_of(found) in told
-    assert "Fresh features were ahead on AUC in 24 of 24 windows, fresh models in 24 of 24." in told
+    text = words(page_of(found, tmp_path / "made" / "if absent"))
+    assert headline_of(found) in text
+    assert "Fresh features were ahead on AUC in 24 of 24 windows, fresh models in 24 of 24." in text
     for measure in SHOWN:
         for arm in ARMS:
-            assert f"{found[arm.key][measure.key]:.4f}" in told, (measure, arm)
-    assert "+0.2150" in told  # fresh features, AUC
-    assert "−0.0019" in told  # fresh models, calibration error
+            assert f"{found[arm.key][measure.key]:.4f}" in text, (measure, arm)
+    assert "+0.2150" in text  # fresh features, AUC
+    assert "−0.0019" in text  # fresh models, calibration error
     for title in ("AUC", "MRR", "norm. entropy", "calibration error", "AUC gained by fresh models", "Seconds by step"):
-        assert title in told
-    assert "19 promoted" in told
-    assert "3 held" in told
-    assert "3 rejected" in told
-    assert "dead letters 3" in told
-    assert "length of a window 1 hour" in told
+        assert title in text
+    assert "19 promoted" in text
+    assert "3 held" in text
+    assert "3 rejected" in text
+    assert "dead letters 3" in text
+    assert "length of a window 1 hour" in text
     for step in found["updates"][0]["seconds"]:
-        assert step in told
+        assert step in text
     for part in found["seconds_by_part"]:
-        assert part in told
+        assert part in text
 
 
 def test_the_json_beside_the_page_is_the_summary(tmp_path: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_line_is_broken_where_a_value_or_time_is_missing() -> None:
     assert line(axis, spans, [None] * 5) == ""
 
 
-def test_times_are_told_in_utc_and_name_their_day() -> None:
+def test_times_are_in_utc_and_name_their_day() -> None:
     at = time("2017-10-02T05:00:00+02:00")
     assert format_span(at, time("2017-10-02T04:00:00+00:00")) == "2 Oct 03:00–04:00"
     assert format_span(at, time("2017-10-03T00:00:00+00:00")) == "2 Oct 03:00–24:00"
@@ -273,12 +273,12 @@ def test_times_are_told_in_utc_and_name_their_day() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(0, "0.00 s"), (0.994, "0.99 s"), (0.996, "1.0 s"), (9.96, "10 s"), (99.4, "99 s"), (99.6, "1 min 40 s"),
      (7322, "2 h 2 min"), (None, "–")],
 )  # fmt: skip
-def test_seconds_have_the_digits_they_need(seconds: float | None, told: str) -> None:
-    assert format_seconds(seconds) == told
+def test_seconds_have_the_digits_they_need(seconds: float | None, text: str) -> None:
+    assert format_seconds(seconds) == text
 
 
 def test_the_table_fits_a_terminal_and_marks_the_best() -> None:
@@ -290,7 +290,7 @@ def test_the_table_fits_a_terminal_and_marks_the_best() -> None:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-def test_figures_are_told_under_the_pointer_and_the_page_fits_a_phone(tmp_path: Path) -> None:
+def test_figures_are_shown_under_the_pointer_and_the_page_fits_a_phone(tmp_path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     found = summary(24)
@@ -304,16 +304,16 @@ def test_figures_are_told_under_the_pointer_and_the_page_fits_a_phone(tmp_path: 
         page.on("request", lambda request: None if request.url == path.as_uri() else troubles.append(request.url))
         page.goto(path.as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        told = {}
+        shown = {}
         for kind in ("windows", "updates", "steps"):
             page.locator(f'[data-of="{kind}"]').last.focus()
             page.keyboard.press("Home")
-            told[kind] = page.locator("#tip").inner_text()
+            shown[kind] = page.locator("#tip").inner_text()
         browser.close()
-    assert f"{found['windows'][0]['impressions']:,} impressions" in told["windows"]
-    assert f"{found['windows'][0]['champion']['auc']:.4f}" in told["windows"]
-    assert found["updates"][6]["reasons"][0] in told["updates"]
-    assert told["steps"].startswith("Update 2: ")
+    assert f"{found['windows'][0]['impressions']:,} impressions" in shown["windows"]
+    assert f"{found['windows'][0]['champion']['auc']:.4f}" in shown["windows"]
+    assert found["updates"][6]["reasons"][0] in shown["updates"]
+    assert shown["steps"].startswith("Update 2: ")
     assert [trouble for trouble in troubles if not trouble.startswith("data:")] == []
 
 
@@ -327,7 +327,7 @@ def test_figures_are_told_under_the_pointer_and_the_page_fits_a_phone(tmp_path: 
         ("2026-03-01T10:00:00", "2026-03-01T10:00:00.4", ["10:00:00\n1 Mar", "10:00:00.05", "10:00:00.1"]),
     ],
 )  # fmt: skip
-def test_an_axis_is_as_fine_as_its_span_asks_for(start: str, end: str, labels: list[str]) -> None:
+def test_an_axis_is_as_fine_as_its_span_needs(start: str, end: str, labels: list[str]) -> None:
     """Years over ten years, seconds within a minute: no two ticks read alike."""
     shown = [tick.label for tick in time_axis(time(f"{start}+00:00"), time(f"{end}+00:00")).ticks]
     assert shown[: len(labels)] == labels
@@ -355,9 +355,9 @@ def test_a_figure_that_cannot_differ_is_left_out_and_the_page_says_why(tmp_path:
     assert html.count(f"left out: {why}") == 2
     assert "<figcaption>MRR" not in html
     assert "<figcaption>AUC" in html
-    kept = json.loads((tmp_path / "backtest.json").read_text())
-    assert kept["champion"]["mrr"] is None
-    assert kept["champion"]["left_out"]["mrr"] == why
+    written = json.loads((tmp_path / "backtest.json").read_text())
+    assert written["champion"]["mrr"] is None
+    assert written["champion"]["left_out"]["mrr"] == why
     assert f"MRR left out: {why}" in table_of(found)
 
 
@@ -365,9 +365,9 @@ def test_no_curve_is_drawn_of_models_that_never_came(tmp_path: Path) -> None:
     found = summary(24)
     for part in (found, *found["windows"]):
         part["champion"] = part["features_only"]
-    told = words(page_of(found, tmp_path))
-    assert "AUC gained by fresh features" in told
-    assert "AUC gained by fresh models" not in told
+    text = words(page_of(found, tmp_path))
+    assert "AUC gained by fresh features" in text
+    assert "AUC gained by fresh models" not in text
 
 
 def test_nothing_is_best_where_two_are_alike_or_one_stands_alone() -> None:

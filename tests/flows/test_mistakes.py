@@ -85,12 +85,12 @@ def test_a_setting_that_cannot_be_used_is_named_with_its_value_and_the_remedy(
     monkeypatch.setattr(sys, "argv", ["millrace", "status"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capsys.readouterr().err
+    line = capsys.readouterr().err
     assert ended.value.code == 2
-    assert said.count("\n") == 1
-    assert said.startswith(f"millrace: MILLRACE_{name}=")
-    assert word in said
-    assert "secret" not in said
+    assert line.count("\n") == 1
+    assert line.startswith(f"millrace: MILLRACE_{name}=")
+    assert word in line
+    assert "secret" not in line
 
 
 def test_every_command_refuses_such_a_setting_in_one_line() -> None:
