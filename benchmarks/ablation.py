@@ -64,7 +64,7 @@ def instead(what: str, design: Callable[[Design], Design]) -> Part:
 
 CROSSES = (("item", "referrer"), ("item", "region"), ("item", "last_section"), ("section", "last_section"))
 
-PARTS = (
+ABLATION_PARTS = (
     Part("features that move at all", refresh="frozen"),
     Part("features live, not refreshed hourly", refresh="hourly"),
     Part("features", variant=lambda v: replace(v, numbers=False)),
@@ -127,7 +127,7 @@ class AblationConfig:
     """Of the whole; how far they lie apart is what chance makes. Each part is run with the first."""
 
     every: timedelta = HOUR
-    parts: tuple[Part, ...] = PARTS
+    parts: tuple[Part, ...] = ABLATION_PARTS
 
 
 @dataclass(frozen=True, eq=False)

@@ -36,20 +36,20 @@ from infra.postgres.scratch import scratch_database
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-VALUES = ("a", "b", "c", "d", "e")
+VIEW_VALUES = ("a", "b", "c", "d", "e")
 USERS, ITEMS, SECTIONS = 200_000, 50_000, 20
 START = datetime(2025, 1, 1, tzinfo=UTC)
-DAYS = 10
+SPAN_DAYS = 10
 SMALL, LARGE = 10_000, 1_000_000
 SMALL_WITHIN_S, LARGE_WITHIN_S = 0.5, 8.0
-CANDIDATES = 200
+REQUEST_CANDIDATES = 200
 
 VIEWS = (
-    TeamView("users", "of_users", {"user_id": "user_id"}, VALUES),
-    TeamView("items", "of_items", {"item_id": "item_id"}, VALUES, created="created"),
-    TeamView("pairs", "of_pairs", {"user_id": "user_id", "section": "section"}, VALUES, ttl=timedelta(days=5)),
+    TeamView("users", "of_users", {"user_id": "user_id"}, VIEW_VALUES),
+    TeamView("items", "of_items", {"item_id": "item_id"}, VIEW_VALUES, created="created"),
+    TeamView("pairs", "of_pairs", {"user_id": "user_id", "section": "section"}, VIEW_VALUES, ttl=timedelta(days=5)),
 )
-ROWS = {"of_users": 2_000_000, "of_items": 1_000_000, "of_pairs": 3_000_000}
+VIEW_ROWS = {"of_users": 2_000_000, "of_items": 1_000_000, "of_pairs": 3_000_000}
 
 
 @dataclass(frozen=True)
@@ -119,17 +119,17 @@ def _fill(connection: psycopg.Connection, config: FrameConfig) -> None:
         connection.execute(
             f"CREATE TABLE {view.table} AS SELECT {keys}, event_timestamp, {values},"  # noqa: S608
             " event_timestamp + random() * interval '1 minute' AS created FROM"
-            f" (SELECT timestamptz '{START}' + random() * interval '{DAYS} days' AS event_timestamp"
-            f"  FROM generate_series(1, {round(ROWS[view.table] * config.scale)}) ORDER BY 1) AS drawn"
+            f" (SELECT timestamptz '{START}' + random() * interval '{SPAN_DAYS} days' AS event_timestamp"
+            f"  FROM generate_series(1, {round(VIEW_ROWS[view.table] * config.scale)}) ORDER BY 1) AS drawn"
         )
         connection.execute(view.index)
         connection.execute(f"VACUUM ANALYZE {view.table}")
     named = {key: view.keys[column] for view in VIEWS for key, column in zip(join_keys(view), view.keys, strict=True)}
     columns = ", ".join(f"{source} AS {key}" for key, source in named.items())
-    middle = START + timedelta(days=DAYS / 2)
+    middle = START + timedelta(days=SPAN_DAYS / 2)
     for name, count, first, hours in (
         ("entities_of_an_hour", SMALL, middle, 1),
-        ("entities_of_ten_days", round(LARGE * config.scale), START, DAYS * 24),
+        ("entities_of_ten_days", round(LARGE * config.scale), START, SPAN_DAYS * 24),
     ):
         connection.execute(
             f"CREATE TABLE {name} AS SELECT row_number() OVER () AS number, {columns}, event_timestamp FROM"  # noqa: S608
@@ -224,13 +224,13 @@ def _serving(store: Store, url: str, seed: int, clock: Clock) -> Row:
         for _ in range(100):
             known = {
                 "user_id": [str(generator.integers(USERS))],
-                "item_id": [str(item) for item in generator.integers(0, ITEMS, CANDIDATES)],
-                "section": [str(section) for section in generator.integers(0, SECTIONS, CANDIDATES)],
+                "item_id": [str(item) for item in generator.integers(0, ITEMS, REQUEST_CANDIDATES)],
+                "section": [str(section) for section in generator.integers(0, SECTIONS, REQUEST_CANDIDATES)],
             }
             began = clock()
-            reader.read(connection, known, START + timedelta(days=DAYS * float(generator.random())))
+            reader.read(connection, known, START + timedelta(days=SPAN_DAYS * float(generator.random())))
             took.append(clock() - began)
-    return Row(f"serving: the views of {CANDIDATES} candidates, median", float(np.median(took)) * 1e3, "ms")
+    return Row(f"serving: the views of {REQUEST_CANDIDATES} candidates, median", float(np.median(took)) * 1e3, "ms")
 
 
 def _timed(query: Callable[[], pa.Table | None], repeats: int, clock: Clock) -> tuple[pa.Table | None, float]:

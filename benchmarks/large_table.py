@@ -12,7 +12,7 @@ from models.tables.log_structured import Run
 
 LAYOUT = Layout("bench", tuple(f"number_{k}" for k in range(8)), ("item",))
 
-REQUEST = 4
+IMPRESSIONS_PER_REQUEST = 4
 """Impressions of a request."""
 
 BLOCK = 1 << 16
@@ -39,7 +39,7 @@ class TableWindow:
     def examples(self, item_of: NDArray[np.int64]) -> Examples:
         """The impressions, with an id for each rank."""
         n = len(self.rank)
-        request = np.arange(n) // REQUEST
+        request = np.arange(n) // IMPRESSIONS_PER_REQUEST
         return Examples(
             dense=self.dense,
             ids=item_of[self.rank][:, None],
@@ -59,7 +59,7 @@ def design(width: int) -> Design:
         cross_layers=2,
         table_optimiser="rowwise_adagrad",
         admit_after=1,
-        batch_requests=2048 // REQUEST,
+        batch_requests=2048 // IMPRESSIONS_PER_REQUEST,
     )
 
 

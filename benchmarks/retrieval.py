@@ -26,14 +26,10 @@ from flows.surface import Surface
 from models.examples import EMPTY, Examples, Layout, concat
 from models.retrieval.newcomers import FoldIn
 from models.retrieval.towers import TowerDesign, Towers
-
-KS = (10, 50, 100)
+from monitoring.evaluation.retrieval import KS, MISSED
 
 TIMED_REQUESTS = 300
 """Requests timed one by one."""
-
-MISSED = 1 << 30
-"""Place of a click that was not retrieved, or was no query."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,8 @@ class Retrievers:
 
 
 Places = Mapping[str, NDArray[np.int64]]
-"""By retriever, the place [N] of each click among what was retrieved for it, from 0, or ``MISSED``."""
+"""By retriever, the place [N] of each click among what was retrieved for it, from 0; ``MISSED`` too where it was no
+query."""
 
 
 def follow(

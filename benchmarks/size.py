@@ -17,7 +17,15 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.bench import Clock, Progress
-from benchmarks.large_table import LAYOUT, REQUEST, TableWindow, design, model_with, spread, table_window
+from benchmarks.large_table import (
+    IMPRESSIONS_PER_REQUEST,
+    LAYOUT,
+    TableWindow,
+    design,
+    model_with,
+    spread,
+    table_window,
+)
 from benchmarks.table import Row, Table, machine
 from models.examples import Examples
 from models.learning.learner import Model, fine_tune
@@ -70,7 +78,7 @@ def bench(config: SizeConfig, *, clock: Clock, progress: Progress) -> Table:
         ),
     ]
     ratio = ours[1].cpu / ours[0].cpu
-    batches = config.impressions / (REQUEST * design(config.width).batch_requests)
+    batches = config.impressions / (IMPRESSIONS_PER_REQUEST * design(config.width).batch_requests)
     for name, sparse, arrays in (("SparseAdam", True, 3), ("dense Adam", False, 4)):
         large = fitting(config, arrays)
         progress(f"{name} on {config.small:,} and {large:,} rows")

@@ -19,11 +19,9 @@ from benchmarks.logs import LogTooShort
 from flows.drill.windows import Folding, Log, events_of, frame_of, rows_of, spans
 from flows.surface import Surface
 from models.examples import Examples, Layout, apart, concat
-from models.frames import Frame
+from models.frames import HALF_MICROSECOND, Frame
 
 HOUR = timedelta(hours=1)
-
-HALF_MICROSECOND = 5e-7
 
 EVERY_EVENT = timedelta(0)
 """A model is updated after every event. Only a learner without batches can be."""

@@ -18,7 +18,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
 from benchmarks.update_peers import fbgemm
 from benchmarks.update_trainers import NETWORK, Trainer, grown_model, trainers_of, updates
-from benchmarks.update_workload import KINDS, UpdateConfig, design_of, impressions, layout_of
+from benchmarks.update_workload import FEEDBACK_KINDS, UpdateConfig, design_of, impressions, layout_of
 from infra.errors import MillraceError
 from models.examples import Examples
 from models.learning.model import Model, one_thread
@@ -149,7 +149,7 @@ def shares(
     weights with theirs, each read and written once."""
     batches = [part.ids[at : at + config.batch] for part in turns for at in range(0, len(part), config.batch)]
     used = float(np.mean([sum(len(np.unique(column)) for column in ids.T) for ids in batches]))
-    width = config.embedding + len(KINDS)
+    width = config.embedding + len(FEEDBACK_KINDS)
     cells = config.batch * config.columns * width
     network = sum(p.numel() for p in Model.new(layout_of(config), design_of(config), 0).latest.parameters())
     # A row: weights, sum of squares, gradient. A weight of the network: itself, two moments, gradient.

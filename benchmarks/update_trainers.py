@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.update_peers import FrozenRows, LearningRates, RowwiseAdagrad, SparseAdagrad, TorchRanker
-from benchmarks.update_workload import KINDS, UpdateConfig, design_of, layout_of
+from benchmarks.update_workload import FEEDBACK_KINDS, UpdateConfig, design_of, layout_of
 from models.examples import Examples
 from models.learning.design import Design
 from models.learning.learner import GROWS_EVERY, fine_tune
@@ -73,7 +73,7 @@ def grown_model(config: UpdateConfig, design: Design) -> Model:
     model = Model.new(layout_of(config), design, config.seed)
     model.steps = GROWS_EVERY * config.batch
     assert isinstance(model.latest, Cross)
-    model.moments = {**model.moments, **model.latest.ridge.nothing(), ROWS: torch.full((len(KINDS),), ENOUGH)}
+    model.moments = {**model.moments, **model.latest.ridge.nothing(), ROWS: torch.full((len(FEEDBACK_KINDS),), ENOUGH)}
     return model
 
 
@@ -96,7 +96,7 @@ def updates(model: Model, device: torch.device) -> Train:
 def steps(config: UpdateConfig, model: Model, device: torch.device) -> Train:
     """The learner's step on one table that holds every row from the start."""
     design = model.design
-    rows = torch.cat([torch.zeros(1, len(KINDS) + config.embedding), *first_rows(config, model)])
+    rows = torch.cat([torch.zeros(1, len(FEEDBACK_KINDS) + config.embedding), *first_rows(config, model)])
     state = torch.full((len(rows), 1), design.first_square)
     stepper = Stepper(model.copy().latest, rows, state, model.moments, design, loss_of(design), device, model.steps)
 

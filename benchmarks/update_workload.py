@@ -49,7 +49,7 @@ class UpdateConfig:
         )
 
 
-KINDS = ("click", "cart", "order")
+FEEDBACK_KINDS = ("click", "cart", "order")
 
 
 def impressions(config: UpdateConfig) -> Iterator[Examples]:
@@ -59,14 +59,14 @@ def impressions(config: UpdateConfig) -> Iterator[Examples]:
     share = 1 / np.arange(1, config.rows + 1) ** 1.05
     edges = np.cumsum(share / share.sum())
     worth = draw.normal(0, 0.5, (config.columns, config.rows, 2))
-    slope = draw.normal(0, 0.3, (config.numbers, len(KINDS)))
+    slope = draw.normal(0, 0.3, (config.numbers, len(FEEDBACK_KINDS)))
     count = config.turn * config.batch
     for turn in range(config.rounds):
         place = np.minimum(edges.searchsorted(draw.random((count, config.columns))), config.rows - 1)
         dense = draw.normal(size=(count, config.numbers))
         effect = np.stack([worth[k, place[:, k]] for k in range(config.columns)], axis=1)
         alone, crossed = effect[..., 0].sum(1), (effect[:, :-1, 1] * effect[:, 1:, 1]).sum(1)
-        logit = dense @ slope + (alone + crossed)[:, None] - np.arange(1, len(KINDS) + 1)
+        logit = dense @ slope + (alone + crossed)[:, None] - np.arange(1, len(FEEDBACK_KINDS) + 1)
         request = turn * count + np.arange(count)
         yield Examples(
             dense=dense.astype(np.float32),
@@ -104,4 +104,6 @@ def design_of(config: UpdateConfig, *, low: bool = True) -> Design:
 
 def layout_of(config: UpdateConfig) -> Layout:
     numbers = tuple(f"number_{n}" for n in range(config.numbers))
-    return Layout("update", numbers, tuple(f"id_{k}" for k in range(config.columns)), history_of="id_0", kinds=KINDS)
+    return Layout(
+        "update", numbers, tuple(f"id_{k}" for k in range(config.columns)), history_of="id_0", kinds=FEEDBACK_KINDS
+    )

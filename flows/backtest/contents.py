@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from flows.backtest import findings
 from flows.backtest.curves import WindowCharts, window_charts
-from flows.backtest.findings import AUC, CONTRASTS, SHOWN, Contrast
+from flows.backtest.findings import AUC, CONTRASTS, SHOWN_MEASURES, Contrast
 from flows.backtest.summary import ARMS, Arm, ByArm, Summary, WindowSummary
 from flows.backtest.texts import clock_format, format_seconds, format_span, over_years
 from flows.backtest.updates import VERDICTS, Costs, Timeline, UpdateCost, costs, timeline
@@ -57,7 +57,7 @@ class MeasureRow:
 
 
 @dataclass(frozen=True)
-class Part:
+class TimePart:
     """A part of the backtest's time."""
 
     name: str
@@ -106,7 +106,7 @@ class Contents:
     timeline: Timeline | None
     costs: Costs | None
     facts: dict[str, str]
-    parts: list[Part]
+    parts: list[TimePart]
     script_data: dict[str, object]
 
 
@@ -114,7 +114,7 @@ def contents(summary: Summary, surface: str) -> Contents:
     """What the page shows of the summary."""
     spent = costs(summary.updates)
     data = ScriptData(
-        [measure.name for measure in SHOWN],
+        [measure.name for measure in SHOWN_MEASURES],
         [arm.name for arm in ARMS],
         _window_figures(summary.windows),
         [step.name for step in spent.steps] if spent else [],
@@ -129,7 +129,7 @@ def contents(summary: Summary, surface: str) -> Contents:
             for contrast in CONTRASTS
         ],
         arms=ARMS,
-        table=[_row(summary.arms, measure) for measure in SHOWN],
+        table=[_row(summary.arms, measure) for measure in SHOWN_MEASURES],
         evaluated=summary.evaluated,
         period=_period(summary.windows),
         curves=window_charts(summary.windows),
@@ -169,7 +169,7 @@ def _window_figures(windows: Sequence[WindowSummary]) -> WindowFigures:
         [round(window.end.timestamp()) for window in windows],
         [window.impressions for window in windows],
         [
-            [[_rounded(findings.figure(window.arms, arm, measure)) for arm in ARMS] for measure in SHOWN]
+            [[_rounded(findings.figure(window.arms, arm, measure)) for arm in ARMS] for measure in SHOWN_MEASURES]
             for window in windows
         ],
     )
@@ -207,8 +207,8 @@ def _length(windows: Sequence[WindowSummary]) -> str:
     return f"{seconds:g} s"
 
 
-def _parts(summary: Summary) -> list[Part]:
+def _parts(summary: Summary) -> list[TimePart]:
     """The costliest first."""
     whole = sum(summary.seconds_by_part.values())
     ordered = sorted(summary.seconds_by_part.items(), key=lambda part: -part[1])
-    return [Part(name, seconds, 100 * seconds / whole) for name, seconds in ordered] if whole > 0 else []
+    return [TimePart(name, seconds, 100 * seconds / whole) for name, seconds in ordered] if whole > 0 else []

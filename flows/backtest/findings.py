@@ -5,10 +5,12 @@ headline(summary)  ->  "Fresh features raised AUC by 0.061 and MRR by 0.052; fre
 
 from dataclasses import dataclass
 
-from flows.backtest.summary import ARMS, CHAMPION, FEATURES_ONLY, FROZEN, Arm, ByArm, Summary
+from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Arm, ByArm, Summary
 from monitoring.measures import BY_KEY, DIGITS, Measure
 
-SHOWN = tuple(BY_KEY[key] for key in ("auc", "mrr", "hit_at_1", "log_loss", "normalised_entropy", "calibration_error"))
+SHOWN_MEASURES = tuple(
+    BY_KEY[key] for key in ("auc", "mrr", "hit_at_1", "log_loss", "normalised_entropy", "calibration_error")
+)
 """The measures that the page and the table show."""
 
 AUC = BY_KEY["auc"]
@@ -31,8 +33,8 @@ class Contrast:
         return f"{self.after.name} minus {self.before.name}"
 
 
-FRESH_FEATURES = Contrast("Fresh features", FROZEN, FEATURES_ONLY)
-FRESH_MODELS = Contrast("Fresh models", FEATURES_ONLY, CHAMPION)
+FRESH_FEATURES = Contrast("Fresh features", FROZEN_ARM, FEATURES_ONLY_ARM)
+FRESH_MODELS = Contrast("Fresh models", FEATURES_ONLY_ARM, CHAMPION_ARM)
 CONTRASTS = (FRESH_FEATURES, FRESH_MODELS)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from features.counters.engine import Engine
 from features.counters.folder import Folder
 from features.log.writing import read_impressions
-from flows.backtest.summary import ARMS, CHAMPION, FEATURES_ONLY, FROZEN, Arm
+from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Arm
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples
@@ -161,9 +161,9 @@ def score(champion: Model, first: FirstModel, frame: Frame, shown: pl.DataFrame)
     """The frame's impressions by every arm. ``shown``: the same, as the log has them."""
     frozen = frozen_examples(first.engine, shown, frame.table, first.at, frame.examples)
     return {
-        CHAMPION: champion.score(frame.examples),
-        FEATURES_ONLY: first.model.score(frame.examples),
-        FROZEN: first.model.score(frozen),
+        CHAMPION_ARM: champion.score(frame.examples),
+        FEATURES_ONLY_ARM: first.model.score(frame.examples),
+        FROZEN_ARM: first.model.score(frozen),
     }
 
 

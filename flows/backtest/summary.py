@@ -1,7 +1,7 @@
 """What a backtest found, in figures: the value that the page, the terminal's table and the headline are made from.
 
     summary = Summary.from_json(json.loads(Path("report/backtest.json").read_text()))
-    summary.arms[CHAMPION].values["auc"]
+    summary.arms[CHAMPION_ARM].values["auc"]
 
 Its JSON is what ``millrace backtest --json`` prints.
 """
@@ -26,10 +26,10 @@ class Arm:
     meaning: str
 
 
-CHAMPION = Arm("champion", "champion", "fresh features, fresh model")
-FEATURES_ONLY = Arm("features_only", "features only", "fresh features, first model")
-FROZEN = Arm("frozen", "frozen", "frozen features, first model")
-ARMS = (FROZEN, FEATURES_ONLY, CHAMPION)
+CHAMPION_ARM = Arm("champion", "champion", "fresh features, fresh model")
+FEATURES_ONLY_ARM = Arm("features_only", "features only", "fresh features, first model")
+FROZEN_ARM = Arm("frozen", "frozen", "frozen features, first model")
+ARMS = (FROZEN_ARM, FEATURES_ONLY_ARM, CHAMPION_ARM)
 """From the stalest to the freshest; each differs from the one before by one thing."""
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from flows.backtest.findings import (
     CONTRASTS,
-    SHOWN,
+    SHOWN_MEASURES,
     Contrast,
     best,
     figure,
@@ -29,13 +29,13 @@ def render_table(summary: Summary) -> "Table":
     arms = summary.arms
     meanings = "\n".join(f"{arm.name}: {arm.meaning}" for arm in ARMS)
     contrasts = "; ".join(f"{contrast.name.lower()}: {contrast.meaning}" for contrast in CONTRASTS)
-    reasons = [f"{measure.name} left out: {why}" for measure in SHOWN if (why := why_left_out(arms, measure))]
+    reasons = [f"{measure.name} left out: {why}" for measure in SHOWN_MEASURES if (why := why_left_out(arms, measure))]
     caption = "\n".join(filter(None, (without_model(summary), "* best", *reasons, meanings, contrasts)))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column(f"{summary.evaluated:,} impressions scored", min_width=22)
     for head in (*(arm.name for arm in ARMS), *(contrast.name.lower() for contrast in CONTRASTS)):
         table.add_column(head.replace(" ", "\n"), justify="right", vertical="bottom")
-    for measure in SHOWN:
+    for measure in SHOWN_MEASURES:
         leader = best(arms, measure)
         figures = [(number(figure(arms, arm, measure)), arm == leader) for arm in ARMS]
         table.add_row(

@@ -15,7 +15,7 @@ from monitoring.gate.policy import Word
 VERDICTS: Mapping[Word, str] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 """What became of the challenger, by verdict."""
 
-FEW = 6
+NOT_PROMOTED_SHOWN = 6
 """Updates not promoted that are shown without a click."""
 
 
@@ -76,7 +76,7 @@ def timeline(summary: Summary) -> Timeline | None:
             places = tuple((number, where.left, where.right) for number, where in own)
             lanes.append(Lane(verdict, done, places, blocks([where for _, where in own])))
     not_promoted = tuple(row for row in rows if row.verdict != "promote")
-    return Timeline(tuple(lanes), time, rows, not_promoted[:FEW], len(not_promoted[FEW:]))
+    return Timeline(tuple(lanes), time, rows, not_promoted[:NOT_PROMOTED_SHOWN], len(not_promoted[NOT_PROMOTED_SHOWN:]))
 
 
 def _windows_text(updates: Sequence[UpdateSummary]) -> list[str]:

@@ -41,7 +41,7 @@ class NotReady(MillraceError):
 
 
 @dataclass(frozen=True)
-class RankedItem:
+class AnswerItem:
     """One item of serving's answer."""
 
     impression_id: str
@@ -56,8 +56,8 @@ class RankedTwice:
     version: str
     user: str
     clicked: str
-    before: list[RankedItem]
-    after: list[RankedItem]
+    before: list[AnswerItem]
+    after: list[AnswerItem]
 
 
 def clear_home(settings: Settings) -> None:
@@ -183,8 +183,8 @@ def rank_click_rank(settings: Settings) -> RankedTwice:
     return RankedTwice(version, user, clicked.item_id, before, after)
 
 
-def _rank(client: httpx.Client, request: dict[str, object]) -> tuple[str, list[RankedItem]]:
+def _rank(client: httpx.Client, request: dict[str, object]) -> tuple[str, list[AnswerItem]]:
     """The version that answered, and its items."""
     answer = client.post(f"/v1/{SURFACE}/rank", json=request).raise_for_status().json()
-    items = [RankedItem(item["impression_id"], item["item_id"], item["score"]) for item in answer["items"]]
+    items = [AnswerItem(item["impression_id"], item["item_id"], item["score"]) for item in answer["items"]]
     return answer["model_version"], items

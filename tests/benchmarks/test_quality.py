@@ -231,7 +231,7 @@ def test_the_ablation_takes_each_part_away_or_puts_it_in(surface: Surface, tmp_p
         TWO_HOURS,
         pictures=tmp_path,
         seeds=(0,),
-        parts=tuple(part for part in ablation.PARTS if part.name in names),
+        parts=tuple(part for part in ablation.ABLATION_PARTS if part.name in names),
     )
     table = ablation.bench(config, clock=time.monotonic, progress=lambda line: None)
     gains = {row.what.partition(" (")[0]: row for row in table.rows}
@@ -248,7 +248,7 @@ def test_the_ablation_takes_each_part_away_or_puts_it_in(surface: Surface, tmp_p
     assert (tmp_path / "ablation-gains.svg").exists()
 
 
-@pytest.mark.parametrize("part", ablation.PARTS, ids=lambda part: part.name)
+@pytest.mark.parametrize("part", ablation.ABLATION_PARTS, ids=lambda part: part.name)
 def test_every_part_is_a_design_that_can_be_built(part: ablation.Part) -> None:
     design, added = ablation.changed(FEED.design, part)
     assert design == (part.on if added else part.off)(FEED.design)

@@ -10,7 +10,6 @@ import pytest
 
 from benchmarks.logs import LogConfig, LogTooShort
 from benchmarks.retrieval import (
-    MISSED,
     RetrievalConfig,
     Retrievers,
     bench,
@@ -22,6 +21,7 @@ from benchmarks.retrieval import (
 from benchmarks.retrievers import CoClicks, Popular
 from flows.surfaces.feed import FEED
 from models.examples import EMPTY, Examples
+from monitoring.evaluation.retrieval import MISSED
 
 CONFIG = RetrievalConfig(
     FEED,

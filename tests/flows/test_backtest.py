@@ -14,7 +14,7 @@ import pytest
 from flows.backtest.findings import without_model
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, backtest, replay_log
-from flows.backtest.summary import ARMS, CHAMPION, FEATURES_ONLY, FROZEN, Summary
+from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Summary
 from infra.postgres.connections import connect, with_database
 from models.metrics import auc
 from models.versions.registry import Registry
@@ -96,7 +96,8 @@ def test_every_impression_after_the_warm_up_is_scored_once_before_any_model_trai
 def test_fresh_features_are_worth_something_and_so_is_a_fresh_model(report: Report) -> None:
     arms = report.summary().arms
     champion, features_only, frozen = (
-        {key: value or math.nan for key, value in arms[arm].values.items()} for arm in (CHAMPION, FEATURES_ONLY, FROZEN)
+        {key: value or math.nan for key, value in arms[arm].values.items()}
+        for arm in (CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM)
     )
     # By request: what the whole hour's label rate does, an update of 400 requests cannot follow.
     assert champion["grouped_auc"] > features_only["grouped_auc"] > frozen["grouped_auc"] + 0.05 > 0.55
@@ -113,7 +114,7 @@ def test_the_summary_is_one_plain_object_that_is_read_back(report: Report) -> No
     for arm in ARMS:
         assert found[arm.key].keys() == measures
         assert all(math.isfinite(value) for value in found[arm.key].values())
-    scores = np.concatenate([part.scores[CHAMPION] for part in report.windows])
+    scores = np.concatenate([part.scores[CHAMPION_ARM] for part in report.windows])
     label = np.concatenate([part.examples.label for part in report.windows])
     assert found["champion"]["auc"] == pytest.approx(auc(scores, label), rel=1e-12)
     assert found["updates"][0]["verdict"] == "promote"
@@ -151,9 +152,9 @@ def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
     assert "fewer than 100,000 mature impressions; use a longer --warmup" in found.base_rate.reason
     assert all(window.by_base_rate for window in found.windows)
     label = np.concatenate([part.examples.label for part in thin.windows])
-    scores = np.concatenate([part.scores[CHAMPION] for part in thin.windows])
+    scores = np.concatenate([part.scores[CHAMPION_ARM] for part in thin.windows])
     assert abs(scores.mean() - label.mean()) < 0.05
-    assert found.arms[CHAMPION].values["auc"] == pytest.approx(0.5, abs=0.05)
+    assert found.arms[CHAMPION_ARM].values["auc"] == pytest.approx(0.5, abs=0.05)
     assert "base rate stood in" in str(without_model(found))
 
 

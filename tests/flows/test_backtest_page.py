@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from flows.backtest.axes import Axis, time_axis, value_axis
-from flows.backtest.findings import SHOWN, best, headline
+from flows.backtest.findings import SHOWN_MEASURES, best, headline
 from flows.backtest.page import write_page
 from flows.backtest.paths import PlotSpan, line
 from flows.backtest.summary import ARMS, Summary
@@ -63,7 +63,7 @@ def test_the_page_says_what_an_engineer_wants_to_know(tmp_path: Path) -> None:
     text = words(page_of(found, tmp_path / "made" / "if absent"))
     assert headline_of(found) in text
     assert "Fresh features were ahead on AUC in 24 of 24 windows, fresh models in 24 of 24." in text
-    for measure in SHOWN:
+    for measure in SHOWN_MEASURES:
         for arm in ARMS:
             assert f"{found[arm.key][measure.key]:.4f}" in text, (measure, arm)
     assert "+0.2150" in text  # fresh features, AUC
@@ -127,7 +127,7 @@ def test_a_figure_that_is_not_known_is_a_dash_and_a_gap(tmp_path: Path) -> None:
     for nothing in (float("nan"), None):
         found["champion"]["auc"] = nothing
         found["windows"][3]["champion"]["auc"] = nothing
-        found["windows"][5]["frozen"] = {measure.key: math.inf for measure in SHOWN}
+        found["windows"][5]["frozen"] = {measure.key: math.inf for measure in SHOWN_MEASURES}
         html = page_of(found, tmp_path)
         assert "–" in words(html)
         assert not re.search(r"\b(nan|None|inf|Infinity|undefined)\b", words(html), re.IGNORECASE)
@@ -181,7 +181,7 @@ def test_the_best_value_of_each_measure_is_marked(tmp_path: Path) -> None:
     rows = re.findall(r'<tr>\s*<th scope="row" class="name" title.*?</tr>', page_of(found, tmp_path), re.DOTALL)
     best = [re.findall(r'<td class="best">([\d.]+)', row) for row in rows]
     assert best == [
-        [f"{found['features_only' if m.key == 'calibration_error' else 'champion'][m.key]:.4f}"] for m in SHOWN
+        [f"{found['features_only' if m.key == 'calibration_error' else 'champion'][m.key]:.4f}"] for m in SHOWN_MEASURES
     ]
     for arm in ARMS:
         found[arm.key] = found["champion"]
@@ -286,7 +286,9 @@ def test_the_table_fits_a_terminal_and_marks_the_best() -> None:
     lines = table_of(found).splitlines()
     (auc,) = (shown for shown in lines if shown.startswith("AUC"))
     assert auc.split() == ["AUC", "(higher", "is", "better)", "0.6120", "0.8270", "0.8460*", "+0.2150", "+0.0190"]
-    assert sum(shown.startswith(tuple(measure.name for measure in SHOWN)) for shown in lines) == len(SHOWN)
+    assert sum(shown.startswith(tuple(measure.name for measure in SHOWN_MEASURES)) for shown in lines) == len(
+        SHOWN_MEASURES
+    )
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
@@ -373,6 +375,6 @@ def test_no_curve_is_drawn_of_models_that_never_came(tmp_path: Path) -> None:
 def test_nothing_is_best_where_two_are_alike_or_one_stands_alone() -> None:
     found = summary(5)
     found["features_only"] = found["champion"] = dict(found["champion"])
-    assert best(Summary.from_json(found).arms, SHOWN[0]) is None
+    assert best(Summary.from_json(found).arms, SHOWN_MEASURES[0]) is None
     found["frozen"] = found["features_only"] = dict.fromkeys(found["frozen"])
-    assert best(Summary.from_json(found).arms, SHOWN[0]) is None
+    assert best(Summary.from_json(found).arms, SHOWN_MEASURES[0]) is None
