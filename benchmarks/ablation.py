@@ -1,20 +1,34 @@
 """What each part is worth: the surface's model over a stream, with one part taken away or put in at a time.
 
-    millrace bench ablation --log clicks.parquet --items items.parquet --until 2017-10-05
+    python -m benchmarks ablation --log clicks.parquet --items items.parquet --until 2017-10-05
 
-Every arm is updated every hour, and scored on all that comes after the warm-up before it learns from it.
+Every variant is updated every hour, and tested on all that comes after the warm-up before it trains on it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
+from benchmarks.bench import Clock, Progress
+from benchmarks.logs import SEEDED_LOG, LogConfig
 from benchmarks.pictures import bars
-from benchmarks.prequential import Arm, Run, follow
-from benchmarks.stream import HOUR, Features, Replay, Stream, folded
+from benchmarks.prequential import StreamResult, Variant, prequential, reported
+from benchmarks.stream import HOUR, Refresh, Stream, folded
 from benchmarks.table import Row, Table, machine
+from flows.surface import Surface
 from models.learning.model import Design
+from monitoring.measures import BY_KEY, Measure
+
+AUC, MRR = BY_KEY["auc"], BY_KEY["mrr"]
+
+
+def same_design(design: Design) -> Design:
+    return design
+
+
+def same_variant(variant: Variant) -> Variant:
+    return variant
 
 
 @dataclass(frozen=True)
@@ -23,171 +37,186 @@ class Part:
 
     name: str
 
-    off: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the design without it. Those that the whole has already mean that it does without."""
+    off: Callable[[Design], Design] = same_design
+    """The design without it. Where that is the whole's own, the whole does without."""
 
-    on: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the design with it, where the whole does without."""
+    on: Callable[[Design], Design] = same_design
+    """The design with it, where the whole does without."""
 
-    arm: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of the arm without it."""
+    variant: Callable[[Variant], Variant] = same_variant
+    """The variant without it."""
 
-    features: Features = "live"
-    """What the arm is given."""
+    refresh: Refresh = "live"
+    """How old its features are."""
+
+    replaces: bool = False
+    """It is another choice, and what it is compared with is the whole's own."""
+
+    @property
+    def title(self) -> str:
+        return f"rather than {self.name}" if self.replaces else self.name
 
 
-def instead(what: str, **fields: Any) -> Part:
+def instead(what: str, design: Callable[[Design], Design]) -> Part:
     """Another choice, and what the whole's own is worth beside it."""
-    return Part(f"rather than {what}", off=fields)
+    return Part(what, off=design, replaces=True)
 
 
-AVERAGING, REPLAY = {"averaging": 0.99}, {"replay": 20_000, "replay_share": 0.5}
-CROSSES = {"crosses": (("item", "referrer"), ("item", "region"), ("item", "last_section"), ("section", "last_section"))}
+CROSSES = (("item", "referrer"), ("item", "region"), ("item", "last_section"), ("section", "last_section"))
 
-PARTS = (
-    Part("features that move at all", features="frozen"),
-    Part("features live, not refreshed hourly", features="hourly"),
-    Part("features", arm={"numbers": False}),
-    Part("learning on, with live features", arm={"every": None}),
-    Part("ids", off={"crosses": ()}, arm={"ids": False}),
-    Part("the user's last items", arm={"history": False}),
-    Part("history attention", off={"attention": 0}, on={"attention": 8}),
-    Part("cross layers", off={"cross_layers": 0}, on={"cross_layers": 3}),
-    Part("deep part", off={"hidden": ()}, on={"hidden": (64,)}),
-    Part("hashed crosses of ids", off={"crosses": ()}, on=CROSSES),
-    Part("listwise loss, half", off={"listwise": 0.0}, on={"listwise": 0.5}),
-    Part("listwise loss, alone", off={"listwise": 0.0}, on={"listwise": 1.0}),
-    Part("replay", off={"replay": 0}, on=REPLAY),
-    Part("warm-up of the rates", off={"warm_up_steps": 0}, on={"warm_up_steps": 2}),
-    Part("decay of the rates", off={"final_rate": 1.0}, on={"final_rate": 0.3}),
-    Part("averaging of the weights", off={"averaging": 0.0}, on=AVERAGING),
-    Part("distillation from the champion", off={"distil": 0.0}, on={"distil": 0.2}),
-    Part("pull toward the champion", off={"proximal": 0.0}, on={"proximal": 1e-3}),
-    Part("a second pass", off={"epochs": 1}, on={"epochs": 2}),
-    instead("Adam", optimiser="adam", rate=1.5e-3),
-    instead("SGD", optimiser="sgd", rate=0.2),
-    instead("Adagrad", optimiser="adagrad", rate=0.01),
-    instead("FTRL-proximal", optimiser="ftrl", rate=0.1),
-    instead("passive-aggressive", optimiser="passive_aggressive", rate=3e-2),
-    instead("SGD, for the rows", table_optimiser="sgd", table_rate=1.0),
-    instead("row-wise Adagrad, for the rows", table_optimiser="rowwise_adagrad", table_rate=0.05),
-    instead("Adam, for the rows", table_optimiser="adam", table_rate=3e-3),
-    instead("FTRL-proximal, for the rows", table_optimiser="ftrl", table_rate=0.05),
-    instead("passive-aggressive, for the rows", table_optimiser="passive_aggressive", table_rate=1e-2),
-    instead("deep-and-cross", ranker="cross"),
-    instead("logistic with crosses", ranker="logistic", **CROSSES),
-    instead("popularity", ranker="popularity"),
+ABLATION_PARTS = (
+    Part("features that move at all", refresh="frozen"),
+    Part("features live, not refreshed hourly", refresh="hourly"),
+    Part("features", variant=lambda v: replace(v, numbers=False)),
+    Part("learning on, with live features", variant=lambda v: replace(v, every=None)),
+    Part("ids", off=lambda d: replace(d, crosses=()), variant=lambda v: replace(v, ids=False)),
+    Part("the user's last items", variant=lambda v: replace(v, history=False)),
+    Part("history attention", off=lambda d: replace(d, attention=0), on=lambda d: replace(d, attention=8)),
+    Part("cross layers", off=lambda d: replace(d, cross_layers=0), on=lambda d: replace(d, cross_layers=3)),
+    Part("deep part", off=lambda d: replace(d, hidden=()), on=lambda d: replace(d, hidden=(64,))),
+    Part("hashed crosses of ids", off=lambda d: replace(d, crosses=()), on=lambda d: replace(d, crosses=CROSSES)),
+    Part("listwise loss, half", off=lambda d: replace(d, listwise=0.0), on=lambda d: replace(d, listwise=0.5)),
+    Part("listwise loss, alone", off=lambda d: replace(d, listwise=0.0), on=lambda d: replace(d, listwise=1.0)),
+    Part("replay", off=lambda d: replace(d, replay=0), on=lambda d: replace(d, replay=20_000, replay_share=0.5)),
+    Part(
+        "warm-up of the rates",
+        off=lambda d: replace(d, warm_up_steps=0),
+        on=lambda d: replace(d, warm_up_steps=2),
+    ),
+    Part("decay of the rates", off=lambda d: replace(d, final_rate=1.0), on=lambda d: replace(d, final_rate=0.3)),
+    Part("averaging of the weights", off=lambda d: replace(d, averaging=0.0), on=lambda d: replace(d, averaging=0.99)),
+    Part("distillation from the champion", off=lambda d: replace(d, distil=0.0), on=lambda d: replace(d, distil=0.2)),
+    Part(
+        "proximal term to the champion", off=lambda d: replace(d, proximal=0.0), on=lambda d: replace(d, proximal=1e-3)
+    ),
+    Part("a second pass", off=lambda d: replace(d, epochs=1), on=lambda d: replace(d, epochs=2)),
+    instead("Adam", lambda d: replace(d, optimiser="adam", rate=1.5e-3)),
+    instead("SGD", lambda d: replace(d, optimiser="sgd", rate=0.2)),
+    instead("Adagrad", lambda d: replace(d, optimiser="adagrad", rate=0.01)),
+    instead("FTRL-proximal", lambda d: replace(d, optimiser="ftrl", rate=0.1)),
+    instead("passive-aggressive", lambda d: replace(d, optimiser="passive_aggressive", rate=3e-2)),
+    instead("SGD, for the rows", lambda d: replace(d, table_optimiser="sgd", table_rate=1.0)),
+    instead("row-wise Adagrad, for the rows", lambda d: replace(d, table_optimiser="rowwise_adagrad", table_rate=0.05)),
+    instead("Adam, for the rows", lambda d: replace(d, table_optimiser="adam", table_rate=3e-3)),
+    instead("FTRL-proximal, for the rows", lambda d: replace(d, table_optimiser="ftrl", table_rate=0.05)),
+    instead(
+        "passive-aggressive, for the rows",
+        lambda d: replace(d, table_optimiser="passive_aggressive", table_rate=1e-2),
+    ),
+    instead("deep-and-cross", lambda d: replace(d, ranker="cross")),
+    instead("logistic with crosses", lambda d: replace(d, ranker="logistic", crosses=CROSSES)),
+    instead("popularity", lambda d: replace(d, ranker="popularity")),
 )
 
 
 @dataclass(frozen=True)
-class Plan(Replay):
+class AblationConfig:
     """What to run."""
+
+    surface: Surface
+    """Whose features and learner are measured."""
+
+    log: LogConfig = SEEDED_LOG
+    warmup: timedelta = timedelta(days=1)
+    """What the first model trains on, before any test."""
+
+    pictures: Path | None = None
+    """Folder for the plot; none is drawn without one."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the whole; how far they lie apart is what chance makes. Each part is run with the first."""
 
     every: timedelta = HOUR
-    parts: tuple[Part, ...] = PARTS
-
-
-Say = Callable[[str], None]
+    parts: tuple[Part, ...] = ABLATION_PARTS
 
 
 @dataclass(frozen=True, eq=False)
 class Ablated:
-    """A part, and the run of its arm."""
+    """A part, and the result of its variant."""
 
     part: Part
-    run: Run
+    result: StreamResult
 
     added: bool
-    """Whether the arm has the part and the whole does without, and not the other way."""
+    """Whether the variant has the part and the whole does without, and not the other way."""
 
-    @property
-    def title(self) -> str:
-        """Of the arm."""
-        if self.part.name.startswith("rather than "):
-            return self.part.name.replace("rather than", "with")
-        return f"{'with' if self.added else 'without'} {self.part.name}"
-
-    def gain(self, whole: Run, measure: str) -> float:
+    def gain(self, whole: StreamResult, measure: Measure) -> float:
         """What having the part is worth."""
-        gain = whole.measures[measure] - self.run.measures[measure]
+        gain = whole.measures[measure.key] - self.result.measures[measure.key]
         return -gain if self.added else gain
 
 
-def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
-    """Run every part. ``clock`` gives seconds; ``say`` is told each arm as it ends."""
-    log = plan.read()
+def bench(config: AblationConfig, *, clock: Clock, progress: Progress) -> Table:
+    """Run every part; ``progress`` gets each variant's outcome as it ends."""
+    log, surface = config.log.read(), config.surface
     found = list[Ablated]()
-    for features in ("frozen", "hourly"):
-        parts = [part for part in plan.parts if part.features == features]
+    for refresh in ("frozen", "hourly"):
+        parts = [part for part in config.parts if part.refresh == refresh]
         if parts:
-            found += ablated(plan, parts, folded(log, plan.surface, warmup=plan.warmup, features=features), clock, say)
-    stream = folded(log, plan.surface, warmup=plan.warmup)
+            stale = folded(log, surface, warmup=config.warmup, refresh=refresh)
+            found += ablated(config, parts, stale, clock, progress)
+    stream = folded(log, surface, warmup=config.warmup)
     wholes = [
-        told(follow(whole(plan, f"all of it, seed {seed}", seed), stream, fewest=plan.surface.fewest, clock=clock), say)
-        for seed in plan.seeds
-    ]
-    found += ablated(plan, [part for part in plan.parts if part.features == "live"], stream, clock, say)
-    ordered = sorted(found, key=lambda each: plan.parts.index(each.part))
-    if plan.pictures is not None:
-        gains = {each.part.name: each.gain(wholes[0], "auc") for each in ordered}
-        bars(
-            plan.pictures / "ablation-gains.svg", gains, spread(wholes, "auc"), title="gain in AUC (log scale outside)"
+        reported(
+            prequential(whole(config, f"all of it, seed {seed}", seed), stream, fewest=surface.fewest, clock=clock),
+            progress,
         )
+        for seed in config.seeds
+    ]
+    found += ablated(config, [part for part in config.parts if part.refresh == "live"], stream, clock, progress)
+    ordered = sorted(found, key=lambda each: config.parts.index(each.part))
+    if config.pictures is not None:
+        gains = {each.part.title: each.gain(wholes[0], AUC) for each in ordered}
+        path = config.pictures / "ablation-gains.svg"
+        bars(path, gains, spread(wholes, AUC), title="gain in AUC (log scale outside)")
     return Table("ablation", machine(), rows(stream, wholes, ordered))
 
 
-def whole(plan: Plan, name: str, seed: int) -> Arm:
+def whole(config: AblationConfig, name: str, seed: int) -> Variant:
     """The surface's model as it is."""
-    return Arm(name, plan.surface.design, plan.every, seed=seed)
+    return Variant(name, config.surface.design, config.every, seed=seed)
 
 
 def ablated(
-    plan: Plan, parts: Sequence[Part], stream: Stream, clock: Callable[[], float], say: Say
+    config: AblationConfig, parts: Sequence[Part], stream: Stream, clock: Clock, progress: Progress
 ) -> Iterator[Ablated]:
-    """The arm of each of these parts; one that is the whole itself is left out."""
+    """The variant of each of these parts; one that is the whole itself is left out."""
+    surface = config.surface
     for part in parts:
-        design, added = changed(plan.surface.design, part)
-        if design == plan.surface.design and part.features == "live" and not part.arm:
-            say(f"{part.name}: the surface's own choice")
+        design, added = changed(surface.design, part)
+        unchanged = whole(config, part.title, config.seeds[0])
+        variant = part.variant(replace(unchanged, design=design))
+        if variant == unchanged and part.refresh == "live":
+            progress(f"{part.title}: the surface's own choice")
             continue
-        arm = replace(whole(plan, part.name, plan.seeds[0]), design=design, **part.arm)
-        yield Ablated(part, told(follow(arm, stream, fewest=plan.surface.fewest, clock=clock), say), added)
+        result = reported(prequential(variant, stream, fewest=surface.fewest, clock=clock), progress)
+        yield Ablated(part, result, added)
 
 
 def changed(design: Design, part: Part) -> tuple[Design, bool]:
-    """The design of the part's arm, and whether it is one with the part that the whole does without."""
-    without = replace(design, **part.off)
-    if part.on and without == design:
-        return replace(design, **part.on), True
+    """The design of the part's variant, and whether it is one with the part that the whole does without."""
+    without = part.off(design)
+    if without == design and part.on is not same_design:
+        return part.on(design), True
     return without, False
 
 
-def told(run: Run, say: Say) -> Run:
-    """Tell how a run ended."""
-    say(f"{run.name}: AUC {run.auc:.4f}, MRR {run.mrr:.4f}, {run.cpu_s:.1f} CPU s")
-    return run
-
-
-def spread(runs: Sequence[Run], measure: str) -> float:
+def spread(results: Sequence[StreamResult], measure: Measure) -> float:
     """Largest less smallest."""
-    values = [run.measures[measure] for run in runs]
+    values = [result.measures[measure.key] for result in results]
     return max(values) - min(values)
 
 
-def rows(stream: Stream, wholes: Sequence[Run], found: Sequence[Ablated]) -> list[Row]:
-    """The whole, then each arm beside it with what its part gains."""
-    titles = {"auc": "AUC", "mrr": "MRR"}
-    first = wholes[0]
-    table = [Row(f"impressions scored, {stream.name}", len(stream.scored), f"of {len(stream.examples):,}")]
-    for measure, title in titles.items():
-        table.append(Row(f"{title}, all of it", first.measures[measure]))
-        table.append(Row(f"{title}, all of it: largest less smallest of {len(wholes)} seeds", spread(wholes, measure)))
+def rows(stream: Stream, wholes: Sequence[StreamResult], found: Sequence[Ablated]) -> list[Row]:
+    """The whole, then each variant beside it with what its part gains."""
+    first, seeds = wholes[0], f"largest less smallest of {len(wholes)} seeds"
+    table = [Row(f"impressions scored, {stream.name}", len(stream.test), f"of {len(stream.examples):,}")]
+    for measure in (AUC, MRR):
+        table.append(Row(f"{measure.name}, all of it", first.measures[measure.key]))
+        table.append(Row(f"{measure.name}, all of it: {seeds}", spread(wholes, measure)))
     for each in found:
-        for measure, title in titles.items():
-            alone = f"{each.title.partition(' ')[0]}: {each.run.measures[measure]:.4f}"
-            table.append(Row(f"{each.part.name}: gain in {title} ({alone})", each.gain(first, measure)))
+        how = "with" if each.added or each.part.replaces else "without"
+        for measure in (AUC, MRR):
+            alone = f"{how}: {each.result.measures[measure.key]:.4f}"
+            table.append(Row(f"{each.part.title}: gain in {measure.name} ({alone})", each.gain(first, measure)))
     return table

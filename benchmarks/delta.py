@@ -1,32 +1,30 @@
-"""What keeping one more version costs: a delta, made, written and synced, beside a save of everything.
+"""What one more version costs: a delta, made, written and synced, beside a save of everything.
 
-millrace bench delta
+python -m benchmarks delta
 """
 
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.large_table import model_with, spread, window
+from benchmarks.bench import Clock, Progress
+from benchmarks.large_table import model_with, spread, table_window
 from benchmarks.table import Row, Table, machine
 from models.learning.learner import Learned, Model, fine_tune
 from models.versions.artifact import WEIGHTS, Parent, load_delta, save, save_delta
 from models.versions.delta import apply, difference, inverse
 
-Say = Callable[[str], None]
-
 FULL = "full save"
 
-SPREAD = 10
-"""Items for each impression: a delta is at its largest when every event touches another row."""
+ITEMS_PER_IMPRESSION = 10
+"""A delta is at its largest when every event touches another row."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class DeltaConfig:
     """What to run."""
 
     rows: int = 10_000_000
@@ -46,26 +44,26 @@ class Plan:
     seed: int = 0
 
     @staticmethod
-    def quick() -> "Plan":
+    def quick() -> "DeltaConfig":
         """The same in seconds, for a first look."""
-        return Plan(rows=200_000, events=(500, 5_000), repeats=2)
+        return DeltaConfig(rows=200_000, events=(500, 5_000), repeats=2)
 
 
-def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
+def bench(config: DeltaConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it; ``clock`` gives wall-clock seconds, since the disk is part of what is measured."""
-    with tempfile.TemporaryDirectory(prefix="millrace-bench-", dir=plan.folder) as root:
+    with tempfile.TemporaryDirectory(prefix="millrace-bench-", dir=config.folder) as root:
         folder = Path(root)
-        say(f"a table of {plan.rows:,} rows of {plan.width} numbers")
-        before = model_with(plan.rows, plan.width, plan.seed)
-        say("the full save")
+        progress(f"a table of {config.rows:,} rows of {config.width} numbers")
+        before = model_with(config.rows, config.width, config.seed)
+        progress("the full save")
         save(before, folder / "snapshot")
         full_bytes = (folder / "snapshot" / WEIGHTS).stat().st_size
         full = torch_save(before, folder / "peer", clock)
         parent, rows, sizes = Parent.of(folder / "snapshot", "snapshot"), list[Row](), list[tuple[int, int]]()
-        for events, goal in zip(plan.events, plan.goals, strict=True):
-            say(f"deltas of {events:,} events")
-            after, learned = update(before, events, plan)
-            took, folders = [], [folder / f"delta-{events}-{k}" for k in range(plan.repeats)]
+        for events, goal in zip(config.events, config.goals, strict=True):
+            progress(f"deltas of {events:,} events")
+            after, learned = update(before, events, config)
+            took, folders = [], [folder / f"delta-{events}-{k}" for k in range(config.repeats)]
             for one in folders:
                 began = clock()
                 save_delta(difference(before, after, learned.moved), one, parent=parent)
@@ -87,52 +85,52 @@ def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
                 Row(f"{what}: bytes", size, "B", FULL, full_bytes),
                 Row(f"{what}: rows touched", delta.touched, "rows"),
             ]
-            say("put on, and taken back")
+            progress("applied, and inverted")
             began = clock()
             there = apply(before, delta)
-            rows.append(Row(f"{what}: put on the model before", clock() - began, "s"))
+            rows.append(Row(f"{what}: applied to the model before", clock() - began, "s"))
             began = clock()
             back = apply(there, inverse(delta, before))
-            rows.append(Row(f"{what}: taken back", clock() - began, "s"))
-            exact = same(there, after, plan) and same(back, before, plan)
+            rows.append(Row(f"{what}: inverted and applied", clock() - began, "s"))
+            exact = same(there, after, config) and same(back, before, config)
             rows.append(Row(f"{what}: there and back to the bit", "yes" if exact else "no", goal="yes", met=exact))
-        rows.append(per_row(sizes, plan, before.tables[0].state_width))
+        rows.append(per_row(sizes, config, before.tables[0].state_width))
         began = clock()
         save(before, folder / "snapshot")
         rows.append(Row("snapshot, written and synced", clock() - began, "s", FULL, full))
     return Table("delta", machine(), rows)
 
 
-def update(model: Model, events: int, plan: Plan) -> tuple[Model, Learned]:
-    """The model after learning from so many impressions, nearly every one of another item; one in twenty is new."""
-    items = spread(plan.rows, SPREAD * events, plan.seed + 1)
-    items[::20] += plan.rows
-    part = window(events, len(items), 0.0, plan.seed + 2).examples(items)
-    return fine_tune(model, part, seed=plan.seed, device="cpu", clock=lambda: 0.0)
+def update(model: Model, events: int, config: DeltaConfig) -> tuple[Model, Learned]:
+    """The model after training on so many impressions, nearly every one of another item; one in twenty is new."""
+    items = spread(config.rows, ITEMS_PER_IMPRESSION * events, config.seed + 1)
+    items[::20] += config.rows
+    part = table_window(events, len(items), 0.0, config.seed + 2).examples(items)
+    return fine_tune(model, part, seed=config.seed, device="cpu", clock=lambda: 0.0)
 
 
-def per_row(sizes: list[tuple[int, int]], plan: Plan, state_width: int) -> Row:
+def per_row(sizes: list[tuple[int, int]], config: DeltaConfig, state_width: int) -> Row:
     """Bytes that one more touched row costs, beside what it holds: its id, sightings, time, weights and state."""
     (small_bytes, small), (large_bytes, large) = sizes
-    held = 8 + 8 + 4 + 4 * (plan.width + state_width)
+    content = 8 + 8 + 4 + 4 * (config.width + state_width)
     each = (large_bytes - small_bytes) / (large - small)
     return Row(
         "bytes for each further touched row",
         each,
         "B",
         "bytes of a row",
-        held,
+        content,
         "at most a tenth more than it holds",
-        each <= 1.1 * held,
+        each <= 1.1 * content,
     )
 
 
-def same(one: Model, other: Model, plan: Plan) -> bool:
+def same(one: Model, other: Model, config: DeltaConfig) -> bool:
     """Whether two models are the same to the bit: all but their tables, and of these the ids shown and many more."""
     arrays, others = one.arrays(), other.arrays()
-    drawn = np.random.default_rng(plan.seed).integers(1, plan.rows, 1_000_000)
-    shown = [spread(plan.rows, SPREAD * events, plan.seed + 1) for events in plan.events]
-    every = np.unique(np.concatenate([drawn, *shown, *(items + plan.rows for items in shown)]))
+    drawn = np.random.default_rng(config.seed).integers(1, config.rows, 1_000_000)
+    shown = [spread(config.rows, ITEMS_PER_IMPRESSION * events, config.seed + 1) for events in config.events]
+    every = np.unique(np.concatenate([drawn, *shown, *(items + config.rows for items in shown)]))
     found, wanted = one.tables[0].find(every), other.tables[0].find(every)
     return (
         all(arrays[name].tobytes() == others[name].tobytes() for name in arrays | others)
@@ -141,7 +139,7 @@ def same(one: Model, other: Model, plan: Plan) -> bool:
     )
 
 
-def torch_save(model: Model, path: Path, clock: Callable[[], float]) -> float:
+def torch_save(model: Model, path: Path, clock: Clock) -> float:
     """Seconds in which torch writes and syncs the same table, with its optimiser's state, and the network."""
     import torch
 

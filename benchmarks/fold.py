@@ -1,14 +1,14 @@
 """The fold, measured: events a second of one core, and that it does not matter where the log is cut.
 
-    millrace bench fold --log clicks.parquet --items items.parquet
+    python -m benchmarks fold --log clicks.parquet --items items.parquet
 
-The engine alone is given the log's events in memory; seconds are those of the processor, over all threads. The whole
+The engine alone folds the log's events in memory; seconds are those of the processor, over all threads. The whole
 is a :class:`features.counters.folder.Folder` on a scratch database: the log read, its served rows and its state
 written.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,6 +18,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from benchmarks.bench import Clock, Progress
+from benchmarks.logs import BUSY_LOG, LogConfig
 from benchmarks.table import Row, Table, machine
 from features.counters.engine import Engine
 from features.counters.folder import BATCH, Folder
@@ -26,7 +28,7 @@ from features.identity.keys import Keys
 from features.ingest.importing import import_log
 from features.log.json_texts import value_of, values_of
 from features.served.rows import Rows
-from flows.drill.windows import Log, RecentRows, events_of, read_log, simulated
+from flows.drill.windows import Log, RecentRows, events_of
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 from infra.postgres.connections import connect, migrate
@@ -35,29 +37,13 @@ from infra.postgres.scratch import scratch_database
 EVENTS_A_SECOND = 150_000.0
 CANDIDATES, REQUESTS = 200, 50
 
-Clock = Callable[[], float]
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class Plan:
+class FoldConfig:
     """What to run, and where."""
 
     surface: Surface = FEED
-
-    log: Path | None = None
-    """A click log, as ``millrace import`` takes it; a seeded one when None."""
-
-    items: Path | None = None
-
-    until: datetime | None = None
-    """What the log showed from then on is left out."""
-
-    days: float = 4.0
-    requests_per_day: int = 48_000
-    """Of the seeded log."""
-
-    seed: int = 0
+    log: LogConfig = BUSY_LOG
 
     live: int = 20_000
     """So many events of the log's start are also folded tick by tick, to see that nothing changes by it."""
@@ -69,29 +55,25 @@ class Plan:
     """A database on a server where another may be made for the time of the bench; without one the engine alone."""
 
 
-def bench(plan: Plan, *, clock: Clock, say: Say, cpu: Clock = time.process_time) -> Table:
-    """Measure the fold. ``clock`` tells seconds of the wall, ``cpu`` those of the processor.
+def bench(config: FoldConfig, *, clock: Clock, progress: Progress, cpu: Clock = time.process_time) -> Table:
+    """Measure the fold. ``clock`` gives seconds of the wall, ``cpu`` those of the processor.
 
     Raises ImportRefused when the log is not one.
     """
-    declared = plan.surface.features
-    if plan.log is None:
-        log = simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
-    else:
-        log = read_log(plan.log.stem, plan.log, plan.items, until=plan.until)
+    declared, log = config.surface.features, config.log.read()
     events = events_of(log.shown, log.shown.filter(pl.col("clicked")), 0)
     _engine_of(declared, events[:1000])  # what is compiled is compiled now
-    say(f"{len(events):,} events of {log.name}")
+    progress(f"{len(events):,} events of {log.name}")
     spent, engine = [], Engine(declared)
-    for _ in range(plan.times):
+    for _ in range(config.times):
         began = cpu()
         engine = _engine_of(declared, events)
         spent.append(cpu() - began)
-        say(f"folded in {spent[-1]:.2f} s of the processor")
+        progress(f"folded in {spent[-1]:.2f} s of the processor")
     rows = [_speed(len(events), min(spent), log.name), _counters(engine), _read(engine, log, cpu)]
-    rows.append(_cuts(declared, events[: plan.live]))
-    if plan.url is not None:
-        rows += _whole(plan, log, plan.url, clock, cpu)
+    rows.append(_cuts(declared, events[: config.live]))
+    if config.url is not None:
+        rows += _whole(config.surface, config.log, log, config.url, clock, cpu)
     return Table("fold", machine(), rows)
 
 
@@ -103,13 +85,13 @@ def _speed(events: int, seconds: float, name: str) -> Row:
 
 def _counters(engine: Engine) -> Row:
     """The engine's memory, as far as it holds counters."""
-    held = sum(c.slots.nbytes + c.keys.nbytes + c.records.nbytes + c.dirty.nbytes for c in engine.counters.values())
+    nbytes = sum(c.slots.nbytes + c.keys.nbytes + c.records.nbytes + c.dirty.nbytes for c in engine.counters.values())
     keys = sum(counters.size for counters in engine.counters.values())
-    return Row(f"  memory of {keys:,} counters, {len(engine.counters)} families", held / 2**20, "MB")
+    return Row(f"  memory of {keys:,} counters, {len(engine.counters)} families", nbytes / 2**20, "MB")
 
 
 def _read(engine: Engine, log: Log, cpu: Clock) -> Row:
-    """What serving asks of the engine: the last candidates shown, for one user, at the end of the log."""
+    """What serving reads from the engine: the last candidates shown, for one user, at the end of the log."""
     items = log.shown["item_id"][-50_000:].unique(maintain_order=True)[-CANDIDATES:].to_list()
     user, at = log.shown["user_id"][-1], engine.time + 1.0
     spent = []
@@ -122,7 +104,7 @@ def _read(engine: Engine, log: Log, cpu: Clock) -> Row:
 
 def _cuts(declared: Features, events: pl.DataFrame) -> Row:
     """Whether the log folded tick by tick, as live, gives the rows of the log folded at once."""
-    whole, live, served = Engine(declared), Engine(declared), Ledger(declared)
+    whole, live, served = Engine(declared), Engine(declared), ServedRows(declared)
     parts = []
     for tick in _ticks(events, declared.tick, 1):
         parts.append(live.fold(tick, served_keys=served.look_up))
@@ -133,7 +115,7 @@ def _cuts(declared: Features, events: pl.DataFrame) -> Row:
     return Row(what, "to the bit" if same else "NOT THE SAME", goal="to the bit", met=same)
 
 
-class Ledger:
+class ServedRows:
     """Every served row by its impression, for clicks that come ticks after it."""
 
     def __init__(self, declared: Features) -> None:
@@ -156,7 +138,7 @@ def _bytes(parts: list[Rows], name: str) -> bytes:
 
 
 def _engine_of(declared: Features, events: pl.DataFrame) -> Engine:
-    """An engine that has folded the events, in batches like those of a long catching up."""
+    """An engine that has folded the events, in batches like those of a back-fill."""
     engine, served = Engine(declared), RecentRows(declared.schema)
     for batch in _ticks(events, declared.tick, BATCH):
         served.keep(engine.fold(batch, served_keys=served.look_up))
@@ -174,18 +156,17 @@ def _ticks(events: pl.DataFrame, tick: float, least: int) -> Iterator[pl.DataFra
         first = end
 
 
-def _whole(plan: Plan, log: Log, url: str, clock: Clock, cpu: Clock) -> list[Row]:
+def _whole(surface: Surface, config: LogConfig, log: Log, url: str, clock: Clock, cpu: Clock) -> list[Row]:
     """The log folded from a database into it, by the process that does so in service."""
-    surface = plan.surface
-    # the seeded log has files too, so that both go in by the same door
+    # the seeded log has files too, so that both are imported alike
     with TemporaryDirectory(prefix="millrace-fold-") as folder, scratch_database(url, "fold") as scratch:
         migrate(scratch)
-        path, items = plan.log, plan.items
+        path, items = config.path, config.items
         if path is None:
             path, items = Path(folder) / "log.parquet", Path(folder) / "items.parquet"
             _write(log, path, items)
-        now = datetime.now(UTC) if plan.log is not None else log.shown["shown_at"][-1] + timedelta(days=1)
-        import_log(scratch, surface.name, path, items=items, feedback=None, now=now, until=plan.until)
+        now = datetime.now(UTC) if config.path is not None else log.shown["shown_at"][-1] + timedelta(days=1)
+        import_log(scratch, surface.name, path, items=items, feedback=None, now=now, until=config.until)
         folded: list[int] = []
         with connect(scratch, autocommit=True) as connection, Folder(connection, surface.name, surface.features) as it:
             began, began_cpu = clock(), cpu()

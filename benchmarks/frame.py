@@ -1,25 +1,27 @@
 """Point-in-time frames of a team's views, beside plain SQL and Feast's own PostgreSQL store.
 
-    millrace bench frame
+    python -m benchmarks frame
 
 Three views of 2, 1 and 3 million rows over ten days, one of them with a composite key and one with a created column, 15
-features in all, in a scratch database on the server of the settings; it is dropped afterwards. Ours is asked through
+features in all, in a scratch database on the server of the settings; it is dropped afterwards. Ours is read through
 ``FeatureStore.get_historical_features``, with the entities as SQL, and so is Feast's own store. Plain SQL is a ``LEFT
-JOIN LATERAL … LIMIT 1`` a view, its entities and its result carried as ours are.
+JOIN LATERAL … LIMIT 1`` a view, its entities and its result transferred as ours are.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
 from features.declare.views import TeamView
 from features.feast.config import repo_config
@@ -34,24 +36,24 @@ from infra.postgres.scratch import scratch_database
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-VALUES = ("a", "b", "c", "d", "e")
+VIEW_VALUES = ("a", "b", "c", "d", "e")
 USERS, ITEMS, SECTIONS = 200_000, 50_000, 20
 START = datetime(2025, 1, 1, tzinfo=UTC)
-DAYS = 10
+SPAN_DAYS = 10
 SMALL, LARGE = 10_000, 1_000_000
 SMALL_WITHIN_S, LARGE_WITHIN_S = 0.5, 8.0
-CANDIDATES = 200
+REQUEST_CANDIDATES = 200
 
 VIEWS = (
-    TeamView("users", "of_users", {"user_id": "user_id"}, VALUES),
-    TeamView("items", "of_items", {"item_id": "item_id"}, VALUES, created="created"),
-    TeamView("pairs", "of_pairs", {"user_id": "user_id", "section": "section"}, VALUES, ttl=timedelta(days=5)),
+    TeamView("users", "of_users", {"user_id": "user_id"}, VIEW_VALUES),
+    TeamView("items", "of_items", {"item_id": "item_id"}, VIEW_VALUES, created="created"),
+    TeamView("pairs", "of_pairs", {"user_id": "user_id", "section": "section"}, VIEW_VALUES, ttl=timedelta(days=5)),
 )
-ROWS = {"of_users": 2_000_000, "of_items": 1_000_000, "of_pairs": 3_000_000}
+VIEW_ROWS = {"of_users": 2_000_000, "of_items": 1_000_000, "of_pairs": 3_000_000}
 
 
 @dataclass(frozen=True)
-class Plan:
+class FrameConfig:
     """What to run, and where."""
 
     url: str
@@ -64,7 +66,7 @@ class Plan:
     """Of the small frame; the median counts."""
 
     feast_rows: int = 1_000
-    """Entities that Feast's own store is asked for first; the small frame follows."""
+    """Entities of the first query to Feast's own store; the small frame follows."""
 
     patience: timedelta = timedelta(seconds=60)
     """After so long a peer's query is given up."""
@@ -72,44 +74,42 @@ class Plan:
     seed: int = 0
 
 
-Clock = Callable[[], float]
-Say = Callable[[str], None]
-
-
-def bench(plan: Plan, *, clock: Clock, say: Say) -> Table:
-    """Run all of it; ``say`` is told what is done, a line at a time."""
-    with scratch_database(plan.url, "frame") as url, open_store(url, "bench") as store:
-        say("filling the views")
+def bench(config: FrameConfig, *, clock: Clock, progress: Progress) -> Table:
+    """Run all of it."""
+    with scratch_database(config.url, "frame") as url, open_store(url, "bench") as store:
+        progress("filling the views")
         with connect(url, autocommit=True) as connection:
-            _fill(connection, plan)
+            _fill(connection, config)
             connection.execute("CHECKPOINT")  # what was filled is written out before anything is timed
         store.apply(VIEWS)
-        small, large = "SELECT * FROM askers_of_an_hour", "SELECT * FROM askers_of_ten_days"
-        few = f"{small} LIMIT {plan.feast_rows}"
+        small, large = "SELECT * FROM entities_of_an_hour", "SELECT * FROM entities_of_ten_days"
+        few = f"{small} LIMIT {config.feast_rows}"
         _ours(store, few)  # opens Feast
         rows = []
         for what, entities, within, repeats in (
-            (f"{SMALL:,} entities of one hour", small, SMALL_WITHIN_S, plan.repeats),
-            (f"{round(LARGE * plan.scale):,} entities of ten days", large, LARGE_WITHIN_S, 1),
+            (f"{SMALL:,} entities of one hour", small, SMALL_WITHIN_S, config.repeats),
+            (f"{round(LARGE * config.scale):,} entities of ten days", large, LARGE_WITHIN_S, 1),
         ):
-            say(what)
-            ours, seconds = _timed(lambda entities=entities: _ours(store, entities), repeats, clock)  # type: ignore[misc]
-            theirs, theirs_s = _timed(lambda entities=entities: _lateral(url, entities, plan), repeats, clock)  # type: ignore[misc]
+            progress(what)
+            ours, seconds = _timed(partial(_ours, store, entities), repeats, clock)
+            theirs, theirs_s = _timed(partial(_lateral, url, entities, config.patience), repeats, clock)
             goal = f"at most {within:g} s"
             rows.append(Row(what, seconds, "s", "SQL LATERAL", theirs_s, goal, seconds <= within))
             if theirs is not None:
                 unlike = _unlike(ours, theirs)
                 rows.append(Row("  rows unlike SQL LATERAL", float(unlike), "rows", goal="none", met=unlike == 0))
             else:
-                rows.append(Row("  SQL LATERAL", f"not done in {plan.patience.total_seconds():g} s"))
-        rows += _feast_rows(store, url, [(plan.feast_rows, few), (SMALL, small)], plan, clock=clock, say=say)
-        rows.append(_serving(store, url, plan, clock))
+                rows.append(Row("  SQL LATERAL", f"not done in {config.patience.total_seconds():g} s"))
+        rows += _feast_rows(
+            store, url, {config.feast_rows: few, SMALL: small}, config.patience, clock=clock, progress=progress
+        )
+        rows.append(_serving(store, url, config.seed, clock))
     return Table("frame", machine(), rows)
 
 
-def _fill(connection: psycopg.Connection, plan: Plan) -> None:
-    """The views and the askers, drawn by the server from the plan's seed."""
-    connection.execute("SELECT setseed(%s)", [plan.seed % 1000 / 1000])
+def _fill(connection: psycopg.Connection, config: FrameConfig) -> None:
+    """The views and the entities, drawn by the server from the seed."""
+    connection.execute("SELECT setseed(%s)", [config.seed % 1000 / 1000])
     ids = {"user_id": USERS, "item_id": ITEMS, "section": SECTIONS}
     drawn = {name: f"floor(random() * {count})::bigint AS {name}" for name, count in ids.items()}
     values = "random() AS a, random()::real AS b, floor(random() * 1000)::int AS c, random() < 0.5 AS d,"
@@ -119,17 +119,17 @@ def _fill(connection: psycopg.Connection, plan: Plan) -> None:
         connection.execute(
             f"CREATE TABLE {view.table} AS SELECT {keys}, event_timestamp, {values},"  # noqa: S608
             " event_timestamp + random() * interval '1 minute' AS created FROM"
-            f" (SELECT timestamptz '{START}' + random() * interval '{DAYS} days' AS event_timestamp"
-            f"  FROM generate_series(1, {round(ROWS[view.table] * plan.scale)}) ORDER BY 1) AS drawn"
+            f" (SELECT timestamptz '{START}' + random() * interval '{SPAN_DAYS} days' AS event_timestamp"
+            f"  FROM generate_series(1, {round(VIEW_ROWS[view.table] * config.scale)}) ORDER BY 1) AS drawn"
         )
         connection.execute(view.index)
         connection.execute(f"VACUUM ANALYZE {view.table}")
     named = {key: view.keys[column] for view in VIEWS for key, column in zip(join_keys(view), view.keys, strict=True)}
     columns = ", ".join(f"{source} AS {key}" for key, source in named.items())
-    middle = START + timedelta(days=DAYS / 2)
+    middle = START + timedelta(days=SPAN_DAYS / 2)
     for name, count, first, hours in (
-        ("askers_of_an_hour", SMALL, middle, 1),
-        ("askers_of_ten_days", round(LARGE * plan.scale), START, DAYS * 24),
+        ("entities_of_an_hour", SMALL, middle, 1),
+        ("entities_of_ten_days", round(LARGE * config.scale), START, SPAN_DAYS * 24),
     ):
         connection.execute(
             f"CREATE TABLE {name} AS SELECT row_number() OVER () AS number, {columns}, event_timestamp FROM"  # noqa: S608
@@ -139,14 +139,14 @@ def _fill(connection: psycopg.Connection, plan: Plan) -> None:
         connection.execute(f"ANALYZE {name}")
 
 
-FEATURES = [f"bench_{view.name}:{value}" for view in VIEWS for value in view.values]
+VIEW_FEATURES = [f"bench_{view.name}:{value}" for view in VIEWS for value in view.values]
 
 
 def _ours(store: Store, entities: str) -> pa.Table:
-    return store.historical(entities, FEATURES)
+    return store.historical(entities, VIEW_FEATURES)
 
 
-def _lateral(url: str, entities: str, plan: Plan) -> pa.Table | None:
+def _lateral(url: str, entities: str, patience: timedelta) -> pa.Table | None:
     """The same join as one query; None where it takes too long."""
     joins, columns = [], ["e.*"]
     for view in VIEWS:
@@ -160,36 +160,35 @@ def _lateral(url: str, entities: str, plan: Plan) -> pa.Table | None:
         )
         columns += [f"{view.name}.{value} AS bench_{view.name}__{value}" for value in view.values]
     query = f"SELECT {', '.join(columns)} FROM ({entities}) AS e {' '.join(joins)}"  # noqa: S608
-    patience = str(plan.patience // timedelta(milliseconds=1))
     try:
-        with Reader(url, statement_timeout=patience) as reader:
+        with Reader(url, statement_timeout=_milliseconds(patience)) as reader:
             return reader.read(query)
     except psycopg.errors.QueryCanceled:
         return None
 
 
 def _feast_rows(
-    store: Store, url: str, asked: list[tuple[int, str]], plan: Plan, *, clock: Clock, say: Say
+    store: Store, url: str, queries: Mapping[int, str], patience: timedelta, *, clock: Clock, progress: Progress
 ) -> list[Row]:
     """Feast's own store on ever more entities, until it takes too long."""
     rows = []
-    with _feasts_own(url, plan.patience) as feast:
-        for count, entities in asked:
-            say(f"Feast's own store, {count:,} entities")
-            what = f"{count:,} entities, as Feast's own store is asked"
-            ours, seconds = _timed(lambda entities=entities: _ours(store, entities), 1, clock)  # type: ignore[misc]
+    with _feasts_own(url, patience) as feast:
+        for count, entities in queries.items():
+            progress(f"Feast's own store, {count:,} entities")
+            what = f"{count:,} entities, as Feast's own store reads them"
+            ours, seconds = _timed(partial(_ours, store, entities), 1, clock)
             try:
                 began = clock()
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", UserWarning)  # pandas, of the connection that Feast gives it
                     theirs = feast.get_historical_features(
-                        entities, FEATURES, full_feature_names=True, filter_by_created_timestamp=True
+                        entities, VIEW_FEATURES, full_feature_names=True, filter_by_created_timestamp=True
                     ).to_arrow()
                 rows.append(Row(what, seconds, "s", "Feast's own", clock() - began))
                 unlike = float(_unlike(ours, theirs))
-                rows.append(Row("  rows that Feast's own store has otherwise", unlike, "rows"))
+                rows.append(Row("  rows unlike Feast's own store", unlike, "rows"))
             except psycopg.errors.QueryCanceled:
-                limit = f"{plan.patience.total_seconds():g} s"
+                limit = f"{patience.total_seconds():g} s"
                 rows.append(Row(what, seconds, "s", f"Feast's own: not done in {limit}"))
                 break
     return rows
@@ -201,41 +200,45 @@ def _feasts_own(url: str, patience: timedelta) -> Iterator["FeatureStore"]:
     config = repo_config(url, "millrace")
     from feast import FeatureStore, RepoConfig
 
-    given: dict[str, Any] = config.model_dump(by_alias=True)
-    given["offline_store"] = {
-        name: value for name, value in given["offline_store"].items() if name not in ("url", "views_url", "type")
-    } | {"type": "postgres", "host": conninfo(url, statement_timeout=str(patience // timedelta(milliseconds=1)))}
-    feast = FeatureStore(config=RepoConfig(**given))
+    fields = config.model_dump(by_alias=True)
+    fields["offline_store"] = {
+        name: value for name, value in fields["offline_store"].items() if name not in ("url", "views_url", "type")
+    } | {"type": "postgres", "host": conninfo(url, statement_timeout=_milliseconds(patience))}
+    feast = FeatureStore(config=RepoConfig(**fields))
     try:
         yield feast
     finally:
         feast.registry.write_engine.dispose()  # type: ignore[attr-defined]
 
 
-def _serving(store: Store, url: str, plan: Plan, clock: Clock) -> Row:
+def _milliseconds(time: timedelta) -> str:
+    return str(time // timedelta(milliseconds=1))
+
+
+def _serving(store: Store, url: str, seed: int, clock: Clock) -> Row:
     """Milliseconds to read the values of one request's candidates."""
     reader = ViewReader(store.inspect(VIEWS))
-    generator = np.random.default_rng(plan.seed)
+    generator = np.random.default_rng(seed)
     took = []
     with connect(url, autocommit=True) as connection:
         for _ in range(100):
             known = {
                 "user_id": [str(generator.integers(USERS))],
-                "item_id": [str(item) for item in generator.integers(0, ITEMS, CANDIDATES)],
-                "section": [str(section) for section in generator.integers(0, SECTIONS, CANDIDATES)],
+                "item_id": [str(item) for item in generator.integers(0, ITEMS, REQUEST_CANDIDATES)],
+                "section": [str(section) for section in generator.integers(0, SECTIONS, REQUEST_CANDIDATES)],
             }
             began = clock()
-            reader.read(connection, known, START + timedelta(days=DAYS * float(generator.random())))
+            reader.read(connection, known, START + timedelta(days=SPAN_DAYS * float(generator.random())))
             took.append(clock() - began)
-    return Row(f"serving: the views of {CANDIDATES} candidates, median", float(np.median(took)) * 1e3, "ms")
+    return Row(f"serving: the views of {REQUEST_CANDIDATES} candidates, median", float(np.median(took)) * 1e3, "ms")
 
 
-def _timed(asked: Callable[[], pa.Table | None], repeats: int, clock: Clock) -> tuple[pa.Table | None, float]:
+def _timed(query: Callable[[], pa.Table | None], repeats: int, clock: Clock) -> tuple[pa.Table | None, float]:
     """The last answer, and the median of the seconds."""
     took, answer = [], None
     for _ in range(repeats):
         began = clock()
-        answer = asked()
+        answer = query()
         took.append(clock() - began)
     return answer, float(np.median(took))
 

@@ -6,7 +6,7 @@ Without a log, the seeded one alone.
 """
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
 from flows.drill import drill
 from flows.drill.drill import DAY, HELD_AT_MOST, Clean, Drilled, Planted
@@ -25,11 +26,9 @@ from models import metrics
 from monitoring.evaluation.evaluate import JudgedPart
 from monitoring.evaluation.window import Judging
 
-Say = Callable[[str], None]
-
 
 @dataclass(frozen=True)
-class GatePlan:
+class GateConfig:
     """What to run."""
 
     log: Path | None = None
@@ -58,16 +57,18 @@ class GatePlan:
     faults: tuple[Fault, ...] = FAULTS
 
 
-def bench(surface: Surface, plan: GatePlan, *, clock: Callable[[], float], say: Say) -> Table:
-    """Run all of it. ``say`` is given a line for each thing done, and why a clean window was not promoted."""
-    if plan.judging is not None:
-        surface = replace(surface, judging=plan.judging)
+def bench(surface: Surface, config: GateConfig, *, clock: Clock, progress: Progress) -> Table:
+    """Run all of it. ``progress`` gets a line for each thing done, and why a clean window was not promoted."""
+    if config.judging is not None:
+        surface = replace(surface, judging=config.judging)
     rows: list[Row] = []
     clean: list[Clean] = []
     last: Drilled | None = None
     noise: NDArray[np.float64] | None = None
-    for log in logs(plan, say):
-        last = drill.drill(surface, log, drill.Plan(plan.tens, plan.faults, plan.seed), clock=clock, say=say)
+    for log in logs(config, progress):
+        last = drill.drill(
+            surface, log, drill.Plan(config.tens, config.faults, config.seed), clock=clock, progress=progress
+        )
         rows += [*map(fault_row, last.planted, [log.name] * len(last.planted)), *clean_rows(last)]
         clean += last.clean
         if noise is None:
@@ -76,25 +77,25 @@ def bench(surface: Surface, plan: GatePlan, *, clock: Callable[[], float], say: 
     assert last is not None
     assert noise is not None
     rows += totals(clean)
-    say("speed")
-    rows = [*speed_rows(surface, last, plan, clock), *rows]
-    if plan.simulate:
-        say("simulations, with the noise of the first log")
+    progress("speed")
+    rows = [*speed_rows(surface, last, config, clock), *rows]
+    if config.simulate:
+        progress("simulations, with the noise of the first log")
         from benchmarks.gate_simulations import simulations
 
-        rows += simulations(noise, margin=surface.policy.margin, risk=surface.policy.risk, seed=plan.seed)
+        rows += simulations(noise, margin=surface.policy.margin, risk=surface.policy.risk, seed=config.seed)
     return Table("gate", machine(), rows)
 
 
-def logs(plan: GatePlan, say: Say) -> Iterator[Log]:
+def logs(config: GateConfig, progress: Progress) -> Iterator[Log]:
     """The logs to drill, each cut to the plan's days."""
-    if plan.log is None:
-        say("no --log: the seeded log alone is replayed")
+    if config.log is None:
+        progress("no --log: the seeded log alone is replayed")
     else:
-        log = read_log(plan.log.stem, plan.log, plan.items)
-        log = log if plan.from_ is None else log.after(plan.from_)
-        yield log.until(log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + plan.days * DAY)
-    yield simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
+        log = read_log(config.log.stem, config.log, config.items)
+        log = log if config.from_ is None else log.after(config.from_)
+        yield log.until(log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + config.days * DAY)
+    yield simulated(seed=config.seed, days=config.days, requests_per_day=config.requests_per_day)
 
 
 def gains(judged: Judged) -> NDArray[np.float64]:
@@ -142,12 +143,12 @@ def totals(clean: list[Clean]) -> list[Row]:
     ]
 
 
-def speed_rows(surface: Surface, done: Drilled, plan: GatePlan, clock: Callable[[], float]) -> list[Row]:
+def speed_rows(surface: Surface, done: Drilled, config: GateConfig, clock: Clock) -> list[Row]:
     """How long checks and evaluation of a large window take, and the report of a sample."""
     from benchmarks.speed import evaluated, sample_report
 
     judged = done.updates[-1]
-    figures = evaluated(judged, plan.speed_rows, clock)
+    figures = evaluated(judged, config.speed_rows, clock)
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
         report = sample_report(surface.name, judged, Path(folder), clock)
     return [*figures, report]

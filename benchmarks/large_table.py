@@ -1,4 +1,4 @@
-"""A model with one large table, and windows of impressions that use it: what the benches of tables are run on."""
+"""A model with one large table, and windows of impressions that use it: the workload of the benches of tables."""
 
 from dataclasses import dataclass, replace
 
@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 
 from models.examples import Examples, Layout
 from models.learning.model import Design, Model
-from models.tables import memory_map as room
+from models.tables import memory_map
 from models.tables.log_structured import Run
 
 LAYOUT = Layout("bench", tuple(f"number_{k}" for k in range(8)), ("item",))
 
-REQUEST = 4
+IMPRESSIONS_PER_REQUEST = 4
 """Impressions of a request."""
 
 BLOCK = 1 << 16
@@ -22,7 +22,7 @@ BEGIN = 1_700_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class TableWindow:
     """Impressions with one item each."""
 
     dense: NDArray[np.float32]
@@ -39,7 +39,7 @@ class Window:
     def examples(self, item_of: NDArray[np.int64]) -> Examples:
         """The impressions, with an id for each rank."""
         n = len(self.rank)
-        request = np.arange(n) // REQUEST
+        request = np.arange(n) // IMPRESSIONS_PER_REQUEST
         return Examples(
             dense=self.dense,
             ids=item_of[self.rank][:, None],
@@ -59,7 +59,7 @@ def design(width: int) -> Design:
         cross_layers=2,
         table_optimiser="rowwise_adagrad",
         admit_after=1,
-        batch_requests=2048 // REQUEST,
+        batch_requests=2048 // IMPRESSIONS_PER_REQUEST,
     )
 
 
@@ -68,7 +68,7 @@ def model_with(rows: int, width: int, seed: int) -> Model:
     draw = np.random.default_rng(seed)
     model = Model.new(LAYOUT, design(width), seed)
     table = model.tables[0]
-    weights = room.empty((rows, width), np.float32)
+    weights = memory_map.empty((rows, width), np.float32)
     for start in range(0, rows, BLOCK):
         block = weights[start : start + BLOCK]
         block[:] = (draw.random(block.shape, np.float32) - 0.5) / 10
@@ -83,7 +83,7 @@ def model_with(rows: int, width: int, seed: int) -> Model:
     return model
 
 
-def window(impressions: int, items: int, skew: float, seed: int) -> Window:
+def table_window(impressions: int, items: int, skew: float, seed: int) -> TableWindow:
     """Impressions of ``items`` items, the r-th of them shown in proportion to r to the power -``skew`` (0: all alike),
     with clicks that depend on the first number and the item."""
     draw = np.random.default_rng(seed)
@@ -91,7 +91,7 @@ def window(impressions: int, items: int, skew: float, seed: int) -> Window:
     rank = np.searchsorted(share, draw.random(impressions) * share[-1])
     dense = draw.standard_normal((impressions, len(LAYOUT.dense)), np.float32)
     logit = dense[:, 0] + np.sin(1.7 * rank) - 1
-    return Window(dense, rank, (draw.random(impressions) < 1 / (1 + np.exp(-logit))).astype(np.float32))
+    return TableWindow(dense, rank, (draw.random(impressions) < 1 / (1 + np.exp(-logit))).astype(np.float32))
 
 
 def spread(rows: int, items: int, seed: int) -> NDArray[np.int64]:

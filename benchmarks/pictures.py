@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.prequential import Run
+from benchmarks.prequential import StreamResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,36 +38,41 @@ def drawing(path: Path, width: float = 8.0, height: float = 4.2) -> "Iterator[Ax
         figure.savefig(path, bbox_inches="tight", metadata={"Date": None, "Creator": None})
 
 
-def lines(path: Path, runs: Sequence[Run], *, span: timedelta) -> None:
-    """AUC over the stream, a line for each run, a point for each span."""
+def lines(path: Path, results: Sequence[StreamResult], *, span: timedelta) -> None:
+    """AUC over the stream, a line for each learner, a point for each span."""
     with drawing(path) as axes:
-        for number, run in enumerate(runs):
-            days, auc = run.auc_by(span)
+        for number, result in enumerate(results):
+            days, auc = result.auc_by(span)
             hue, dash = HUES[number % len(HUES)], DASHES[number % len(DASHES)]
-            axes.plot(days, auc, color=hue, linestyle=dash, linewidth=1.6, label=f"{run.name} ({run.auc:.3f})")
+            axes.plot(days, auc, color=hue, linestyle=dash, linewidth=1.6, label=f"{result.name} ({result.auc:.3f})")
         axes.set_xlabel("days since the warm-up")
         axes.set_ylabel(f"AUC of each {span / timedelta(hours=1):g} hours")
         axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=2, labelcolor=INK)
 
 
-def costs(path: Path, curves: Mapping[str, Sequence[Run]]) -> None:
-    """AUC against CPU seconds, a curve for each learner; its points have numbers, and the legend says what they are."""
+def costs(path: Path, curves: Mapping[str, Sequence[StreamResult]]) -> None:
+    """AUC against CPU seconds, a curve for each learner; its points have numbers, which the legend explains."""
     with drawing(path, height=4.8) as axes:
         place = 0
-        for number, runs in enumerate(curves.values()):
-            ordered = sorted(runs, key=lambda run: run.cpu_s)
-            seconds, auc = [run.cpu_s for run in ordered], [run.auc for run in ordered]
+        for number, curve in enumerate(curves.values()):
+            ordered = sorted(curve, key=lambda result: result.cpu_s)
+            seconds, auc = [result.cpu_s for result in ordered], [result.auc for result in ordered]
             hue, dash = HUES[number % len(HUES)], DASHES[number % len(DASHES)]
             axes.plot(seconds, auc, color=hue, linestyle=dash, marker="o", markersize=5, linewidth=1.6)
-            for run in ordered:
+            for result in ordered:
                 place += 1
                 axes.annotate(
-                    f"{place}", (run.cpu_s, run.auc), xytext=(0, 6), textcoords="offset points", ha="center", color=hue
+                    f"{place}",
+                    (result.cpu_s, result.auc),
+                    xytext=(0, 6),
+                    textcoords="offset points",
+                    ha="center",
+                    color=hue,
                 )
-                axes.plot([], [], " ", label=f"{place}  {run.name}: {run.auc:.3f}, {run.cpu_s:.1f} s")
+                axes.plot([], [], " ", label=f"{place}  {result.name}: {result.auc:.3f}, {result.cpu_s:.1f} s")
         axes.margins(x=0.1, y=0.15)
         axes.set_xscale("log")
-        axes.set_xlabel("CPU seconds of training and scoring, features beside (a log scale)")
+        axes.set_xlabel("CPU seconds of training and scoring, features apart (a log scale)")
         axes.set_ylabel("AUC")
         axes.legend(
             frameon=False,

@@ -1,11 +1,10 @@
-"""Test, then train: a design over a stream, each impression scored by the model of that time before it is learned.
+"""Test, then train: a design over a stream, each impression scored by the model of that time before it trains on it.
 
-run = follow(Arm("hourly", FEED.design, timedelta(hours=1)), stream, fewest=500, clock=time.monotonic)
-measure(stream.scored.label, stream.scored.request, run.scores)
+result = prequential(Variant("hourly", FEED.design, HOUR), stream, fewest=500, clock=time.monotonic)
+measure(stream.test.label, stream.test.request, result.scores)
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
@@ -13,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.bench import Clock, Progress
 from benchmarks.stream import Stream, schedule
 from models import metrics
 from models.examples import Examples, Layout
@@ -23,8 +23,8 @@ from monitoring.measures import MEASURES
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One way to learn a stream."""
+class Variant:
+    """One way to train over a stream."""
 
     name: str
     design: Design
@@ -35,38 +35,38 @@ class Arm:
     seed: int = 0
 
     numbers: bool = True
-    """Whether it is given the numbers, the features proper."""
+    """Whether it reads the numbers, the features proper."""
 
     ids: bool = True
-    """Whether it is given ids; without them there is no history either."""
+    """Whether it reads ids; without them there is no history either."""
 
     history: bool = True
-    """Whether it is given the user's last items."""
+    """Whether it reads the user's last items."""
 
-    late: timedelta = timedelta(0)
+    label_delay: timedelta = timedelta(0)
     """How long after an impression its label is known."""
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
-    """What an arm made of a stream, ours or a peer."""
+class StreamResult:
+    """What a learner made of a stream, ours or a peer."""
 
     name: str
 
     stream: Stream
 
     scores: NDArray[np.float64]
-    """Of ``stream.scored``, each as predicted before it was learned."""
+    """Of ``stream.test``, each as predicted before any training on it."""
 
     cpu_s: float
-    """CPU seconds of training and scoring; features are beside."""
+    """CPU seconds of training and scoring; features are apart."""
 
     updates: int
 
     @cached_property
     def measures(self) -> dict[str, float]:
         """As ``monitoring.evaluation.compare.measure``; NaN for what is not defined."""
-        rows = self.stream.scored
+        rows = self.stream.test
         found = measure(rows.label, rows.request, self.scores)
         return {each.key: float("nan") if (value := found.of(each)) is None else value for each in MEASURES}
 
@@ -79,8 +79,8 @@ class Run:
         return self.measures["mrr"]
 
     def auc_by(self, span: timedelta) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Middle of each span of the stream, in days since scoring began, and the AUC of its impressions."""
-        rows = self.stream.scored
+        """Middle of each span of the stream, in days since testing began, and the AUC of its impressions."""
+        rows = self.stream.test
         number = ((rows.time - self.stream.begins) // span.total_seconds()).astype(np.int64)
         found = np.unique(number)
         aucs = [metrics.auc(self.scores[number == n], rows.label[number == n]) for n in found]
@@ -88,30 +88,39 @@ class Run:
         return middles, np.array(aucs)
 
 
-def follow(arm: Arm, stream: Stream, *, fewest: int, clock: Callable[[], float]) -> Run:
-    """The arm over the whole stream, in one torch thread. ``fewest``: impressions below which an update waits."""
-    layout, examples = given(arm, stream)
-    warm, steps = schedule(stream, arm.every, fewest=fewest, late=arm.late)
-    scores, first, updates = np.full(len(examples) - stream.warm, np.nan), stream.warm, 0
+def reported(result: StreamResult, progress: Progress) -> StreamResult:
+    """The result, its outcome reported on the way."""
+    progress(
+        f"{result.name}: AUC {result.auc:.4f}, MRR {result.mrr:.4f}, {result.cpu_s:.1f} CPU s,"
+        f" {result.updates:,} updates"
+    )
+    return result
+
+
+def prequential(variant: Variant, stream: Stream, *, fewest: int, clock: Clock) -> StreamResult:
+    """The variant over the whole stream, in one torch thread. ``fewest``: impressions below which an update waits."""
+    layout, examples = inputs_of(variant, stream)
+    warm, steps = schedule(stream, variant.every, fewest=fewest, label_delay=variant.label_delay)
+    first, updates, seed = stream.warm, 0, variant.seed
+    scores = np.full(len(examples) - first, np.nan)
     began = time.process_time()
-    model = Model.new(layout, arm.design, arm.seed)
-    model, _ = fine_tune(model, examples[:warm], seed=arm.seed, device="cpu", clock=clock)
+    model = Model.new(layout, variant.design, seed)
+    model, _ = fine_tune(model, examples[:warm], seed=seed, device="cpu", clock=clock)
     for number, step in enumerate(steps, start=1):
-        if step.score.stop > step.score.start:
-            scores[step.score.start - first : step.score.stop - first] = model.score(examples[step.score])
-        if step.learn.stop > step.learn.start:
-            part = examples[step.learn]
-            model, _ = fine_tune(model, part, seed=arm.seed + number, device="cpu", clock=clock)
+        if step.test.stop > step.test.start:
+            scores[step.test.start - first : step.test.stop - first] = model.score(examples[step.test])
+        if step.train.stop > step.train.start:
+            model, _ = fine_tune(model, examples[step.train], seed=seed + number, device="cpu", clock=clock)
             updates += 1
-    return Run(arm.name, stream, scores, time.process_time() - began, updates)
+    return StreamResult(variant.name, stream, scores, time.process_time() - began, updates)
 
 
-def given(arm: Arm, stream: Stream) -> tuple[Layout, Examples]:
-    """What of the stream the arm is given."""
+def inputs_of(variant: Variant, stream: Stream) -> tuple[Layout, Examples]:
+    """What of the stream the variant reads."""
     layout, examples = stream.layout, stream.examples
-    if arm.numbers and arm.ids and arm.history:
+    if variant.numbers and variant.ids and variant.history:
         return layout, examples
-    numbers, ids, history = arm.numbers, arm.ids, arm.ids and arm.history
+    numbers, ids, history = variant.numbers, variant.ids, variant.ids and variant.history
     layout = replace(
         layout,
         dense=layout.dense if numbers else (),

@@ -1,6 +1,6 @@
-"""What the benches gave, for people: ``RESULTS.md``, a section a bench, each with its date, machine, command and plots.
+"""What the benches measured: ``RESULTS.md``, a section a bench, each with its date, machine, command and plots.
 
-    record(Path("benchmarks"), table, command="millrace bench gate", at=datetime.now(UTC))
+    record(Path("benchmarks"), table, command="python -m benchmarks gate", at=datetime.now(UTC))
 
 A bench rewrites its own section and leaves the others as they are. Its plots are the pictures in the same folder whose
 names start with the bench's.
@@ -15,7 +15,7 @@ from benchmarks.table import Row, Table, figure
 
 FILE = "RESULTS.md"
 
-HEAD = """# Measured
+PREFACE = """# Measured
 
 Each section is written by the command it names, and says when and on which machine. `ratio` is ours over the peer's,
 both measured in the same run.
@@ -31,7 +31,7 @@ def record(folder: Path, table: Table, *, command: str, at: datetime) -> Path:
     sections = parsed(path.read_text(encoding="utf-8")) if path.exists() else {}
     pictures = sorted(picture.name for picture in folder.glob(f"{table.name}-*.svg"))
     sections[table.name] = section(table, pictures, command=command, at=at)
-    parts = [HEAD, *(f"## {name}\n\n{body}\n" for name, body in sections.items())]
+    parts = [PREFACE, *(f"## {name}\n\n{body}\n" for name, body in sections.items())]
     written = path.with_suffix(".md.new")
     written.write_text("\n".join(parts), encoding="utf-8")
     written.replace(path)

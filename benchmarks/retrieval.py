@@ -1,104 +1,91 @@
 """The bench of retrieval: is the next click among the items that two towers retrieve, and among those of simple peers?
 
-The log is followed once, tick by tick. Every click is asked for before anything has seen it: by what was known at the
-last tick before its request, all items clicked within a day being candidates but those the user clicked lately. Then
-it is seen, at its own time. Popularity and co-clicks move with every tick, ours too; the towers' vectors only with
-their updates. Negatives of the log are never looked at: which items it shows says what will be clicked.
+    python -m benchmarks retrieval --log clicks.parquet --items items.parquet --until 2017-10-05
+
+The log is followed once, tick by tick. Every click is a query before anything has observed it: by what was known at the
+last tick before its request, all items clicked within a day being candidates but the user's recent clicks. Then it is
+observed, at its own time. Popularity and co-clicks move with every tick, ours too; the towers' vectors only with their
+updates. Negatives of the log are never looked at: which items it shows says what will be clicked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.retrieval_arms import Arm, CoClicks, FoldedIn, Popular, TwoTowers
+from benchmarks.bench import Clock, Progress
+from benchmarks.logs import TWO_BUSY_DAYS, LogConfig, LogTooShort
+from benchmarks.retrievers import CoClicks, FoldedIn, ItemRetriever, Popular, TwoTowers
 from benchmarks.table import Row, Table, machine
 from features.declare.families import Features
-from flows.drill.windows import Folding, Log, read_log, simulated, windows
-from infra.errors import MillraceError
+from flows.drill.windows import Folding, Log, windows
+from flows.surface import Surface
 from models.examples import EMPTY, Examples, Layout, concat
 from models.retrieval.newcomers import FoldIn
 from models.retrieval.towers import TowerDesign, Towers
+from monitoring.evaluation.retrieval import KS, MISSED
 
-KS = (10, 50, 100)
+TIMED_REQUESTS = 300
+"""Requests timed one by one."""
 
 
 @dataclass(frozen=True)
-class Plan:
+class RetrievalConfig:
     """What the bench measures, and on which log."""
 
-    log: Path | None = None
-    """A click log, as ``millrace import`` takes it; a seeded one without it."""
-
-    items: Path | None = None
-    until: datetime | None = None
-    """What that log showed from then on is left out."""
+    surface: Surface
+    log: LogConfig = TWO_BUSY_DAYS
 
     warmup: timedelta = timedelta(days=1)
-    """What is learned before anything is asked."""
+    """What the first towers train on, before any query."""
 
     tick: timedelta = timedelta(minutes=1)
     """How often popularity, co-clicks and the index follow the clicks."""
 
     every: tuple[timedelta, ...] = (timedelta(minutes=10), timedelta(hours=1))
-    """How often the towers are updated, a run of them for each."""
+    """How often the towers are updated; each is measured."""
 
-    newcomer: timedelta = timedelta(minutes=30)
-    """How long after a user's first click of the log they are called new."""
+    new_for: timedelta = timedelta(minutes=30)
+    """How long after a user's first click of the log they count as new."""
 
     half_lives: tuple[float, ...] = (300.0, 900.0, 3600.0)
     """Seconds; of popularity, each a peer."""
 
     pairs: tuple[tuple[float, float], ...] = ((3600.0, 5.0), (3600.0, 1.0), (14400.0, 5.0))
-    """Half-life, seconds, and strength toward popularity, in clicks, of co-clicks, each a peer."""
+    """Half-life, seconds, and clicks that popularity as the prior counts for, of co-clicks, each a peer."""
 
     design: TowerDesign | None = None
     """Of the towers; None for the one that the surface's own columns give."""
 
     fold_in: FoldIn = field(default_factory=FoldIn)
-    surface: str = "feed"
-    days: float = 2.0
-    """Of the seeded log."""
-
-    requests_per_day: int = 48_000
-    """Of the seeded log."""
-
     seed: int = 0
 
 
-Say = Callable[[str], None]
-
-
-def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
-    """Run all of it. ``say`` is told what is done, a line at a time. Raises ImportRefused for a log it cannot read."""
-    from flows.surfaces import find
-
-    surface = find(plan.surface)
-    if plan.log is None:
-        log = simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
-    else:
-        log = read_log(plan.log.stem, plan.log, plan.items, until=plan.until)
-    asked, clicked_at = clicks_of(log, surface.features, surface.attribution)
-    layout = layout_of(surface.features)
-    begins = float(np.floor(asked.time[0])) + plan.warmup.total_seconds()
-    if asked.time[-1] <= begins:
-        raise LogTooShort(f"{log.name} ends within {plan.warmup} of its start: give a longer log, or a shorter warm-up")
-    design = plan.design or design_of(surface.features)
-    arms = Arms.of(plan, layout, design, begins)
-    say(f"{log.name}: {len(asked)} clicks, {len(arms.all)} ways to retrieve")
-    places = follow(asked, clicked_at, arms.all, layout, plan, begins, say)
-    who = groups(asked, layout, plan, begins)
+def bench(config: RetrievalConfig, *, clock: Clock, progress: Progress) -> Table:
+    """Run all of it. Raises ImportRefused for a log it cannot read, and LogTooShort."""
+    log, features = config.log.read(), config.surface.features
+    queries, clicked_at = clicks_of(log, features, config.surface.attribution)
+    layout = layout_of(features)
+    begins = float(np.floor(queries.time[0])) + config.warmup.total_seconds()
+    if queries.time[-1] <= begins:
+        raise LogTooShort(
+            f"{log.name} ends within {config.warmup} of its start: give a longer log, or a shorter warm-up"
+        )
+    retrievers = Retrievers.of(config, layout, config.design or design_of(features), begins)
+    progress(f"{log.name}: {len(queries)} clicks, {len(retrievers.all)} ways to retrieve")
+    places = follow(queries, clicked_at, retrievers.all, layout, config.tick, begins, progress)
+    groups = groups_of(queries, layout, config.new_for, begins)
     return Table(
-        "retrieval", machine(), [*recalls(places, who, arms, held=plan.log is not None), *costs(arms, asked, clock)]
+        "retrieval",
+        machine(),
+        [
+            *recalls(places, groups, retrievers, with_goal=config.log.path is not None),
+            *costs(retrievers, queries, clock),
+        ],
     )
-
-
-class LogTooShort(MillraceError):
-    """Nothing is left to ask after the warm-up."""
 
 
 def layout_of(features: Features) -> Layout:
@@ -113,8 +100,8 @@ def design_of(features: Features) -> TowerDesign:
 
 
 def clicks_of(log: Log, features: Features, attribution: timedelta) -> tuple[Examples, NDArray[np.float64]]:
-    """The log's clicks as they were asked for (in order of showing, with the user's state just before), and when each
-    came [N], seconds. The fold runs without its counters: only ids and last items are wanted."""
+    """The log's clicks as queries (in order of showing, with the user's state just before), and when each came [N],
+    seconds. The fold goes without its counters: only ids and last items are wanted."""
     folding = Folding(replace(features, families=()), attribution)
     parts, times = list[Examples](), list[NDArray[np.float64]]()
     for window in windows(log, folding, timedelta(hours=6)):
@@ -130,7 +117,7 @@ def clicks_of(log: Log, features: Features, attribution: timedelta) -> tuple[Exa
 
 
 @dataclass(frozen=True)
-class Arms:
+class Retrievers:
     """All that retrieves."""
 
     towers: Sequence[TwoTowers]
@@ -139,136 +126,135 @@ class Arms:
     pairs: Sequence[CoClicks]
 
     @property
-    def all(self) -> list[Arm]:
-        """In the order in which they see a click: co-clicks after popularity."""
+    def all(self) -> list[ItemRetriever]:
+        """In the order in which they observe a click: co-clicks after popularity."""
         return [*self.towers, self.folded, *self.popular, *self.pairs]
 
     @property
-    def peers(self) -> list[Arm]:
+    def peers(self) -> list[ItemRetriever]:
         return [*self.popular, *self.pairs]
 
     @staticmethod
-    def of(plan: Plan, layout: Layout, design: TowerDesign, begins: float) -> "Arms":
+    def of(config: RetrievalConfig, layout: Layout, design: TowerDesign, begins: float) -> "Retrievers":
         columns = layout.ids.index("user"), layout.ids.index(layout.history_of)
-        new = Towers.new(layout, design, plan.seed)
-        popular = [Popular(life, design.alive_s, columns[1]) for life in plan.half_lives]
+        towers = Towers.new(layout, design, config.seed)
+        popular = [Popular(life, design.alive_s, columns[1]) for life in config.half_lives]
         middle = popular[len(popular) // 2]
-        return Arms(
-            [TwoTowers(new, every, begins, plan.seed) for every in plan.every],
-            FoldedIn(plan.fold_in, columns, begins, plan.seed, design.alive_s),
+        return Retrievers(
+            [TwoTowers(towers, every, begins, config.seed) for every in config.every],
+            FoldedIn(config.fold_in, columns, begins, config.seed, design.alive_s),
             popular,
-            [CoClicks(life, strength, middle) for life, strength in plan.pairs],
+            [CoClicks(life, pseudo_clicks, middle) for life, pseudo_clicks in config.pairs],
         )
 
 
+Places = Mapping[str, NDArray[np.int64]]
+"""By retriever, the place [N] of each click among what was retrieved for it, from 0; ``MISSED`` too where it was no
+query."""
+
+
 def follow(
-    asked: Examples,
+    queries: Examples,
     clicked_at: NDArray[np.float64],
-    arms: Sequence[Arm],
+    retrievers: Sequence[ItemRetriever],
     layout: Layout,
-    plan: Plan,
+    every: timedelta,
     begins: float,
-    say: Say,
-) -> dict[str, NDArray[np.int64]]:
-    """The place [N] of each click among what each arm retrieved for it, from 0; ``MISSED`` where it is not there, or
-    was not asked for."""
+    progress: Progress,
+) -> Places:
+    """Retrieve for every click after ``begins``, then let it be observed; tick by tick."""
     order = np.argsort(clicked_at, kind="stable")
-    came = replace(asked, time=clicked_at)[order]
-    item = asked.ids[:, layout.ids.index(layout.history_of)]
-    places = {arm.name: np.full(len(asked), MISSED) for arm in arms}
-    tick, hour = plan.tick.total_seconds(), 0
-    start = float(np.floor(asked.time[0] / tick) * tick)
-    ends = np.arange(start + tick, max(asked.time[-1], clicked_at[-1]) + 2 * tick, tick)
-    shown_to, came_to = asked.time.searchsorted(ends), came.time.searchsorted(ends)
-    before = seen = 0
-    for end, shown, known in zip(ends.tolist(), shown_to.tolist(), came_to.tolist(), strict=True):
-        first = max(before, int(asked.time.searchsorted(begins)))
+    clicks = replace(queries, time=clicked_at)[order]
+    item = queries.ids[:, layout.ids.index(layout.history_of)]
+    places = {retriever.name: np.full(len(queries), MISSED) for retriever in retrievers}
+    tick, hour = every.total_seconds(), 0
+    start = float(np.floor(queries.time[0] / tick) * tick)
+    ends = np.arange(start + tick, max(queries.time[-1], clicked_at[-1]) + 2 * tick, tick)
+    shown_to, clicked_to = queries.time.searchsorted(ends), clicks.time.searchsorted(ends)
+    answered = observed = 0
+    for end, shown, known in zip(ends.tolist(), shown_to.tolist(), clicked_to.tolist(), strict=True):
+        first = max(answered, int(queries.time.searchsorted(begins)))
         if shown > first:
             rows = slice(first, shown)
-            for arm in arms:
-                hit = arm.retrieve(asked[rows], end - tick, max(KS)) == item[rows, None]
-                places[arm.name][rows] = np.where(hit.any(1), hit.argmax(1), MISSED)
-        if known > seen:
-            for arm in arms:
-                arm.see(came[seen:known], end)
-        before, seen = shown, known
+            for retriever in retrievers:
+                hit = retriever.retrieve(queries[rows], end - tick, max(KS)) == item[rows, None]
+                places[retriever.name][rows] = np.where(hit.any(1), hit.argmax(1), MISSED)
+        if known > observed:
+            for retriever in retrievers:
+                retriever.observe(clicks[observed:known], end)
+        answered, observed = shown, known
         if (end - begins) // 3600 > hour and end > begins:
             hour = int((end - begins) // 3600)
-            say(f"{hour} h, {shown} clicks; recall@10 so far: {so_far(places, asked.time, begins, shown)}")
+            progress(f"{hour} h, {shown} clicks; recall@10 so far: {so_far(places, queries.time, begins, shown)}")
     return places
 
 
-MISSED = 1 << 30
+def so_far(places: Places, time: NDArray[np.float64], begins: float, shown: int) -> str:
+    """Recall@10 of each retriever, in words."""
+    rows = slice(int(time.searchsorted(begins)), shown)
+    return "; ".join(f"{name} {(place[rows] < 10).mean():.3f}" for name, place in places.items())
 
 
-def so_far(places: dict[str, NDArray[np.int64]], time: NDArray[np.float64], begins: float, shown: int) -> str:
-    """Recall@10 of each arm, in words."""
-    some = slice(int(time.searchsorted(begins)), shown)
-    return "; ".join(f"{name} {(place[some] < 10).mean():.3f}" for name, place in places.items())
+Groups = Mapping[str, NDArray[np.bool_]]
+"""By name, which queries [N] are theirs."""
 
 
-def groups(asked: Examples, layout: Layout, plan: Plan, begins: float) -> dict[str, NDArray[np.bool_]]:
-    """Whose next click is asked for: everyone's, and that of new users with a click or more to go by."""
-    user = asked.ids[:, layout.ids.index("user")]
+def groups_of(queries: Examples, layout: Layout, new_for: timedelta, begins: float) -> Groups:
+    """Everyone's queries, and those of cold-start users with a click or more to go by."""
+    user = queries.ids[:, layout.ids.index("user")]
     _, first, whose = np.unique(user, return_index=True, return_inverse=True)
-    asks = asked.time >= begins
-    young = asked.time - asked.time[first[whose]] <= plan.newcomer.total_seconds()
-    new = asks & young & (asked.history[:, 0] != EMPTY)
-    return {"all users": asks, "new users": new} if new.any() else {"all users": asks}
+    counted = queries.time >= begins
+    young = queries.time - queries.time[first[whose]] <= new_for.total_seconds()
+    new = counted & young & (queries.history[:, 0] != EMPTY)
+    return {"all users": counted, "new users": new} if new.any() else {"all users": counted}
 
 
-def recalls(
-    places: dict[str, NDArray[np.int64]], who: dict[str, NDArray[np.bool_]], arms: Arms, *, held: bool
-) -> list[Row]:
+def recalls(places: Places, groups: Groups, retrievers: Retrievers, *, with_goal: bool) -> list[Row]:
     """Ours beside the best of the peers' settings (chosen by the same figure, in the peers' favour), then each peer.
 
-    ``held``: whether the goal counts; the clicks of a seeded log follow no item's trend that towers could learn.
+    ``with_goal``: whether the goal counts; the clicks of a seeded log follow no item's trend that towers could learn.
     """
     rows = []
-    for group, asks in who.items():
+    for group, theirs in groups.items():
         for k in KS:
-            recall = {name: float((place[asks] < k).mean()) for name, place in places.items()}
-            peer = max((arm.name for arm in arms.peers), key=lambda name: recall[name])
-            goal = "above the best peer" if held else None
-            for arm in arms.towers:
-                met = recall[arm.name] > recall[peer] if held else None
-                what = f"recall@{k}, {group}, {arm.name}"
-                rows.append(Row(what, recall[arm.name], "", peer, recall[peer], goal, met))
-            rows.append(
-                Row(f"recall@{k}, {group}, {arms.folded.name}", recall[arms.folded.name], "", peer, recall[peer])
-            )
-    asks = who["all users"]
-    for other in arms.peers:
-        rows += [Row(f"recall@{k}, all users, {other.name}", float((places[other.name][asks] < k).mean())) for k in KS]
+            recall = {name: float((place[theirs] < k).mean()) for name, place in places.items()}
+            peer = max((peer.name for peer in retrievers.peers), key=lambda name: recall[name])
+            goal = "above the best peer" if with_goal else None
+            for towers in retrievers.towers:
+                met = recall[towers.name] > recall[peer] if with_goal else None
+                what = f"recall@{k}, {group}, {towers.name}"
+                rows.append(Row(what, recall[towers.name], "", peer, recall[peer], goal, met))
+            folded = retrievers.folded.name
+            rows.append(Row(f"recall@{k}, {group}, {folded}", recall[folded], "", peer, recall[peer]))
+    everyone = groups["all users"]
+    for other in retrievers.peers:
+        place = places[other.name][everyone]
+        rows += [Row(f"recall@{k}, all users, {other.name}", float((place < k).mean())) for k in KS]
     return rows
 
 
-def costs(arms: Arms, asked: Examples, clock: Callable[[], float]) -> list[Row]:
-    """What a request takes, by the last state of the towers that are updated most often, and what learning took."""
-    arm = arms.towers[0]
-    last = asked[max(0, len(asked) - ASKED_ALONE) :]
-    now = arm.lately.time
-    index = arm.towers.index(arm.lately, now)
-    taken = []
+def costs(retrievers: Retrievers, queries: Examples, clock: Clock) -> list[Row]:
+    """What a request takes, by the last state of the towers that are updated most often, and what training took."""
+    towers = retrievers.towers[0]
+    last = queries[max(0, len(queries) - TIMED_REQUESTS) :]
+    now = towers.recent.time
+    index = towers.towers.index(towers.recent, now)
+    seconds = []
     for row in range(len(last)):
         began = clock()
         one = last[row : row + 1]
-        index.retrieve(arm.towers.users(one, arm.lately), max(KS), one.history)
-        taken.append(clock() - began)
+        index.retrieve(towers.towers.users(one, towers.recent), max(KS), one.history)
+        seconds.append(clock() - began)
     began = clock()
-    index.follow(arm.lately, now + 1)
+    index.follow(towers.recent, now + 1)
     followed = clock() - began
     rows = [
         Row("items alive", len(index)),
-        Row(f"one retrieve of {max(KS)}", 1e3 * float(np.median(taken)), "ms"),
+        Row(f"one retrieve of {max(KS)}", 1e3 * float(np.median(seconds)), "ms"),
         Row("the index follows a tick", 1e3 * followed, "ms"),
     ]
     return rows + [
-        Row(f"learning, {arm.name}", arm.learning_s / arm.clicks * 1e5, "CPU s per 100,000 clicks")
-        for arm in arms.towers
-        if arm.clicks
+        Row(f"training, {one.name}", one.training_s / one.clicks * 1e5, "CPU s per 100,000 clicks")
+        for one in retrievers.towers
+        if one.clicks
     ]
-
-
-ASKED_ALONE = 300
-"""Requests timed one by one."""

@@ -1,6 +1,6 @@
-"""The bench of scoring: what the candidates of a request wait for, and rows a second in bulk, beside the network alone.
+"""The bench of scoring: milliseconds for the candidates of a request, rows a second in bulk, and the network alone.
 
-bench(Plan(), clock=time.perf_counter, say=print)
+python -m benchmarks score
 """
 
 from __future__ import annotations
@@ -10,33 +10,36 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.bench import Clock, Progress
 from benchmarks.large_table import BEGIN
 from benchmarks.stream import folded
 from benchmarks.table import Row, Table, machine
 from flows.drill.windows import simulated
-from flows.surfaces import find
+from flows.surface import Surface
+from flows.surfaces.feed import FEED
 from models.examples import Examples
 from models.learning.learner import fine_tune
 from models.learning.model import Model, gather, one_thread, tensor
-from models.tables import memory_map as room
+from models.tables import memory_map
 from models.tables.log_structured import Run
 
-Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Plan:
+class ScoreConfig:
     """What to run."""
 
-    surface: str = "feed"
+    surface: Surface = FEED
     days: float = 1.5
     requests_per_day: int = 8_000
-    """Of the seeded log that the model learns from and is asked about."""
+    """Of the seeded log that the model trains on and scores."""
 
     candidates: tuple[int, ...] = (20, 200)
     """Of a request."""
@@ -51,50 +54,52 @@ class Plan:
     seed: int = 0
 
     @staticmethod
-    def quick() -> Plan:
+    def quick() -> ScoreConfig:
         """The same in seconds, for a first look."""
-        return Plan(days=1.2, requests_per_day=1_500, calls=20, bulk=2_000, rows=20_000)
+        return ScoreConfig(days=1.2, requests_per_day=1_500, calls=20, bulk=2_000, rows=20_000)
 
 
-def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
+def bench(config: ScoreConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it. ``clock`` times single requests, in wall-clock seconds; bulk counts CPU seconds."""
-    surface = find(plan.surface)
-    log = simulated(seed=plan.seed, days=plan.days, requests_per_day=plan.requests_per_day)
+    surface = config.surface
+    log = simulated(seed=config.seed, days=config.days, requests_per_day=config.requests_per_day)
     stream = folded(log, surface, warmup=timedelta(days=1))
-    start = Model.new(stream.layout, surface.design, plan.seed)
-    model, _ = fine_tune(start, stream.examples[: stream.warm], seed=plan.seed, device="cpu", clock=clock)
-    large = grown(model, plan.rows, plan.seed)
-    say(f"a model of {stream.warm:,} impressions, and the same with {plan.rows:,} rows a table")
+    start = Model.new(stream.layout, surface.design, config.seed)
+    model, _ = fine_tune(start, stream.examples[: stream.warm], seed=config.seed, device="cpu", clock=clock)
+    large = grown(model, config.rows, config.seed)
+    progress(f"a model of {stream.warm:,} impressions, and the same with {config.rows:,} rows a table")
     rows = []
-    for count in plan.candidates:
-        asked = requests(stream.scored, count, plan.calls, plan.seed)
-        ours, theirs = (timed(each.score, asked, clock) for each in (model, large))
-        alone = timed(partial(bare, model), [prepared(model, one) for one in asked], clock)
-        told = f"{count} candidates of a request"
+    for count in config.candidates:
+        calls = requests(stream.test, count, config.calls, config.seed)
+        ours, theirs = (timed(each.score, calls, clock) for each in (model, large))
+        alone = timed(partial(network_alone, model), [prepared(model, one) for one in calls], clock)
+        what = f"{count} candidates of a request"
         for name, share in (("median", 0.5), ("99th percentile", 0.99)):
             own, other = (float(np.quantile(taken, share)) * 1000 for taken in (ours, alone))
-            rows.append(Row(f"{told}, {name}", own, "ms", peer="the network alone", theirs=other))
+            rows.append(Row(f"{what}, {name}", own, "ms", peer="the network alone", theirs=other))
         grew = float(np.median(theirs)) * 1000
-        rows.append(Row(f"{told}, median, {plan.rows:,} rows", grew, "ms", "log's own", float(np.median(ours)) * 1000))
-    bulk = requests(stream.scored, plan.bulk, 1, plan.seed)[0]
-    whole, alone_s = cpu(lambda: model.score(bulk)), cpu(partial(bare, model, prepared(model, bulk)))
+        rows.append(
+            Row(f"{what}, median, {config.rows:,} rows", grew, "ms", "log's own", float(np.median(ours)) * 1000)
+        )
+    bulk = requests(stream.test, config.bulk, 1, config.seed)[0]
+    whole, alone_s = cpu(lambda: model.score(bulk)), cpu(partial(network_alone, model, prepared(model, bulk)))
     rows.append(
-        Row("in bulk, a core", plan.bulk / whole, "rows/s", peer="the network alone", theirs=plan.bulk / alone_s)
+        Row("in bulk, a core", config.bulk / whole, "rows/s", peer="the network alone", theirs=config.bulk / alone_s)
     )
     return Table("score", machine(), rows)
 
 
 def grown(model: Model, rows: int, seed: int) -> Model:
-    """The model with tables of at least so many ids, for each column of which it knows more than a tenth as many."""
+    """The model with so many more ids in its large tables, those with a twentieth of the largest's rows or more."""
     draw, tables = np.random.default_rng(seed), []
     for table in model.tables:
         if table.rows * 20 < max(each.rows for each in model.tables):
             tables.append(table)
             continue
         ids = np.unique(draw.integers(1 << 40, 1 << 62, rows))
-        weights = room.empty((len(ids), table.width), np.float32)
+        weights = memory_map.empty((len(ids), table.width), np.float32)
         weights[:] = 0.01
-        state = room.empty((len(ids), table.state_width), np.float32)
+        state = memory_map.empty((len(ids), table.state_width), np.float32)
         state[:] = 1
         run = Run(ids, weights, state, np.full(len(ids), 10), np.full(len(ids), BEGIN, np.uint32))
         tables.append(replace(table, runs=(*table.runs, run), rows=table.rows + len(ids)))
@@ -105,41 +110,48 @@ def grown(model: Model, rows: int, seed: int) -> Model:
 
 def requests(examples: Examples, candidates: int, calls: int, seed: int) -> list[Examples]:
     """Requests as serving makes them: one user and history, candidates from anywhere."""
-    draw, asked = np.random.default_rng(seed), []
+    draw, made = np.random.default_rng(seed), []
     for first in draw.integers(0, len(examples), calls):
         rows = draw.integers(0, len(examples), candidates)
         one = examples[rows]
         ids = one.ids.copy()
         ids[:, 0] = examples.ids[first, 0]
-        asked.append(replace(one, ids=ids, history=np.repeat(examples.history[[first]], candidates, axis=0)))
-    return asked
+        made.append(replace(one, ids=ids, history=np.repeat(examples.history[[first]], candidates, axis=0)))
+    return made
 
 
-def timed(score: Callable[..., object], asked: Sequence[object], clock: Callable[[], float]) -> NDArray[np.float64]:
+def timed(score: Callable[[T], object], calls: Sequence[T], clock: Clock) -> NDArray[np.float64]:
     """Seconds [calls] of each; the first tenth of the calls fills caches and is not counted."""
     taken = []
-    for one in asked:
+    for one in calls:
         began = clock()
         score(one)
         taken.append(clock() - began)
-    return np.array(taken[len(asked) // 10 :])
+    return np.array(taken[len(calls) // 10 :])
 
 
-Prepared = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What the network reads once rows are looked up."""
+
+    dense: torch.Tensor
+    ids: torch.Tensor
+    history: torch.Tensor
+    table: torch.Tensor
 
 
 def prepared(model: Model, examples: Examples) -> Prepared:
-    """What the network is given once rows are looked up."""
+    """The examples, their rows looked up."""
     working = gather(model, examples)
-    return tensor(examples.dense), tensor(working.ids), tensor(working.history), tensor(working.weights)
+    return Prepared(tensor(examples.dense), tensor(working.ids), tensor(working.history), tensor(working.weights))
 
 
-def bare(model: Model, given: Prepared) -> None:
+def network_alone(model: Model, rows: Prepared) -> None:
     """The network on rows already looked up."""
-    dense, ids, history, table = given
     with one_thread(), torch.inference_mode():
-        for start in range(0, len(dense), 2048):
-            model.network(*(column[start : start + 2048] for column in (dense, ids, history)), table)
+        for start in range(0, len(rows.dense), 2048):
+            columns = (column[start : start + 2048] for column in (rows.dense, rows.ids, rows.history))
+            model.network(*columns, rows.table)
 
 
 def cpu(work: Callable[[], object], repeats: int = 3) -> float:

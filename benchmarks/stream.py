@@ -1,76 +1,33 @@
-"""A log as one stream: folded once, then learned and scored by as many arms as are compared.
+"""A log as one stream: folded once, then tested and trained on by every learner that is compared.
 
     stream = folded(read_log("globo", path, items), FEED, warmup=timedelta(days=1))
     steps = schedule(stream, timedelta(hours=1), fewest=FEED.fewest)
 
-All arms of a stream score the same impressions, and what each learns from before that is the schedule's to say.
+All learners of a stream score the same impressions, and the schedule alone decides what each has trained on by then.
 """
 
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import polars as pl
 
-from flows.drill.windows import Folding, Log, events_of, frame_of, read_log, rows_of, simulated, spans
+from benchmarks.logs import LogTooShort
+from flows.drill.windows import Folding, Log, events_of, frame_of, rows_of, spans
 from flows.surface import Surface
-from infra.errors import MillraceError
 from models.examples import Examples, Layout, apart, concat
-from models.frames import Frame
+from models.frames import HALF_MICROSECOND, Frame
 
 HOUR = timedelta(hours=1)
 
-HALF_MICROSECOND = 5e-7
-
-EACH = timedelta(0)
+EVERY_EVENT = timedelta(0)
 """A model is updated after every event. Only a learner without batches can be."""
 
-Features = Literal["live", "hourly", "frozen"]
-"""As of each impression; as of the start of its hour; as of the end of the warm-up."""
-
-
-class LogTooShort(MillraceError):
-    """A log that ends with its warm-up."""
-
-    exit_code = 2
-
-
-@dataclass(frozen=True)
-class Replay:
-    """What is replayed."""
-
-    surface: Surface
-    """Whose features and learner are measured."""
-
-    log: Path | None = None
-    """A click log, as ``millrace import`` takes it; without one, a seeded one is made up."""
-
-    items: Path | None = None
-
-    until: datetime | None = None
-    """What that log showed from then on is left out."""
-
-    warmup: timedelta = timedelta(days=1)
-    """What the first model learns, and nobody is scored on."""
-
-    days: float = 4.0
-    """Of the seeded log."""
-
-    requests_per_day: int = 10_000
-    """Of the seeded log."""
-
-    pictures: Path | None = None
-    """Folder for the plots; none are drawn without one."""
-
-    def read(self) -> Log:
-        """The log. Raises ImportRefused where an import would."""
-        if self.log is None:
-            return simulated(seed=0, days=self.days, requests_per_day=self.requests_per_day)
-        return read_log(self.log.stem, self.log, self.items, until=self.until)
+Refresh = Literal["live", "hourly", "frozen"]
+"""How old features are: as of each impression; as of the start of its hour; as of the end of the warm-up."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +42,7 @@ class Stream:
     """Of the whole log. Rows of one request lie side by side, and its code is in no other."""
 
     begins: float
-    """Seconds since 1970 at which the warm-up is over and scoring begins."""
+    """Seconds since 1970 at which the warm-up is over and testing begins."""
 
     fold_s: float
     """CPU seconds that folding took."""
@@ -96,8 +53,8 @@ class Stream:
         return self.row_at(self.begins)
 
     @property
-    def scored(self) -> Examples:
-        """What every arm scores: all after the warm-up."""
+    def test(self) -> Examples:
+        """What every learner is tested on: all after the warm-up."""
         return self.examples[self.warm :]
 
     def row_at(self, moment: float) -> int:
@@ -106,14 +63,14 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What is scored with the model as it stands, and what is learned then; rows of the stream."""
+class PrequentialStep:
+    """What is scored with the model as it stands, and what it is then trained on; rows of the stream."""
 
-    score: slice
-    learn: slice
+    test: slice
+    train: slice
 
 
-def folded(log: Log, surface: Surface, *, warmup: timedelta, features: Features = "live") -> Stream:
+def folded(log: Log, surface: Surface, *, warmup: timedelta, refresh: Refresh = "live") -> Stream:
     """The log's stream. Raises LogTooShort for one that holds nothing after its warm-up."""
     began = time.process_time()
     every = spans(log, HOUR)
@@ -121,57 +78,57 @@ def folded(log: Log, surface: Surface, *, warmup: timedelta, features: Features 
     if every[-1][0] < warm:
         raise LogTooShort(f"{log.name} spans {len(every)} hours, and the warm-up takes {warmup / HOUR:g} of them")
     folding = Folding(surface.features, surface.attribution)
-    parts = apart([frame.examples for frame in frames(log, folding, every, warm, features)])
+    parts = apart([frame.examples for frame in frames(log, folding, every, warm, refresh)])
     begins = (warm + timedelta(microseconds=1)).timestamp()
     return Stream(log.name, surface.layout, concat(parts), begins, time.process_time() - began)
 
 
 def frames(
-    log: Log, folding: Folding, every: list[tuple[datetime, datetime]], warm: datetime, features: Features
+    log: Log, folding: Folding, every: list[tuple[datetime, datetime]], warm: datetime, refresh: Refresh
 ) -> Iterator[Frame]:
-    """The frame of each hour that has one. After the warm-up its features are as of the time that ``features`` says."""
+    """The frame of each hour that has one. After the warm-up its features are as old as ``refresh`` has them."""
     schema = folding.engine.schema
     for start, end in every:
         shown = rows_of(log, start, end)
         if not len(shown):
             continue
-        if features == "live" or start < warm:
+        if refresh == "live" or start < warm:
             yield folding.fold(shown, end)
             continue
         events = events_of(shown, shown.clear(), 0)
-        rows = folding.engine.read_as_of(events, (start if features == "hourly" else warm).timestamp())
+        rows = folding.engine.read_as_of(events, (start if refresh == "hourly" else warm).timestamp())
         yield frame_of(shown, rows, schema, folding.attribution)
-        if features == "hourly":
+        if refresh == "hourly":
             folding.fold(shown, end)
 
 
 def schedule(
-    stream: Stream, every: timedelta | None, *, fewest: int = 1, late: timedelta = timedelta(0)
-) -> tuple[int, list[Step]]:
-    """Rows that the first model learns, and the steps after it; an update every so often, or never when None.
+    stream: Stream, every: timedelta | None, *, fewest: int = 1, label_delay: timedelta = timedelta(0)
+) -> tuple[int, list[PrequentialStep]]:
+    """Rows that the first model trains on, and the steps after it; an update every so often, or never when None.
 
-    ``fewest``: impressions below which an update waits for more. ``late``: how long after an impression its label is
-    known. What the last step could still learn nobody is scored with, and it is left out.
+    ``fewest``: impressions below which an update waits for more. ``label_delay``: how long after an impression its
+    label is known. What the last step could still train on serves no test, and is left out.
     """
-    end = len(stream.examples)
-    warm = stream.row_at(stream.begins - late.total_seconds())
+    end, delay = len(stream.examples), label_delay.total_seconds()
+    warm = stream.row_at(stream.begins - delay)
     if every is None:
-        return warm, [Step(slice(stream.warm, end), slice(0, 0))]
-    assert every > EACH, "a schedule has windows"
-    steps, at, learned, moment = list[Step](), stream.warm, warm, stream.begins
-    while at < end:
+        return warm, [PrequentialStep(slice(stream.warm, end), slice(0, 0))]
+    assert every > EVERY_EVENT, "a schedule has windows"
+    steps, tested, trained, moment = list[PrequentialStep](), stream.warm, warm, stream.begins
+    while tested < end:
         moment += every.total_seconds()
-        upto, ripe = stream.row_at(moment), stream.row_at(moment - late.total_seconds())
-        if upto == end or ripe - learned < fewest:
-            ripe = learned
-        if upto > at or ripe > learned:
-            steps.append(Step(slice(at, upto), slice(learned, ripe)))
-        at, learned = upto, ripe
+        shown, mature = stream.row_at(moment), stream.row_at(moment - delay)
+        if shown == end or mature - trained < fewest:
+            mature = trained
+        if shown > tested or mature > trained:
+            steps.append(PrequentialStep(slice(tested, shown), slice(trained, mature)))
+        tested, trained = shown, mature
     return warm, steps
 
 
 def shuffled(log: Log, seed: int) -> Log:
-    """The log with all that no model may lean on drawn anew: positions and the order of rows within a request, ids of
+    """The log with all that no model may use drawn anew: positions and the order of rows within a request, ids of
     requests and impressions, and the order of what was shown at the same instant. What was shown when stays."""
     random = np.random.default_rng(seed)
     shown = log.shown[random.permutation(len(log.shown))]

@@ -1,4 +1,4 @@
-"""The peers of ``bench update``: the same deep-and-cross network as one writes it in torch, with torch's own parts."""
+"""The peers of the bench of updates: the same deep-and-cross network as one writes it in torch, with its own parts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from models.networks.rankers import Cross
 
 
 @dataclass(frozen=True)
-class Rates:
-    """What all arms learn with."""
+class LearningRates:
+    """What all trainers train with."""
 
     network: float
     decay: float
@@ -25,13 +25,13 @@ class Rates:
     first_square: float
 
 
-class Tables(Protocol):
-    """The embeddings of a peer, with the optimiser that moves them."""
+class Embeddings(Protocol):
+    """The embeddings of a peer, with their optimiser."""
 
     def rows(self, ids: Tensor) -> Tensor:
         """[B, K, kinds + E]."""
 
-    def move(self) -> None:
+    def step(self) -> None:
         """Take a step along the gradients that the backward pass has left."""
 
 
@@ -46,8 +46,8 @@ def sparse(rows: Tensor) -> nn.Embedding:
 class SparseAdagrad:
     """``nn.Embedding(sparse=True)`` for each column and ``torch.optim.Adagrad``."""
 
-    def __init__(self, start: Sequence[Tensor], rates: Rates) -> None:
-        # torch warns until one has said yes or no.
+    def __init__(self, start: Sequence[Tensor], rates: LearningRates) -> None:
+        # torch warns until one has chosen.
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         self.tables = nn.ModuleList(sparse(rows) for rows in start)
         self.optimiser = torch.optim.Adagrad(
@@ -57,7 +57,7 @@ class SparseAdagrad:
     def rows(self, ids: Tensor) -> Tensor:
         return torch.stack([table(ids[:, k]) for k, table in enumerate(self.tables)], dim=1)
 
-    def move(self) -> None:
+    def step(self) -> None:
         self.optimiser.step()
         self.optimiser.zero_grad()
 
@@ -65,7 +65,7 @@ class SparseAdagrad:
 class RowwiseAdagrad:
     """The same embeddings, and row-wise Adagrad written with torch's operations on their sparse gradients."""
 
-    def __init__(self, start: Sequence[Tensor], rates: Rates) -> None:
+    def __init__(self, start: Sequence[Tensor], rates: LearningRates) -> None:
         self.tables = nn.ModuleList(sparse(rows) for rows in start)
         self.squares = [torch.full((len(w), 1), rates.first_square, device=w.device) for w in start]
         self.rate = rates.table
@@ -74,7 +74,7 @@ class RowwiseAdagrad:
         return torch.stack([table(ids[:, k]) for k, table in enumerate(self.tables)], dim=1)
 
     @torch.no_grad()
-    def move(self) -> None:
+    def step(self) -> None:
         for parameter, squares in zip(self.tables.parameters(), self.squares, strict=True):
             assert parameter.grad is not None
             gradient = parameter.grad.coalesce()
@@ -85,20 +85,20 @@ class RowwiseAdagrad:
             parameter.grad = None
 
 
-class Still:
-    """Rows that do not move: what the network alone costs."""
+class FrozenRows:
+    """Rows that are never updated: what the network alone costs."""
 
-    def __init__(self, start: Sequence[Tensor], rates: Rates) -> None:
+    def __init__(self, start: Sequence[Tensor], rates: LearningRates) -> None:
         self.tables = list(start)
 
     def rows(self, ids: Tensor) -> Tensor:
         return torch.stack([functional.embedding(ids[:, k], table) for k, table in enumerate(self.tables)], dim=1)
 
-    def move(self) -> None:
-        """They stay."""
+    def step(self) -> None:
+        """Nothing to do."""
 
 
-class Plain(nn.Module):
+class PlainCross(nn.Module):
     """Deep and cross, a head for each feedback kind; it starts at the weights of ours."""
 
     def __init__(self, ours: Cross) -> None:
@@ -135,15 +135,20 @@ def copied(layers: nn.ModuleList) -> nn.ModuleList:
     return new
 
 
-class Peer:
-    """A network and tables that learn batch by batch."""
+class TorchRanker:
+    """A network and tables, trained batch by batch."""
 
     def __init__(
-        self, ours: Cross, tables: Tables, rates: Rates, device: torch.device, steps: int, low: bool = False
+        self,
+        ours: Cross,
+        tables: Embeddings,
+        rates: LearningRates,
+        device: torch.device,
+        steps: int,
+        autocast: bool,
     ) -> None:
-        """``steps``: taken before, of which nothing is left but their count; ``low``: under ``torch.autocast`` to
-        bfloat16."""
-        self.network, self.tables, self.low, self.device = Plain(ours).to(device), tables, low, device
+        """``steps``: taken before, of which nothing is left but their count; ``autocast``: to bfloat16."""
+        self.network, self.tables, self.autocast, self.device = PlainCross(ours).to(device), tables, autocast, device
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=rates.network, weight_decay=rates.decay, fused=True
         )
@@ -155,15 +160,15 @@ class Peer:
             }
 
     def step(self, dense: Tensor, ids: Tensor, target: Tensor) -> Tensor:
-        """Learn from a batch; logits [B, kinds] from before."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.low):
+        """Train on a batch; logits [B, kinds] from before."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             logits: Tensor = self.network(dense, self.tables.rows(ids))
         logits = logits.float()
         loss = functional.binary_cross_entropy_with_logits(logits, target)
         self.optimiser.zero_grad()
         torch.autograd.backward(loss)
         self.optimiser.step()
-        self.tables.move()
+        self.tables.step()
         return logits.detach()
 
 

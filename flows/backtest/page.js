@@ -1,6 +1,6 @@
-// Tells the figures under the pointer. What is drawn stands in the page already; nothing here builds HTML from text.
+// Shows the figures under the pointer. What is drawn stands in the page already; nothing here builds HTML from text.
 "use strict";
-const told = JSON.parse(document.getElementById("told").textContent);
+const data = JSON.parse(document.getElementById("data").textContent);
 const tip = document.getElementById("tip");
 
 function make(tag, text, parent) {
@@ -22,36 +22,35 @@ function table(heads, rows) {
   }
 }
 
-// What each kind of plot is made of: spans [key, left, right] in shares of its width, and what to tell of one.
-const begin = told.windows.length ? told.windows[0][1] : 0;
-const length = told.windows.length ? told.windows.at(-1)[2] - begin : 1;
+// What each kind of plot is made of: spans [key, left, right] in shares of its width, and what to show of one.
+const { when, start, end, impressions, figures } = data.windows;
+const begin = start[0] ?? 0, length = (end.at(-1) ?? 1) - begin;
 const kinds = {
   windows: {
-    spans: () => told.windows.map(([, start, end], n) => [n, (start - begin) / length, (end - begin) / length]),
-    tell(n) {
-      const [when, , , impressions, figures] = told.windows[n];
-      make("b", when + " UTC", tip);
-      make("span", impressions.toLocaleString("en") + " impressions", tip);
-      table(["", ...told.arms], figures.map((values, m) => [told.measures[m], ...values.map(number)]));
+    spans: () => when.map((_, n) => [n, (start[n] - begin) / length, (end[n] - begin) / length]),
+    describe(n) {
+      make("b", when[n] + " UTC", tip);
+      make("span", impressions[n].toLocaleString("en") + " impressions", tip);
+      table(["", ...data.arms], figures[n].map((values, m) => [data.measures[m], ...values.map(number)]));
     },
   },
   updates: {
     spans: plot => JSON.parse(plot.dataset.spans).map(([n, left, right]) => [n, left / 10000, right / 10000]),
-    tell(n) {
-      const [number, when, verdict, version, seconds, reasons] =
+    describe(n) {
+      const [number, window, verdict, version, seconds, reasons] =
         [...document.getElementById("update-" + n).cells].map(cell => cell.textContent);
       make("b", `Update ${number}: ${verdict}`, tip);
-      make("span", `${when} UTC, ${seconds}` + (version === "–" ? "" : `, version ${version}`), tip);
+      make("span", `${window} UTC, ${seconds}` + (version === "–" ? "" : `, version ${version}`), tip);
       make("p", reasons, tip);
     },
   },
   steps: {
-    spans: () => told.updates.map((_, n) => [n, n / told.updates.length, (n + 1) / told.updates.length]),
-    tell(n) {
-      const update = told.updates[n];
+    spans: () => data.updates.map((_, n) => [n, n / data.updates.length, (n + 1) / data.updates.length]),
+    describe(n) {
+      const update = data.updates[n];
       make("b", `Update ${update.number}: ${update.total}`, tip);
-      make("span", update.told + " UTC", tip);
-      table(null, update.by.map((seconds, step) => [told.steps[step], seconds]).reverse());
+      make("span", update.window + " UTC", tip);
+      table(null, update.by_step.map((seconds, step) => [data.steps[step], seconds]).reverse());
     },
   },
 };
@@ -71,7 +70,7 @@ function show(plot, kind, [key, left, right], pointer) {
     cursor.style.left = 100 * middle + "%";
   }
   tip.replaceChildren();
-  kinds[kind].tell(key);
+  kinds[kind].describe(key);
   tip.hidden = false;
   const box = plot.getBoundingClientRect(), x = box.left + middle * box.width, y = pointer ?? box.top + box.height / 2;
   const beside = x + 16 + tip.offsetWidth < innerWidth - 8 ? x + 16 : x - 16 - tip.offsetWidth;

@@ -1,14 +1,16 @@
 """A log replayed with itself as the clock: fold, score with the model in service, update, and on to the next step.
 
-Beside the champion the replay scores the same impressions with the first model, which is the warm-up's, and which never
-learned again: once with live features, once with its features frozen too. So a team sees what fresh features and what
-fresh models are worth. Where the warm-up is too thin to give a model, the base rate serves until an update gives one.
+Beside the champion the replay scores the same impressions with the first model, the one that the warm-up gave and that
+is never trained again: once with live features, once with its features frozen too. So a team sees what fresh features
+and what fresh models are worth. Where the warm-up is too thin to give a model, the base rate serves until an update
+gives one.
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -17,40 +19,41 @@ from numpy.typing import NDArray
 from features.counters.engine import Engine
 from features.counters.folder import Folder
 from features.log.writing import read_impressions
+from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Arm
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples
+from models.frames import Frame
 from models.learning.model import Model
 from models.versions import promotions
-
-ARMS = ("champion", "features_only", "frozen")
-"""The model in service; the first model with live features; the first model with features frozen with it."""
 
 MICROSECOND = timedelta(microseconds=1)
 
 FOREVER = datetime(9999, 1, 1, tzinfo=UTC)
 """Labels as they will be known in the end: what a score is measured against."""
 
+Scores = Mapping[Arm, NDArray[np.float64]]
+"""[N] of each arm."""
+
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """Impressions shown in ``(start, end]``, scored by each arm before anything learned from them."""
+class ScoredWindow:
+    """Impressions shown in ``(start, end]``, scored by each arm before any model trained on them."""
 
     start: datetime
     end: datetime
     examples: Examples
-    scores: dict[str, NDArray[np.float64]]
-    """By arm, [N]."""
+    scores: Scores
 
     by_base_rate: bool = False
     """No model was in service: every arm predicts the share of clicks known at ``start``."""
 
 
 @dataclass(eq=False)
-class Replayed:
+class ReplayState:
     """What has been replayed so far."""
 
-    scored: list[Scored] = field(default_factory=list)
+    windows: list[ScoredWindow] = field(default_factory=list)
     updates: list[Outcome] = field(default_factory=list)
     fold_seconds: float = 0.0
 
@@ -59,7 +62,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, eq=False)
-class First:
+class FirstModel:
     """The first model in service, and the features as they were then."""
 
     model: Model
@@ -77,45 +80,51 @@ def replay(
     every: timedelta,
     update: Callable[[datetime], Outcome | None],
     clock: Callable[[], float],
-) -> Iterator[Replayed]:
+) -> Iterator[ReplayState]:
     """Replay the log that is in the world's database from ``first``; yields after the warm-up and after each step.
 
     A step ends with a tick of the features, so that all that was shown in it has been folded when it is scored.
     ``update(as_of)`` runs one update.
     """
-    done = Replayed()
-    tick = world.surface.features.tick
+    state, surface = ReplayState(), world.surface
+    tick = surface.features.tick
 
     def fold(through: datetime) -> None:
         began = clock()
         folder.fold(through + timedelta(seconds=tick / 2))
-        done.fold_seconds += clock() - began
+        state.fold_seconds += clock() - began
+
+    def run_update(as_of: datetime) -> None:
+        outcome = update(as_of)
+        if outcome is not None:
+            state.updates.append(outcome)
 
     warm = tick_end(warm, tick)
     fold(warm)
-    _update(done, update, warm)
-    champion = promotions.current(world.connection, world.surface.name)
-    if champion is None:
-        done.no_model = _why(world, done, first, warm)
-    base_rate = BaseRate(world, first - MICROSECOND)
-    known: First | None = None
-    yield done
+    run_update(warm)
+    if promotions.current(world.connection, surface.name) is None:
+        state.no_model = _why_no_model(state.updates, first, warm, surface.fewest)
+    base_rate = BaseRate(world.frame, surface.attribution, first - MICROSECOND)
+    first_model: FirstModel | None = None
+    yield state
     start = warm
     while start < until:
-        champion = promotions.current(world.connection, world.surface.name)
-        if champion is not None and known is None:
+        champion = promotions.current(world.connection, surface.name)
+        if champion is not None and first_model is None:
             assert folder.engine is not None
-            known = First(world.model(champion), copy.deepcopy(folder.engine), start)
+            first_model = FirstModel(world.model(champion), copy.deepcopy(folder.engine), start)
         end = tick_end(min(start + every, until), tick)
         fold(end)
-        if champion is None or known is None:
-            scored = _by_base_rate(world, base_rate.at(start), start, end)
+        frame = world.frame(start, end, known_by=FOREVER)
+        if champion is None or first_model is None:
+            scores: Scores = dict.fromkeys(ARMS, np.full(len(frame.examples), base_rate.at(start)))
         else:
-            scored = _score(world, world.model(champion), known, start, end)
-        if len(scored.examples):
-            done.scored.append(scored)
-        _update(done, update, end)
-        yield done
+            shown = read_impressions(world.connection, surface.name, start, end)
+            scores = score(world.model(champion), first_model, frame, shown)
+        if len(frame.examples):
+            state.windows.append(ScoredWindow(start, end, frame.examples, scores, by_base_rate=champion is None))
+        run_update(end)
+        yield state
         start = end
 
 
@@ -124,47 +133,38 @@ def tick_end(moment: datetime, tick: float) -> datetime:
     return datetime.fromtimestamp((moment.timestamp() // tick + 1) * tick, UTC) - MICROSECOND
 
 
-def _update(done: Replayed, update: Callable[[datetime], Outcome | None], as_of: datetime) -> None:
-    outcome = update(as_of)
-    if outcome is not None:
-        done.updates.append(outcome)
+class ReadFrame(Protocol):
+    """Impressions shown in ``(start, end]``, with labels as known then: :meth:`flows.world.World.frame`."""
+
+    def __call__(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame: ...
 
 
 class BaseRate:
     """The share of impressions clicked, of those whose labels are mature: what is predicted while there is no model."""
 
-    def __init__(self, world: World, first: datetime) -> None:
-        self.world, self.counted_to = world, first
-        self.clicks, self.shown = 0.5, 1.0  # even odds before anything is known (Krichevsky & Trofimov 1981)
+    def __init__(self, read_frame: ReadFrame, attribution: timedelta, start: datetime) -> None:
+        self.read_frame, self.attribution, self.counted_to = read_frame, attribution, start
+        self.clicks, self.impressions = 0.5, 1.0  # even odds before anything is known (Krichevsky & Trofimov 1981)
 
     def at(self, moment: datetime) -> float:
         """As known at ``moment``, which never goes back."""
-        mature = moment - self.world.surface.attribution
+        mature = moment - self.attribution
         if mature > self.counted_to:
-            label = self.world.frame(self.counted_to, mature, known_by=moment).examples.label
+            label = self.read_frame(self.counted_to, mature, known_by=moment).examples.label
             label = label[np.isfinite(label)]
-            self.clicks, self.shown = self.clicks + float(label.sum()), self.shown + len(label)
+            self.clicks, self.impressions = self.clicks + float(label.sum()), self.impressions + len(label)
             self.counted_to = mature
-        return self.clicks / self.shown
+        return self.clicks / self.impressions
 
 
-def _by_base_rate(world: World, rate: float, start: datetime, end: datetime) -> Scored:
-    examples = world.frame(start, end, known_by=FOREVER).examples
-    scores = {arm: np.full(len(examples), rate) for arm in ARMS}
-    return Scored(start, end, examples, scores, by_base_rate=True)
-
-
-def _score(world: World, champion: Model, known: First, start: datetime, end: datetime) -> Scored:
-    frame = world.frame(start, end, known_by=FOREVER)
-    examples = frame.examples
-    shown = read_impressions(world.connection, world.surface.name, start, end)
-    stale = frozen_examples(known.engine, shown, frame.table, known.at, examples)
-    scores = {
-        "champion": champion.score(examples),
-        "features_only": known.model.score(examples),
-        "frozen": known.model.score(stale),
+def score(champion: Model, first: FirstModel, frame: Frame, shown: pl.DataFrame) -> Scores:
+    """The frame's impressions by every arm. ``shown``: the same, as the log has them."""
+    frozen = frozen_examples(first.engine, shown, frame.table, first.at, frame.examples)
+    return {
+        CHAMPION_ARM: champion.score(frame.examples),
+        FEATURES_ONLY_ARM: first.model.score(frame.examples),
+        FROZEN_ARM: first.model.score(frozen),
     }
-    return Scored(start, end, examples, scores)
 
 
 def frozen_examples(frozen: Engine, shown: pl.DataFrame, table: pl.DataFrame, at: datetime, live: Examples) -> Examples:
@@ -183,11 +183,11 @@ def frozen_examples(frozen: Engine, shown: pl.DataFrame, table: pl.DataFrame, at
     )
 
 
-def _why(world: World, done: Replayed, first: datetime, warm: datetime) -> str:
-    if done.updates:
-        last = done.updates[-1]
-        return f"the warm-up's model was not promoted ({last.verdict.verdict}): {' '.join(last.verdict.reasons)}"
+def _why_no_model(updates: list[Outcome], first: datetime, warm: datetime, fewest: int) -> str:
+    if updates:
+        verdict = updates[-1].verdict
+        return f"the warm-up's model was not promoted ({verdict.verdict}): {' '.join(verdict.reasons)}"
     return (
         f"the warm-up from {first:%Y-%m-%d %H:%M} to {warm:%Y-%m-%d %H:%M} UTC holds fewer than"
-        f" {world.surface.fewest:,} mature impressions; use a longer --warmup"
+        f" {fewest:,} mature impressions; use a longer --warmup"
     )

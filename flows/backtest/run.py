@@ -3,21 +3,18 @@
 millrace backtest --surface feed --log LOG.parquet --items ITEMS.parquet --warmup 1d --every 1h --until 2017-10-05
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from features.counters.folder import Folder
 from features.ingest.importing import import_log
-from features.log.writing import Appended, extent
-from flows.backtest.replay import ARMS, Replayed, Scored, replay
+from features.log.writing import extent
+from flows.backtest.replay import ReplayState, replay
+from flows.backtest.report import Report
 from flows.ledger import NothingToLearn
 from flows.surface import Surface
 from flows.update import Outcome, run
@@ -25,24 +22,29 @@ from flows.world import World, open_world
 from infra.postgres.connections import connect, database_name, migrate, sqlalchemy_url, with_database
 from infra.postgres.scratch import scratch_database
 from infra.settings import Settings
-from models.examples import apart, concat
 from models.versions.registry import Registry, prepare
-from monitoring.evaluation import compare
-from monitoring.measures import MEASURES
 
 
 @dataclass(frozen=True)
-class Plan:
+class BacktestConfig:
     """What to replay, and how."""
 
     log: Path
     items: Path | None = None
     feedback: Path | None = None
+
     warmup: timedelta = timedelta(days=1)
+    """What the first model trains on."""
+
     every: timedelta = timedelta(hours=1)
+    """How often an update runs."""
+
     from_: datetime | None = None
     until: datetime | None = None
+    """Impressions shown outside of ``(from_, until]`` are left out."""
+
     tick: float = 2.0
+    """Seconds by which counters may lag behind the log."""
 
     def __post_init__(self) -> None:
         if self.warmup <= timedelta(0) or self.every <= timedelta(0):
@@ -60,87 +62,19 @@ class Stage:
     total: float
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
-    """What a backtest found."""
-
-    surface: str
-    log: Path
-    imported: Appended
-    impressions: int
-    scored: list[Scored]
-    updates: list[Outcome]
-    seconds: dict[str, float]
-    no_model: str | None = None
-    """Why the warm-up gave no model, so that the base rate served at first; None: it gave one."""
-
-    def summary(self) -> dict[str, Any]:
-        """The object that ``--json`` prints."""
-        whole = {arm: measure(self.scored, arm) for arm in ARMS}
-        return {
-            "log": self.log.name,
-            "impressions": self.impressions,
-            "scored": sum(len(part.examples) for part in self.scored),
-            **whole,
-            "base_rate": self._base_rate(),
-            "windows": [
-                {
-                    "start": part.start.isoformat(),
-                    "end": part.end.isoformat(),
-                    "impressions": len(part.examples),
-                    "served_by": "base_rate" if part.by_base_rate else "model",
-                    **{arm: measure([part], arm) for arm in ARMS},
-                }
-                for part in self.scored
-            ],
-            "updates": [
-                {
-                    "window": [update.claimed.window.start.isoformat(), update.claimed.window.end.isoformat()],
-                    "verdict": update.verdict.verdict,
-                    "reasons": list(update.verdict.reasons),
-                    "version": update.published.version,
-                    "seconds": update.seconds,
-                }
-                for update in self.updates
-            ],
-            "dead_letters": self.imported.dead_letters,
-            "seconds": round(sum(self.seconds.values()), 3),
-            "seconds_by_part": self.seconds,
-        }
-
-    def _base_rate(self) -> dict[str, Any] | None:
-        """What was served without a model, and why; None where the warm-up gave one."""
-        if self.no_model is None:
-            return None
-        served = [part for part in self.scored if part.by_base_rate]
-        return {
-            "reason": self.no_model,
-            "impressions": sum(len(part.examples) for part in served),
-            "until": served[-1].end.isoformat() if served else None,
-        }
-
-
-def measure(scored: Sequence[Scored], arm: str) -> dict[str, Any]:
-    """The measures of one arm over some windows together."""
-    examples = concat(apart([part.examples for part in scored]))
-    scores = np.concatenate([part.scores[arm] for part in scored])
-    found = compare.measure(examples.label, examples.request, scores)
-    figures = {each.key: math.nan if (value := found.of(each)) is None else value for each in MEASURES}
-    return figures | ({"left_out": dict(found.left_out)} if found.left_out else {})
-
-
 def backtest(
     settings: Settings,
     surface: Surface,
-    plan: Plan,
+    config: BacktestConfig,
     *,
     now: datetime,
-    watch: Callable[[Stage], None] = lambda stage: None,
-    reports: bool = False,
+    progress: Callable[[Stage], None],
 ) -> Report:
-    """Replay the plan's log in a scratch database on the server that ``settings`` name, which must be up."""
+    """Replay the log in a scratch database on the server that ``settings`` name, which must be up."""
     with scratch(settings) as (url, registry):
-        return replay_log(settings, surface, plan, url=url, registry=registry, now=now, watch=watch, reports=reports)
+        return replay_log(
+            settings, surface, config, url=url, registry=registry, now=now, progress=progress, reports=False
+        )
 
 
 @contextmanager
@@ -161,30 +95,30 @@ def scratch(settings: Settings) -> Iterator[tuple[str, Registry]]:
 def replay_log(
     settings: Settings,
     surface: Surface,
-    plan: Plan,
+    config: BacktestConfig,
     *,
     url: str,
     registry: Registry | None,
     now: datetime,
-    watch: Callable[[Stage], None],
+    progress: Callable[[Stage], None],
     reports: bool,
     shift: timedelta = timedelta(0),
 ) -> Report:
-    """Import the plan's log into a migrated database and replay it there."""
-    surface = replace(surface, features=replace(surface.features, tick=plan.tick))
+    """Import the log into a migrated database and replay it there."""
+    surface = replace(surface, features=replace(surface.features, tick=config.tick))
     seconds: dict[str, float] = {}
     began = time.perf_counter()
     imported = import_log(
         url,
         surface.name,
-        plan.log,
-        items=plan.items,
-        feedback=plan.feedback,
+        config.log,
+        items=config.items,
+        feedback=config.feedback,
         now=now,
-        until=plan.until,
-        from_=plan.from_,
+        until=config.until,
+        from_=config.from_,
         shift=shift,
-        progress=lambda done, total: watch(Stage("import", done, total)),
+        progress=lambda done, total: progress(Stage("import", done, total)),
     )
     seconds["import"] = time.perf_counter() - began
     with (
@@ -194,23 +128,30 @@ def replay_log(
     ):
         span = extent(world.connection, surface.name)
         if span is None:
-            raise ValueError(f"{plan.log}: no impression could be imported; see the dead letters")
+            raise ValueError(f"{config.log}: no impression could be imported; see the dead letters")
         first, last = span
         began = time.perf_counter()
-        done = _replay(world, folder, plan, first, last + timedelta(microseconds=1), watch)
-        seconds["fold"] = done.fold_seconds
-        seconds["updates"] = sum(sum(update.seconds.values()) for update in done.updates)
+        state = _replay(world, folder, config, first, last + timedelta(microseconds=1), progress)
+        seconds["fold"] = state.fold_seconds
+        seconds["updates"] = sum(sum(update.seconds.values()) for update in state.updates)
         seconds["scoring and the rest"] = time.perf_counter() - began - seconds["fold"] - seconds["updates"]
         found = world.connection.execute(
             "SELECT count(*) FROM impressions WHERE surface = %s", [surface.name]
         ).fetchone()
         assert found is not None
-        return Report(surface.name, plan.log, imported, found[0], done.scored, done.updates, seconds, done.no_model)
+        return Report(
+            surface.name, config.log, imported, found[0], state.windows, state.updates, seconds, state.no_model
+        )
 
 
 def _replay(
-    world: World, folder: Folder, plan: Plan, first: datetime, until: datetime, watch: Callable[[Stage], None]
-) -> Replayed:
+    world: World,
+    folder: Folder,
+    config: BacktestConfig,
+    first: datetime,
+    until: datetime,
+    progress: Callable[[Stage], None],
+) -> ReplayState:
     from prefect import flow
 
     @flow(
@@ -225,24 +166,24 @@ def _replay(
         except NothingToLearn:
             return None
 
-    warm = first + plan.warmup
+    warm = first + config.warmup
     if warm >= until:
         raise ValueError(
-            f"--warmup {plan.warmup}: the log ends before, at {until:%Y-%m-%d %H:%M} UTC; use a shorter one"
+            f"--warmup {config.warmup}: the log ends before, at {until:%Y-%m-%d %H:%M} UTC; use a shorter one"
         )
-    total = (until - first) / plan.every
-    watch(Stage("warm-up", 0, total))
-    done = Replayed()
-    for done in replay(
+    total = (until - first) / config.every
+    progress(Stage("warm-up", 0, total))
+    state = ReplayState()
+    for state in replay(
         world,
         folder,
         first=first,
         warm=warm,
         until=until,
-        every=plan.every,
+        every=config.every,
         update=lambda as_of: update(world.surface.name, as_of),
         clock=time.perf_counter,
     ):
-        reached = done.scored[-1].end if done.scored else warm
-        watch(Stage(f"{reached:%m-%d %H:%M}", (reached - first) / plan.every, total))
-    return done
+        reached = state.windows[-1].end if state.windows else warm
+        progress(Stage(f"{reached:%m-%d %H:%M}", (reached - first) / config.every, total))
+    return state

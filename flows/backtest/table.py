@@ -3,21 +3,19 @@
 from typing import TYPE_CHECKING
 
 from flows.backtest.findings import (
-    ARMS,
-    MEASURES,
-    STEPS,
-    Measure,
-    Step,
-    Summary,
+    CONTRASTS,
+    SHOWN_MEASURES,
+    Contrast,
     best,
     figure,
     gain,
     is_better,
-    why_none,
+    why_left_out,
     without_model,
 )
-from flows.backtest.findings import number as told
-from flows.backtest.findings import signed as told_change
+from flows.backtest.summary import ARMS, ByArm, Summary
+from monitoring.desk.words import signed
+from monitoring.measures import Measure, number
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -28,36 +26,29 @@ def render_table(summary: Summary) -> "Table":
     """A row a measure: what each arm reached, the best with a star, and what fresh features and models changed."""
     from rich.table import Table
 
+    arms = summary.arms
     meanings = "\n".join(f"{arm.name}: {arm.meaning}" for arm in ARMS)
-    changes = "; ".join(f"{step.name.lower()}: {step.after.name} minus {step.before.name}" for step in STEPS)
-    reasons = [f"{measure.name} left out: {why}" for measure in MEASURES if (why := why_none(summary, measure))]
-    caption = "\n".join(filter(None, (without_model(summary), "* best", *reasons, meanings, changes)))
+    contrasts = "; ".join(f"{contrast.name.lower()}: {contrast.meaning}" for contrast in CONTRASTS)
+    reasons = [f"{measure.name} left out: {why}" for measure in SHOWN_MEASURES if (why := why_left_out(arms, measure))]
+    caption = "\n".join(filter(None, (without_model(summary), "* best", *reasons, meanings, contrasts)))
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
-    table.add_column(f"{summary['scored']:,} impressions scored", min_width=22)
-    for arm in ARMS:
-        table.add_column(arm.name.replace(" ", "\n"), justify="right", vertical="bottom")
-    for step in STEPS:
-        table.add_column(step.name.lower().replace(" ", "\n"), justify="right", vertical="bottom")
-    for measure in MEASURES:
-        stars = best(summary, measure)
-        figures = [
-            f"[bold]{told(figure(summary, arm, measure))}*[/]"
-            if arm.key in stars
-            else f"{told(figure(summary, arm, measure))} "
-            for arm in ARMS
-        ]
-        arrow = "higher" if measure.higher_is_better else "lower"
+    table.add_column(f"{summary.evaluated:,} impressions scored", min_width=22)
+    for head in (*(arm.name for arm in ARMS), *(contrast.name.lower() for contrast in CONTRASTS)):
+        table.add_column(head.replace(" ", "\n"), justify="right", vertical="bottom")
+    for measure in SHOWN_MEASURES:
+        leader = best(arms, measure)
+        figures = [(number(figure(arms, arm, measure)), arm == leader) for arm in ARMS]
         table.add_row(
-            f"{measure.name} [dim]({arrow} is better)[/]",
-            *figures,
-            *(_change(summary, step, measure) for step in STEPS),
+            f"{measure.name} [dim]({measure.remark})[/]",
+            *(f"[bold]{text}*[/]" if leads else f"{text} " for text, leads in figures),
+            *(_change(arms, contrast, measure) for contrast in CONTRASTS),
         )
     return table
 
 
-def _change(summary: Summary, step: Step, measure: Measure) -> "Text":
+def _change(arms: ByArm, contrast: Contrast, measure: Measure) -> "Text":
     from rich.text import Text
 
-    change = gain(summary, step, measure)
+    change = gain(arms, contrast, measure)
     better = None if change is None else is_better(change, measure)
-    return Text(told_change(change).replace("−", "-"), style={True: "green", False: "red", None: ""}[better])
+    return Text(signed(change).replace("−", "-"), style={True: "green", False: "red", None: ""}[better])

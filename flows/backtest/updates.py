@@ -1,41 +1,31 @@
-"""The updates of a backtest on its page: what the gate said over time, and what each step cost."""
+"""The updates of a backtest on its page: the gate's verdicts over time, and what each step costs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 import numpy as np
 
-from flows.backtest.findings import Summary, known
-from flows.backtest.plots import (
-    Axis,
-    Span,
-    blocks,
-    moment,
-    order_axis,
-    over_years,
-    span,
-    stack,
-    time_axis,
-    told_seconds,
-    told_span,
-    value_axis,
-)
+from flows.backtest.axes import Axis, order_axis, time_axis, value_axis
+from flows.backtest.paths import PlotSpan, blocks, span, stack
+from flows.backtest.summary import Summary, UpdateSummary
+from flows.backtest.texts import format_seconds, format_span, over_years
+from monitoring.gate.policy import Word
 
-VERDICTS = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+VERDICTS: Mapping[Word, str] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+"""What became of the challenger, by verdict."""
 
-FEW = 6
+NOT_PROMOTED_SHOWN = 6
 """Updates not promoted that are shown without a click."""
 
 
 @dataclass(frozen=True)
-class Update:
+class UpdateRow:
     """An update, in words."""
 
     number: int
     window: str
-    verdict: str
+    verdict: Word
     version: str | None
     reasons: tuple[str, ...]
     seconds: float
@@ -43,10 +33,11 @@ class Update:
 
 @dataclass(frozen=True)
 class Lane:
-    """The updates of one verdict, on the line of time."""
+    """The updates of one verdict, along the time axis."""
 
-    verdict: str
+    verdict: Word
     done: str
+
     updates: tuple[tuple[int, int, int], ...]
     """Number, left and right of each, in units of the plot's width."""
 
@@ -59,55 +50,49 @@ class Timeline:
 
     lanes: tuple[Lane, ...]
     time: Axis
-    updates: tuple[Update, ...]
-    not_promoted: tuple[Update, ...]
+    updates: tuple[UpdateRow, ...]
+    not_promoted: tuple[UpdateRow, ...]
     more: int
     """Updates not promoted beyond those."""
 
 
 def timeline(summary: Summary) -> Timeline | None:
-    """When the gate said what; None where there was no update.
+    """The verdicts over time; None where there was no update.
 
     Windows of successive updates may overlap, so an update's block begins where the block before it ends.
     """
-    if not summary["updates"]:
+    if not summary.updates:
         return None
-    edges = [(moment(update["window"][0]), moment(update["window"][1])) for update in summary["updates"]]
-    years = over_years([edge for update in summary["updates"] for edge in update["window"]])
-    updates = tuple(
-        Update(
-            n,
-            told_span(*edge, years=years),
-            update["verdict"],
-            update["version"],
-            tuple(update["reasons"]),
-            _total(update),
-        )
-        for n, (update, edge) in enumerate(zip(summary["updates"], edges, strict=True), start=1)
+    windows = _windows_text(summary.updates)
+    rows = tuple(
+        UpdateRow(number, window, update.verdict, update.version, update.reasons, update.total_s)
+        for number, (update, window) in enumerate(zip(summary.updates, windows, strict=True), start=1)
     )
-    time, spans = _along(edges, [moment(window["end"]) for window in summary["windows"]])
+    time, spans = _along_time(summary.updates, [window.end for window in summary.windows])
     lanes = []
     for verdict, done in VERDICTS.items():
-        ours = [(u.number, where) for u, where in zip(updates, spans, strict=True) if u.verdict == verdict]
-        if ours:
-            told = tuple((number, where.left, where.right) for number, where in ours)
-            lanes.append(Lane(verdict, done, told, blocks([where for _, where in ours])))
-    doubtful = tuple(update for update in updates if update.verdict != "promote")
-    return Timeline(tuple(lanes), time, updates, doubtful[:FEW], len(doubtful[FEW:]))
+        own = [(row.number, where) for row, where in zip(rows, spans, strict=True) if row.verdict == verdict]
+        if own:
+            places = tuple((number, where.left, where.right) for number, where in own)
+            lanes.append(Lane(verdict, done, places, blocks([where for _, where in own])))
+    not_promoted = tuple(row for row in rows if row.verdict != "promote")
+    return Timeline(tuple(lanes), time, rows, not_promoted[:NOT_PROMOTED_SHOWN], len(not_promoted[NOT_PROMOTED_SHOWN:]))
 
 
-def _along(edges: Sequence[tuple[datetime, datetime]], scored_to: Sequence[datetime]) -> tuple[Axis, list[Span]]:
-    """The line of time and each update's span on it. Of the warm-up, long as it is, only the end is drawn."""
-    ends = [end for _, end in edges]
-    first, last = min(ends), max([*ends, *scored_to])
-    usual = min((last - first) / max(len(ends) - 1, 1), edges[0][1] - edges[0][0]) or timedelta(hours=1)
+def _windows_text(updates: Sequence[UpdateSummary]) -> list[str]:
+    years = over_years(edge for update in updates for edge in (update.start, update.end))
+    return [format_span(update.start, update.end, years=years) for update in updates]
+
+
+def _along_time(updates: Sequence[UpdateSummary], windows_end: Sequence[datetime]) -> tuple[Axis, list[PlotSpan]]:
+    """The time axis and each update's span on it. Of the warm-up, long as it is, only the end is drawn."""
+    ends = [update.end for update in updates]
+    first, last = min(ends), max([*ends, *windows_end])
+    warm_up = updates[0].end - updates[0].start
+    usual = min((last - first) / max(len(ends) - 1, 1), warm_up) or timedelta(hours=1)
     time = time_axis(first - usual, last)
     begins = [first - usual, *ends[:-1]]
     return time, [span(time, min(begin, end), end, at_least=15) for begin, end in zip(begins, ends, strict=True)]
-
-
-def _total(update: Summary) -> float:
-    return sum(known(seconds) or 0.0 for seconds in update["seconds"].values())
 
 
 @dataclass(frozen=True)
@@ -125,53 +110,57 @@ class StepCost:
 
 
 @dataclass(frozen=True)
-class Cost:
+class UpdateCost:
+    """What one update cost, in words."""
+
+    number: int
+    window: str
+    total: str
+    by_step: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Costs:
     """Seconds by step, over the updates after the warm-up's, which is of another size."""
 
     steps: tuple[StepCost, ...]
     whole: StepCost
     seconds: Axis
     order: Axis
-    updates: tuple[dict[str, Any], ...]
-    """For the script: ``told``, ``total`` and seconds ``by`` step."""
+    updates: tuple[UpdateCost, ...]
 
     warm_up: float | None
     """Seconds of the warm-up's update, where it is not among these."""
 
 
-def cost(updates: Sequence[Summary]) -> Cost | None:
+def costs(updates: Sequence[UpdateSummary]) -> Costs | None:
     """What updates cost; None where there was none."""
     if not updates:
         return None
     routine = updates[1:] or updates
     first = 1 + len(updates) - len(routine)
-    names = list(dict.fromkeys(step for update in routine for step in update["seconds"]))
-    if not names:
+    steps = list(dict.fromkeys(step for update in routine for step in update.seconds))
+    if not steps:
         return None
-    by_step = [[known(update["seconds"].get(step)) or 0.0 for update in routine] for step in names]
+    by_step = [[update.seconds.get(step, 0.0) for update in routine] for step in steps]
     totals = [sum(column) for column in zip(*by_step, strict=True)]
     everything = sum(totals) or 1.0
     axis = value_axis(totals, from_zero=True)
-    paths = stack(axis, by_step)
-    years = over_years([edge for update in updates for edge in update["window"]])
-    told = tuple(
-        {
-            "told": told_span(*map(moment, update["window"]), years=years),
-            "number": n,
-            "total": told_seconds(total),
-            "by": [told_seconds(layer[n - first]) for layer in by_step],
-        }
-        for n, (update, total) in enumerate(zip(routine, totals, strict=True), start=first)
-    )
-    return Cost(
+    windows = _windows_text(updates)[-len(routine) :]
+    rows = [
+        UpdateCost(first + n, window, format_seconds(total), tuple(format_seconds(layer[n]) for layer in by_step))
+        for n, (window, total) in enumerate(zip(windows, totals, strict=True))
+    ]
+    return Costs(
         tuple(
-            _step_cost(name, layer, everything, path) for name, layer, path in zip(names, by_step, paths, strict=True)
+            _step_cost(step, layer, everything, path)
+            for step, layer, path in zip(steps, by_step, stack(axis, by_step), strict=True)
         ),
         _step_cost("whole update", totals, everything, ""),
         axis,
         order_axis(first, len(routine)),
-        told,
-        _total(updates[0]) if len(updates) > 1 else None,
+        tuple(rows),
+        updates[0].total_s if len(updates) > 1 else None,
     )
 
 

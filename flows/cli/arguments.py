@@ -1,28 +1,47 @@
-"""What every command takes from a person: settings, a surface's name, times, lengths of time, files."""
+"""What commands take from a person: settings, options, a surface's name, times, lengths of time, files."""
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from infra.errors import MillraceError
 
 if TYPE_CHECKING:
-    from flows.surface import Surface as Declaration
+    from flows.surface import Surface
     from infra.settings import Settings
+
+SurfaceName = Annotated[str, typer.Option("--surface", help="The surface, a file of flows/surfaces.")]
+Items = Annotated[Path | None, typer.Option(help="Parquet file of items: item_id and their columns.")]
+Feedback = Annotated[Path | None, typer.Option(help="Parquet file of late feedback: impression_id, kind, value, at.")]
+Until = Annotated[str | None, typer.Option(help="Leave out what was shown after this time, UTC.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 
 FIRST_YEAR, LAST_YEAR = 1970, 2999
 """Of the times that a person names: a log has none before, and sums of later ones might not fit a clock."""
 
-LONGEST = timedelta(days=36_525)
-"""No length of time that a person names is longer."""
+LONGEST_DURATION = timedelta(days=36_525)
+"""Of the lengths of time that a person names."""
 
 
 class BadArgument(MillraceError):
     """An argument that cannot be used."""
 
     exit_code = 2
+
+
+@contextmanager
+def argument_errors() -> Iterator[None]:
+    """A ValueError or a missing file in this block is the user's, and becomes a BadArgument."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise BadArgument(str(error)) from error
 
 
 def load_settings() -> "Settings":
@@ -38,8 +57,17 @@ def load_settings() -> "Settings":
     except ValidationError as error:
         raise SettingsError(
             "; ".join(_wrong(wrong["loc"], wrong["input"], wrong["msg"]) for wrong in error.errors())
-        ) from None  # the cause quotes what was given
+        ) from None  # the cause quotes the value
     clear_session(settings)
+    return settings
+
+
+def apply_settings() -> "Settings":
+    """The settings, with every library pointed to what they name; before anything heavy is imported."""
+    from infra.stack import environment
+
+    settings = load_settings()
+    environment.apply(settings)
     return settings
 
 
@@ -59,7 +87,7 @@ def duration(text: str) -> timedelta:
     if match is None:
         raise BadArgument(f"{text!r} is no length of time; write 90s, 10m, 1h or 1d")
     seconds = float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    if seconds > LONGEST.total_seconds():
+    if seconds > LONGEST_DURATION.total_seconds():
         raise BadArgument(f"{text!r} is longer than a hundred years; write 90s, 10m, 1h or 1d")
     return timedelta(seconds=seconds)
 
@@ -75,6 +103,11 @@ def instant(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def optional_instant(text: str | None) -> datetime | None:
+    """The same of an option that may be left out."""
+    return None if text is None else instant(text)
+
+
 def expect_files(*paths: Path | None) -> None:
     """Raises BadArgument for one that is not there, is no file, or cannot be read."""
     for path in paths:
@@ -88,11 +121,9 @@ def expect_files(*paths: Path | None) -> None:
             raise BadArgument(f"{path} cannot be read by you; ask its owner, or copy it")
 
 
-def find_surface(name: str) -> "Declaration":
+def find_surface(name: str) -> "Surface":
     """The declared surface of that name. Raises BadArgument for any other."""
     from flows.surfaces import find
 
-    try:
+    with argument_errors():
         return find(name)
-    except ValueError as error:
-        raise BadArgument(str(error)) from error

@@ -1,8 +1,8 @@
 """The whole loop from nothing, on one machine: ``make demo``.
 
 Starts the stack, replays a log hour by hour through the real tables, features, updates and gate, promotes what the
-evidence backs, then ranks for a reader over HTTP, clicks, and ranks again. The log's times are moved so that it ends
-now; the stack is left running on it, with the schedule on.
+evidence backs, then ranks for a reader over HTTP, clicks, and ranks once more. The log's times are shifted so that it
+ends now; the stack is left running on it, with the schedule on.
 """
 
 import shutil
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import polars as pl
 
-from flows.backtest.run import Plan, Report, Stage, replay_log
+from flows.backtest.report import Report
+from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.surfaces import find
 from infra.backoff import Backoff
 from infra.errors import MillraceError
@@ -26,7 +26,7 @@ from infra.stack.services import every_service
 
 SURFACE = "feed"
 MARK = "demo"
-"""File that says a home was made by the demo, so that the next demo may begin from nothing."""
+"""File that marks a home as the demo's, so that the next demo may begin from nothing."""
 
 LATER = ("serving", "desk", "fold", "flows")
 """Services that work on the log: they start once it has been replayed."""
@@ -41,14 +41,23 @@ class NotReady(MillraceError):
 
 
 @dataclass(frozen=True)
-class Served:
-    """What serving answered before and after a click."""
+class AnswerItem:
+    """One item of serving's answer."""
+
+    impression_id: str
+    item_id: str
+    score: float
+
+
+@dataclass(frozen=True)
+class RankedTwice:
+    """What serving ranked before and after a click."""
 
     version: str
     user: str
     clicked: str
-    before: list[dict[str, Any]]
-    after: list[dict[str, Any]]
+    before: list[AnswerItem]
+    after: list[AnswerItem]
 
 
 def clear_home(settings: Settings) -> None:
@@ -67,7 +76,7 @@ def clear_home(settings: Settings) -> None:
     (home / MARK).touch()
 
 
-def simulated(folder: Path, now: datetime) -> Plan:
+def simulated(folder: Path, now: datetime) -> BacktestConfig:
     """A seeded log of a day and a half of a small news site."""
     from features.ingest.simulate import simulate
 
@@ -84,45 +93,50 @@ def simulated(folder: Path, now: datetime) -> Plan:
     paths = [folder / f"{name}.parquet" for name in ("log", "items", "feedback")]
     for frame, path in zip((log, items, feedback), paths, strict=True):
         frame.write_parquet(path)
-    return Plan(paths[0], paths[1], paths[2], warmup=timedelta(days=1), every=timedelta(hours=1))
+    return BacktestConfig(paths[0], paths[1], paths[2], warmup=timedelta(days=1), every=timedelta(hours=1))
 
 
-def shift_to_now(plan: Plan, now: datetime) -> timedelta:
-    """How far to move the log's times so that its last impression was shown just now."""
-    shown = pl.scan_parquet(plan.log).select(pl.col("shown_at"))
-    if plan.until is not None:
-        shown = shown.filter(pl.col("shown_at") <= plan.until)
+def shift_to_now(config: BacktestConfig, now: datetime) -> timedelta:
+    """How far to shift the log's times so that its last impression was shown just now."""
+    shown = pl.scan_parquet(config.log).select(pl.col("shown_at"))
+    if config.until is not None:
+        shown = shown.filter(pl.col("shown_at") <= config.until)
     last = shown.max().collect().item()
     if last is None:
-        raise ValueError(f"--log {plan.log}: it has no impression before --until {plan.until}")
-    moved: timedelta = now - last.astimezone(UTC) - timedelta(seconds=1)
-    return moved
+        raise ValueError(f"--log {config.log}: it has no impression before --until {config.until}")
+    shift: timedelta = now - last.astimezone(UTC) - timedelta(seconds=1)
+    return shift
 
 
 def run(
-    settings: Settings, plan: Plan | None, *, now: datetime, say: Callable[[str], None], watch: Callable[[Stage], None]
-) -> tuple[Report, Served]:
-    """Run the demo; the stack is up when it returns, and when it fails."""
+    settings: Settings,
+    config: BacktestConfig | None,
+    *,
+    now: datetime,
+    report: Callable[[str], None],
+    progress: Callable[[Stage], None],
+) -> tuple[Report, RankedTwice]:
+    """Run the demo; the stack is up when it returns, and when it fails. ``report`` gets what is done, a line each."""
     clear_home(settings)
     services = every_service(settings)
-    say("Starting the stack ...")
-    start_stack(settings, services, report=say, later=LATER)
-    plan = plan or simulated(settings.home.resolve() / "log", now)
-    say("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
-    report = replay_log(
+    report("Starting the stack ...")
+    start_stack(settings, services, report=report, later=LATER)
+    config = config or simulated(settings.home.resolve() / "log", now)
+    report("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
+    found = replay_log(
         settings,
         find(SURFACE),
-        plan,
+        config,
         url=settings.database,
         registry=None,
         now=now,
-        watch=watch,
+        progress=progress,
         reports=True,
-        shift=shift_to_now(plan, now),
+        shift=shift_to_now(config, now),
     )
-    say("Starting serving, the fold and the schedule ...")
-    start_stack(settings, services, report=say)
-    return report, ask(settings)
+    report("Starting serving, the fold and the schedule ...")
+    start_stack(settings, services, report=report)
+    return found, rank_click_rank(settings)
 
 
 READY_S = 60.0
@@ -138,13 +152,13 @@ def _wait_until_ready(client: httpx.Client) -> None:
 
 
 def _features(client: httpx.Client) -> str | None:
-    told: dict[str, Any] = client.get("/readyz").json()
-    state: str | None = told.get("surfaces", {}).get(SURFACE, {}).get("features")
+    """``live`` once serving has read the log."""
+    state: str | None = client.get("/readyz").json().get("surfaces", {}).get(SURFACE, {}).get("features")
     return state
 
 
-def ask(settings: Settings) -> Served:
-    """Rank for a reader, click the last of the list, and rank again."""
+def rank_click_rank(settings: Settings) -> RankedTwice:
+    """Rank for a reader, click the last of the list, and rank once more."""
     from infra.postgres.connections import connect
 
     with connect(settings.database) as connection:
@@ -158,12 +172,19 @@ def ask(settings: Settings) -> Served:
         ).fetchall()
     assert found is not None
     user, context = found
-    question = {"user_id": user, "context": context, "items": [item for (item,) in items]}
+    request = {"user_id": user, "context": context, "items": [item for (item,) in items]}
     with httpx.Client(base_url=settings.serving, timeout=30, trust_env=False) as client:
         _wait_until_ready(client)
-        before = client.post(f"/v1/{SURFACE}/rank", json=question).raise_for_status().json()
-        chosen = before["items"][-1]
-        feedback = {"impression_id": chosen["impression_id"], "kind": "click"}
+        _, before = _rank(client, request)
+        clicked = before[-1]
+        feedback = {"impression_id": clicked.impression_id, "kind": "click"}
         client.post("/v1/feedback", json=feedback).raise_for_status()
-        after = client.post(f"/v1/{SURFACE}/rank", json=question).raise_for_status().json()
-    return Served(after["model_version"], user, chosen["item_id"], before["items"], after["items"])
+        version, after = _rank(client, request)
+    return RankedTwice(version, user, clicked.item_id, before, after)
+
+
+def _rank(client: httpx.Client, request: dict[str, object]) -> tuple[str, list[AnswerItem]]:
+    """The version that answered, and its items."""
+    answer = client.post(f"/v1/{SURFACE}/rank", json=request).raise_for_status().json()
+    items = [AnswerItem(item["impression_id"], item["item_id"], item["score"]) for item in answer["items"]]
+    return answer["model_version"], items

@@ -40,7 +40,7 @@ def running_database(settings: Settings) -> Iterator[None]:
             try:
                 postgres.start(data, settings.host, settings.postgres_port)
             except StackError:
-                check_port(settings.host, every_service(settings)[0])  # the commonest reason, told with its remedy
+                check_port(settings.host, every_service(settings)[0])  # the commonest reason, with its remedy
                 raise
             except BaseException:  # Ctrl-C: it may have begun, and goes on alone
                 _leave(file, data)
@@ -68,7 +68,7 @@ def _prepare(settings: Settings) -> None:
 
 def _answers(url: str) -> bool:
     try:
-        connect(url, timeout_s=PROBE_S).close()  # a program that listens there and says nothing is none
+        connect(url, timeout_s=PROBE_S).close()  # a program that listens there and never answers is none
     except psycopg.OperationalError:
         return False
     return True

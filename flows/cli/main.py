@@ -1,6 +1,6 @@
 """The command line: ``millrace up``, ``status``, ``down``, and the commands of the loop.
 
-What a person can mend is told in one line on standard error (exit code 1, or 2 for wrong settings and arguments); with
+What a person can mend is one line on standard error (exit code 1, or 2 for wrong settings and arguments); with
 anything else the traceback shows. A command imports what it needs when it runs, so that ``--help`` stays quick.
 """
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli import loop_commands, review_commands, user_commands
-from flows.cli.arguments import load_settings
+from flows.cli import backtest_commands, drill_commands, loop_commands, review_commands, user_commands
+from flows.cli.arguments import AsJson, load_settings
 
 if TYPE_CHECKING:
     from infra.settings import Settings
@@ -58,9 +58,7 @@ def down() -> None:
 
 
 @app.command()
-def status(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-) -> None:
+def status(as_json: AsJson = False) -> None:
     """What is up, and how fresh each surface is."""
     import json
     from datetime import UTC, datetime
@@ -78,14 +76,14 @@ def status(
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
-        _show(found)
+        _print_status(found)
 
 
 app.command("import")(loop_commands.import_log)
 app.command()(loop_commands.update)
-app.command()(loop_commands.backtest)
-app.command()(loop_commands.demo)
-app.command()(loop_commands.drill)
+app.command()(backtest_commands.backtest)
+app.command()(backtest_commands.demo)
+app.command()(drill_commands.drill)
 app.command()(loop_commands.export)
 app.command()(review_commands.rollback)
 app.command()(review_commands.release)
@@ -102,11 +100,11 @@ def _stay(settings: "Settings") -> None:
     from infra.stack.lifecycle import runs, stop_stack
     from infra.stack.supervision import leftovers
 
-    asked = threading.Event()
+    interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
-    while not asked.wait(timeout=1.0):
-        if not runs(settings) and not asked.wait(timeout=2.0):
+        signal.signal(number, lambda *_: interrupted.set())
+    while not interrupted.wait(timeout=1.0):
+        if not runs(settings) and not interrupted.wait(timeout=2.0):
             if leftovers(settings.home.resolve()):
                 raise StackError("the process supervisor was killed; millrace up starts anew from what is there")
             print("The stack was stopped.")
@@ -115,7 +113,7 @@ def _stay(settings: "Settings") -> None:
     stop_stack(settings)
 
 
-def _show(found: "Status") -> None:
+def _print_status(found: "Status") -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -131,7 +129,7 @@ def _show(found: "Status") -> None:
             surface.surface,
             f"version {surface.champion}" if surface.champion else "none yet",
             f"{surface.watermark:%Y-%m-%d %H:%M:%S} UTC" if surface.watermark else "",
-            "" if surface.freshness_s is None else _span(surface.freshness_s),
+            "" if surface.freshness_s is None else _length(surface.freshness_s),
         )
     console = Console()
     console.print(services)
@@ -140,15 +138,15 @@ def _show(found: "Status") -> None:
         console.print(surfaces)
     for surface in found.surfaces:
         if surface.champion and surface.uptake.serving < max(1, surface.uptake.following):
-            told = f"{surface.surface}, version {surface.champion}: {surface.uptake.sentence}"
-            console.print(told, style="yellow", markup=False, soft_wrap=True)
+            sentence = f"{surface.surface}, version {surface.champion}: {surface.uptake.sentence}"
+            console.print(sentence, style="yellow", markup=False, soft_wrap=True)
         for warning in surface.warnings:
             console.print(f"{surface.surface}: {warning}", style="yellow", markup=False, soft_wrap=True)
     for warning in found.warnings:
         console.print(f"\n[yellow]warning:[/] {warning}", soft_wrap=True)
 
 
-def _span(seconds: float) -> str:
+def _length(seconds: float) -> str:
     for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
@@ -173,35 +171,34 @@ def run(app: typer.Typer) -> None:
         print(f"millrace: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except Exception as error:
-        mended = _mended(error)
-        if mended is None:
+        remedy = _remedy(error)
+        if remedy is None:
             raise
-        print(f"millrace: {mended}", file=sys.stderr)
+        print(f"millrace: {remedy}", file=sys.stderr)
         sys.exit(1)
 
 
 def _unraised(lost: "sys.UnraisableHookArgs") -> None:
-    """A Ctrl-C that came within a callback of Python's own, as an import makes many, is lost there: it comes again."""
+    """A Ctrl-C that came within a callback of Python's own, as an import makes many, is lost there: it is sent anew."""
     import os
     import signal
     import threading
 
     if issubclass(lost.exc_type, KeyboardInterrupt):
-        again = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))  # now it would be lost too
-        again.daemon = True
-        again.start()
+        resend = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))  # now it would be lost too
+        resend.daemon = True
+        resend.start()
     else:
         sys.__unraisablehook__(lost)
 
 
-def _mended(error: Exception) -> str | None:
+def _remedy(error: Exception) -> str | None:
     """What a person does about an error of the world outside; None for one of ours, which flies."""
     import errno
 
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return (
-            f"nothing can be written to {error.filename or 'the disk'} ({error.strerror}); make room, and run it again"
-        )
+        where = error.filename or "the disk"
+        return f"nothing can be written to {where} ({error.strerror}); free some space, and repeat the command"
     if "psycopg" not in sys.modules:
         return None
     import psycopg

@@ -14,9 +14,8 @@ from infra.stack.begin import stop_rest
 START_S = 240
 """Seconds a temporary server may take to start; most of it is importing, on a busy machine."""
 
-
 COMMAND = "MILLRACE_COMMAND"
-"""The variable that tells of a temporary server whose it is: the process, and when that began."""
+"""The variable that names the command of a temporary server: its process, and when that began."""
 
 
 @contextmanager

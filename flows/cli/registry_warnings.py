@@ -1,4 +1,4 @@
-"""How MLflow differs from the record, for people who ask: the record leads, and updates put right what they can."""
+"""How MLflow differs from the record, for ``millrace status``: the record leads, and updates mend what they can."""
 
 import threading
 from dataclasses import replace
@@ -40,15 +40,15 @@ def with_warnings(settings: Settings, found: Status) -> Status:
 
 def of_champion(registry: Registry, champion: Promotion) -> tuple[str, ...]:
     """What a person should know of a champion's place in MLflow, a sentence each."""
-    told = []
+    sentences = []
     try:
         with registry.answering():
             difference = registry.difference(champion.surface, champion.version, champion.artifact_uri)
             if difference is not None:
-                told.append(f"{difference}; the record leads")
+                sentences.append(f"{difference}; the record leads")
             lacks = missing(champion.artifact_uri, registry.tracking_uri)
             if lacks is not None:
-                told.append(f"the files of version {champion.version} are lost: {lacks} is not there; restore it")
+                sentences.append(f"the files of version {champion.version} are lost: {lacks} is not there; restore it")
     except MillraceError as error:
-        told.append(str(error))
-    return tuple(told)
+        sentences.append(str(error))
+    return tuple(sentences)

@@ -1,6 +1,6 @@
 """``millrace user …``: who may look, decide and roll back. ``flows/cli/main.py`` registers them.
 
-A password is asked for, or read from standard input with ``--password-stdin``; it is never an argument, which others
+A password is prompted for, or read from standard input with ``--password-stdin``; it is never an argument, which others
 can read.
 """
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from infra.errors import MillraceError
+from flows.cli.arguments import AsJson, BadArgument, find_surface, load_settings
 
 if TYPE_CHECKING:
     import psycopg
@@ -40,33 +40,31 @@ OnSurface = Annotated[str, typer.Option("--surface", help="A surface, or '*' for
 FromInput = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
-class BadArgument(MillraceError):
-    """An argument that cannot be used."""
-
-    exit_code = 2
-
-
 @app.command()
 def add(name: Name, role: AsRole, surface: OnSurface, password_stdin: FromInput = False) -> None:
     """Make a user who holds a role on a surface."""
     from monitoring.desk import accounts
+    from monitoring.desk.accounts import EVERY
 
-    _expect_surface(surface)
+    if surface != EVERY:
+        find_surface(surface)
     with _database() as connection:
         if accounts.find(connection, name) is not None:
             raise BadArgument(f"there is already a user {name}; to grant more: millrace user grant {name} --role …")
         person = accounts.add_user(connection, name, _password(password_stdin), role=role.value, surface=surface)
-        typer.echo(f"{_told(person)} They sign in at {_desk()}")
+        typer.echo(f"{_line(person)} They sign in at {load_settings().desk}")
 
 
 @app.command()
 def grant(name: Name, role: AsRole, surface: OnSurface) -> None:
     """Give a user a role on a surface, in place of the one they held there."""
     from monitoring.desk import accounts
+    from monitoring.desk.accounts import EVERY
 
-    _expect_surface(surface)
+    if surface != EVERY:
+        find_surface(surface)
     with _database() as connection:
-        typer.echo(_told(accounts.grant(connection, name, role=role.value, surface=surface)))
+        typer.echo(_line(accounts.grant(connection, name, role=role.value, surface=surface)))
 
 
 @app.command()
@@ -75,24 +73,22 @@ def revoke(name: Name, surface: OnSurface) -> None:
     from monitoring.desk import accounts
 
     with _database() as connection:
-        typer.echo(_told(accounts.revoke(connection, name, surface=surface)))
+        typer.echo(_line(accounts.revoke(connection, name, surface=surface)))
 
 
 @app.command("list")
-def list_users(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-) -> None:
+def list_users(as_json: AsJson = False) -> None:
     """Every user, and what they may do."""
     from monitoring.desk import accounts
 
     with _database() as connection:
         people = accounts.people(connection)
     if as_json:
-        told = [{"name": p.name, "grants": dict(p.grants), "disabled": p.disabled_at is not None} for p in people]
-        typer.echo(json.dumps({"users": told}, indent=2))
+        users = [{"name": p.name, "grants": dict(p.grants), "disabled": p.disabled_at is not None} for p in people]
+        typer.echo(json.dumps({"users": users}, indent=2))
     elif people:
         for person in people:
-            typer.echo(_told(person))
+            typer.echo(_line(person))
     else:
         typer.echo("There is nobody yet: millrace user add NAME --role analyst --surface SURFACE")
 
@@ -134,7 +130,7 @@ def code(
     name: Name,
     minutes: Annotated[int, typer.Option(min=1, max=1440, help="How long it is good.")] = CODE_MINUTES,
 ) -> None:
-    """A review code, good once: it says in Prefect's form, which knows no users, that the name is yours."""
+    """A review code, good once: it proves in Prefect's form, which knows no users, that the name is yours."""
     from monitoring.desk import accounts
 
     with _database() as connection:
@@ -144,7 +140,6 @@ def code(
 
 @contextmanager
 def _database() -> "Iterator[psycopg.Connection]":
-    from flows.cli.arguments import load_settings
     from flows.cli.embedded import running_database
     from infra.postgres.connections import connect
 
@@ -158,28 +153,13 @@ def _password(from_input: bool) -> str:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():
         raise BadArgument(
-            "there is no terminal to ask for a password; give it on standard input, with --password-stdin"
+            "there is no terminal to read a password from; give it on standard input, with --password-stdin"
         )
     given: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     return given
 
 
-def _expect_surface(surface: str) -> None:
-    from flows.surfaces import SURFACES
-    from monitoring.desk.accounts import EVERY
-
-    if surface not in (*SURFACES, EVERY):
-        raise BadArgument(
-            f"surface {surface!r}: there is none; flows/surfaces has {', '.join(SURFACES)}, and '*' is all"
-        )
-
-
-def _desk() -> str:
-    from flows.cli.arguments import load_settings
-
-    return load_settings().desk
-
-
-def _told(person: "Person") -> str:
+def _line(person: "Person") -> str:
+    """A person and what they may do."""
     held = ", ".join(f"{role} on {surface}" for surface, role in sorted(person.grants.items())) or "no role"
     return f"{person.name}: {held}{' (disabled)' if person.disabled_at else ''}."

@@ -32,7 +32,8 @@ STALE = 44
 HELD_AT_MOST = 0.02
 """Share of clean windows that a policy may hold."""
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
+"""Gets what is done, a line at a time."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +127,8 @@ class Drilled:
         return every and not rejected and held <= HELD_AT_MOST * windows
 
 
-def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float], say: Say) -> Drilled:
-    """Drill a surface's policy on a log. ``say`` is given a line for each thing done. Raises LogTooShort."""
+def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float], progress: Progress) -> Drilled:
+    """Drill a surface's policy on a log. ``progress`` gets a line for each thing done. Raises LogTooShort."""
     done = Drilled(log.name)
     every = spans(log, HOUR)
     begins = every[0][0] + DAY
@@ -141,17 +142,17 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
             hourly.keep(window)
             continue
         if hourly.champion is None:
-            judged = _update(hourly, window, say)
+            judged = _update(hourly, window, progress)
             continue
         if window.start >= tens_from:
             tens = tens or hourly.fork()
             for piece in window.cut(TEN_MINUTES):
-                if (judged := _update(tens, piece, say)) is not None:
+                if (judged := _update(tens, piece, progress)) is not None:
                     done.tens.add(judged)
         if before is not None:
-            done.planted += planted(hourly, window, before, log, plan, clock=clock, say=say)
+            done.planted += planted(hourly, window, before, log, plan, clock=clock, progress=progress)
         done.before_last = hourly.fork()
-        if (judged := _update(hourly, window, say)) is not None:
+        if (judged := _update(hourly, window, progress)) is not None:
             done.hourly.add(judged)
             done.updates.append(judged)
     return done
@@ -166,19 +167,26 @@ def _windows(log: Log, folding: Folding, scene_at: datetime) -> Iterator[tuple[L
             yield LogWindow(start, end, folding.fold(shown, end), shown), before
 
 
-def _update(updates: InMemory, window: LogWindow, say: Say) -> Judged | None:
+def _update(updates: InMemory, window: LogWindow, progress: Progress) -> Judged | None:
     """One update that is followed; None where the window waits for more."""
     if updates.waits(window):
         return None
     judged = updates.judge(window)
     updates.follow(judged)
     if judged.verdict.verdict != "promote":
-        say(f"{window.end:%m-%d %H:%M}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
+        progress(f"{window.end:%m-%d %H:%M}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
     return judged
 
 
 def planted(
-    updates: InMemory, window: LogWindow, before: Folding, log: Log, plan: Plan, *, clock: Callable[[], float], say: Say
+    updates: InMemory,
+    window: LogWindow,
+    before: Folding,
+    log: Log,
+    plan: Plan,
+    *,
+    clock: Callable[[], float],
+    progress: Progress,
 ) -> list[Planted]:
     """Every fault at each strength, planted in the window."""
     earlier = updates.seen[-STALE:]
@@ -197,7 +205,7 @@ def planted(
     found = []
     for fault in plan.faults:
         if not fault.applies(scene):
-            say(f"{fault.name}: the log has not what it takes")
+            progress(f"{fault.name}: the log has not what it takes")
             continue
         for strength, value in fault.strengths.items():
             met = fault.plant(scene, value, np.random.default_rng(plan.seed))
@@ -207,5 +215,5 @@ def planted(
             found.append(
                 Planted(fault.name, strength, verdict.verdict, fault.expected, verdict.codes, verdict.reasons, named)
             )
-            say(f"{fault.name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
+            progress(f"{fault.name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
     return found

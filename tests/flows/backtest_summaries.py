@@ -1,4 +1,4 @@
-"""Summaries of backtests that never ran, for the tests of what is shown of them."""
+"""Summaries of backtests that never ran, as JSON, for the tests of what is shown of them."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,7 @@ def summary(windows: int = 24, updates: int | None = None, seed: int = 0) -> dic
                 "start": (warm + timedelta(hours=hour)).isoformat(),
                 "end": (warm + timedelta(hours=hour + 1)).isoformat(),
                 "impressions": int(9000 + 6000 * math.sin(hour * math.pi / 12)) // 5 * 5,
+                "served_by": "model",
                 **{arm: _figures(value) for arm, value in auc.items()},
             }
         )
@@ -56,11 +57,13 @@ def summary(windows: int = 24, updates: int | None = None, seed: int = 0) -> dic
     scored = sum(part["impressions"] for part in parts)
     spent = {"import": 11.3, "fold": 21.8, "updates": 3.6 * len(done), "scoring and the rest": 42.0}
     return {
+        "log": "log.parquet",
         "impressions": scored + 160_000,
         "scored": scored,
         "champion": _figures(0.846 if len(done) > 1 else 0.827),
         "features_only": _figures(0.827),
         "frozen": _figures(0.612),
+        "base_rate": None,
         "windows": parts,
         "updates": done,
         "dead_letters": 3,

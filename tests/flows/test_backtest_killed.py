@@ -28,12 +28,12 @@ def backtest(url: str, folder: Path, *arguments: str) -> Iterator["subprocess.Po
     command = [sys.executable, "-m", "flows.cli.main", "backtest", "--surface", "feed", "--json", *arguments]
     command += ["--log", str(folder / "log.parquet"), "--items", str(folder / "items.parquet")]
     own = {"MILLRACE_DATABASE_URL": url, "MILLRACE_HOME": str(folder / "home"), "MILLRACE_PREFECT_API_URL": UNREACHABLE}
-    with (folder / "said").open("a") as said:
+    with (folder / "stderr").open("a") as file:
         process = subprocess.Popen(
             command,
             env={**os.environ, **own, "PYTHONPATH": str(PROJECT)},
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=file,
             text=True,
         )
         with process:
@@ -71,12 +71,12 @@ def updates(url: str, name: str) -> int:
 @pytest.mark.chaos
 def test_a_backtest_killed_half_way_leaves_no_database_once_the_next_has_run(database: str, tmp_path: Path) -> None:
     write_log(tmp_path, days=0.25)
-    said = tmp_path / "said"
+    stderr = tmp_path / "stderr"
     before = scratch(database)
     with backtest(database, tmp_path, "--warmup", "2h", "--every", "1h") as killed:
 
         def at_work() -> bool:
-            assert killed.poll() is None, said.read_text()
+            assert killed.poll() is None, stderr.read_text()
             made = scratch(database) - before
             mlflow = {name for name in made if name.endswith("_mlflow")}
             (own,) = made - mlflow or {""}
@@ -94,7 +94,7 @@ def test_a_backtest_killed_half_way_leaves_no_database_once_the_next_has_run(dat
     report = tmp_path / "report"
     with backtest(database, tmp_path, "--warmup", "30s", "--every", "30m", "--report", str(report)) as following:
         printed, _ = following.communicate(timeout=START_S)
-    assert following.returncode == 0, said.read_text()
+    assert following.returncode == 0, stderr.read_text()
     assert json.loads(printed)["base_rate"] is not None
     assert "No model was in service " in (report / "backtest.html").read_text()
     assert scratch(database) == before

@@ -87,9 +87,9 @@ def test_the_demo_runs_from_nothing_and_leaves_the_stack_running(installation: d
     assert re.search(r"(\d+) updates: \1 promote", done.stdout)
     assert "Look around:" in done.stdout
     assert unhealthy(installation) == []
-    again = millrace({**installation, "MILLRACE_HOME": str(Path(installation["MILLRACE_HOME"]) / "log")}, "demo")
-    assert again.returncode == 1
-    assert "holds an installation of yours" in again.stderr
+    second = millrace({**installation, "MILLRACE_HOME": str(Path(installation["MILLRACE_HOME"]) / "log")}, "demo")
+    assert second.returncode == 1
+    assert "holds an installation of yours" in second.stderr
 
 
 @pytest.mark.slow

@@ -33,11 +33,11 @@ def test_what_a_command_makes_on_its_way_is_no_installation(settings: Settings) 
 
 def test_an_installation_is_left_as_it_is(settings: Settings) -> None:
     (settings.home / "postgres").mkdir(parents=True)
-    kept = settings.home / "postgres" / "PG_VERSION"
-    kept.write_text("18")
+    version = settings.home / "postgres" / "PG_VERSION"
+    version.write_text("18")
     with pytest.raises(NotOurs, match=f"{settings.home} holds an installation of yours"):
         clear_home(settings)
-    assert kept.read_text() == "18"
+    assert version.read_text() == "18"
 
 
 def test_the_next_demo_begins_from_nothing(settings: Settings) -> None:

@@ -85,12 +85,12 @@ def test_a_setting_that_cannot_be_used_is_named_with_its_value_and_the_remedy(
     monkeypatch.setattr(sys, "argv", ["millrace", "status"])
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capsys.readouterr().err
+    line = capsys.readouterr().err
     assert ended.value.code == 2
-    assert said.count("\n") == 1
-    assert said.startswith(f"millrace: MILLRACE_{name}=")
-    assert word in said
-    assert "secret" not in said
+    assert line.count("\n") == 1
+    assert line.startswith(f"millrace: MILLRACE_{name}=")
+    assert word in line
+    assert "secret" not in line
 
 
 def test_every_command_refuses_such_a_setting_in_one_line() -> None:
@@ -138,34 +138,25 @@ def test_a_home_on_a_full_disk() -> None:
 
 
 def files(folder: Path) -> dict[str, tuple[Path, str]]:
-    """Logs that are none, and what is said of each."""
-    columns = ("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked")
+    """Logs that are none, and a word of the message about each."""
     made = {
         "absent": "does not exist",
         "a folder": "is a folder",
         "empty": "not a parquet file",
         "text": "not a parquet file",
         "other columns": "lacks the column",
-        "no rows": "no impression",
     }
     (folder / "a folder").mkdir()
     (folder / "empty").touch()
     (folder / "text").write_text("impression,clicked\n1,0\n")
     pl.DataFrame({"a": [1]}).write_parquet(folder / "other columns")
-    pl.DataFrame({column: [] for column in columns}).write_parquet(folder / "no rows")
     return {name: (folder / name, word) for name, word in made.items()}
 
 
 def test_a_log_that_is_none_is_named(folder: Path, database: str) -> None:
-    for name, (path, word) in files(folder).items():
-        for command in ("bench",) if name == "no rows" else ("import",):  # nothing to import is no mistake
-            arguments = (
-                ("import", "--surface", "feed", str(path))
-                if command == "import"
-                else ("bench", "fold", "--log", str(path))
-            )
-            done = millrace(*arguments, MILLRACE_DATABASE_URL=database, MILLRACE_HOME=str(folder / "home"))
-            expect_line(done, str(path), word)
+    own = {"MILLRACE_DATABASE_URL": database, "MILLRACE_HOME": str(folder / "home")}
+    for path, word in files(folder).values():
+        expect_line(millrace("import", "--surface", "feed", str(path), **own), str(path), word)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="to be somebody else takes root")
@@ -234,18 +225,14 @@ def mapped(process: psutil.Process, library: str) -> bool:
     return any(library in place.path for place in process.memory_maps())
 
 
+SCORE = ("benchmarks", "score", "--quick")
+USERS = ("flows.cli.main", "user", "list")
 REACHED: dict[str, tuple[tuple[str, ...], Callable[[psutil.Process, Path], bool]]] = {
-    "imports": (("bench", "score", "--quick"), lambda process, home: mapped(process, "libtorch_cpu")),
-    "more imports": (("bench", "score", "--quick"), lambda process, home: mapped(process, "_polars_runtime")),
-    "a measurement": (
-        ("bench", "score", "--quick"),
-        lambda process, home: b"a model of" in (home / "said").read_bytes(),
-    ),
-    "a database that is made": (
-        ("user", "list"),
-        lambda process, home: (home / "postgres.new" / "PG_VERSION").exists(),
-    ),
-    "a database that starts": (("user", "list"), lambda process, home: (home / "postgres" / "postmaster.pid").exists()),
+    "imports": (SCORE, lambda process, home: mapped(process, "libtorch_cpu")),
+    "more imports": (SCORE, lambda process, home: mapped(process, "_polars_runtime")),
+    "a measurement": (SCORE, lambda process, home: b"a model of" in (home / "stderr").read_bytes()),
+    "a database that is made": (USERS, lambda process, home: (home / "postgres.new" / "PG_VERSION").exists()),
+    "a database that starts": (USERS, lambda process, home: (home / "postgres" / "postmaster.pid").exists()),
 }
 """Where a command is: the command, and how it is seen from outside that it has got there."""
 
@@ -258,31 +245,31 @@ QUICK = ("imports", "a database that starts")
 )
 def test_ctrl_c_says_no_more_than_that_it_stopped(folder: Path, stage: str) -> None:
     arguments, reached = REACHED[stage]
-    home, said = folder / "home", folder / "home" / "said"
+    home, stderr = folder / "home", folder / "home" / "stderr"
     home.mkdir(mode=0o700)
     environment = {**os.environ, "MILLRACE_HOME": str(home), "MILLRACE_POSTGRES_PORT": str(free_port())}
-    command = [sys.executable, "-m", "flows.cli.main", *arguments]
+    command = [sys.executable, "-m", *arguments]
     with (
-        said.open("w") as output,
+        stderr.open("w") as output,
         subprocess.Popen(command, env=environment, stderr=output, stdout=subprocess.DEVNULL) as running,
     ):
         process = psutil.Process(running.pid)
 
         def there() -> bool:
-            assert running.poll() is None, f"it ended before: {said.read_text()}"
+            assert running.poll() is None, f"it ended before: {stderr.read_text()}"
             return reached(process, home)
 
         eventually(there, stage, 60)
         running.send_signal(signal.SIGINT)
         running.wait(60)
-    assert running.returncode in (1, 130, -signal.SIGINT), said.read_text()
-    assert "Traceback" not in said.read_text()
+    assert running.returncode in (1, 130, -signal.SIGINT), stderr.read_text()
+    assert "Traceback" not in stderr.read_text()
     assert postgres.processes(home / "postgres") == [], "what a command has started, it stops"
 
 
 LOST = """
 import signal, sys, threading, weakref
-from flows import cli
+from flows.cli import main as cli
 
 class Lock:
     pass

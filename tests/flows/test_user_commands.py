@@ -58,7 +58,7 @@ def test_a_user_is_made_granted_and_listed(user: Run, database: str) -> None:
         assert accounts.password_holds(connection, "ada", PASSWORD) is None
 
 
-def test_a_code_is_told_once_and_works_once(user: Run, database: str) -> None:
+def test_a_code_is_shown_once_and_works_once(user: Run, database: str) -> None:
     add(user)
     code = user("code", "ada", "--minutes", "5").split()[0]
     with connect(database, autocommit=True) as connection:
@@ -68,7 +68,7 @@ def test_a_code_is_told_once_and_works_once(user: Run, database: str) -> None:
 
 def test_what_cannot_be_done_says_what_to_do(user: Run) -> None:
     add(user)
-    for wrong, said in (
+    for wrong, words in (
         (("add", "ada", "--role", "viewer", "--surface", "feed", "--password-stdin"), "millrace user grant ada"),
         (("add", "ben", "--role", "viewer", "--surface", "moon", "--password-stdin"), "flows/surfaces has feed"),
         (("add", "gate", "--role", "viewer", "--surface", "feed", "--password-stdin"), "the program itself"),
@@ -76,7 +76,7 @@ def test_what_cannot_be_done_says_what_to_do(user: Run) -> None:
         (("code", "ben"), "millrace user list"),
         (("password", "ben", "--password-stdin"), "millrace user list"),
     ):
-        with pytest.raises(MillraceError, match=said):
+        with pytest.raises(MillraceError, match=words):
             user(*wrong, given=f"{PASSWORD}\n")
     with pytest.raises(MillraceError, match="12 to 256"):
         user("add", "ben", "--role", "viewer", "--surface", "feed", "--password-stdin", given="short\n")

@@ -1,4 +1,4 @@
-"""Backtests whose warm-up teaches nothing: each goes on, by the base rate or by a later model, and its page says so."""
+"""Backtests whose warm-up gives no model: each goes on, by the base rate or by a later model, and its page says so."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.backtest.findings import without_model, without_nan
+from flows.backtest.findings import without_model
 from flows.backtest.page import write_page
-from flows.backtest.run import Plan, replay_log
-from flows.cli.loop_commands import show
+from flows.backtest.run import BacktestConfig, replay_log
+from flows.cli.backtest_commands import show
 from models.versions.registry import Registry
 from tests.loop import NOW, Loop, after, copied, write_log
 
@@ -46,7 +46,7 @@ def of_one_request(log: pl.DataFrame, warm: pl.Expr) -> pl.DataFrame:
         (of_one_request, "too thin: 1 request"),
     ],
 )
-def test_a_warm_up_that_teaches_nothing_leaves_the_base_rate_and_the_page_says_so(
+def test_a_warm_up_that_gives_no_model_leaves_the_base_rate_and_the_page_says_so(
     made: Callable[[pl.DataFrame, pl.Expr], pl.DataFrame],
     why: str,
     site: Loop,
@@ -61,25 +61,25 @@ def test_a_warm_up_that_teaches_nothing_leaves_the_base_rate_and_the_page_says_s
     report = replay_log(
         own.settings,
         replace(own.surface, fewest=1),  # however thin, an update looks at it
-        Plan(log, items, warmup=timedelta(hours=WARMUP), every=timedelta(minutes=30)),
+        BacktestConfig(log, items, warmup=timedelta(hours=WARMUP), every=timedelta(minutes=30)),
         url=database,
         registry=Registry(own.tracking, own.artifacts.as_uri()),
         now=NOW,
-        watch=lambda _: None,
+        progress=lambda _: None,
         reports=False,
     )
     found = report.summary()
-    assert found["windows"][0]["served_by"] == "base_rate"
-    assert found["scored"] == sum(window["impressions"] for window in found["windows"]) > 0
+    assert found.windows[0].by_base_rate
+    assert found.evaluated == sum(window.impressions for window in found.windows) > 0
 
-    told = without_model(found)
-    assert told is not None
-    assert told.startswith("No model was in service ")
-    assert why in told
+    sentence = without_model(found)
+    assert sentence is not None
+    assert sentence.startswith("No model was in service ")
+    assert why in sentence
     page = unescape(re.sub(r"<[^>]+>", "", write_page(found, report.surface, tmp_path / "report").read_text()))
-    assert told in page
+    assert sentence in page
 
     # What the command ends with: a table for people, and an object for programs.
     show(found)
-    assert told.split(":")[0] in " ".join(capsys.readouterr().out.split())
-    json.dumps(without_nan(found), allow_nan=False)
+    assert sentence.split(":")[0] in " ".join(capsys.readouterr().out.split())
+    json.dumps(found.as_json(), allow_nan=False)

@@ -1,4 +1,4 @@
-"""The promises of the gate hold on candidates of known worth; here few, in `millrace bench gate` thousands."""
+"""The promises of the gate hold on candidates of known worth; here few, in `python -m benchmarks gate` thousands."""
 
 import numpy as np
 import pytest

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks import delta, size
-from benchmarks.large_table import BEGIN, model_with, spread, window
+from benchmarks.large_table import BEGIN, model_with, spread, table_window
 from benchmarks.table import Row, Table
 
 
@@ -18,7 +18,7 @@ def row(table: Table, what: str, peer: str | None = None) -> Row:
 
 
 def test_the_same_window_for_a_table_of_any_size() -> None:
-    shown = window(1_000, 200, 0.5, seed=1)
+    shown = table_window(1_000, 200, 0.5, seed=1)
     small, large = (shown.examples(spread(rows, 200, seed=1)) for rows in (500, 50_000))
     assert (small.dense == large.dense).all()
     assert shown.distinct == len(np.unique(small.ids)) == len(np.unique(large.ids))
@@ -33,8 +33,8 @@ def test_the_model_of_the_benches_knows_every_id() -> None:
 
 
 def test_deltas_follow_the_rows_touched_and_are_exact(tmp_path: Path) -> None:
-    plan = replace(delta.Plan.quick(), rows=20_000, width=16, events=(200, 1_000), repeats=1, folder=tmp_path)
-    table = delta.bench(plan, clock=time.perf_counter, say=lambda _: None)
+    config = replace(delta.DeltaConfig.quick(), rows=20_000, width=16, events=(200, 1_000), repeats=1, folder=tmp_path)
+    table = delta.bench(config, clock=time.perf_counter, progress=lambda _: None)
     for events in (200, 1_000):
         what = f"delta of {events:,} events"
         assert row(table, f"{what}: there and back to the bit").met
@@ -47,12 +47,12 @@ def test_deltas_follow_the_rows_touched_and_are_exact(tmp_path: Path) -> None:
 
 
 def test_the_cost_of_an_update_stands_beside_its_peers() -> None:
-    plan = replace(size.Plan.quick(), small=2_000, large=20_000, impressions=4_096, items=1_000, repeats=1)
-    table = size.bench(plan, clock=time.perf_counter, say=lambda _: None)
+    config = replace(size.SizeConfig.quick(), small=2_000, large=20_000, impressions=4_096, items=1_000, repeats=1)
+    table = size.bench(config, clock=time.perf_counter, progress=lambda _: None)
     for name in ("SparseAdam", "dense Adam"):
         compared = row(table, "update, 20,000 against 2,000 rows", name)
         assert compared.goal == "at most 1.3 times"
         assert compared.theirs is not None
         assert compared.theirs > 0
-    assert row(table, "items in the window").ours == window(4_096, 1_000, 0.5, 0).distinct
+    assert row(table, "items in the window").ours == table_window(4_096, 1_000, 0.5, 0).distinct
     assert table.text()

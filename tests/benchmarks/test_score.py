@@ -5,17 +5,17 @@ from datetime import timedelta
 
 import numpy as np
 
-from benchmarks.score import Plan, bench, grown, requests
+from benchmarks.score import ScoreConfig, bench, grown, requests
 from benchmarks.stream import folded
 from flows.drill.windows import simulated
 from flows.surfaces.feed import FEED
 from models.learning.learner import Model, fine_tune
 
-SMALL = Plan(days=1.1, requests_per_day=300, candidates=(5,), calls=10, bulk=200, rows=500)
+SMALL = ScoreConfig(days=1.1, requests_per_day=300, candidates=(5,), calls=10, bulk=200, rows=500)
 
 
-def test_the_bench_tells_what_a_request_waits_for_and_the_network_alone_beside_it() -> None:
-    table = bench(SMALL, clock=time.perf_counter, say=lambda line: None)
+def test_the_bench_has_the_time_of_a_request_and_the_network_alone_beside_it() -> None:
+    table = bench(SMALL, clock=time.perf_counter, progress=lambda line: None)
     found = {row.what: row for row in table.rows}
     assert found.keys() >= {"5 candidates of a request, median", "in bulk, a core"}
     for row in table.rows:
@@ -31,5 +31,5 @@ def test_the_large_tables_hold_what_the_small_ones_did() -> None:
     model, _ = fine_tune(start, stream.examples[: stream.warm], seed=0, device="cpu", clock=time.perf_counter)
     large = grown(model, 500, seed=0)
     assert max(table.rows for table in large.tables) >= 500
-    for asked in requests(stream.scored, 7, 3, seed=2):
-        np.testing.assert_array_equal(large.score(asked), model.score(asked))
+    for request in requests(stream.test, 7, 3, seed=2):
+        np.testing.assert_array_equal(large.score(request), model.score(request))

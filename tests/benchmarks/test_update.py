@@ -1,4 +1,4 @@
-"""``bench update`` at the sizes of a test: all arms learn the same, whatever they take."""
+"""The bench of updates at the sizes of a test: all trainers learn the same, whatever they take."""
 
 import time
 from dataclasses import replace
@@ -6,21 +6,22 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.table import Table
-from benchmarks.update import Plan, bench
+from benchmarks.update import NoSuchDevice, bench
+from benchmarks.update_workload import UpdateConfig
 
 
 @pytest.fixture(scope="module")
 def table() -> Table:
-    return bench(Plan.quick(), clock=time.perf_counter, say=lambda line: None)
+    return bench(UpdateConfig.quick(), clock=time.perf_counter, progress=lambda line: None)
 
 
-def test_every_arm_learns_the_same_as_its_peer(table: Table) -> None:
+def test_every_trainer_reaches_the_loss_of_its_peer(table: Table) -> None:
     same = [row for row in table.rows if row.what.startswith("log loss, ")]
     assert len(same) == 4
     assert all(row.met for row in same)
 
 
-def test_it_says_what_each_arm_takes_beside_the_best_peer(table: Table) -> None:
+def test_each_trainer_has_its_speed_beside_the_best_peer(table: Table) -> None:
     ours = next(row for row in table.rows if row.what == "update, bfloat16, row-wise")
     assert ours.ratio is not None
     assert ours.ratio > 0
@@ -38,5 +39,5 @@ def test_a_device_that_is_not_there_is_refused_with_what_to_do() -> None:
 
     if torch.cuda.is_available():
         pytest.skip("there is one here")
-    with pytest.raises(ValueError, match="give 'cpu'"):
-        bench(replace(Plan.quick(), device="cuda"), clock=time.perf_counter, say=lambda line: None)
+    with pytest.raises(NoSuchDevice, match="give 'cpu'"):
+        bench(replace(UpdateConfig.quick(), device="cuda"), clock=time.perf_counter, progress=lambda line: None)

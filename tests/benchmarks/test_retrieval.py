@@ -8,15 +8,24 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from benchmarks.retrieval import MISSED, Arms, LogTooShort, Plan, bench, clicks_of, design_of, follow, layout_of
-from benchmarks.retrieval_arms import CoClicks, Popular
-from flows.drill.windows import simulated
+from benchmarks.logs import LogConfig, LogTooShort
+from benchmarks.retrieval import (
+    RetrievalConfig,
+    Retrievers,
+    bench,
+    clicks_of,
+    design_of,
+    follow,
+    layout_of,
+)
+from benchmarks.retrievers import CoClicks, Popular
 from flows.surfaces.feed import FEED
 from models.examples import EMPTY, Examples
+from monitoring.evaluation.retrieval import MISSED
 
-PLAN = Plan(
-    days=0.12,
-    requests_per_day=5000,
+CONFIG = RetrievalConfig(
+    FEED,
+    LogConfig(days=0.12, requests_per_day=5000),
     warmup=timedelta(hours=2),
     tick=timedelta(minutes=5),
     half_lives=(900.0,),
@@ -25,64 +34,62 @@ PLAN = Plan(
 )
 
 
-def told(seed: int = 0) -> tuple[Examples, np.ndarray]:
-    return clicks_of(
-        simulated(seed=seed, days=PLAN.days, requests_per_day=PLAN.requests_per_day), FEED.features, FEED.attribution
-    )
+def clicks() -> tuple[Examples, np.ndarray]:
+    return clicks_of(CONFIG.log.read(), FEED.features, FEED.attribution)
 
 
-def test_clicks_come_after_they_were_asked_for_with_the_users_last_items() -> None:
-    asked, came = told()
-    assert (came >= asked.time).all()
-    assert (np.diff(asked.time) >= 0).all()
-    user, item = asked.ids[:, 0], asked.ids[:, 1]
+def test_clicks_come_after_their_queries_with_the_users_last_items() -> None:
+    queries, came = clicks()
+    assert (came >= queries.time).all()
+    assert (np.diff(queries.time) >= 0).all()
+    user, item = queries.ids[:, 0], queries.ids[:, 1]
     checked = 0
-    for row in range(len(asked)):
-        earlier = np.flatnonzero((user == user[row]) & (came < asked.time[row]))
+    for row in range(len(queries)):
+        earlier = np.flatnonzero((user == user[row]) & (came < queries.time[row]))
         if len(earlier) > 1:
             last = earlier[np.argsort(came[earlier], kind="stable")][::-1][:2]
-            assert asked.history[row, :2].tolist() == item[last].tolist()
+            assert queries.history[row, :2].tolist() == item[last].tolist()
             checked += 1
     assert checked > 20
 
 
 def test_nothing_is_known_before_its_time() -> None:
-    asked, came = told()
-    layout, begins = layout_of(FEED.features), float(np.floor(asked.time[0])) + 7200
+    queries, came = clicks()
+    layout, begins = layout_of(FEED.features), float(np.floor(queries.time[0])) + 7200
     cut = begins + 2400
-    later = asked.time >= cut
-    other = replace(asked, ids=np.where(later[:, None], asked.ids[:, :1] * 3, asked.ids))
-    assert PLAN.design is not None
+    later = queries.time >= cut
+    other = replace(queries, ids=np.where(later[:, None], queries.ids[:, :1] * 3, queries.ids))
+    assert CONFIG.design is not None
     places = []
-    for rows in (asked, other):
-        arms = Arms.of(PLAN, layout, PLAN.design, begins)
-        places.append(follow(rows, came, arms.all, layout, PLAN, begins, lambda line: None))
-    before = asked.time < cut
+    for rows in (queries, other):
+        retrievers = Retrievers.of(CONFIG, layout, CONFIG.design, begins)
+        places.append(follow(rows, came, retrievers.all, layout, CONFIG.tick, begins, lambda line: None))
+    before = queries.time < cut
     for name, place in places[0].items():
         assert (place[before] == places[1][name][before]).all()
-        assert (place[before & (asked.time >= begins)] < MISSED).any()
-        assert (place[asked.time < begins] == MISSED).all()
+        assert (place[before & (queries.time >= begins)] < MISSED).any()
+        assert (place[queries.time < begins] == MISSED).all()
 
 
 def test_co_clicks_are_those_of_a_loop() -> None:
     draw = np.random.default_rng(0)
-    n, life, strength = 300, 500.0, 2.0
+    n, life, pseudo_clicks = 300, 500.0, 2.0
     ids, history = draw.integers(1, 12, (n, 2)), draw.integers(0, 12, (n, 1))
     when = np.sort(draw.uniform(0, 90_000, n))
     clicks = Examples(np.zeros((n, 0)), ids, history, np.ones(n), np.arange(n), when)
     popular = Popular(900.0, 86_400.0, 1)
-    arm = CoClicks(life, strength, popular)
+    pairs = CoClicks(life, pseudo_clicks, popular)
     for end in range(10_000, 90_001, 10_000):
         part = clicks[np.flatnonzero((when >= end - 10_000) & (when < end))]
-        popular.see(part, float(end))
-        arm.see(part, float(end))
+        popular.observe(part, float(end))
+        pairs.observe(part, float(end))
     now = 90_000.0
-    alive = popular.lately.as_of(now)
+    alive = popular.recent.as_of(now)
     shares = dict(zip(alive.ids.tolist(), alive.shares(now)[:, 0], strict=True))
-    asked = clicks[np.arange(n - 20, n)]
-    found = arm.retrieve(asked, now, 5)
-    for row, last in enumerate(asked.history[:, 0].tolist()):
-        scores = {item: strength * share for item, share in shares.items() if item != last}
+    queries = clicks[np.arange(n - 20, n)]
+    found = pairs.retrieve(queries, now, 5)
+    for row, last in enumerate(queries.history[:, 0].tolist()):
+        scores = {item: pseudo_clicks * share for item, share in shares.items() if item != last}
         for item in scores:
             both = (ids[:, 1] == item) & (history[:, 0] == last) & (last != EMPTY)
             scores[item] += float(np.exp2((when[both] - now) / life).sum())
@@ -92,13 +99,13 @@ def test_co_clicks_are_those_of_a_loop() -> None:
 
 def test_the_bench_ends_in_one_table_with_its_peers() -> None:
     lines: list[str] = []
-    table = bench(PLAN, clock=time.perf_counter, say=lines.append)
+    table = bench(CONFIG, clock=time.perf_counter, progress=lines.append)
     rows = {row.what: row for row in table.rows}
     for k in (10, 50, 100):
         row = rows[f"recall@{k}, all users, two towers, updated every 0:10:00"]
         assert isinstance(row.ours, float)
         assert 0 < row.ours <= 1
-        assert row.peer in {"popularity, half-life 0:15:00", "co-clicks, half-life 1:00:00, strength 2"}
+        assert row.peer in {"popularity, half-life 0:15:00", "co-clicks, half-life 1:00:00, prior of 2 clicks"}
         assert row.theirs == rows[f"recall@{k}, all users, {row.peer}"].ours
         assert row.met is None  # of a seeded log nothing is promised
     assert isinstance(rows["one retrieve of 100"].ours, float)
@@ -108,4 +115,4 @@ def test_the_bench_ends_in_one_table_with_its_peers() -> None:
 
 def test_a_log_that_ends_with_the_warm_up_is_refused() -> None:
     with pytest.raises(LogTooShort, match="shorter warm-up"):
-        bench(replace(PLAN, warmup=timedelta(days=1)), clock=time.perf_counter, say=lambda line: None)
+        bench(replace(CONFIG, warmup=timedelta(days=1)), clock=time.perf_counter, progress=lambda line: None)

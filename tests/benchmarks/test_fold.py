@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fold import Plan, bench
+from benchmarks.fold import FoldConfig, bench
+from benchmarks.logs import LogConfig
 from tests.loop import write_log
 
 
 def test_a_small_log_folds_the_same_at_once_and_tick_by_tick() -> None:
     table = bench(
-        Plan(days=0.1, requests_per_day=6000, live=1500, times=1), clock=time.perf_counter, say=lambda _: None
+        FoldConfig(log=LogConfig(days=0.1, requests_per_day=6000), live=1500, times=1),
+        clock=time.perf_counter,
+        progress=lambda _: None,
     )
     speed, cut = table.rows[0], table.rows[-1]
     assert isinstance(speed.ours, float)
@@ -23,9 +26,9 @@ def test_a_small_log_folds_the_same_at_once_and_tick_by_tick() -> None:
 @pytest.mark.slow
 def test_a_log_of_files_goes_through_the_database(database: str, tmp_path: Path) -> None:
     log, items = write_log(tmp_path, days=0.1)
-    said: list[str] = []
-    plan = Plan(log=log, items=items, live=1000, times=1, url=database)
-    table = bench(plan, clock=time.perf_counter, say=said.append)
+    lines: list[str] = []
+    config = FoldConfig(log=LogConfig(log, items), live=1000, times=1, url=database)
+    table = bench(config, clock=time.perf_counter, progress=lines.append)
     assert [row.what for row in table.rows if "PostgreSQL" in row.what]
     assert all(row.ours for row in table.rows)
-    assert len(said) == 2
+    assert len(lines) == 2

@@ -11,7 +11,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.gate import LogTooShort, Plan, bench
+from benchmarks.gate import GateConfig, bench
+from benchmarks.logs import LogTooShort
 from benchmarks.table import Row, Table
 from features.counters.folder import Folder
 from features.ingest.importing import import_log
@@ -163,25 +164,25 @@ def test_the_poisoned_lesson_is_not_what_is_judged_on(scene: Scene) -> None:
     np.testing.assert_array_equal(met.window.frame.examples.label, scene.window.frame.examples.label)
 
 
-def test_the_table_tells_what_was_missed() -> None:
+def test_the_table_has_what_was_missed() -> None:
     rows = [Row("speed", 12.5, "s", peer="before", theirs=25.0, goal="under 10 s", met=False), Row("verdict", "reject")]
     table = Table("gate", {"cores": 2}, rows)
-    told = json.loads(table.text())
-    assert set(told) == {"name", "machine", "rows"}
-    assert list(told["rows"][0]) == ["what", "ours", "unit", "peer", "theirs", "ratio", "goal", "met"]
-    assert told["rows"][0]["ratio"] == 0.5
-    assert told["rows"][1]["ratio"] is None
+    plain = json.loads(table.text())
+    assert set(plain) == {"name", "machine", "rows"}
+    assert list(plain["rows"][0]) == ["what", "ours", "unit", "peer", "theirs", "ratio", "goal", "met"]
+    assert plain["rows"][0]["ratio"] == 0.5
+    assert plain["rows"][1]["ratio"] is None
     assert [row.what for row in table.missed] == ["speed"]
 
 
 @pytest.mark.slow
 def test_a_bench_without_a_log_runs_on_the_seeded_one_and_says_so() -> None:
-    said: list[str] = []
+    lines: list[str] = []
     surface = replace(FEED, design=replace(FEED.design, batch_requests=16), fewest=50)
     chosen = tuple(fault for fault in FAULTS if "stuck" in fault.name)
-    plan = Plan(days=1.46, tens=HOUR, requests_per_day=9_000, simulate=False, speed_rows=5_000, faults=chosen)
-    table = bench(surface, plan, clock=time.perf_counter, say=said.append)
-    assert "seeded log alone" in said[0]
+    config = GateConfig(days=1.46, tens=HOUR, requests_per_day=9_000, simulate=False, speed_rows=5_000, faults=chosen)
+    table = bench(surface, config, clock=time.perf_counter, progress=lines.append)
+    assert "seeded log alone" in lines[0]
     rows = {row.what: row for row in table.rows}
     planted = [row for row in table.rows if "(seeded)" in row.what]
     assert len(planted) == 2
@@ -195,6 +196,6 @@ def test_a_bench_without_a_log_runs_on_the_seeded_one_and_says_so() -> None:
 
 
 def test_a_log_too_short_is_refused_by_name() -> None:
-    plan = Plan(days=1.1, requests_per_day=1_000, simulate=False)
+    config = GateConfig(days=1.1, requests_per_day=1_000, simulate=False)
     with pytest.raises(LogTooShort, match="seeded spans 27 hours"):
-        bench(FEED, plan, clock=time.perf_counter, say=lambda line: None)
+        bench(FEED, config, clock=time.perf_counter, progress=lambda line: None)

@@ -1,0 +1,44 @@
+"""The click log that a bench replays: a file, or a seeded one."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from flows.drill.windows import Log, read_log, simulated
+from infra.errors import MillraceError
+
+
+class LogTooShort(MillraceError):
+    """A log that has nothing left to measure after its warm-up."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class LogConfig:
+    """Which log."""
+
+    path: Path | None = None
+    """A click log, as ``millrace import`` takes it; without one, a seeded one is simulated."""
+
+    items: Path | None = None
+
+    until: datetime | None = None
+    """What the file shows from then on is left out."""
+
+    days: float = 4.0
+    """Of the seeded log, as the fields below."""
+
+    requests_per_day: int = 10_000
+    seed: int = 0
+
+    def read(self) -> Log:
+        """The log. Raises ImportRefused where an import would."""
+        if self.path is None:
+            return simulated(seed=self.seed, days=self.days, requests_per_day=self.requests_per_day)
+        return read_log(self.path.stem, self.path, self.items, until=self.until)
+
+
+SEEDED_LOG = LogConfig()
+BUSY_LOG = LogConfig(requests_per_day=48_000)
+TWO_BUSY_DAYS = LogConfig(days=2.0, requests_per_day=48_000)

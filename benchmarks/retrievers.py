@@ -1,0 +1,184 @@
+"""What the bench of retrieval compares: two towers, vectors folded in, and the peers popularity and co-clicks."""
+
+from datetime import timedelta
+from time import process_time
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.examples import EMPTY, Examples, concat
+from models.retrieval.index import Index, best
+from models.retrieval.learner import fine_tune, item_columns
+from models.retrieval.newcomers import Factors, FoldIn
+from models.retrieval.recent_clicks import Lately
+from models.retrieval.towers import Towers
+from models.tables.id_table import Ids
+
+REBASE_HALF_LIVES = 60.0
+"""After so many half-lives co-clicks are written in a new unit, long before a float overflows."""
+
+POPULAR_S, REFIT_S, SESSIONS_S = 900.0, 3600.0, 6 * 3600.0
+"""Of folded-in vectors, seconds: half-life of popularity, from one fit to the next, how far a fit looks back."""
+
+
+class ItemRetriever(Protocol):
+    """Something that retrieves. It serves the requests of a tick, then observes the clicks that came in it."""
+
+    name: str
+
+    def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
+        """[N, k], best first, for the users of N requests, by what was observed; without their recent clicks."""
+        ...
+
+    def observe(self, clicks: Examples, now: float) -> None:
+        """Clicks, in the order of their times, up to ``now``."""
+        ...
+
+
+class Popular:
+    """What was clicked most of late, for everyone alike."""
+
+    def __init__(self, half_life: float, alive_s: float, item: int) -> None:
+        self.name = f"popularity, half-life {timedelta(seconds=half_life)}"
+        self.recent = Lately.new(half_lives=(half_life,), alive_s=alive_s, attributes=0)
+        self.item = item
+
+    def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
+        index = Index.of(self.recent, now, lambda ids, attributes: np.zeros((len(ids), 0), np.float32))
+        return index.retrieve(np.ones((len(requests), 1), np.float32), k, requests.history).ids
+
+    def observe(self, clicks: Examples, now: float) -> None:
+        self.recent = self.recent.see(clicks.ids[:, self.item], clicks.time, np.zeros((len(clicks), 0), np.int64))
+
+
+class CoClicks:
+    """What was clicked most of late after the user's last item, with popularity as the prior.
+
+    The counts stand in a square matrix; the place of an item that is no longer alive is given to another. They are
+    written in units that grow as a count halves, so that nothing has to be touched as time passes.
+    """
+
+    def __init__(self, half_life: float, pseudo_clicks: float, popular: Popular) -> None:
+        """``pseudo_clicks``: clicks after an item that the prior counts for. ``popular`` observes each click first."""
+        self.name = f"co-clicks, half-life {timedelta(seconds=half_life)}, prior of {pseudo_clicks:g} clicks"
+        self.half_life, self.pseudo_clicks, self.popular = half_life, pseudo_clicks, popular
+        self.items = np.zeros(0, np.int64)
+        """[places]; the item of each, or ``EMPTY``."""
+        self.counts = np.zeros((0, 0), np.float32)
+        """[places, places]; clicks on a column's item by users whose last was the row's, as of ``unit_at``."""
+        self.unit_at = 0.0
+
+    def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
+        alive = self.popular.recent.as_of(now)
+        last, known = self._places(requests.history[:, 0])
+        column, _ = self._places(alive.ids)
+        scores = np.repeat(self.pseudo_clicks * alive.shares(now).T, len(requests), 0)
+        scores[known] += self.counts[np.ix_(last[known], column)] * np.exp2((self.unit_at - now) / self.half_life)
+        return best(alive, scores.astype(np.float32), k, requests.history).ids
+
+    def observe(self, clicks: Examples, now: float) -> None:
+        if now - self.unit_at > REBASE_HALF_LIVES * self.half_life:
+            self.counts *= np.float32(np.exp2((self.unit_at - now) / self.half_life))
+            self.unit_at = now
+        self._place_alive(now)
+        last, known = self._places(clicks.history[:, 0])
+        item, alive = self._places(clicks.ids[:, self.popular.item])
+        both = known & alive
+        grown = np.exp2((clicks.time[both] - self.unit_at) / self.half_life)
+        np.add.at(self.counts, (last[both], item[both]), grown.astype(np.float32))
+
+    def _places(self, ids: Ids) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The place of each id, and whether it has one."""
+        if not len(self.items):
+            return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
+        order = np.argsort(self.items, kind="stable")
+        at = order[np.minimum(self.items[order].searchsorted(ids), len(order) - 1)]
+        return at, (self.items[at] == ids) & (ids != EMPTY)
+
+    def _place_alive(self, now: float) -> None:
+        """Give every item alive a place."""
+        alive = self.popular.recent.as_of(now).ids
+        new = alive[~self._places(alive)[1]]
+        if not len(new):
+            return
+        if (self.items == EMPTY).sum() < len(new):
+            dead = ~np.isin(self.items, alive)
+            self.items[dead] = EMPTY
+            self.counts[dead] = 0
+            self.counts[:, dead] = 0
+            if dead.sum() < len(new):
+                size = 2 * (len(self.items) + len(new))
+                counts = np.zeros((size, size), np.float32)
+                counts[: len(self.items), : len(self.items)] = self.counts
+                self.items = np.concatenate([self.items, np.zeros(size - len(self.items), np.int64)])
+                self.counts = counts
+        self.items[np.flatnonzero(self.items == EMPTY)[: len(new)]] = new
+
+
+class TwoTowers:
+    """Our towers, updated from all clicks since their last update; their index follows every tick."""
+
+    def __init__(self, towers: Towers, every: timedelta, begins: float, seed: int) -> None:
+        """``begins``: seconds since 1970 before which no update is made; the first trains on all clicks before."""
+        self.name = f"two towers, updated every {every}"
+        self.towers, self.every, self.seed = towers, every.total_seconds(), seed
+        self.recent, self.index = towers.lately, towers.index(towers.lately, begins)
+        self.due, self.pending = begins, list[Examples]()
+        self.training_s, self.clicks = 0.0, 0
+
+    def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
+        self._update(now)
+        self.index = self.index.follow(self.recent, now)
+        return self.index.retrieve(self.towers.users(requests, self.recent), k, requests.history).ids
+
+    def observe(self, clicks: Examples, now: float) -> None:
+        item, attributes = item_columns(self.towers, clicks)
+        self.recent = self.recent.see(item, clicks.time, attributes)
+        self.pending.append(clicks)
+
+    def _update(self, now: float) -> None:
+        if now < self.due or not self.pending:
+            return
+        self.due += (np.floor((now - self.due) / self.every) + 1) * self.every
+        began = process_time()
+        window = concat(self.pending)
+        self.towers, learned = fine_tune(self.towers, window, seed=self.seed, device="cpu")
+        self.training_s += process_time() - began
+        self.clicks += learned.clicks
+        self.pending = []
+        self.index = self.towers.index(self.recent, now)
+
+
+class FoldedIn:
+    """Vectors folded in from the user's last items alone, by factors of the recent sessions, fitted every hour."""
+
+    def __init__(self, design: FoldIn, columns: tuple[int, int], begins: float, seed: int, alive_s: float) -> None:
+        """``columns``: of the user and of the item."""
+        self.name = "vectors folded in"
+        self.design, self.columns, self.seed = design, columns, seed
+        self.due, self.clicks = begins, list[Examples]()
+        self.factors = Factors.fit(np.zeros((0, 1), np.int64), design, seed=seed)
+        self.recent = Lately.new(half_lives=(POPULAR_S,), alive_s=alive_s, attributes=0)
+
+    def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
+        if now >= self.due and self.clicks:
+            self.due += (np.floor((now - self.due) / REFIT_S) + 1) * REFIT_S
+            self.clicks = [part for part in self.clicks if part.time[-1] > now - SESSIONS_S]
+            self.factors = Factors.fit(self._sessions(), self.design, seed=self.seed, start=self.factors)
+        index = self.factors.index(self.recent, now)
+        return index.retrieve(self.factors.users(requests.history, index), k, requests.history).ids
+
+    def observe(self, clicks: Examples, now: float) -> None:
+        attributes = np.zeros((len(clicks), 0), np.int64)
+        self.recent = self.recent.see(clicks.ids[:, self.columns[1]], clicks.time, attributes)
+        self.clicks.append(clicks)
+
+    def _sessions(self) -> Ids:
+        """[users, L + 1]: the last items of each user as of their last click, with its own."""
+        if not self.clicks:
+            return np.zeros((0, 1), np.int64)
+        clicks = concat(self.clicks)
+        user, item = (clicks.ids[:, column] for column in self.columns)
+        last = len(user) - 1 - np.unique(user[::-1], return_index=True)[1]
+        return np.concatenate([item[last, None], clicks.history[last]], axis=1)

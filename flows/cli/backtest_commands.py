@@ -1,0 +1,153 @@
+"""Commands that replay a log, ``millrace backtest`` and ``demo``; registered by ``flows/cli/main.py``."""
+
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.arguments import (
+    AsJson,
+    BadArgument,
+    Feedback,
+    Items,
+    SurfaceName,
+    Until,
+    apply_settings,
+    argument_errors,
+    duration,
+    expect_files,
+    find_surface,
+    load_settings,
+    optional_instant,
+)
+
+if TYPE_CHECKING:
+    from flows.backtest.summary import Summary
+
+
+def backtest(
+    log: Annotated[Path, typer.Option(help="Parquet file of impressions with their clicks.")],
+    surface: SurfaceName,
+    items: Items = None,
+    feedback: Feedback = None,
+    warmup: Annotated[str, typer.Option(help="How much of the log the first model trains on: 1d, 12h.")] = "1d",
+    every: Annotated[str, typer.Option(help="How often an update runs: 1h, 10m.")] = "1h",
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
+    until: Until = None,
+    tick: Annotated[str, typer.Option(help="How old counters may be: 2s as live, or coarser.")] = "2s",
+    report: Annotated[Path | None, typer.Option(help="Folder for an HTML page with the curves.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Replay a log with itself as the clock, and see what fresh features and fresh models are worth."""
+    from flows.cli.progress import progress_bar
+    from infra.stack import environment
+    from infra.stack.lifecycle import prepare_home
+
+    settings = load_settings()
+    with argument_errors():
+        declared = find_surface(surface)
+        expect_files(log, items, feedback)
+        step, ageing, first = duration(every), duration(tick).total_seconds(), duration(warmup)
+        start, end = optional_instant(from_), optional_instant(until)
+        prepare_home(settings)
+        environment.apply(settings)
+        _quieten_prefect()
+        from flows.backtest import run
+        from flows.cli.embedded import running_database
+        from flows.cli.prefect_api import prefect_api
+
+        config = run.BacktestConfig(
+            log=log, items=items, feedback=feedback, warmup=first, every=step, from_=start, until=end, tick=ageing
+        )
+        with running_database(settings), prefect_api(settings), progress_bar("start", quiet=as_json) as bar:
+            found = run.backtest(
+                settings,
+                declared,
+                config,
+                now=datetime.now(UTC),
+                progress=lambda stage: bar.show(stage.name, stage.done, stage.total),
+            )
+    from flows.backtest.page import write_page
+
+    summary = found.summary()
+    if report is not None:
+        print(f"Report: {write_page(summary, found.surface, report)}", file=sys.stderr if as_json else sys.stdout)
+    if as_json:
+        print(json.dumps(summary.as_json(), allow_nan=False))
+    else:
+        show(summary)
+
+
+def demo(
+    log: Annotated[Path | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
+    items: Items = None,
+    feedback: Feedback = None,
+    until: Until = None,
+) -> None:
+    """The whole loop from nothing, on this machine; leaves the stack running."""
+    from flows.cli.progress import progress_bar
+
+    settings = apply_settings()
+    with argument_errors():
+        expect_files(log, items, feedback)
+        end = optional_instant(until)
+        _quieten_prefect()
+        from flows.backtest.run import BacktestConfig
+        from flows.cli import demo as demonstration
+
+        config = None
+        if log is not None:
+            config = BacktestConfig(log, items, feedback, until=end)
+        elif items or feedback or until:
+            raise BadArgument("--items, --feedback and --until go with a --log")
+        with progress_bar() as bar:
+            found, ranked = demonstration.run(
+                settings,
+                config,
+                now=datetime.now(UTC),
+                report=bar.print,
+                progress=lambda stage: bar.show(stage.name, stage.done, stage.total),
+            )
+    print()
+    show(found.summary())
+    print(f"\nVersion {ranked.version} ranks for reader {ranked.user}, who then clicks item {ranked.clicked}:")
+    for name, order in (("before", ranked.before), ("after", ranked.after)):
+        print(f"  {name:<7}" + "  ".join(f"{item.item_id} {item.score:.3f}" for item in order))
+    print("\nLook around:")
+    for what, address in (
+        ("updates, their story and schedule", f"{settings.prefect_pages}/runs"),
+        ("runs, evidence and versions", f"{settings.mlflow_pages}/#/models"),
+        ("quality and drift over time", settings.evidently),
+        ("review desk: what waits, what was done", settings.desk),
+        ("the ranking API", f"{settings.serving}/openapi.json"),
+    ):
+        print(f"  {what:<40} {address}")
+    print("\nThe desk wants a name and a password: millrace user add NAME --role operator --surface '*'")
+    print("Stop it with: make down")
+
+
+def show(summary: "Summary") -> None:
+    """A backtest's findings for people: a sentence, a table, and the gate's verdicts."""
+    from rich.console import Console
+
+    from flows.backtest.findings import headline
+    from flows.backtest.table import render_table
+    from flows.backtest.updates import VERDICTS
+
+    console = Console()
+    console.print(headline(summary))
+    console.print()
+    console.print(render_table(summary))
+    verdicts = [update.verdict for update in summary.updates]
+    counts = ", ".join(f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts)
+    console.print(f"{len(verdicts)} updates: {counts}. {summary.seconds:.0f} seconds in all.")
+
+
+def _quieten_prefect() -> None:
+    """Warnings only, on the terminal: a command that runs a hundred updates shows a progress bar. Call it before
+    Prefect's import."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")

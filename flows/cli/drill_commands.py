@@ -1,0 +1,79 @@
+"""``millrace drill``: does the gate catch what it should on this log? Registered by ``flows/cli/main.py``."""
+
+import json
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.arguments import (
+    AsJson,
+    Items,
+    SurfaceName,
+    argument_errors,
+    expect_files,
+    find_surface,
+    load_settings,
+    optional_instant,
+)
+
+if TYPE_CHECKING:
+    from flows.drill.windows import Log
+    from flows.surface import Surface
+
+
+def drill(
+    surface: SurfaceName,
+    log: Annotated[Path | None, typer.Option(help="Parquet file of impressions; else the surface's own log.")] = None,
+    items: Items = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
+    days: Annotated[float, typer.Option(help="How much is replayed; the first day is to begin with.")] = 4.0,
+    seed: Annotated[int, typer.Option(help="Of what the faults draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Plant faults into windows of a log: which does the surface's policy catch, and how many clean ones does it hold?
+
+    The exit code is 1 where a fault slips through, or clean windows are rejected, or too many held.
+    """
+    from flows.cli.progress import progress_bar
+    from flows.drill import drill as drilling
+    from flows.drill import table
+
+    declared = find_surface(surface)
+    expect_files(log, items)
+    with argument_errors():
+        read = _read(declared, log, items, days)
+    start = optional_instant(from_)
+    read = read if start is None else read.after(start)
+    begin = read.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0)
+    with progress_bar("drill", quiet=as_json) as bar:
+        done = drilling.drill(
+            declared,
+            read.until(begin + timedelta(days=days)),
+            drilling.Plan(seed=seed),
+            clock=time.perf_counter,
+            progress=bar.print,
+        )
+    if as_json:
+        print(json.dumps(table.as_json(done), indent=1))
+    else:
+        from rich.console import Console
+
+        Console().print(table.rendered(done))
+    if not done.passed:
+        raise typer.Exit(1)
+
+
+def _read(surface: "Surface", log: Path | None, items: Path | None, days: float) -> "Log":
+    """The log that is named, or what the installation has logged of the surface."""
+    from flows.cli.embedded import running_database
+    from flows.drill import windows
+    from infra.postgres.connections import connect
+
+    if log is not None:
+        return windows.read_log(log.stem, log, items)
+    settings = load_settings()
+    with running_database(settings), connect(settings.database) as connection:
+        return windows.logged(connection, surface, days=days)
