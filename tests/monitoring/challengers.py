@@ -40,9 +40,7 @@ def compared(champion_noise: float | None, challenger_noise: float, *, requests:
 def gain_of(share: float, *, requests: int = 480, spread: float = 0.12) -> Gain:
     """A gain of just that share, and that standard deviation by request."""
     reach = 1.645 * spread / requests**0.5
-    return Gain(
-        requests, share, lower=share - reach, upper=share + reach, moments=Moments(requests, share, spread**2)
-    )
+    return Gain(requests, share, lower=share - reach, upper=share + reach, moments=Moments(requests, share, spread**2))
 
 
 def with_gain(share: float, *, requests: int = 480, spread: float = 0.12, **parts: Any) -> Evidence:

@@ -163,7 +163,9 @@ def test_a_window_of_which_nothing_was_measured_has_no_verdict() -> None:
         decide(Policy(), Evidence(WindowFacts(START, END, 2_400, 0.2, 0), "progressive"))
 
 
-@pytest.mark.parametrize("evidence", [evidence_of(compared(0.8, 0.1)), with_gain(-0.015), with_gain(0.5, checks=(FAILED,))])
+@pytest.mark.parametrize(
+    "evidence", [evidence_of(compared(0.8, 0.1)), with_gain(-0.015), with_gain(0.5, checks=(FAILED,))]
+)
 def test_evidence_read_back_gives_the_same_verdict(evidence: Evidence) -> None:
     stored = json.loads(canonical(evidence.as_json()))
     assert decide(Policy(), Evidence.from_json(stored)) == decide(Policy(), evidence)

@@ -38,9 +38,7 @@ def test_a_gain_that_is_not_finite_is_refused() -> None:
 
 @settings(deadline=None, max_examples=40)
 @example(0.0, 1.0, 25_330, 0.05, 100)
-@given(
-    st.floats(-1, 1), st.floats(1e-3, 10), st.integers(FEWEST, 10**6), st.floats(1e-6, 0.9), st.integers(100, 10**5)
-)
+@given(st.floats(-1, 1), st.floats(1e-3, 10), st.integers(FEWEST, 10**6), st.floats(1e-6, 0.9), st.integers(100, 10**5))
 def test_the_lower_bound_is_where_robbins_mixture_reaches_its_level(
     mean: float, variance: float, n: int, alpha: float, tuned_for: int
 ) -> None:
