@@ -5,7 +5,8 @@ import pytest
 
 from models import metrics
 from models.ranking_metrics import Scored
-from monitoring.statistics.bootstrap import MEASURES, Drawn, bootstrap
+from monitoring.measures import KEYS
+from monitoring.statistics.bootstrap import Drawn, Interval, bootstrap
 from tests.monitoring.worlds import Window, window
 
 POPULATION = 40_000
@@ -29,24 +30,23 @@ def test_the_intervals_cover_the_truth_19_times_in_20(world: Window) -> None:
     champion, challenger = world.blurred(0.7, 2), world.blurred(0.2, 1)
     request = np.repeat(np.arange(POPULATION), 5)
     known = bootstrap([Scored.of(p, world.label, request) for p in (champion, challenger)], seed=0, draws=0)
-    both, one, worlds = dict.fromkeys(MEASURES, 0), dict.fromkeys(MEASURES, 0), 120
+    both, one, worlds = dict.fromkeys(KEYS, 0), dict.fromkeys(KEYS, 0), 120
     for seed in range(worlds):
-        told = drawn(world, champion, challenger, 300, seed)
-        for name in MEASURES:
+        sample = drawn(world, champion, challenger, 300, seed)
+        for name in KEYS:
             before, now = known.values[name][0]
-            both[name] += within(told.interval(name), now - before)
-            one[name] += within(told.interval(name, 1), now)
+            both[name] += within(sample.interval(name), now - before)
+            one[name] += within(sample.interval(name, 1), now)
     # 95 % of 120 is 114; fewer than 104 would come once in some thousand times.
     assert min(both.values()) >= 104, both
     assert min(one.values()) >= 104, one
-    assert sum(both.values()) < worlds * len(MEASURES), "never wrong: too wide"
+    assert sum(both.values()) < worlds * len(KEYS), "never wrong: too wide"
 
 
-def within(interval: dict[str, float | None], truth: float) -> bool:
-    lower, upper = interval["lower"], interval["upper"]
-    assert lower is not None
-    assert upper is not None
-    return lower <= truth <= upper
+def within(interval: Interval, truth: float) -> bool:
+    assert interval.lower is not None
+    assert interval.upper is not None
+    return interval.lower <= truth <= interval.upper
 
 
 def test_chance_does_not_hide_a_fault_in_calibration(world: Window) -> None:
@@ -65,40 +65,40 @@ def test_the_interval_of_the_log_loss_is_as_wide_as_theory_says() -> None:
     part = window(requests=4000)
     champion, challenger = part.blurred(0.5, 1), part.blurred(0.2, 2)
     scored = [Scored.of(p, part.label, part.request) for p in (champion, challenger)]
-    told = bootstrap(scored, seed=3).interval("log_loss")
+    interval = bootstrap(scored, seed=3).interval("log_loss")
     error = metrics.paired_difference(champion, challenger, part.label, part.request).standard_error
-    assert told["lower"] is not None
-    assert told["upper"] is not None
-    assert told["upper"] - told["lower"] == pytest.approx(2 * 1.96 * error, rel=0.15)
+    assert interval.lower is not None
+    assert interval.upper is not None
+    assert interval.upper - interval.lower == pytest.approx(2 * 1.96 * error, rel=0.15)
 
 
 def test_blocks_of_requests_do_not_show() -> None:
     part = window(requests=20_000)
     scored = Scored.of(part.truth, part.label, part.request)
-    told = bootstrap([scored], seed=0, draws=0)
-    assert told.value("auc", 0) == pytest.approx(metrics.auc(part.truth, part.label))
-    assert told.value("ndcg", 0) == pytest.approx(metrics.ndcg(part.truth, part.label, part.request))
-    assert told.value("calibration_error", 0) == pytest.approx(metrics.calibration_error(part.truth, part.label))
+    measured = bootstrap([scored], seed=0, draws=0)
+    assert measured.value("auc", 0) == pytest.approx(metrics.auc(part.truth, part.label))
+    assert measured.value("ndcg", 0) == pytest.approx(metrics.ndcg(part.truth, part.label, part.request))
+    assert measured.value("calibration_error", 0) == pytest.approx(metrics.calibration_error(part.truth, part.label))
 
 
 def test_models_alike_differ_by_nothing_and_each_keeps_its_own_interval() -> None:
     part = window()
     scored = Scored.of(part.truth, part.label, part.request)
-    told = bootstrap([scored, scored], seed=0)
-    for name in MEASURES:
-        assert told.interval(name) == {"lower": None, "upper": None}, f"{name}: bounds without width say nothing"
-        assert within(told.interval(name, 1), told.value(name, 1) or 0.0)
-        assert told.interval(name, 1)["lower"] != told.interval(name, 1)["upper"]
+    measured = bootstrap([scored, scored], seed=0)
+    for name in KEYS:
+        assert measured.interval(name) == Interval(), f"{name}: bounds without width say nothing"
+        assert within(measured.interval(name, 1), measured.value(name, 1) or 0.0)
+        assert measured.interval(name, 1).lower != measured.interval(name, 1).upper
 
 
 def test_nine_requests_and_labels_of_one_class_give_no_interval() -> None:
     part = window(requests=9)
     scored = Scored.of(part.truth, part.label, part.request)
-    assert bootstrap([scored], seed=0).interval("log_loss", 0) == {"lower": None, "upper": None}
+    assert bootstrap([scored], seed=0).interval("log_loss", 0) == Interval()
     part = window()
     scored = Scored.of(part.truth, np.zeros(2400), part.request)
-    told = bootstrap([scored], seed=0)
+    measured = bootstrap([scored], seed=0)
     for name in ("auc", "grouped_auc", "normalised_entropy", "ndcg", "mrr"):
-        assert told.value(name, 0) is None
-        assert told.interval(name, 0) == {"lower": None, "upper": None}
-    assert told.interval("log_loss", 0)["lower"] is not None
+        assert measured.value(name, 0) is None
+        assert measured.interval(name, 0) == Interval()
+    assert measured.interval("log_loss", 0).known

@@ -1,29 +1,27 @@
-"""What is said of champion and challenger is what models/metrics.py measures, where the label is known."""
+"""What is measured of champion and challenger is what models/metrics.py defines, where the label is known."""
 
-from typing import Any
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 
 from models import metrics
-from monitoring.evaluation.compare import compare, measure, moved, paired
-from monitoring.records.evidence_store import canonical
-from monitoring.statistics.bootstrap import MEASURES
+from monitoring.evaluation.compare import Gain, Measures, compare, measure, paired, prediction_shift
+from monitoring.measures import BY_KEY, KEYS, MEASURES
+from monitoring.statistics.bootstrap import Interval
 from tests.monitoring.worlds import window
 
+BY_REQUEST = ("grouped_auc", "ndcg", "mrr", "hit_at_1")
 
-def flat(figures: dict[str, Any]) -> dict[str, Any]:
-    """Figures of figures on one level, as pytest.approx wants them."""
-    inner = {
-        f"{key} {name}": value for key, of in figures.items() if isinstance(of, dict) for name, value in of.items()
-    }
-    return {key: value for key, value in figures.items() if not isinstance(value, dict)} | inner
+
+def figures(measures: Measures) -> dict[str, float | None]:
+    return {each.key: measures.of(each) for each in MEASURES}
 
 
 def test_the_figures_are_those_of_the_one_definition_of_each_metric() -> None:
     part = window()
     champion, challenger = part.blurred(0.6, 1), part.blurred(0.1, 2)
-    quality = compare(part.label, part.request, challenger=challenger, champion=champion)
+    found = compare(part.label, part.request, challenger=challenger, champion=champion)
     expected = {
         "auc": metrics.auc(challenger, part.label),
         "grouped_auc": metrics.grouped_auc(challenger, part.label, part.request),
@@ -35,14 +33,16 @@ def test_the_figures_are_those_of_the_one_definition_of_each_metric() -> None:
         "hit_at_1": metrics.hit_rate(challenger, part.label, part.request, 1),
         "mean_prediction": challenger.mean(),
     }
-    assert quality["challenger"] == pytest.approx({**expected, "not_finite": 0})
-    assert measure(part.label, part.request, challenger) == pytest.approx(expected)
+    assert set(expected) == set(KEYS)
+    assert figures(found.challenger) == pytest.approx(expected)
+    assert figures(measure(part.label, part.request, challenger)) == pytest.approx(expected)
     difference = metrics.paired_difference(champion, challenger, part.label, part.request)
     scale = metrics.log_loss(champion, part.label)
-    assert quality["paired"]["gain_share"] == pytest.approx(difference.mean / scale)
-    assert quality["paired"]["lower_share"] == pytest.approx(difference.lower / scale)
-    assert quality["requests"] == 480
-    assert quality["impressions"] == 2400
+    assert found.gain.share == pytest.approx(difference.mean / scale)
+    assert found.gain.lower == pytest.approx(difference.lower / scale)
+    assert found.gain.nats == pytest.approx(difference.mean)
+    assert (found.impressions, found.requests, found.gain.requests) == (2400, 480, 480)
+    assert found.label_rate == pytest.approx(part.label.mean())
 
 
 def test_impressions_without_a_label_do_not_count() -> None:
@@ -54,105 +54,113 @@ def test_impressions_without_a_label_do_not_count() -> None:
     assert given == alone
 
 
-def test_the_order_of_the_impressions_does_not_matter() -> None:
-    part, shuffled = window(), np.random.default_rng(8).permutation(2400)
-    device = np.where(part.request % 3 == 0, "phone", "desktop")
-    challenger, champion = part.blurred(0.1, 2), part.blurred(0.6, 1)
-    asked = [
-        compare(
-            part.label[rows],
-            part.request[rows],
-            challenger=challenger[rows],
-            champion=champion[rows],
-            slices={"device": device[rows]},
-            attributes={"device": device[rows]},
-        )
-        for rows in (np.arange(2400), shuffled)
-    ]
-    for key in ("challenger", "paired", "shift"):
-        assert flat(asked[0][key]) == pytest.approx(flat(asked[1][key]))
-    for key in ("slices", "fairness"):
-        for one, other in zip(asked[0][key], asked[1][key], strict=True):
-            assert flat(one) == pytest.approx(flat(other))
-    assert asked[0]["intervals"]["auc"]["lower"] == pytest.approx(asked[1]["intervals"]["auc"]["lower"])
-
-
 def test_the_moments_are_of_the_gain_as_a_share_of_the_champions_log_loss() -> None:
     part = window()
     champion, challenger = part.blurred(0.6, 1), part.blurred(0.1, 2)
-    told = paired(part.label, part.request, champion, challenger)
+    found = paired(part.label, part.request, champion, challenger)
     gain = metrics.gains(champion, challenger, part.label, part.request) / metrics.log_loss(champion, part.label)
-    assert told["moments"] == pytest.approx({"n": 480, "mean": gain.mean(), "variance": gain.var(ddof=1)})
-    assert told["moments"]["mean"] == pytest.approx(told["gain_share"])
-    assert compare(part.label, part.request, challenger=challenger, champion=champion)["paired"] == told
+    assert found.moments is not None
+    assert astuple(found.moments) == pytest.approx((480, gain.mean(), gain.var(ddof=1)))
+    assert found.moments.mean == pytest.approx(found.share)
+    assert compare(part.label, part.request, challenger=challenger, champion=champion).gain == found
+
+
+def test_a_loss_is_a_gain_below_zero_and_what_is_shown_of_it_is_its_bound() -> None:
+    part = window()
+    found = paired(part.label, part.request, part.blurred(0.1, 1), part.blurred(0.6, 2))
+    assert found.lost is not None
+    assert found.surely_lost is not None
+    assert 0 < found.surely_lost < found.lost
+    assert (found.share, found.upper) == (-found.lost, -found.surely_lost)
+    assert (Gain(0).lost, Gain(0).surely_lost) == (None, None)
 
 
 def test_a_prediction_that_is_not_a_number_gives_no_gain_and_no_moments() -> None:
     part = window()
     champion = part.truth.copy()
     champion[3] = np.nan
-    told = paired(part.label, part.request, champion, part.truth)
-    assert told["gain_share"] is None
-    assert "moments" not in told
+    assert paired(part.label, part.request, champion, part.truth) == Gain(480)
 
 
 def test_every_measure_has_its_difference_with_an_interval() -> None:
     part = window()
-    told = compare(part.label, part.request, challenger=part.blurred(0.1, 2), champion=part.blurred(0.6, 1), seed=5)
-    assert set(told["intervals"]) == set(MEASURES)
-    for name, interval in told["intervals"].items():
-        assert interval["difference"] == told["challenger"][name] - told["champion"][name]
-        assert interval["lower"] < interval["difference"] < interval["upper"], name
-        for who in ("champion", "challenger"):
-            assert interval[who]["lower"] < told[who][name] < interval[who]["upper"]
-    assert told["intervals"]["log_loss"]["upper"] < 0 < told["intervals"]["auc"]["lower"]
+    found = compare(part.label, part.request, challenger=part.blurred(0.1, 2), champion=part.blurred(0.6, 1), seed=5)
+    assert set(found.changes) == set(KEYS)
+    for each in MEASURES:
+        change, before, now = found.change(each), found.champion.of(each), found.challenger.of(each)
+        assert change is not None
+        assert before is not None
+        assert now is not None
+        assert change.difference == now - before
+        assert within(change.interval, change.difference), each.key
+        assert within(change.champion, before)
+        assert within(change.challenger, now)
+    log_loss, auc = found.changes["log_loss"].interval, found.changes["auc"].interval
+    assert log_loss.upper is not None
+    assert auc.lower is not None
+    assert log_loss.upper < 0 < auc.lower
+
+
+def within(interval: Interval, value: float) -> bool:
+    assert interval.lower is not None
+    assert interval.upper is not None
+    return interval.lower < value < interval.upper
 
 
 def test_of_a_challenger_without_a_number_the_champion_is_still_measured() -> None:
     part = window()
     broken = part.truth.copy()
     broken[[4, 9]] = np.nan
-    told = compare(part.label, part.request, challenger=broken, champion=part.truth)
-    assert told["challenger"] == {**dict.fromkeys(MEASURES), "not_finite": 2}
-    assert told["champion"]["auc"] == pytest.approx(metrics.auc(part.truth, part.label))
-    assert "paired" not in told
+    found = compare(part.label, part.request, challenger=broken, champion=part.truth)
+    assert found.challenger == Measures(not_finite=2)
+    assert found.champion.auc == pytest.approx(metrics.auc(part.truth, part.label))
+    assert found.gain == Gain(480)
+    assert found.change(BY_KEY["auc"]) is None
 
 
 def test_a_few_predictions_far_from_the_champions_show_in_the_tail_only() -> None:
     part = window()
     far = part.truth.copy()
     far[:48] = 0.999
-    told = moved(part.truth, far)
-    assert told["tail_share"] == pytest.approx(0.02, abs=1e-3)
-    assert told["moved_p99"] > 3  # type: ignore[operator]
-    assert told["moved_mean"] < 0.3  # type: ignore[operator]
-    still = moved(part.truth, part.truth)
-    assert (still["moved_mean"], still["moved_p99"], still["tail_share"], still["spread"]) == (0, 0, 0, 1)
+    shift = prediction_shift(part.truth, far)
+    assert shift.tail_share == pytest.approx(0.02, abs=1e-3)
+    assert shift.p99 is not None
+    assert shift.mean is not None
+    assert shift.p99 > 3
+    assert shift.mean < 0.3
+    still = prediction_shift(part.truth, part.truth)
+    assert (still.log_odds, still.mean, still.p99, still.tail_share, still.spread) == (0, 0, 0, 0, 1)
 
 
 def test_without_a_champion_the_rival_is_the_best_constant() -> None:
     part = window()
-    quality = compare(part.label, part.request, challenger=part.truth, champion=None)
-    assert quality["baseline"] == "base_rate"
-    assert quality["champion"]["normalised_entropy"] == pytest.approx(1.0)
-    assert quality["paired"]["gain"] > 0
-    assert quality["shift"]["spread"] is None
+    found = compare(part.label, part.request, challenger=part.truth, champion=None)
+    assert (found.rival, found.rival_name, found.against_champion) == ("base_rate", "base rate", False)
+    assert found.champion.normalised_entropy == pytest.approx(1.0)
+    assert found.gain.nats is not None
+    assert found.gain.nats > 0
+    assert found.shift is not None
+    assert found.shift.spread is None
 
 
 def test_chance_alone_explains_the_calibration_error_of_true_probabilities() -> None:
-    within = 0
+    within_chance = 0
     for seed in range(30):
         part = window(seed)
-        quality = compare(part.label, part.request, challenger=part.truth, champion=None, seed=seed)
-        within += quality["challenger"]["calibration_error"] <= quality["calibration_chance"]
-    assert within >= 25
+        found = compare(part.label, part.request, challenger=part.truth, champion=None, seed=seed)
+        assert found.challenger.calibration_error is not None
+        assert found.calibration_chance is not None
+        within_chance += found.challenger.calibration_error <= found.calibration_chance
+    assert within_chance >= 25
 
 
 def test_chance_shrinks_with_the_impressions() -> None:
     small, large = (
-        compare(part.label, part.request, challenger=part.truth, champion=None)["calibration_chance"]
+        compare(part.label, part.request, challenger=part.truth, champion=None).calibration_chance
         for part in (window(requests=100), window(requests=8000))
     )
+    assert small is not None
+    assert large is not None
     assert large < small / 5
 
 
@@ -160,33 +168,39 @@ def test_a_champion_without_a_number_counts_as_the_base_rate() -> None:
     part = window()
     champion = part.truth.copy()
     champion[:] = np.nan
-    quality = compare(part.label, part.request, challenger=part.truth, champion=champion)
-    assert quality["champion"]["normalised_entropy"] == pytest.approx(1.0)
+    found = compare(part.label, part.request, challenger=part.truth, champion=champion)
+    assert found.champion.normalised_entropy == pytest.approx(1.0)
+    assert found.against_champion
 
 
 def test_slices_are_compared_each_for_itself() -> None:
     part = window()
     device = np.where(part.request % 3 == 0, "phone", "desktop")
-    quality = compare(
+    found = compare(
         part.label, part.request, challenger=part.truth, champion=part.blurred(0.8, 1), slices={"device": device}
     )
-    assert [(row["value"], row["impressions"]) for row in quality["slices"]] == [("desktop", 1600), ("phone", 800)]
-    phone = device == "phone"
-    assert quality["slices"][1]["challenger_log_loss"] == pytest.approx(
-        metrics.log_loss(part.truth[phone], part.label[phone])
-    )
+    desktop, phone = found.slices
+    assert [(desktop.value, desktop.impressions), (phone.value, phone.impressions)] == [
+        ("desktop", 1600),
+        ("phone", 800),
+    ]
+    rows = device == "phone"
+    assert phone.challenger_log_loss == pytest.approx(metrics.log_loss(part.truth[rows], part.label[rows]))
 
 
 @pytest.mark.parametrize("requests", [0, 1, 2])
-def test_the_thinnest_parts_give_plain_figures(requests: int) -> None:
+def test_the_thinnest_parts_have_figures_or_none(requests: int) -> None:
     part = window(requests=requests)
-    canonical(compare(part.label, part.request, challenger=part.truth, champion=part.truth))
+    found = compare(part.label, part.request, challenger=part.truth, champion=part.truth)
+    assert (found.impressions, found.requests) == (5 * requests, requests)
+    assert all(value is None or np.isfinite(value) for value in figures(found.challenger).values())
+    assert found.changes.get("log_loss") is None or found.changes["log_loss"].interval == Interval()
 
 
 def test_the_same_comparison_twice_is_the_same() -> None:
     part = window()
     first, second = (
-        canonical(compare(part.label, part.request, challenger=part.truth, champion=part.blurred(0.3, 1), seed=4))
+        compare(part.label, part.request, challenger=part.truth, champion=part.blurred(0.3, 1), seed=4)
         for _ in range(2)
     )
     assert first == second
@@ -198,45 +212,43 @@ def test_figures_that_could_not_be_other_than_they_are_are_left_out_with_the_rea
     label = (random.random(300) < 0.2).astype(float)
     score, rival = random.random(300), random.random(300)
     alone = compare(label, np.arange(300), challenger=score, champion=rival)
-    by_request = ("grouped_auc", "ndcg", "mrr", "hit_at_1")
-    for who in ("champion", "challenger"):
-        assert [alone[who][name] for name in by_request] == [None] * 4
-        assert alone[who]["left_out"] == dict.fromkeys(by_request, "no request has more than one candidate")
-        assert alone[who]["auc"] is not None
-    assert alone["intervals"]["mrr"] == {
-        "difference": None,
-        "lower": None,
-        "upper": None,
-        "champion": {"lower": None, "upper": None},
-        "challenger": {"lower": None, "upper": None},
-    }
+    for measures in (alone.champion, alone.challenger):
+        assert [figures(measures)[key] for key in BY_REQUEST] == [None] * 4
+        assert measures.left_out == dict.fromkeys(BY_REQUEST, "no request has more than one candidate")
+        assert measures.auc is not None
+    mrr = alone.changes["mrr"]
+    assert (mrr.difference, mrr.interval, mrr.champion, mrr.challenger) == (None, Interval(), Interval(), Interval())
     request = np.arange(300) // 5
     quiet = measure(np.zeros(300), request, score)
-    assert quiet["left_out"]["auc"] == quiet["left_out"]["mrr"] == "every label is the same"
-    assert quiet["auc"] is quiet["normalised_entropy"] is quiet["mrr"] is None
-    assert quiet["log_loss"] is not None
+    assert quiet.left_out["auc"] == quiet.left_out["mrr"] == "every label is the same"
+    assert quiet.auc is quiet.normalised_entropy is quiet.mrr is None
+    assert quiet.log_loss is not None
     flat = measure(label, request, np.full(300, 0.2))
-    assert flat["left_out"] == dict.fromkeys(("auc", *by_request), "every impression has the same score")
-    assert "left_out" not in measure(label, request, score)
-    canonical(alone)
+    assert flat.left_out == dict.fromkeys(("auc", *BY_REQUEST), "every impression has the same score")
+    assert measure(label, request, score).left_out == {}
 
 
 def test_an_interval_without_width_or_of_a_few_requests_is_none() -> None:
     part = window(requests=40)
     same = compare(part.label, part.request, challenger=part.truth, champion=part.truth)
-    assert same["intervals"]["auc"]["difference"] == 0
-    assert same["intervals"]["auc"]["lower"] is None
-    lone = np.where(
-        part.request < 4, part.request, np.arange(len(part.label)) + 1000
-    )  # 4 requests of five, many of one
+    assert same.changes["auc"].difference == 0
+    assert same.changes["auc"].interval == Interval()
+    # 4 requests of five, many of one
+    lone = np.where(part.request < 4, part.request, np.arange(len(part.label)) + 1000)
     few = compare(part.label, lone, challenger=part.truth, champion=part.blurred(0.5, 1))
-    assert few["challenger"]["mrr"] is not None
-    assert few["intervals"]["mrr"]["challenger"]["lower"] is None
-    assert few["intervals"]["log_loss"]["challenger"]["lower"] is not None
+    assert few.challenger.mrr is not None
+    assert not few.changes["mrr"].challenger.known
+    assert few.changes["log_loss"].challenger.known
 
 
 def test_beside_a_base_rate_of_one_label_nothing_can_be_shown() -> None:
     part = window(requests=40)
-    told = compare(np.zeros(200), part.request, challenger=part.truth, champion=None)
-    assert told["paired"]["gain_share"] is told["paired"]["lower_share"] is None
-    assert "moments" not in told["paired"]
+    found = compare(np.zeros(200), part.request, challenger=part.truth, champion=None)
+    assert found.gain == Gain(40)
+
+
+def test_a_measure_of_predictions_that_are_not_numbers_is_none_and_says_how_many() -> None:
+    part = window(requests=40)
+    broken = part.truth.copy()
+    broken[:3] = np.inf
+    assert measure(part.label, part.request, broken) == Measures(not_finite=3)

@@ -1,16 +1,25 @@
-"""What another policy would have earned, told from a log that explored; and when nothing is told."""
+"""What another policy would have earned, from a log that explored; and when the log does not hold the answer."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.evaluation.counterfactual import Estimate, Support, doubly_robust, mean_reward, snips, value, weights
+from monitoring.evaluation.counterfactual import (
+    Estimate,
+    Evaluated,
+    Support,
+    Value,
+    doubly_robust,
+    evaluate,
+    mean_reward,
+    snips,
+    weights,
+)
 
 DATA = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 ACTIONS, CONTEXTS = 12, 4
@@ -107,26 +116,46 @@ def test_rows_of_one_request_count_together() -> None:
 
 def test_the_policy_that_wrote_the_log_is_worth_what_it_earned() -> None:
     log = Bandit(seed=3, rate=0.1).log(0, 3000)
-    told = value(log.reward, log.propensity, log.propensity, log.request)
-    assert told["snips"]["value"] == pytest.approx(log.reward.mean())
-    assert told["gain"]["value"] == pytest.approx(0, abs=1e-12)
-    assert told["effective"] == pytest.approx(3000)
-    low, high = mean_reward(log.reward, log.request).interval
+    found = evaluate(log.reward, log.propensity, log.propensity, log.request)
+    assert found.best is not None
+    assert found.best.value == pytest.approx(log.reward.mean())
+    logged = mean_reward(log.reward, log.request)
+    assert (found.best - logged).value == pytest.approx(0, abs=1e-12)
+    assert found.figures.effective == pytest.approx(3000)
+    low, high = logged.interval
     assert low < log.reward.mean() < high
+    assert found.figures.snips == Value(found.best.value, *found.best.interval) == found.best.bounded
 
 
-def test_weights_are_clipped_and_it_is_said_how_much() -> None:
+def test_with_a_reward_model_the_doubly_robust_estimate_is_the_better_one() -> None:
+    world = Bandit(seed=3, rate=0.1)
+    log = world.log(0, 3000)
+    model = world.truth[log.context, log.action], (world.target * world.truth).sum(axis=1)[log.context]
+    arguments = (log.reward, log.propensity, log.target, log.request)
+    plain, robust = evaluate(*arguments), evaluate(*arguments, expected=model[0], expected_target=model[1])
+    assert plain.figures.doubly_robust is None
+    assert robust.figures.snips == plain.figures.snips
+    assert robust.best is not None
+    assert robust.figures.doubly_robust == robust.best.bounded
+    assert robust.figures.doubly_robust != plain.figures.snips
+
+
+def test_weights_are_clipped_and_the_figures_say_how_much() -> None:
     log = Bandit(seed=3, rate=0.1).log(0, 3000)
-    plain = value(log.reward, log.propensity, log.target, log.request)
-    clipped = value(log.reward, log.propensity, log.target, log.request, clip=3.0)
-    assert plain["clip"] == pytest.approx(np.sqrt(3000))
-    assert plain["clipped_share"] == 0
-    assert (clipped["clip"], clipped["clipped_share"] > 0) == (3.0, True)
-    assert clipped["effective"] > plain["effective"]
+    arguments = (log.reward, log.propensity, log.target, log.request)
+    plain, clipped = evaluate(*arguments).figures, evaluate(*arguments, clip=3.0).figures
+    assert plain.clip == pytest.approx(np.sqrt(3000))
+    assert plain.clipped_share == 0
+    assert (clipped.clip, clipped.clipped_share > 0) == (3.0, True)
+    assert clipped.effective > plain.effective
+    assert clipped.mean_weight == plain.mean_weight
 
 
-def refused(told: dict[str, Any], words: str) -> bool:
-    return words in told.get("refused", "") and "snips" not in told and "gain" not in told
+def refused(found: Evaluated, words: str) -> bool:
+    """Whether no value is given, for a reason with these words."""
+    figures = found.figures
+    nothing = found.best is figures.snips is figures.doubly_robust is None
+    return nothing and words in (figures.refused or "")
 
 
 def test_a_target_that_shows_what_was_never_shown_is_refused() -> None:
@@ -135,31 +164,31 @@ def test_a_target_that_shows_what_was_never_shown_is_refused() -> None:
     never = float(log.world.target[:, :3].sum(axis=1).mean())
     share = log.world.logging[:, 3:].sum(axis=1)[log.context]
     arguments = [log.reward[seen], (log.propensity / share)[seen], log.target[seen], log.request[seen]]
-    assert refused(value(*arguments), "never shown")
-    assert refused(value(*arguments, never_shown=never), f"At least {never:.0%}")
+    assert refused(evaluate(*arguments), "never shown")
+    assert refused(evaluate(*arguments, never_shown=never), f"At least {never:.0%}")
 
 
 def test_thin_support_is_refused() -> None:
     world = Bandit(seed=3, rate=0.1)
     log = world.log(0, 150)
-    assert refused(value(log.reward, log.propensity, log.target, log.request), "are needed")
+    assert refused(evaluate(log.reward, log.propensity, log.target, log.request), "are needed")
     lenient = Support(effective=10, rewarded=3)
-    assert "snips" in value(log.reward, log.propensity, log.target, log.request, support=lenient)
+    assert evaluate(log.reward, log.propensity, log.target, log.request, support=lenient).best is not None
     rare = world.log(0, 3000)
     reward = np.where(np.cumsum(rare.reward) <= 5, rare.reward, 0.0)
-    assert refused(value(reward, rare.propensity, rare.target, rare.request), "have a reward")
-    assert refused(value([], [], [], []), "No impression")
+    assert refused(evaluate(reward, rare.propensity, rare.target, rare.request), "have a reward")
+    assert refused(evaluate([], [], [], []), "No impression")
 
 
-def test_propensities_that_cannot_be_are_told() -> None:
+def test_propensities_that_cannot_be_are_refused() -> None:
     log = Bandit(seed=3, rate=0.1).log(0, 3000)
-    assert refused(value(log.reward, log.propensity / 3, log.target, log.request), "it must be 1")
+    assert refused(evaluate(log.reward, log.propensity / 3, log.target, log.request), "it must be 1")
     with pytest.raises(ValueError, match=r"propensity\[1\] is 0.0: it must be in \(0, 1\]"):
-        value([1.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0, 1])
+        evaluate([1.0, 0.0], [0.5, 0.0], [0.5, 0.5], [0, 1])
     with pytest.raises(ValueError, match=r"target\[0\] is 1.5"):
-        value([1.0, 0.0], [0.5, 0.5], [1.5, 0.5], [0, 1])
+        evaluate([1.0, 0.0], [0.5, 0.5], [1.5, 0.5], [0, 1])
     with pytest.raises(ValueError, match="clip"):
-        value([1.0, 0.0], [0.5, 0.5], [0.5, 0.5], [0, 1], clip=0)
+        evaluate([1.0, 0.0], [0.5, 0.5], [0.5, 0.5], [0, 1], clip=0)
 
 
 def _error(estimate: Estimate) -> float:
@@ -181,8 +210,8 @@ def shares(log: pl.DataFrame, items: int) -> np.ndarray:
     return seen / np.maximum(seen.sum(axis=1, keepdims=True), 1.0)
 
 
-def evaluated(open_bandit: pl.DataFrame, campaign: str, source: str, target: Callable[[int], np.ndarray]) -> Any:
-    """The value of a policy f[places, items] told from the log of another, with the click rates of the other half of
+def evaluated(open_bandit: pl.DataFrame, campaign: str, source: str, target: Callable[[int], np.ndarray]) -> Evaluated:
+    """The value of a policy f[places, items] from the log of another, with the click rates of the other half of
     that log as the reward model."""
     items = int(open_bandit.filter(pl.col("campaign") == campaign)["item_id"].max()) + 1  # type: ignore[arg-type]
     log = open_bandit.filter(pl.col("campaign") == campaign, pl.col("behavior_policy") == source)
@@ -196,19 +225,22 @@ def evaluated(open_bandit: pl.DataFrame, campaign: str, source: str, target: Cal
         rate = (clicks + 200 * click[other].mean()) / (shown + 200)
         expected[here], expected_target[here] = rate[item[here]], (policy @ rate)[place[here]]
     request, propensity = np.arange(len(log)), log["propensity_score"].to_numpy()
-    return value(click, propensity, policy[place, item], request, expected=expected, expected_target=expected_target)
+    return evaluate(click, propensity, policy[place, item], request, expected=expected, expected_target=expected_target)
 
 
 @pytest.mark.parametrize("campaign", ["men", "women"])
-def test_the_random_log_of_open_bandit_tells_the_click_rate_of_the_other_policy(
+def test_the_random_log_of_open_bandit_gives_the_click_rate_of_the_other_policy(
     open_bandit: pl.DataFrame, campaign: str
 ) -> None:
     other = open_bandit.filter(pl.col("campaign") == campaign, pl.col("behavior_policy") == "bts")
-    told = evaluated(open_bandit, campaign, "random", lambda items: shares(other, items))
+    found = evaluated(open_bandit, campaign, "random", lambda items: shares(other, items)).figures
     rate = other["click"].to_numpy().mean()
-    for estimator in ("snips", "doubly_robust"):
-        assert told[estimator]["lower"] <= rate <= told[estimator]["upper"]
-    assert told["effective"] > 2000
+    for estimated in (found.snips, found.doubly_robust):
+        assert estimated is not None
+        assert estimated.lower is not None
+        assert estimated.upper is not None
+        assert estimated.lower <= rate <= estimated.upper
+    assert found.effective > 2000
 
 
 def test_the_other_way_round_the_log_is_too_thin(open_bandit: pl.DataFrame) -> None:

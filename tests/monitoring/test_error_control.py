@@ -1,6 +1,5 @@
-"""Few of all promotions are false, however many candidates are asked of, and power does not run out."""
+"""Few of all promotions are false, however many candidates are tested, and power does not run out."""
 
-from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -8,10 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.statistics.error_control import DECAY, DELAY, Past, _weight, e_lond, lord, saffron
-
-Control = Callable[[Past, float], float]
-controls = pytest.mark.parametrize("control", [lord, saffron, e_lond])
+from monitoring.statistics.error_control import DECAY, DELAY, FIRST, PastTests, _weight, lord
 
 
 def test_the_weights_of_all_tests_sum_to_one_at_most() -> None:
@@ -21,59 +17,53 @@ def test_the_weights_of_all_tests_sum_to_one_at_most() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.floats(0, 1), max_size=60), st.sampled_from([lord, saffron, e_lond]))
-def test_a_past_goes_into_json_and_back(strengths: list[float], control: Control) -> None:
-    past = Past()
-    for strength in strengths:
-        past = past.add(strength, promoted=strength <= control(past, 0.4))
-    assert Past.from_dict(past.as_dict()) == past
-    assert past.tested == len(strengths)
-    assert 0 < control(past, 0.4) < 1
+@given(st.lists(st.booleans(), max_size=60))
+def test_what_was_promoted_is_counted_by_the_number_of_its_test(promotions: list[bool]) -> None:
+    past = PastTests()
+    for promoted in promotions:
+        past = past.add(promoted=promoted)
+    assert past.tested == len(promotions)
+    assert past.promoted == tuple(number for number, promoted in enumerate(promotions, 1) if promoted)
+    assert 0 < lord(past, 0.4) < 1
 
 
-@controls
-def test_without_a_promotion_all_levels_together_stay_within_the_risk(control: Control) -> None:
-    past, spent = Past(), 0.0
+def test_the_first_level_is_the_share_of_the_risk_that_is_spent_before_a_promotion() -> None:
+    assert lord(PastTests(), 0.05) == pytest.approx(FIRST * 0.05 * _weight(1))
+
+
+def test_without_a_promotion_all_levels_together_stay_within_the_risk() -> None:
+    past, spent = PastTests(), 0.0
     for _ in range(5_000):
-        spent += control(past, 0.05)
-        past = past.add(0.9, promoted=False)
+        spent += lord(past, 0.05)
+        past = past.add(promoted=False)
     assert spent <= 0.05
 
 
-@controls
-def test_the_level_falls_slowly_and_rises_with_promotions(control: Control) -> None:
-    levels, past = [], Past()
+def test_the_level_falls_slowly_and_rises_with_promotions() -> None:
+    levels, past = [], PastTests()
     for _ in range(500):
-        levels.append(control(past, 0.05))
-        past = past.add(0.9, promoted=False)
+        levels.append(lord(past, 0.05))
+        past = past.add(promoted=False)
+    assert levels == sorted(levels, reverse=True)
     assert levels[-1] > levels[0] / 8
-    before = control(past, 0.05)
+    before = lord(past, 0.05)
     for _ in range(3):
-        past = past.add(0.0, promoted=True)
-    assert control(past, 0.05) > 2 * before
+        past = past.add(promoted=True)
+    assert lord(past, 0.05) > 2 * before
 
 
-def test_small_p_values_that_do_not_suffice_cost_saffron_nothing() -> None:
-    cheap = costly = Past()
-    for _ in range(400):
-        cheap, costly = cheap.add(0.3, promoted=False), costly.add(0.9, promoted=False)
-    assert saffron(cheap, 0.05) == saffron(Past(), 0.05) > saffron(costly, 0.05)
-    assert lord(cheap, 0.05) == lord(costly, 0.05)
-
-
-@pytest.mark.parametrize("control", [lord, saffron])
-def test_of_the_promoted_the_promised_share_is_not_better(control: Control) -> None:
-    """One in ten is better by four standard errors, the others equal: the share of false promotions over 60 runs."""
+def test_of_the_promoted_the_promised_share_is_not_better() -> None:
+    """One in ten is better by four standard errors, the others equal: the share of false promotions over 60 sequences
+    of tests."""
     random = np.random.default_rng(3)
     tail = NormalDist().cdf
     shares, found, truly = [], 0, 0
     for _ in range(60):
         good = random.random(400) < 0.1
-        past, false, promoted = Past(), 0, 0
+        past, false, promoted = PastTests(), 0, 0
         for better, z in zip(good, random.normal(size=400) + 4 * good, strict=True):
-            strength = tail(-z)
-            passes = strength <= control(past, 0.1)
-            past = past.add(strength, promoted=passes)
+            passes = tail(-z) <= lord(past, 0.1)
+            past = past.add(promoted=passes)
             promoted, false = promoted + passes, false + (passes and not better)
         shares.append(false / max(promoted, 1))
         found, truly = found + promoted - false, truly + int(good.sum())

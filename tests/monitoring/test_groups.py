@@ -1,7 +1,7 @@
 """Rows of one request are one group wherever they lie: impressions logged as they scroll into view lie between those
 of others. Shuffling the rows changes no figure."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,14 @@ from models import metrics
 from models.learning.design import Design
 from models.learning.losses import by_request, loss_of
 from monitoring.checks.profiles import Profile
-from monitoring.evaluation.compare import compare, measure
-from monitoring.evaluation.counterfactual import value
+from monitoring.evaluation.compare import Comparison, compare, measure
+from monitoring.evaluation.counterfactual import evaluate
 from monitoring.evaluation.reranking import ranking_value
 from monitoring.live.watch import loss_deviation
 from tests.monitoring.worlds import NAMES, Window, window
 
 PART = window(requests=300)
+ALL = np.arange(len(PART.label))
 SHUFFLED = np.random.default_rng(4).permutation(len(PART.label))
 
 
@@ -32,21 +33,21 @@ def interleaved(requests: int, slate: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_score_that_knows_nothing_has_the_mrr_of_chance_on_interleaved_requests() -> None:
     request, label = interleaved(2000, 5)
     found = measure(label, request, np.random.default_rng(1).random(len(label)))
-    assert found["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5, abs=0.02)
-    assert found["hit_at_1"] == pytest.approx(0.2, abs=0.03)
-    assert found["grouped_auc"] == pytest.approx(0.5, abs=0.03)
+    assert found.mrr == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5, abs=0.02)
+    assert found.hit_at_1 == pytest.approx(0.2, abs=0.03)
+    assert found.grouped_auc == pytest.approx(0.5, abs=0.03)
 
 
 def _flat(figures: Any, path: str = "") -> dict[str, Any]:
     if isinstance(figures, dict):
         return {k: v for key, inner in figures.items() for k, v in _flat(inner, f"{path}.{key}").items()}
-    if isinstance(figures, list):
+    if isinstance(figures, list | tuple):
         return {k: v for n, inner in enumerate(figures) for k, v in _flat(inner, f"{path}.{n}").items()}
     return {path: figures}
 
 
-def test_no_figure_of_a_comparison_hangs_on_the_order_of_rows() -> None:
-    def told(part: Window, rows: np.ndarray) -> dict[str, Any]:
+def test_no_figure_of_a_comparison_depends_on_the_order_of_rows() -> None:
+    def comparison(part: Window, rows: np.ndarray) -> Comparison:
         region = part.request % 3
         publisher = np.arange(len(part.label)) % 2
         return compare(
@@ -58,11 +59,12 @@ def test_no_figure_of_a_comparison_hangs_on_the_order_of_rows() -> None:
             attributes={"publisher": publisher[rows]},
         )
 
-    first, again = (_flat(told(PART, rows)) for rows in (np.arange(len(PART.label)), SHUFFLED))
-    assert first.keys() == again.keys()
-    assert first.pop(".calibration_chance") == pytest.approx(again[".calibration_chance"], rel=0.2), "labels are drawn"
-    for name, figure in first.items():
-        assert again[name] == (pytest.approx(figure, abs=1e-9) if isinstance(figure, float) else figure), name
+    in_order, shuffled = (_flat(asdict(comparison(PART, rows))) for rows in (ALL, SHUFFLED))
+    assert in_order.keys() == shuffled.keys()
+    by_chance = in_order.pop(".calibration_chance")
+    assert by_chance == pytest.approx(shuffled[".calibration_chance"], rel=0.2), "labels are drawn"
+    for name, figure in in_order.items():
+        assert shuffled[name] == (pytest.approx(figure, abs=1e-9) if isinstance(figure, float) else figure), name
 
 
 def test_paired_gains_their_spread_and_off_policy_values_are_by_request() -> None:
@@ -76,10 +78,14 @@ def test_paired_gains_their_spread_and_off_policy_values_are_by_request() -> Non
     chance = np.full(len(label), 0.2)
     place = np.arange(len(label)) % 5
     columns = (label, request, place, chance)
-    told = [ranking_value(*(c[rows] for c in columns), challenger=scores[rows]) for rows in (slice(None), SHUFFLED)]
-    assert told[0]["gain"]["lower"] == pytest.approx(told[1]["gain"]["lower"])
-    known = [value(*(c[rows] for c in (label, chance, chance, request))) for rows in (slice(None), SHUFFLED)]
-    assert known[0]["snips"]["lower"] == pytest.approx(known[1]["snips"]["lower"])
+    gains = [ranking_value(*(c[rows] for c in columns), challenger=scores[rows]).gain for rows in (ALL, SHUFFLED)]
+    assert gains[0] is not None
+    assert gains[1] is not None
+    assert gains[0].lower == pytest.approx(gains[1].lower)
+    given = [evaluate(*(c[rows] for c in (label, chance, chance, request))).figures.snips for rows in (ALL, SHUFFLED)]
+    assert given[0] is not None
+    assert given[1] is not None
+    assert given[0].lower == pytest.approx(given[1].lower)
 
 
 def test_the_listwise_loss_is_that_of_each_request_in_any_order() -> None:
@@ -100,8 +106,10 @@ def test_the_listwise_loss_is_that_of_each_request_in_any_order() -> None:
 
 def test_profiles_by_hour_are_those_of_the_clock_in_any_order() -> None:
     time = np.linspace(0, 4 * 3600, len(PART.label))
-    told = [
-        [p.as_dict() for p in Profile.by_hour(PART.dense[rows], NAMES, time=time[rows], label=PART.label[rows])]
-        for rows in (np.arange(len(time)), SHUFFLED)
-    ]
-    assert told[0] == told[1]
+    in_order, shuffled = (
+        Profile.by_hour(PART.dense[rows], NAMES, time=time[rows], label=PART.label[rows]) for rows in (ALL, SHUFFLED)
+    )
+    assert len(in_order) == len(shuffled) > 1
+    for one, other in zip(in_order, shuffled, strict=True):
+        assert (one.rows, one.clicked) == (other.rows, other.clicked)
+        np.testing.assert_array_equal(one.table(), other.table())

@@ -1,4 +1,4 @@
-"""The record counts every candidate once, none too loudly, and tells when the process turns for the worse."""
+"""The record counts every candidate once, none too loudly, and alarms when the process turns for the worse."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from monitoring.evaluation.process_record import HARM_CEILING, Record, harm_after, latest_before
+from monitoring.evaluation.process_record import CUSUM_CEILING, ProcessRecord, cusum_after, latest_before
 from monitoring.statistics.sequential import Moments
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -17,8 +17,8 @@ def candidate(mean: float, n: int = 2_000, spread: float = 0.125) -> Moments:
     return Moments(n, mean, spread**2)
 
 
-def grown(*means: float) -> Record:
-    record = Record()
+def grown(*means: float) -> ProcessRecord:
+    record = ProcessRecord()
     for mean in means:
         record = record.add(candidate(mean), loss=0.005)
     return record
@@ -27,7 +27,7 @@ def grown(*means: float) -> Record:
 def test_a_record_is_the_moments_of_all_its_candidates() -> None:
     random = np.random.default_rng(1)
     parts = [random.normal(0.002, 0.125, 500) for _ in range(7)]
-    record = Record()
+    record = ProcessRecord()
     for part in parts:
         record = record.add(Moments.of(part), loss=0.005)
     whole = Moments.of(np.concatenate(parts))
@@ -37,12 +37,12 @@ def test_a_record_is_the_moments_of_all_its_candidates() -> None:
     assert record.moments.variance == pytest.approx(whole.variance)
 
 
-def test_a_record_goes_into_json_and_back() -> None:
-    record = Record().add(candidate(-0.01), loss=0.005, until=START, against={"7": candidate(-0.02)})
-    assert record.log_harm > 0
-    assert record.against["7"] > 0
-    assert Record.from_dict(record.as_dict()) == record
-    assert Record.from_dict(Record().as_dict()) == Record()
+def test_a_candidate_that_loses_is_counted_against_each_champion_it_was_compared_with() -> None:
+    record = ProcessRecord().add(candidate(-0.01), loss=0.005, judged_to=START, against={"7": candidate(-0.02)})
+    assert record.cusum > 0
+    assert record.against["7"] > record.cusum
+    assert record.judged_to == START
+    assert record.add(candidate(0.0), loss=0.005).judged_to == START
 
 
 def test_one_broken_challenger_does_not_weigh_on_the_record_for_weeks() -> None:
@@ -50,9 +50,9 @@ def test_one_broken_challenger_does_not_weigh_on_the_record_for_weeks() -> None:
     after = before.add(candidate(-3.0, spread=4.0), loss=0.005)
     assert after.moments.mean > before.moments.mean - 0.001
     assert after.moments.variance == pytest.approx(before.moments.variance, rel=0.01)
-    assert after.log_harm > math.log(100)  # it is noticed
-    again = after.add(candidate(0.006), loss=0.005).add(candidate(0.006), loss=0.005)
-    assert again.log_harm < math.log(10)
+    assert after.cusum > math.log(100)  # it is noticed
+    quieted = after.add(candidate(0.006), loss=0.005).add(candidate(0.006), loss=0.005)
+    assert quieted.cusum < math.log(10)
 
 
 def test_a_young_models_large_gains_do_not_hide_later_losses() -> None:
@@ -62,36 +62,36 @@ def test_a_young_models_large_gains_do_not_hide_later_losses() -> None:
 def test_a_process_that_turns_worse_is_noticed_within_a_day() -> None:
     random = np.random.default_rng(2)
     record, delay = grown(*[0.003] * 500), 0
-    while record.log_harm < math.log(1_000):
+    while record.cusum < math.log(1_000):
         record, delay = record.add(Moments.of(random.normal(-0.005, 0.125, 1_913)), loss=0.005), delay + 1
     assert delay <= 24
-    assert record.forgiven().log_harm == 0.0
-    assert record.forgiven().moments == record.moments
+    assert record.reset().cusum == 0.0
+    assert record.reset().moments == record.moments
 
 
-def test_the_watch_for_harm_seldom_wakes_for_an_equal_process() -> None:
+def test_the_cusum_seldom_alarms_for_an_equal_process() -> None:
     """Promised: at level 1/100, once in 100 updates or more seldom. 40 processes of 500 updates each, heavy tails."""
     random = np.random.default_rng(3)
     alarms = 0
     for _ in range(40):
-        record = Record()
+        record = ProcessRecord()
         for gains in random.standard_t(4, (500, 200)) * 0.09:
             record = record.add(Moments.of(gains), loss=0.02)
-            if record.log_harm >= math.log(100):
-                alarms, record = alarms + 1, record.forgiven()
+            if record.cusum >= math.log(100):
+                alarms, record = alarms + 1, record.reset()
     assert alarms <= 40 * 500 / 100
 
 
-def test_the_evidence_of_harm_is_the_likelihood_ratio_and_has_a_ceiling() -> None:
+def test_the_cusum_is_a_likelihood_ratio_and_has_a_ceiling() -> None:
     moments = Moments(400, -0.004, 0.01)
     ratio = sum(((-0.004 - 0.0) ** 2 - (-0.004 + 0.005) ** 2) / (2 * 0.01) for _ in range(400))
-    assert harm_after(-3.0, moments, loss=0.005) == pytest.approx(ratio)
-    assert harm_after(0.0, Moments(400, -1.0, 0.01), loss=0.005) == HARM_CEILING
-    assert harm_after(1.0, Moments(10, -1.0, 0.01), loss=0.005) == 1.0  # too thin to know its spread
+    assert cusum_after(-3.0, moments, loss=0.005) == pytest.approx(ratio)
+    assert cusum_after(0.0, Moments(400, -1.0, 0.01), loss=0.005) == CUSUM_CEILING
+    assert cusum_after(1.0, Moments(10, -1.0, 0.01), loss=0.005) == 1.0  # too thin to know its spread
 
 
-def test_against_older_champions_only_those_still_asked_of_are_kept() -> None:
-    one = Record().add(candidate(-0.01), loss=0.005, against={"3": candidate(-0.01), "4": candidate(-0.01)})
+def test_of_the_champions_of_before_only_those_still_compared_with_are_counted() -> None:
+    one = ProcessRecord().add(candidate(-0.01), loss=0.005, against={"3": candidate(-0.01), "4": candidate(-0.01)})
     two = one.add(candidate(-0.01), loss=0.005, against={"4": candidate(-0.01), "5": candidate(-0.01)})
     assert set(two.against) == {"4", "5"}
     assert two.against["4"] == pytest.approx(2 * two.against["5"])
@@ -99,8 +99,8 @@ def test_against_older_champions_only_those_still_asked_of_are_kept() -> None:
 
 def test_a_window_that_was_held_is_not_counted_twice() -> None:
     """Held at 1 h, its window comes again as part of (0 h, 2 h]: the record goes on from before it."""
-    first = Record().add(candidate(0.01), loss=0.005, until=START)
-    held = first.add(candidate(-0.01), loss=0.005, until=START + HOUR)
+    first = ProcessRecord().add(candidate(0.01), loss=0.005, judged_to=START)
+    held = first.add(candidate(-0.01), loss=0.005, judged_to=START + HOUR)
     assert latest_before([first, held], START) == first
     assert latest_before([held, first], START + HOUR) == held
-    assert latest_before([held, first], START - HOUR) == Record()
+    assert latest_before([held, first], START - HOUR) == ProcessRecord()
