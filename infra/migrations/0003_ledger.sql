@@ -33,7 +33,7 @@ CREATE TABLE evidence (
     codes text[] NOT NULL,    -- of the gate's findings
     reasons text[] NOT NULL,  -- the same as sentences
     measured jsonb NOT NULL,  -- everything measured (monitoring/evaluation/evidence.py)
-    checksum text NOT NULL,   -- sha256 of verdict, reasons and what was measured in canonical JSON
+    checksum text NOT NULL,   -- sha256 of verdict, codes, reasons, weights and what was measured in canonical JSON
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX evidence_update ON evidence (update_id);

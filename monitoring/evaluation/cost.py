@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.learning.learner import Learned
-from models.learning.model import Model
+
+if TYPE_CHECKING:  # evidence is read where nothing is trained, and torch takes seconds to import
+    from models.learning.learner import Learned
+    from models.learning.model import Model
 
 WARM_UP = 5
 """Calls before the first one that is timed: they fill caches, which serving has filled long since."""
@@ -31,7 +34,7 @@ class Cost:
 
 
 def measure(
-    model: Model, learned: Learned, champion: Model | None, examples: Examples, clock: Callable[[], float]
+    model: "Model", learned: "Learned", champion: "Model | None", examples: Examples, clock: Callable[[], float]
 ) -> Cost:
     """The cost of a model just trained. ``clock`` gives seconds."""
     return Cost(
@@ -44,7 +47,7 @@ def measure(
     )
 
 
-def model_bytes(model: Model) -> int:
+def model_bytes(model: "Model") -> int:
     """Bytes in memory of the weights and of the optimiser's state; costs nothing that grows with the tables."""
     return sum(array.nbytes for array in model.arrays().values()) + sum(table.nbytes for table in model.tables)
 

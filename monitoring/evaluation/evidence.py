@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from monitoring.checks import limits
 from monitoring.checks.limits import Check
 from monitoring.evaluation.compare import Comparison, Gain, Measures, PredictionShift
 from monitoring.evaluation.cost import Cost
@@ -165,7 +166,7 @@ class Evidence:
 
     @property
     def failed_checks(self) -> tuple[Check, ...]:
-        return tuple(check for check in self.checks if not check.passed)
+        return tuple(limits.failed(self.checks))
 
     def over(self, earlier: "Evidence") -> "Evidence":
         """This, with what an earlier measurement has and this one has not."""

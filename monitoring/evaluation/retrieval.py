@@ -11,17 +11,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.retrieval.learner import item_columns
 from models.retrieval.recent_clicks import Lately
-from models.retrieval.towers import Towers
 from models.tables.id_table import Ids
 from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST
+
+if TYPE_CHECKING:  # evidence is read where nothing is trained, and torch takes seconds to import
+    from models.retrieval.towers import Towers
 
 KS = (10, 50, 100)
 
@@ -49,9 +50,11 @@ class Found:
     """What was clicked lately, after them all."""
 
 
-def replay(towers: Towers, lately: Lately, clicks: Examples) -> Found:
+def replay(towers: "Towers", lately: Lately, clicks: Examples) -> Found:
     """Retrieve for each of N clicks, in their order. Popularity follows them, a batch at a time; the towers stay as
     they are."""
+    from models.retrieval.learner import item_columns
+
     item, attributes = item_columns(towers, clicks)
     index = towers.index(lately, float(clicks.time[0]) if len(clicks) else lately.time)
     found, popular = np.full(len(clicks), MISSED), np.full(len(clicks), MISSED)

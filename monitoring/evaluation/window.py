@@ -127,7 +127,7 @@ class Checks:
     @property
     def sound(self) -> bool:
         """No check found what must not be trained on."""
-        return not any(check.breach == "reject" for check in self.found if not check.passed)
+        return not any(check.breach == "reject" for check in check_limits.failed(self.found))
 
 
 def check(window: Window, champion: Champion | None, history: History) -> Checks:

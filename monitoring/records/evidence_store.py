@@ -7,7 +7,7 @@ inside the caller's transaction.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
@@ -26,6 +26,9 @@ COLUMNS = (
     "evidence_id, surface, update_id, occasion, champion_version, weights_sha256, verdict, codes, reasons, measured,"
     " checksum, measured_at"
 )
+
+COVERED = ("verdict", "codes", "reasons", "weights_sha256", "measured")
+"""Columns that the checksum is of."""
 
 
 class RecordAltered(RuntimeError):
@@ -88,10 +91,9 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def checksum(verdict: str, reasons: Sequence[str], measured: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON of verdict, reasons and what was measured, in hex."""
-    text = canonical({"verdict": verdict, "reasons": list(reasons), "measured": measured})
-    return hashlib.sha256(text.encode()).hexdigest()
+def checksum(content: Mapping[str, Any]) -> str:
+    """sha256 of the canonical JSON of the columns `COVERED`, in hex."""
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
 
 
 def write_evidence(connection: psycopg.Connection, measured: Measured) -> EvidenceRecord:
@@ -99,40 +101,47 @@ def write_evidence(connection: psycopg.Connection, measured: Measured) -> Eviden
 
     What the clock measured (``cost``) may differ: an update that died after this and runs again adds nothing.
     """
-    verdict = measured.verdict
-    stored = measured.evidence.as_json()
+    content = {
+        "verdict": measured.verdict.verdict,
+        "codes": list(measured.verdict.codes),
+        "reasons": list(measured.verdict.reasons),
+        "weights_sha256": measured.weights_sha256,
+        "measured": measured.evidence.as_json(),
+    }
     latest = read_evidence(connection, measured.update_id)
     if (
         latest is not None
-        and (latest.surface, latest.champion_version, latest.occasion, latest.verdict, latest.reasons)
-        == (measured.surface, measured.champion_version, measured.occasion, verdict.verdict, verdict.reasons)
-        and canonical(_without_seconds(latest.measured)) == canonical(_without_seconds(stored))
+        and (latest.surface, latest.champion_version, latest.occasion)
+        == (measured.surface, measured.champion_version, measured.occasion)
+        and canonical(_without_seconds(_content(latest))) == canonical(_without_seconds(content))
     ):
         return latest
     with connection.cursor(row_factory=dict_row) as cursor:
         written = cursor.execute(
             "INSERT INTO evidence"  # noqa: S608
-            " (surface, update_id, occasion, champion_version, weights_sha256, verdict, codes, reasons, measured,"
-            f" checksum) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING {COLUMNS}",
-            [
-                measured.surface,
-                measured.update_id,
-                measured.occasion,
-                measured.champion_version,
-                measured.weights_sha256,
-                verdict.verdict,
-                list(verdict.codes),
-                list(verdict.reasons),
-                Jsonb(stored),
-                checksum(verdict.verdict, verdict.reasons, stored),
-            ],
+            " (surface, update_id, occasion, champion_version, verdict, codes, reasons, weights_sha256, measured,"
+            " checksum) VALUES (%(surface)s, %(update_id)s, %(occasion)s, %(champion_version)s, %(verdict)s, %(codes)s,"
+            f" %(reasons)s, %(weights_sha256)s, %(measured)s, %(checksum)s) RETURNING {COLUMNS}",
+            {
+                **content,
+                "surface": measured.surface,
+                "update_id": measured.update_id,
+                "occasion": measured.occasion,
+                "champion_version": measured.champion_version,
+                "measured": Jsonb(content["measured"], dumps=canonical),
+                "checksum": checksum(content),
+            },
         ).fetchone()
     assert written is not None
     return _of(written)
 
 
-def _without_seconds(measured: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in measured.items() if key != "cost"}
+def _content(record: EvidenceRecord) -> dict[str, Any]:
+    return {column: getattr(record, column) for column in COVERED}
+
+
+def _without_seconds(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {**content, "measured": {key: part for key, part in content["measured"].items() if key != "cost"}}
 
 
 def read_evidence(connection: psycopg.Connection, update_id: int) -> EvidenceRecord | None:
@@ -167,6 +176,6 @@ def _of(row: dict[str, Any]) -> EvidenceRecord:
 
 
 def _unaltered(record: EvidenceRecord) -> EvidenceRecord:
-    if checksum(record.verdict, record.reasons, record.measured) != record.checksum:
+    if checksum(_content(record)) != record.checksum:
         raise RecordAltered(f"evidence {record.evidence_id} of update {record.update_id} does not match its checksum")
     return record

@@ -33,8 +33,8 @@ def back(
     assert update is not None
     checksum = hashlib.sha256(json.dumps([verdict, update[0]]).encode()).hexdigest()
     evidence = connection.execute(
-        "INSERT INTO evidence (surface, update_id, verdict, reasons, figures, checksum)"
-        " VALUES (%s, %s, %s, '[]', '{}', %s) RETURNING evidence_id",
+        "INSERT INTO evidence (surface, update_id, occasion, verdict, codes, reasons, measured, checksum)"
+        " VALUES (%s, %s, 'update', %s, '{}', '{}', '{}', %s) RETURNING evidence_id",
         [surface, update[0], verdict, checksum],
     ).fetchone()
     assert evidence is not None

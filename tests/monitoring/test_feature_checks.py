@@ -1,6 +1,5 @@
 """Features that stick, move, go missing or know the label are named; windows like those before pass."""
 
-import json
 import time
 from collections.abc import Callable
 
@@ -8,8 +7,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks.features import Profile, check_features
-from monitoring.checks.window import Check, Limits, failures
+from monitoring.checks.features import check_features
+from monitoring.checks.limits import Check, Limits, failed
+from monitoring.checks.profiles import FIGURES, Profile
 from tests.monitoring.worlds import NAMES, Window, window
 
 REFERENCES = [Profile.of(past.dense, NAMES, label=past.label) for past in (window(seed) for seed in range(100, 106))]
@@ -19,7 +19,7 @@ Fault = Callable[[np.ndarray, Window], np.ndarray]
 
 def check(dense: np.ndarray, clean: Window, references: list[Profile] = REFERENCES) -> dict[str, Check]:
     found = check_features(dense, NAMES, references, clean.label, ids=clean.frame["impression_id"])
-    return {one.name: one for one in failures(found)}
+    return {one.name: one for one in failed(found)}
 
 
 @pytest.mark.parametrize("references", [REFERENCES, REFERENCES[:1]])
@@ -75,7 +75,7 @@ def test_the_rows_that_offend_are_named() -> None:
     assert found["features stuck"].rows[:2] == ("i1000", "i1001")
 
 
-def test_a_feature_that_tells_the_time_may_move_on() -> None:
+def test_a_feature_that_follows_the_clock_may_move_on() -> None:
     def hour(start: float, seed: int) -> tuple[np.ndarray, Window]:
         part = window(seed)
         dense = part.dense.astype(np.float32)
@@ -87,22 +87,30 @@ def test_a_feature_that_tells_the_time_may_move_on() -> None:
     assert not check(dense, clean, references)
 
 
-def test_a_profile_survives_being_kept_as_json() -> None:
+def same(one: Profile, other: Profile) -> bool:
+    """Whether two profiles have the same figures, to the bit."""
+    figures = [[getattr(profile, name) for name in (*FIGURES, "quantiles")] for profile in (one, other)]
+    return (one.names, one.rows, one.clicked) == (other.names, other.rows, other.clicked) and all(
+        np.array_equal(before, now, equal_nan=True) for before, now in zip(*figures, strict=True)
+    )
+
+
+def test_a_profile_survives_as_a_table_of_15_numbers_a_feature() -> None:
     clean = window(1)
     dense = clean.dense.copy()
     dense[:, 3] = np.nan
     profile = Profile.of(dense, NAMES, label=clean.label)
-    kept = json.dumps(profile.as_dict())
-    back = Profile.from_dict(json.loads(kept))
-    assert back.names == profile.names
-    assert back.as_dict() == profile.as_dict()
-    assert len(kept) < 250 * len(NAMES)
+    table = profile.table()
+    assert (table.shape, table.dtype) == ((15, len(NAMES)), np.dtype(np.float32))
+    assert np.isnan(profile.mean[3])
+    assert same(Profile.from_table(profile.names, profile.rows, profile.clicked, table), profile)
 
 
 def test_profiles_of_a_large_window_come_from_a_seeded_sample() -> None:
     dense = np.random.default_rng(0).normal(size=(60_000, len(NAMES)))
-    first, again, other = (Profile.of(dense, NAMES, seed=seed) for seed in (1, 1, 2))
-    assert first.as_dict() == again.as_dict() != other.as_dict()
+    first, repeated, other = (Profile.of(dense, NAMES, seed=seed) for seed in (1, 1, 2))
+    assert same(first, repeated)
+    assert not same(first, other)
     assert first.rows == 20_000
 
 

@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from monitoring.checks.labels import check_labels
-from monitoring.checks.window import Breach, Check, Limits, Past, failures
+from monitoring.checks.limits import Breach, Check, Limits, PastWindow, failed
 from tests.monitoring.worlds import END, START, Window, window
 
 HISTORY = tuple(
-    Past(
+    PastWindow(
         START - timedelta(hours=ago),
         END - timedelta(hours=ago),
         2400,
@@ -31,7 +31,7 @@ def contexts(part: Window) -> dict[str, pl.Series]:
 
 def check(part: Window, label: np.ndarray, limits: Limits | None = None) -> dict[str, Check]:
     found = check_labels(part.frame, label, part.blurred(0.1, 1), HISTORY, limits, contexts=contexts(part))
-    return {one.name: one for one in failures(found)}
+    return {one.name: one for one in failed(found)}
 
 
 @pytest.mark.parametrize("start", range(0, 60, 10))
@@ -44,7 +44,7 @@ def test_labels_drawn_from_the_champions_own_chances_pass(start: int) -> None:
 def test_a_champion_that_is_off_by_a_tenth_is_no_matter_of_the_data() -> None:
     clean = window(3, requests=3000)
     found = check_labels(clean.frame, clean.label, clean.truth * 1.1, HISTORY, contexts=contexts(clean))
-    assert not failures(found)
+    assert not failed(found)
 
 
 @pytest.mark.parametrize(("share", "breach"), [(1.0, "reject"), (0.5, "hold")])
@@ -66,11 +66,11 @@ def test_fewer_labels_everywhere_are_not_taken_for_shuffled_ones() -> None:
     assert "labels agree" not in found
 
 
-@pytest.mark.parametrize(("kept", "breach"), [(0.0, "reject"), (0.4, "hold")])
-def test_the_context_whose_clicks_are_dropped_is_named(kept: float, breach: Breach) -> None:
+@pytest.mark.parametrize(("left", "breach"), [(0.0, "reject"), (0.4, "hold")])
+def test_the_context_whose_clicks_are_dropped_is_named(left: float, breach: Breach) -> None:
     clean = window(8, requests=2400)
     there = (contexts(clean)["region"] == "3").to_numpy()
-    lost = there & (np.random.default_rng(1).random(len(there)) >= kept)
+    lost = there & (np.random.default_rng(1).random(len(there)) >= left)
     found = check(clean, np.where(lost, 0, clean.label))["labels by context"]
     assert "region 3" in found.detail
     assert "region 2" not in found.detail
@@ -86,7 +86,7 @@ def test_a_bot_that_clicks_everything_is_named(impressions: int) -> None:
     part = replace(clean, frame=clean.frame.with_columns(user_id=users))
     label = np.where(bot, 1, clean.label)
     found = check_labels(part.frame, label, clean.truth, HISTORY)
-    by_user = {one.name: one for one in failures(found)}["labels by user"]
+    by_user = {one.name: one for one in failed(found)}["labels by user"]
     assert "robot" in by_user.detail
     assert set(by_user.rows) <= set(clean.frame["impression_id"].filter(pl.Series(bot)))
 
@@ -96,27 +96,27 @@ def test_a_bot_is_named_before_there_is_a_champion() -> None:
     bot = np.arange(len(clean.label)) % 10 == 0
     users = pl.when(pl.Series(bot)).then(pl.lit("robot")).otherwise(pl.col("user_id"))
     found = check_labels(clean.frame.with_columns(users.alias("user_id")), np.where(bot, 1, clean.label), None)
-    assert [one.name for one in failures(found)] == ["labels by user"]
-    assert not failures(check_labels(clean.frame, clean.label, None))
+    assert [one.name for one in failed(found)] == ["labels by user"]
+    assert not failed(check_labels(clean.frame, clean.label, None))
 
 
-@pytest.mark.parametrize(("last", "kept"), [(0.5, 0.0), (0.2, 0.3)])
-def test_an_attribution_window_that_has_not_closed_shows_at_the_end(last: float, kept: float) -> None:
+@pytest.mark.parametrize(("last", "left"), [(0.5, 0.0), (0.2, 0.3)])
+def test_an_attribution_window_that_has_not_closed_shows_at_the_end(last: float, left: float) -> None:
     clean = window(6, requests=1200)
     shown = clean.frame["shown_at"].dt.epoch("us").to_numpy()
     late = shown > np.quantile(shown, 1 - last)
-    lost = late & (np.random.default_rng(2).random(len(late)) >= kept)
+    lost = late & (np.random.default_rng(2).random(len(late)) >= left)
     found = check(clean, np.where(lost, 0, clean.label))["labels by age"]
     assert "may not have closed" in found.detail
     assert found.breach == "hold"
     assert set(found.rows) <= set(clean.frame["impression_id"].filter(pl.Series(late)))
 
 
-def test_a_champion_far_worse_than_it_used_to_be_is_told() -> None:
+def test_a_champion_far_worse_than_it_used_to_be_is_caught() -> None:
     clean = window(2)
     past = tuple(replace(past, log_loss=0.25) for past in HISTORY)
     found = check_labels(clean.frame, clean.label, clean.truth, past)
-    assert [one.name for one in failures(found)] == ["champion's log loss"]
+    assert [one.name for one in failed(found)] == ["champion's log loss"]
 
 
 def test_labels_that_are_not_known_do_not_count() -> None:
@@ -140,6 +140,6 @@ def test_figures_do_not_hang_on_what_the_process_read_before() -> None:
     other = {name: f"read before, {name}" for name in sorted(set(clean.frame["user_id"]), reverse=True)}
     met = pl.Series(list(other.values())).cast(pl.Categorical)
     renamed = clean.frame.with_columns(pl.col("user_id").replace_strict(other))
-    again = check_labels(renamed, clean.truth, clean.blurred(0.1, 1), HISTORY, contexts=contexts(clean))
-    assert [one.value for one in again] == [one.value for one in plain]
+    repeated = check_labels(renamed, clean.truth, clean.blurred(0.1, 1), HISTORY, contexts=contexts(clean))
+    assert [one.value for one in repeated] == [one.value for one in plain]
     assert len(met)
