@@ -14,7 +14,8 @@ import pytest
 from flows.backtest.findings import without_model
 from flows.backtest.replay import ARMS
 from flows.backtest.run import Plan, Report, Stage, backtest, replay_log
-from infra.postgres.connections import connect, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect
 from models.metrics import auc
 from models.versions.registry import Registry
 from tests.loop import NOW, Loop, after, copied, write_log
