@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from features.counters.float16 import halves_of
+from features.counters.float16 import to_float16
 from flows.drill.windows import Folding, Window
 from models import metrics
 from models.examples import EMPTY, Examples
@@ -97,7 +97,7 @@ def relabelled(window: Window, label: np.ndarray) -> Window:
 def with_feature(window: Window, column: int, values: np.ndarray) -> Window:
     """The window with other values [N] of one feature, as served rows can hold them."""
     dense = window.frame.examples.dense.copy()
-    dense[:, column] = halves_of(values.astype(np.float64)[:, None])[:, 0]
+    dense[:, column] = to_float16(values.astype(np.float64)[:, None])[:, 0]
     examples = replace(window.frame.examples, dense=dense)
     return replace(window, frame=Frame(window.frame.table, examples, window.frame.without_row))
 
