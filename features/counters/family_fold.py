@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.counters.float16 import halves_of, side_by_side
+from features.counters.float16 import side_by_side, to_float16
 from features.counters.fold import Adds, Counters, Reads, fold
 from features.counters.rates import Rates, read_family, read_user
 from features.declare.families import Features
@@ -18,7 +18,7 @@ from features.identity.keys import Keys, combine_after, combine_columns, key_of
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Half = NDArray[np.float16]
+Float16 = NDArray[np.float16]
 
 PART = 65_536
 """Events folded at once, family by family: many enough for a family's counters to be met again while the processor
@@ -61,7 +61,7 @@ class Known:
                 yield Known(*(getattr(self, name)[first:end] for name in Known.__dataclass_fields__))
 
 
-def fold_families(declared: Features, counters: Mapping[str, Counters], rows: Known) -> Half:
+def fold_families(declared: Features, counters: Mapping[str, Counters], rows: Known) -> Float16:
     """Fold every family over the rows that add; dense values (W, D) of the rows that are wanted, in their order.
 
     A row's values do not depend on the parts: no tick is cut in two.
@@ -75,14 +75,14 @@ def fold_families(declared: Features, counters: Mapping[str, Counters], rows: Kn
     return dense
 
 
-def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known, dense: Half) -> None:
+def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known, dense: Float16) -> None:
     """Fold every family over the rows that add, and put the values of those wanted into ``dense`` (W, D)."""
     wanted, adds = _chosen(rows.wanted), _chosen(rows.adds)
     at, read_tick = rows.time[wanted], rows.tick[wanted]
     add_time, add_tick, click, shown = rows.time[adds], rows.tick[adds], rows.click[adds], rows.shown[adds]
     rates: dict[str | None, Rates] = {None: Rates.all_of(declared.base_rate, len(at))}
     wholes: dict[str, Float] = {}
-    halves: list[Half] = []
+    columns: list[Float16] = []
     for family, own in zip(declared.families, _keys_of_families(declared, rows), strict=True):
         sums, times = fold(
             counters[family.name],
@@ -95,10 +95,10 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known
         whole = None if family.share_of is None else wholes[family.share_of]
         values, rates[family.name] = read_family(family, sums, times, at, rates[family.toward], whole)
         wholes[family.name] = sums
-        halves.append(halves_of(values))
+        columns.append(to_float16(values))
     if len(at):
         user = read_user(rows.numbers[wanted], at, rows.hour_at[wanted], declared.base_rate)
-        side_by_side([*halves, halves_of(user)], dense)
+        side_by_side([*columns, to_float16(user)], dense)
 
 
 def _keys_of_families(declared: Features, rows: Known) -> Iterator[Keys]:

@@ -1,7 +1,8 @@
-"""The natural logarithm of many numbers at once, the same to the bit on every machine.
+"""The natural logarithm of many numbers at once, the same to the bit on every processor.
 
-The library's own costs 8 to 20 ns a number, and its last bit depends on the processor; this loop compiles to vector
-instructions, at about 1 ns. It takes positive finite numbers from 1e-300 up, and is within one unit in the last place.
+numpy's is as quick, but its last bit depends on the processor: with AVX-512 and without, 1.9 of 1,000 logarithms
+differ, and so do bits of served rows. The C library's is the same on both, and makes the fold of a whole log slower by
+a tenth. This takes positive finite numbers from 1e-300 up, and is within one unit in the last place.
 """
 
 import numpy as np

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from features.identity.keys import Keys
 
-Half = NDArray[np.float16]
+Float16 = NDArray[np.float16]
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,18 @@ class RowSchema:
             ]
         )
 
-    def table(self, dense: Half, ids: Keys, history: Keys) -> NDArray[np.void]:
+    def table(self, dense: Float16, ids: Keys, history: Keys) -> NDArray[np.void]:
         """Rows (N,) of ``dtype``, from dense (N, D), ids (N, K) and history (N, L)."""
         rows = np.empty(len(dense), dtype=self.dtype)
         rows["dense"], rows["ids"], rows["history"] = dense, ids, history
         return rows
 
-    def pack(self, dense: Half, ids: Keys, history: Keys) -> list[bytes]:
+    def pack(self, dense: Float16, ids: Keys, history: Keys) -> list[bytes]:
         """Bytes of each row, from dense (N, D), ids (N, K) and history (N, L)."""
         whole, size = self.table(dense, ids, history).tobytes(), self.dtype.itemsize
         return [whole[i : i + size] for i in range(0, len(whole), size)]
 
-    def unpack(self, rows: Sequence[bytes]) -> tuple[Half, Keys, Keys]:
+    def unpack(self, rows: Sequence[bytes]) -> tuple[Float16, Keys, Keys]:
         """Dense (N, D), ids (N, K) and history (N, L) of packed rows.
 
         Raises ValueError when a row has another length than this schema's.

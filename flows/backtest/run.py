@@ -19,7 +19,8 @@ from flows.ledger import NothingToLearn
 from flows.surface import Surface
 from flows.update import Outcome, run
 from flows.world import World, open_world
-from infra.postgres.connections import connect, database_name, migrate, sqlalchemy_url, with_database
+from infra.addresses import database_name, sqlalchemy_url, with_database
+from infra.postgres.connections import connect, migrate
 from infra.postgres.scratch import scratch_database
 from infra.settings import Settings
 from models.versions.registry import Registry, prepare

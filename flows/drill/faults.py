@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from features.counters.float16 import halves_of
+from features.counters.float16 import to_float16
 from flows.drill.windows import Folding, LogWindow
 from models import metrics
 from models.examples import EMPTY, Examples
@@ -103,7 +103,7 @@ def relabelled(window: LogWindow, label: np.ndarray) -> LogWindow:
 def with_feature(window: LogWindow, column: int, values: np.ndarray) -> LogWindow:
     """The window with other values [N] of one feature, as served rows can hold them."""
     dense = window.frame.examples.dense.copy()
-    dense[:, column] = halves_of(values.astype(np.float64)[:, None])[:, 0]
+    dense[:, column] = to_float16(values.astype(np.float64)[:, None])[:, 0]
     examples = replace(window.frame.examples, dense=dense)
     return replace(window, frame=Frame(window.frame.table, examples, window.frame.without_row))
 

@@ -6,20 +6,8 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from infra.addresses import SESSION, conninfo, database_name, hide_password, sqlalchemy_url, with_database
+from infra.addresses import SESSION, conninfo, database_name, with_database
 from infra.errors import DatabaseOfAnotherVersion, SessionRefused
-
-__all__ = [
-    "connect",
-    "conninfo",
-    "create_database",
-    "database_name",
-    "drop_database",
-    "hide_password",
-    "migrate",
-    "sqlalchemy_url",
-    "with_database",
-]
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 

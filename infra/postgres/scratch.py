@@ -12,7 +12,8 @@ from uuid import uuid4
 import psycopg
 from psycopg import sql
 
-from infra.postgres.connections import connect, create_database, drop_database, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect, create_database, drop_database
 
 log = logging.getLogger("millrace.scratch")
 

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from infra.addresses import hide_password
 from infra.errors import MillraceError
-from infra.postgres.connections import connect, create_database, hide_password
+from infra.postgres.connections import connect, create_database
 from models.versions.files import RANKER, download
 from models.versions.mlflow_model import write_model
 

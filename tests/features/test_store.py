@@ -16,7 +16,8 @@ import pyarrow as pa
 import pytest
 
 from features.feast.store import FRAME, ONLINE, Store, _entities, open_store
-from infra.postgres.connections import connect, create_database, database_name, drop_database, migrate, with_database
+from infra.addresses import database_name, with_database
+from infra.postgres.connections import connect, create_database, drop_database, migrate
 
 DAY = datetime(2017, 10, 1, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)

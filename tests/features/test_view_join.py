@@ -17,7 +17,8 @@ from features.team_views.join import join
 from features.team_views.reading import ViewReader, inspect
 from features.team_views.rows import Reader, Way
 from features.team_views.source import MissingIndexWarning, Source, describe, lacks_index
-from infra.postgres.connections import connect, create_database, drop_database, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect, create_database, drop_database
 from tests.features.view_worlds import NOON, Rows, askers_table, known_to, same
 
 WAYS: tuple[Way, ...] = get_args(Way)

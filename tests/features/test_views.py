@@ -13,7 +13,8 @@ import pytest
 from features.declare.views import TeamView, ViewRefused, dense, view_columns
 from features.feast.store import FRAME, Store, open_store
 from features.team_views.reading import ViewReader
-from infra.postgres.connections import connect, create_database, drop_database, migrate, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect, create_database, drop_database, migrate
 
 DAY = datetime(2017, 10, 1, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)

@@ -16,7 +16,7 @@ from flows.steps import history as background
 from flows.steps import judge as judging
 from flows.surfaces import find
 from flows.world import World, open_world
-from infra.postgres.connections import sqlalchemy_url
+from infra.addresses import sqlalchemy_url
 from infra.settings import Settings
 from models.frames import Frame
 from models.learning.model import Model

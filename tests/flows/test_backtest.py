@@ -15,7 +15,8 @@ from flows.backtest.findings import without_model
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, backtest, replay_log
 from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Summary
-from infra.postgres.connections import connect, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect
 from models.metrics import auc
 from models.versions.registry import Registry
 from tests.loop import NOW, Loop, after, copied, write_log

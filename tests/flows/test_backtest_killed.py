@@ -12,7 +12,8 @@ import polars as pl
 import pytest
 
 from flows.cli.prefect_api import left_over
-from infra.postgres.connections import connect, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect
 from infra.postgres.scratch import PREFIX
 from infra.settings import PROJECT
 from tests.loop import UNREACHABLE, after, write_log

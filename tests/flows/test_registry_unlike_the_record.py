@@ -14,8 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.review.decisions import Decisions
+from infra.addresses import sqlalchemy_url, with_database
 from infra.errors import MillraceError
-from infra.postgres.connections import connect, sqlalchemy_url, with_database
+from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models.versions import promotions
 from models.versions.files import RANKER

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from infra.postgres.connections import connect, create_database, database_name, with_database
+from infra.addresses import database_name, with_database
+from infra.postgres.connections import connect, create_database
 from infra.postgres.scratch import clear_scratch, scratch_database
 
 OWNER = """
 import sys
-from infra.postgres.connections import create_database, database_name, with_database
+from infra.addresses import database_name, with_database
+from infra.postgres.connections import create_database
 from infra.postgres.scratch import scratch_database
 with scratch_database(sys.argv[1], "test") as url:
     create_database(with_database(url, database_name(url) + "_mlflow"))

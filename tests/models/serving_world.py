@@ -19,7 +19,8 @@ from features.declare.families import DAY, HOUR, Family, Features
 from features.declare.schema import RowSchema
 from features.declare.views import TeamView
 from features.log import writing as log
-from infra.postgres.connections import connect, drop_database, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect, drop_database
 from models.examples import Layout
 from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import Carried

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infra.postgres.connections import create_database, drop_database, sqlalchemy_url, with_database
+from infra.addresses import sqlalchemy_url, with_database
+from infra.postgres.connections import create_database, drop_database
 from models.examples import Examples, Layout
 from models.learning.learner import fine_tune
 from models.versions import artifact

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 import torch
 
-from infra.postgres.connections import connect, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect
 from models.examples import Examples
 from models.versions import artifact, promotions
 from tests.conftest import free_port
