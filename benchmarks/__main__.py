@@ -149,7 +149,7 @@ def retrieval(
     record: Record = None,
     as_json: Json = False,
 ) -> None:
-    """Two towers and folded-in newcomers: recall of the next click, beside popularity and co-clicks."""
+    """Two towers: recall of the next click, beside popularity and co-clicks."""
     from benchmarks.retrieval import Plan
     from benchmarks.retrieval import bench as measure
 
@@ -168,7 +168,6 @@ def retrieval(
 @bench.command()
 def update(
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
-    compiled: Annotated[bool, typer.Option("--compiled", help="A compiled step of ours takes part too.")] = False,
     quick: Quick = False,
     seed: Seed = 0,
     record: Record = None,
@@ -180,7 +179,7 @@ def update(
     from benchmarks.update import Plan
     from benchmarks.update import bench as measure
 
-    plan = replace(Plan.quick() if quick else Plan(), device=device, compiled=compiled, seed=seed)
+    plan = replace(Plan.quick() if quick else Plan(), device=device, seed=seed)
     _end(lambda clock, say: measure(plan, clock=clock, say=say), as_json, record)
 
 

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+from benchmarks.designs import with_fields
 from benchmarks.pictures import bars
 from benchmarks.prequential import Arm, Run, follow
 from benchmarks.stream import HOUR, Features, Replay, Stream, folded
 from benchmarks.table import Row, Table, machine
-from models.learning.model import Design
+from models.learning.design import Design
+from models.learning.options.replay import ExperienceReplay
+from models.networks.shape import Ftrl
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def instead(what: str, **fields: Any) -> Part:
     return Part(f"rather than {what}", off=fields)
 
 
-AVERAGING, REPLAY = {"averaging": 0.99}, {"replay": 20_000, "replay_share": 0.5}
+AVERAGING, REPLAY = {"averaging": 0.99}, {"replay": ExperienceReplay(20_000, share=0.5)}
 CROSSES = {"crosses": (("item", "referrer"), ("item", "region"), ("item", "last_section"), ("section", "last_section"))}
 
 PARTS = (
@@ -55,24 +58,19 @@ PARTS = (
     Part("cross layers", off={"cross_layers": 0}, on={"cross_layers": 3}),
     Part("deep part", off={"hidden": ()}, on={"hidden": (64,)}),
     Part("hashed crosses of ids", off={"crosses": ()}, on=CROSSES),
-    Part("listwise loss, half", off={"listwise": 0.0}, on={"listwise": 0.5}),
-    Part("listwise loss, alone", off={"listwise": 0.0}, on={"listwise": 1.0}),
-    Part("replay", off={"replay": 0}, on=REPLAY),
+    Part("replay", off={"replay": None}, on=REPLAY),
     Part("warm-up of the rates", off={"warm_up_steps": 0}, on={"warm_up_steps": 2}),
-    Part("decay of the rates", off={"final_rate": 1.0}, on={"final_rate": 0.3}),
     Part("averaging of the weights", off={"averaging": 0.0}, on=AVERAGING),
-    Part("distillation from the champion", off={"distil": 0.0}, on={"distil": 0.2}),
-    Part("pull toward the champion", off={"proximal": 0.0}, on={"proximal": 1e-3}),
-    Part("a second pass", off={"epochs": 1}, on={"epochs": 2}),
+    Part("distillation from the champion", off={"distillation": 0.0}, on={"distillation": 0.2}),
     instead("Adam", optimiser="adam", rate=1.5e-3),
     instead("SGD", optimiser="sgd", rate=0.2),
     instead("Adagrad", optimiser="adagrad", rate=0.01),
-    instead("FTRL-proximal", optimiser="ftrl", rate=0.1),
+    instead("FTRL-proximal", optimiser=Ftrl(rate=0.1)),
     instead("passive-aggressive", optimiser="passive_aggressive", rate=3e-2),
     instead("SGD, for the rows", table_optimiser="sgd", table_rate=1.0),
     instead("row-wise Adagrad, for the rows", table_optimiser="rowwise_adagrad", table_rate=0.05),
     instead("Adam, for the rows", table_optimiser="adam", table_rate=3e-3),
-    instead("FTRL-proximal, for the rows", table_optimiser="ftrl", table_rate=0.05),
+    instead("FTRL-proximal, for the rows", table_optimiser=Ftrl(rate=0.05)),
     instead("passive-aggressive, for the rows", table_optimiser="passive_aggressive", table_rate=1e-2),
     instead("deep-and-cross", ranker="cross"),
     instead("logistic with crosses", ranker="logistic", **CROSSES),
@@ -160,9 +158,9 @@ def ablated(
 
 def changed(design: Design, part: Part) -> tuple[Design, bool]:
     """The design of the part's arm, and whether it is one with the part that the whole does without."""
-    without = replace(design, **part.off)
+    without = with_fields(design, **part.off)
     if part.on and without == design:
-        return replace(design, **part.on), True
+        return with_fields(design, **part.on), True
     return without, False
 
 

@@ -117,7 +117,7 @@ def arms(
     model, _ = fine_tune(model, first, seed=seed, device="cpu", clock=clock)
     yield OURS, model.score(then)
     if 0 < first.label.sum() < len(first):
-        yield LOGISTIC, logistic(first, then, plan.surface.design.limit)
+        yield LOGISTIC, logistic(first, then, plan.surface.design.shape.clip)
         yield TREES, trees(first, then, seed)
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
         cut_text = replace(
@@ -127,11 +127,11 @@ def arms(
     yield VOWPAL, run.scores
 
 
-def logistic(first: Examples, then: Examples, limit: float) -> Floats:
+def logistic(first: Examples, then: Examples, clip: float) -> Floats:
     """Regularised logistic regression on the numbers, standardised and cut as the learner does."""
     from sklearn.linear_model import LogisticRegression
 
-    standardise = Standardise(first.dense.shape[1], limit)
+    standardise = Standardise(first.dense.shape[1], clip)
     standardise.observe(torch.from_numpy(np.ascontiguousarray(first.dense)), 1e6)
     before, after = (standardise(torch.from_numpy(np.ascontiguousarray(part.dense))).numpy() for part in (first, then))
     fitted = LogisticRegression(C=0.01, max_iter=500).fit(before, first.label)

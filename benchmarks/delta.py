@@ -13,9 +13,11 @@ import numpy as np
 
 from benchmarks.large_table import model_with, spread, window
 from benchmarks.table import Row, Table, machine
-from models.learning.learner import Learned, Model, fine_tune
-from models.versions.artifact import WEIGHTS, Parent, load_delta, save, save_delta
+from models.learning.learner import TrainingResult, fine_tune
+from models.learning.model import Model
+from models.versions.artifact import Parent, load_delta, save, save_delta
 from models.versions.delta import apply, difference, inverse
+from models.versions.folder import WEIGHTS
 
 Say = Callable[[str], None]
 
@@ -68,7 +70,7 @@ def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
             took, folders = [], [folder / f"delta-{events}-{k}" for k in range(plan.repeats)]
             for one in folders:
                 began = clock()
-                save_delta(difference(before, after, learned.moved), one, parent=parent)
+                save_delta(difference(before, after, learned.changed), one, parent=parent)
                 took.append(clock() - began)
             size = (folders[-1] / WEIGHTS).stat().st_size
             delta, _ = load_delta(folders[-1])
@@ -103,7 +105,7 @@ def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
     return Table("delta", machine(), rows)
 
 
-def update(model: Model, events: int, plan: Plan) -> tuple[Model, Learned]:
+def update(model: Model, events: int, plan: Plan) -> tuple[Model, TrainingResult]:
     """The model after learning from so many impressions, nearly every one of another item; one in twenty is new."""
     items = spread(plan.rows, SPREAD * events, plan.seed + 1)
     items[::20] += plan.rows
@@ -145,8 +147,8 @@ def torch_save(model: Model, path: Path, clock: Callable[[], float]) -> float:
     """Seconds in which torch writes and syncs the same table, with its optimiser's state, and the network."""
     import torch
 
-    (run,) = model.tables[0].runs
-    parts = {"weights": torch.from_numpy(run.weights), "state": torch.from_numpy(run.state)}
+    (rows,) = model.tables[0].segments
+    parts = {"weights": torch.from_numpy(rows.weights), "state": torch.from_numpy(rows.state)}
     began = clock()
     with path.open("wb") as file:
         torch.save(parts | {"network": model.network.state_dict()}, file)

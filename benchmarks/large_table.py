@@ -6,9 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples, Layout
-from models.learning.model import Design, Model
-from models.tables import memory_map as room
-from models.tables.log_structured import Run
+from models.learning.design import Design, Learning
+from models.learning.model import Model
+from models.networks.shape import Shape
+from models.tables import memory_map
+from models.tables.log_structured import Segment
 
 LAYOUT = Layout("bench", tuple(f"number_{k}" for k in range(8)), ("item",))
 
@@ -52,15 +54,15 @@ class Window:
 
 def design(width: int) -> Design:
     """A small deep-and-cross ranker on rows of ``width`` weights, one number of state a row, in batches of 2,048."""
-    return Design(
+    shape = Shape(
         ranker="cross",
         embedding=width - len(LAYOUT.kinds),
         hidden=(64,),
         cross_layers=2,
         table_optimiser="rowwise_adagrad",
-        admit_after=1,
-        batch_requests=2048 // REQUEST,
+        frequency_filter=1,
     )
+    return Design(shape, Learning(batch_requests=2048 // REQUEST))
 
 
 def model_with(rows: int, width: int, seed: int) -> Model:
@@ -68,18 +70,18 @@ def model_with(rows: int, width: int, seed: int) -> Model:
     draw = np.random.default_rng(seed)
     model = Model.new(LAYOUT, design(width), seed)
     table = model.tables[0]
-    weights = room.empty((rows, width), np.float32)
+    weights = memory_map.empty((rows, width), np.float32)
     for start in range(0, rows, BLOCK):
         block = weights[start : start + BLOCK]
         block[:] = (draw.random(block.shape, np.float32) - 0.5) / 10
-    run = Run(
+    segment = Segment(
         np.arange(1, rows + 1),
         weights,
         np.full((rows, table.state_width), 1e-3, np.float32),
         np.full(rows, 10),
         np.full(rows, BEGIN - 3600, np.uint32),
     )
-    model.tables = (replace(table, runs=(run,), rows=rows),)
+    model.tables = (replace(table, segments=(segment,), rows=rows),)
     return model
 
 

@@ -8,17 +8,18 @@ AUC is pooled over all impressions. CPU seconds are of training and scoring, one
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from benchmarks import vw
+from benchmarks.designs import with_fields
 from benchmarks.pictures import costs, lines
 from benchmarks.prequential import Arm, Run, follow
 from benchmarks.stream import EACH, HOUR, Replay, Stream, folded, shuffled
 from benchmarks.table import Row, Table, machine
 from flows.drill.windows import Log
-from models.learning.model import Design
+from models.learning.design import Design
 
 TEN_MINUTES = timedelta(minutes=10)
 
@@ -64,10 +65,10 @@ Say = Callable[[str], None]
 def quick(design: Design) -> list[Arm]:
     """The cheap points of our curve. The features move with every event, so even a model that never learns again is
     worth something; the smallest are given the numbers alone, no ids."""
-    plain = replace(design, crosses=(), averaging=0.0, replay=0, listwise=0.0, patience=0, batch_requests=512)
-    logistic = replace(plain, ranker="logistic", rate=3e-2)
-    cross = replace(plain, ranker="cross", cross_layers=1, hidden=(), rate=6e-3)
-    ids = replace(plain, ranker="cross", cross_layers=1, hidden=(32,), embedding=4, rate=5e-3, table_rate=0.1)
+    plain = with_fields(design, crosses=(), averaging=0.0, replay=None, patience=0, batch_requests=512)
+    logistic = with_fields(plain, ranker="logistic", rate=3e-2)
+    cross = with_fields(plain, ranker="cross", cross_layers=1, hidden=(), rate=6e-3)
+    ids = with_fields(plain, ranker="cross", cross_layers=1, hidden=(32,), embedding=4, rate=5e-3, table_rate=0.1)
     return [
         Arm("logistic on the numbers, never", logistic, None, ids=False),
         Arm("logistic on the numbers, every 1 h", logistic, HOUR, ids=False),

@@ -7,7 +7,7 @@ their updates. Negatives of the log are never looked at: which items it shows sa
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -15,13 +15,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from benchmarks.retrieval_arms import Arm, CoClicks, FoldedIn, Popular, TwoTowers
+from benchmarks.retrieval_arms import Arm, CoClicks, Popular, TwoTowers
 from benchmarks.table import Row, Table, machine
 from features.declare.families import Features
 from flows.drill.windows import Folding, Log, read_log, simulated, windows
 from infra.errors import MillraceError
 from models.examples import EMPTY, Examples, Layout, concat
-from models.retrieval.newcomers import FoldIn
 from models.retrieval.towers import TowerDesign, Towers
 
 KS = (10, 50, 100)
@@ -59,7 +58,6 @@ class Plan:
     design: TowerDesign | None = None
     """Of the towers; None for the one that the surface's own columns give."""
 
-    fold_in: FoldIn = field(default_factory=FoldIn)
     surface: str = "feed"
     days: float = 2.0
     """Of the seeded log."""
@@ -134,14 +132,13 @@ class Arms:
     """All that retrieves."""
 
     towers: Sequence[TwoTowers]
-    folded: FoldedIn
     popular: Sequence[Popular]
     pairs: Sequence[CoClicks]
 
     @property
     def all(self) -> list[Arm]:
         """In the order in which they see a click: co-clicks after popularity."""
-        return [*self.towers, self.folded, *self.popular, *self.pairs]
+        return [*self.towers, *self.popular, *self.pairs]
 
     @property
     def peers(self) -> list[Arm]:
@@ -149,13 +146,12 @@ class Arms:
 
     @staticmethod
     def of(plan: Plan, layout: Layout, design: TowerDesign, begins: float) -> "Arms":
-        columns = layout.ids.index("user"), layout.ids.index(layout.history_of)
+        item = layout.ids.index(layout.history_of)
         new = Towers.new(layout, design, plan.seed)
-        popular = [Popular(life, design.alive_s, columns[1]) for life in plan.half_lives]
+        popular = [Popular(life, design.alive_s, item) for life in plan.half_lives]
         middle = popular[len(popular) // 2]
         return Arms(
             [TwoTowers(new, every, begins, plan.seed) for every in plan.every],
-            FoldedIn(plan.fold_in, columns, begins, plan.seed, design.alive_s),
             popular,
             [CoClicks(life, strength, middle) for life, strength in plan.pairs],
         )
@@ -234,9 +230,6 @@ def recalls(
                 met = recall[arm.name] > recall[peer] if held else None
                 what = f"recall@{k}, {group}, {arm.name}"
                 rows.append(Row(what, recall[arm.name], "", peer, recall[peer], goal, met))
-            rows.append(
-                Row(f"recall@{k}, {group}, {arms.folded.name}", recall[arms.folded.name], "", peer, recall[peer])
-            )
     asks = who["all users"]
     for other in arms.peers:
         rows += [Row(f"recall@{k}, all users, {other.name}", float((places[other.name][asks] < k).mean())) for k in KS]

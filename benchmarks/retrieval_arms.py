@@ -1,4 +1,4 @@
-"""What the bench of retrieval asks: two towers, vectors folded in, and the simple peers popularity and co-clicks."""
+"""What the bench of retrieval asks: two towers, and the simple peers popularity and co-clicks."""
 
 from datetime import timedelta
 from time import process_time
@@ -8,18 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import EMPTY, Examples, concat
-from models.retrieval.index import Index, best
-from models.retrieval.learner import fine_tune, item_columns
-from models.retrieval.newcomers import Factors, FoldIn
-from models.retrieval.recent_clicks import Lately
+from models.retrieval.index import Index, top_items
+from models.retrieval.learner import fine_tune
+from models.retrieval.recent_clicks import RecentClicks
+from models.retrieval.sampling import item_columns
 from models.retrieval.towers import Towers
-from models.tables.id_table import Ids
+from models.tables.rows import Ids
 
 LONGEST = 60.0
 """Half-lives after which co-clicks are written in a new unit, long before a float overflows."""
-
-POPULAR_S, REFIT_S, SESSIONS_S = 900.0, 3600.0, 6 * 3600.0
-"""Of folded-in vectors, seconds: half-life of popularity, from one fit to the next, how far a fit looks back."""
 
 
 class Arm(Protocol):
@@ -41,7 +38,7 @@ class Popular:
 
     def __init__(self, half_life: float, alive_s: float, item: int) -> None:
         self.name = f"popularity, half-life {timedelta(seconds=half_life)}"
-        self.lately = Lately.new(half_lives=(half_life,), alive_s=alive_s, attributes=0)
+        self.lately = RecentClicks.new(half_lives=(half_life,), alive_s=alive_s, attributes=0)
         self.item = item
 
     def retrieve(self, asked: Examples, now: float, k: int) -> Ids:
@@ -49,7 +46,7 @@ class Popular:
         return index.retrieve(np.ones((len(asked), 1), np.float32), k, asked.history).ids
 
     def see(self, clicks: Examples, now: float) -> None:
-        self.lately = self.lately.see(clicks.ids[:, self.item], clicks.time, np.zeros((len(clicks), 0), np.int64))
+        self.lately = self.lately.updated(clicks.ids[:, self.item], clicks.time, np.zeros((len(clicks), 0), np.int64))
 
 
 class CoClicks:
@@ -75,7 +72,7 @@ class CoClicks:
         column, _ = self._places(items.ids)
         scores = np.repeat(self.strength * items.shares(now).T, len(asked), 0)
         scores[known] += self.counts[np.ix_(last[known], column)] * np.exp2((self.unit_at - now) / self.half_life)
-        return best(items, scores.astype(np.float32), k, asked.history).ids
+        return top_items(items, scores.astype(np.float32), k, asked.history).ids
 
     def see(self, clicks: Examples, now: float) -> None:
         if now - self.unit_at > LONGEST * self.half_life:
@@ -123,7 +120,7 @@ class TwoTowers:
         """``begins``: seconds since 1970 before which no update is made; the first learns all of what came before."""
         self.name = f"two towers, updated every {every}"
         self.towers, self.every, self.seed = towers, every.total_seconds(), seed
-        self.lately, self.index = towers.lately, towers.index(towers.lately, begins)
+        self.lately, self.index = towers.recent_clicks, towers.index(towers.recent_clicks, begins)
         self.due, self.seen = begins, list[Examples]()
         self.learning_s, self.clicks = 0.0, 0
 
@@ -134,7 +131,7 @@ class TwoTowers:
 
     def see(self, clicks: Examples, now: float) -> None:
         item, attributes = item_columns(self.towers, clicks)
-        self.lately = self.lately.see(item, clicks.time, attributes)
+        self.lately = self.lately.updated(item, clicks.time, attributes)
         self.seen.append(clicks)
 
     def _update(self, now: float) -> None:
@@ -148,37 +145,3 @@ class TwoTowers:
         self.clicks += learned.clicks
         self.seen = []
         self.index = self.towers.index(self.lately, now)
-
-
-class FoldedIn:
-    """Vectors folded in from the user's last items alone, with factors of the sessions lately, made anew every hour."""
-
-    def __init__(self, design: FoldIn, columns: tuple[int, int], begins: float, seed: int, alive_s: float) -> None:
-        """``columns``: of the user and of the item."""
-        self.name = "vectors folded in"
-        self.design, self.columns, self.seed = design, columns, seed
-        self.due, self.seen = begins, list[Examples]()
-        self.factors = Factors.fit(np.zeros((0, 1), np.int64), design, seed=seed)
-        self.lately = Lately.new(half_lives=(POPULAR_S,), alive_s=alive_s, attributes=0)
-
-    def retrieve(self, asked: Examples, now: float, k: int) -> Ids:
-        if now >= self.due and self.seen:
-            self.due += (np.floor((now - self.due) / REFIT_S) + 1) * REFIT_S
-            self.seen = [part for part in self.seen if part.time[-1] > now - SESSIONS_S]
-            self.factors = Factors.fit(self._sessions(), self.design, seed=self.seed, start=self.factors)
-        index = self.factors.index(self.lately, now)
-        return index.retrieve(self.factors.users(asked.history, index), k, asked.history).ids
-
-    def see(self, clicks: Examples, now: float) -> None:
-        told = np.zeros((len(clicks), 0), np.int64)
-        self.lately = self.lately.see(clicks.ids[:, self.columns[1]], clicks.time, told)
-        self.seen.append(clicks)
-
-    def _sessions(self) -> Ids:
-        """[users, L + 1]: the last items of each user as of their last click, with its own."""
-        if not self.seen:
-            return np.zeros((0, 1), np.int64)
-        clicks = concat(self.seen)
-        user, item = (clicks.ids[:, column] for column in self.columns)
-        last = len(user) - 1 - np.unique(user[::-1], return_index=True)[1]
-        return np.concatenate([item[last, None], clicks.history[last]], axis=1)

@@ -23,8 +23,8 @@ from flows.surfaces import find
 from models.examples import Examples
 from models.learning.learner import fine_tune
 from models.learning.model import Model, gather, one_thread, tensor
-from models.tables import memory_map as room
-from models.tables.log_structured import Run
+from models.tables import memory_map
+from models.tables.log_structured import Segment
 
 Say = Callable[[str], None]
 
@@ -92,12 +92,12 @@ def grown(model: Model, rows: int, seed: int) -> Model:
             tables.append(table)
             continue
         ids = np.unique(draw.integers(1 << 40, 1 << 62, rows))
-        weights = room.empty((len(ids), table.width), np.float32)
+        weights = memory_map.empty((len(ids), table.width), np.float32)
         weights[:] = 0.01
-        state = room.empty((len(ids), table.state_width), np.float32)
+        state = memory_map.empty((len(ids), table.state_width), np.float32)
         state[:] = 1
-        run = Run(ids, weights, state, np.full(len(ids), 10), np.full(len(ids), BEGIN, np.uint32))
-        tables.append(replace(table, runs=(*table.runs, run), rows=table.rows + len(ids)))
+        segment = Segment(ids, weights, state, np.full(len(ids), 10), np.full(len(ids), BEGIN, np.uint32))
+        tables.append(replace(table, segments=(*table.segments, segment), rows=table.rows + len(ids)))
     large = model.copy()
     large.tables = tuple(tables)
     return large

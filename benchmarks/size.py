@@ -20,8 +20,8 @@ from torch.nn import functional
 from benchmarks.large_table import LAYOUT, REQUEST, Window, design, model_with, spread, window
 from benchmarks.table import Row, Table, machine
 from models.examples import Examples
-from models.learning.learner import Model, fine_tune
-from models.learning.model import one_thread, tensor
+from models.learning.learner import fine_tune
+from models.learning.model import Model, one_thread, tensor
 
 Say = Callable[[str], None]
 
@@ -66,7 +66,7 @@ def bench(plan: Plan, *, clock: Callable[[], float], say: Say) -> Table:
         Row(f"update, table of {plan.large:,} rows", ours[1], "CPU s"),
         Row(f"the same by the clock, {plan.large:,} against {plan.small:,} rows", wall[1] / wall[0], "times"),
     ]
-    ratio, batches = ours[1] / ours[0], plan.impressions / (REQUEST * design(plan.width).batch_requests)
+    ratio, batches = ours[1] / ours[0], plan.impressions / (REQUEST * design(plan.width).learning.batch_requests)
     for name, sparse, arrays in (("SparseAdam", True, 3), ("dense Adam", False, 4)):
         large = fitting(plan, arrays)
         say(f"{name} on {plan.small:,} and {large:,} rows")
@@ -125,7 +125,7 @@ def peer(rows: int, plan: Plan, shown: Window, *, sparse: bool) -> float:
     else:
         moves = [torch.optim.Adam([*embedding.parameters(), *network.parameters()], lr=1e-3, fused=True)]
     took = []
-    starts = examples.batch_starts(design(plan.width).batch_requests)
+    starts = examples.batch_starts(design(plan.width).learning.batch_requests)
     with one_thread():
         # The first step makes the optimiser's state, and is not counted.
         for first, end in list(pairwise(starts))[: plan.peer_steps + 1]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.designs import with_fields
 from benchmarks.table import Row, Table, machine
 from benchmarks.update_peers import Peer, Rates, RowwiseAdagrad, SparseAdagrad, Still, fbgemm
 from models.examples import Examples, Layout
-from models.learning.design import Design
+from models.learning.design import Design, Learning
 from models.learning.learner import GROWS_EVERY, fine_tune
-from models.learning.losses import loss_of
 from models.learning.model import Model, one_thread
 from models.learning.step import Batch, Stepper
 from models.metrics import log_loss
 from models.networks.rankers import Cross
-from models.networks.ridge import ENOUGH, ROWS
+from models.networks.ridge import ROWS, SETTLED_ROWS
+from models.networks.shape import Shape
 
 GOAL = 2.0
 """How many times the best peer's examples per second."""
@@ -62,9 +63,6 @@ class Plan:
 
     turn: int = 16
     """Batches in a turn."""
-
-    compiled: bool = False
-    """Whether a compiled step of ours takes part too."""
 
     copied: int = 1 << 26
     """Floats that are copied to measure what memory can move."""
@@ -159,22 +157,15 @@ def world(plan: Plan) -> Iterator[Examples]:
 
 def design_of(plan: Plan, **changes: Any) -> Design:
     """Ours, without what the peers have not: no warm-up, no early stopping, no average, rows from the first sight."""
-    design = Design(
+    shape = Shape(
         ranker="cross",
         embedding=plan.embedding,
         hidden=plan.hidden,
         cross_layers=plan.cross_layers,
-        admit_after=1,
-        batch_requests=plan.batch,
-        stretch=plan.turn,
-        warm_up_steps=0,
-        final_rate=1.0,
-        averaging=0.0,
-        listwise=0.0,
-        replay=0,
-        patience=0,
+        frequency_filter=1,
     )
-    return replace(design, **changes)
+    learning = Learning(batch_requests=plan.batch, chunk_batches=plan.turn, warm_up_steps=0, averaging=0.0, patience=0)
+    return with_fields(Design(shape, learning), **changes)
 
 
 def layout_of(plan: Plan) -> Layout:
@@ -188,9 +179,8 @@ def arms_of(plan: Plan, device: torch.device) -> Iterator[Arm]:
     low = design_of(plan, table_optimiser="rowwise_adagrad", precision="bfloat16")
     for name, design in {
         "update, bfloat16, row-wise": low,
-        "update, bfloat16, Adagrad": replace(low, table_optimiser="adagrad"),
-        "update, float32, row-wise": replace(low, precision="float32"),
-        **({"update, bfloat16, row-wise, compiled": replace(low, compiled=True)} if plan.compiled else {}),
+        "update, bfloat16, Adagrad": with_fields(low, table_optimiser="adagrad"),
+        "update, float32, row-wise": with_fields(low, precision="float32"),
     }.items():
         yield Arm(name, updates(begun(plan, layout, design), device))
     yield Arm("steps alone, bfloat16, row-wise", steps(plan, begun(plan, layout, low), device))
@@ -198,7 +188,7 @@ def arms_of(plan: Plan, device: torch.device) -> Iterator[Arm]:
     model = begun(plan, layout, low)
     network, start = model.latest, [rows.to(device) for rows in first_rows(plan, model)]
     assert isinstance(network, Cross)
-    rates = Rates(low.rate, low.weight_decay, low.table_rate, low.first_square)
+    rates = Rates(low.learning.rate, low.learning.weight_decay, low.learning.table_rate, low.shape.initial_accumulator)
     for name, tables, lower in (
         ("torch sparse Adagrad", SparseAdagrad(start, rates), False),
         ("torch row-wise Adagrad", RowwiseAdagrad(start, rates), False),
@@ -215,7 +205,7 @@ def begun(plan: Plan, layout: Layout, design: Design) -> Model:
     model = Model.new(layout, design, plan.seed)
     model.steps = GROWS_EVERY * plan.batch
     assert isinstance(model.latest, Cross)
-    model.moments = {**model.moments, **model.latest.ridge.nothing(), ROWS: torch.full((len(KINDS),), ENOUGH)}
+    model.moments = {**model.moments, **model.latest.ridge.empty_sums(), ROWS: torch.full((len(KINDS),), SETTLED_ROWS)}
     return model
 
 
@@ -239,11 +229,11 @@ def steps(plan: Plan, model: Model, device: torch.device) -> Callable[[Examples]
     """The learner's step on one table that holds every row from the start."""
     design = model.design
     rows = torch.cat([torch.zeros(1, len(KINDS) + plan.embedding), *first_rows(plan, model)])
-    state = torch.full((len(rows), 1), design.first_square)
-    stepper = Stepper(model.copy().latest, rows, state, model.moments, design, loss_of(design), device, model.steps)
+    state = torch.full((len(rows), 1), design.shape.initial_accumulator)
+    stepper = Stepper(model.copy().latest, rows, state, model.moments, design, device, model.steps)
 
     def learn(part: Examples) -> NDArray[np.float64]:
-        stepper.network.observe(torch.from_numpy(part.dense).to(device), design.memory)
+        stepper.network.observe(torch.from_numpy(part.dense).to(device), design.learning.normalisation_rows)
         label = torch.from_numpy(part.label)
         whole = Batch(
             torch.from_numpy(part.dense),
@@ -251,7 +241,6 @@ def steps(plan: Plan, model: Model, device: torch.device) -> Callable[[Examples]
             torch.from_numpy(part.history),
             label,
             torch.ones_like(label),
-            torch.from_numpy(part.request),
         ).to(device)
         logits = [stepper.step(whole[at : at + plan.batch])[:, 0] for at in range(0, len(whole), plan.batch)]
         return torch.sigmoid(torch.cat(logits).double()).cpu().numpy()

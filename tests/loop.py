@@ -48,8 +48,9 @@ def small_feed() -> "Surface":
     it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
     from monitoring.gate.policy import Limit, Policy
+    from tests.models.designs import but
 
-    design = replace(FEED.design, batch_requests=16)
+    design = but(FEED.design, batch_requests=16)
     wide = Limit(100.0)
     names = ("calibration", "prediction", "moved", "flattened", "slices", "forgetting", "again", "too_good")
     policy = Policy(margin=0.3, early="pass", **dict.fromkeys(names, wide))

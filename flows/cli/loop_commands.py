@@ -223,8 +223,8 @@ def export(
     from infra.postgres.connections import connect
     from infra.stack import environment
     from models.versions import promotions
-    from models.versions.artifact import DamagedModel
     from models.versions.files import materialise
+    from models.versions.folder import DamagedModel
     from models.versions.registry import Registry
 
     find_surface(surface)

@@ -19,8 +19,9 @@ from flows.surface import Surface
 from flows.world import World
 from models.examples import Layout
 from models.frames import HALF_MICROSECOND, Frame
-from models.learning.learner import Learned, fine_tune
-from models.learning.model import Design, Model
+from models.learning.design import Design
+from models.learning.learner import TrainingResult, fine_tune
+from models.learning.model import Model
 from models.retrieval import artifact as towers_artifact
 from models.versions.artifact import save, save_delta, snapshot_due
 from models.versions.delta import difference
@@ -29,16 +30,6 @@ from monitoring.evaluation import drift, reranking, skew
 from monitoring.evaluation import evaluate as evidence
 from monitoring.evaluation.drift import Drift
 from monitoring.evaluation.evaluate import Question
-
-SETTINGS = frozenset(
-    (
-        *("rate", "weight_decay", "table_rate", "batch_requests", "warm_up_steps", "epochs", "stretch", "patience"),
-        *("tolerance", "time_budget_s", "memory", "final_rate", "averaging", "listwise", "replay", "replay_share"),
-        *("distil", "proximal", "ridge", "precision", "compiled", "evict_after", "most_rows", "l1", "l2"),
-    )
-)
-"""Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""
-
 
 REJECTED = """
 SELECT window_start, split_at FROM updates
@@ -51,7 +42,7 @@ class Challenger:
     """A model just trained, and how that went."""
 
     model: Model
-    learned: Learned
+    learned: TrainingResult
     question: Question
     """What is asked of it: 'not_worse' of one like the champion, 'better' of one of another design."""
 
@@ -99,7 +90,7 @@ def learn(world: World, claimed: Claim, champion: Model | None, frame: Frame) ->
     if start is champion and claimed.parent_version is not None:
         parent = world.loaded[claimed.parent_version].parent
         if not snapshot_due(parent):
-            saved = save_delta(difference(start, model, learned.moved), folder, parent=parent)
+            saved = save_delta(difference(start, model, learned.changed), folder, parent=parent)
             return Challenger(model, learned, question, folder, saved, claimed.parent_version, towers)
     return Challenger(model, learned, question, folder, save(model, folder), None, towers)
 
@@ -124,14 +115,12 @@ def columns_differ(before: Layout, now: Layout) -> bool:
 def redesigned(world: World, claimed: Claim, champion: Model) -> Model:
     """A model of the surface's design that has learned up to the window."""
     surface = world.surface
-    if only_settings(champion.design, surface.design) and not columns_differ(champion.layout, surface.layout):
-        return champion.redesigned(surface.design)
-    model = Model.new(surface.layout, surface.design, surface.seed)
-    unhurried = replace(surface.design, time_budget_s=None)
-    model.design = unhurried
-    model, _ = fine_tune(model, rehearsed(world, claimed).examples, seed=surface.seed, clock=time.monotonic)
-    model.design = surface.design
-    return model
+    shape, learning = surface.design.shape, surface.design.learning
+    if champion.design.shape == shape and not columns_differ(champion.layout, surface.layout):
+        return champion.trained_by(learning)
+    new = Model.new(surface.layout, Design(shape, replace(learning, time_budget_s=None)), surface.seed)
+    model, _ = fine_tune(new, rehearsed(world, claimed).examples, seed=surface.seed, clock=time.monotonic)
+    return model.trained_by(learning)
 
 
 def rehearsed(world: World, claimed: Claim) -> Frame:
@@ -147,17 +136,6 @@ def sound(world: World, frame: Frame, start: datetime, end: datetime) -> Frame:
     for first, last in world.connection.execute(REJECTED, [world.surface.name, start, end]).fetchall():
         keep &= ~frame.table["shown_at"].is_between(first, last, closed="right").to_numpy()
     return Frame(frame.table.filter(keep), frame.examples[np.flatnonzero(keep)], frame.without_row)
-
-
-def only_settings(before: Design, now: Design) -> bool:
-    """Whether two designs differ in how they learn alone."""
-    settings = set(SETTINGS)
-    # FTRL-Proximal keeps sums, which are weights by its rate and its pulls: with others they are other weights.
-    if now.optimiser == "ftrl":
-        settings -= {"rate", "l1", "l2"}
-    if now.table_optimiser == "ftrl":
-        settings -= {"table_rate", "l1", "l2"}
-    return replace(before, **{name: getattr(now, name) for name in settings}) == now
 
 
 def trained_to(claimed: Claim, frame: Frame) -> int:

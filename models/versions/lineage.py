@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.learning.model import Model
-from models.versions.artifact import DESCRIPTION, DamagedModel, Parent, load
+from models.versions.artifact import Parent, load
+from models.versions.folder import DESCRIPTION, DamagedModel
 
 
 def load_version(

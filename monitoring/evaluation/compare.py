@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from models import metrics
-from models.ranking_metrics import Scored, codes
+from models.ranking_metrics import LabelledScores, codes
 from monitoring.evaluation.fairness import treatment
 from monitoring.evaluation.slices import Column, compare_slices
 from monitoring.statistics.bootstrap import MEASURES, Drawn, bootstrap, finite
@@ -66,7 +66,7 @@ def compare(
     before = base if champion is None else np.asarray(champion, dtype=np.float64)[kept]
     before = np.where(np.isfinite(before), before, base)
     bad = int((~np.isfinite(now)).sum())
-    served = Scored.of(before, label, group)
+    served = LabelledScores.of(before, label, group)
     figures: dict[str, Any] = {
         "impressions": len(label),
         "requests": served.requests,
@@ -77,7 +77,7 @@ def compare(
         known = _of(bootstrap([served], seed=seed, draws=0), 0) if len(label) else dict.fromkeys(MEASURES)
         unknown: dict[str, Any] = dict.fromkeys(MEASURES)
         return figures | {"champion": {**known, "not_finite": 0}, "challenger": {**unknown, "not_finite": bad}}
-    tried = Scored.of(now, label, group)
+    tried = LabelledScores.of(now, label, group)
     early = progressive and champion is None
     rival = so_far(label, group) if early else before
     told_all = champion is None and not early and rate in (0.0, 1.0)
@@ -118,7 +118,7 @@ def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> d
     rows = np.flatnonzero(known)[np.argsort(group, kind="stable")]
     if not len(rows) or not np.isfinite(prediction[rows]).all():
         return dict.fromkeys(MEASURES)
-    return _of(bootstrap([Scored.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
+    return _of(bootstrap([LabelledScores.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
 
 
 def _of(drawn: Drawn, model: int) -> dict[str, Any]:
@@ -175,8 +175,8 @@ def _calibration_chance(prediction: np.ndarray, seed: int) -> float:
 
 
 def _calibration_errors(prediction: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``metrics.calibration_error`` of predictions [N] against each row of labels [draws, N]; they are binned once."""
-    bins = Scored.of(prediction, labels[0]).calibration_bins(metrics.CALIBRATION_BINS)
+    """The calibration error of predictions [N] against each row of labels [draws, N]; they are binned once."""
+    bins = LabelledScores.of(prediction, labels[0]).calibration_bins(metrics.CALIBRATION_BINS)
     member = bins[:, None] == np.arange(metrics.CALIBRATION_BINS)
     errors: np.ndarray = np.abs((prediction - labels) @ member.astype(np.float64)).sum(axis=1) / len(prediction)
     return errors

@@ -21,7 +21,7 @@ from features.log.json_texts import value_of
 from models import metrics
 from models.examples import EMPTY, Examples
 from models.frames import Frame
-from models.learning.learner import Learned
+from models.learning.learner import TrainingResult
 from models.learning.model import Model
 from monitoring.evaluation import compare
 from monitoring.evaluation.cost import model_bytes, scoring_p99_ms
@@ -91,7 +91,7 @@ class Candidate:
     """[N], of the whole window; None where there is no champion."""
 
     challenger: Model
-    learned: Learned
+    learned: TrainingResult
 
     def judged(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Rows [J] that judge, and the challenger's predictions [J] for them."""
@@ -295,7 +295,7 @@ def cost(candidate: Candidate, clock: Callable[[], float]) -> dict[str, Any]:
     }
 
 
-def as_learned(learned: Learned, asked: int) -> dict[str, Any]:
+def as_learned(learned: TrainingResult, asked: int) -> dict[str, Any]:
     """What learning did, in plain values."""
     return {
         "impressions": learned.examples,

@@ -1,6 +1,6 @@
 """Does a challenger retrieve as well as the champion: is the next click among the items that its towers put first?
 
-    before, now = ask(champion, champion.lately, clicks), ask(challenger, challenger.lately, clicks)
+    before, now = ask(champion, champion.recent_clicks, clicks), ask(challenger, challenger.recent_clicks, clicks)
     figures = compare(user, champion=before.places, challenger=now.places, popularity=now.popular, alive=900)
 
 A click is asked for by the clicks before it, all items clicked lately being candidates but the user's last ones. What
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.retrieval.learner import item_columns
-from models.retrieval.recent_clicks import Lately
+from models.retrieval.recent_clicks import RecentClicks
+from models.retrieval.sampling import item_columns
 from models.retrieval.towers import Towers
-from models.tables.id_table import Ids
+from models.tables.rows import Ids
 from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST
 
 KS = (10, 50, 100)
@@ -44,11 +44,11 @@ class Asked:
     popular: Places
     """[N], among those that are popular, by all half-lives of the towers alike."""
 
-    lately: Lately
+    lately: RecentClicks
     """What was clicked lately, after them all."""
 
 
-def ask(towers: Towers, lately: Lately, clicks: Examples) -> Asked:
+def ask(towers: Towers, lately: RecentClicks, clicks: Examples) -> Asked:
     """Ask for N clicks, in their order. Popularity follows them, a batch at a time; the towers stay as they are."""
     item, attributes = item_columns(towers, clicks)
     index = towers.index(lately, float(clicks.time[0]) if len(clicks) else lately.time)
@@ -61,7 +61,7 @@ def ask(towers: Towers, lately: Lately, clicks: Examples) -> Asked:
         everyone[:, width:] = 1 / half_lives
         for users, into in ((towers.users(clicks[rows], lately), found), (everyone, popular)):
             into[rows] = _place(index.retrieve(users, max(KS), clicks.history[rows]).ids, item[rows])
-        lately = lately.see(item[rows], clicks.time[rows], attributes[rows])
+        lately = lately.updated(item[rows], clicks.time[rows], attributes[rows])
     return Asked(found, popular, lately)
 
 

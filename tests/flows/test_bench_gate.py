@@ -23,6 +23,7 @@ from infra.postgres.connections import connect
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from tests.loop import NOW, write_log
+from tests.models.designs import but
 
 HOUR = timedelta(hours=1)
 
@@ -43,7 +44,7 @@ def scene() -> Scene:
         seen.append(window)
         if len(seen) == 5:
             before = copy.deepcopy(folding)
-    model = Model.new(FEED.layout, replace(FEED.design, batch_requests=16), 0)
+    model = Model.new(FEED.layout, but(FEED.design, batch_requests=16), 0)
     first, _ = fine_tune(model, seen[0].frame.examples, seed=0, clock=time.monotonic)
     champion = first
     for window in seen[1:5]:
@@ -177,7 +178,7 @@ def test_the_table_tells_what_was_missed() -> None:
 @pytest.mark.slow
 def test_a_bench_without_a_log_runs_on_the_seeded_one_and_says_so() -> None:
     said: list[str] = []
-    surface = replace(FEED, design=replace(FEED.design, batch_requests=16), fewest=50)
+    surface = replace(FEED, design=but(FEED.design, batch_requests=16), fewest=50)
     chosen = tuple(fault for fault in FAULTS if "stuck" in fault.name)
     plan = Plan(days=1.46, tens=HOUR, requests_per_day=9_000, simulate=False, speed_rows=5_000, faults=chosen)
     table = bench(surface, plan, clock=time.perf_counter, say=said.append)

@@ -19,6 +19,7 @@ from benchmarks.table import Row, Table
 from flows.drill.windows import Log, simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
+from tests.models.designs import but
 
 WARMUP = timedelta(hours=6)
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -26,7 +27,7 @@ NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def surface() -> Surface:
-    return replace(FEED, fewest=100, design=replace(FEED.design, batch_requests=64, patience=0))
+    return replace(FEED, fewest=100, design=but(FEED.design, batch_requests=64, patience=0))
 
 
 @pytest.fixture(scope="module")

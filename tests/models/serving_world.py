@@ -22,7 +22,7 @@ from features.log import writing as log
 from infra.postgres.connections import connect, drop_database, with_database
 from models.examples import Layout
 from models.retrieval import artifact as towers_artifact
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.serving.app import create_app
 from models.serving.service import Service, Serving
 from models.versions import artifact, promotions
@@ -58,7 +58,7 @@ def promote(
     surface: str = "feed",
     features: Features = FEATURES,
     learned_to: datetime = LEARNED_TO,
-    retrieves: Carried | None = None,
+    retrieves: VersionTowers | None = None,
 ) -> Promotion:
     """Save a small ranker, and the towers told, and record its promotion, as an update does at its end."""
     folder = models / surface / version

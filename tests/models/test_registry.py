@@ -114,7 +114,7 @@ def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_wit
     first = registry.register("deltas", folder, update_id=1, run_id=run, example=examples)
     before = artifact.load(folder)
     after, learned = fine_tune(before, examples, seed=5, device="cpu", clock=lambda: 0.0)
-    delta = difference(before, after, learned.moved)
+    delta = difference(before, after, learned.changed)
     artifact.save_delta(delta, tmp_path / "delta", parent=artifact.Parent.of(folder, first.artifact_uri))
     second = registry.register("deltas", tmp_path / "delta", update_id=2, run_id=run, example=examples)
 

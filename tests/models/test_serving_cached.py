@@ -13,8 +13,9 @@ from models.learning.learner import fine_tune
 from models.serving.follow import version_cache as cached
 from models.serving.follow.version_cache import ABANDONED_S, Cache, Source
 from models.versions import artifact
-from models.versions.artifact import DamagedModel, Parent
+from models.versions.artifact import Parent
 from models.versions.delta import difference
+from models.versions.folder import DamagedModel
 from models.versions.registry import Registry
 from tests.models.small import examples_of, small_model
 
@@ -32,7 +33,7 @@ def registered(tmp_path: Path) -> list[Source]:
     for turn, (below, folder) in enumerate(pairwise(folders)):
         before = model
         model, learned = fine_tune(before, examples_of(LAYOUT, 60, turn), seed=0, device="cpu", clock=lambda: 0.0)
-        artifact.save_delta(difference(before, model, learned.moved), folder, parent=Parent.of(below, below.as_uri()))
+        artifact.save_delta(difference(before, model, learned.changed), folder, parent=Parent.of(below, below.as_uri()))
     return [Source(at, folder.name, folder.as_uri(), 0.0) for at, folder in enumerate(folders)]
 
 

@@ -36,13 +36,13 @@ def test_candidates_are_the_logs_own_ids_without_what_the_user_clicked() -> None
     told = clicks(600, 100, 0.0)
     towers = learned(told)
     names = dict(zip(told.items.tolist(), told.names, strict=True))
-    retrieval = Retrieval.of(towers, towers.lately, names, 600.0)
+    retrieval = Retrieval.of(towers, towers.recent_clicks, names, 600.0)
     items = retrieval.candidates(*asked(105, 104), k=30)
     assert len(items) == len(set(items)) == 18
     assert not {"article-105", "article-104"} & set(items)
     assert set(retrieval.candidates(*asked(), k=5)) <= set(names.values())
     # One whose id was never told cannot be named.
-    unnamed = Retrieval.of(towers, towers.lately, {}, 600.0)
+    unnamed = Retrieval.of(towers, towers.recent_clicks, {}, 600.0)
     assert unnamed.candidates(*asked(), k=5) == []
 
 
@@ -50,7 +50,7 @@ def test_following_the_log_brings_new_items_and_forgets_old_ones() -> None:
     told = clicks(600, 100, 0.0)
     towers = learned(told)
     names = dict(zip(told.items.tolist(), told.names, strict=True))
-    before = Retrieval.of(towers, towers.lately, names, 600.0)
+    before = Retrieval.of(towers, towers.recent_clicks, names, 600.0)
     after = before.follow(clicks(40, 500, 1700.0), 1740.0)
     assert set(after.candidates(*asked(), k=100)) == {f"article-{item}" for item in range(500, 520)}
     assert len(before.candidates(*asked(), k=100)) == 20
@@ -62,7 +62,7 @@ def test_following_the_log_brings_new_items_and_forgets_old_ones() -> None:
 
 def test_names_of_items_long_gone_are_not_kept() -> None:
     towers = Towers.new(LAYOUT, DESIGN, seed=0)
-    retrieval = Retrieval.of(towers, towers.lately, {}, 0.0)
+    retrieval = Retrieval.of(towers, towers.recent_clicks, {}, 0.0)
     assert retrieval.candidates(*asked(), k=3) == []
     for turn in range(60):
         start = 2000.0 * (turn + 1)

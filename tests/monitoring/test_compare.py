@@ -1,4 +1,4 @@
-"""What is said of champion and challenger is what models/metrics.py measures, where the label is known."""
+"""The figures of champion and challenger are those of the metrics' definitions, where the label is known."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from models import metrics
 from monitoring.evaluation.compare import compare, measure, moved, paired
 from monitoring.records.evidence_store import canonical
 from monitoring.statistics.bootstrap import MEASURES
+from tests.models import reference_metrics as reference
 from tests.monitoring.worlds import window
 
 
@@ -25,14 +26,14 @@ def test_the_figures_are_those_of_the_one_definition_of_each_metric() -> None:
     champion, challenger = part.blurred(0.6, 1), part.blurred(0.1, 2)
     quality = compare(part.label, part.request, challenger=challenger, champion=champion)
     expected = {
-        "auc": metrics.auc(challenger, part.label),
-        "grouped_auc": metrics.grouped_auc(challenger, part.label, part.request),
-        "log_loss": metrics.log_loss(challenger, part.label),
-        "normalised_entropy": metrics.normalised_entropy(challenger, part.label),
-        "calibration_error": metrics.calibration_error(challenger, part.label),
-        "ndcg": metrics.ndcg(challenger, part.label, part.request),
-        "mrr": metrics.mrr(challenger, part.label, part.request),
-        "hit_at_1": metrics.hit_rate(challenger, part.label, part.request, 1),
+        "auc": reference.auc(challenger, part.label),
+        "grouped_auc": reference.grouped_auc(challenger, part.label, part.request),
+        "log_loss": reference.log_loss(challenger, part.label),
+        "normalised_entropy": reference.normalised_entropy(challenger, part.label),
+        "calibration_error": reference.calibration_error(challenger, part.label),
+        "ndcg": reference.ndcg(challenger, part.label, part.request),
+        "mrr": reference.mrr(challenger, part.label, part.request),
+        "hit_at_1": reference.hit_rate(challenger, part.label, part.request),
         "mean_prediction": challenger.mean(),
     }
     assert quality["challenger"] == pytest.approx({**expected, "not_finite": 0})

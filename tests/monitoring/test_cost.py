@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.learning.model import Model
-from models.versions.artifact import WEIGHTS, save
+from models.versions.artifact import save
+from models.versions.folder import WEIGHTS
 from monitoring.evaluation.cost import WARM_UP, model_bytes, scoring_p99_ms
 from tests.models.clickworld import LAYOUT, clicks
 from tests.models.small import small_model

@@ -1,16 +1,12 @@
 """Rows of one request are one group wherever they lie: impressions logged as they scroll into view lie between those
 of others. Shuffling the rows changes no figure."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from models import metrics
-from models.learning.design import Design
-from models.learning.losses import by_request, loss_of
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.compare import compare, measure
 from monitoring.evaluation.counterfactual import value
@@ -80,22 +76,6 @@ def test_paired_gains_their_spread_and_off_policy_values_are_by_request() -> Non
     assert told[0]["gain"]["lower"] == pytest.approx(told[1]["gain"]["lower"])
     known = [value(*(c[rows] for c in (label, chance, chance, request))) for rows in (slice(None), SHUFFLED)]
     assert known[0]["snips"]["lower"] == pytest.approx(known[1]["snips"]["lower"])
-
-
-def test_the_listwise_loss_is_that_of_each_request_in_any_order() -> None:
-    random = np.random.default_rng(2)
-    request, label = interleaved(40, 4)
-    logits, target = torch.tensor(random.normal(size=(160, 1))), torch.tensor(label[:, None])
-    weight, codes = torch.ones_like(target), torch.tensor(request)
-    order = torch.tensor(np.argsort(request, kind="stable"))
-    side_by_side = by_request(logits[order], target[order], weight[order], codes[order])
-    assert by_request(logits, target, weight, codes) == pytest.approx(float(side_by_side))
-    share = torch.log_softmax(logits.reshape(4, 40).T, 1)[target.reshape(4, 40).T > 0]
-    assert float(side_by_side) == pytest.approx(-float(share.mean()))
-    mixed = loss_of(replace(Design(), listwise=0.5))
-    assert float(mixed(logits, target, weight, codes)) == pytest.approx(
-        float(mixed(logits[order], target[order], weight[order], codes[order]))
-    )
 
 
 def test_profiles_by_hour_are_those_of_the_clock_in_any_order() -> None:

@@ -18,12 +18,12 @@ def test_a_click_is_asked_for_by_those_before_it_without_the_users_last_items() 
     history[5, 0] = 5
     ids = np.stack([np.arange(6) + 1, item, np.ones(6, np.int64)], axis=1)
     clicks = Examples(np.zeros((6, 0)), ids, history, np.ones(6), np.arange(6), np.arange(6.0))
-    asked = ask(towers, towers.lately, clicks)
+    asked = ask(towers, towers.recent_clicks, clicks)
     # 5 leads once it was clicked, 7 follows; who clicked 5 last is not given it again.
     assert asked.places.tolist() == [MISSED, 0, MISSED, 0, 1, MISSED]
     assert asked.popular.tolist() == asked.places.tolist(), "new towers give what is popular"
     assert asked.lately.ids.tolist() == [5, 7]
-    nothing = ask(towers, towers.lately, clicks[:0])
+    nothing = ask(towers, towers.recent_clicks, clicks[:0])
     assert not len(nothing.places)
 
 

@@ -20,12 +20,12 @@ from infra.backoff import Backoff
 from infra.stack.uptake import Shown
 from models.examples import Examples, Layout
 from models.learning.model import Model
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.serving.durable.database import AWAY, LEAVE_S, Database, give_up, pause
 from models.serving.follow.version_cache import KEPT, Cache, Loaded, Source
 from models.serving.telemetry import LOG, Metrics
 from models.versions import delta, promotions
-from models.versions.artifact import DamagedModel
+from models.versions.folder import DamagedModel
 from models.versions.registry import Registry
 
 
@@ -38,7 +38,7 @@ class Champion:
     model: Model
     """That of ``loaded``, as it reads this process's features."""
 
-    retrieves: Carried | None = None
+    retrieves: VersionTowers | None = None
     """What the same version retrieves with, as it reads them; None where requests must name their candidates."""
 
     back: "tuple[Back, ...]" = ()

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.retrieval.index import Index
-from models.retrieval.recent_clicks import Lately
+from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.towers import Towers
-from models.tables.id_table import Ids
+from models.tables.rows import Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +45,19 @@ class Retrieval:
     """One surface's items alive, ready to be searched."""
 
     towers: Towers
-    lately: Lately
+    lately: RecentClicks
     index: Index
     names: Mapping[int, str]
     """The id of each item alive, by its key; an item without one is never a candidate."""
 
     @staticmethod
-    def of(towers: Towers, lately: Lately, names: Mapping[int, str], now: float) -> Retrieval:
+    def of(towers: Towers, lately: RecentClicks, names: Mapping[int, str], now: float) -> Retrieval:
         """``lately``: the clicks up to now, which are more than the towers learned from."""
         return Retrieval(towers, lately, towers.index(lately, now), names)
 
     def follow(self, clicks: Clicks, now: float) -> Retrieval:
         """With more clicks. Costs a pass over the items alive."""
-        lately = self.lately.see(clicks.items, clicks.times, clicks.attributes).as_of(now)
+        lately = self.lately.updated(clicks.items, clicks.times, clicks.attributes).as_of(now)
         names = dict(self.names) | dict(zip(clicks.items.tolist(), clicks.names, strict=True))
         if len(names) > 2 * len(lately) + 1000:
             names = {item: names[item] for item in lately.ids.tolist() if item in names}

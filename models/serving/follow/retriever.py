@@ -17,7 +17,7 @@ from features.declare.families import Features
 from features.declare.feedback import COUNTS
 from features.identity.keys import key_of, keys_of
 from features.identity.values import canonical
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.serving.durable.database import AWAY, LEAVE_S, STALE_S, Database, give_up, pause
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_index import Clicks, Retrieval
@@ -46,7 +46,7 @@ ORDER BY f.seq LIMIT %(most)s
 class Held:
     """A state of the items alive."""
 
-    carried: Carried
+    carried: VersionTowers
     """The towers it was made with."""
 
     retrieval: Retrieval
@@ -91,7 +91,7 @@ class Candidates:
         if self._thread.ident is not None:
             self._thread.join(LEAVE_S)
 
-    def of(self, carried: Carried) -> Retrieval:
+    def of(self, carried: VersionTowers) -> Retrieval:
         """All that is known of the items alive, by the towers of one version."""
         return self._of(carried).retrieval
 
@@ -99,19 +99,21 @@ class Candidates:
         """True while the log's clicks have not been followed for a while, or not at all."""
         return self._followed_at is None or self._clock() - self._followed_at > STALE_S
 
-    def _of(self, carried: Carried) -> Held:
+    def _of(self, carried: VersionTowers) -> Held:
         with self._lock:
             held = self._held
             if held is None or held.carried is not carried:
                 held = self._held = self._taught(held, carried)
             return held
 
-    def _taught(self, held: Held | None, carried: Carried) -> Held:
+    def _taught(self, held: Held | None, carried: VersionTowers) -> Held:
         """With the towers of a version that begins to serve."""
         towers, now = carried.towers, self._clock()
         alike = held is not None and held.retrieval.towers.design == towers.design
-        if held is None or not alike or held.retrieval.lately.time < towers.lately.time:
-            return Held(carried, Retrieval.of(towers, towers.lately, carried.names, now), 0, towers.lately.time)
+        if held is None or not alike or held.retrieval.lately.time < towers.recent_clicks.time:
+            return Held(
+                carried, Retrieval.of(towers, towers.recent_clicks, carried.names, now), 0, towers.recent_clicks.time
+            )
         return Held(carried, held.retrieval.taught(towers, now), held.after, held.learned)
 
     # --- following the log ------------------------------------------------------------------------------------------

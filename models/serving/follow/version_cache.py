@@ -12,10 +12,11 @@ from tempfile import NamedTemporaryFile
 from urllib.parse import quote
 
 from models.learning.model import Model
-from models.retrieval.artifact import Carried, carried
+from models.retrieval.artifact import VersionTowers, load_version_towers
 from models.serving.telemetry import LOG
-from models.versions.artifact import DESCRIPTION, DamagedModel, Parent, load_delta, read, read_description
+from models.versions.artifact import Parent, load_delta
 from models.versions.delta import Delta
+from models.versions.folder import DESCRIPTION, DamagedModel, read, read_description
 from models.versions.lineage import load_version
 from models.versions.registry import Registry
 
@@ -45,7 +46,7 @@ class Loaded:
     sha256: str
     """Of its ``model.json``, by which others name it as their parent."""
 
-    carried: Carried | None = None
+    carried: VersionTowers | None = None
     """What it retrieves with; None where it ranks alone."""
 
 
@@ -74,9 +75,9 @@ class Cache:
         """What a version that is here, and is a delta, changed on its parent."""
         return load_delta(self._folder(surface, source))[0]
 
-    def carried(self, surface: str, source: Source) -> Carried | None:
+    def carried(self, surface: str, source: Source) -> VersionTowers | None:
         """What a version that is here retrieves with. Raises DamagedModel."""
-        return carried(self._folder(surface, source))
+        return load_version_towers(self._folder(surface, source))
 
     def digest(self, surface: str, source: Source) -> str | None:
         """The sha256 of a version's ``model.json``; None while it is not here."""
@@ -99,7 +100,7 @@ class Cache:
         try:
             source = Source(**json.loads(self._pointer(surface).read_text()))
             folder = self._folder(surface, source)
-            return source, Loaded(load_version(folder, missing), _digest(folder), carried(folder))
+            return source, Loaded(load_version(folder, missing), _digest(folder), load_version_towers(folder))
         except FileNotFoundError:
             return None
 
@@ -141,7 +142,7 @@ class Cache:
             return self._fetched(self._place(surface, parent.found), parent.found)
 
         self._fetched(folder, uri)
-        return Loaded(load_version(folder, fetch, known), _digest(folder), carried(folder))
+        return Loaded(load_version(folder, fetch, known), _digest(folder), load_version_towers(folder))
 
     def _fetched(self, folder: Path, uri: str) -> Path:
         if not folder.exists():
@@ -176,7 +177,7 @@ def _sound(folder: Path) -> bool:
     """Whether a version's files are those that were written."""
     try:
         read(folder)
-        carried(folder)
+        load_version_towers(folder)
     except (DamagedModel, FileNotFoundError):
         return False
     return True
