@@ -29,7 +29,7 @@ from models.learning.model import Model, one_thread
 from models.learning.step import Batch, Stepper
 from models.metrics import log_loss
 from models.networks.rankers import Cross
-from models.networks.ridge import ROWS, SETTLED_ROWS
+from models.networks.ridge import FROZEN_AFTER, ROWS
 from models.networks.shape import Shape
 
 GOAL = 2.0
@@ -205,7 +205,7 @@ def begun(plan: Plan, layout: Layout, design: Design) -> Model:
     model = Model.new(layout, design, plan.seed)
     model.steps = GROWS_EVERY * plan.batch
     assert isinstance(model.latest, Cross)
-    model.moments = {**model.moments, **model.latest.ridge.empty_sums(), ROWS: torch.full((len(KINDS),), SETTLED_ROWS)}
+    model.moments = {**model.moments, **model.latest.ridge.empty_sums(), ROWS: torch.full((len(KINDS),), FROZEN_AFTER)}
     return model
 
 

@@ -26,7 +26,8 @@ from infra.postgres.connections import connect, database_name, migrate, sqlalche
 from infra.postgres.scratch import scratch_database
 from infra.settings import Settings
 from models.examples import apart, concat
-from models.versions.registry import Registry, prepare
+from models.versions.mlflow_client import prepare
+from models.versions.registry import Registry
 from monitoring.evaluation import compare
 
 

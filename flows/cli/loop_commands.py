@@ -94,7 +94,7 @@ def update(
 
             from flows.cli.prefect_api import prefect_api
             from flows.update import update as flow
-            from models.versions.registry import prepare
+            from models.versions.mlflow_client import prepare
 
             with prefect_api(settings):
                 prepare(settings.mlflow_tracking, settings.database)

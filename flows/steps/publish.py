@@ -13,7 +13,8 @@ from flows.steps.judge import Challenger, Judgement, trained_to
 from flows.world import World
 from models.frames import Frame
 from models.versions import promotions
-from models.versions.registry import RegistryFailed, version_name
+from models.versions.mlflow_client import RegistryFailed
+from models.versions.version_names import version_name
 from monitoring.gate.decide import Verdict
 from monitoring.records.evidence_store import Decision
 from monitoring.reports import report, workspace
@@ -53,7 +54,7 @@ def publish(
     """
     surface, registry = world.surface.name, world.registry
     figures = judgement.figures
-    run_id = registry.start_run(
+    run_id = registry.update_runs.start(
         surface,
         f"update {claimed.update_id}",
         {
@@ -66,7 +67,7 @@ def publish(
         {"verdict": verdict.verdict, "reason": verdict.reasons[0]},
         update_id=claimed.update_id,
     )
-    run_page = registry.run_page(world.settings.mlflow_pages, surface, run_id)
+    run_page = registry.update_runs.page(world.settings.mlflow_pages, surface, run_id)
     version, artifact_uri = None, None
     if challenger is not None and verdict.verdict != "reject":
         registered = registry.register(
@@ -85,7 +86,9 @@ def publish(
         version = version_name(registered.version, claimed.update_id, taken)
         artifact_uri = registered.artifact_uri
     write_report(world, claimed, judgement, verdict, version, run_id)
-    registry.log_metrics(run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}})
+    registry.update_runs.log_metrics(
+        run_id, {**report.headline(figures), **{f"seconds_{k}": s for k, s in seconds.items()}}
+    )
     state = STATES[verdict.verdict]
     if state == "promoted" and version is not None and artifact_uri is not None:
         world.kept(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
@@ -118,7 +121,7 @@ def publish(
         world.keep(version, artifact_uri, challenger.model, challenger.folder, towers)
     try:
         with registry.answering():
-            registry.finish_run(run_id)
+            registry.update_runs.finish(run_id)
     except RegistryFailed as error:  # it is decided and on record: what MLflow shows of the run changes nothing
         LOG.warning("the run of update %s is not closed: %s", claimed.update_id, error)
     return Published(state, version, run_id, run_page)
@@ -147,7 +150,7 @@ def write_report(
     )
     path = Path(world.scratch / "report.html")
     page.write_html(path)
-    world.registry.log_report(run_id, path)
-    world.registry.log_json(run_id, judgement.figures, "evidence.json")
+    world.registry.update_runs.log_report(run_id, path)
+    world.registry.update_runs.log_json(run_id, judgement.figures, "evidence.json")
     if world.reports is not None:
         workspace.publish(world.reports, world.surface.name, page)

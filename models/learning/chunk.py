@@ -160,7 +160,7 @@ def averages(network: Ranker) -> dict[str, Tensor]:
 
 
 def with_weights(network: Ranker, weights: Tensor) -> Ranker:
-    """The network with other weights, a flat vector [n] that may go on changing under it; so does the linear part."""
+    """The network with other weights, a flat vector [n] shared with who updates it; so is the linear part."""
     other, at = deepcopy(network), 0
     other.ridge = network.ridge
     for parameter in other.parameters():

@@ -2,7 +2,7 @@
 
     rows = row_optimiser(shape)
     state = np.full((n, rows.state_width(width)), rows.initial_state(shape), np.float32)
-    rows.move(touched, state_of_touched, gradient, Step(rate=0.05))      # in place
+    rows.update(touched, state_of_touched, gradient, OptimiserStep(rate=0.05))      # in place
 
 All that a row optimiser needs of a row is in that row's state, so that rows may come and go. A network's optimiser
 has named vectors as long as the weights. Both change their tensors in place, and alike on CPU and GPU.
@@ -29,7 +29,7 @@ ADAGRAD_EPSILON = 1e-10
 
 
 @dataclass(frozen=True)
-class Step:
+class OptimiserStep:
     """What an optimiser needs to know of a step beside its gradient."""
 
     rate: float
@@ -51,7 +51,7 @@ class Step:
 class RowOptimiser:
     """How the rows of a table [R, w] are updated, with their state [R, s]."""
 
-    move: Callable[[Tensor, Tensor, Tensor, Step], None]
+    update: Callable[[Tensor, Tensor, Tensor, OptimiserStep], None]
     """Changes weights [u, w] and their state [u, s] in place, along a gradient [u, w]."""
 
     state_per_weight: int = 0
@@ -76,7 +76,7 @@ class RowOptimiser:
 class NetworkOptimiser:
     """How a network's weights are updated, one flat vector [n]."""
 
-    move: Callable[[Tensor, Mapping[str, Tensor], Tensor, Step], None]
+    update: Callable[[Tensor, Mapping[str, Tensor], Tensor, OptimiserStep], None]
     """Changes weights and moments in place, along a gradient [n]."""
 
     moments: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class NetworkOptimiser:
     """Sets in place what the moments of a new network must hold, where that is not zero."""
 
 
-def adamw(weights: Tensor, moments: Mapping[str, Tensor], gradient: Tensor, step: Step) -> None:
+def adamw(weights: Tensor, moments: Mapping[str, Tensor], gradient: Tensor, step: OptimiserStep) -> None:
     """torch's own fused AdamW; without weight decay it is Adam."""
     torch_adamw(
         [weights],
@@ -106,13 +106,13 @@ def adamw(weights: Tensor, moments: Mapping[str, Tensor], gradient: Tensor, step
     )
 
 
-def adagrad(weights: Tensor, squares: Tensor, gradient: Tensor, step: Step) -> None:
+def adagrad(weights: Tensor, squares: Tensor, gradient: Tensor, step: OptimiserStep) -> None:
     """w - rate g / sqrt(sum g^2), each weight by itself (Duchi et al. 2011, the diagonal form)."""
     squares.addcmul_(gradient, gradient)
     weights.addcdiv_(gradient, squares.sqrt().add_(ADAGRAD_EPSILON), value=-step.rate)
 
 
-def rowwise_adagrad(weights: Tensor, squares: Tensor, gradient: Tensor, step: Step) -> None:
+def rowwise_adagrad(weights: Tensor, squares: Tensor, gradient: Tensor, step: OptimiserStep) -> None:
     """The same with one sum for the row, of the mean square of its gradient: a w-th of the state's bytes."""
     squares.add_(gradient.square().mean(1, keepdim=True))
     weights.addcdiv_(gradient, squares.sqrt().add_(ADAGRAD_EPSILON), value=-step.rate)
@@ -149,7 +149,7 @@ def row_optimiser(shape: Shape) -> RowOptimiser:
     if not isinstance(chosen, Ftrl):
         return ROW_OPTIMISERS[chosen]
     return RowOptimiser(
-        lambda w, s, g, step: ftrl.move(w, s[:, : w.shape[1]], s[:, w.shape[1] :], g, chosen),
+        lambda w, s, g, step: ftrl.update(w, s[:, : w.shape[1]], s[:, w.shape[1] :], g, chosen),
         state_per_weight=2,
         begin=lambda w, s: ftrl.begin(w, s[:, : w.shape[1]], chosen),
     )
@@ -161,7 +161,7 @@ def network_optimiser(shape: Shape) -> NetworkOptimiser:
     if not isinstance(chosen, Ftrl):
         return NETWORK_OPTIMISERS[chosen]
     return NetworkOptimiser(
-        lambda w, m, g, step: ftrl.move(w, m["z"], m["squares"], g, chosen),
+        lambda w, m, g, step: ftrl.update(w, m["z"], m["squares"], g, chosen),
         ("z", "squares"),
         begin=lambda w, m: ftrl.begin(w, m["z"], chosen),
     )

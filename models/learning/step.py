@@ -12,17 +12,17 @@ is a few passes over two blocks of memory whatever the network is made of.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from models.learning.design import Design
-from models.learning.optimisers import Step, network_optimiser, row_optimiser
-from models.learning.options import passive_aggressive
+from models.learning.optimisers import OptimiserStep, network_optimiser, row_optimiser
+from models.learning.options.passive_aggressive import PassiveAggressive, hinge
 from models.networks.rankers import Ranker
-from models.networks.ridge import CURVATURE, LINEAR, ROWS, SETTLED_ROWS
+from models.networks.ridge import CURVATURE, FROZEN_AFTER, LINEAR, ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +73,9 @@ class Stepper:
         ``<parameter>.average`` with averaging, and the sums of ``models.networks.ridge`` (what is missing starts anew);
         ``steps``: taken before."""
         self.learning, self.device, self.steps = design.learning, torch.device(device), steps
-        self.rows, self.flat = row_optimiser(design.shape), network_optimiser(design.shape)
+        self.row_optimiser, self.network_optimiser = row_optimiser(design.shape), network_optimiser(design.shape)
+        self.passive_aggressive = PassiveAggressive.of(design.shape)
+        self.loss = hinge if self.passive_aggressive else cross_entropy
         network.to(self.device)
         self.network = network
         self.table, self.state = table.to(self.device), state.to(self.device)
@@ -87,20 +89,18 @@ class Stepper:
             self.moments = self._moments(moments)
             sums: dict[str, Tensor] = {**self.network.ridge.empty_sums(), **moments}
             self.ridge = {name: sums[name].to(self.device, copy=True) for name in (CURVATURE, LINEAR, ROWS)}
-            self.ridge_settles = bool((self.ridge[ROWS] < SETTLED_ROWS).any())
+            self.ridge_trains = bool((self.ridge[ROWS] < FROZEN_AFTER).any())
             self.average = None
             if self.learning.averaging:
                 self.average = self._vector(moments, "average", self.weights)
         self.marked = torch.zeros(len(self.table), dtype=torch.bool, device=self.device)
         self.index = torch.zeros(len(self.table), dtype=torch.int64, device=self.device)
-        self.network_is_pa = design.shape.optimiser == passive_aggressive.NAME
-        self.rows_are_pa = design.shape.table_optimiser == passive_aggressive.NAME
 
     def step(self, batch: Batch, share: float = 1.0, part: float = 1.0) -> Tensor:
         """Train on ``batch`` at ``share`` of the learning rates. Gives the logits [B, kinds] from before.
 
         ``part``: the size of the batch as a part of a full one. The gradient of an id's row is scaled by it, so that a
-        small batch moves the row no further than the same impressions in a full one; the network's learning rate by its
+        small batch changes the row no more than the same impressions in a full one; the network's learning rate by its
         square root, as suits normalised steps (Malladi et al. 2022, the scaling rule for Adam).
         """
         used, ids, history = self.used(batch)
@@ -112,33 +112,32 @@ class Stepper:
         with torch.no_grad():
             self.steps += 1
             gradient, of_rows = flattened(found[:-1], self.device), part * found[-1]
-            loss, square = loss.detach(), self._square(gradient, of_rows)
             rows, state = touched.detach(), self.state.index_select(0, used)
-            rate = self.learning.table_rate * share
-            self.rows.move(rows, state, of_rows, Step(rate, number=self.steps, loss=loss, square=square))
+            step = OptimiserStep(self.learning.table_rate * share, number=self.steps, loss=loss.detach())
+            if self.passive_aggressive:
+                step = replace(step, square=self.passive_aggressive.square(gradient, of_rows))
+            self.row_optimiser.update(rows, state, of_rows, step)
             self.table.index_copy_(0, used, rows)
             self.state.index_copy_(0, used, state)
             rate = self.learning.rate * (share * part**0.5)
-            step = Step(rate, self.learning.weight_decay, self.steps, loss, square)
-            self.flat.move(self.weights, self.moments, gradient, step)
+            step = replace(step, rate=rate, weight_decay=self.learning.weight_decay)
+            self.network_optimiser.update(self.weights, self.moments, gradient, step)
             if self.average is not None:
                 # A young average looks back less, or the first weights would stay in it too long.
                 decay = min(self.learning.averaging, self.steps / (self.steps + 9))
                 self.average.lerp_(self.weights, 1 - decay)
-            if self.ridge_settles:
+            if self.ridge_trains:
                 numbers = self.network.numbers(batch.dense)
                 self.network.ridge.update(self.ridge, numbers, batch.target, batch.weight, self.learning.ridge)
         return logits.detach()
 
     def forward(self, batch: Batch, ids: Tensor, history: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, in float32 whatever the precision of the products, and the loss. Passive-aggressive has its own."""
+        """Logits, in float32 whatever the precision of the products, and the loss."""
         low = self.learning.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits: Tensor = self.network(batch.dense, ids, history, rows)
         logits = logits.float()
-        if self.network_is_pa or self.rows_are_pa:
-            return logits, passive_aggressive.hinge(logits, batch.target, batch.weight)
-        return logits, cross_entropy(logits, batch.target, batch.weight)
+        return logits, self.loss(logits, batch.target, batch.weight)
 
     def used(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The rows of the table that the batch uses [u], ascending from row 0 on, and its ids and history as indices
@@ -168,10 +167,14 @@ class Stepper:
 
     def _moments(self, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The optimiser's vectors; what is missing starts anew."""
-        found = {name: self._vector(known, name, torch.zeros_like(self.weights)) for name in self.flat.moments}
-        new = not self.steps or any(f"{p}.{m}" not in known for p in self.parameters for m in self.flat.moments)
-        if new and self.flat.begin is not None:
-            self.flat.begin(self.weights, found)
+        found = {
+            name: self._vector(known, name, torch.zeros_like(self.weights)) for name in self.network_optimiser.moments
+        }
+        new = not self.steps or any(
+            f"{p}.{m}" not in known for p in self.parameters for m in self.network_optimiser.moments
+        )
+        if new and self.network_optimiser.begin is not None:
+            self.network_optimiser.begin(self.weights, found)
         return found
 
     def _vector(self, known: Mapping[str, Tensor], moment: str, otherwise: Tensor) -> Tensor:
@@ -179,12 +182,6 @@ class Stepper:
         if any(name not in known for name in names):
             return otherwise.clone()
         return flattened([known[name] for name in names], self.device)
-
-    def _square(self, gradient: Tensor, of_rows: Tensor) -> Tensor | float:
-        """Squared length of the gradients by which passive-aggressive moves, 0 where it moves nothing."""
-        by = (self.network_is_pa, gradient), (self.rows_are_pa, of_rows)
-        squares = [g.square().sum() for is_pa, g in by if is_pa]
-        return torch.stack(squares).sum() if squares else 0.0
 
 
 def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

@@ -8,7 +8,7 @@
 
 Automatic differentiation of the same lines gives the same gradients, and takes up to several times as long:
 
-- x_0 carries a column of ones, so every bias is a column of its matrix and needs no pass of its own; the width is
+- x_0 has a column of ones, so every bias is a column of its matrix and needs no pass of its own; the width is
   padded to what the processor multiplies in one go.
 - W_l x_l + b_l is saved by the forward pass and reused in the gradient of x_0, which is summed in place.
 - A row of the table gets its gradient as the sum over its cells, sorted by row, without a write for each cell.

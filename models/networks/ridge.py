@@ -12,8 +12,8 @@ row by the second-order expansion of its loss at the w before:
 That is iteratively reweighted least squares in one pass (Spiegelhalter & Lauritzen 1990; the same as an extended Kalman
 filter, Fahrmeir 1992). It comes to what fitting all rows at once would, whatever the batches are: there is no rate to
 choose, and collinear numbers, as counters are, do not slow it. A new one has the ridge alone, so few rows move it
-little beyond the base rate. After ``SETTLED_ROWS`` rows it is frozen, and what changes from there on is the network's
-to fit.
+little beyond the base rate. After ``FROZEN_AFTER`` rows it is frozen, and the network fits
+what changes from there on.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ DECAY_ROWS, AT_FIRST = 400.0, 20.0
 """At first the ridge is ``AT_FIRST`` times as strong, which decays over so many rows: the counters of a new surface
 still change their meaning. Tuned on the first hours of a news feed, begun at four times of its week."""
 
-SETTLED_ROWS = 20_000.0
-"""Rows from which on the network does better on a frozen linear part (measured)."""
+FROZEN_AFTER = 20_000.0
+"""Rows after which the network does better on a frozen linear part (measured)."""
 
 
 class Ridge(nn.Module):

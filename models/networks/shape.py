@@ -19,7 +19,7 @@ TableOptimiserKind = Literal["adagrad", "rowwise_adagrad", "adam", "sgd", "passi
 
 @dataclass(frozen=True)
 class Ftrl:
-    """FTRL-proximal. It keeps sums, which are weights by these numbers alone: with others they are other weights."""
+    """FTRL-proximal. Its state is sums, which are weights by these numbers alone: others make other weights of them."""
 
     rate: float
     """Its learning rate; warm-up does not touch it."""

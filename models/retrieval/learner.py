@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from models.examples import EMPTY, Examples
 from models.learning.model import one_thread, tensor
-from models.learning.optimisers import Step, adagrad, adamw
+from models.learning.optimisers import OptimiserStep, adagrad, adamw
 from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.sampling import SampledBatch, item_columns, sampled
 from models.retrieval.towers import MOMENTS, Towers, as_history, as_target
@@ -118,8 +118,8 @@ def train(
         of_table, *of_network = torch.autograd.grad(loss, [table, *network.parameters()])
         with torch.no_grad():
             # Row 0 is that of EMPTY and stays zero; a row without a gradient does not change.
-            adagrad(table[1:], squares[1:], of_table[1:], Step(design.table_rate))
-            step = Step(design.rate, design.weight_decay, towers.steps + len(losses) + 1)
+            adagrad(table[1:], squares[1:], of_table[1:], OptimiserStep(design.table_rate))
+            step = OptimiserStep(design.rate, design.weight_decay, towers.steps + len(losses) + 1)
             for (name, parameter), gradient in zip(network.named_parameters(), of_network, strict=True):
                 adamw(parameter, {moment: moments[f"{name}.{moment}"] for moment in MOMENTS}, gradient, step)
         losses.append(loss.detach())

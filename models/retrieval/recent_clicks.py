@@ -84,7 +84,7 @@ class RecentClicks:
         np.add.at(counts, new, self._decay(time - times))
         of_items = np.zeros((len(both), self.attributes.shape[1]), np.int64)
         of_items[old] = self.attributes
-        of_items[new] = attributes  # the last assignment stands: that of the latest click
+        of_items[new] = attributes  # the last assignment wins: that of the latest click
         alive = clicked_at > time - self.alive_s
         return replace(
             self,

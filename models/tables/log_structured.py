@@ -33,7 +33,7 @@ class Segment:
     """[n, width]; zeros for an id that has no row of its own yet."""
 
     state: Floats
-    """[n, state_width]; the row optimiser's, as :mod:`models.learning.optimisers` says; zeros as above."""
+    """[n, state_width]; the row optimiser's (:mod:`models.learning.optimisers`); zeros as above."""
 
     counts: NDArray[np.int64]
     """[n]; impressions of each id trained on, or ``TOMBSTONE``."""

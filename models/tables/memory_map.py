@@ -36,11 +36,11 @@ _limit: int | None = None
 _allocated = 0
 """Bytes of the arrays in memory that count."""
 
-_counting = threading.RLock()  # an array may be freed, and its bytes with it, while another is counted
+_lock = threading.RLock()  # an array may be freed, and its bytes with it, while another is allocated
 
 
 def limit() -> int:
-    """Bytes up to which arrays are kept in memory: what :func:`in_memory` set, or a quarter of what there is."""
+    """Bytes of arrays in memory, beyond which they go to files: by :func:`in_memory`, or a quarter of what there is."""
     return available(CONTAINER_LIMIT) // 4 if _limit is None else _limit
 
 
@@ -73,7 +73,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     size = math.prod(shape) * np.dtype(dtype).itemsize
     if size * SMALL <= limit():
         return np.empty(shape, dtype)
-    with _counting:
+    with _lock:
         if _allocated + size <= limit():
             array = np.empty(shape, dtype)
             count(size)
@@ -92,7 +92,7 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
 
 
 def count(size: int) -> None:
-    """So many more bytes are in memory, or fewer."""
+    """Add to the bytes in memory; a negative ``size`` takes away."""
     global _allocated
-    with _counting:
+    with _lock:
         _allocated += size

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, quality, results, vw
+from benchmarks.designs import with_fields
 from benchmarks.prequential import Arm, Run, follow
 from benchmarks.stream import EACH, HOUR, LogTooShort, Stream, folded, schedule, shuffled
 from benchmarks.table import Row, Table
@@ -248,7 +249,7 @@ def test_the_ablation_takes_each_part_away_or_puts_it_in(surface: Surface, tmp_p
 def test_every_part_is_a_design_that_can_be_built(part: ablation.Part) -> None:
     design, added = ablation.changed(FEED.design, part)
     wanted = part.on if added else part.off
-    assert all(getattr(design, name) == value for name, value in wanted.items())
+    assert design == with_fields(design, **wanted)
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models import metrics
 from models.versions import artifact, promotions
-from models.versions.registry import model_name
+from models.versions.version_names import model_name
 from monitoring.gate.decide import Policy
 from monitoring.records import evidence_store as records
 from tests.loop import UNREACHABLE, Loop, after, expect_settled, run_update

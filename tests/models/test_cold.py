@@ -13,7 +13,7 @@ from models.learning.learner import batches_of, fine_tune
 from models.learning.model import Model
 from models.metrics import auc, log_loss, paired_difference
 from models.networks.layers import Standardise
-from models.networks.ridge import CURVATURE, ROWS, SETTLED_ROWS, Ridge
+from models.networks.ridge import CURVATURE, FROZEN_AFTER, ROWS, Ridge
 from models.versions.artifact import load, save
 from models.versions.delta import apply, difference, inverse
 from tests.models.clickworld import LAYOUT, clicks, no_time
@@ -159,10 +159,10 @@ def test_a_label_that_is_not_known_moves_nothing() -> None:
 
 
 def test_the_linear_part_settles_and_is_then_in_no_delta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.learning.step.SETTLED_ROWS", 900.0)
+    monkeypatch.setattr("models.learning.step.FROZEN_AFTER", 900.0)
     model = learned(world(400, seed=13))
     later, report = fine_tune(model, world(100, seed=14), seed=1, device="cpu", clock=no_time)
-    assert SETTLED_ROWS > 900
+    assert FROZEN_AFTER > 900
     assert (later.latest.ridge.weight == model.latest.ridge.weight).all()
     names = difference(model, later, report.changed).arrays
     assert f"moments.{CURVATURE}" not in names

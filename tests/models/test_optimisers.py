@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.learning.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, Step, network_optimiser, row_optimiser
+from models.learning.optimisers import (
+    NETWORK_OPTIMISERS,
+    ROW_OPTIMISERS,
+    OptimiserStep,
+    network_optimiser,
+    row_optimiser,
+)
 from models.networks.shape import Ftrl, Shape
 
 RATE, DECAY, TABLE_RATE, SHAPE = 0.01, 0.1, 0.05, Shape(initial_accumulator=0.0)
@@ -28,17 +34,17 @@ def table_of(shape: Shape) -> tuple[Tensor, Tensor]:
     return table, state
 
 
-def move(shape: Shape, table: Tensor, state: Tensor, rows: Tensor, gradient: Tensor, step: Step) -> None:
+def move(shape: Shape, table: Tensor, state: Tensor, rows: Tensor, gradient: Tensor, step: OptimiserStep) -> None:
     """One step of some rows of a table."""
     weights, known = table[rows], state[rows]
-    row_optimiser(shape).move(weights, known, gradient, step)
+    row_optimiser(shape).update(weights, known, gradient, step)
     table[rows], state[rows] = weights, known
 
 
 def train_rows(shape: Shape, rows: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     table, state = table_of(shape)
     for number, g in enumerate(gradient, 1):
-        step = Step(TABLE_RATE, number=number, loss=1.0, square=g.square().sum())
+        step = OptimiserStep(TABLE_RATE, number=number, loss=1.0, square=g.square().sum())
         move(shape, table, state, rows, g, step)
     return table, state
 
@@ -50,7 +56,7 @@ def train_network(shape: Shape, gradient: Tensor) -> Tensor:
     if optimiser.begin is not None:
         optimiser.begin(weights, moments)
     for number, g in enumerate(gradient, 1):
-        optimiser.move(weights, moments, g, Step(RATE, DECAY, number))
+        optimiser.update(weights, moments, g, OptimiserStep(RATE, DECAY, number))
     return weights
 
 
@@ -120,7 +126,14 @@ def test_a_row_that_starts_late_takes_adams_first_step_whole() -> None:
     """A count of all steps instead of the row's own would make it three times as long."""
     table, state = table_of(rows_by("adam"))
     before = table[4].clone()
-    move(rows_by("adam"), table, state, torch.tensor([4]), gradients(1, 1, WIDTH)[0], Step(TABLE_RATE, number=10**6))
+    move(
+        rows_by("adam"),
+        table,
+        state,
+        torch.tensor([4]),
+        gradients(1, 1, WIDTH)[0],
+        OptimiserStep(TABLE_RATE, number=10**6),
+    )
     torch.testing.assert_close((table[4] - before).abs(), torch.full((WIDTH,), TABLE_RATE))
 
 
@@ -132,7 +145,7 @@ def test_ftrl_is_the_minimum_of_what_it_promises(l1: float, l2: float) -> None:
     table, state = torch.zeros(1, WIDTH), torch.zeros(1, 2 * WIDTH)
     played = [table[0].double()]
     for g in gradient:
-        move(shape, table, state, torch.tensor([0]), g, Step(TABLE_RATE))
+        move(shape, table, state, torch.tensor([0]), g, OptimiserStep(TABLE_RATE))
         played.append(table[0].double())
     grid = torch.linspace(-2, 2, 400_001, dtype=torch.float64)
     g = gradient[:, 0].double()
@@ -145,7 +158,7 @@ def test_ftrl_is_the_minimum_of_what_it_promises(l1: float, l2: float) -> None:
         assert float(table[0, column]) == pytest.approx(float(grid[cost.argmin()]), abs=2e-5)
     if l1:
         table.zero_(), state.zero_()
-        move(shape, table, state, torch.tensor([0]), torch.full((1, WIDTH), 0.4), Step(TABLE_RATE))
+        move(shape, table, state, torch.tensor([0]), torch.full((1, WIDTH), 0.4), OptimiserStep(TABLE_RATE))
         assert (table == 0).all()
 
 
@@ -154,7 +167,7 @@ def test_ftrl_goes_on_from_weights_that_are_not_zero(l1: float) -> None:
     by = Ftrl(TABLE_RATE, l1)
     table, state = table_of(rows_by(by))
     before = table.clone()
-    move(rows_by(by), table, state, torch.arange(ROWS), torch.zeros(ROWS, WIDTH), Step(TABLE_RATE))
+    move(rows_by(by), table, state, torch.arange(ROWS), torch.zeros(ROWS, WIDTH), OptimiserStep(TABLE_RATE))
     torch.testing.assert_close(table, before)
     start = train_network(network_by(by), torch.zeros(0, 30))
     torch.testing.assert_close(train_network(network_by(by), torch.zeros(1, 30)), start)
@@ -171,8 +184,8 @@ def test_passive_aggressive_is_pa_one_for_one_row_of_a_linear_score(cap: float) 
         loss = max(0.0, 1 - y * float(w @ x))
         expected = w + min(cap, loss / float(x @ x)) * y * x
         gradient = -y * x if loss > 0 else torch.zeros(8)
-        step = Step(cap, loss=torch.tensor(loss), square=gradient.square().sum())
-        NETWORK_OPTIMISERS["passive_aggressive"].move(w, {}, gradient, step)
+        step = OptimiserStep(cap, loss=torch.tensor(loss), square=gradient.square().sum())
+        NETWORK_OPTIMISERS["passive_aggressive"].update(w, {}, gradient, step)
         torch.testing.assert_close(w, expected)
         if loss > 0 and cap > 1:
             assert y * float(w @ x) == pytest.approx(1, abs=1e-5)
@@ -184,7 +197,7 @@ def test_a_smaller_rate_is_a_smaller_step(name: str) -> None:
     for share in (1.0, 0.25):
         table, state = table_of(rows_by(name))
         before = table.clone()
-        step = Step(share * TABLE_RATE, loss=1e6, square=gradient.square().sum())
+        step = OptimiserStep(share * TABLE_RATE, loss=1e6, square=gradient.square().sum())
         move(rows_by(name), table, state, torch.tensor([0]), gradient, step)
         moved.append((table - before)[0])
     torch.testing.assert_close(moved[1], 0.25 * moved[0], rtol=1e-4, atol=1e-6)

@@ -147,7 +147,7 @@ def test_passive_aggressive_nils_the_hinge_of_one_row() -> None:
         table_rate=1e3,
     )
     stepper = stepper_of(design)
-    stepper.ridge_settles = False  # the linear part's own step comes on top
+    stepper.ridge_trains = False  # the linear part's own step comes on top
     one = batches(1)[0][7:8]
     one = replace(one, weight=torch.tensor([[1.0, 0.0]]))
     stepper.step(one)

@@ -9,7 +9,7 @@ BETA = 1.0
 """Added to the root of the sum of squares: 1, as McMahan et al. advise."""
 
 
-def move(weights: Tensor, z: Tensor, squares: Tensor, gradient: Tensor, by: Ftrl) -> None:
+def update(weights: Tensor, z: Tensor, squares: Tensor, gradient: Tensor, by: Ftrl) -> None:
     """w = argmin of g w + sum_s sigma_s (w - w_s)^2 / 2 + l1 |w| + l2 w^2 / 2, in place."""
     before = squares.sqrt()
     squares.addcmul_(gradient, gradient)

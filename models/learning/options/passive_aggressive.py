@@ -1,9 +1,33 @@
 """Passive-aggressive updates (Crammer et al. 2006, figure 1, PA-I), for the rows of a table and for a network."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-NAME = "passive_aggressive"
+from models.networks.shape import Shape
+
+
+@dataclass(frozen=True)
+class PassiveAggressive:
+    """What a step does in another way where passive-aggressive updates the network, the rows or both."""
+
+    network: bool
+    rows: bool
+
+    @staticmethod
+    def of(shape: Shape) -> PassiveAggressive | None:
+        chosen = PassiveAggressive(
+            shape.optimiser == "passive_aggressive", shape.table_optimiser == "passive_aggressive"
+        )
+        return chosen if chosen.network or chosen.rows else None
+
+    def square(self, of_network: Tensor, of_rows: Tensor) -> Tensor:
+        """Squared length of the gradients by which it updates."""
+        parts = [g.square().sum() for g, own in ((of_network, self.network), (of_rows, self.rows)) if own]
+        return torch.stack(parts).sum()
 
 
 def hinge(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

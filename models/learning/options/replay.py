@@ -101,7 +101,7 @@ class Reservoir:
 
 
 class ReplaySampler:
-    """Deals out the requests of a reservoir in random order, each once before any comes again."""
+    """Deals out the requests of a reservoir in random order, each once before any is repeated."""
 
     def __init__(self, reservoir: Reservoir, share: float, random: np.random.Generator) -> None:
         self.reservoir, self.share, self.random = reservoir, share, random
