@@ -55,7 +55,6 @@ class PairedDifference:
     """
 
     mean: float
-    standard_error: float
     lower: float
     upper: float
     requests: int
@@ -70,9 +69,9 @@ def paired_difference(champion: Array, challenger: Array, label: Array, request:
     by_request = gains(champion, challenger, label, request)
     n = len(by_request)
     if n < 2:
-        return PairedDifference(mean(by_request), float("inf"), -float("inf"), float("inf"), n)
+        return PairedDifference(mean(by_request), -float("inf"), float("inf"), n)
     centre, error = float(by_request.mean()), float(by_request.std(ddof=1) / np.sqrt(n))
-    return PairedDifference(centre, error, centre - ONE_SIDED_95 * error, centre + ONE_SIDED_95 * error, n)
+    return PairedDifference(centre, centre - ONE_SIDED_95 * error, centre + ONE_SIDED_95 * error, n)
 
 
 def gains(champion: Array, challenger: Array, label: Array, request: Array) -> Floats:

@@ -12,8 +12,7 @@ row by the second-order expansion of its loss at the w before:
 That is iteratively reweighted least squares in one pass (Spiegelhalter & Lauritzen 1990; the same as an extended Kalman
 filter, Fahrmeir 1992). It comes to what fitting all rows at once would, whatever the batches are: there is no rate to
 choose, and collinear numbers, as counters are, do not slow it. A new one has the ridge alone, so few rows move it
-little beyond the base rate. After ``FROZEN_AFTER`` rows it is frozen, and the network fits
-what changes from there on.
+little beyond the base rate. After ``FROZEN_AFTER`` rows it is frozen, and the network fits what changes from there on.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ def test_the_interval_of_the_log_loss_is_as_wide_as_theory_says() -> None:
     champion, challenger = part.blurred(0.5, 1), part.blurred(0.2, 2)
     scored = [LabelledScores.of(p, part.label, part.request) for p in (champion, challenger)]
     told = bootstrap(scored, seed=3).interval("log_loss")
-    error = metrics.paired_difference(champion, challenger, part.label, part.request).standard_error
+    pair = metrics.paired_difference(champion, challenger, part.label, part.request)
+    error = (pair.upper - pair.mean) / metrics.ONE_SIDED_95
     assert told["lower"] is not None
     assert told["upper"] is not None
     assert told["upper"] - told["lower"] == pytest.approx(2 * 1.96 * error, rel=0.15)
