@@ -17,7 +17,7 @@ from benchmarks.prequential import StreamResult, Variant, prequential, reported
 from benchmarks.stream import HOUR, Refresh, Stream, folded
 from benchmarks.table import Row, Table, machine
 from flows.surface import Surface
-from models.learning.model import Design
+from models.learning.design import Design
 from monitoring.measures import BY_KEY, Measure
 
 AUC, MRR = BY_KEY["auc"], BY_KEY["mrr"]

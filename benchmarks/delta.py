@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.bench import Clock, Progress
 from benchmarks.large_table import model_with, spread, table_window
 from benchmarks.table import Row, Table, machine
-from models.learning.learner import Learned, Model, fine_tune
+from models.learning.learner import Model, fine_tune
 from models.versions.artifact import WEIGHTS, Parent, load_delta, save, save_delta
 from models.versions.delta import apply, difference, inverse
 
@@ -66,7 +66,7 @@ def bench(config: DeltaConfig, *, clock: Clock, progress: Progress) -> Table:
             took, folders = [], [folder / f"delta-{events}-{k}" for k in range(config.repeats)]
             for one in folders:
                 began = clock()
-                save_delta(difference(before, after, learned.moved), one, parent=parent)
+                save_delta(difference(before, after, learned.changed), one, parent=parent)
                 took.append(clock() - began)
             size = (folders[-1] / WEIGHTS).stat().st_size
             delta, _ = load_delta(folders[-1])

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples, Layout
-from models.learning.model import Design, Model
+from models.learning.design import Design
+from models.learning.model import Model
 from models.tables import memory_map
 from models.tables.log_structured import Run
 

@@ -16,8 +16,9 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.stream import Stream, schedule
 from models import metrics
 from models.examples import Examples, Layout
+from models.learning.design import Design
 from models.learning.learner import fine_tune
-from models.learning.model import Design, Model
+from models.learning.model import Model
 from monitoring.evaluation.compare import measure
 from monitoring.measures import MEASURES
 

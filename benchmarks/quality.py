@@ -22,7 +22,7 @@ from benchmarks.stream import EVERY_EVENT, HOUR, Stream, folded, shuffled
 from benchmarks.table import Row, Table, machine
 from flows.drill.windows import Log
 from flows.surface import Surface
-from models.learning.model import Design
+from models.learning.design import Design
 from monitoring.measures import BY_KEY, Measure
 
 TEN_MINUTES = timedelta(minutes=10)

@@ -11,7 +11,7 @@ from models.examples import EMPTY, Examples, concat
 from models.retrieval.index import Index, best
 from models.retrieval.learner import fine_tune, item_columns
 from models.retrieval.newcomers import Factors, FoldIn
-from models.retrieval.recent_clicks import Lately
+from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.towers import Towers
 from models.tables.id_table import Ids
 
@@ -41,7 +41,7 @@ class Popular:
 
     def __init__(self, half_life: float, alive_s: float, item: int) -> None:
         self.name = f"popularity, half-life {timedelta(seconds=half_life)}"
-        self.recent = Lately.new(half_lives=(half_life,), alive_s=alive_s, attributes=0)
+        self.recent = RecentClicks.new(half_lives=(half_life,), alive_s=alive_s, attributes=0)
         self.item = item
 
     def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
@@ -123,7 +123,7 @@ class TwoTowers:
         """``begins``: seconds since 1970 before which no update is made; the first trains on all clicks before."""
         self.name = f"two towers, updated every {every}"
         self.towers, self.every, self.seed = towers, every.total_seconds(), seed
-        self.recent, self.index = towers.lately, towers.index(towers.lately, begins)
+        self.recent, self.index = towers.recent_clicks, towers.index(towers.recent_clicks, begins)
         self.due, self.pending = begins, list[Examples]()
         self.training_s, self.clicks = 0.0, 0
 
@@ -159,7 +159,7 @@ class FoldedIn:
         self.design, self.columns, self.seed = design, columns, seed
         self.due, self.clicks = begins, list[Examples]()
         self.factors = Factors.fit(np.zeros((0, 1), np.int64), design, seed=seed)
-        self.recent = Lately.new(half_lives=(POPULAR_S,), alive_s=alive_s, attributes=0)
+        self.recent = RecentClicks.new(half_lives=(POPULAR_S,), alive_s=alive_s, attributes=0)
 
     def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
         if now >= self.due and self.clicks:

@@ -104,7 +104,7 @@ class PlainCross(nn.Module):
     def __init__(self, ours: Cross) -> None:
         super().__init__()
         self.kinds = ours.kinds
-        self.standardise = Standardise(ours.standardise.mean.numel(), ours.standardise.limit)
+        self.standardise = Standardise(ours.standardise.mean.numel(), ours.standardise.clip)
         self.cross, self.deep = copied(ours.cross), copied(ours.deep)
         self.heads = nn.ModuleList(nn.Linear(ours.out.in_features, 1) for _ in range(ours.kinds))
         with torch.no_grad():

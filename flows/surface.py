@@ -7,7 +7,7 @@ from features.declare.families import Features
 from features.declare.views import TeamView, expect_apart
 from models.examples import Layout
 from models.frames import layout_of
-from models.learning.model import Design
+from models.learning.design import Design
 from models.retrieval.towers import TowerDesign
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.window import Judging, Terms

@@ -17,8 +17,9 @@ from infra.errors import MillraceError
 from infra.postgres.connections import connect
 from infra.settings import Settings
 from models.frames import Frame, from_arrow
-from models.retrieval.artifact import Carried, carried
-from models.versions.artifact import DESCRIPTION, DamagedModel, Parent, read_description
+from models.retrieval.artifact import VersionTowers, load_version_towers
+from models.versions.artifact import Parent
+from models.versions.folder import DESCRIPTION, DamagedModel, read_description
 from models.versions.lineage import load_version
 from models.versions.promotions import Promotion
 from models.versions.registry import Registry
@@ -84,7 +85,7 @@ class World:
     loaded: dict[str, Loaded] = field(default_factory=dict)
     """Models by version, those used last at the end, so that a process that runs many updates reads each once."""
 
-    retrieving: dict[str, Carried | None] = field(default_factory=dict)
+    retrieving: dict[str, VersionTowers | None] = field(default_factory=dict)
     """What the champion retrieves with, by its version."""
 
     fetched: dict[Path, str] = field(default_factory=dict)
@@ -138,17 +139,17 @@ class World:
         with self._naming_what_is_lost(version):
             return _kept(self.loaded, version, read, MODELS_KEPT)
 
-    def carried(self, version: str) -> Carried | None:
+    def carried(self, version: str) -> VersionTowers | None:
         """What a version in memory retrieves with; None where it ranks alone. Raises LostVersion."""
 
-        def read() -> Carried | None:
-            return carried(self._folder(self.loaded[version].parent.found))
+        def read() -> VersionTowers | None:
+            return load_version_towers(self._folder(self.loaded[version].parent.found))
 
         with self._naming_what_is_lost(version):
             return _kept(self.retrieving, version, read, 1)
 
     def keep(
-        self, version: str, artifact_uri: str, model: "Model", folder: Path, retrieves: Carried | None = None
+        self, version: str, artifact_uri: str, model: "Model", folder: Path, retrieves: VersionTowers | None = None
     ) -> None:
         """Keep a version that was just registered from ``folder``."""
         _kept(self.retrieving, version, lambda: retrieves, 1)

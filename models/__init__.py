@@ -1,1 +1,1 @@
-"""What learns and what serves. The core imports torch and numpy, nothing else."""
+"""What is trained and what serves. The core imports torch, numpy and safetensors, nothing else."""

@@ -1,4 +1,4 @@
-"""What the learner learns from: impressions as arrays, and the layout that says what their columns mean."""
+"""Training examples: impressions as arrays, and the layout that defines their columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 EMPTY = 0
-"""An id or a history slot with nothing in it; it adds nothing to a score and teaches nothing."""
+"""A missing id or an empty history slot: it adds nothing to a score and has no row."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Layout:
     """The feedback kinds predicted, a logit each; the first is what ``Model.score`` gives."""
 
     meanings: tuple[str, ...] = ()
-    """A checksum of what each column means: of the dense ones, the ids, and the history. Empty: not known."""
+    """A checksum of the definition of each column: of the dense ones, the ids, and the history. Empty: not known."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meanings", tuple(self.meanings))
@@ -58,7 +58,7 @@ class Layout:
             raise ValueError(f"layout.history_of is {self.history_of!r}, which is none of the id columns {self.ids}")
 
     def within(self, other: Layout) -> Columns | None:
-        """Where in the columns of ``other`` these are; None where the two are the same.
+        """The indices of these columns in ``other``; None where the two are the same.
 
         Raises ValueError that names a column which ``other`` lacks, or has with another meaning.
         """
@@ -67,7 +67,7 @@ class Layout:
         if not self.meanings or not other.meanings:
             raise ValueError(
                 f"schema {self.schema_version!r} and schema {other.schema_version!r} cannot be compared: at least one"
-                " does not tell what its columns mean"
+                " does not define what its columns mean"
             )
         theirs = dict(zip((*other.dense, *other.ids, "history"), other.meanings, strict=True))
         for name, meaning in zip((*self.dense, *self.ids, "history"), self.meanings, strict=True):

@@ -1,10 +1,10 @@
-"""One model's probabilities for labelled rows, sorted once, and what all measures of order are read from.
+"""Ranking metrics of one model's probabilities for labelled rows, which are sorted once for all of them.
 
-    scored = Scored.of(probability, label, request)
-    scored.auc(), scored.by_request().ndcg
+    scores = LabelledScores.of(probability, label, request)
+    scores.auc(), scores.by_request().ndcg
 
-Rows that a model scores alike stand in no order of their own: they share their mean rank and their mean discount, so
-that the order of the log gives nobody credit. All is vectorised: a million rows take about half a second.
+Rows that a model scores alike share their mean rank and their mean discount, so that the order of the log earns no
+credit. All is vectorised: a million rows take about half a second.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class ByRequest:
-    """Measures of each of R requests; NaN where no order would be better than another: without a click, with nothing
-    but clicks, and so with a single candidate."""
+    """Metrics of each of R requests; NaN where every order is equally good: without a click, with nothing but clicks,
+    and so with a single candidate."""
 
     rows: Floats
     """[R], rows of the request."""
@@ -45,27 +45,27 @@ class ByRequest:
 
 @dataclass(frozen=True, eq=False)
 class Ties:
-    """Runs of rows of one request that share a probability, from the highest down, request after request: M runs."""
+    """M groups of rows of one request that share a probability, from the highest down, request after request."""
 
     order: Codes
-    """[N], the rows run by run."""
+    """[N], the rows group by group."""
 
-    group: Codes
-    """[M], request of each run."""
+    request: Codes
+    """[M], request of each group."""
 
     above: Codes
-    """[M], rows of the request above the run."""
+    """[M], rows of the request above the group."""
 
     rows: Codes
-    """[M], rows in the run."""
+    """[M], rows in the group."""
 
     discount: Floats
-    """[M], mean of 1 / log2(1 + rank) over the ranks that the run fills."""
+    """[M], mean of 1 / log2(1 + rank) over the ranks that the group fills."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scored:
-    """N rows with a known label, as one model scores them."""
+class LabelledScores:
+    """One model's probabilities for N rows with a known label."""
 
     probability: Floats
     """[N]."""
@@ -73,30 +73,30 @@ class Scored:
     label: Floats
     """[N], 0 or 1."""
 
-    group: Codes
+    request: Codes
     """[N], request of each row, 0 to R - 1."""
 
     order: Codes
     """[N], the rows from the lowest probability up."""
 
     level: Codes
-    """[N], place of the row's probability among the distinct ones, the lowest is 0."""
+    """[N], index of the row's probability among the distinct ones, the lowest is 0."""
 
     level_rows: Codes
     """[V], rows at each of the V distinct probabilities."""
 
     @staticmethod
-    def of(probability: Array, label: Array, request: Array | None = None) -> Scored:
+    def of(probability: Array, label: Array, request: Array | None = None) -> LabelledScores:
         """Sort the rows whose label is known. Without ``request`` all are one request."""
         y = np.asarray(label, np.float64)
         known = np.isfinite(y)
         p, y = np.asarray(probability, np.float64)[known], y[known]
-        group = np.zeros(len(y), np.int64) if request is None else codes(np.asarray(request)[known])
+        code = np.zeros(len(y), np.int64) if request is None else codes(np.asarray(request)[known])
         order = np.argsort(p)
-        levels = run_codes(p[order])
+        levels = change_codes(p[order])
         level = np.empty(len(p), np.int64)
         level[order] = levels
-        return Scored(p, y, group, order, level, np.bincount(levels))
+        return LabelledScores(p, y, code, order, level, np.bincount(levels))
 
     def __len__(self) -> int:
         return len(self.label)
@@ -107,7 +107,7 @@ class Scored:
 
     @cached_property
     def requests(self) -> int:
-        return int(self.group.max(initial=-1)) + 1
+        return int(self.request.max(initial=-1)) + 1
 
     def auc(self) -> float:
         """Chance that a clicked row is above one not clicked, both drawn from all rows; NaN without both."""
@@ -125,12 +125,12 @@ class Scored:
         part, level, clicked = part[order], self.level[order], self.clicked[order]
         starts = np.ones(len(order) + 1, np.bool_)
         starts[1:-1] = (level[1:] != level[:-1]) | (part[1:] != part[:-1])
-        # Of rows that tie the lower half counts: the mean of the others before the run and before the next.
+        # Of rows that tie half count: the mean of the others below the tie and up to its end.
         others = np.concatenate([[0], np.cumsum(~clicked)])
-        run = np.flatnonzero(starts)
+        tie = np.flatnonzero(starts)
         at = np.flatnonzero(clicked)
         mine = np.cumsum(starts)[at] - 1
-        below = (others[run[mine]] + others[run[mine + 1]]) / 2
+        below = (others[tie[mine]] + others[tie[mine + 1]]) / 2
         rows, clicks = np.bincount(part, minlength=parts), np.bincount(part[at], minlength=parts)
         right = np.bincount(part[at], below, minlength=parts) - clicks * others[np.cumsum(rows) - rows]
         pairs = clicks * (rows - clicks)
@@ -138,10 +138,10 @@ class Scored:
         return found
 
     def placements(self) -> Floats:
-        """[N], the share of the rows of the other class that a row is ordered rightly against, a tie counting half.
+        """[N], the share of the rows of the other class that a row is ordered correctly against, a tie counting half.
 
-        Their mean over the clicked rows is the AUC, and so is that over the others (DeLong et al. 1988): they say
-        what each row, and so each request (Obuchowski 1997), adds to it.
+        Their mean over the clicked rows is the AUC, and so is that over the others (DeLong et al. 1988): they are
+        what each row, and so each request (Obuchowski 1997), contributes to it.
         """
         clicks = np.bincount(self.level, self.clicked, minlength=len(self.level_rows))
         others = self.level_rows - clicks
@@ -154,7 +154,7 @@ class Scored:
 
     def calibration_bins(self, bins: int) -> Codes:
         """[N], one of ``bins`` equally filled groups of rows by probability. Equal ones belong to one group, or their
-        order in the log would decide."""
+        order in the log would matter."""
         first = np.cumsum(self.level_rows) - self.level_rows
         of_level: Codes = first * min(bins, len(self)) // max(len(self), 1)
         return of_level[self.level]
@@ -164,51 +164,51 @@ class Scored:
         """The rows of each request in the model's order."""
         # One key sorts by request, and within it from the highest probability down.
         levels = len(self.level_rows)
-        key = self.group * levels + (levels - 1 - self.level)
+        key = self.request * levels + (levels - 1 - self.level)
         order = np.argsort(key)
         key = key[order]
         first = np.flatnonzero(np.diff(key, prepend=-1))
         rows = np.diff(np.append(first, len(key)))
-        group = self.group[order[first]]
-        of_request = np.bincount(self.group, minlength=self.requests)
-        above = first - (np.cumsum(of_request) - of_request)[group]
+        request = self.request[order[first]]
+        of_request = np.bincount(self.request, minlength=self.requests)
+        above = first - (np.cumsum(of_request) - of_request)[request]
         gained = discounts(int(of_request.max(initial=0)))
-        return Ties(order, group, above, rows, (gained[above + rows] - gained[above]) / rows)
+        return Ties(order, request, above, rows, (gained[above + rows] - gained[above]) / rows)
 
     def by_request(self) -> ByRequest:
-        """The measures of each request."""
+        """The metrics of each request."""
         ties, requests = self.ties, self.requests
-        rows: Floats = np.bincount(self.group, minlength=requests).astype(np.float64)
+        rows: Floats = np.bincount(self.request, minlength=requests).astype(np.float64)
         if not len(self):
             return ByRequest(rows, rows, rows, rows, rows)
         clicked = np.add.reduceat(self.clicked[ties.order].astype(np.float64), np.cumsum(ties.rows) - ties.rows)
         rank = ties.above + (ties.rows + 1) / 2
-        clicks = np.bincount(ties.group, clicked, requests).astype(np.float64, copy=False)
-        nowhere = np.full(requests, np.nan)
+        clicks = np.bincount(ties.request, clicked, requests).astype(np.float64, copy=False)
+        undefined = np.full(requests, np.nan)
         pairs = clicks * (rows - clicks)
         with_click = np.flatnonzero(clicked)[::-1]
-        first_click = nowhere.copy()
-        first_click[ties.group[with_click]] = rank[with_click]  # reversed, so that the highest is written last
+        first_click = undefined.copy()
+        first_click[ties.request[with_click]] = rank[with_click]  # reversed, so that the highest is written last
         best = discounts(int(rows.max()))[clicks.astype(np.int64)]
-        gained = np.bincount(ties.group, clicked * ties.discount, requests)
+        gained = np.bincount(ties.request, clicked * ties.discount, requests)
         # A click at rank k from the top is at rank n + 1 - k from the bottom.
-        from_bottom = clicks * (rows + 1) - np.bincount(ties.group, clicked * rank, requests)
+        from_bottom = clicks * (rows + 1) - np.bincount(ties.request, clicked * rank, requests)
         return ByRequest(
             rows,
             clicks,
             np.where(pairs > 0, first_click, np.nan),
-            auc=np.divide(from_bottom - clicks * (clicks + 1) / 2, pairs, out=nowhere.copy(), where=pairs > 0),
-            ndcg=np.divide(gained, best, out=nowhere.copy(), where=pairs > 0),
+            auc=np.divide(from_bottom - clicks * (clicks + 1) / 2, pairs, out=undefined.copy(), where=pairs > 0),
+            ndcg=np.divide(gained, best, out=undefined.copy(), where=pairs > 0),
         )
 
     def exposure(self) -> Floats:
-        """[N], the discount 1 / log2(1 + rank) that each row gets when the model orders its request."""
+        """[N], the discount 1 / log2(1 + rank) of each row when the model orders its request."""
         given = np.empty(len(self))
         given[self.ties.order] = np.repeat(self.ties.discount, self.ties.rows)
         return given
 
     def first(self) -> Floats:
-        """[N], the chance of each row to stand first in its request when the model orders it."""
+        """[N], the chance of each row to be first in its request when the model orders it."""
         given = np.empty(len(self))
         given[self.ties.order] = np.repeat((self.ties.above == 0) / self.ties.rows, self.ties.rows)
         return given
@@ -217,12 +217,12 @@ class Scored:
 def codes(values: Array) -> Codes:
     """[N], equal values as equal numbers from 0 on, ascending with the values."""
     if values.dtype.kind in "iu" and bool((values[1:] >= values[:-1]).all()):
-        return run_codes(values)
+        return change_codes(values)
     return np.unique(values, return_inverse=True)[1].astype(np.int64)
 
 
-def run_codes(values: Array) -> Codes:
-    """[N], the number of the run of equal neighbours that each value is in, from 0 on."""
+def change_codes(values: Array) -> Codes:
+    """[N], how many times the values have changed from one to the next up to each, from 0 on."""
     if not len(values):
         return np.zeros(0, np.int64)
     steps = np.zeros(len(values), np.int64)

@@ -48,8 +48,9 @@ def small_feed() -> "Surface":
     it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
     from monitoring.gate.policy import Limit, Policy
+    from tests.models.designs import but
 
-    design = replace(FEED.design, batch_requests=16)
+    design = but(FEED.design, batch_requests=16)
     wide = Limit(100.0)
     names = ("calibration", "prediction", "moved", "flattened", "slices", "forgetting", "again", "too_good")
     policy = Policy(margin=0.3, early="pass", **dict.fromkeys(names, wide))
@@ -126,7 +127,7 @@ def run_update(world: "World", as_of: datetime) -> "Outcome":
 def expect_settled(loop: Loop) -> None:
     """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression in
     the training part of exactly one update of each line of champions."""
-    from models.versions.registry import number_of
+    from models.versions.version_names import number_of
 
     states = [row["state"] for row in loop.updates()]
     assert "claimed" not in states
@@ -228,7 +229,7 @@ def prefect_server() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     """The loop that tests copy: the log imported, Feast's definitions applied, MLflow's tables made."""
-    from models.versions.registry import prepare
+    from models.versions.mlflow_client import prepare
 
     folder = tmp_path_factory.mktemp("site")
     url, mlflow = (with_database(postgres_url, f"{name}_{uuid.uuid4().hex[:12]}") for name in ("site", "site_mlflow"))

@@ -23,7 +23,8 @@ from infra.addresses import database_name, sqlalchemy_url, with_database
 from infra.postgres.connections import connect, migrate
 from infra.postgres.scratch import scratch_database
 from infra.settings import Settings
-from models.versions.registry import Registry, prepare
+from models.versions.mlflow_client import prepare
+from models.versions.registry import Registry
 
 
 @dataclass(frozen=True)

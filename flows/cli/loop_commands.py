@@ -89,7 +89,7 @@ def update(
 
             from flows.cli.prefect_api import prefect_api
             from flows.update import update as flow
-            from models.versions.registry import prepare
+            from models.versions.mlflow_client import prepare
 
             with prefect_api(settings):
                 prepare(settings.mlflow_tracking, settings.database)
@@ -108,8 +108,8 @@ def export(
     from flows.cli.embedded import running_database
     from infra.postgres.connections import connect
     from models.versions import promotions
-    from models.versions.artifact import DamagedModel
     from models.versions.files import materialise
+    from models.versions.folder import DamagedModel
     from models.versions.registry import Registry
 
     find_surface(surface)

@@ -256,9 +256,9 @@ def items_renamed(scene: Scene, share: float, random: np.random.Generator) -> Me
 
 def rate_too_high(scene: Scene, factor: float, random: np.random.Generator) -> Met:
     """Both learning rates too high."""
-    own = scene.champion
-    design = replace(own.design, rate=factor * own.design.rate, table_rate=factor * own.design.table_rate)
-    return Met(("log loss", "training stopped", "worse"), scene.window, start=own.redesigned(design))
+    own = scene.champion.design.learning
+    wild = replace(own, rate=factor * own.rate, table_rate=factor * own.table_rate)
+    return Met(("log loss", "training stopped", "worse"), scene.window, start=scene.champion.trained_by(wild))
 
 
 def worse_for_new_readers(scene: Scene, harm: float, random: np.random.Generator) -> Met:

@@ -64,8 +64,8 @@ def that_can_serve(registry: "Registry", promotions: Sequence[Promotion]) -> lis
 
 
 def _why_not(registry: "Registry", artifact_uri: str) -> str | None:
-    from models.retrieval.artifact import carried
-    from models.versions.artifact import DamagedModel
+    from models.retrieval.artifact import load_version_towers
+    from models.versions.folder import DamagedModel
     from models.versions.lineage import load_version
 
     with tempfile.TemporaryDirectory(prefix="millrace-proof-") as folder:
@@ -80,7 +80,7 @@ def _why_not(registry: "Registry", artifact_uri: str) -> str | None:
         try:
             version = fetch(artifact_uri)
             load_version(version, lambda parent: fetch(parent.found))
-            carried(version)
+            load_version_towers(version)
         except (FileNotFoundError, DamagedModel, ValueError) as error:
             why = " ".join(str(error).split())
             for place, uri in fetched.items():  # a person has the registry's files, not these copies

@@ -13,7 +13,8 @@ from flows.ledger import Claim
 from flows.steps.train import Challenger
 from flows.world import World
 from models.versions import alias, promotions
-from models.versions.registry import RegistryFailed, version_name
+from models.versions.mlflow_client import RegistryFailed
+from models.versions.version_names import version_name
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.window import Checks, Window
 from monitoring.gate.decide import Verdict
@@ -82,7 +83,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
     """
     claimed, verdict, challenger = judged.claimed, judged.verdict, judged.challenger
     surface, registry = world.surface.name, world.registry
-    run_id = registry.start_run(
+    run_id = registry.update_runs.start(
         surface,
         f"update {claimed.update_id}",
         {
@@ -95,7 +96,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
         {"verdict": verdict.verdict, "reason": verdict.reasons[0]},
         update_id=claimed.update_id,
     )
-    run_page = registry.run_page(world.settings.mlflow_pages, surface, run_id)
+    run_page = registry.update_runs.page(world.settings.mlflow_pages, surface, run_id)
     version, artifact_uri = None, None
     if challenger is not None and verdict.verdict != "reject":
         registered = registry.register(
@@ -115,7 +116,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
         artifact_uri = registered.artifact_uri
     write_report(world, judged, version, run_id)
     timed = {f"seconds_{step}": spent for step, spent in seconds.items()}
-    registry.log_metrics(run_id, {**report.headline(judged.evidence), **timed})
+    registry.update_runs.log_metrics(run_id, {**report.headline(judged.evidence), **timed})
     state = STATES[verdict.verdict]
     if state == "promoted" and version is not None and artifact_uri is not None:
         world.kept(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
@@ -147,7 +148,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
         world.keep(version, artifact_uri, challenger.trained.model, challenger.folder, challenger.towers)
     try:
         with registry.answering():
-            registry.finish_run(run_id)
+            registry.update_runs.finish(run_id)
     except RegistryFailed as error:  # it is decided and on record: what MLflow shows of the run changes nothing
         LOG.warning("the run of update %s is not closed: %s", claimed.update_id, error)
     return Published(state, version, run_id, run_page)
@@ -173,7 +174,7 @@ def write_report(world: World, judged: Judged, version: str | None, run_id: str)
     page = report.build(about, judged.verdict, judged.evidence, judged.checks.drift)
     path = Path(world.scratch / "report.html")
     page.write_html(path)
-    world.registry.log_report(run_id, path)
-    world.registry.log_json(run_id, judged.evidence.as_json(), "evidence.json")
+    world.registry.update_runs.log_report(run_id, path)
+    world.registry.update_runs.log_json(run_id, judged.evidence.as_json(), "evidence.json")
     if world.reports is not None:
         workspace.publish(world.reports, claimed.surface, page)

@@ -13,10 +13,11 @@ from flows.surface import Surface
 from flows.world import World
 from models.examples import Layout
 from models.frames import Frame
+from models.learning.design import Design
 from models.learning.learner import fine_tune
-from models.learning.model import Design, Model
+from models.learning.model import Model
 from models.retrieval import artifact as towers_artifact
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.versions.artifact import save, save_delta, snapshot_due
 from models.versions.delta import difference
 from monitoring.evaluation import cost
@@ -26,22 +27,13 @@ from monitoring.evaluation.window import Champion, Checks, Window
 from monitoring.records import updates
 from monitoring.records.updates import Span
 
-SETTINGS = frozenset(
-    (
-        *("rate", "weight_decay", "table_rate", "batch_requests", "warm_up_steps", "epochs", "stretch", "patience"),
-        *("tolerance", "time_budget_s", "memory", "final_rate", "averaging", "listwise", "replay", "replay_share"),
-        *("distil", "proximal", "ridge", "precision", "compiled", "evict_after", "most_rows", "l1", "l2"),
-    )
-)
-"""Parts of a design that say how a model learns; with others changed, the weights have other shapes or meanings."""
-
 
 @dataclass(frozen=True, eq=False)
 class Start:
     """What a challenger is trained from."""
 
     champion: Champion | None
-    towers: Carried | None
+    towers: VersionTowers | None
     """The champion's."""
 
     earlier: Callable[[], Frame]
@@ -53,7 +45,7 @@ class Fitted:
     """A challenger in memory."""
 
     trained: Trained
-    towers: Carried | None
+    towers: VersionTowers | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +53,7 @@ class Challenger:
     """A challenger, and where it is written down."""
 
     trained: Trained
-    towers: Carried | None
+    towers: VersionTowers | None
     """Those in ``folder``, which retrieve; None: requests name their candidates."""
 
     folder: Path
@@ -87,7 +79,7 @@ def train(world: World, claimed: Claim, checks: Checks, champion: Champion | Non
     if champion is not None and fitted.trained.question == "not_worse":
         parent = world.loaded[champion.version].parent
         if not snapshot_due(parent):
-            saved = save_delta(difference(champion.model, model, learned.moved), folder, parent=parent)
+            saved = save_delta(difference(champion.model, model, learned.changed), folder, parent=parent)
             return Challenger(fitted.trained, fitted.towers, folder, saved, champion.version)
     return Challenger(fitted.trained, fitted.towers, folder, save(model, folder), None)
 
@@ -96,7 +88,7 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
     """Fine-tune a copy of the champion on the training part; the first model starts from nothing.
 
     Where the surface declares another design than the champion has, the challenger is of that design, and must be
-    better: with other settings it trains on from the champion's weights, with another shape from the days before.
+    better: of the same shape it trains on from the champion's weights, of another from the days before.
     """
     champion = None if start.champion is None else start.champion.model
     model, question = champion, _question(surface, champion)
@@ -133,25 +125,12 @@ def columns_differ(before: Layout, now: Layout) -> bool:
 
 def _redesigned(surface: Surface, champion: Model, earlier: Callable[[], Frame]) -> Model:
     """A model of the surface's design that was trained up to the window."""
-    if only_settings(champion.design, surface.design) and not columns_differ(champion.layout, surface.layout):
-        return champion.redesigned(surface.design)
-    model = Model.new(surface.layout, surface.design, surface.seed)
-    unhurried = replace(surface.design, time_budget_s=None)
-    model.design = unhurried
-    model, _ = fine_tune(model, earlier().examples, seed=surface.seed, clock=time.monotonic)
-    model.design = surface.design
-    return model
-
-
-def only_settings(before: Design, now: Design) -> bool:
-    """Whether two designs differ in how they learn alone."""
-    settings = set(SETTINGS)
-    # FTRL-Proximal keeps sums, which are weights by its rate and its pulls: with others they are other weights.
-    if now.optimiser == "ftrl":
-        settings -= {"rate", "l1", "l2"}
-    if now.table_optimiser == "ftrl":
-        settings -= {"table_rate", "l1", "l2"}
-    return replace(before, **{name: getattr(now, name) for name in settings}) == now
+    shape, learning = surface.design.shape, surface.design.learning
+    if champion.design.shape == shape and not columns_differ(champion.layout, surface.layout):
+        return champion.trained_by(learning)
+    new = Model.new(surface.layout, Design(shape, replace(learning, time_budget_s=None)), surface.seed)
+    model, _ = fine_tune(new, earlier().examples, seed=surface.seed, clock=time.monotonic)
+    return model.trained_by(learning)
 
 
 def earlier(world: World, claimed: Claim) -> Frame:

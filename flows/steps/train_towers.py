@@ -10,8 +10,9 @@ import polars as pl
 from flows.surface import Surface
 from models.examples import EMPTY, Examples
 from models.frames import Frame
-from models.retrieval.artifact import Carried
-from models.retrieval.learner import fine_tune, item_columns
+from models.retrieval.artifact import VersionTowers
+from models.retrieval.learner import fine_tune
+from models.retrieval.sampling import item_columns
 from models.retrieval.towers import Towers
 from monitoring.evaluation import retrieval
 from monitoring.evaluation.retrieval import Found, RetrievalComparison, TowersEvidence
@@ -24,14 +25,14 @@ PARTS = 8
 class TrainedTowers:
     """Towers that were trained on a window."""
 
-    carried: Carried
+    carried: VersionTowers
 
     evidence: TowersEvidence
     """How they and the champion's found what was clicked in it, for the gate."""
 
 
 def train(
-    surface: Surface, champion: Carried | None, frame: Frame, earlier: Callable[[], Frame], *, seed: int
+    surface: Surface, champion: VersionTowers | None, frame: Frame, earlier: Callable[[], Frame], *, seed: int
 ) -> TrainedTowers | None:
     """Towers after the clicks of ``frame``; None for a surface whose requests name their candidates.
 
@@ -50,8 +51,8 @@ def train(
         names |= names_of(before, start)
     towers, evidence = fit(start, served, clicks_of(start, frame.examples), seed=seed)
     names |= names_of(frame, start)
-    alive = {item: names[item] for item in towers.lately.ids.tolist() if item in names}
-    return TrainedTowers(Carried(towers, alive), evidence)
+    alive = {item: names[item] for item in towers.recent_clicks.ids.tolist() if item in names}
+    return TrainedTowers(VersionTowers(towers, alive), evidence)
 
 
 def _reading(towers: Towers, surface: Surface) -> Towers | None:
@@ -71,12 +72,12 @@ def fit(start: Towers, champion: Towers | None, clicks: Examples, *, seed: int) 
     """
     user = clicks.ids[:, start.layout.ids.index("user")]
     step = start.design.batch * max(1, round(len(clicks) / start.design.batch / PARTS))
-    towers, followed = start, None if champion is None else champion.lately
+    towers, followed = start, None if champion is None else champion.recent_clicks
     now, before = list[Found](), list[Found]()
     in_sample: RetrievalComparison | None = None
     for first in range(0, len(clicks), step):
         part = clicks[first : first + step]
-        lately = towers.lately
+        lately = towers.recent_clicks
         now.append(retrieval.replay(towers, lately, part))
         if champion is not None and followed is not None:
             before.append(retrieval.replay(champion, followed, part))
@@ -90,14 +91,14 @@ def fit(start: Towers, champion: Towers | None, clicks: Examples, *, seed: int) 
                 champion=places,
                 challenger=after.places,
                 popularity=after.popular,
-                alive=len(towers.lately),
+                alive=len(towers.recent_clicks),
             )
     next_clicks = retrieval.compare(
         user,
         champion=None if champion is None else joined([found.places for found in before]),
         challenger=joined([found.places for found in now]),
         popularity=joined([found.popular for found in now]),
-        alive=len(towers.lately),
+        alive=len(towers.recent_clicks),
     )
     return towers, TowersEvidence(next_clicks, in_sample, not_finite(towers, clicks))
 
@@ -108,8 +109,8 @@ def joined(parts: list[retrieval.Places]) -> retrieval.Places:
 
 def not_finite(towers: Towers, clicks: Examples) -> int:
     """Of the last users asked for and the items alive, those whose vectors are not numbers."""
-    items = towers.items(towers.lately.ids, towers.lately.attributes)
-    users = towers.users(clicks[-towers.design.batch :], towers.lately)
+    items = towers.items(towers.recent_clicks.ids, towers.recent_clicks.attributes)
+    users = towers.users(clicks[-towers.design.batch :], towers.recent_clicks)
     return sum(int((~np.isfinite(vectors).all(1)).sum()) for vectors in (items, users))
 
 

@@ -1,1 +1,1 @@
-"""The incremental learner: a model takes in a window and becomes its own challenger."""
+"""The incremental learner: a model is fine-tuned on a window and becomes its own challenger."""

@@ -17,14 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.examples import EMPTY, Columns, Examples, Layout
-from models.learning.design import Design
-from models.learning.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS
-from models.learning.replay import Reservoir
-from models.networks.rankers import RANKERS, Ranker, cross_names, row_width
-from models.tables.id_table import Gathered, IdTable, remap, scramble
-
-__all__ = ["Design", "Model", "WorkingSet", "gather", "one_thread", "scatter", "tensor"]
+from models.examples import Columns, Examples, Layout
+from models.learning.design import Design, Learning
+from models.learning.optimisers import network_optimiser, row_optimiser
+from models.learning.options.replay import Reservoir
+from models.networks.crosses import cross_names, expect_crossed, with_crosses
+from models.networks.rankers import RANKERS, Ranker, row_width
+from models.tables.id_table import IdTable
+from models.tables.rows import Gathered
+from models.tables.window_ids import WindowIds
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class WorkingSet:
     """The rows of all tables that some examples use, in one compact table, and the examples' ids as its rows."""
 
     weights: NDArray[np.float32]
-    """[R, kinds + E]; row 0 is that of ``EMPTY``, all zeros, and never moves."""
+    """[R, kinds + E]; row 0 is that of ``EMPTY``, always zeros."""
 
     state: NDArray[np.float32]
     """[R, state_width], the row optimiser's."""
@@ -48,7 +49,7 @@ class WorkingSet:
 
 
 class Model:
-    """A ranker with all that it needs to score and to go on learning. ``fine_tune`` leaves it as it was."""
+    """A ranker with all that it needs to score and to be trained on. ``fine_tune`` leaves it as it was."""
 
     def __init__(
         self,
@@ -61,51 +62,50 @@ class Model:
         latest: Ranker | None = None,
         reservoir: Reservoir | None = None,
     ) -> None:
-        """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: what the network's optimiser
-        keeps, as ``<parameter>.first`` and ``.second`` for AdamW, and what the linear part does
-        (``models.networks.ridge``); ``steps``: batches learned from since the model was new; ``latest``: where
-        ``network`` is an average over steps, the weights that learning goes on from."""
+        """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: the vectors of the network's
+        optimiser, as ``<parameter>.first`` and ``.second`` for AdamW, and the sums of the linear part
+        (``models.networks.ridge``); ``steps``: batches trained on since the model was new; ``latest``: where
+        ``network`` is an average over steps, the weights that training goes on from; ``reservoir``: with replay."""
         self.layout, self.design, self.network = layout, design, network
         self.tables, self.moments, self.steps = tables, moments, steps
         self.latest = network if latest is None else latest
-        self.reservoir = Reservoir.empty(layout, 0) if reservoir is None else reservoir
+        self.reservoir = reservoir
         self.reads: Columns | None = None
         """Where its columns are in the examples it is given; None: they are those of its layout."""
 
     @staticmethod
     def new(layout: Layout, design: Design, seed: int) -> Model:
-        """A model that knows nothing: every id's row is zero."""
-        known = {*layout.ids, *(f"last_{k + 1}" for k in range(layout.history))}
-        for name in (name for cross in design.crosses for name in cross if name not in known):
-            raise ValueError(f"design.crosses names {name!r}, which is none of the id columns {layout.ids}")
+        """An untrained model: every id's row is zero."""
+        shape, learning = design.shape, design.learning
+        expect_crossed(layout, shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = RANKERS[design.ranker](layout, design).eval()
-        rows, width = ROW_OPTIMISERS[design.table_optimiser], row_width(layout, design)
+            network = RANKERS[shape.ranker](layout, shape).eval()
+        rows, width = row_optimiser(shape), row_width(layout, shape)
         table = IdTable.new(
             width,
             state_width=rows.state_width(width),
-            first_state=rows.first_state(design),
-            admit_after=design.admit_after,
-            buckets=design.buckets,
-            first_weight=design.first_weight,
-            quiet=len(layout.kinds),
-            evict_after=design.evict_after,
-            most_rows=design.most_rows,
+            initial_state=rows.initial_state(shape),
+            frequency_filter=shape.frequency_filter,
+            oov_rows=shape.oov_rows,
+            initial_noise=shape.initial_noise,
+            noiseless=len(layout.kinds),
+            evict_after=learning.evict_after,
+            max_rows=learning.max_rows,
         )
         moments = {
             f"{name}.{moment}": torch.zeros_like(parameter)
             for name, parameter in network.named_parameters()
-            for moment in NETWORK_OPTIMISERS[design.optimiser].moments
+            for moment in network_optimiser(shape).moments
         }
-        moments |= network.ridge.nothing()
-        tables = (table,) * (len(layout.ids) + len(design.crosses))
-        latest = deepcopy(network) if design.averaging else None
-        reservoir = Reservoir.empty(layout, seed if design.replay else 0)  # what keeps nothing is not saved
+        moments |= network.ridge.empty_sums()
+        tables = (table,) * (len(layout.ids) + len(shape.crosses))
+        latest = deepcopy(network) if learning.averaging else None
+        reservoir = Reservoir.empty(layout, seed) if learning.replay else None
         return Model(layout, design, network, tables, moments, 0, latest, reservoir)
 
     def copy(self) -> Model:
-        """A model that learns apart from this one. Costs the network; the tables' rows are shared until they move."""
+        """A model to train apart from this one. Costs the network; the tables share their rows until they change."""
         moments = {name: moment.clone() for name, moment in self.moments.items()}
         network = deepcopy(self.network)
         latest = network if self.latest is self.network else deepcopy(self.latest)
@@ -128,33 +128,35 @@ class Model:
         examples.expect(self.layout)
         return examples
 
-    def redesigned(self, design: Design) -> Model:
-        """The same model, to go on learning by other settings (``judging.SETTINGS``: nothing that changes a shape)."""
+    def trained_by(self, learning: Learning) -> Model:
+        """The same model, to be trained on in another way."""
         model = self.copy()
-        model.design = design
-        if not design.averaging:
+        model.design = replace(self.design, learning=learning)
+        if not learning.averaging:
             model.latest = model.network
         elif model.latest is model.network:
             model.latest = deepcopy(model.network)
-        if not design.replay:
+        if not learning.replay:
+            model.reservoir = None
+        elif model.reservoir is None:
             model.reservoir = Reservoir.empty(model.layout, 0)
         model.tables = tuple(
-            replace(table, evict_after=design.evict_after, most_rows=design.most_rows) for table in model.tables
+            replace(table, evict_after=learning.evict_after, max_rows=learning.max_rows) for table in model.tables
         )
         return model
 
     @property
     def table_names(self) -> tuple[str, ...]:
         """One for each of ``tables``: the id columns, then the crosses."""
-        return self.layout.ids + cross_names(self.design)
+        return self.layout.ids + cross_names(self.design.shape)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that the model knows beside its tables, by name. The names depend on layout and design alone."""
+        """All arrays of the model beside its tables, by name. The names depend on layout and design alone."""
         parts = {f"network.{name}": part.numpy() for name, part in self.network.state_dict().items()}
         if self.latest is not self.network:
             parts |= {f"latest.{name}": part.numpy() for name, part in self.latest.state_dict().items()}
         parts |= {f"moments.{name}": part.numpy() for name, part in self.moments.items()}
-        if self.design.replay:
+        if self.reservoir is not None:
             parts |= {f"replay.{name}": array for name, array in self.reservoir.arrays().items()}
         return parts
 
@@ -162,19 +164,15 @@ class Model:
     def rebuilt(
         layout: Layout, design: Design, arrays: Mapping[str, NDArray[Any]], tables: tuple[IdTable, ...], steps: int
     ) -> Model:
-        """The model whose :meth:`arrays` and tables these are; the arrays are copied.
-
-        A model that was written before its design had an average or a sample of the past starts them now.
-        """
+        """The model whose :meth:`arrays` and tables these are; the arrays are copied."""
         new = Model.new(layout, design, seed=0)
         own = {name: torch.tensor(array) for name, array in arrays.items() if not name.startswith("replay.")}
         new.network.load_state_dict({name: own[f"network.{name}"] for name in new.network.state_dict()})
         if new.latest is not new.network:
-            prefix = "latest." if any(name.startswith("latest.") for name in own) else "network."
-            new.latest.load_state_dict({name: own[prefix + name] for name in new.latest.state_dict()})
+            new.latest.load_state_dict({name: own[f"latest.{name}"] for name in new.latest.state_dict()})
         moments = {name: own[f"moments.{name}"] for name in new.moments}
-        kept = {name.removeprefix("replay."): a.copy() for name, a in arrays.items() if name.startswith("replay.")}
-        reservoir = Reservoir.of(kept) if kept else new.reservoir
+        past = {name.removeprefix("replay."): a.copy() for name, a in arrays.items() if name.startswith("replay.")}
+        reservoir = Reservoir.of(past) if new.reservoir is not None else None
         return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir)
 
     def score(self, examples: Examples, batch: int = 2048) -> NDArray[np.float64]:
@@ -195,11 +193,11 @@ class Model:
 
 
 def gather(model: Model, examples: Examples, *, counted: NDArray[np.bool_] | None = None) -> WorkingSet:
-    """The rows that ``examples`` use. To learn from them say which of them [N] count their ids as seen."""
-    network, width = model.network, row_width(model.layout, model.design)
-    state_width = ROW_OPTIMISERS[model.design.table_optimiser].state_width(width)
+    """The rows that ``examples`` use. To train on them give the rows [N] whose ids count as shown once more."""
+    network, width = model.network, row_width(model.layout, model.design.shape)
+    state_width = row_optimiser(model.design.shape).state_width(width)
     now = None if counted is None or not counted.any() else float(examples.time[counted].max())
-    columns = id_columns(model, examples)
+    columns = with_crosses(model.layout, model.design.shape, examples)
     ids, history = np.zeros(columns.shape, np.int64), np.zeros((len(examples), 0), np.int64)
     weights, state = [np.zeros((1, width), np.float32)], [np.zeros((1, state_width), np.float32)]
     gathered, first = list[Gathered | None](), 1
@@ -208,11 +206,8 @@ def gather(model: Model, examples: Examples, *, counted: NDArray[np.bool_] | Non
             gathered.append(None)
             continue
         shared = network.reads_history and name == model.layout.history_of
-        window = remap(columns[:, k], examples.history if shared else None)
-        sightings = None
-        if counted is not None:
-            sightings = np.bincount(window.cells[counted], minlength=len(window.ids) + 1)[1:]
-        own = table.gather(window.ids, sightings, now)
+        window = WindowIds.of(columns[:, k], examples.history if shared else None)
+        own = table.gather(window.ids, None if counted is None else window.counts(counted), now)
         row = np.concatenate([[0], first + own.row])
         ids[:, k] = row[window.cells]
         if window.history is not None:
@@ -226,34 +221,16 @@ def gather(model: Model, examples: Examples, *, counted: NDArray[np.bool_] | Non
 
 def scatter(model: Model, working: WorkingSet, weights: Tensor, state: Tensor) -> tuple[IdTable, ...]:
     """The tables with the working set's rows as they became."""
-    moved_weights, moved_state = weights.detach().cpu().numpy(), state.cpu().numpy()
+    new_weights, new_state = weights.detach().cpu().numpy(), state.cpu().numpy()
     updated, first = [], 1
     for table, own in zip(model.tables, working.gathered, strict=True):
         if own is None:
             updated.append(table)
             continue
         rows = slice(first, first + len(own.weights))
-        updated.append(table.put(own, moved_weights[rows], moved_state[rows]))
+        updated.append(table.put(own, new_weights[rows], new_state[rows]))
         first = rows.stop
     return tuple(updated)
-
-
-def id_columns(model: Model, examples: Examples) -> NDArray[np.int64]:
-    """[N, tables]: the id columns, then the ids of the crosses: a hash of their parts, ``EMPTY`` where a part is."""
-    if not model.design.crosses:
-        return examples.ids
-    columns = dict(zip(model.layout.ids, examples.ids.T, strict=True))
-    last = {f"last_{k + 1}": column for k, column in enumerate(examples.history.T)}
-    crossed = []
-    for cross in model.design.crosses:
-        parts = [(last | columns)[name] for name in cross]
-        mixed = np.zeros(len(examples), np.uint64)
-        for part in parts:
-            mixed = scramble(mixed + scramble(part))
-        there = np.logical_and.reduce([part != EMPTY for part in parts])
-        bucket = 1 + (mixed % np.uint64(model.design.cross_buckets)).astype(np.int64)
-        crossed.append(np.where(there, bucket, EMPTY))
-    return np.column_stack([examples.ids, *crossed])
 
 
 def tensor(array: NDArray[Any]) -> Tensor:

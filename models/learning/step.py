@@ -1,8 +1,8 @@
-"""One step of learning: the rows that a batch touches are gathered, the network moves with them, they are put back.
+"""One training step: the rows that a batch touches are gathered, updated with the network, and put back.
 
-    stepper = Stepper(network, table, state, moments, design, loss, device, steps=model.steps)
+    stepper = Stepper(network, table, state, moments, design, device, steps=model.steps)
     for batch in batches:
-        logits = stepper.step(batch)          # as predicted before learning from the batch
+        logits = stepper.step(batch)          # as predicted before training on the batch
     network, table, state, moments = stepper.finish()
 
 A step reads and writes the batch's own rows alone, and the network's weights as one flat vector, so that an optimiser
@@ -11,27 +11,23 @@ is a few passes over two blocks of memory whatever the network is made of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
 from models.learning.design import Design
-from models.learning.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, At
+from models.learning.optimisers import OptimiserStep, network_optimiser, row_optimiser
+from models.learning.options.passive_aggressive import PassiveAggressive, hinge
 from models.networks.rankers import Ranker
-from models.networks.ridge import CURVATURE, ENOUGH, PULL, ROWS
-
-N = TypeVar("N", bound=Ranker)
-
-Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(logits [B, kinds], target [B, kinds], weight [B, kinds], request [B]) -> a scalar."""
+from models.networks.ridge import CURVATURE, FROZEN_AFTER, LINEAR, ROWS
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Impressions to learn from, the rows of a request side by side."""
+    """Impressions to train on."""
 
     dense: Tensor
     """[B, D], float32."""
@@ -48,9 +44,6 @@ class Batch:
     weight: Tensor
     """[B, kinds], 0 where the target is not known."""
 
-    request: Tensor
-    """[B], a code for each row's request."""
-
     def __len__(self) -> int:
         return len(self.dense)
 
@@ -62,31 +55,29 @@ class Batch:
         return Batch(*(column.to(device) for column in vars(self).values()))
 
 
-class Stepper(Generic[N]):
-    """Learns batch by batch. It takes over what it is given: the network, table, state and moments are its own."""
+class Stepper:
+    """Trains batch by batch. It takes over what it is given: the network, table, state and moments are its own."""
 
     def __init__(
         self,
-        network: N,
+        network: Ranker,
         table: Tensor,
         state: Tensor,
         moments: Mapping[str, Tensor],
         design: Design,
-        loss: Loss,
         device: torch.device | str,
         steps: int,
-        start: tuple[nn.Module, Tensor] | None = None,
     ) -> None:
         """``network(dense, ids, history, table)`` gives logits [B, kinds]; ``table`` [R, w] with row 0 for ``EMPTY``,
-        all zeros; ``state`` [R, s]; ``moments``: ``<parameter>.<moment>`` for those of the design's optimiser, and
-        ``<parameter>.average`` with averaging, and what ``models.networks.ridge`` keeps (what is missing starts anew);
-        ``steps``: taken before. ``start``: the network and the table at the start of the update, which
-        ``design.proximal`` pulls toward; by default those given."""
-        self.design, self.loss, self.device, self.steps = design, loss, torch.device(device), steps
-        self.rows, self.flat = ROW_OPTIMISERS[design.table_optimiser], NETWORK_OPTIMISERS[design.optimiser]
+        all zeros; ``state`` [R, s]; ``moments``: ``<parameter>.<moment>`` for those of the shape's optimiser, and
+        ``<parameter>.average`` with averaging, and the sums of ``models.networks.ridge`` (what is missing starts anew);
+        ``steps``: taken before."""
+        self.learning, self.device, self.steps = design.learning, torch.device(device), steps
+        self.row_optimiser, self.network_optimiser = row_optimiser(design.shape), network_optimiser(design.shape)
+        self.passive_aggressive = PassiveAggressive.of(design.shape)
+        self.loss = hinge if self.passive_aggressive else cross_entropy
         network.to(self.device)
-        self.network: N = network
-        self.logits = torch.compile(self.network, dynamic=True) if design.compiled else self.network
+        self.network = network
         self.table, self.state = table.to(self.device), state.to(self.device)
         self.parameters = dict(self.network.named_parameters())
         with torch.no_grad():
@@ -96,27 +87,21 @@ class Stepper(Generic[N]):
                 parameter.data = self.weights[at : at + parameter.numel()].view(parameter.shape)
                 at += parameter.numel()
             self.moments = self._moments(moments)
-            known: dict[str, Tensor] = {**self.network.ridge.nothing(), **moments}
-            self.ridge = {name: known[name].to(self.device, copy=True) for name in (CURVATURE, PULL, ROWS)}
-            self.grounding = bool((self.ridge[ROWS] < ENOUGH).any())
+            sums: dict[str, Tensor] = {**self.network.ridge.empty_sums(), **moments}
+            self.ridge = {name: sums[name].to(self.device, copy=True) for name in (CURVATURE, LINEAR, ROWS)}
+            self.ridge_trains = bool((self.ridge[ROWS] < FROZEN_AFTER).any())
             self.average = None
-            if design.averaging:
+            if self.learning.averaging:
                 self.average = self._vector(moments, "average", self.weights)
-            self.start: tuple[Tensor, Tensor] | None = None
-            if design.proximal:
-                network_then, table_then = start or (self.network, self.table)
-                then = flattened(network_then.parameters(), self.device)
-                self.start = then, table_then.to(self.device, copy=True)
-        self.hinged = "passive_aggressive" in (design.optimiser, design.table_optimiser)
         self.marked = torch.zeros(len(self.table), dtype=torch.bool, device=self.device)
-        self.place = torch.zeros(len(self.table), dtype=torch.int64, device=self.device)
+        self.index = torch.zeros(len(self.table), dtype=torch.int64, device=self.device)
 
     def step(self, batch: Batch, share: float = 1.0, part: float = 1.0) -> Tensor:
-        """Learn from ``batch`` at ``share`` of the rates. Gives the logits [B, kinds] from before.
+        """Train on ``batch`` at ``share`` of the learning rates. Gives the logits [B, kinds] from before.
 
-        ``part``: how large the batch is beside a full one. An id moves by what its own rows say, so that a small batch
-        moves it no further than the same rows in a full one; the network by the square root of that, as suits steps
-        that are normalised (Malladi et al. 2022, the scaling rule for Adam).
+        ``part``: the size of the batch as a part of a full one. The gradient of an id's row is scaled by it, so that a
+        small batch changes the row no more than the same impressions in a full one; the network's learning rate by its
+        square root, as suits normalised steps (Malladi et al. 2022, the scaling rule for Adam).
         """
         used, ids, history = self.used(batch)
         touched = self.table.index_select(0, used).requires_grad_()
@@ -127,48 +112,45 @@ class Stepper(Generic[N]):
         with torch.no_grad():
             self.steps += 1
             gradient, of_rows = flattened(found[:-1], self.device), part * found[-1]
-            rows = touched.detach()
-            if self.start is not None:
-                gradient.add_(self.weights - self.start[0], alpha=self.design.proximal)
-                of_rows = of_rows + self.design.proximal * (rows - self.start[1].index_select(0, used))
-            at = At(share, self.steps, *self._hinge(loss, gradient, of_rows))
-            state = self.state.index_select(0, used)
-            self.rows.move(rows, state, of_rows, self.design, at)
+            rows, state = touched.detach(), self.state.index_select(0, used)
+            step = OptimiserStep(self.learning.table_rate * share, number=self.steps, loss=loss.detach())
+            if self.passive_aggressive:
+                step = replace(step, square=self.passive_aggressive.square(gradient, of_rows))
+            self.row_optimiser.update(rows, state, of_rows, step)
             self.table.index_copy_(0, used, rows)
             self.state.index_copy_(0, used, state)
-            at = replace(at, share=share * part**0.5)
-            self.flat.move(self.weights, self.moments, gradient, self.design, at)
+            rate = self.learning.rate * (share * part**0.5)
+            step = replace(step, rate=rate, weight_decay=self.learning.weight_decay)
+            self.network_optimiser.update(self.weights, self.moments, gradient, step)
             if self.average is not None:
-                # Young averages look back less, or the first weights would stay in them too long.
-                decay = min(self.design.averaging, self.steps / (self.steps + 9))
+                # A young average looks back less, or the first weights would stay in it too long.
+                decay = min(self.learning.averaging, self.steps / (self.steps + 9))
                 self.average.lerp_(self.weights, 1 - decay)
-            if self.grounding:
+            if self.ridge_trains:
                 numbers = self.network.numbers(batch.dense)
-                self.network.ridge.learn(self.ridge, numbers, batch.target, batch.weight, self.design.ridge)
+                self.network.ridge.update(self.ridge, numbers, batch.target, batch.weight, self.learning.ridge)
         return logits.detach()
 
     def forward(self, batch: Batch, ids: Tensor, history: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits, in float32 whatever the precision of the products, and the loss. Passive-aggressive has its own."""
-        low = self.design.precision == "bfloat16"
+        """Logits, in float32 whatever the precision of the products, and the loss."""
+        low = self.learning.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
-            logits: Tensor = self.logits(batch.dense, ids, history, rows)
+            logits: Tensor = self.network(batch.dense, ids, history, rows)
         logits = logits.float()
-        if self.hinged:
-            return logits, hinge(logits, batch.target, batch.weight)
-        return logits, self.loss(logits, batch.target, batch.weight, batch.request)
+        return logits, self.loss(logits, batch.target, batch.weight)
 
     def used(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """The rows of the table that the batch uses [u], ascending from row 0 on, and its ids and history as places
-        in them."""
+        """The rows of the table that the batch uses [u], ascending from row 0 on, and its ids and history as indices
+        into them."""
         cells = torch.cat([batch.ids.reshape(-1), batch.history.reshape(-1)])
         self.marked.zero_()
         self.marked[cells] = True
         self.marked[0] = True
         used = self.marked.nonzero().squeeze(1)
-        self.place[used] = torch.arange(len(used), device=self.device)
-        return used, self.place[batch.ids], self.place[batch.history]
+        self.index[used] = torch.arange(len(used), device=self.device)
+        return used, self.index[batch.ids], self.index[batch.history]
 
-    def finish(self) -> tuple[N, Tensor, Tensor, dict[str, Tensor]]:
+    def finish(self) -> tuple[Ranker, Tensor, Tensor, dict[str, Tensor]]:
         """The network, the table, its state and the moments as they became, on the CPU."""
         for parameter in self.parameters.values():
             parameter.data = parameter.data.cpu().clone()
@@ -185,9 +167,14 @@ class Stepper(Generic[N]):
 
     def _moments(self, known: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The optimiser's vectors; what is missing starts anew."""
-        found = {name: self._vector(known, name, torch.zeros_like(self.weights)) for name in self.flat.moments}
-        if not self.steps or any(f"{p}.{m}" not in known for p in self.parameters for m in self.flat.moments):
-            self.flat.begin(self.weights, found, self.design)
+        found = {
+            name: self._vector(known, name, torch.zeros_like(self.weights)) for name in self.network_optimiser.moments
+        }
+        new = not self.steps or any(
+            f"{p}.{m}" not in known for p in self.parameters for m in self.network_optimiser.moments
+        )
+        if new and self.network_optimiser.begin is not None:
+            self.network_optimiser.begin(self.weights, found)
         return found
 
     def _vector(self, known: Mapping[str, Tensor], moment: str, otherwise: Tensor) -> Tensor:
@@ -196,20 +183,12 @@ class Stepper(Generic[N]):
             return otherwise.clone()
         return flattened([known[name] for name in names], self.device)
 
-    def _hinge(self, loss: Tensor, gradient: Tensor, of_rows: Tensor) -> tuple[Tensor | float, Tensor | float]:
-        """What passive-aggressive needs: the loss, and the squared length of all the gradients that it moves by."""
-        if not self.hinged:
-            return 0.0, 0.0
-        by = (self.design.optimiser, gradient), (self.design.table_optimiser, of_rows)
-        moved = [g.square().sum() for optimiser, g in by if optimiser == "passive_aggressive"]
-        return loss.detach(), torch.stack(moved).sum()
 
-
-def hinge(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Mean of max(0, 1 - y logit), y = -1 or 1 (Crammer et al. 2006, eq. 5), over what is known: 0 where all are right
-    by a margin."""
-    loss = weight * torch.relu(1 - (2 * target - 1) * logits)
-    return loss.sum() / weight.sum().clamp(min=1)
+def cross_entropy(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Mean cross-entropy by impression, of [B, kinds] each: calibrated, and what an impression adds does not depend on
+    what else was shown. A row whose weight is 0 (its label is not known) does not count; targets may be fractions."""
+    loss = functional.binary_cross_entropy_with_logits(logits, target, weight, reduction="sum")
+    return loss / weight.sum().clamp(min=1)
 
 
 def flattened(tensors: Iterable[Tensor], device: torch.device) -> Tensor:

@@ -1,1 +1,1 @@
-"""The networks that rank, and the linear part that each stands on."""
+"""What a ranker is: its shape, its network and the linear part of each."""

@@ -8,10 +8,10 @@
 
 Automatic differentiation of the same lines gives the same gradients, and takes up to several times as long:
 
-- x_0 carries a column of ones, so every bias is a column of its matrix and needs no pass of its own; the width is
+- x_0 has a column of ones, so every bias is a column of its matrix and needs no pass of its own; the width is
   padded to what the processor multiplies in one go.
-- W_l x_l + b_l is kept from the forward pass and used again in the gradient of x_0, which is summed in place.
-- A row of the table gets its gradient as the sum over a run of cells sorted by row, without a write for each cell.
+- W_l x_l + b_l is saved by the forward pass and reused in the gradient of x_0, which is summed in place.
+- A row of the table gets its gradient as the sum over its cells, sorted by row, without a write for each cell.
 - In bfloat16 (``torch.autocast``) products sum in float32; the weights, the logits, their loss and the rows' gradients
   are float32 (Micikevicius et al. 2018, Mixed Precision Training; Kalamkar et al. 2019, for bfloat16).
 """
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from models.tables.lookup import Runs
+from models.tables.lookup import CellsByRow
 
 ALIGN = {torch.bfloat16: 32, torch.float32: 8}
 """Columns that matrix instructions take at a time; in float32 more would cost more than it saves."""
@@ -37,8 +37,8 @@ PIECE = 512
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the function must know beside tensors."""
+class Sizes:
+    """The arguments of :class:`DeepCross` that are no tensors."""
 
     kinds: int
     crosses: int
@@ -58,13 +58,13 @@ def deep_cross(
 ) -> Tensor:
     """Logits [B, kinds] of z = ``numbers`` [B, D], ``ids`` [B, K] as rows of ``table`` [R, kinds + E] (row 0 is all
     zeros and gets no gradient) and u = ``more`` (each [B, .]); all layers are ``nn.Linear``."""
-    place = table.device.type
-    low = torch.is_autocast_enabled(place) and torch.get_autocast_dtype(place) == torch.bfloat16
-    plan = Plan(kinds, len(cross), low)
+    device = table.device.type
+    low = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.bfloat16
+    sizes = Sizes(kinds, len(cross), low)
     rest = torch.cat([part.float() for part in more], dim=1) if more else numbers[:, :0]
     parameters = [p for layer in (*cross, *deep, out) for p in (layer.weight, layer.bias)]
-    with torch.autocast(place, enabled=False):
-        logits: Tensor = DeepCross.apply(plan, ids, numbers, rest, table, *parameters)  # type: ignore[no-untyped-call]
+    with torch.autocast(device, enabled=False):
+        logits: Tensor = DeepCross.apply(sizes, ids, numbers, rest, table, *parameters)  # type: ignore[no-untyped-call]
     return logits
 
 
@@ -73,10 +73,10 @@ class DeepCross(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, plan: Plan, ids: Tensor, numbers: Tensor, more: Tensor, table: Tensor, *parameters: Tensor
+        ctx: Any, sizes: Sizes, ids: Tensor, numbers: Tensor, more: Tensor, table: Tensor, *parameters: Tensor
     ) -> Tensor:
-        dtype = torch.bfloat16 if plan.low else torch.float32
-        columns, (batch, slots) = table.shape[1] - plan.kinds, ids.shape
+        dtype = torch.bfloat16 if sizes.low else torch.float32
+        columns, (batch, slots) = table.shape[1] - sizes.kinds, ids.shape
         first = numbers.shape[1]
         last = first + slots * columns
         width = last + more.shape[1]
@@ -84,8 +84,8 @@ class DeepCross(torch.autograd.Function):
         padded = -(-(width + 1) // align) * align
 
         # Converted before they are multiplied out to cells: a row is read once for each.
-        embedded = table[:, plan.kinds :].to(dtype).index_select(0, ids.reshape(-1)).view(batch, slots, columns)
-        wide = table[:, : plan.kinds].index_select(0, ids.reshape(-1)).view(batch, slots, plan.kinds).sum(1)
+        embedded = table[:, sizes.kinds :].to(dtype).index_select(0, ids.reshape(-1)).view(batch, slots, columns)
+        wide = table[:, : sizes.kinds].index_select(0, ids.reshape(-1)).view(batch, slots, sizes.kinds).sum(1)
         x0 = torch.empty((batch, padded), dtype=dtype, device=table.device)
         x0[:, :first] = numbers
         x0[:, first:last] = embedded.view(batch, slots * columns)
@@ -94,7 +94,7 @@ class DeepCross(torch.autograd.Function):
         x0[:, width + 1 :] = 0
 
         pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
-        crosses, deeps, (out, bias) = pairs[: plan.crosses], pairs[plan.crosses : -1], pairs[-1]
+        crosses, deeps, (out, bias) = pairs[: sizes.crosses], pairs[sizes.crosses : -1], pairs[-1]
         matrices = [packed(w, b, padded, padded, dtype) for w, b in crosses]
         xs, hs = [x0], list[Tensor]()
         for matrix in matrices:
@@ -110,7 +110,7 @@ class DeepCross(torch.autograd.Function):
                 matrices.append(weight.to(dtype))
                 ds.append(functional.linear(ds[-1], matrices[-1], bias_.to(dtype)).relu_())
 
-        top = packed(out[:, :width], bias, plan.kinds, padded, torch.float32)
+        top = packed(out[:, :width], bias, sizes.kinds, padded, torch.float32)
         logits = wide + exact(xs[-1], top)
         if ds:
             logits.add_(exact(ds[-1], out[:, width:]))
@@ -160,8 +160,8 @@ class DeepCross(torch.autograd.Function):
         to_rows = None
         if ctx.needs_input_grad[4]:
             cells = to_x0[:, first:last].reshape(ids.numel(), table.shape[1] - gradient.shape[1]).float()
-            runs = Runs.of(ids, len(table))
-            to_rows = torch.cat([runs.sums(gradient, repeated=ids.shape[1]), runs.sums(cells)], dim=1)
+            by_row = CellsByRow.of(ids, len(table))
+            to_rows = torch.cat([by_row.sums(gradient, repeated=ids.shape[1]), by_row.sums(cells)], dim=1)
         to_more = to_x0[:, last:width].float() if ctx.needs_input_grad[3] else None
         return None, None, None, to_more, to_rows, *to_cross, *to_deep, to_out, to_bias
 

@@ -1,4 +1,4 @@
-"""Parts of the rankers' networks: numbers standardised by what was seen so far, and attention over the last items."""
+"""Layers of the rankers' networks: numbers standardised by running statistics, and attention over the last items."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor, nn
 
 BLOCK = 1 << 12
-"""Rows of a window that are looked at together: in double precision they still fit into a processor's cache."""
+"""Rows of a window that are summed together: in double precision they still fit into a processor's cache."""
 
 
 class Standardise(nn.Module):
-    """(value - mean) / deviation, within ``limit`` deviations; what is not a number becomes the mean.
+    """(value - mean) / deviation, clipped at ``clip`` deviations; a missing number becomes the mean.
 
-    Mean and variance are the running ones of what was learned from: all rows alike up to ``memory`` rows, from
-    there on as an exponential average over about that many. Rows in which a column is no number do not count for it.
+    Mean and variance are running ones over the rows trained on: of all alike up to ``look_back`` rows, from there on
+    an exponential average over about that many. A row in which a column is missing does not count for that column.
     """
 
-    def __init__(self, columns: int, limit: float) -> None:
+    def __init__(self, columns: int, clip: float) -> None:
         super().__init__()
-        self.limit = limit
+        self.clip = clip
         self.mean: Tensor
         self.variance: Tensor
         self.rows: Tensor
@@ -27,8 +27,8 @@ class Standardise(nn.Module):
         self.register_buffer("rows", torch.zeros(columns, dtype=torch.float64))
 
     @torch.no_grad()
-    def observe(self, dense: Tensor, memory: float) -> None:
-        """Take in rows [N, D] (Chan et al. 1979: merging means and variances)."""
+    def observe(self, dense: Tensor, look_back: float) -> None:
+        """Update the statistics with rows [N, D] (Chan et al. 1979: merging means and variances)."""
         count, mean, squares = (torch.zeros_like(self.mean) for _ in range(3))
         for first in range(0, len(dense), BLOCK):
             rows = dense[first : first + BLOCK]
@@ -41,7 +41,7 @@ class Standardise(nn.Module):
             mean += shift * part
             count += some
         variance = squares / count.clamp(min=1)
-        share = count / (count + self.rows.clamp(max=memory)).clamp(min=1)
+        share = count / (count + self.rows.clamp(max=look_back)).clamp(min=1)
         shift = mean - self.mean
         self.variance.copy_((1 - share) * self.variance + share * variance + share * (1 - share) * shift**2)
         self.mean.add_(share * shift)
@@ -49,10 +49,10 @@ class Standardise(nn.Module):
 
     def forward(self, dense: Tensor) -> Tensor:
         deviation = self.variance.sqrt()
-        # A column that never varied says nothing; divided by its rounding errors it would shout.
+        # A constant column becomes 0: divided by its rounding errors it would be huge.
         scale = torch.where(deviation > 1e-6 * (1 + self.mean.abs()), 1 / deviation, 0)
         x = (dense - self.mean.float()) * scale.float()
-        return torch.nan_to_num(x, nan=0.0, posinf=self.limit, neginf=-self.limit).clamp(-self.limit, self.limit)
+        return torch.nan_to_num(x, nan=0.0, posinf=self.clip, neginf=-self.clip).clamp(-self.clip, self.clip)
 
 
 class Attention(nn.Module):
@@ -60,7 +60,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        # W [h ; c ; h*c] is written as three products, so that the candidate's is made once and not for each slot.
+        # W [h ; c ; h*c] is written as three products, so that the candidate's is computed once and not for each slot.
         self.of_history = nn.Linear(width, hidden)
         self.of_candidate = nn.Linear(width, hidden, bias=False)
         self.of_both = nn.Linear(width, hidden, bias=False)

@@ -5,15 +5,15 @@
     cross        logit = r(z) + V [x_L ; MLP(x_0)] + b + sum_k w_k,  x_0 = [z ; e]
     attention    the same with x_0 = [z ; e ; u],  u = sum_j a(h_j, c) h_j  h: the user's last items
 
-``r`` is the linear part that all stand on (:mod:`models.networks.ridge`), fitted to the labels by itself. V, the cross
-layers, v and w begin at zero and learn what it leaves: a new ranker is the base rate, then a regularised linear model,
-and becomes a network as data come. ``w_k`` and ``e_k`` are the wide weight and the embedding in the row of the k-th id
+``r`` is the linear part of all of them (:mod:`models.networks.ridge`), fitted to the labels by itself. V, the cross
+layers, v and w begin at zero and fit its residual: a new ranker is the base rate, then a regularised linear model, and
+becomes a network as data come. ``w_k`` and ``e_k`` are the wide weight and the embedding in the row of the k-th id
 column, hashed crosses among them. A score depends on its own impression alone, never on the request's other candidates.
 
 dense [B, D]; ids [B, K] and history [B, L] are rows of table [R, kinds + E], 0 those of ``EMPTY``; logits [B, kinds].
 ``columns`` are the places of the id columns that a ranker reads, ``reads_history`` whether it reads the last items:
-of what it does not read nothing is kept. ``observe`` takes in the numbers [N, D] that are about to be learned from;
-``numbers`` [B, D] are those of some rows as ``r`` reads them.
+id columns that it does not read get no rows. ``observe`` updates the statistics of the numbers with those [N, D] it is
+about to be trained on; ``numbers`` [B, D] are those of some rows as ``r`` reads them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.examples import Layout
-from models.learning.design import Design
 from models.networks.deep_cross import deep_cross
 from models.networks.layers import Attention, Standardise
 from models.networks.ridge import Ridge
+from models.networks.shape import RankerKind, Shape
 from models.tables.lookup import lookup
 
 
@@ -38,14 +38,14 @@ def candidate_column(layout: Layout) -> int | None:
 
 
 class Popularity(nn.Module):
-    """Each candidate's own log-odds, however the user and the place are; one not known yet has that of its shared row.
+    """Each candidate's own log-odds, whoever the user is; a new one has those of its out-of-vocabulary row.
 
-    The weights are learned by the tables' optimiser like all others, so an item's odds follow its last impressions.
+    The tables' optimiser moves these weights like all others, so an item's odds follow its last impressions.
     """
 
     reads_history = False
 
-    def __init__(self, layout: Layout, design: Design) -> None:
+    def __init__(self, layout: Layout, shape: Shape) -> None:
         super().__init__()
         candidate = candidate_column(layout)
         self.columns = () if candidate is None else (candidate,)
@@ -53,8 +53,8 @@ class Popularity(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.kinds))
         self.ridge = Ridge(0, self.kinds)
 
-    def observe(self, dense: Tensor, memory: float) -> None:
-        """Numbers are not read."""
+    def observe(self, dense: Tensor, look_back: float) -> None:
+        """It reads no numbers."""
 
     def numbers(self, dense: Tensor) -> Tensor:
         return dense[:, :0]
@@ -74,17 +74,17 @@ class Logistic(nn.Module):
 
     reads_history = False
 
-    def __init__(self, layout: Layout, design: Design) -> None:
+    def __init__(self, layout: Layout, shape: Shape) -> None:
         super().__init__()
-        self.columns = tuple(range(len(layout.ids) + len(design.crosses)))
+        self.columns = tuple(range(len(layout.ids) + len(shape.crosses)))
         self.kinds = len(layout.kinds)
-        self.standardise = Standardise(len(layout.dense), design.limit)
+        self.standardise = Standardise(len(layout.dense), shape.clip)
         self.ridge = Ridge(len(layout.dense), self.kinds)
         self.weight = nn.Parameter(torch.zeros(self.kinds, len(layout.dense)))
         self.bias = nn.Parameter(torch.zeros(self.kinds))
 
-    def observe(self, dense: Tensor, memory: float) -> None:
-        self.standardise.observe(dense, memory)
+    def observe(self, dense: Tensor, look_back: float) -> None:
+        self.standardise.observe(dense, look_back)
 
     def numbers(self, dense: Tensor) -> Tensor:
         standardised: Tensor = self.standardise(dense)
@@ -104,24 +104,24 @@ class Cross(nn.Module):
 
     reads_history = False
 
-    def __init__(self, layout: Layout, design: Design, width: int = 0) -> None:
-        """``width``: of what stands in x_0 beside the numbers and the embeddings."""
+    def __init__(self, layout: Layout, shape: Shape, width: int = 0) -> None:
+        """``width``: of what x_0 holds beside the numbers and the embeddings."""
         super().__init__()
-        self.columns = tuple(range(len(layout.ids) + len(design.crosses)))
+        self.columns = tuple(range(len(layout.ids) + len(shape.crosses)))
         self.kinds = len(layout.kinds)
-        self.standardise = Standardise(len(layout.dense), design.limit)
+        self.standardise = Standardise(len(layout.dense), shape.clip)
         self.ridge = Ridge(len(layout.dense), self.kinds)
-        width += len(layout.dense) + design.embedding * len(self.columns)
-        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(design.cross_layers))
-        sizes = [width, *design.hidden]
+        width += len(layout.dense) + shape.embedding * len(self.columns)
+        self.cross = nn.ModuleList(nn.Linear(width, width) for _ in range(shape.cross_layers))
+        sizes = [width, *shape.hidden]
         self.deep = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.out = nn.Linear(width + (sizes[-1] if design.hidden else 0), self.kinds)
+        self.out = nn.Linear(width + (sizes[-1] if shape.hidden else 0), self.kinds)
         with torch.no_grad():
             for layer in (*self.cross, self.out):
                 layer.weight.zero_(), layer.bias.zero_()
 
-    def observe(self, dense: Tensor, memory: float) -> None:
-        self.standardise.observe(dense, memory)
+    def observe(self, dense: Tensor, look_back: float) -> None:
+        self.standardise.observe(dense, look_back)
 
     def numbers(self, dense: Tensor) -> Tensor:
         standardised: Tensor = self.standardise(dense)
@@ -145,12 +145,12 @@ class LastItems(Cross):
     interest counts for more. Without attention units the last items are averaged (Covington et al. 2016).
     """
 
-    def __init__(self, layout: Layout, design: Design) -> None:
+    def __init__(self, layout: Layout, shape: Shape) -> None:
         self.reads_history = bool(layout.history)
-        super().__init__(layout, design, width=design.embedding * self.reads_history)
+        super().__init__(layout, shape, width=shape.embedding * self.reads_history)
         self.candidate = candidate_column(layout)
-        has_attention = self.reads_history and design.attention
-        self.attention = Attention(design.embedding, design.attention) if has_attention else None
+        has_attention = self.reads_history and shape.attention
+        self.attention = Attention(shape.embedding, shape.attention) if has_attention else None
 
     def of_history(self, ids: Tensor, history: Tensor, embeddings: Tensor) -> list[Tensor]:
         if not self.reads_history:
@@ -164,20 +164,15 @@ class LastItems(Cross):
 
 Ranker = Popularity | Logistic | Cross
 
-RANKERS: dict[str, type[Popularity] | type[Logistic] | type[Cross]] = {
+RANKERS: dict[RankerKind, type[Popularity] | type[Logistic] | type[Cross]] = {
     "popularity": Popularity,
     "logistic": Logistic,
     "cross": Cross,
     "attention": LastItems,
 }
-"""By the name that a design gives."""
+"""By the name in ``Shape.ranker``."""
 
 
-def row_width(layout: Layout, design: Design) -> int:
+def row_width(layout: Layout, shape: Shape) -> int:
     """Floats in an id's row: a wide weight for each kind, then the embedding of those rankers that have one."""
-    return len(layout.kinds) + (design.embedding if design.ranker in ("cross", "attention") else 0)
-
-
-def cross_names(design: Design) -> tuple[str, ...]:
-    """The names of the crosses' tables, such as ``item*region``."""
-    return tuple("*".join(cross) for cross in design.crosses)
+    return len(layout.kinds) + (shape.embedding if shape.ranker in ("cross", "attention") else 0)

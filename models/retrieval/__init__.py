@@ -1,1 +1,1 @@
-"""Two towers and what was clicked lately: candidates for requests that name none."""
+"""Two towers and recent clicks: candidates for requests that name none."""

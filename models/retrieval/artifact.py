@@ -1,10 +1,8 @@
-"""Two towers in a folder: the two files of :mod:`models.versions.artifact`, written and checked by it.
+"""Two towers in a folder: the two files of :mod:`models.versions.folder`.
 
-    save(towers, folder)
-    towers = load(folder)
-    carried(version)                # what the folder of a version carries beside its ranker, in ``towers``
-
-No pickle; a torn or flipped file is refused by its name; a crash leaves no folder that loads as half of what was saved.
+save(towers, folder)
+towers = load(folder)
+load_version_towers(version)         # what the folder of a version holds beside its ranker, in ``towers``
 """
 
 from __future__ import annotations
@@ -13,19 +11,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from models.examples import Layout
 from models.learning.model import tensor
 from models.retrieval.towers import TowerDesign, Towers
-from models.versions.artifact import (
-    DESCRIPTION,
-    DamagedModel,
-    array_run,
-    filled,
-    read,
-    read_description,
-    run_arrays,
-    write,
-)
+from models.versions.artifact import array_segment, filled, segment_arrays
+from models.versions.folder import DESCRIPTION, DamagedModel, read, read_description, write
 
 KIND = "towers"
 
@@ -34,22 +26,22 @@ FOLDER = "towers"
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
+class VersionTowers:
     """What a version retrieves with."""
 
     towers: Towers
     names: Mapping[int, str]
-    """The log's id of each item alive as of the last click learned from, by its key."""
+    """The log's id of each item alive as of the last click trained on, by its key."""
 
 
-def carried(version: Path) -> Carried | None:
+def load_version_towers(version: Path) -> VersionTowers | None:
     """The towers in the folder of a version; None for a version that ranks alone. Raises as :func:`load`."""
     folder = version / FOLDER
     if not folder.exists():
         return None
     towers = load(folder)
-    told = read_description(folder / DESCRIPTION)["names"]
-    return Carried(towers, {int(item): name for item, name in told.items()})
+    names = read_description(folder / DESCRIPTION)["names"]
+    return VersionTowers(towers, {int(item): name for item, name in names.items()})
 
 
 def save(towers: Towers, folder: Path, names: Mapping[int, str] | None = None) -> str:
@@ -57,18 +49,19 @@ def save(towers: Towers, folder: Path, names: Mapping[int, str] | None = None) -
 
     ``names``: the log's ids of the items alive, by their keys.
     """
-    lately = towers.lately
+    recent = towers.recent_clicks
     arrays = {f"network.{name}": value.numpy() for name, value in towers.network.state_dict().items()}
     arrays |= {f"moments.{name}": value.numpy() for name, value in towers.moments.items()}
-    arrays |= {f"lately.{name}": getattr(lately, name) for name in ("ids", "clicked_at", "counts", "attributes")}
+    arrays |= {f"recent_clicks.{name}": array for name, array in vars(recent).items() if isinstance(array, np.ndarray)}
     for name, table in towers.tables.items():
-        arrays |= run_arrays(f"table.{name}.shared", table.shared) | run_arrays(f"table.{name}.rows", table.as_run())
+        arrays |= segment_arrays(f"table.{name}.shared", table.shared)
+        arrays |= segment_arrays(f"table.{name}.rows", table.compacted())
     description = {
         "kind": KIND,
         "layout": asdict(towers.layout),
         "design": asdict(towers.design),
         "steps": towers.steps,
-        "time": lately.time,
+        "time": recent.time,
         "names": {str(item): name for item, name in (names or {}).items()},
     }
     return write(folder, arrays, description)
@@ -86,17 +79,17 @@ def load(folder: Path) -> Towers:
         raise DamagedModel(f"{folder / DESCRIPTION}: kind is {kind!r}, not {KIND!r}: give the folder of two towers")
     new = Towers.new(Layout(**description["layout"]), TowerDesign(**description["design"]), seed=0)
     new.network.load_state_dict({name: tensor(arrays[f"network.{name}"]) for name in new.network.state_dict()})
-    lately = replace(
-        new.lately,
-        time=float(description["time"]),
-        ids=arrays["lately.ids"],
-        clicked_at=arrays["lately.clicked_at"],
-        counts=arrays["lately.counts"],
-        attributes=arrays["lately.attributes"],
-    )
     tables = {
-        name: filled(table, array_run(f"table.{name}.shared", arrays), array_run(f"table.{name}.rows", arrays), 0)
+        name: filled(table, array_segment(f"table.{name}.shared", arrays), array_segment(f"table.{name}.rows", arrays))
         for name, table in new.tables.items()
     }
     moments = {name: tensor(arrays[f"moments.{name}"]) for name in new.moments}
-    return Towers(new.layout, new.design, new.network, tables, lately, moments, int(description["steps"]))
+    recent = replace(
+        new.recent_clicks,
+        time=float(description["time"]),
+        ids=arrays["recent_clicks.ids"],
+        clicked_at=arrays["recent_clicks.clicked_at"],
+        counts=arrays["recent_clicks.counts"],
+        attributes=arrays["recent_clicks.attributes"],
+    )
+    return Towers(new.layout, new.design, new.network, tables, recent, moments, int(description["steps"]))

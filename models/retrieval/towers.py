@@ -1,22 +1,22 @@
 """Two towers for retrieval: which of all items alive would this user click now?
 
     towers = Towers.new(layout, TowerDesign(attributes=("section",), context=("device", "region")), seed=0)
-    towers, learned = fine_tune(towers, window, seed=0)
-    found = towers.index(towers.lately, now).retrieve(towers.users(examples, towers.lately), k=100)
+    towers, result = fine_tune(towers, window, seed=0)
+    found = towers.index(towers.recent_clicks, now).retrieve(towers.users(examples, towers.recent_clicks), k=100)
 
     u    = MLP([h ; h_1 ; c]) + h + h_1;  h = sum_j softmax(a)_j h_j     the user: last items h_j, ids of the context c
-    w    = B [h ; h_1 ; c] + b                                           how much popularity counts, by half-life
+    w    = B [h ; h_1 ; c] + b                                           the weight of popularity, by half-life
     v    = e(item) + sum e(its attributes)                               the item
-    s    = u . v + w . log p                                             p: the item's shares of the clicks lately
+    s    = u . v + w . log p                                             p: the item's shares of recent clicks
 
-An item has two rows, as one to be found and as one of a history: what follows what is no symmetric relation. The
+An item has two rows, as a target and as one of a history, since transitions between items are not symmetric. The
 score is one product of (u, w) with (v, log p), so that retrieving exactly is one matrix product over the items alive.
-v moves with updates, p with events: a new item is found as soon as it is clicked, by p and its attributes.
+v changes with updates, p with events: a new item is found as soon as it is clicked, by p and its attributes.
 
-Learned from clicks alone, with a softmax over the batch's items and some drawn from all that are alive; each score is
-corrected by the logarithm of the item's chance to be among them. Sources: Covington et al. 2016 (user tower of last
-items and context, softmax over items); Yi et al. 2019 (in-batch softmax, eq. 5: correction by streaming frequency);
-Yang et al. 2020 (mixing in uniform draws, so that items nobody clicks are pushed away too).
+Trained on clicks alone, with a softmax over the batch's items and some sampled from all that are alive; each score is
+corrected by the logarithm of the item's probability to be among them (log q). Sources: Covington et al. 2016 (user
+tower of last items and context, softmax over items); Yi et al. 2019 (in-batch softmax, eq. 5: correction by streaming
+frequency); Yang et al. 2020 (mixed negatives: uniform samples too, so that items nobody clicks are pushed away).
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ from torch import Tensor, nn
 
 from models.examples import EMPTY, Examples, Layout
 from models.learning.model import one_thread, tensor
+from models.networks.bounds import above_zero, at_least
 from models.retrieval.index import Index
-from models.retrieval.recent_clicks import Lately
-from models.tables.id_table import Floats, Ids, IdTable
+from models.retrieval.recent_clicks import RecentClicks
+from models.tables.id_table import IdTable
+from models.tables.rows import Floats, Ids
 
 MOMENTS = "first", "second"
 """AdamW's two averages of a parameter's gradient."""
@@ -40,13 +42,13 @@ MOMENTS = "first", "second"
 
 @dataclass(frozen=True)
 class TowerDesign:
-    """The shape of the towers and how they learn. The defaults are what did best on a live feed."""
+    """The shape of the towers and how they are trained. The defaults are what did best on a live feed."""
 
     attributes: tuple[str, ...] = ()
-    """Id columns that tell of the item."""
+    """Id columns that describe the item."""
 
     context: tuple[str, ...] = ()
-    """Id columns that tell of the request and of the user's state."""
+    """Id columns that describe the request and the user's state."""
 
     embedding: int = 64
     """Width of a vector."""
@@ -60,11 +62,11 @@ class TowerDesign:
     alive_s: float = 86400.0
     """Seconds after its last click for which an item can be found."""
 
-    admit_after: int = 1
+    frequency_filter: int = 1
     """Clicks of an id before it has a row of its own."""
 
-    buckets: int = 16
-    """Shared rows for ids not yet admitted, per table."""
+    oov_rows: int = 16
+    """Rows shared by the ids without one (out of vocabulary), per table."""
 
     rate: float = 1.5e-3
     """AdamW's learning rate, for the user tower."""
@@ -74,50 +76,44 @@ class TowerDesign:
     table_rate: float = 0.15
     """Adagrad's learning rate, for the rows of the tables."""
 
-    first_square: float = 1e-4
+    initial_accumulator: float = 1e-4
     """Adagrad's sum of squared gradients with which a row starts; larger is slower."""
 
-    first_weight: float = 0.05
+    initial_noise: float = 0.05
     """A row starts within this of its shared row."""
 
     batch: int = 128
     """Clicks in a batch."""
 
     negatives: int = 256
-    """Items drawn from those alive, beside a batch's own; all of them where there are fewer."""
+    """Items sampled from those alive, beside a batch's own; all of them where there are fewer."""
 
-    stretch: int = 16
-    """Batches between two gatherings of rows from the tables."""
+    chunk_batches: int = 16
+    """Batches between two gathers of rows from the tables."""
 
     def __post_init__(self) -> None:
         for name in ("attributes", "context", "half_lives"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("embedding", "hidden", "admit_after", "buckets", "batch", "stretch"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"towers.{name} is {getattr(self, name)}: give at least 1")
-        for name in ("alive_s", "rate", "table_rate", "first_square"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"towers.{name} is {getattr(self, name)}: give more than 0")
-        for name in ("negatives", "weight_decay", "first_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"towers.{name} is {getattr(self, name)}: give at least 0")
+        at_least(1, "towers", self, "embedding", "hidden", "frequency_filter", "oov_rows", "batch", "chunk_batches")
+        at_least(0, "towers", self, "negatives", "weight_decay", "initial_noise")
+        above_zero("towers", self, "alive_s", "rate", "table_rate", "initial_accumulator")
 
     def expect(self, layout: Layout) -> None:
-        """Refuse a layout without what towers of this design read."""
+        """Refuse a layout without the columns that towers of this design read."""
         if not layout.history:
-            raise ValueError("layout.history is 0: the user tower reads the user's last items, keep at least 1")
+            raise ValueError("layout.history is 0: the user tower reads the user's last items, give at least 1")
         for name in (*self.attributes, *self.context):
             if name not in layout.ids or name == layout.history_of:
-                raise ValueError(f"towers name the id column {name!r}: give some of {layout.ids} but the item's own")
+                raise ValueError(f"towers name the id column {name!r}: give some of {layout.ids} except the item's own")
 
 
 class UserTower(nn.Module):
-    """u and w of the head of this file, side by side. The embeddings are no part of it."""
+    """u and w of the module's equations, side by side. The embeddings are no part of it."""
 
     def __init__(self, *, history: int, context: int, embedding: int, hidden: int, half_lives: int) -> None:
         super().__init__()
         width = embedding * (2 + context)
-        # The last item says most: weights that halve about every second place, to begin with.
+        # The last item predicts best: initial weights that halve about every second item.
         self.recency = nn.Parameter(-torch.arange(history) / 3.0)
         self.hidden = nn.Linear(width, hidden)
         self.out = nn.Linear(hidden, embedding)
@@ -136,7 +132,7 @@ class UserTower(nn.Module):
 
 
 class Towers:
-    """Both towers with all that they need to retrieve and to go on learning. :func:`fine_tune` leaves them as is."""
+    """Both towers with all that they need to retrieve and to be trained on. ``fine_tune`` leaves them as they were."""
 
     def __init__(
         self,
@@ -144,17 +140,17 @@ class Towers:
         design: TowerDesign,
         network: UserTower,
         tables: Mapping[str, IdTable],
-        lately: Lately,
+        recent_clicks: RecentClicks,
         moments: Mapping[str, Tensor],
         steps: int,
     ) -> None:
-        """``tables``: by the names of :func:`table_names`; ``lately``: as of the last click learned from."""
+        """``tables``: by the names of :func:`table_names`; ``recent_clicks``: as of the last click trained on."""
         self.layout, self.design, self.network, self.tables = layout, design, network, tables
-        self.lately, self.moments, self.steps = lately, moments, steps
+        self.recent_clicks, self.moments, self.steps = recent_clicks, moments, steps
 
     @staticmethod
     def new(layout: Layout, design: TowerDesign, seed: int) -> Towers:
-        """Towers that have learned nothing: they give what is popular."""
+        """Untrained towers: they retrieve what is popular."""
         design.expect(layout)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -167,37 +163,39 @@ class Towers:
             )
         table = IdTable.new(
             design.embedding,
-            first_state=design.first_square,
-            admit_after=design.admit_after,
-            buckets=design.buckets,
-            first_weight=design.first_weight,
+            initial_state=design.initial_accumulator,
+            frequency_filter=design.frequency_filter,
+            oov_rows=design.oov_rows,
+            initial_noise=design.initial_noise,
         )
-        lately = Lately.new(half_lives=design.half_lives, alive_s=design.alive_s, attributes=len(design.attributes))
+        recent_clicks = RecentClicks.new(
+            half_lives=design.half_lives, alive_s=design.alive_s, attributes=len(design.attributes)
+        )
         moments = {
             f"{name}.{moment}": torch.zeros_like(parameter)
             for name, parameter in network.named_parameters()
             for moment in MOMENTS
         }
         tables = dict.fromkeys(table_names(layout, design), table)
-        return Towers(layout, design, network.eval(), tables, lately, moments, 0)
+        return Towers(layout, design, network.eval(), tables, recent_clicks, moments, 0)
 
     def reading(self, layout: Layout) -> Towers:
         """The same towers, for examples of another layout that has the columns they read.
 
         Raises ValueError that names a column which the other lacks, or has with another meaning.
         """
-        read_by(self.layout, self.design).within(layout)
-        return Towers(layout, self.design, self.network, self.tables, self.lately, self.moments, self.steps)
+        layout_read(self.layout, self.design).within(layout)
+        return Towers(layout, self.design, self.network, self.tables, self.recent_clicks, self.moments, self.steps)
 
-    def users(self, examples: Examples, lately: Lately) -> Floats:
+    def users(self, examples: Examples, recent_clicks: RecentClicks) -> Floats:
         """[N, E + H]: the vector of each row's user and context. Candidates and labels of the rows do not matter."""
         examples.expect(self.layout)
         rows = {name: self.tables[name].rows_of for name in self.tables}
-        history, told = examples.history, lately.attributes_of(examples.history)
+        history, attributes = examples.history, recent_clicks.attributes_of(examples.history)
         shape = (*history.shape, self.design.embedding)
         e = rows[as_history(self.layout.history_of)](history.ravel()).reshape(shape)
         for k, name in enumerate(self.design.attributes):
-            e = e + rows[as_history(name)](told[..., k].ravel()).reshape(shape)
+            e = e + rows[as_history(name)](attributes[..., k].ravel()).reshape(shape)
         context = [rows[name](examples.ids[:, self.layout.ids.index(name)]) for name in self.design.context]
         empty = np.zeros((len(history), 0, self.design.embedding), np.float32)
         with one_thread(), torch.inference_mode():
@@ -206,28 +204,28 @@ class Towers:
 
     def items(self, ids: Ids, attributes: Ids) -> Floats:
         """[M, E]: the vectors of items [M] with their attributes [M, A]."""
-        v = self.tables[as_found(self.layout.history_of)].rows_of(ids)
+        v = self.tables[as_target(self.layout.history_of)].rows_of(ids)
         for k, name in enumerate(self.design.attributes):
-            v = v + self.tables[as_found(name)].rows_of(attributes[:, k])
+            v = v + self.tables[as_target(name)].rows_of(attributes[:, k])
         return v
 
-    def index(self, lately: Lately, now: float) -> Index:
-        """All items alive at ``now``, ready to be searched. Keep it until the next update of the towers, and follow
-        the clicks in between with :meth:`Index.follow`."""
-        return Index.of(lately, now, self.items)
+    def index(self, recent_clicks: RecentClicks, now: float) -> Index:
+        """An index of all items alive at ``now``. It is good until the next update of the towers, and follows the
+        clicks in between by :meth:`Index.follow`."""
+        return Index.of(recent_clicks, now, self.items)
 
 
-def read_by(layout: Layout, design: TowerDesign) -> Layout:
-    """What of a layout towers of this design read."""
+def layout_read(layout: Layout, design: TowerDesign) -> Layout:
+    """The part of a layout that towers of this design read."""
     names = (layout.history_of, *design.attributes, *design.context)
-    told = dict(zip((*layout.dense, *layout.ids, "history"), layout.meanings, strict=False))
-    meanings = tuple(told[name] for name in (*names, "history")) if layout.meanings else ()
+    meaning = dict(zip((*layout.dense, *layout.ids, "history"), layout.meanings, strict=False))
+    meanings = tuple(meaning[name] for name in (*names, "history")) if layout.meanings else ()
     return Layout(layout.schema_version, (), names, layout.history, layout.history_of, meanings=meanings)
 
 
-def as_found(column: str) -> str:
-    """The table of an item's ids where it is the one to be found."""
-    return f"{column} as found"
+def as_target(column: str) -> str:
+    """The table of an item's ids where it is the target."""
+    return f"{column} as target"
 
 
 def as_history(column: str) -> str:
@@ -238,4 +236,4 @@ def as_history(column: str) -> str:
 def table_names(layout: Layout, design: TowerDesign) -> tuple[str, ...]:
     """The tables of some towers, in their order."""
     items = (layout.history_of, *design.attributes)
-    return (*map(as_found, items), *map(as_history, items), *design.context)
+    return (*map(as_target, items), *map(as_history, items), *design.context)

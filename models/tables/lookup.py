@@ -1,4 +1,4 @@
-"""Rows of a table by their places, and the gradient of that: sums over runs of cells, sorted by the row they read.
+"""Rows of a table by their index, and the gradient of that: sums over the cells that read each row.
 
     embedded = lookup(table, ids)
 
@@ -19,21 +19,21 @@ from torch.nn import functional
 
 
 @dataclass(frozen=True, eq=False)
-class Runs:
+class CellsByRow:
     """Cells sorted by the row that they read: which cells read row r is ``order[offsets[r] : offsets[r + 1]]``."""
 
     order: Tensor
-    """[N], places of cells."""
+    """[N], indices of cells."""
 
     offsets: Tensor
     """[R + 1]."""
 
     @staticmethod
-    def of(cells: Tensor, rows: int) -> Runs:
+    def of(cells: Tensor, rows: int) -> CellsByRow:
         """Of cells (any shape) that each hold a row, 0 to ``rows`` - 1."""
         flat = cells.reshape(-1)
         ends = torch.bincount(flat, minlength=rows).cumsum(0)
-        return Runs(sorting(flat, rows), torch.cat([ends.new_zeros(1), ends]))
+        return CellsByRow(sorting(flat, rows), torch.cat([ends.new_zeros(1), ends]))
 
     def sums(self, values: Tensor, repeated: int = 1) -> Tensor:
         """[R, w]: for each row but 0 the sum of its cells' values. ``values`` is [N / repeated, w]: so many cells, side
@@ -57,7 +57,7 @@ class Lookup(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (cells,) = ctx.saved_tensors
-        return Runs.of(cells, ctx.rows).sums(gradient.reshape(cells.numel(), gradient.shape[-1])), None
+        return CellsByRow.of(cells, ctx.rows).sums(gradient.reshape(cells.numel(), gradient.shape[-1])), None
 
 
 def lookup(table: Tensor, cells: Tensor) -> Tensor:
@@ -66,10 +66,10 @@ def lookup(table: Tensor, cells: Tensor) -> Tensor:
     return rows
 
 
-def sorting(values: Tensor, most: int) -> Tensor:
-    """Places that sort integers of 0 to ``most``, ties in their order."""
+def sorting(values: Tensor, highest: int) -> Tensor:
+    """Indices that sort integers of 0 to ``highest``, stably."""
     if values.device.type != "cpu":
         return torch.argsort(values, stable=True)
     # numpy sorts 16 bits by counting, which is ten times as quick.
-    small = values.numpy().astype(np.uint16 if most < 1 << 16 else np.int32)
+    small = values.numpy().astype(np.uint16 if highest < 1 << 16 else np.int32)
     return torch.from_numpy(np.argsort(small, kind="stable"))

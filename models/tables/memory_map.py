@@ -1,4 +1,4 @@
-"""Room for large arrays: beyond a size they lie in a file without a name, which the system reads and writes as needed.
+"""Memory-mapped arrays: beyond a size they lie in an unnamed file, which the system pages in and out as needed.
 
     with in_memory(up_to=2**30):
         rows = empty((10_000_000, 64), np.float32)     # a temporary file, gone with the array
@@ -18,38 +18,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 SMALL = 64
-"""An array of less than one part in so many of the memory there is does not count, and needs no file of its own. Runs
-are each at least twice as long as the next, so such arrays are few."""
+"""An array of less than one part in so many of the memory there is does not count, and needs no file of its own.
+Segments are each at least twice as long as the next, so such arrays are few."""
 
-LIMIT = Path("/sys/fs/cgroup/memory.max")
-"""Where Linux tells a container the bytes of memory it may use (cgroup v2)."""
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
+"""Bytes of memory that a container may use (cgroup v2)."""
 
-_most: int | None = None
-"""Bytes that arrays take in memory at most, in this process; None for a quarter of what there is."""
+_limit: int | None = None
+"""Bytes of arrays in memory, in this process; None for a quarter of what there is."""
 
-_held = 0
+_allocated = 0
 """Bytes of the arrays in memory that count."""
 
-_counting = threading.RLock()  # an array may be let go of, and its bytes given back, while another is counted
+_lock = threading.RLock()  # an array may be freed, and its bytes with it, while another is allocated
 
 
-def most_in_memory() -> int:
-    """Bytes up to which arrays are kept in memory: what :func:`in_memory` set, or a quarter of what there is."""
-    return available(LIMIT) // 4 if _most is None else _most
+def limit() -> int:
+    """Bytes of arrays in memory, beyond which they go to files: by :func:`in_memory`, or a quarter of what there is."""
+    return available(CONTAINER_LIMIT) // 4 if _limit is None else _limit
 
 
 @cache
-def available(limit: Path) -> int:
-    """Bytes of memory that the machine has, or that its container may use, as the file ``limit`` says."""
+def available(container_limit: Path) -> int:
+    """Bytes of memory that the machine has, or that its container may use by the file ``container_limit``."""
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
-        return min(machine, int(limit.read_text()))
+        return min(machine, int(container_limit.read_text()))
     except (OSError, ValueError):  # no such file, or "max"
         return machine
 
@@ -57,24 +57,24 @@ def available(limit: Path) -> int:
 @contextmanager
 def in_memory(*, up_to: int) -> Iterator[None]:
     """Inside, arrays made by :func:`empty` in this process stay in memory up to ``up_to`` bytes in all."""
-    global _most
-    before, _most = _most, up_to
+    global _limit
+    before, _limit = _limit, up_to
     try:
         yield
     finally:
-        _most = before
+        _limit = before
 
 
 def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """An array with nothing in it yet, in memory while there is room for it, else in a file.
+    """An uninitialised array, in memory up to the limit, else in a file.
 
-    Raises ``OSError`` where the disk has no room for it: better now than a fault in the middle of a merge.
+    Raises ``OSError`` where the disk is full: better now than a fault in the middle of a merge.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    if size * SMALL <= most_in_memory():
+    if size * SMALL <= limit():
         return np.empty(shape, dtype)
-    with _counting:
-        if _held + size <= most_in_memory():
+    with _lock:
+        if _allocated + size <= limit():
             array = np.empty(shape, dtype)
             count(size)
             weakref.finalize(array, count, -size)
@@ -85,19 +85,14 @@ def empty(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         except OSError as error:
             raise OSError(
                 error.errno,
-                f"{tempfile.gettempdir()} has no room for {size} bytes of rows: set TMPDIR to a larger disk",
+                f"{tempfile.gettempdir()} has no space for {size} bytes of rows: set TMPDIR to a larger disk",
             ) from error
         # A plain array: the mapping lives as long as any view of it, and the file's space as long as the mapping.
         return np.asarray(np.memmap(file, dtype, "r+", shape=shape))
 
 
 def count(size: int) -> None:
-    """So many more bytes are in memory, or fewer."""
-    global _held
-    with _counting:
-        _held += size
-
-
-def mapped(file: BinaryIO, dtype: DTypeLike, offset: int, shape: tuple[int, ...]) -> NDArray[Any]:
-    """Part of an open file as an array that cannot be written; nothing is read until it is used."""
-    return np.asarray(np.memmap(file, dtype, "r", offset, shape))
+    """Add to the bytes in memory; a negative ``size`` takes away."""
+    global _allocated
+    with _lock:
+        _allocated += size

@@ -1,4 +1,4 @@
-"""The files of a version, where the registry keeps them: on a disk, in an object store, or behind MLflow's server."""
+"""The files of a version, where the registry stored them: on a disk, in an object store, or behind MLflow's server."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ RANKER = "/artifacts/ranker"
 
 
 class NoArtifacts(MillraceError, FileNotFoundError):
-    """The files of a version are no longer where they were kept."""
+    """The files of a version are no longer where they were stored."""
 
 
 def download(artifact_uri: str, to: Path, tracking_uri: str) -> Path:
@@ -40,10 +40,10 @@ def download(artifact_uri: str, to: Path, tracking_uri: str) -> Path:
 def fetch(uri: str, to: Path, tracking_uri: str) -> Path:
     """Copy a folder of artifacts to ``to``, which must not exist. Returns where the copy is."""
     source = urlsplit(uri)
-    gone = NoArtifacts(f"{uri}: nothing is there any more; restore the files that MLflow kept, or use another version")
+    missing_files = NoArtifacts(f"{uri}: nothing is there any more; restore MLflow's files, or use another version")
     if source.scheme in ("", "file"):
         if not Path(unquote(source.path)).is_dir():
-            raise gone
+            raise missing_files
         return shutil.copytree(unquote(source.path), to)
     from mlflow.artifacts import download_artifacts, list_artifacts
     from mlflow.exceptions import MlflowException
@@ -54,7 +54,7 @@ def fetch(uri: str, to: Path, tracking_uri: str) -> Path:
     except MlflowException as error:
         if list_artifacts(artifact_uri=uri, tracking_uri=tracking_uri):
             raise
-        raise gone from error
+        raise missing_files from error
 
 
 def missing(artifact_uri: str, tracking_uri: str) -> str | None:

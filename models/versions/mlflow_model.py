@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from models.examples import Examples
 
 EXAMPLE_ROWS = 3
-"""Rows of the input example kept with a version."""
+"""Rows of a version's input example."""
 
 
 def write_model(to: Path, model_folder: Path, model_id: str, run_id: str, example: "Examples") -> None:

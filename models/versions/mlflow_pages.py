@@ -1,8 +1,8 @@
-"""The embedded MLflow server, on its own origin only: by itself it takes orders from every page on this machine.
+"""The embedded MLflow server, on its own origin only: by itself it obeys every page on this machine.
 
     python -m models.versions.mlflow_pages
 
-One process: ``mlflow server`` keeps a parent beside it, which leaves its child with the port when it is killed.
+One process: ``mlflow server`` has a parent beside it, which when killed leaves its child with the port.
 """
 
 import os
@@ -17,7 +17,7 @@ def main() -> None:
     environment.apply(settings)
     own = names_of(settings, settings.mlflow_port, settings.mlflow_pages).origins()
     os.environ |= {
-        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",  # the guard in front has looked
+        "MLFLOW_SERVER_ALLOWED_HOSTS": "*",  # the guard in front has checked
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(own),
     }
     from mlflow.server import constants, handlers

@@ -14,7 +14,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 
 
-class Ranker(PythonModel):
+class PyfuncRanker(PythonModel):
     """Scores rows with the ranker saved in the artifact ``ranker``."""
 
     def load_context(self, context: Any) -> None:
@@ -44,4 +44,4 @@ class Ranker(PythonModel):
         )
 
 
-set_model(Ranker())
+set_model(PyfuncRanker())

@@ -1,8 +1,8 @@
 """The promotion records: which model version serves a surface, since when, and on whose decision.
 
 This table is the truth. MLflow's alias ``champion`` and every serving replica follow it: the record is written first,
-in one transaction with the decision it stands on, and the rest is brought in line afterwards, by whoever comes next if
-the writer dies. The database refuses to change or delete a record, or to add one that no decision backs.
+in one transaction with the decision that backs it, and the rest is brought in line afterwards, by whoever comes next
+if the writer dies. The database refuses to change or delete a record, or to add one that no decision backs.
 """
 
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ def record(
     learned_to: datetime,
     replaces: str | None = None,
 ) -> Promotion:
-    """Promote ``version`` in the caller's transaction and tell the followers when that commits.
+    """Promote ``version`` in the caller's transaction and notify the followers when that commits.
 
     ``previous_version`` is the champion the evidence compared with; a model begun anew has none, and ``replaces`` then
     names the champion whose files are lost. Called again for an update that is recorded already, it returns that record
@@ -155,7 +155,7 @@ def record(
             " VALUES (%s, %s, %s, %s, %s, %s, %s)",
             [surface, version, artifact_uri, previous_version, update_id, decision_id, learned_to],
         )
-        return _tell(connection, surface)
+        return _notify(connection, surface)
 
 
 def roll_back(connection: psycopg.Connection, to: Promotion, *, previous_version: str, decision_id: int) -> Promotion:
@@ -175,19 +175,19 @@ def roll_back(connection: psycopg.Connection, to: Promotion, *, previous_version
             " learned_to, kind) VALUES (%s, %s, %s, %s, %s, %s, %s, 'rollback')",
             [to.surface, to.version, to.artifact_uri, previous_version, to.update_id, decision_id, to.learned_to],
         )
-        return _tell(connection, to.surface)
+        return _notify(connection, to.surface)
 
 
-def expect_champion(connection: psycopg.Connection, surface: str, version: str | None, told: str) -> None:
-    """Raises ChampionMoved, with ``told`` in its message, when the champion is not ``version``."""
+def expect_champion(connection: psycopg.Connection, surface: str, version: str | None, because: str) -> None:
+    """Raises ChampionMoved when the champion is not ``version``; ``because``: who expects it, as in its message."""
     champion = current(connection, surface)
     found = champion.version if champion else None
     if found != version:
-        raise ChampionMoved(f"champion of {surface} is {found!r}, {told} {version!r}: judge it again")
+        raise ChampionMoved(f"champion of {surface} is {found!r}, {because} {version!r}: judge it again")
 
 
-def _tell(connection: psycopg.Connection, surface: str) -> Promotion:
-    """The promotion just written; the followers hear of it when the transaction commits."""
+def _notify(connection: psycopg.Connection, surface: str) -> Promotion:
+    """The promotion just written; the followers are notified when the transaction commits."""
     connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
     made = current(connection, surface)
     assert made is not None

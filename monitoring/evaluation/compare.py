@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from models import metrics
-from models.ranking_metrics import Scored, codes
+from models.ranking_metrics import LabelledScores, codes
 from monitoring.evaluation.fairness import Treatment, treatment
 from monitoring.evaluation.slices import Column, Slice, compare_slices
 from monitoring.measures import KEYS, Measure
@@ -218,7 +218,7 @@ def compare(
     before = base if champion is None else np.asarray(champion, dtype=np.float64)[kept]
     before = np.where(np.isfinite(before), before, base)
     bad = int((~np.isfinite(now)).sum())
-    served = Scored.of(before, label, group)
+    served = LabelledScores.of(before, label, group)
     rival: Rival = "base_rate" if champion is None else "champion"
     if bad or not len(label):
         known = _of(bootstrap([served], seed=seed, draws=0), 0) if len(label) else Measures()
@@ -231,7 +231,7 @@ def compare(
             challenger=Measures(not_finite=bad),
             gain=Gain(served.requests),
         )
-    tried = Scored.of(now, label, group)
+    tried = LabelledScores.of(now, label, group)
     early = progressive and champion is None
     paired_with = so_far(label, group) if early else before
     # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
@@ -274,7 +274,7 @@ def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> M
     bad = int((~np.isfinite(prediction[rows])).sum())
     if not len(rows) or bad:
         return Measures(not_finite=bad)
-    return _of(bootstrap([Scored.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
+    return _of(bootstrap([LabelledScores.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
 
 
 def _of(drawn: Drawn, model: int) -> Measures:
@@ -336,8 +336,8 @@ def _calibration_chance(prediction: np.ndarray, seed: int) -> float:
 
 
 def _calibration_errors(prediction: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """``metrics.calibration_error`` of predictions [N] against each row of labels [draws, N]; they are binned once."""
-    bins = Scored.of(prediction, labels[0]).calibration_bins(metrics.CALIBRATION_BINS)
+    """The calibration error of predictions [N] against each row of labels [draws, N]; they are binned once."""
+    bins = LabelledScores.of(prediction, labels[0]).calibration_bins(metrics.CALIBRATION_BINS)
     member = bins[:, None] == np.arange(metrics.CALIBRATION_BINS)
     errors: np.ndarray = np.abs((prediction - labels) @ member.astype(np.float64)).sum(axis=1) / len(prediction)
     return errors

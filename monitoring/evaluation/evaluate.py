@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models import metrics
 from models.examples import Examples
 from models.frames import Frame
-from models.learning.learner import Learned
+from models.learning.learner import TrainingResult
 from models.learning.model import Model
 from monitoring.evaluation.compare import Comparison, compare, measure, paired, prediction_shift
 from monitoring.evaluation.cost import Cost
@@ -47,7 +47,7 @@ class Trained:
     """A challenger: a model just trained on a window's training part, and how that went."""
 
     model: Model
-    learned: Learned
+    learned: TrainingResult
     question: Question
     cost: Cost
     towers: TowersEvidence | None = None
@@ -282,7 +282,7 @@ def head(items: pl.Series) -> NDArray[np.bool_]:
     return items.is_in(often.implode()).to_numpy()
 
 
-def _training(learned: Learned, given: int) -> Training:
+def _training(learned: TrainingResult, given: int) -> Training:
     return Training(
         learned.examples,
         given,

@@ -1,6 +1,6 @@
 """How champion and challenger treat the values of a declared attribute of items or users: exposure and error.
 
-found = treatment({"publisher": publishers}, before=champion, now=challenger)     # two Scored of the same rows
+found = treatment({"publisher": publishers}, before=champion, now=challenger)     # two LabelledScores of the same rows
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from models.ranking_metrics import Codes, Floats, Scored
+from models.ranking_metrics import Codes, Floats, LabelledScores
 from monitoring.evaluation.slices import Column, coded
 from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST, Interval, finite
 
@@ -52,7 +52,7 @@ class Treatment:
         return f"{self.attribute} = {self.value}"
 
 
-def treatment(attributes: Mapping[str, Column], *, before: Scored, now: Scored) -> list[Treatment]:
+def treatment(attributes: Mapping[str, Column], *, before: LabelledScores, now: LabelledScores) -> list[Treatment]:
     """By attribute [N] and value, over the rows of both."""
     orders = (before.exposure(), now.exposure())
     found = []
@@ -84,9 +84,9 @@ def treatment(attributes: Mapping[str, Column], *, before: Scored, now: Scored) 
     return found
 
 
-def _sums(of_row: Floats, code: Codes, width: int, scored: Scored) -> Floats:
+def _sums(of_row: Floats, code: Codes, width: int, scored: LabelledScores) -> Floats:
     """[R, width], the sum of ``of_row`` by request and value."""
-    cell = scored.group * width + code
+    cell = scored.request * width + code
     summed = np.bincount(cell, of_row, minlength=scored.requests * width).astype(np.float64, copy=False)
     return summed.reshape(scored.requests, width)
 

@@ -1,6 +1,6 @@
 """Does a challenger retrieve as well as the champion: is the next click among the items that its towers put first?
 
-    before, now = replay(champion, champion.lately, clicks), replay(challenger, challenger.lately, clicks)
+    before, now = replay(champion, champion.recent_clicks, clicks), replay(challenger, challenger.recent_clicks, clicks)
     found = compare(user, champion=before.places, challenger=now.places, popularity=now.popular, alive=900)
 
 A click is looked for by the clicks before it, all items clicked lately being candidates but the user's last ones. What
@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.retrieval.recent_clicks import Lately
-from models.tables.id_table import Ids
+from models.retrieval.recent_clicks import RecentClicks
+from models.tables.rows import Ids
 from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST
 
 if TYPE_CHECKING:  # evidence is read where nothing is trained, and torch takes seconds to import
@@ -46,14 +46,14 @@ class Found:
     popular: Places
     """[N], among those that are popular, by all half-lives of the towers alike."""
 
-    lately: Lately
+    lately: RecentClicks
     """What was clicked lately, after them all."""
 
 
-def replay(towers: "Towers", lately: Lately, clicks: Examples) -> Found:
+def replay(towers: "Towers", lately: RecentClicks, clicks: Examples) -> Found:
     """Retrieve for each of N clicks, in their order. Popularity follows them, a batch at a time; the towers stay as
     they are."""
-    from models.retrieval.learner import item_columns
+    from models.retrieval.sampling import item_columns
 
     item, attributes = item_columns(towers, clicks)
     index = towers.index(lately, float(clicks.time[0]) if len(clicks) else lately.time)
@@ -66,7 +66,7 @@ def replay(towers: "Towers", lately: Lately, clicks: Examples) -> Found:
         everyone[:, width:] = 1 / half_lives
         for users, into in ((towers.users(clicks[rows], lately), found), (everyone, popular)):
             into[rows] = _place(index.retrieve(users, max(KS), clicks.history[rows]).ids, item[rows])
-        lately = lately.see(item[rows], clicks.time[rows], attributes[rows])
+        lately = lately.updated(item[rows], clicks.time[rows], attributes[rows])
     return Found(found, popular, lately)
 
 

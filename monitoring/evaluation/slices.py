@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from models import metrics
-from models.ranking_metrics import Codes, Floats, Scored
+from models.ranking_metrics import Codes, Floats, LabelledScores
 from monitoring.statistics.bootstrap import finite
 from monitoring.statistics.sequential import Moments, lower_once, upper_once
 
@@ -69,8 +69,8 @@ def compare_slices(
     columns: Mapping[str, Column],
     kinds: Mapping[str, str] | None = None,
     *,
-    before: Scored,
-    now: Scored,
+    before: LabelledScores,
+    now: LabelledScores,
     values: int = VALUES,
 ) -> list[Slice]:
     """The comparison within the most frequent values of each column [N] of the rows of both, the largest slice first.
@@ -118,7 +118,13 @@ def coded(values: Column, most: int) -> tuple[list[str], Codes]:
 
 
 def _slices_of(
-    column: str, kind: str, given: Column, before: Scored, now: Scored, loss: tuple[Floats, Floats], values: int
+    column: str,
+    kind: str,
+    given: Column,
+    before: LabelledScores,
+    now: LabelledScores,
+    loss: tuple[Floats, Floats],
+    values: int,
 ) -> list[Slice]:
     names, code = coded(given, values)
     width, requests = len(names), before.requests
@@ -130,7 +136,7 @@ def _slices_of(
     total = [by_slice(each) for each in loss]
     predicted = [by_slice(each.probability) for each in (before, now)]
     auc = [each.auc_by(code, width) for each in (before, now)]
-    cell = before.group * width + code
+    cell = before.request * width + code
     count = np.bincount(cell, minlength=requests * width).reshape(requests, width)
     gain = np.bincount(cell, loss[0] - loss[1], minlength=requests * width).reshape(requests, width)
     variance = metrics.equal_variance(before.probability, now.probability)

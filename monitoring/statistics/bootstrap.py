@@ -1,6 +1,6 @@
 """The measures of rankers on the same rows, and how far each is from what other requests would have given.
 
-    drawn = bootstrap([champion, challenger], seed=0)     # two Scored of the same rows
+    drawn = bootstrap([champion, challenger], seed=0)     # two LabelledScores of the same rows
     drawn.value("auc", 1), drawn.interval("auc")          # the challenger's, and challenger minus champion
 
 Requests, not rows, are what is drawn, since the rows of one share their reader and moment; and every draw takes the
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from models import metrics
-from models.ranking_metrics import Floats, Scored
+from models.ranking_metrics import Floats, LabelledScores
 from monitoring.measures import KEYS
 
 DRAWS = 200
@@ -112,16 +112,16 @@ class Drawn:
         return float(hidden[~worse].sum()), float(hidden[worse].sum())
 
 
-def bootstrap(models: Sequence[Scored], *, seed: int, draws: int = DRAWS) -> Drawn:
+def bootstrap(models: Sequence[LabelledScores], *, seed: int, draws: int = DRAWS) -> Drawn:
     """Measure models on the same rows, whose requests must be ascending codes (``models.ranking_metrics.codes``).
 
     Without ``draws`` only the values are measured, and no interval is known.
     """
     first = models[0]
-    assert bool((np.diff(first.group) >= 0).all()), "rows of a request must stand side by side, codes ascending"
+    assert bool((np.diff(first.request) >= 0).all()), "rows of a request must stand side by side, codes ascending"
     added = [_adds(model) for model in models]
     edges = np.append(np.arange(0, first.requests, BLOCK), first.requests)
-    row_edges = np.searchsorted(first.group, edges)
+    row_edges = np.searchsorted(first.request, edges)
     width = OWN + metrics.CALIBRATION_BINS
     sums = np.zeros((1 + draws, SHARED + width * len(models)))
     random, times = np.random.default_rng(seed), _poisson()
@@ -132,7 +132,7 @@ def bootstrap(models: Sequence[Scored], *, seed: int, draws: int = DRAWS) -> Dra
         weights[1:] = times[random.integers(0, len(times), (draws, stop - start), dtype=np.uint16)]
         columns = [shared[start:stop]]
         for model, adds, bin_of in zip(models, added, bins, strict=True):
-            cell = (model.group[row:end] - start) * metrics.CALIBRATION_BINS + bin_of[row:end]
+            cell = (model.request[row:end] - start) * metrics.CALIBRATION_BINS + bin_of[row:end]
             gap = model.probability[row:end] - model.label[row:end]
             by_cell = np.bincount(cell, gap, minlength=(stop - start) * metrics.CALIBRATION_BINS)
             columns += [adds[start:stop], by_cell.reshape(-1, metrics.CALIBRATION_BINS).astype(np.float64, copy=False)]
@@ -148,7 +148,7 @@ def bootstrap(models: Sequence[Scored], *, seed: int, draws: int = DRAWS) -> Dra
     return Drawn(values, first.requests, int((shared[:, 2] > 0).sum()), gaps, left_out)
 
 
-def _left_out(scored: Scored, shared: Floats) -> dict[str, str]:
+def _left_out(scored: LabelledScores, shared: Floats) -> dict[str, str]:
     """Measures that could not be other than they are, whatever the model, or whatever its order; and why."""
     rows, _, both = shared.T
     if scored.clicked.all() or not scored.clicked.any():
@@ -160,21 +160,21 @@ def _left_out(scored: Scored, shared: Floats) -> dict[str, str]:
     return {}
 
 
-def _shared(scored: Scored) -> Floats:
+def _shared(scored: LabelledScores) -> Floats:
     """[R, 3]: rows, clicks, rows where there are both classes: where the order matters."""
-    rows = np.bincount(scored.group, minlength=scored.requests)
-    clicks = np.bincount(scored.group, scored.clicked, minlength=scored.requests)
+    rows = np.bincount(scored.request, minlength=scored.requests)
+    clicks = np.bincount(scored.request, scored.clicked, minlength=scored.requests)
     both = (clicks > 0) & (clicks < rows)
     return np.stack([rows, clicks, rows * both], axis=1).astype(np.float64, copy=False)
 
 
-def _adds(scored: Scored) -> Floats:
+def _adds(scored: LabelledScores) -> Floats:
     """[R, 9]: what each request adds to the sums that a model's measures are read from."""
     by_request = scored.by_request()
     right, loss = scored.placements(), metrics.losses(scored.probability, scored.label)
 
     def total(of_row: Any) -> Floats:
-        return np.bincount(scored.group, of_row, minlength=scored.requests).astype(np.float64, copy=False)
+        return np.bincount(scored.request, of_row, minlength=scored.requests).astype(np.float64, copy=False)
 
     columns = (
         total(loss),

@@ -9,7 +9,8 @@ from benchmarks.score import ScoreConfig, bench, grown, requests
 from benchmarks.stream import folded
 from flows.drill.windows import simulated
 from flows.surfaces.feed import FEED
-from models.learning.learner import Model, fine_tune
+from models.learning.learner import fine_tune
+from models.learning.model import Model
 
 SMALL = ScoreConfig(days=1.1, requests_per_day=300, candidates=(5,), calls=10, bulk=200, rows=500)
 

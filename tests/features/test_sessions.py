@@ -25,7 +25,8 @@ from infra.postgres.connections import connect, create_database, drop_database, 
 from infra.postgres.server import ADMINISTERS
 from infra.settings import Settings
 from infra.stack.environment import clear_session
-from models.versions.registry import Registry, prepare
+from models.versions.mlflow_client import prepare
+from models.versions.registry import Registry
 from tests.commands import millrace
 from tests.loop import NOW, after, write_log
 from tests.roles import ODD, ODD_PASSWORD, with_user
@@ -258,8 +259,8 @@ def test_any_user_password_and_database_reaches_mlflow(odd: str, tmp_path: Path)
     tracking = sqlalchemy_url(with_database(odd, f"{ODD} mlflow"))
     prepare(tracking, odd)
     registry = Registry(tracking, tmp_path.as_uri())
-    run = registry.start_run("feed", "update 1", {"rate": 1}, update_id=1)
-    assert registry.start_run("feed", "update 1", {"rate": 1}, update_id=1) == run
+    run = registry.update_runs.start("feed", "update 1", {"rate": 1}, update_id=1)
+    assert registry.update_runs.start("feed", "update 1", {"rate": 1}, update_id=1) == run
     drop_database(tracking)
 
 

@@ -20,8 +20,10 @@ from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models.versions import promotions
 from models.versions.files import RANKER
+from models.versions.mlflow_client import prepare
 from models.versions.promotions import Promotion
-from models.versions.registry import Registry, model_name, number_of, prepare
+from models.versions.registry import Registry
+from models.versions.version_names import model_name, number_of
 from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
 from monitoring.records import review
@@ -413,7 +415,7 @@ def test_an_update_while_mlflow_is_away_leaves_its_row_and_one_line_and_its_wind
     loop = copied(two)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with replace(loop, tracking="http://127.0.0.1:9").world() as world:
-        with pytest.raises(MillraceError, match=r"MLflow at http://127\.0\.0\.1:9 does not do what is asked") as told:
+        with pytest.raises(MillraceError, match=r"MLflow at http://127\.0\.0\.1:9 refused or did not answer") as told:
             run_update(world, after(20))
         assert "\n" not in str(told.value)
     failed = loop.updates()[-1]

@@ -10,7 +10,7 @@ from flows.steps import prepare as steps
 from flows.steps import train_towers as retrieving
 from flows.world import World
 from models.examples import Examples, Layout
-from models.retrieval.artifact import Carried, carried
+from models.retrieval.artifact import VersionTowers, load_version_towers
 from models.retrieval.towers import TowerDesign, Towers
 from models.versions import artifact, promotions
 from models.versions.files import materialise
@@ -44,9 +44,9 @@ def taught(site: Loop, prefect_server: str) -> Loop:
     return loop
 
 
-def carried_by(world: World, version: str, to: Path) -> Carried:
+def carried_by(world: World, version: str, to: Path) -> VersionTowers:
     """What a version retrieves with, as the registry gives it."""
-    found = carried(world.registry.download(world.registry.version("feed", version).artifact_uri, to))
+    found = load_version_towers(world.registry.download(world.registry.version("feed", version).artifact_uri, to))
     assert found is not None
     return found
 
@@ -66,14 +66,14 @@ def test_towers_learn_with_the_ranker_and_travel_with_its_version(taught: Loop, 
         # The ranker is a delta on the version before; its towers stand alone.
         assert artifact.read_description(tmp_path / "2" / artifact.DESCRIPTION)["kind"] == "delta"
         frame = steps.join(world, second.claimed)
-        towers, lately = now.towers, now.towers.lately
+        towers, lately = now.towers, now.towers.recent_clicks
         assert set(lately.ids.tolist()) <= now.names.keys()
         found = towers.index(lately, lately.time).retrieve(towers.users(frame.examples[-50:], lately), 10)
         assert len({now.names[item] for item in found.ids.ravel().tolist()} & set(frame.table["item_id"])) > 5
 
         files = world.registry.version("feed", "2").artifact_uri
         whole = materialise(files, tmp_path / "whole", world.registry.tracking_uri) / "artifacts" / "ranker"
-        kept = carried(whole)
+        kept = load_version_towers(whole)
         assert kept is not None
         assert (kept.towers.steps, kept.names) == (towers.steps, now.names)
         assert artifact.load(whole).steps > 0

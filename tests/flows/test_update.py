@@ -20,10 +20,11 @@ from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models import metrics
 from models.versions import artifact, promotions
-from models.versions.registry import model_name
+from models.versions.version_names import model_name
 from monitoring.gate.decide import Policy
 from monitoring.records import evidence_store as records
 from tests.loop import UNREACHABLE, Loop, after, expect_settled, run_update
+from tests.models.designs import but
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -119,12 +120,12 @@ def test_a_new_design_is_asked_whether_it_is_better_and_waits_until_it_is_shown(
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         strict = replace(loop.surface, policy=replace(loop.surface.policy, risk=1e-5))
-        world.surface = replace(strict, design=replace(strict.design, rate=1e-3))
+        world.surface = replace(strict, design=but(strict.design, rate=1e-3))
         settings = run_update(world, after(17))
         assert settings.figures["question"] == "better"
         assert settings.figures["tests"]["after"]["tested"] == 1
         assert settings.verdict.verdict in ("hold", "reject"), "hours of a small log cannot show it so surely"
-        numb = replace(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
+        numb = but(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
         world.surface = replace(strict, design=numb)
         shape = run_update(world, after(20))
         assert shape.figures["question"] == "better"
@@ -163,7 +164,7 @@ def test_a_held_challenger_waits_the_champion_stays_and_what_was_held_is_learned
 @pytest.mark.slow
 def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop) -> None:
     """A first model that is worse than the base rate is held; the next learns what it saw too."""
-    hasty = replace(loop.surface.design, rate=3.0, patience=0)
+    hasty = but(loop.surface.design, rate=3.0, patience=0)
     with loop.world(design=hasty) as world:
         young = run_update(world, after(14))
         assert young.verdict.verdict == "hold", young.verdict.reasons

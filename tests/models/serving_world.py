@@ -23,7 +23,7 @@ from infra.addresses import with_database
 from infra.postgres.connections import connect, drop_database
 from models.examples import Layout
 from models.retrieval import artifact as towers_artifact
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.serving.app import create_app
 from models.serving.config import ServingConfig
 from models.serving.service import RankingService
@@ -60,7 +60,7 @@ def promote(
     surface: str = "feed",
     features: Features = FEATURES,
     learned_to: datetime = LEARNED_TO,
-    retrieves: Carried | None = None,
+    retrieves: VersionTowers | None = None,
 ) -> Promotion:
     """Save a small ranker, and the towers given, and record its promotion, as an update does at its end."""
     folder = models / surface / version

@@ -1,12 +1,11 @@
 """A small real ranker for tests of what stands around it."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from models.examples import Examples, Layout
 from models.learning.learner import fine_tune
-from models.learning.model import Design, Model
+from models.learning.model import Model
+from tests.models.designs import design_of
 
 
 def examples_of(layout: Layout, rows: int, seed: int) -> Examples:
@@ -25,5 +24,5 @@ def examples_of(layout: Layout, rows: int, seed: int) -> Examples:
 
 def small_model(layout: Layout, seed: int = 0, rows: int = 400) -> Model:
     """A ranker that has learned from ``rows`` random impressions."""
-    model = Model.new(layout, replace(Design(), hidden=(8,), embedding=4, batch_requests=16), seed=seed)
+    model = Model.new(layout, design_of(hidden=(8,), embedding=4, batch_requests=16), seed=seed)
     return fine_tune(model, examples_of(layout, rows, seed), seed=seed, device="cpu", clock=lambda: 0.0)[0]

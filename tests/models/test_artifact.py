@@ -1,39 +1,29 @@
 """A saved model comes back whole, or is refused by the name of the damaged file; so does one saved as a delta."""
 
-import hashlib
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
-from models.learning.learner import Design, Learned, Model, fine_tune
-from models.versions import artifact, tensor_file
-from models.versions.artifact import (
-    DESCRIPTION,
-    WEIGHTS,
-    DamagedModel,
-    Parent,
-    encode,
-    load,
-    load_delta,
-    save,
-    save_delta,
-    snapshot_due,
-)
+from models.learning.learner import TrainingResult, fine_tune
+from models.learning.model import Model
+from models.versions import folder
+from models.versions.artifact import Parent, load, load_delta, save, save_delta, snapshot_due
 from models.versions.delta import apply, difference, inverse
+from models.versions.folder import DESCRIPTION, WEIGHTS, DamagedModel
 from models.versions.lineage import load_version
 from tests.models.clickworld import LAYOUT, clicks, no_time
+from tests.models.designs import design_of
 from tests.models.test_delta import bits
 
 
 @pytest.fixture(scope="module")
 def model() -> Model:
-    new = Model.new(LAYOUT, Design(hidden=(8,), batch_requests=32), seed=0)
+    new = Model.new(LAYOUT, design_of(hidden=(8,), batch_requests=32), seed=0)
     return fine_tune(new, clicks(400, seed=1), seed=0, device="cpu", clock=no_time)[0]
 
 
@@ -97,37 +87,40 @@ def test_the_description_is_plain_json(model: Model, tmp_path: Path) -> None:
     save(model, tmp_path)
     description = json.loads((tmp_path / DESCRIPTION).read_text())
     assert description["layout"]["ids"] == list(LAYOUT.ids)
-    assert description["design"]["hidden"] == [8]
+    assert description["design"]["shape"]["hidden"] == [8]
     assert description["steps"] == model.steps
 
 
 def test_other_programs_read_the_weights(model: Model, tmp_path: Path) -> None:
     save(model, tmp_path)
     arrays = load_file(tmp_path / WEIGHTS)
-    whole = model.tables[0].as_run()
+    whole = model.tables[0].compacted()
     assert (arrays["table.item.rows.ids"] == whole.ids).all()
     assert (arrays["table.item.rows.weights"] == whole.weights).all()
 
 
-def test_a_file_of_another_program_is_read_wherever_its_arrays_lie(tmp_path: Path) -> None:
-    arrays = {"a": np.arange(3, dtype=np.uint8), "b": np.arange(5.0), "c": np.zeros((0, 4), np.float32)}
-    save_file(arrays, tmp_path / "theirs", metadata={"by": "safetensors"})
-    header = {"b": {"dtype": "F64", "shape": [5], "data_offsets": [3, 43]}}
-    text = json.dumps(header | {"a": {"dtype": "U8", "shape": [3], "data_offsets": [0, 3]}}).encode()
-    data = arrays["a"].tobytes() + arrays["b"].tobytes()
-    (tmp_path / "crooked").write_bytes(len(text).to_bytes(8, "little") + text + data)
-    for name in ("theirs", "crooked"):
-        with (tmp_path / name).open("rb") as file:
-            for key, array in tensor_file.read(file).items():
-                assert (array == arrays[key]).all()
-                assert array.shape == arrays[key].shape
+def test_arrays_of_any_shape_and_order_come_back_and_the_file_is_for_all_to_read(tmp_path: Path) -> None:
+    arrays = {
+        "turned": np.arange(12.0).reshape(3, 4).T,
+        "sparse": np.arange(10, dtype=np.int32)[::3],
+        "none": np.zeros((0, 4), np.float32),
+        "alone": np.array(7, np.uint64),
+        "marks": np.array([True, False]),
+    }
+    folder.write(tmp_path, arrays, {})
+    found = folder.read_arrays(tmp_path / WEIGHTS)
+    for name, array in arrays.items():
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+        assert (found[name] == array).all()
+    assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / DESCRIPTION).stat().st_mode
 
 
 def test_a_large_table_is_mapped_and_not_read(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tensor_file, "MAPPED_FROM", 1_000)
+    monkeypatch.setattr(folder, "MAPPED_FROM", 1_000)
     save(model, tmp_path)
     mapped = load(tmp_path)
-    assert isinstance(mapped.tables[0].runs[0].weights.base, np.memmap)
+    assert not mapped.tables[0].segments[0].weights.flags.writeable
+    assert not mapped.tables[0].segments[0].weights.flags.owndata
     assert bits(mapped) == bits(model)
     more = clicks(200, seed=2, items=60)
     ours, theirs = (fine_tune(m, more, seed=0, device="cpu", clock=no_time)[0] for m in (model, mapped))
@@ -136,36 +129,13 @@ def test_a_large_table_is_mapped_and_not_read(model: Model, tmp_path: Path, monk
     assert bits(mapped) == bits(model), "a file that is mapped is replaced, not overwritten"
 
 
-def test_format_1_is_read(model: Model, tmp_path: Path) -> None:
-    arrays = model.arrays()
-    for name, table in zip(LAYOUT.ids, model.tables, strict=True):
-        for part, run in (("shared", table.shared), ("rows", table.as_run())):
-            fields = vars(run) | {"squares": run.state}
-            del fields["state"], fields["seen"]
-            arrays |= {f"table.{name}.{part}.{field}": array for field, array in fields.items()}
-    arrays["network.standardise.rows"] = np.array(arrays["network.standardise.rows"].max())
-    save_file(arrays, tmp_path / WEIGHTS)
-    description = {
-        "format": 1,
-        "layout": asdict(LAYOUT),
-        "design": asdict(model.design),
-        "steps": model.steps,
-        "weights_sha256": hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest(),
-    }
-    (tmp_path / DESCRIPTION).write_bytes(encode(description))
-    old, fresh = load(tmp_path), clicks(50, seed=3, items=80)
-    assert (old.score(fresh) == model.score(fresh)).all()
-    assert not old.tables[0].as_run().seen.any(), "nobody knows when"
-    assert Parent.of(tmp_path, "old").snapshot_bytes == (tmp_path / WEIGHTS).stat().st_size
-
-
 # --- deltas ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def lineage(model: Model) -> list[tuple[Model, Learned | None]]:
+def lineage(model: Model) -> list[tuple[Model, TrainingResult | None]]:
     """The model and three updates of it."""
-    made: list[tuple[Model, Learned | None]] = [(model, None)]
+    made: list[tuple[Model, TrainingResult | None]] = [(model, None)]
     for turn in range(3):
         window = clicks(60, seed=10 + turn, items=50, first_item=1 + 20 * turn)
         made.append(fine_tune(made[-1][0], window, seed=turn, device="cpu", clock=no_time))
@@ -173,14 +143,14 @@ def lineage(model: Model) -> list[tuple[Model, Learned | None]]:
 
 
 @pytest.fixture(scope="module")
-def chain(lineage: list[tuple[Model, Learned | None]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def chain(lineage: list[tuple[Model, TrainingResult | None]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the snapshot ``0`` and the deltas ``1`` to ``3``."""
     root = tmp_path_factory.mktemp("chain")
     for k, (model, learned) in enumerate(lineage):
         if learned is None:
             save(model, root / "0")
         else:
-            delta = difference(lineage[k - 1][0], model, learned.moved)
+            delta = difference(lineage[k - 1][0], model, learned.changed)
             save_delta(delta, root / str(k), parent=Parent.of(root / str(k - 1), str(k - 1)))
     return root
 
@@ -189,7 +159,7 @@ def assembled(root: Path, name: str) -> Model:
     return load_version(root / name, lambda parent: root / parent.found)
 
 
-def test_snapshot_and_deltas_are_the_version(lineage: list[tuple[Model, Learned | None]], chain: Path) -> None:
+def test_snapshot_and_deltas_are_the_version(lineage: list[tuple[Model, TrainingResult | None]], chain: Path) -> None:
     for k, (model, _) in enumerate(lineage):
         assert bits(assembled(chain, str(k))) == bits(model)
     fresh = clicks(50, seed=3, items=80)
@@ -214,7 +184,7 @@ def test_a_delta_without_its_parent_says_what_it_wants(chain: Path) -> None:
 
 
 def test_a_delta_on_the_wrong_parent_is_refused_by_name(
-    lineage: list[tuple[Model, Learned | None]], chain: Path, tmp_path: Path
+    lineage: list[tuple[Model, TrainingResult | None]], chain: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(DamagedModel, match=WEIGHTS):
         load(chain / "3", lambda _: lineage[1][0])
@@ -244,7 +214,7 @@ def test_a_torn_or_flipped_delta_is_refused_by_name(
 
 
 def test_a_crash_while_a_delta_is_written_leaves_what_was_there(
-    lineage: list[tuple[Model, Learned | None]], chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    lineage: list[tuple[Model, TrainingResult | None]], chain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     delta, parent = load_delta(chain / "1")
     save_delta(delta, tmp_path, parent=parent)
@@ -253,7 +223,7 @@ def test_a_crash_while_a_delta_is_written_leaves_what_was_there(
     def full(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifact.os, "fsync", full)
+    monkeypatch.setattr(folder.os, "fsync", full)
     later, parent = load_delta(chain / "2")
     with pytest.raises(OSError, match="No space left"):
         save_delta(later, tmp_path, parent=parent)
@@ -266,6 +236,6 @@ def test_a_delta_is_small_and_a_long_chain_wants_a_snapshot(chain: Path) -> None
     assert parents[3].delta_bytes == sum((chain / str(k) / WEIGHTS).stat().st_size for k in (1, 2, 3))
     assert {parent.snapshot_bytes for parent in parents} == {(chain / "0" / WEIGHTS).stat().st_size}
     assert not snapshot_due(parents[0])
-    assert not snapshot_due(parents[2], most_deltas=3, most_bytes=100)
-    assert snapshot_due(parents[3], most_deltas=3, most_bytes=100)
-    assert snapshot_due(parents[3], most_bytes=1e-3)
+    assert not snapshot_due(parents[2], max_deltas=3, max_bytes=100)
+    assert snapshot_due(parents[3], max_deltas=3, max_bytes=100)
+    assert snapshot_due(parents[3], max_bytes=1e-3)

@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from models.examples import Examples, Layout
-from models.learning.learner import Design, Model, batches_of, fine_tune
+from models.learning.design import Design, Learning
+from models.learning.learner import batches_of, fine_tune
+from models.learning.model import Model
 from models.metrics import auc, log_loss, paired_difference
 from models.networks.layers import Standardise
-from models.networks.ridge import CURVATURE, ENOUGH, ROWS, Ridge
+from models.networks.ridge import CURVATURE, FROZEN_AFTER, ROWS, Ridge
 from models.versions.artifact import load, save
 from models.versions.delta import apply, difference, inverse
 from tests.models.clickworld import LAYOUT, clicks, no_time
+from tests.models.designs import design_of
 
 COLUMNS = Layout("cold", tuple("abcdefgh"), ("item", "user"), history=2)
 
@@ -50,7 +53,7 @@ def test_nothing_is_known_before_anything_was_learned() -> None:
 def test_it_starts_at_the_base_rate(ranker: str) -> None:
     """Few rows move little beyond the share clicked."""
     first = world(40, seed=3, rate=0.05, signal=0.0)
-    p = learned(first, design=Design(ranker=ranker)).score(world(100, seed=4))  # type: ignore[arg-type]
+    p = learned(first, design=design_of(ranker=ranker)).score(world(100, seed=4))  # type: ignore[arg-type]
     assert abs(p.mean() - first.label.mean()) < 0.03
     assert p.std() < 0.06
 
@@ -134,10 +137,10 @@ def test_one_pass_in_any_batches_is_the_regression_of_all_rows_at_once() -> None
     found = []
     for size in (40, 700):
         ridge = Ridge(8, 1)
-        known = ridge.nothing()
+        known = ridge.empty_sums()
         for at in range(0, len(z), size):
             rows = slice(at, at + size)
-            ridge.learn(known, z[rows], target[rows], torch.ones_like(target[rows]), 100.0)
+            ridge.update(known, z[rows], target[rows], torch.ones_like(target[rows]), 100.0)
         assert float(known[ROWS]) == len(z)
         found.append(torch.sigmoid(ridge(standardise(torch.from_numpy(then.dense)))).squeeze(1).numpy())
     whole = newton(examples, then, 100.0)
@@ -147,32 +150,32 @@ def test_one_pass_in_any_batches_is_the_regression_of_all_rows_at_once() -> None
 
 def test_a_label_that_is_not_known_moves_nothing() -> None:
     ridge, rows = Ridge(3, 2), 50
-    z, known = torch.randn(rows, 3, generator=torch.Generator().manual_seed(0)), ridge.nothing()
+    z, known = torch.randn(rows, 3, generator=torch.Generator().manual_seed(0)), ridge.empty_sums()
     weight = torch.stack([torch.ones(rows), torch.zeros(rows)], dim=1)
-    ridge.learn(known, z, (z[:, :2] > 0).float(), weight, 10.0)
+    ridge.update(known, z, (z[:, :2] > 0).float(), weight, 10.0)
     assert ridge.weight[0].abs().min() > 0
     assert ridge.weight[1].abs().max() == 0
     assert float(known[ROWS][1]) == 0
 
 
 def test_the_linear_part_settles_and_is_then_in_no_delta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.learning.step.ENOUGH", 900.0)
+    monkeypatch.setattr("models.learning.step.FROZEN_AFTER", 900.0)
     model = learned(world(400, seed=13))
     later, report = fine_tune(model, world(100, seed=14), seed=1, device="cpu", clock=no_time)
-    assert ENOUGH > 900
+    assert FROZEN_AFTER > 900
     assert (later.latest.ridge.weight == model.latest.ridge.weight).all()
-    names = difference(model, later, report.moved).arrays
+    names = difference(model, later, report.changed).arrays
     assert f"moments.{CURVATURE}" not in names
     assert "network.ridge.weight" not in names
 
 
-def test_what_the_linear_part_knows_is_carried_by_snapshot_and_delta_and_taken_back(tmp_path: Path) -> None:
+def test_what_the_linear_part_knows_is_in_snapshot_and_delta_and_taken_back(tmp_path: Path) -> None:
     model = learned(world(60, seed=15))
     save(model, tmp_path / "model")
     again, window = load(tmp_path / "model"), world(60, seed=16)
     (later, report), (other, _) = (fine_tune(m, window, seed=1, device="cpu", clock=no_time) for m in (model, again))
     assert later.score(window).tobytes() == other.score(window).tobytes()
-    delta = difference(model, later, report.moved)
+    delta = difference(model, later, report.changed)
     assert f"moments.{CURVATURE}" in delta.arrays
     put_on, taken_back = apply(again, delta), apply(later, inverse(delta, model))
     for one, two in ((put_on, later), (taken_back, model)):
@@ -181,9 +184,9 @@ def test_what_the_linear_part_knows_is_carried_by_snapshot_and_delta_and_taken_b
 
 
 def test_the_first_batches_are_small_and_grow_to_the_designs() -> None:
-    examples, design = world(4_000, seed=17), Design(batch_requests=32)
-    sizes = [(b.stop - b.start) // 5 for b in batches_of(examples, design, 0)]
+    examples, learning = world(4_000, seed=17), Learning(batch_requests=32)
+    sizes = [(b.stop - b.start) // 5 for b in batches_of(examples, learning, 0)]
     assert sizes[:6] == [1, 1, 1, 1, 2, 2]
     assert max(sizes) == 32
     assert sum(sizes) == 4_000
-    assert {(b.stop - b.start) // 5 for b in batches_of(examples[: 32 * 5 * 4], design, 10_000)} == {32}
+    assert {(b.stop - b.start) // 5 for b in batches_of(examples[: 32 * 5 * 4], learning, 10_000)} == {32}

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.networks.deep_cross import deep_cross
-from models.tables.lookup import Runs, lookup
+from models.tables.lookup import CellsByRow, lookup
 
 BATCH, SLOTS, ROWS, KINDS, WIDTH, NUMBERS, MORE = 1100, 4, 30, 2, 6, 3, 5
 
@@ -100,9 +100,9 @@ def test_sums_by_row_are_those_of_a_loop(rows: int) -> None:
         if row:
             expected[0, row] += values[cell]
             expected[1, row] += shared[cell // 3]
-    runs = Runs.of(cells, rows)
-    torch.testing.assert_close(runs.sums(values), expected[0])
-    torch.testing.assert_close(runs.sums(shared, repeated=3), expected[1])
+    by_row = CellsByRow.of(cells, rows)
+    torch.testing.assert_close(by_row.sums(values), expected[0])
+    torch.testing.assert_close(by_row.sums(shared, repeated=3), expected[1])
 
 
 def test_a_lookup_gives_rows_and_their_gradient_but_none_to_empty() -> None:

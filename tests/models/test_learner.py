@@ -10,19 +10,24 @@ import pytest
 import torch
 
 from models.examples import Examples, concat
-from models.learning.design import NetworkOptimiser, Ranker, TableOptimiser
-from models.learning.learner import Design, Model, fine_tune, rate_share
-from models.metrics import auc, calibration_error, grouped_auc, log_loss
+from models.learning.design import Design, Learning
+from models.learning.learner import fine_tune, warm_up
+from models.learning.model import Model
+from models.learning.options.replay import ExperienceReplay
+from models.metrics import auc, log_loss
+from models.networks.shape import Ftrl, NetworkOptimiserKind, RankerKind, TableOptimiserKind
 from tests.models.clickworld import LAYOUT, clicks, no_time, truth
+from tests.models.designs import but, design_of
+from tests.models.reference_metrics import calibration_error
 
-SMALL = Design(hidden=(16,), batch_requests=32, rate=3e-3)
+SMALL = design_of(hidden=(16,), batch_requests=32, rate=3e-3)
 
 
 def bits(model: Model) -> bytes:
     """Everything a model is, as bytes."""
     arrays = list(model.arrays().values())
     for table in model.tables:
-        arrays += [*vars(table.shared).values(), *vars(table.as_run()).values()]
+        arrays += [*vars(table.shared).values(), *vars(table.compacted()).values()]
     return b"".join(array.tobytes() for array in arrays)
 
 
@@ -45,7 +50,7 @@ def test_it_comes_near_the_truth_and_is_calibrated(learned: Model) -> None:
 
 def test_the_same_seed_gives_the_same_bits() -> None:
     def once() -> bytes:
-        model = Model.new(LAYOUT, replace(SMALL, epochs=2), seed=5)
+        model = Model.new(LAYOUT, but(SMALL, batch_requests=8), seed=5)
         for part in (clicks(300, seed=1), clicks(300, seed=2)):
             model, _ = fine_tune(model, part, seed=9, device="cpu", clock=no_time)
         return bits(model) + model.score(clicks(50, seed=3)).tobytes()
@@ -65,13 +70,13 @@ def test_only_the_rows_of_the_windows_ids_move(learned: Model) -> None:
     window = clicks(200, seed=5, items=6)
     tuned, report = fine_tune(learned, window, seed=0, device="cpu", clock=no_time)
     for k, (name, old, new) in enumerate(zip(LAYOUT.ids, learned.tables, tuned.tables, strict=True)):
-        before, after = old.as_run(), new.as_run()
+        before, after = old.compacted(), new.compacted()
         touched = np.unique(window.ids[:, k])
         still = ~np.isin(before.ids, touched)
         at, found = after.find(before.ids[still])
         assert found.all()
         assert (after.weights[at] == before.weights[still]).all()
-        assert (after.sightings[at] == before.sightings[still]).all()
+        assert (after.counts[at] == before.counts[still]).all()
         at, _ = after.find(touched)
         was, _ = before.find(touched)
         assert (after.weights[at] != before.weights[was]).any(axis=1).all()
@@ -79,7 +84,7 @@ def test_only_the_rows_of_the_windows_ids_move(learned: Model) -> None:
 
 
 def test_tables_grow_and_admit_after_enough_sightings() -> None:
-    model = Model.new(LAYOUT, replace(SMALL, admit_after=3), 0)
+    model = Model.new(LAYOUT, but(SMALL, frequency_filter=3), 0)
     twice = clicks(1, seed=0, candidates=2)
     twice = replace(twice, ids=np.full_like(twice.ids, 77), history=np.zeros_like(twice.history))
     model, report = fine_tune(model, twice, seed=0, device="cpu", clock=no_time)
@@ -99,7 +104,7 @@ def test_an_unknown_id_is_scored_and_not_counted(learned: Model) -> None:
     assert bits(learned) == before
 
 
-def test_numbers_that_are_missing_or_wild_do_no_harm(learned: Model) -> None:
+def test_missing_and_extreme_numbers_do_not_spoil_a_model(learned: Model) -> None:
     window = clicks(400, seed=7)
     dense = window.dense.copy()
     dense[::7, 0], dense[1::7, 1], dense[2::7, 2], dense[3::7, 2] = np.nan, np.inf, -np.inf, 3e38
@@ -124,7 +129,7 @@ def test_a_column_that_never_varies_and_one_always_missing_say_nothing() -> None
 def test_rows_without_a_label_teach_nothing() -> None:
     window = clicks(200, seed=9)
     unknown = replace(window, label=np.full(len(window), np.nan, np.float32))
-    model = Model.new(LAYOUT, replace(SMALL, weight_decay=0.0), 0)
+    model = Model.new(LAYOUT, but(SMALL, weight_decay=0.0), 0)
     tuned, report = fine_tune(model, unknown, seed=0, device="cpu", clock=no_time)
     assert np.isnan(report.log_loss)
     assert all((a == b).all() for a, b in zip(tuned.network.parameters(), model.network.parameters(), strict=True))
@@ -147,7 +152,7 @@ def test_a_row_is_scored_by_itself_whatever_else_is_in_the_request(learned: Mode
 
 def test_the_time_budget_keeps_what_was_learned_so_far() -> None:
     ticks = iter(range(10_000))
-    design = replace(SMALL, time_budget_s=6.5, patience=0)
+    design = but(SMALL, time_budget_s=6.5, patience=0)
     model, report = fine_tune(
         Model.new(LAYOUT, design, 0), clicks(32 * 50, seed=1), seed=0, device="cpu", clock=lambda: float(next(ticks))
     )
@@ -161,8 +166,8 @@ def test_the_time_budget_keeps_what_was_learned_so_far() -> None:
 
 
 def test_learning_that_diverges_stops_early_and_leaves_the_model_as_it_was(learned: Model) -> None:
-    wild = replace(SMALL, stretch=4, patience=2, rate=1.0)
-    model = learned.redesigned(wild)
+    wild = but(SMALL, chunk_batches=4, patience=2, rate=1.0)
+    model = learned.trained_by(wild.learning)
     tuned, report = fine_tune(model, clicks(32 * 40, seed=11), seed=0, device="cpu", clock=no_time)
     assert report.stopped == "early"
     assert bits(tuned) == bits(learned)
@@ -171,8 +176,8 @@ def test_learning_that_diverges_stops_early_and_leaves_the_model_as_it_was(learn
 
 def test_stopping_early_goes_back_to_where_learning_last_went_well(learned: Model) -> None:
     """For 24 batches the taste of all is turned around, then it is as before: what was just learned is wrong."""
-    quick = replace(SMALL, stretch=4, patience=2, rate=0.02, table_rate=0.5)
-    model = learned.redesigned(quick)
+    quick = but(SMALL, chunk_batches=4, patience=2, rate=0.02, table_rate=0.5)
+    model = learned.trained_by(quick.learning)
     window = clicks(32 * 60, seed=12)
     turned = replace(window, label=np.where(window.request < 32 * 24, 1 - window.label, window.label))
     tuned, report = fine_tune(model, turned, seed=0, device="cpu", clock=no_time)
@@ -197,8 +202,8 @@ def weights(network: torch.nn.Module) -> np.ndarray:
 
 def test_the_average_scores_and_the_latest_weights_learn_on() -> None:
     """Learned batch by batch, the average is that of the weights after each; and learning takes no notice of it."""
-    window, averaged = clicks(20, seed=21), replace(SMALL, averaging=0.9, batch_requests=1)
-    plain, model = Model.new(LAYOUT, replace(averaged, averaging=0.0), 0), Model.new(LAYOUT, averaged, 0)
+    window, averaged = clicks(20, seed=21), but(SMALL, averaging=0.9, batch_requests=1)
+    plain, model = Model.new(LAYOUT, but(averaged, averaging=0.0), 0), Model.new(LAYOUT, averaged, 0)
     expected = weights(plain.network).astype(np.float64)
     for step in range(20):
         batch = window[step * 5 : (step + 1) * 5]
@@ -213,11 +218,11 @@ def test_the_average_scores_and_the_latest_weights_learn_on() -> None:
 
 def test_predictions_before_learning_are_by_the_weights_that_would_have_served() -> None:
     """One batch a window: what was predicted just before learning is what the model before scores."""
-    model = Model.new(LAYOUT, replace(SMALL, averaging=0.9, admit_after=1), 0)
+    model = Model.new(LAYOUT, but(SMALL, averaging=0.9, frequency_filter=1), 0)
     model = tune(model, clicks(32 * 20, seed=22))
     # Numbers known well by now, and ids that all have rows: else learning would first take in the window's.
     window = clicks(16, seed=23)
-    model = model.redesigned(replace(model.design, memory=1e12))
+    model = model.trained_by(but(model.design, normalisation_rows=1e12).learning)
     for network in (model.network, model.latest):
         network.standardise.rows.fill_(1e12)
     _, report = fine_tune(model, window, seed=0, device="cpu", clock=no_time)
@@ -226,51 +231,48 @@ def test_predictions_before_learning_are_by_the_weights_that_would_have_served()
     assert np.abs(report.predicted - model.score(window)).mean() < np.abs(report.predicted - other.score(window)).mean()
 
 
-def test_the_rate_warms_up_and_falls_in_a_line() -> None:
-    shares = [rate_share(step, 11, replace(SMALL, warm_up_steps=3, final_rate=0.5)) for step in range(11)]
-    line = 1 - 0.5 * np.arange(11) / 10
-    np.testing.assert_allclose(shares, line * np.minimum(1, (np.arange(11) + 1) / 4))
-    assert [rate_share(step, 5, replace(SMALL, warm_up_steps=0)) for step in range(5)] == [1.0] * 5
-    assert rate_share(0, 1, replace(SMALL, warm_up_steps=0, final_rate=0.0)) == 1.0
+def test_the_rate_warms_up_in_a_line() -> None:
+    shares = [warm_up(step, Learning(warm_up_steps=3)) for step in range(6)]
+    np.testing.assert_allclose(shares, [0.25, 0.5, 0.75, 1, 1, 1])
+    assert [warm_up(step, Learning(warm_up_steps=0)) for step in range(5)] == [1.0] * 5
 
 
 def test_replay_remembers_what_the_window_says_nothing_of() -> None:
     """First one lot of items, then long another with the opposite taste for a number."""
-    design = replace(SMALL, replay=400, replay_share=1.0, patience=0)
+    design = but(SMALL, replay=ExperienceReplay(400, share=1.0), patience=0)
     first, later = clicks(800, seed=24), clicks(800, seed=25, first_item=1000)
     later.dense[:, 0] *= -1
     kept = {}
-    for name, each in (("without", replace(design, replay=0)), ("with", design)):
+    for name, each in (("without", but(design, replay=None)), ("with", design)):
         kept[name] = auc(tune(tune(Model.new(LAYOUT, each, 0), first), later).score(first), first.label)
     assert kept["with"] > kept["without"] + 0.05
 
 
 def test_what_is_replayed_is_not_predicted_nor_sighted_nor_learned_twice_the_same_way() -> None:
-    design = replace(SMALL, replay=50, replay_share=0.5)
+    design = but(SMALL, replay=ExperienceReplay(50, share=0.5))
     model = tune(Model.new(LAYOUT, design, 3), clicks(200, seed=26))
     assert len(model.reservoir) == 50
     window = replace(clicks(100, seed=27, first_item=500), time=1e6 + np.arange(500.0))
     tuned, report = fine_tune(model, window, seed=1, device="cpu", clock=no_time)
     assert report.examples == len(report.predicted) == report.reached == len(window)
     assert np.isfinite(report.predicted).all()
-    items, before = tuned.tables[0].as_run(), model.tables[0].as_run()
+    items, before = tuned.tables[0].compacted(), model.tables[0].compacted()
     at, known = items.find(before.ids)
     assert known.all()
-    np.testing.assert_array_equal(items.sightings[at], before.sightings)
+    np.testing.assert_array_equal(items.counts[at], before.counts)
     moved = before.ids[(items.weights[at] != before.weights).any(axis=1)]
     past = model.reservoir.examples
     assert len(moved) > 20
     assert np.isin(moved, np.union1d(past.ids[:, 0], past.history)).all()
-    assert np.isin(moved, report.moved["item"]).all()
+    assert np.isin(moved, report.changed["item"]).all()
     assert bits(fine_tune(model, window, seed=1, device="cpu", clock=no_time)[0]) == bits(tuned)
     assert bits(fine_tune(model, window, seed=2, device="cpu", clock=no_time)[0]) != bits(tuned)
     assert len(tuned.reservoir) == 50
     assert (tuned.reservoir.examples.time >= 1e6).any()
 
 
-@pytest.mark.parametrize("guard", [{"distil": 0.8}, {"proximal": 1.0}])
-def test_a_first_window_has_no_champion_to_stay_near_and_the_next_one_has(guard: dict[str, float]) -> None:
-    design, first, second = replace(SMALL, **guard), clicks(400, seed=1), clicks(400, seed=2)
+def test_a_first_window_has_no_champion_to_distil_and_the_next_one_has() -> None:
+    design, first, second = but(SMALL, distillation=0.8), clicks(400, seed=1), clicks(400, seed=2)
     guarded, plain = (Model.new(LAYOUT, each, seed=0) for each in (design, SMALL))
     guarded, plain = tune(guarded, first), tune(plain, first)
     assert guarded.design == design
@@ -278,45 +280,39 @@ def test_a_first_window_has_no_champion_to_stay_near_and_the_next_one_has(guard:
     assert (tune(guarded, second).score(first) != tune(plain, second).score(first)).any()
 
 
-@pytest.mark.parametrize("guard", [{"distil": 0.8}, {"proximal": 1.0}])
-def test_a_guard_against_forgetting_keeps_the_model_near_its_start(learned: Model, guard: dict[str, float]) -> None:
+def test_distillation_keeps_the_model_near_its_start(learned: Model) -> None:
     window = clicks(500, seed=28)
     turned = replace(window, label=1 - window.label)
     fresh = clicks(500, seed=29)
-    start, design = learned.score(fresh), replace(SMALL, patience=0, averaging=0.0)
-    free, held = (tune(learned.redesigned(replace(design, **some)), turned) for some in ({}, guard))
+    start, design = learned.score(fresh), but(SMALL, patience=0, averaging=0.0)
+    free, held = (
+        tune(learned.trained_by(but(design, **some).learning), turned) for some in ({}, {"distillation": 0.8})
+    )
     assert np.abs(held.score(fresh) - start).mean() < 0.7 * np.abs(free.score(fresh) - start).mean()
     assert auc(held.score(fresh), fresh.label) > auc(free.score(fresh), fresh.label) + 0.01
 
 
 def test_learning_only_from_the_teacher_changes_little(learned: Model) -> None:
     window = clicks(500, seed=30)
-    taught = tune(learned.redesigned(replace(SMALL, distil=1.0)), replace(window, label=1 - window.label))
+    taught = tune(learned.trained_by(but(SMALL, distillation=1.0).learning), replace(window, label=1 - window.label))
     np.testing.assert_allclose(taught.score(window), learned.score(window), atol=0.1)
     assert auc(taught.score(window), window.label) > auc(learned.score(window), window.label) - 0.02
 
 
-def test_listwise_learning_ranks_within_requests() -> None:
-    fresh = clicks(1_000, seed=32)
-    model = tune(Model.new(LAYOUT, replace(SMALL, listwise=1.0, patience=0), 0), clicks(1_500, seed=31))
-    by_rows = tune(Model.new(LAYOUT, SMALL, 0), clicks(1_500, seed=31))
-    ranks = [grouped_auc(m.score(fresh), fresh.label, fresh.request) for m in (model, by_rows)]
-    assert ranks[0] > ranks[1] - 0.03
-    assert ranks[0] > 0.68
-
-
-@pytest.mark.parametrize("name", get_args(NetworkOptimiser))
-def test_every_optimiser_of_the_network_learns(name: NetworkOptimiser) -> None:
+@pytest.mark.parametrize("name", [*get_args(NetworkOptimiserKind), "ftrl"])
+def test_every_optimiser_of_the_network_learns(name: str) -> None:
     rates: dict[str, float] = {"sgd": 0.3, "adagrad": 0.05, "ftrl": 0.3, "passive_aggressive": 0.1, "adam": 0.02}
-    design = replace(SMALL, ranker="logistic", optimiser=name, rate=rates.get(name, 0.02), averaging=0.9, patience=0)
-    assert improves(design)
+    rate = rates.get(name, 0.02)
+    optimiser = Ftrl(rate) if name == "ftrl" else name
+    assert improves(but(SMALL, ranker="logistic", optimiser=optimiser, rate=rate, averaging=0.9, patience=0))
 
 
-@pytest.mark.parametrize("name", get_args(TableOptimiser))
-def test_every_optimiser_of_the_tables_learns(name: TableOptimiser) -> None:
+@pytest.mark.parametrize("name", [*get_args(TableOptimiserKind), "ftrl"])
+def test_every_optimiser_of_the_tables_learns(name: str) -> None:
     rates: dict[str, float] = {"sgd": 5.0, "ftrl": 5.0, "passive_aggressive": 5.0}
-    table_rate = rates.get(name, 0.05)
-    assert improves(replace(SMALL, table_optimiser=name, table_rate=table_rate, averaging=0.0, patience=0))
+    rate = rates.get(name, 0.05)
+    optimiser = Ftrl(rate) if name == "ftrl" else name
+    assert improves(but(SMALL, table_optimiser=optimiser, table_rate=rate, averaging=0.0, patience=0))
 
 
 def improves(design: Design) -> bool:
@@ -329,44 +325,44 @@ def improves(design: Design) -> bool:
     return found[2] > max(0.6, found[1] - 0.01)
 
 
-def test_ids_unseen_for_long_are_evicted_and_said_to_have_moved() -> None:
-    model = Model.new(LAYOUT, replace(SMALL, evict_after=3600.0), 0)
+def test_ids_not_trained_on_for_long_are_evicted_and_reported_as_changed() -> None:
+    model = Model.new(LAYOUT, but(SMALL, evict_after=3600.0), 0)
     early, late = clicks(100, seed=35), clicks(100, seed=36, first_item=500)
     model = tune(model, early)
     late = replace(late, time=late.time + 100_000)
     tuned, report = fine_tune(model, late, seed=0, device="cpu", clock=no_time)
     shown_late = np.unique(np.concatenate([late.ids[:, 0], late.history.ravel()]))
     gone = np.setdiff1d(np.unique(early.ids[:, 0]), shown_late)
-    np.testing.assert_array_equal(report.evicted["item"], np.setdiff1d(model.tables[0].as_run().ids, shown_late))
+    np.testing.assert_array_equal(report.evicted["item"], np.setdiff1d(model.tables[0].compacted().ids, shown_late))
     assert np.isin(gone, report.evicted["item"]).all()
-    np.testing.assert_array_equal(tuned.tables[0].as_run().ids, shown_late[shown_late != 0])
-    assert np.isin(report.evicted["item"], report.moved["item"]).all()
+    np.testing.assert_array_equal(tuned.tables[0].compacted().ids, shown_late[shown_late != 0])
+    assert np.isin(report.evicted["item"], report.changed["item"]).all()
     assert not tuned.tables[0].admitted(gone).any()
 
 
 def test_a_table_never_keeps_more_rows_than_it_may() -> None:
-    model = Model.new(LAYOUT, replace(SMALL, most_rows=100), 0)
+    model = Model.new(LAYOUT, but(SMALL, max_rows=100), 0)
     for hour in range(4):
         window = clicks(200, seed=hour, first_item=1 + 60 * hour, items=60)
         model = tune(model, replace(window, time=window.time + 3600 * hour))
         assert max(len(table) for table in model.tables) <= 100
 
 
-def test_all_that_moved_is_told(learned: Model) -> None:
+def test_all_ids_whose_rows_changed_are_reported(learned: Model) -> None:
     for window in (clicks(100, seed=37, items=6), clicks(100, seed=38, first_item=900)):
         tuned, report = fine_tune(learned, window, seed=0, device="cpu", clock=no_time)
         for name, old, new in zip(LAYOUT.ids, learned.tables, tuned.tables, strict=True):
-            before, after = old.as_run(), new.as_run()
+            before, after = old.compacted(), new.compacted()
             at, known = before.find(after.ids)
             same = known & (before.weights[at] == after.weights).all(1) & (before.state[at] == after.state).all(1)
-            assert np.isin(after.ids[~same], report.moved[name]).all()
-            assert (np.diff(report.moved[name]) > 0).all()
-        assert set(np.unique(window.history)) - {0} <= set(report.moved["item"])
+            assert np.isin(after.ids[~same], report.changed[name]).all()
+            assert (np.diff(report.changed[name]) > 0).all()
+        assert set(np.unique(window.history)) - {0} <= set(report.changed["item"])
 
 
 def test_a_model_learns_on_by_other_settings(learned: Model) -> None:
-    settings = replace(SMALL, averaging=0.9, replay=20, listwise=0.3, most_rows=50, final_rate=0.5)
-    model = learned.redesigned(settings)
+    settings = but(SMALL, averaging=0.9, replay=ExperienceReplay(20), max_rows=50, warm_up_steps=5)
+    model = learned.trained_by(settings.learning)
     window = clicks(200, seed=39)
     np.testing.assert_array_equal(model.score(window), learned.score(window))
     tuned = tune(model, window)
@@ -374,7 +370,7 @@ def test_a_model_learns_on_by_other_settings(learned: Model) -> None:
     assert len(tuned.reservoir) == 20
     assert tuned.latest is not tuned.network
     assert max(len(table) for table in tuned.tables) <= 50
-    back = tune(tuned.redesigned(replace(SMALL, averaging=0.0)), window)
+    back = tune(tuned.trained_by(but(SMALL, averaging=0.0).learning), window)
     assert back.latest is back.network
     assert bits(learned) == bits(learned.copy())
 
@@ -397,7 +393,7 @@ def test_several_kinds_of_feedback_are_learned_together() -> None:
     assert auc(model.score(fresh), fresh.label) > 0.7
 
 
-@pytest.mark.parametrize("design", [Design(hidden=()), Design(cross_layers=0), Design(attention=0)])
+@pytest.mark.parametrize("design", [design_of(hidden=()), design_of(cross_layers=0), design_of(attention=0)])
 def test_each_part_can_be_left_out(design: Design) -> None:
     window = clicks(300, seed=17)
     model, _ = fine_tune(Model.new(LAYOUT, design, 0), window, seed=0, device="cpu", clock=no_time)
@@ -406,7 +402,7 @@ def test_each_part_can_be_left_out(design: Design) -> None:
 
 @pytest.mark.parametrize("kinds", [("click",), ("click", "like")])
 def test_labels_may_be_columns_and_what_is_replayed_has_as_many(kinds: tuple[str, ...]) -> None:
-    model = Model.new(replace(LAYOUT, kinds=kinds), replace(SMALL, replay=20), 0)
+    model = Model.new(replace(LAYOUT, kinds=kinds), but(SMALL, replay=ExperienceReplay(20)), 0)
     for seed in (40, 41):
         window = clicks(60, seed=seed)
         columns = replace(window, label=np.repeat(window.label[:, None], len(kinds), axis=1))
@@ -416,10 +412,10 @@ def test_labels_may_be_columns_and_what_is_replayed_has_as_many(kinds: tuple[str
         tune(model, clicks(60, seed=42))  # one kind may be a plain row of labels too
 
 
-@pytest.mark.parametrize("ranker", get_args(Ranker))
-def test_ids_alone_make_a_model(ranker: Ranker) -> None:
+@pytest.mark.parametrize("ranker", get_args(RankerKind))
+def test_ids_alone_make_a_model(ranker: RankerKind) -> None:
     layout = replace(LAYOUT, dense=())
-    model = Model.new(layout, replace(SMALL, ranker=ranker, patience=0), 0)
+    model = Model.new(layout, but(SMALL, ranker=ranker, patience=0), 0)
     window, fresh = clicks(1_500, seed=43), clicks(1_000, seed=44)
     model = tune(model, replace(window, dense=window.dense[:, :0]))
     assert auc(model.score(replace(fresh, dense=fresh.dense[:, :0])), fresh.label) > 0.55
@@ -438,13 +434,6 @@ def test_columns_of_another_schema_are_refused(learned: Model) -> None:
     other = replace(window, dense=window.dense[:, :2])
     with pytest.raises(ValueError, match=r"examples.dense has 2 columns, and schema 'world-1' has 3"):
         learned.score(other)
-
-
-def test_a_design_names_the_field_that_is_wrong() -> None:
-    with pytest.raises(ValueError, match=r"design.admit_after is 0"):
-        Design(admit_after=0)
-    with pytest.raises(ValueError, match=r"design.rate is nan"):
-        Design(rate=float("nan"))
 
 
 def test_examples_take_slices_masks_and_positions_and_join_again() -> None:

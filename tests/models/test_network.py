@@ -16,7 +16,7 @@ def numbers(rows: int, seed: int) -> torch.Tensor:
 
 
 def seen(*windows: torch.Tensor, memory: float = 1e9) -> Standardise:
-    made = Standardise(3, limit=5.0)
+    made = Standardise(3, clip=5.0)
     for window in windows:
         made.observe(window, memory)
     return made

@@ -7,24 +7,27 @@ import numpy as np
 import pytest
 import torch
 
-from models.learning.learner import Design, Examples, Model, fine_tune
+from models.examples import Examples
+from models.learning.learner import fine_tune
+from models.learning.model import Model
 from models.metrics import auc
 from models.networks.rankers import RANKERS
 from models.versions.artifact import load, save
 from tests.models.clickworld import LAYOUT, clicks, no_time, truth
+from tests.models.designs import but, design_of
 
-SMALL = Design(hidden=(16,), batch_requests=32, rate=3e-3, patience=0)
-LINEAR = replace(SMALL, ranker="logistic", rate=0.02)
+SMALL = design_of(hidden=(16,), batch_requests=32, rate=3e-3, patience=0)
+LINEAR = but(SMALL, ranker="logistic", rate=0.02)
 CROSSED = (("item", "place"), ("item", "place", "last_1"))
 BATTERY = {
-    "popularity": replace(SMALL, ranker="popularity"),
+    "popularity": but(SMALL, ranker="popularity"),
     "logistic": LINEAR,
-    "logistic crossed": replace(LINEAR, crosses=CROSSED),
-    "cross": replace(SMALL, ranker="cross"),
-    "cross crossed": replace(SMALL, ranker="cross", crosses=CROSSED[:1], cross_buckets=64),
+    "logistic crossed": but(LINEAR, crosses=CROSSED),
+    "cross": but(SMALL, ranker="cross"),
+    "cross crossed": but(SMALL, ranker="cross", crosses=CROSSED[:1], cross_hash_size=64),
     "attention": SMALL,
-    "attention not averaged": replace(SMALL, averaging=0.0),
-    "last items averaged": replace(SMALL, attention=0),
+    "attention not averaged": but(SMALL, averaging=0.0),
+    "last items averaged": but(SMALL, attention=0),
 }
 
 
@@ -47,7 +50,7 @@ def planted(requests: int, seed: int) -> Examples:
 
 
 def test_the_battery_has_every_ranker() -> None:
-    assert {design.ranker for design in BATTERY.values()} == set(RANKERS)
+    assert {design.shape.ranker for design in BATTERY.values()} == set(RANKERS)
 
 
 def test_it_learns_a_planted_signal(name: str) -> None:
@@ -103,7 +106,7 @@ def test_what_it_does_not_read_changes_nothing_and_is_not_kept(name: str, learne
     ids = window.ids.copy()
     ids[:, unread] = other.ids[:, unread]
     changed = replace(window, ids=ids)
-    reads_last = network.reads_history or any("last_1" in cross for cross in learned.design.crosses)
+    reads_last = network.reads_history or any("last_1" in cross for cross in learned.design.shape.crosses)
     if not reads_last:
         changed = replace(changed, history=other.history)
     assert learned.score(changed).tobytes() == learned.score(window).tobytes()
@@ -125,17 +128,17 @@ def test_each_ranker_finds_what_the_simpler_one_cannot() -> None:
 
 
 def test_attention_finds_a_match_of_the_candidate_with_the_last_items() -> None:
-    def again(requests: int, seed: int) -> Examples:
+    def repeated(requests: int, seed: int) -> Examples:
         window = clicks(requests, seed=seed, items=12)
         match = (window.history == window.ids[:, :1]).any(axis=1)
         label = np.random.default_rng(seed).random(len(window)) < np.where(match, 0.8, 0.2)
         return replace(window, label=label.astype(np.float32))
 
-    window, fresh = again(3_000, 1), again(2_000, 2)
-    design = replace(SMALL, first_weight=0.3, rate=1e-2, table_rate=0.1, averaging=0.0)
+    window, fresh = repeated(3_000, 1), repeated(2_000, 2)
+    design = but(SMALL, initial_noise=0.3, rate=1e-2, table_rate=0.1, averaging=0.0)
     scores = {}
     for ranker in ("cross", "attention"):
-        model = Model.new(LAYOUT, replace(design, ranker=ranker), 0)
+        model = Model.new(LAYOUT, but(design, ranker=ranker), 0)
         model, _ = fine_tune(model, window, seed=0, device="cpu", clock=no_time)
         scores[ranker] = auc(model.score(fresh), fresh.label)
     assert scores["cross"] < 0.53
@@ -144,7 +147,7 @@ def test_attention_finds_a_match_of_the_candidate_with_the_last_items() -> None:
 
 def test_popularity_is_the_log_odds_of_the_candidate() -> None:
     window = planted(2_000, 5)
-    design = replace(BATTERY["popularity"], table_optimiser="adagrad", table_rate=0.2, rate=0.01)
+    design = but(BATTERY["popularity"], table_optimiser="adagrad", table_rate=0.2, rate=0.01)
     model, _ = fine_tune(Model.new(LAYOUT, design, 0), window, seed=0, device="cpu", clock=no_time)
     score = model.score(window)
     often = window.ids[:, 0] % 4 == 0
@@ -153,18 +156,18 @@ def test_popularity_is_the_log_odds_of_the_candidate() -> None:
 
 
 def test_a_cross_of_something_unknown_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"design.crosses names 'weather'"):
-        Model.new(LAYOUT, replace(LINEAR, crosses=(("item", "weather"),)), 0)
-    with pytest.raises(ValueError, match=r"design.crosses has \('item', 'item'\)"):
-        replace(LINEAR, crosses=(("item", "item"),))
+    with pytest.raises(ValueError, match=r"shape.crosses names 'weather'"):
+        Model.new(LAYOUT, but(LINEAR, crosses=(("item", "weather"),)), 0)
+    with pytest.raises(ValueError, match=r"shape.crosses has \('item', 'item'\)"):
+        but(LINEAR, crosses=(("item", "item"),))
     with pytest.raises(ValueError, match=r"popularity reads none"):
-        replace(SMALL, ranker="popularity", crosses=(("item", "region"),))
-    with pytest.raises(ValueError, match=r"design.ranker is 'oracle'"):
-        replace(LINEAR, ranker="oracle")
+        but(SMALL, ranker="popularity", crosses=(("item", "region"),))
+    with pytest.raises(ValueError, match=r"shape.ranker is 'oracle'"):
+        but(LINEAR, ranker="oracle")
 
 
-def test_the_buckets_of_a_cross_bound_its_table() -> None:
-    design = replace(LINEAR, crosses=(("item", "user"),), cross_buckets=50)
+def test_the_hash_size_of_a_cross_bounds_its_table() -> None:
+    design = but(LINEAR, crosses=(("item", "user"),), cross_hash_size=50)
     model, report = fine_tune(Model.new(LAYOUT, design, 0), clicks(800, seed=1), seed=0, device="cpu", clock=no_time)
     assert model.table_names == (*LAYOUT.ids, "item*user")
     assert len(model.tables[-1]) == report.touched["item*user"] == 50

@@ -14,7 +14,8 @@ from models.learning.learner import fine_tune
 from models.versions import artifact
 from models.versions.delta import difference
 from models.versions.files import NoArtifacts, materialise
-from models.versions.registry import NoVersion, Registry, prepare
+from models.versions.mlflow_client import prepare
+from models.versions.registry import NoVersion, Registry
 from tests.models.mlflow_server import mlflow_server
 from tests.models.small import examples_of, small_model
 
@@ -58,13 +59,13 @@ def test_mlflows_tables_are_made_once(tracking_uri: str, postgres_url: str) -> N
 def test_a_version_comes_back_as_it_was_saved(
     registry: Registry, folder: Path, examples: Examples, tmp_path: Path
 ) -> None:
-    run = registry.start_run("feed", "update 1", {"epochs": 1}, {"window": "an hour"}, update_id=1)
-    registry.log_metrics(run, {"auc": 0.8, "log_loss": 0.4})
+    run = registry.update_runs.start("feed", "update 1", {"epochs": 1}, {"window": "an hour"}, update_id=1)
+    registry.update_runs.log_metrics(run, {"auc": 0.8, "log_loss": 0.4})
     report = tmp_path / "report.html"
     report.write_text("<p>well</p>")
-    registry.log_report(run, report)
+    registry.update_runs.log_report(run, report)
     made = registry.register("feed", folder, update_id=1, run_id=run, example=examples, tags={"verdict": "promote"})
-    registry.finish_run(run)
+    registry.update_runs.finish(run)
     assert made.run_id == run
 
     fetched = registry.download(made.artifact_uri, tmp_path / "cache" / "ranker")
@@ -85,7 +86,7 @@ def test_a_version_has_signature_and_example_and_no_pickle_and_mlflow_can_score_
 ) -> None:
     import mlflow.pyfunc
 
-    run = registry.start_run("signed", "update 1", {}, update_id=1)
+    run = registry.update_runs.start("signed", "update 1", {}, update_id=1)
     made = registry.register("signed", folder, update_id=1, run_id=run, example=examples)
     root = Path(made.artifact_uri.removeprefix("file://")).parents[1]
     assert not [p for p in root.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth")]
@@ -111,11 +112,11 @@ def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_wit
 ) -> None:
     import mlflow.pyfunc
 
-    run = registry.start_run("deltas", "update 1", {}, update_id=1)
+    run = registry.update_runs.start("deltas", "update 1", {}, update_id=1)
     first = registry.register("deltas", folder, update_id=1, run_id=run, example=examples)
     before = artifact.load(folder)
     after, learned = fine_tune(before, examples, seed=5, device="cpu", clock=lambda: 0.0)
-    delta = difference(before, after, learned.moved)
+    delta = difference(before, after, learned.changed)
     artifact.save_delta(delta, tmp_path / "delta", parent=artifact.Parent.of(folder, first.artifact_uri))
     second = registry.register("deltas", tmp_path / "delta", update_id=2, run_id=run, example=examples)
 
@@ -139,11 +140,11 @@ def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_wit
 def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(
     registry: Registry, folder: Path, examples: Examples
 ) -> None:
-    run = registry.start_run("again", "update 7", {}, update_id=7)
+    run = registry.update_runs.start("again", "update 7", {}, update_id=7)
     first = registry.register("again", folder, update_id=7, run_id=run, example=examples)
-    assert registry.start_run("again", "update 7", {}, update_id=7) == run
+    assert registry.update_runs.start("again", "update 7", {}, update_id=7) == run
     assert registry.register("again", folder, update_id=7, run_id=run, example=examples) == first
-    other = registry.start_run("again", "update 8", {}, update_id=8)
+    other = registry.update_runs.start("again", "update 8", {}, update_id=8)
     assert other != run
     assert registry.register("again", folder, update_id=8, run_id=other, example=examples).version == "2"
 
@@ -152,7 +153,7 @@ def test_an_update_that_learned_other_weights_when_repeated_gets_another_version
     registry: Registry, folder: Path, examples: Examples, tmp_path: Path
 ) -> None:
     artifact.save(small_model(LAYOUT, seed=1), tmp_path / "model")
-    run = registry.start_run("anew", "update 3", {}, update_id=3)
+    run = registry.update_runs.start("anew", "update 3", {}, update_id=3)
     first = registry.register("anew", folder, update_id=3, run_id=run, example=examples)
     second = registry.register("anew", tmp_path / "model", update_id=3, run_id=run, example=examples)
     assert (first.version, second.version) == ("1", "2")
@@ -165,7 +166,7 @@ def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Ex
     assert registry.champion("nowhere") is None
     versions = []
     for update in (1, 2):
-        run = registry.start_run("alias", f"update {update}", {}, update_id=update)
+        run = registry.update_runs.start("alias", f"update {update}", {}, update_id=update)
         versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples))
     assert registry.champion("alias") is None
     for made in versions:
@@ -192,7 +193,7 @@ def test_files_that_are_gone_are_told_from_a_server_that_does_not_answer(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with mlflow_server(tmp_path) as address:
         registry = Registry(address)
-        run = registry.start_run("far", "update 1", {}, update_id=1)
+        run = registry.update_runs.start("far", "update 1", {}, update_id=1)
         kept = registry.register("far", folder, update_id=1, run_id=run, example=examples)
         fetched = registry.download(kept.artifact_uri, tmp_path / "fetched")
         assert (fetched / "model.json").read_bytes() == (folder / "model.json").read_bytes()

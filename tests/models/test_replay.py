@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.examples import Examples
-from models.learning.learner import Design, Model, fine_tune
-from models.learning.replay import Reservoir, request_keys
+from models.learning.learner import fine_tune
+from models.learning.model import Model
+from models.learning.options.replay import ExperienceReplay, Reservoir, request_keys
 from models.versions.artifact import load, save
 from tests.models.clickworld import LAYOUT, clicks, no_time
+from tests.models.designs import design_of
 
 
 def same(a: Reservoir, b: Reservoir) -> bool:
@@ -29,15 +31,15 @@ def test_it_does_not_depend_on_how_the_past_was_cut_into_windows(cuts: list[int]
     parts = [past[5 * a : 5 * b] for a, b in pairwise(edges)]
     kept = Reservoir.empty(LAYOUT, 7)
     for part in reversed(parts) if reverse else parts:
-        kept = kept.taking(replace(part, request=part.request - part.request[:1]), most)
-    assert same(kept, Reservoir.empty(LAYOUT, 7).taking(past, most))
+        kept = kept.updated(replace(part, request=part.request - part.request[:1]), most)
+    assert same(kept, Reservoir.empty(LAYOUT, 7).updated(past, most))
     assert len(kept) == min(most, 60)
 
 
 def test_each_request_is_as_likely_to_be_kept() -> None:
     past, times = clicks(100, seed=1), np.zeros(100)
     for seed in range(200):
-        kept = Reservoir.empty(LAYOUT, seed).taking(past, 20)
+        kept = Reservoir.empty(LAYOUT, seed).updated(past, 20)
         times[kept.examples.time.astype(int)[::5]] += 1
     # Each count is binomial, 200 draws of 0.2: 40, give or take 5.7.
     assert times.min() > 40 - 5 * 5.7
@@ -48,7 +50,7 @@ def test_each_request_is_as_likely_to_be_kept() -> None:
 
 def test_whole_requests_are_kept_as_they_were() -> None:
     past = clicks(50, seed=2)
-    kept = Reservoir.empty(LAYOUT, 0).taking(past, 10)
+    kept = Reservoir.empty(LAYOUT, 0).updated(past, 10)
     assert len(kept.examples) == 50
     for request in range(10):
         rows = kept.examples[kept.rows(np.array([request]))]
@@ -61,10 +63,10 @@ def test_whole_requests_are_kept_as_they_were() -> None:
 
 def test_what_comes_twice_is_kept_once() -> None:
     past = clicks(30, seed=3)
-    once = Reservoir.empty(LAYOUT, 0).taking(past, 20)
-    assert same(once, once.taking(past, 20))
-    assert same(once, once.taking(past[:0], 20))
-    assert len(once.taking(past, 5)) == 5
+    once = Reservoir.empty(LAYOUT, 0).updated(past, 20)
+    assert same(once, once.updated(past, 20))
+    assert same(once, once.updated(past[:0], 20))
+    assert len(once.updated(past, 5)) == 5
 
 
 def test_the_order_of_a_requests_rows_does_not_change_whether_it_is_kept() -> None:
@@ -83,14 +85,14 @@ def test_requests_of_one_instant_and_ids_alike_differ_by_their_numbers() -> None
 
 
 def test_it_is_the_same_again_from_its_arrays() -> None:
-    kept = Reservoir.empty(LAYOUT, 3).taking(clicks(30, seed=6), 12)
+    kept = Reservoir.empty(LAYOUT, 3).updated(clicks(30, seed=6), 12)
     assert same(kept, Reservoir.of(kept.arrays()))
     empty = Reservoir.empty(replace(LAYOUT, kinds=("click", "like")), 3)
     assert same(empty, Reservoir.of(empty.arrays()))
 
 
 def test_it_is_saved_with_the_model(tmp_path: Path) -> None:
-    model = Model.new(LAYOUT, Design(hidden=(8,), batch_requests=16, replay=12), seed=4)
+    model = Model.new(LAYOUT, design_of(hidden=(8,), batch_requests=16, replay=ExperienceReplay(12)), seed=4)
     model, _ = fine_tune(model, clicks(40, seed=7), seed=0, device="cpu", clock=no_time)
     save(model, tmp_path)
     again = load(tmp_path)
@@ -102,10 +104,10 @@ def test_it_is_saved_with_the_model(tmp_path: Path) -> None:
 def test_taking_in_a_long_window_takes_memory_for_what_is_kept() -> None:
     past = clicks(20_000, seed=8)
     past = replace(past, dense=np.repeat(past.dense, 20, axis=1))
-    kept = Reservoir.empty(replace(LAYOUT, dense=tuple(f"n{k}" for k in range(60))), 0).taking(past[:500], 50)
+    kept = Reservoir.empty(replace(LAYOUT, dense=tuple(f"n{k}" for k in range(60))), 0).updated(past[:500], 50)
     tracemalloc.start()
     try:
-        kept = kept.taking(past, 50)
+        kept = kept.updated(past, 50)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -35,7 +35,7 @@ def promote_delta(database: str, models: Path, version: str, on: str) -> Promoti
     after, learned = fine_tune(before, examples, seed=0, device="cpu", clock=lambda: 0.0)
     folder = models / "feed" / version
     parent = artifact.Parent.of(below, below.as_uri())
-    artifact.save_delta(difference(before, after, learned.moved), folder, parent=parent)
+    artifact.save_delta(difference(before, after, learned.changed), folder, parent=parent)
     return record(database, folder, version)
 
 

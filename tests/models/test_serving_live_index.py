@@ -36,13 +36,13 @@ def test_candidates_are_the_logs_own_ids_without_what_the_user_clicked() -> None
     seen = clicks(600, 100, 0.0)
     towers = trained_on(seen)
     names = dict(zip(seen.items.tolist(), seen.names, strict=True))
-    index = LiveIndex.of(towers, towers.lately, names, 600.0)
+    index = LiveIndex.of(towers, towers.recent_clicks, names, 600.0)
     items = index.candidates(*query(105, 104), k=30)
     assert len(items) == len(set(items)) == 18
     assert not {"article-105", "article-104"} & set(items)
     assert set(index.candidates(*query(), k=5)) <= set(names.values())
     # One whose id did not come with the towers cannot be named.
-    unnamed = LiveIndex.of(towers, towers.lately, {}, 600.0)
+    unnamed = LiveIndex.of(towers, towers.recent_clicks, {}, 600.0)
     assert unnamed.candidates(*query(), k=5) == []
 
 
@@ -50,7 +50,7 @@ def test_following_the_log_brings_new_items_and_forgets_old_ones() -> None:
     seen = clicks(600, 100, 0.0)
     towers = trained_on(seen)
     names = dict(zip(seen.items.tolist(), seen.names, strict=True))
-    before = LiveIndex.of(towers, towers.lately, names, 600.0)
+    before = LiveIndex.of(towers, towers.recent_clicks, names, 600.0)
     after = before.follow(clicks(40, 500, 1700.0), 1740.0)
     assert set(after.candidates(*query(), k=100)) == {f"article-{item}" for item in range(500, 520)}
     assert len(before.candidates(*query(), k=100)) == 20
@@ -62,7 +62,7 @@ def test_following_the_log_brings_new_items_and_forgets_old_ones() -> None:
 
 def test_names_of_items_long_gone_are_dropped() -> None:
     towers = Towers.new(LAYOUT, DESIGN, seed=0)
-    index = LiveIndex.of(towers, towers.lately, {}, 0.0)
+    index = LiveIndex.of(towers, towers.recent_clicks, {}, 0.0)
     assert index.candidates(*query(), k=3) == []
     for turn in range(60):
         start = 2000.0 * (turn + 1)

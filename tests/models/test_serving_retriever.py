@@ -12,7 +12,7 @@ from features.identity.keys import keys_of
 from infra.postgres.connections import connect
 from models.examples import Examples
 from models.retrieval import artifact as towers_artifact
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.retrieval.learner import fine_tune
 from models.retrieval.towers import TowerDesign, Towers
 from models.serving.rank.ranking import RETRIEVED
@@ -31,11 +31,11 @@ from tests.models.test_serving_deltas import promote_delta, record, serves
 
 LAYOUT = layout_of(FEATURES.schema)
 DESIGN = TowerDesign(attributes=("section",), context=("device",), embedding=8, hidden=8)
-NOTHING = Carried(Towers.new(LAYOUT, DESIGN, seed=0), {})
+NOTHING = VersionTowers(Towers.new(LAYOUT, DESIGN, seed=0), {})
 """Towers that have seen no click."""
 
 
-def trained(names: list[str], seed: int = 0) -> Carried:
+def trained(names: list[str], seed: int = 0) -> VersionTowers:
     """Towers trained on clicks on these items, in turn, until a minute ago."""
     n = 400
     item = np.resize(keys_of("item", names), n)
@@ -46,7 +46,7 @@ def trained(names: list[str], seed: int = 0) -> Carried:
     dense = np.zeros((n, len(LAYOUT.dense)), np.float32)
     clicks = Examples(dense, ids, history, np.ones(n, np.float32), np.arange(n), times)
     towers, _ = fine_tune(Towers.new(LAYOUT, DESIGN, seed=seed), clicks, seed=seed, device="cpu")
-    return Carried(towers, dict(zip(keys_of("item", names).tolist(), names, strict=True)))
+    return VersionTowers(towers, dict(zip(keys_of("item", names).tolist(), names, strict=True)))
 
 
 def retrieved(client: Client, **changes: Any) -> set[str]:
@@ -111,7 +111,7 @@ def test_a_step_back_brings_the_towers_of_that_version(database: str, tmp_path: 
         expect_retrieves(client, first)
 
 
-def expect_retrieves(client: Client, wanted: Carried) -> None:
+def expect_retrieves(client: Client, wanted: VersionTowers) -> None:
     """The version in service retrieves, by these towers."""
     assert retrieved(client) >= {"x", "y"}
     champion = client.service.champions.current("feed")

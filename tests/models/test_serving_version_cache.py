@@ -32,7 +32,7 @@ def registered(tmp_path: Path) -> list[PromotedVersion]:
     for turn, (below, folder) in enumerate(pairwise(folders)):
         before = model
         model, learned = fine_tune(before, examples_of(LAYOUT, 60, turn), seed=0, device="cpu", clock=lambda: 0.0)
-        artifact.save_delta(difference(before, model, learned.moved), folder, parent=Parent.of(below, below.as_uri()))
+        artifact.save_delta(difference(before, model, learned.changed), folder, parent=Parent.of(below, below.as_uri()))
     return [PromotedVersion(at, folder.name, folder.as_uri(), 0.0) for at, folder in enumerate(folders)]
 
 

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from models.examples import EMPTY, Examples, Layout
-from models.learning.learner import Design, Model
+from models.learning.model import Model
 from models.retrieval.artifact import load, save
-from models.retrieval.index import Index, best_columns
+from models.retrieval.index import Index, top_columns
 from models.retrieval.learner import fine_tune
-from models.retrieval.recent_clicks import LEAST, Lately
+from models.retrieval.recent_clicks import PSEUDO_CLICKS, RecentClicks
 from models.retrieval.towers import TowerDesign, Towers
-from models.versions.artifact import DESCRIPTION, WEIGHTS, DamagedModel
 from models.versions.artifact import save as save_model
+from models.versions.folder import DESCRIPTION, WEIGHTS, DamagedModel
+from tests.models.designs import design_of
 
 LAYOUT = Layout("towers-1", (), ("user", "item", "section", "place"), history=3)
 DESIGN = TowerDesign(
@@ -44,9 +45,14 @@ def clicks(n: int, *, seed: int, start: float = 0.0, popular: float = 0.0) -> Ex
 def bits(towers: Towers) -> bytes:
     """Everything that towers are, as bytes."""
     arrays = [value.numpy() for value in (*towers.network.state_dict().values(), *towers.moments.values())]
-    arrays += [towers.lately.ids, towers.lately.clicked_at, towers.lately.counts, towers.lately.attributes]
+    arrays += [
+        towers.recent_clicks.ids,
+        towers.recent_clicks.clicked_at,
+        towers.recent_clicks.counts,
+        towers.recent_clicks.attributes,
+    ]
     for table in towers.tables.values():
-        arrays += [*vars(table.shared).values(), *vars(table.as_run()).values()]
+        arrays += [*vars(table.shared).values(), *vars(table.compacted()).values()]
     return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
 
 
@@ -59,8 +65,8 @@ def learned() -> Towers:
 
 
 def recall(towers: Towers, asked: Examples, k: int) -> float:
-    index = towers.index(towers.lately, towers.lately.time)
-    found = index.retrieve(towers.users(asked, towers.lately), k)
+    index = towers.index(towers.recent_clicks, towers.recent_clicks.time)
+    found = index.retrieve(towers.users(asked, towers.recent_clicks), k)
     return float((found.ids == asked.ids[:, 1, None]).any(1).mean())
 
 
@@ -69,9 +75,9 @@ def test_it_learns_what_follows_what_and_in_which_context(learned: Towers) -> No
     assert recall(learned, asked, 1) > 0.4  # 0.72 and a little is all there is to know
     assert recall(learned, asked, 3) > 0.6
     assert recall(Towers.new(LAYOUT, DESIGN, 0), asked, 1) == 0
-    untaught = Towers.new(LAYOUT, DESIGN, 0)
-    untaught.lately = learned.lately
-    assert recall(untaught, asked, 1) < 0.1
+    untrained = Towers.new(LAYOUT, DESIGN, 0)
+    untrained.recent_clicks = learned.recent_clicks
+    assert recall(untrained, asked, 1) < 0.1
 
 
 def test_the_correction_leaves_scores_that_are_the_logarithms_of_chances() -> None:
@@ -80,7 +86,7 @@ def test_the_correction_leaves_scores_that_are_the_logarithms_of_chances() -> No
     towers, report = fine_tune(towers, told, seed=0, device="cpu")
     assert (report.clicks, report.steps, report.items) == (4000, 125, ITEMS)
     asked = clicks(300, seed=2, start=4000.0, popular=1.0)
-    scores = towers.index(towers.lately, 4000.0).scores(towers.users(asked, towers.lately))
+    scores = towers.index(towers.recent_clicks, 4000.0).scores(towers.users(asked, towers.recent_clicks))
     chance = np.exp(scores - scores.max(1, keepdims=True))
     chance /= chance.sum(1, keepdims=True)
     truth = 1 / np.arange(1, ITEMS + 1)
@@ -108,7 +114,7 @@ def test_learning_leaves_the_towers_it_started_from_and_rows_it_does_not_touch(l
     tuned, _ = fine_tune(learned, few, seed=0, device="cpu")
     assert bits(learned) == before
     for name, used in {"place": few.ids[:, 3], "item as history": few.history.ravel()}.items():
-        old, new = learned.tables[name].as_run(), tuned.tables[name].as_run()
+        old, new = learned.tables[name].compacted(), tuned.tables[name].compacted()
         at, known = new.find(old.ids)
         assert known.all()
         moved = (new.weights[at] != old.weights).any(1)
@@ -124,10 +130,10 @@ def test_what_was_not_clicked_teaches_nothing(learned: Towers) -> None:
 
 
 def test_a_new_item_is_found_by_its_clicks_and_its_attributes_before_any_update(learned: Towers) -> None:
-    now = learned.lately.time
-    index = learned.index(learned.lately, now)
+    now = learned.recent_clicks.time
+    index = learned.index(learned.recent_clicks, now)
     new = np.full(400, 7777)
-    lately = learned.lately.see(new, np.full(400, now + 5), np.full((400, 1), 3))
+    lately = learned.recent_clicks.updated(new, np.full(400, now + 5), np.full((400, 1), 3))
     asked = clicks(20, seed=4, start=now)
     asked = replace(asked, history=np.zeros_like(asked.history))
     followed = index.follow(lately, now + 5)
@@ -143,10 +149,10 @@ def test_retrieving_is_exact_and_leaves_out_what_it_is_told_to(
     learned: Towers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = clicks(30, seed=4, start=6000.0)
-    index = learned.index(learned.lately, 6000.0)
-    users = learned.users(asked, learned.lately)
+    index = learned.index(learned.recent_clicks, 6000.0)
+    users = learned.users(asked, learned.recent_clicks)
     monkeypatch.setattr("models.retrieval.index.BLOCK", 7 * len(index))  # seven users at a time
-    found = index.retrieve(users, 10, leave_out=asked.history)
+    found = index.retrieve(users, 10, exclude=asked.history)
     for row in range(len(asked)):
         scores = {
             int(item): float(users[row, :16] @ index.vectors[m] + users[row, 16:] @ index.popularity[m])
@@ -156,7 +162,7 @@ def test_retrieving_is_exact_and_leaves_out_what_it_is_told_to(
         order = sorted(scores, key=lambda item: -scores[item])[:10]
         assert found.ids[row].tolist() == order
         np.testing.assert_allclose(found.scores[row], [scores[item] for item in order], rtol=1e-4, atol=1e-4)
-    many = index.retrieve(users, ITEMS + 5, leave_out=asked.history)
+    many = index.retrieve(users, ITEMS + 5, exclude=asked.history)
     count = ITEMS - np.array([len(set(row) - {EMPTY}) for row in asked.history.tolist()])
     assert ((many.ids != EMPTY).sum(1) == count).all()
     assert (np.isneginf(many.scores) == (many.ids == EMPTY)).all()
@@ -166,18 +172,18 @@ def test_retrieving_is_exact_and_leaves_out_what_it_is_told_to(
 
 def test_equal_scores_come_in_the_order_of_their_columns() -> None:
     scores = np.array([[1, 3, 3, 2, 3, 1]], np.float32)
-    assert best_columns(scores, 6)[0].tolist() == [1, 2, 4, 3, 0, 5]
-    assert best_columns(scores, 3)[0].tolist() == [1, 2, 4]
+    assert top_columns(scores, 6)[0].tolist() == [1, 2, 4, 3, 0, 5]
+    assert top_columns(scores, 3)[0].tolist() == [1, 2, 4]
 
 
 def test_ids_that_nobody_knows_are_fine(learned: Towers) -> None:
     strange = clicks(5, seed=1)
     strange = replace(strange, ids=strange.ids + 10**9, history=strange.history + 10**9)
-    assert np.isfinite(learned.users(strange, learned.lately)).all()
+    assert np.isfinite(learned.users(strange, learned.recent_clicks)).all()
     nothing = replace(strange, ids=np.zeros_like(strange.ids), history=np.zeros_like(strange.history))
-    assert np.isfinite(learned.users(nothing, learned.lately)).all()
-    none = Index.of(Lately.new(half_lives=(600.0, 3600.0), alive_s=1.0, attributes=1), 0.0, learned.items)
-    assert (none.retrieve(learned.users(strange, learned.lately), 2).ids == EMPTY).all()
+    assert np.isfinite(learned.users(nothing, learned.recent_clicks)).all()
+    none = Index.of(RecentClicks.new(half_lives=(600.0, 3600.0), alive_s=1.0, attributes=1), 0.0, learned.items)
+    assert (none.retrieve(learned.users(strange, learned.recent_clicks), 2).ids == EMPTY).all()
 
 
 def test_saved_towers_come_back_and_learn_on_to_the_same_bits(learned: Towers, tmp_path: Path) -> None:
@@ -204,7 +210,7 @@ def test_damage_is_refused_by_name(learned: Towers, tmp_path: Path, file: str) -
 
 
 def test_a_folder_of_a_ranker_is_refused(tmp_path: Path) -> None:
-    save_model(Model.new(LAYOUT, Design(hidden=(4,)), seed=0), tmp_path)
+    save_model(Model.new(LAYOUT, design_of(hidden=(4,)), seed=0), tmp_path)
     with pytest.raises(DamagedModel, match=DESCRIPTION):
         load(tmp_path)
 
@@ -217,7 +223,7 @@ def test_towers_read_any_layout_that_has_their_columns(learned: Towers) -> None:
     asked = clicks(50, seed=9)
     moved = Examples(np.zeros((50, 1)), asked.ids[:, [3, 1, 2]], asked.history, asked.label, asked.request, asked.time)
     reading = mine.reading(other)
-    np.testing.assert_array_equal(reading.users(moved, mine.lately), learned.users(asked, mine.lately))
+    np.testing.assert_array_equal(reading.users(moved, mine.recent_clicks), learned.users(asked, mine.recent_clicks))
     with pytest.raises(ValueError, match="another meaning to 'place'"):
         mine.reading(replace(other, meanings=("n", "q", "i", "s", "h")))
     with pytest.raises(ValueError, match="has no 'section'"):
@@ -237,11 +243,11 @@ def test_counts_of_clicks_are_those_of_a_loop_however_they_come() -> None:
     draw = np.random.default_rng(0)
     ids, times = draw.integers(0, 8, 200), np.sort(draw.uniform(0, 5000, 200))
     told = draw.integers(0, 5, (200, 1))
-    new = Lately.new(half_lives=(60.0, 600.0), alive_s=900.0, attributes=1)
-    whole, cut = new.see(ids, times, told), new
+    new = RecentClicks.new(half_lives=(60.0, 600.0), alive_s=900.0, attributes=1)
+    whole, cut = new.updated(ids, times, told), new
     for part in np.split(np.arange(200), [3, 50, 51, 120]):
         shuffled = draw.permutation(part)
-        cut = cut.see(ids[shuffled], times[shuffled], told[shuffled])
+        cut = cut.updated(ids[shuffled], times[shuffled], told[shuffled])
     now = 5100.0
     for lately in (whole.as_of(now), cut.as_of(now)):
         alive = sorted({int(i) for i, t in zip(ids, times, strict=True) if i != EMPTY and t > now - 900})
@@ -253,9 +259,9 @@ def test_counts_of_clicks_are_those_of_a_loop_however_they_come() -> None:
             counts.append([sum(2.0 ** (-(now - t) / life) for t in when) for life in (60.0, 600.0)])
             last = np.flatnonzero(ids == item)[-1]
             assert lately.attributes_of(np.array([item]))[0] == told[last]
-        expected = np.array(counts) + LEAST
+        expected = np.array(counts) + PSEUDO_CLICKS
         np.testing.assert_allclose(lately.shares(now), expected / expected.sum(0), rtol=0.05)
         np.testing.assert_allclose(lately.shares_of(lately.ids, now), lately.shares(now))
     assert whole.shares_of(np.array([999]), now).max() < whole.shares(now).max()
     with pytest.raises(ValueError, match="half_lives"):
-        Lately.new(half_lives=(), alive_s=1.0, attributes=0)
+        RecentClicks.new(half_lives=(), alive_s=1.0, attributes=0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models import metrics
-from models.ranking_metrics import Scored
+from models.ranking_metrics import LabelledScores
 from monitoring.measures import KEYS
 from monitoring.statistics.bootstrap import Drawn, Interval, bootstrap
 from tests.monitoring.worlds import Window, window
@@ -23,13 +23,13 @@ def drawn(part: Window, champion: np.ndarray, challenger: np.ndarray, requests: 
     chosen = np.random.default_rng(seed).choice(POPULATION, requests, replace=False)
     rows = (chosen[:, None] * 5 + np.arange(5)).ravel()
     request = np.repeat(np.arange(requests), 5)
-    return bootstrap([Scored.of(p[rows], part.label[rows], request) for p in (champion, challenger)], seed=seed)
+    return bootstrap([LabelledScores.of(p[rows], part.label[rows], request) for p in (champion, challenger)], seed=seed)
 
 
 def test_the_intervals_cover_the_truth_19_times_in_20(world: Window) -> None:
     champion, challenger = world.blurred(0.7, 2), world.blurred(0.2, 1)
     request = np.repeat(np.arange(POPULATION), 5)
-    known = bootstrap([Scored.of(p, world.label, request) for p in (champion, challenger)], seed=0, draws=0)
+    known = bootstrap([LabelledScores.of(p, world.label, request) for p in (champion, challenger)], seed=0, draws=0)
     both, one, worlds = dict.fromkeys(KEYS, 0), dict.fromkeys(KEYS, 0), 120
     for seed in range(worlds):
         sample = drawn(world, champion, challenger, 300, seed)
@@ -64,7 +64,7 @@ def test_chance_does_not_hide_a_fault_in_calibration(world: Window) -> None:
 def test_the_interval_of_the_log_loss_is_as_wide_as_theory_says() -> None:
     part = window(requests=4000)
     champion, challenger = part.blurred(0.5, 1), part.blurred(0.2, 2)
-    scored = [Scored.of(p, part.label, part.request) for p in (champion, challenger)]
+    scored = [LabelledScores.of(p, part.label, part.request) for p in (champion, challenger)]
     interval = bootstrap(scored, seed=3).interval("log_loss")
     error = metrics.paired_difference(champion, challenger, part.label, part.request).standard_error
     assert interval.lower is not None
@@ -74,7 +74,7 @@ def test_the_interval_of_the_log_loss_is_as_wide_as_theory_says() -> None:
 
 def test_blocks_of_requests_do_not_show() -> None:
     part = window(requests=20_000)
-    scored = Scored.of(part.truth, part.label, part.request)
+    scored = LabelledScores.of(part.truth, part.label, part.request)
     measured = bootstrap([scored], seed=0, draws=0)
     assert measured.value("auc", 0) == pytest.approx(metrics.auc(part.truth, part.label))
     assert measured.value("ndcg", 0) == pytest.approx(metrics.ndcg(part.truth, part.label, part.request))
@@ -83,7 +83,7 @@ def test_blocks_of_requests_do_not_show() -> None:
 
 def test_models_alike_differ_by_nothing_and_each_keeps_its_own_interval() -> None:
     part = window()
-    scored = Scored.of(part.truth, part.label, part.request)
+    scored = LabelledScores.of(part.truth, part.label, part.request)
     measured = bootstrap([scored, scored], seed=0)
     for name in KEYS:
         assert measured.interval(name) == Interval(), f"{name}: bounds without width say nothing"
@@ -93,10 +93,10 @@ def test_models_alike_differ_by_nothing_and_each_keeps_its_own_interval() -> Non
 
 def test_nine_requests_and_labels_of_one_class_give_no_interval() -> None:
     part = window(requests=9)
-    scored = Scored.of(part.truth, part.label, part.request)
+    scored = LabelledScores.of(part.truth, part.label, part.request)
     assert bootstrap([scored], seed=0).interval("log_loss", 0) == Interval()
     part = window()
-    scored = Scored.of(part.truth, np.zeros(2400), part.request)
+    scored = LabelledScores.of(part.truth, np.zeros(2400), part.request)
     measured = bootstrap([scored], seed=0)
     for name in ("auc", "grouped_auc", "normalised_entropy", "ndcg", "mrr"):
         assert measured.value(name, 0) is None

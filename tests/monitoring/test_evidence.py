@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from models.frames import Frame
-from models.learning.learner import Learned, Model, fine_tune
-from models.learning.model import Design
+from models.learning.learner import TrainingResult, fine_tune
+from models.learning.model import Model
 from monitoring.evaluation import evaluate as evidence
 from monitoring.evaluation.evaluate import Anchor, Before, Candidate, Judging
 from monitoring.evaluation.process_record import Record
@@ -19,9 +19,10 @@ from monitoring.gate import decide as gate
 from monitoring.gate.policy import Policy
 from monitoring.records.evidence_store import canonical, steady
 from tests.models.clickworld import LAYOUT, clicks, no_time
+from tests.models.designs import but, design_of
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-DESIGN = Design(hidden=(8,), batch_requests=64, time_budget_s=None)
+DESIGN = design_of(hidden=(8,), batch_requests=64, time_budget_s=None)
 
 
 def frame_of(requests: int, seed: int) -> Frame:
@@ -48,7 +49,7 @@ def window() -> Frame:
 
 
 @pytest.fixture(scope="module")
-def learned(champion: Model, window: Frame) -> tuple[Model, Learned]:
+def learned(champion: Model, window: Frame) -> tuple[Model, TrainingResult]:
     return fine_tune(champion, window.examples, seed=0, clock=no_time)
 
 
@@ -63,7 +64,7 @@ def figures_of(
     window: Frame,
     champion: Model | None,
     challenger: Model,
-    learned: Learned,
+    learned: TrainingResult,
     judging: Judging,
     before: Before | None = None,
 ) -> dict[str, Any]:
@@ -90,7 +91,7 @@ def figures_of(
 
 @pytest.mark.parametrize("judging", ["progressive", "tail"])
 def test_a_challenger_that_broke_while_it_learned_is_rejected(
-    judging: Judging, champion: Model, window: Frame, learned: tuple[Model, Learned]
+    judging: Judging, champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
 ) -> None:
     model, told = learned
     half = np.where(np.arange(len(window)) < 1_000, told.predicted, np.nan)
@@ -102,7 +103,7 @@ def test_a_challenger_that_broke_while_it_learned_is_rejected(
 
 @pytest.mark.parametrize("first", [True, False])
 def test_weights_that_broke_with_the_last_batch_are_rejected_although_each_prediction_before_was_sound(
-    first: bool, champion: Model, window: Frame, learned: tuple[Model, Learned]
+    first: bool, champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
 ) -> None:
     model, told = learned
     serving = None if first else champion
@@ -114,7 +115,7 @@ def test_weights_that_broke_with_the_last_batch_are_rejected_although_each_predi
 def test_what_learning_did_not_get_to_is_not_judged(champion: Model, window: Frame) -> None:
     ticks = iter(range(1_000))
     hurried = champion.copy()
-    hurried.design = replace(DESIGN, time_budget_s=4.0)
+    hurried.design = but(DESIGN, time_budget_s=4.0)
     model, told = fine_tune(hurried, window.examples, seed=0, clock=lambda: float(next(ticks)))
     assert told.stopped == "time"
     assert 0 < told.reached < len(window)
@@ -124,7 +125,7 @@ def test_what_learning_did_not_get_to_is_not_judged(champion: Model, window: Fra
 
 
 def test_an_older_champion_that_predicts_no_number_is_left_out(
-    champion: Model, window: Frame, learned: tuple[Model, Learned]
+    champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
 ) -> None:
     anchors = [Anchor("a day ago", "5", broken(champion)), Anchor("a week ago", "3", champion)]
     before = Before(Record(), anchors=anchors, champion="7", standard="5")
@@ -144,7 +145,7 @@ def test_the_same_window_in_another_order_has_the_same_head() -> None:
 
 
 def test_the_same_candidate_gives_the_same_figures(
-    champion: Model, window: Frame, learned: tuple[Model, Learned]
+    champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
 ) -> None:
     first, again = (steady(figures_of(window, champion, *learned, "progressive")) for _ in range(2))
     assert canonical(first) == canonical(again)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.ranking_metrics import Scored
+from models.ranking_metrics import LabelledScores
 from monitoring.evaluation.fairness import Ratio, treatment
 from monitoring.statistics.bootstrap import Interval
 from tests.monitoring.worlds import window
@@ -15,8 +15,8 @@ def test_a_challenger_that_hides_a_publisher_shows() -> None:
     challenger = np.where(small, part.truth * 0.2, part.truth)
     found = treatment(
         {"publisher": np.where(small, "small", "large")},
-        before=Scored.of(part.truth, part.label, part.request),
-        now=Scored.of(challenger, part.label, part.request),
+        before=LabelledScores.of(part.truth, part.label, part.request),
+        now=LabelledScores.of(challenger, part.label, part.request),
     )
     large, hidden = found
     assert (hidden.name, hidden.impressions) == ("publisher = small", small.sum())
@@ -38,7 +38,7 @@ def test_a_challenger_that_hides_a_publisher_shows() -> None:
 def test_an_attribute_of_users_has_errors_and_no_exposure() -> None:
     part = window()
     age = np.where(part.request % 2 == 0, "young", "old")
-    scored = Scored.of(part.truth, part.label, part.request)
+    scored = LabelledScores.of(part.truth, part.label, part.request)
     found = treatment({"age": age}, before=scored, now=scored)
     assert [row.exposure for row in found] == [None, None]
     assert all(abs(row.error.champion) < 0.05 for row in found)
@@ -51,7 +51,7 @@ def test_the_interval_of_a_change_in_exposure_is_wrong_about_once_in_20() -> Non
 
     def exposure(rows: np.ndarray) -> Ratio:
         label, request = large.label[rows], large.request[rows]
-        before, now = (Scored.of(scores[rows], label, request) for scores in (large.truth, challenger))
+        before, now = (LabelledScores.of(scores[rows], label, request) for scores in (large.truth, challenger))
         found = treatment({"chosen": chosen[rows]}, before=before, now=now)
         given = next(row for row in found if row.value == "true").exposure
         assert given is not None

@@ -5,16 +5,16 @@ import polars as pl
 import pytest
 
 from models import metrics
-from models.ranking_metrics import Scored
+from models.ranking_metrics import LabelledScores
 from monitoring.evaluation.slices import FEWEST, NONE, OTHERS, Slice, compare_slices, losing
 from monitoring.statistics.sequential import upper_once
 from tests.monitoring.worlds import Window, window
 
 
-def sides(part: Window, champion: np.ndarray, challenger: np.ndarray) -> dict[str, Scored]:
+def sides(part: Window, champion: np.ndarray, challenger: np.ndarray) -> dict[str, LabelledScores]:
     return {
-        "before": Scored.of(champion, part.label, part.request),
-        "now": Scored.of(challenger, part.label, part.request),
+        "before": LabelledScores.of(champion, part.label, part.request),
+        "now": LabelledScores.of(challenger, part.label, part.request),
     }
 
 

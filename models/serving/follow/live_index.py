@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from models.examples import Examples
 from models.retrieval.index import Index
-from models.retrieval.recent_clicks import Lately
+from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.towers import Towers
-from models.tables.id_table import Ids
+from models.tables.rows import Ids
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,19 +45,19 @@ class LiveIndex:
     """One surface's items alive, ready to be searched."""
 
     towers: Towers
-    recent_clicks: Lately
+    recent_clicks: RecentClicks
     index: Index
     names: Mapping[int, str]
     """The id of each item alive, by its key; an item without one is never a candidate."""
 
     @staticmethod
-    def of(towers: Towers, recent_clicks: Lately, names: Mapping[int, str], now: float) -> LiveIndex:
+    def of(towers: Towers, recent_clicks: RecentClicks, names: Mapping[int, str], now: float) -> LiveIndex:
         """``recent_clicks``: up to now, which are more than the towers were trained on."""
         return LiveIndex(towers, recent_clicks, towers.index(recent_clicks, now), names)
 
     def follow(self, clicks: Clicks, now: float) -> LiveIndex:
         """With more clicks. Costs a pass over the items alive."""
-        recent = self.recent_clicks.see(clicks.items, clicks.times, clicks.attributes).as_of(now)
+        recent = self.recent_clicks.updated(clicks.items, clicks.times, clicks.attributes).as_of(now)
         names = dict(self.names) | dict(zip(clicks.items.tolist(), clicks.names, strict=True))
         if len(names) > 2 * len(recent) + 1000:
             names = {item: names[item] for item in recent.ids.tolist() if item in names}

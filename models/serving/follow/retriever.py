@@ -19,7 +19,7 @@ from features.declare.feedback import COUNTS
 from features.identity.keys import key_of, keys_of
 from features.identity.values import canonical
 from infra.follower import follow
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.serving.durable.database import STALE_S, Database, backoff
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_index import Clicks, LiveIndex
@@ -57,7 +57,7 @@ class _ClickRow:
 class _State:
     """The items alive as of some click."""
 
-    trained: Carried
+    trained: VersionTowers
     """The towers it was made with, and the items alive when they were trained."""
 
     index: LiveIndex
@@ -93,7 +93,7 @@ class Retriever:
         self._state: _State | None = None
         self._followed_at: float | None = None
 
-    def index(self, trained: Carried) -> LiveIndex:
+    def index(self, trained: VersionTowers) -> LiveIndex:
         """All that is known of the items alive, by the towers of one version."""
         return self._state_of(trained).index
 
@@ -101,19 +101,21 @@ class Retriever:
         """True while the log's clicks have not been followed for a while, or not at all."""
         return self._followed_at is None or self._clock() - self._followed_at > STALE_S
 
-    def _state_of(self, trained: Carried) -> _State:
+    def _state_of(self, trained: VersionTowers) -> _State:
         with self._lock:
             state = self._state
             if state is None or state.trained is not trained:
                 state = self._state = self._with_towers(state, trained)
             return state
 
-    def _with_towers(self, state: _State | None, trained: Carried) -> _State:
+    def _with_towers(self, state: _State | None, trained: VersionTowers) -> _State:
         """With the towers of a version that begins to serve."""
         towers, now = trained.towers, self._clock()
         alike = state is not None and state.index.towers.design == towers.design
-        if state is None or not alike or state.index.recent_clicks.time < towers.lately.time:
-            return _State(trained, LiveIndex.of(towers, towers.lately, trained.names, now), 0, towers.lately.time)
+        if state is None or not alike or state.index.recent_clicks.time < towers.recent_clicks.time:
+            return _State(
+                trained, LiveIndex.of(towers, towers.recent_clicks, trained.names, now), 0, towers.recent_clicks.time
+            )
         return _State(trained, state.index.with_towers(towers, now), state.after, state.trained_to)
 
     # --- following the log ------------------------------------------------------------------------------------------
@@ -132,7 +134,7 @@ class Retriever:
             backoff=backoff(),
         )
 
-    def _retrieves(self) -> Carried | None:
+    def _retrieves(self) -> VersionTowers | None:
         champion = self._champions.current(self.surface)
         return None if champion is None else champion.retrieves
 

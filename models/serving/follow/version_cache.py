@@ -15,10 +15,11 @@ from tempfile import NamedTemporaryFile
 from urllib.parse import quote
 
 from models.learning.model import Model
-from models.retrieval.artifact import Carried, carried
+from models.retrieval.artifact import VersionTowers, load_version_towers
 from models.serving.telemetry import LOG
-from models.versions.artifact import DESCRIPTION, DamagedModel, Parent, load_delta, read, read_description
+from models.versions.artifact import Parent, load_delta
 from models.versions.delta import Delta
+from models.versions.folder import DESCRIPTION, DamagedModel, read, read_description
 from models.versions.lineage import load_version
 from models.versions.registry import Registry
 
@@ -48,7 +49,7 @@ class LoadedVersion:
     sha256: str
     """Of its ``model.json``, by which others name it as their parent."""
 
-    retrieves: Carried | None = None
+    retrieves: VersionTowers | None = None
     """What it retrieves with; None where it ranks alone."""
 
 
@@ -77,9 +78,9 @@ class VersionCache:
         """What a version that is here, and is a delta, changed on its parent."""
         return load_delta(self._folder(surface, promoted))[0]
 
-    def retrieves(self, surface: str, promoted: PromotedVersion) -> Carried | None:
+    def retrieves(self, surface: str, promoted: PromotedVersion) -> VersionTowers | None:
         """What a version that is here retrieves with. Raises DamagedModel."""
-        return carried(self._folder(surface, promoted))
+        return load_version_towers(self._folder(surface, promoted))
 
     def digest(self, surface: str, promoted: PromotedVersion) -> str | None:
         """The sha256 of a version's ``model.json``; None while it is not here."""
@@ -104,7 +105,7 @@ class VersionCache:
         try:
             promoted = PromotedVersion(**json.loads(self._pointer(surface).read_text()))
             folder = self._folder(surface, promoted)
-            return promoted, LoadedVersion(load_version(folder, missing), _digest(folder), carried(folder))
+            return promoted, LoadedVersion(load_version(folder, missing), _digest(folder), load_version_towers(folder))
         except FileNotFoundError:
             return None
 
@@ -146,7 +147,7 @@ class VersionCache:
             return self._fetched(self._place(surface, parent.found), parent.found)
 
         self._fetched(folder, uri)
-        return LoadedVersion(load_version(folder, fetch, known), _digest(folder), carried(folder))
+        return LoadedVersion(load_version(folder, fetch, known), _digest(folder), load_version_towers(folder))
 
     def _fetched(self, folder: Path, uri: str) -> Path:
         if not folder.exists():
@@ -181,7 +182,7 @@ def _sound(folder: Path) -> bool:
     """Whether a version's files are those that were written."""
     try:
         read(folder)
-        carried(folder)
+        load_version_towers(folder)
     except (DamagedModel, FileNotFoundError):
         return False
     return True

@@ -7,10 +7,10 @@ import numpy as np
 
 from models.examples import Examples, Layout
 from models.learning.model import Model
-from models.retrieval.artifact import Carried
+from models.retrieval.artifact import VersionTowers
 from models.serving.follow.version_cache import CACHED_VERSIONS, LoadedVersion, PromotedVersion, VersionCache
 from models.versions import delta
-from models.versions.artifact import DamagedModel
+from models.versions.folder import DamagedModel
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Champion:
     model: Model
     """That of ``loaded``, as it reads this process's features."""
 
-    retrieves: Carried | None = None
+    retrieves: VersionTowers | None = None
     """What the same version retrieves with, as it reads them; None where requests must name their candidates."""
 
     back: tuple[StepBack, ...] = ()

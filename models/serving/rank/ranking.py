@@ -126,7 +126,7 @@ class SurfaceRanker:
         """Candidates for a request that names none, best first. Empty when no item is alive.
 
         New users too are served by the towers: with the session's clicks, and without any by what is popular in their
-        context, they find more than vectors folded in (``models.retrieval.newcomers``) and than plain popularity.
+        context, they find more than plain popularity.
         """
         if champion is None or champion.retrieves is None:
             which = "no model" if champion is None else f"version {champion.version}, which ranks alone,"
