@@ -33,7 +33,7 @@ class Cost:
 
 
 def measure(
-    model: "Model", learned: "Learned", champion: "Model | None", examples: Examples, clock: Callable[[], float]
+    model: "Model", learned: "TrainingResult", champion: "Model | None", examples: Examples, clock: Callable[[], float]
 ) -> Cost:
     """The cost of a model just trained. ``clock`` gives seconds."""
     return Cost(
