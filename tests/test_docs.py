@@ -57,10 +57,10 @@ def test_every_setting_is_documented_and_every_one_documented_is_there() -> None
 
 
 def test_every_command_that_a_page_names_is_there() -> None:
-    from benchmarks.__main__ import bench
+    from benchmarks.__main__ import app as benches
     from flows.cli.main import app
 
-    commands = _commands(get_command(app)) | _commands(get_command(bench))
+    commands = _commands(get_command(app)) | _commands(get_command(benches))
     for page in PAGES:
         for words in COMMAND.findall(page.read_text()):
             first = words.split()[0]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 
 if TYPE_CHECKING:  # evidence is read where nothing is trained, and torch takes seconds to import
+    from models.learning.learner import TrainingResult
     from models.learning.model import Model
 
 WARM_UP = 5
