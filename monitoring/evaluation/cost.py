@@ -34,12 +34,12 @@ class Cost:
 
 
 def measure(
-    model: "Model", result: "TrainingResult", champion: "Model | None", examples: Examples, clock: Callable[[], float]
+    model: "Model", learned: "TrainingResult", champion: "Model | None", examples: Examples, clock: Callable[[], float]
 ) -> Cost:
     """The cost of a model just trained. ``clock`` gives seconds."""
     return Cost(
-        train_s=result.seconds,
-        examples_per_s=result.examples / result.seconds if result.seconds else None,
+        train_s=learned.seconds,
+        examples_per_s=learned.examples / learned.seconds if learned.seconds else None,
         bytes=model_bytes(model),
         champion_bytes=model_bytes(champion) if champion else None,
         candidates=CANDIDATES,
