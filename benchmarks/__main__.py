@@ -160,7 +160,7 @@ def retrieval(
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
-    """Two towers and folded-in cold-start users: recall of the next click, beside popularity and co-clicks."""
+    """Two towers: recall of the next click, beside popularity and co-clicks."""
     from benchmarks.retrieval import RetrievalConfig, bench
 
     config = RetrievalConfig(
@@ -211,7 +211,6 @@ def frame(
 @app.command()
 def update(
     device: Annotated[str, typer.Option(help="cpu, or cuda where there is one.")] = "cpu",
-    compiled: Annotated[bool, typer.Option("--compiled", help="A compiled step of ours takes part too.")] = False,
     quick: Quick = False,
     seed: Seed = 0,
     record: Record = None,
@@ -222,7 +221,7 @@ def update(
     from benchmarks.update_workload import UpdateConfig
 
     sizes = UpdateConfig.quick() if quick else UpdateConfig()
-    config = replace(sizes, device=device, compiled=compiled, seed=seed)
+    config = replace(sizes, device=device, seed=seed)
     run_bench(partial(bench, config), Output(record, as_json))
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from benchmarks.bench import Clock, Progress
+from benchmarks.designs import with_fields
 from benchmarks.logs import SEEDED_LOG, LogConfig
 from benchmarks.pictures import bars
 from benchmarks.prequential import StreamResult, Variant, prequential, reported
@@ -18,6 +19,8 @@ from benchmarks.stream import HOUR, Refresh, Stream, folded
 from benchmarks.table import Row, Table, machine
 from flows.surface import Surface
 from models.learning.design import Design
+from models.learning.options.replay import ExperienceReplay
+from models.networks.shape import Ftrl
 from monitoring.measures import BY_KEY, Measure
 
 AUC, MRR = BY_KEY["auc"], BY_KEY["mrr"]
@@ -62,6 +65,7 @@ def instead(what: str, design: Callable[[Design], Design]) -> Part:
     return Part(what, off=design, replaces=True)
 
 
+REPLAY = ExperienceReplay(20_000, share=0.5)
 CROSSES = (("item", "referrer"), ("item", "region"), ("item", "last_section"), ("section", "last_section"))
 
 ABLATION_PARTS = (
@@ -69,43 +73,48 @@ ABLATION_PARTS = (
     Part("features live, not refreshed hourly", refresh="hourly"),
     Part("features", variant=lambda v: replace(v, numbers=False)),
     Part("learning on, with live features", variant=lambda v: replace(v, every=None)),
-    Part("ids", off=lambda d: replace(d, crosses=()), variant=lambda v: replace(v, ids=False)),
+    Part("ids", off=lambda d: with_fields(d, crosses=()), variant=lambda v: replace(v, ids=False)),
     Part("the user's last items", variant=lambda v: replace(v, history=False)),
-    Part("history attention", off=lambda d: replace(d, attention=0), on=lambda d: replace(d, attention=8)),
-    Part("cross layers", off=lambda d: replace(d, cross_layers=0), on=lambda d: replace(d, cross_layers=3)),
-    Part("deep part", off=lambda d: replace(d, hidden=()), on=lambda d: replace(d, hidden=(64,))),
-    Part("hashed crosses of ids", off=lambda d: replace(d, crosses=()), on=lambda d: replace(d, crosses=CROSSES)),
-    Part("listwise loss, half", off=lambda d: replace(d, listwise=0.0), on=lambda d: replace(d, listwise=0.5)),
-    Part("listwise loss, alone", off=lambda d: replace(d, listwise=0.0), on=lambda d: replace(d, listwise=1.0)),
-    Part("replay", off=lambda d: replace(d, replay=0), on=lambda d: replace(d, replay=20_000, replay_share=0.5)),
+    Part("history attention", off=lambda d: with_fields(d, attention=0), on=lambda d: with_fields(d, attention=8)),
+    Part("cross layers", off=lambda d: with_fields(d, cross_layers=0), on=lambda d: with_fields(d, cross_layers=3)),
+    Part("deep part", off=lambda d: with_fields(d, hidden=()), on=lambda d: with_fields(d, hidden=(64,))),
+    Part(
+        "hashed crosses of ids", off=lambda d: with_fields(d, crosses=()), on=lambda d: with_fields(d, crosses=CROSSES)
+    ),
+    Part("replay", off=lambda d: with_fields(d, replay=None), on=lambda d: with_fields(d, replay=REPLAY)),
     Part(
         "warm-up of the rates",
-        off=lambda d: replace(d, warm_up_steps=0),
-        on=lambda d: replace(d, warm_up_steps=2),
+        off=lambda d: with_fields(d, warm_up_steps=0),
+        on=lambda d: with_fields(d, warm_up_steps=2),
     ),
-    Part("decay of the rates", off=lambda d: replace(d, final_rate=1.0), on=lambda d: replace(d, final_rate=0.3)),
-    Part("averaging of the weights", off=lambda d: replace(d, averaging=0.0), on=lambda d: replace(d, averaging=0.99)),
-    Part("distillation from the champion", off=lambda d: replace(d, distil=0.0), on=lambda d: replace(d, distil=0.2)),
     Part(
-        "proximal term to the champion", off=lambda d: replace(d, proximal=0.0), on=lambda d: replace(d, proximal=1e-3)
+        "averaging of the weights",
+        off=lambda d: with_fields(d, averaging=0.0),
+        on=lambda d: with_fields(d, averaging=0.99),
     ),
-    Part("a second pass", off=lambda d: replace(d, epochs=1), on=lambda d: replace(d, epochs=2)),
-    instead("Adam", lambda d: replace(d, optimiser="adam", rate=1.5e-3)),
-    instead("SGD", lambda d: replace(d, optimiser="sgd", rate=0.2)),
-    instead("Adagrad", lambda d: replace(d, optimiser="adagrad", rate=0.01)),
-    instead("FTRL-proximal", lambda d: replace(d, optimiser="ftrl", rate=0.1)),
-    instead("passive-aggressive", lambda d: replace(d, optimiser="passive_aggressive", rate=3e-2)),
-    instead("SGD, for the rows", lambda d: replace(d, table_optimiser="sgd", table_rate=1.0)),
-    instead("row-wise Adagrad, for the rows", lambda d: replace(d, table_optimiser="rowwise_adagrad", table_rate=0.05)),
-    instead("Adam, for the rows", lambda d: replace(d, table_optimiser="adam", table_rate=3e-3)),
-    instead("FTRL-proximal, for the rows", lambda d: replace(d, table_optimiser="ftrl", table_rate=0.05)),
+    Part(
+        "distillation from the champion",
+        off=lambda d: with_fields(d, distillation=0.0),
+        on=lambda d: with_fields(d, distillation=0.2),
+    ),
+    instead("Adam", lambda d: with_fields(d, optimiser="adam", rate=1.5e-3)),
+    instead("SGD", lambda d: with_fields(d, optimiser="sgd", rate=0.2)),
+    instead("Adagrad", lambda d: with_fields(d, optimiser="adagrad", rate=0.01)),
+    instead("FTRL-proximal", lambda d: with_fields(d, optimiser=Ftrl(rate=0.1))),
+    instead("passive-aggressive", lambda d: with_fields(d, optimiser="passive_aggressive", rate=3e-2)),
+    instead("SGD, for the rows", lambda d: with_fields(d, table_optimiser="sgd", table_rate=1.0)),
+    instead(
+        "row-wise Adagrad, for the rows", lambda d: with_fields(d, table_optimiser="rowwise_adagrad", table_rate=0.05)
+    ),
+    instead("Adam, for the rows", lambda d: with_fields(d, table_optimiser="adam", table_rate=3e-3)),
+    instead("FTRL-proximal, for the rows", lambda d: with_fields(d, table_optimiser=Ftrl(rate=0.05))),
     instead(
         "passive-aggressive, for the rows",
-        lambda d: replace(d, table_optimiser="passive_aggressive", table_rate=1e-2),
+        lambda d: with_fields(d, table_optimiser="passive_aggressive", table_rate=1e-2),
     ),
-    instead("deep-and-cross", lambda d: replace(d, ranker="cross")),
-    instead("logistic with crosses", lambda d: replace(d, ranker="logistic", crosses=CROSSES)),
-    instead("popularity", lambda d: replace(d, ranker="popularity")),
+    instead("deep-and-cross", lambda d: with_fields(d, ranker="cross")),
+    instead("logistic with crosses", lambda d: with_fields(d, ranker="logistic", crosses=CROSSES)),
+    instead("popularity", lambda d: with_fields(d, ranker="popularity")),
 )
 
 

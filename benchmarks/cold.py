@@ -119,7 +119,7 @@ def learners(
     model, _ = fine_tune(model, train, seed=seed, device="cpu", clock=clock)
     yield OURS, model.score(test)
     if 0 < train.label.sum() < len(train):
-        yield LOGISTIC, logistic(train, test, surface.design.limit)
+        yield LOGISTIC, logistic(train, test, surface.design.shape.clip)
         yield TREES, trees(train, test, seed)
     end = len(stream.examples)
     cut_text = replace(text, features=text.features[:end], clicked=text.clicked[:end])
@@ -128,11 +128,11 @@ def learners(
     yield VOWPAL, result.scores
 
 
-def logistic(train: Examples, test: Examples, limit: float) -> Floats:
+def logistic(train: Examples, test: Examples, clip: float) -> Floats:
     """Regularised logistic regression on the numbers, standardised and clipped as the learner does."""
     from sklearn.linear_model import LogisticRegression
 
-    standardise = Standardise(train.dense.shape[1], limit)
+    standardise = Standardise(train.dense.shape[1], clip)
     standardise.observe(torch.from_numpy(np.ascontiguousarray(train.dense)), 1e6)
     before, after = (standardise(torch.from_numpy(np.ascontiguousarray(part.dense))).numpy() for part in (train, test))
     fitted = LogisticRegression(C=0.01, max_iter=500).fit(before, train.label)

@@ -13,9 +13,11 @@ import numpy as np
 from benchmarks.bench import Clock, Progress
 from benchmarks.large_table import model_with, spread, table_window
 from benchmarks.table import Row, Table, machine
-from models.learning.learner import Model, fine_tune
-from models.versions.artifact import WEIGHTS, Parent, load_delta, save, save_delta
+from models.learning.learner import TrainingResult, fine_tune
+from models.learning.model import Model
+from models.versions.artifact import Parent, load_delta, save, save_delta
 from models.versions.delta import apply, difference, inverse
+from models.versions.folder import WEIGHTS
 
 FULL = "full save"
 
@@ -62,11 +64,11 @@ def bench(config: DeltaConfig, *, clock: Clock, progress: Progress) -> Table:
         parent, rows, sizes = Parent.of(folder / "snapshot", "snapshot"), list[Row](), list[tuple[int, int]]()
         for events, goal in zip(config.events, config.goals, strict=True):
             progress(f"deltas of {events:,} events")
-            after, learned = update(before, events, config)
+            after, result = update(before, events, config)
             took, folders = [], [folder / f"delta-{events}-{k}" for k in range(config.repeats)]
             for one in folders:
                 began = clock()
-                save_delta(difference(before, after, learned.changed), one, parent=parent)
+                save_delta(difference(before, after, result.changed), one, parent=parent)
                 took.append(clock() - began)
             size = (folders[-1] / WEIGHTS).stat().st_size
             delta, _ = load_delta(folders[-1])
@@ -101,7 +103,7 @@ def bench(config: DeltaConfig, *, clock: Clock, progress: Progress) -> Table:
     return Table("delta", machine(), rows)
 
 
-def update(model: Model, events: int, config: DeltaConfig) -> tuple[Model, Learned]:
+def update(model: Model, events: int, config: DeltaConfig) -> tuple[Model, TrainingResult]:
     """The model after training on so many impressions, nearly every one of another item; one in twenty is new."""
     items = spread(config.rows, ITEMS_PER_IMPRESSION * events, config.seed + 1)
     items[::20] += config.rows
@@ -143,8 +145,8 @@ def torch_save(model: Model, path: Path, clock: Clock) -> float:
     """Seconds in which torch writes and syncs the same table, with its optimiser's state, and the network."""
     import torch
 
-    (run,) = model.tables[0].runs
-    parts = {"weights": torch.from_numpy(run.weights), "state": torch.from_numpy(run.state)}
+    (rows,) = model.tables[0].segments
+    parts = {"weights": torch.from_numpy(rows.weights), "state": torch.from_numpy(rows.state)}
     began = clock()
     with path.open("wb") as file:
         torch.save(parts | {"network": model.network.state_dict()}, file)

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import Examples, Layout
-from models.learning.design import Design
+from models.learning.design import Design, Learning
 from models.learning.model import Model
+from models.networks.shape import Shape
 from models.tables import memory_map
-from models.tables.log_structured import Run
+from models.tables.log_structured import Segment
 
 LAYOUT = Layout("bench", tuple(f"number_{k}" for k in range(8)), ("item",))
 
@@ -53,15 +54,15 @@ class TableWindow:
 
 def design(width: int) -> Design:
     """A small deep-and-cross ranker on rows of ``width`` weights, one number of state a row, in batches of 2,048."""
-    return Design(
+    shape = Shape(
         ranker="cross",
         embedding=width - len(LAYOUT.kinds),
         hidden=(64,),
         cross_layers=2,
         table_optimiser="rowwise_adagrad",
-        admit_after=1,
-        batch_requests=2048 // IMPRESSIONS_PER_REQUEST,
+        frequency_filter=1,
     )
+    return Design(shape, Learning(batch_requests=2048 // IMPRESSIONS_PER_REQUEST))
 
 
 def model_with(rows: int, width: int, seed: int) -> Model:
@@ -73,14 +74,14 @@ def model_with(rows: int, width: int, seed: int) -> Model:
     for start in range(0, rows, BLOCK):
         block = weights[start : start + BLOCK]
         block[:] = (draw.random(block.shape, np.float32) - 0.5) / 10
-    run = Run(
+    segment = Segment(
         np.arange(1, rows + 1),
         weights,
         np.full((rows, table.state_width), 1e-3, np.float32),
         np.full(rows, 10),
         np.full(rows, BEGIN - 3600, np.uint32),
     )
-    model.tables = (replace(table, runs=(run,), rows=rows),)
+    model.tables = (replace(table, segments=(segment,), rows=rows),)
     return model
 
 

@@ -9,12 +9,13 @@ for both.
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from benchmarks import vw
 from benchmarks.bench import Clock, Progress
+from benchmarks.designs import with_fields
 from benchmarks.logs import SEEDED_LOG, LogConfig
 from benchmarks.pictures import costs, lines
 from benchmarks.prequential import StreamResult, Variant, prequential, reported
@@ -83,10 +84,10 @@ class QualityConfig:
 def cheap_variants(design: Design) -> list[Variant]:
     """The cheap points of our curve. The features move with every event, so even a model that is never trained again is
     worth something; the smallest read the numbers alone, no ids."""
-    plain = replace(design, crosses=(), averaging=0.0, replay=0, listwise=0.0, patience=0, batch_requests=512)
-    logistic = replace(plain, ranker="logistic", rate=3e-2)
-    cross = replace(plain, ranker="cross", cross_layers=1, hidden=(), rate=6e-3)
-    ids = replace(plain, ranker="cross", cross_layers=1, hidden=(32,), embedding=4, rate=5e-3, table_rate=0.1)
+    plain = with_fields(design, crosses=(), averaging=0.0, replay=None, patience=0, batch_requests=512)
+    logistic = with_fields(plain, ranker="logistic", rate=3e-2)
+    cross = with_fields(plain, ranker="cross", cross_layers=1, hidden=(), rate=6e-3)
+    ids = with_fields(plain, ranker="cross", cross_layers=1, hidden=(32,), embedding=4, rate=5e-3, table_rate=0.1)
     return [
         Variant("logistic on the numbers, never", logistic, None, ids=False),
         Variant("logistic on the numbers, every 1 h", logistic, HOUR, ids=False),

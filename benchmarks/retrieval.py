@@ -9,7 +9,7 @@ updates. Negatives of the log are never looked at: which items it shows says wha
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -18,13 +18,12 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
 from benchmarks.logs import TWO_BUSY_DAYS, LogConfig, LogTooShort
-from benchmarks.retrievers import CoClicks, FoldedIn, ItemRetriever, Popular, TwoTowers
+from benchmarks.retrievers import CoClicks, ItemRetriever, Popular, TwoTowers
 from benchmarks.table import Row, Table, machine
 from features.declare.families import Features
 from flows.drill.windows import Folding, Log, windows
 from flows.surface import Surface
 from models.examples import EMPTY, Examples, Layout, concat
-from models.retrieval.newcomers import FoldIn
 from models.retrieval.towers import TowerDesign, Towers
 from monitoring.evaluation.retrieval import KS, MISSED
 
@@ -60,7 +59,6 @@ class RetrievalConfig:
     design: TowerDesign | None = None
     """Of the towers; None for the one that the surface's own columns give."""
 
-    fold_in: FoldIn = field(default_factory=FoldIn)
     seed: int = 0
 
 
@@ -121,14 +119,13 @@ class Retrievers:
     """All that retrieves."""
 
     towers: Sequence[TwoTowers]
-    folded: FoldedIn
     popular: Sequence[Popular]
     pairs: Sequence[CoClicks]
 
     @property
     def all(self) -> list[ItemRetriever]:
         """In the order in which they observe a click: co-clicks after popularity."""
-        return [*self.towers, self.folded, *self.popular, *self.pairs]
+        return [*self.towers, *self.popular, *self.pairs]
 
     @property
     def peers(self) -> list[ItemRetriever]:
@@ -136,13 +133,12 @@ class Retrievers:
 
     @staticmethod
     def of(config: RetrievalConfig, layout: Layout, design: TowerDesign, begins: float) -> "Retrievers":
-        columns = layout.ids.index("user"), layout.ids.index(layout.history_of)
+        item = layout.ids.index(layout.history_of)
         towers = Towers.new(layout, design, config.seed)
-        popular = [Popular(life, design.alive_s, columns[1]) for life in config.half_lives]
+        popular = [Popular(life, design.alive_s, item) for life in config.half_lives]
         middle = popular[len(popular) // 2]
         return Retrievers(
             [TwoTowers(towers, every, begins, config.seed) for every in config.every],
-            FoldedIn(config.fold_in, columns, begins, config.seed, design.alive_s),
             popular,
             [CoClicks(life, pseudo_clicks, middle) for life, pseudo_clicks in config.pairs],
         )
@@ -224,8 +220,6 @@ def recalls(places: Places, groups: Groups, retrievers: Retrievers, *, with_goal
                 met = recall[towers.name] > recall[peer] if with_goal else None
                 what = f"recall@{k}, {group}, {towers.name}"
                 rows.append(Row(what, recall[towers.name], "", peer, recall[peer], goal, met))
-            folded = retrievers.folded.name
-            rows.append(Row(f"recall@{k}, {group}, {folded}", recall[folded], "", peer, recall[peer]))
     everyone = groups["all users"]
     for other in retrievers.peers:
         place = places[other.name][everyone]

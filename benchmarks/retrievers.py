@@ -1,4 +1,4 @@
-"""What the bench of retrieval compares: two towers, vectors folded in, and the peers popularity and co-clicks."""
+"""What the bench of retrieval compares: two towers, and the peers popularity and co-clicks."""
 
 from datetime import timedelta
 from time import process_time
@@ -8,18 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import EMPTY, Examples, concat
-from models.retrieval.index import Index, best
-from models.retrieval.learner import fine_tune, item_columns
-from models.retrieval.newcomers import Factors, FoldIn
+from models.retrieval.index import Index, top_items
+from models.retrieval.learner import fine_tune
 from models.retrieval.recent_clicks import RecentClicks
+from models.retrieval.sampling import item_columns
 from models.retrieval.towers import Towers
-from models.tables.id_table import Ids
+from models.tables.rows import Ids
 
 REBASE_HALF_LIVES = 60.0
 """After so many half-lives co-clicks are written in a new unit, long before a float overflows."""
-
-POPULAR_S, REFIT_S, SESSIONS_S = 900.0, 3600.0, 6 * 3600.0
-"""Of folded-in vectors, seconds: half-life of popularity, from one fit to the next, how far a fit looks back."""
 
 
 class ItemRetriever(Protocol):
@@ -49,7 +46,7 @@ class Popular:
         return index.retrieve(np.ones((len(requests), 1), np.float32), k, requests.history).ids
 
     def observe(self, clicks: Examples, now: float) -> None:
-        self.recent = self.recent.see(clicks.ids[:, self.item], clicks.time, np.zeros((len(clicks), 0), np.int64))
+        self.recent = self.recent.updated(clicks.ids[:, self.item], clicks.time, np.zeros((len(clicks), 0), np.int64))
 
 
 class CoClicks:
@@ -75,7 +72,7 @@ class CoClicks:
         column, _ = self._places(alive.ids)
         scores = np.repeat(self.pseudo_clicks * alive.shares(now).T, len(requests), 0)
         scores[known] += self.counts[np.ix_(last[known], column)] * np.exp2((self.unit_at - now) / self.half_life)
-        return best(alive, scores.astype(np.float32), k, requests.history).ids
+        return top_items(alive, scores.astype(np.float32), k, requests.history).ids
 
     def observe(self, clicks: Examples, now: float) -> None:
         if now - self.unit_at > REBASE_HALF_LIVES * self.half_life:
@@ -134,7 +131,7 @@ class TwoTowers:
 
     def observe(self, clicks: Examples, now: float) -> None:
         item, attributes = item_columns(self.towers, clicks)
-        self.recent = self.recent.see(item, clicks.time, attributes)
+        self.recent = self.recent.updated(item, clicks.time, attributes)
         self.pending.append(clicks)
 
     def _update(self, now: float) -> None:
@@ -143,42 +140,8 @@ class TwoTowers:
         self.due += (np.floor((now - self.due) / self.every) + 1) * self.every
         began = process_time()
         window = concat(self.pending)
-        self.towers, learned = fine_tune(self.towers, window, seed=self.seed, device="cpu")
+        self.towers, result = fine_tune(self.towers, window, seed=self.seed, device="cpu")
         self.training_s += process_time() - began
-        self.clicks += learned.clicks
+        self.clicks += result.clicks
         self.pending = []
         self.index = self.towers.index(self.recent, now)
-
-
-class FoldedIn:
-    """Vectors folded in from the user's last items alone, by factors of the recent sessions, fitted every hour."""
-
-    def __init__(self, design: FoldIn, columns: tuple[int, int], begins: float, seed: int, alive_s: float) -> None:
-        """``columns``: of the user and of the item."""
-        self.name = "vectors folded in"
-        self.design, self.columns, self.seed = design, columns, seed
-        self.due, self.clicks = begins, list[Examples]()
-        self.factors = Factors.fit(np.zeros((0, 1), np.int64), design, seed=seed)
-        self.recent = RecentClicks.new(half_lives=(POPULAR_S,), alive_s=alive_s, attributes=0)
-
-    def retrieve(self, requests: Examples, now: float, k: int) -> Ids:
-        if now >= self.due and self.clicks:
-            self.due += (np.floor((now - self.due) / REFIT_S) + 1) * REFIT_S
-            self.clicks = [part for part in self.clicks if part.time[-1] > now - SESSIONS_S]
-            self.factors = Factors.fit(self._sessions(), self.design, seed=self.seed, start=self.factors)
-        index = self.factors.index(self.recent, now)
-        return index.retrieve(self.factors.users(requests.history, index), k, requests.history).ids
-
-    def observe(self, clicks: Examples, now: float) -> None:
-        attributes = np.zeros((len(clicks), 0), np.int64)
-        self.recent = self.recent.see(clicks.ids[:, self.columns[1]], clicks.time, attributes)
-        self.clicks.append(clicks)
-
-    def _sessions(self) -> Ids:
-        """[users, L + 1]: the last items of each user as of their last click, with its own."""
-        if not self.clicks:
-            return np.zeros((0, 1), np.int64)
-        clicks = concat(self.clicks)
-        user, item = (clicks.ids[:, column] for column in self.columns)
-        last = len(user) - 1 - np.unique(user[::-1], return_index=True)[1]
-        return np.concatenate([item[last, None], clicks.history[last]], axis=1)

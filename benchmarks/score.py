@@ -27,7 +27,7 @@ from models.examples import Examples
 from models.learning.learner import fine_tune
 from models.learning.model import Model, gather, one_thread, tensor
 from models.tables import memory_map
-from models.tables.log_structured import Run
+from models.tables.log_structured import Segment
 
 T = TypeVar("T")
 
@@ -101,8 +101,8 @@ def grown(model: Model, rows: int, seed: int) -> Model:
         weights[:] = 0.01
         state = memory_map.empty((len(ids), table.state_width), np.float32)
         state[:] = 1
-        run = Run(ids, weights, state, np.full(len(ids), 10), np.full(len(ids), BEGIN, np.uint32))
-        tables.append(replace(table, runs=(*table.runs, run), rows=table.rows + len(ids)))
+        segment = Segment(ids, weights, state, np.full(len(ids), 10), np.full(len(ids), BEGIN, np.uint32))
+        tables.append(replace(table, segments=(*table.segments, segment), rows=table.rows + len(ids)))
     large = model.copy()
     large.tables = tuple(tables)
     return large

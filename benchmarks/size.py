@@ -28,8 +28,8 @@ from benchmarks.large_table import (
 )
 from benchmarks.table import Row, Table, machine
 from models.examples import Examples
-from models.learning.learner import Model, fine_tune
-from models.learning.model import one_thread, tensor
+from models.learning.learner import fine_tune
+from models.learning.model import Model, one_thread, tensor
 
 GROWTH_GOAL = 1.3
 """How many times an update of the small table's cost."""
@@ -78,7 +78,7 @@ def bench(config: SizeConfig, *, clock: Clock, progress: Progress) -> Table:
         ),
     ]
     ratio = ours[1].cpu / ours[0].cpu
-    batches = config.impressions / (IMPRESSIONS_PER_REQUEST * design(config.width).batch_requests)
+    batches = config.impressions / (IMPRESSIONS_PER_REQUEST * design(config.width).learning.batch_requests)
     for name, sparse, arrays in (("SparseAdam", True, 3), ("dense Adam", False, 4)):
         large = fitting(config, arrays)
         progress(f"{name} on {config.small:,} and {large:,} rows")
@@ -150,7 +150,7 @@ def peer(rows: int, config: SizeConfig, window: TableWindow, *, sparse: bool) ->
     else:
         optimisers = [torch.optim.Adam([*embedding.parameters(), *network.parameters()], lr=1e-3, fused=True)]
     took = []
-    starts = examples.batch_starts(design(config.width).batch_requests)
+    starts = examples.batch_starts(design(config.width).learning.batch_requests)
     with one_thread():
         # The first step makes the optimiser's state, and is not counted.
         for first, end in list(pairwise(starts))[: config.peer_steps + 1]:

@@ -22,7 +22,7 @@ class LearningRates:
     network: float
     decay: float
     table: float
-    first_square: float
+    initial_accumulator: float
 
 
 class Embeddings(Protocol):
@@ -51,7 +51,7 @@ class SparseAdagrad:
         torch.sparse.check_sparse_tensor_invariants.disable()  # type: ignore[no-untyped-call]
         self.tables = nn.ModuleList(sparse(rows) for rows in start)
         self.optimiser = torch.optim.Adagrad(
-            self.tables.parameters(), lr=rates.table, initial_accumulator_value=rates.first_square
+            self.tables.parameters(), lr=rates.table, initial_accumulator_value=rates.initial_accumulator
         )
 
     def rows(self, ids: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class RowwiseAdagrad:
 
     def __init__(self, start: Sequence[Tensor], rates: LearningRates) -> None:
         self.tables = nn.ModuleList(sparse(rows) for rows in start)
-        self.squares = [torch.full((len(w), 1), rates.first_square, device=w.device) for w in start]
+        self.squares = [torch.full((len(w), 1), rates.initial_accumulator, device=w.device) for w in start]
         self.rate = rates.table
 
     def rows(self, ids: Tensor) -> Tensor:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benchmarks.designs import with_fields
 from benchmarks.update_peers import FrozenRows, LearningRates, RowwiseAdagrad, SparseAdagrad, TorchRanker
 from benchmarks.update_workload import FEEDBACK_KINDS, UpdateConfig, design_of, layout_of
 from models.examples import Examples
 from models.learning.design import Design
 from models.learning.learner import GROWS_EVERY, fine_tune
-from models.learning.losses import loss_of
 from models.learning.model import Model
 from models.learning.step import Batch, Stepper
 from models.networks.rankers import Cross
-from models.networks.ridge import ENOUGH, ROWS
+from models.networks.ridge import FROZEN_AFTER, ROWS
 
 Train = Callable[[Examples], NDArray[np.float64]]
 """Trains on a turn's rows and gives each one's probability of the first kind from before."""
@@ -46,9 +46,8 @@ def trainers_of(config: UpdateConfig, device: torch.device) -> Iterator[Trainer]
     low = design_of(config)
     for name, design in {
         "update, bfloat16, row-wise": low,
-        "update, bfloat16, Adagrad": replace(low, table_optimiser="adagrad"),
+        "update, bfloat16, Adagrad": with_fields(low, table_optimiser="adagrad"),
         "update, float32, row-wise": design_of(config, low=False),
-        **({"update, bfloat16, row-wise, compiled": replace(low, compiled=True)} if config.compiled else {}),
     }.items():
         yield Trainer(name, updates(grown_model(config, design), device))
     yield Trainer("steps alone, bfloat16, row-wise", steps(config, grown_model(config, low), device))
@@ -56,7 +55,9 @@ def trainers_of(config: UpdateConfig, device: torch.device) -> Iterator[Trainer]
     model = grown_model(config, low)
     network, start = model.latest, [rows.to(device) for rows in first_rows(config, model)]
     assert isinstance(network, Cross)
-    rates = LearningRates(low.rate, low.weight_decay, low.table_rate, low.first_square)
+    rates = LearningRates(
+        low.learning.rate, low.learning.weight_decay, low.learning.table_rate, low.shape.initial_accumulator
+    )
     for name, tables, autocast in (
         ("torch sparse Adagrad", SparseAdagrad(start, rates), False),
         ("torch row-wise Adagrad", RowwiseAdagrad(start, rates), False),
@@ -73,7 +74,11 @@ def grown_model(config: UpdateConfig, design: Design) -> Model:
     model = Model.new(layout_of(config), design, config.seed)
     model.steps = GROWS_EVERY * config.batch
     assert isinstance(model.latest, Cross)
-    model.moments = {**model.moments, **model.latest.ridge.nothing(), ROWS: torch.full((len(FEEDBACK_KINDS),), ENOUGH)}
+    model.moments = {
+        **model.moments,
+        **model.latest.ridge.empty_sums(),
+        ROWS: torch.full((len(FEEDBACK_KINDS),), FROZEN_AFTER),
+    }
     return model
 
 
@@ -87,8 +92,8 @@ def updates(model: Model, device: torch.device) -> Train:
 
     def train(part: Examples) -> NDArray[np.float64]:
         nonlocal model
-        model, learned = fine_tune(model, part, seed=0, device=str(device), clock=lambda: 0.0)
-        return learned.predicted
+        model, result = fine_tune(model, part, seed=0, device=str(device), clock=lambda: 0.0)
+        return result.predicted
 
     return train
 
@@ -97,11 +102,11 @@ def steps(config: UpdateConfig, model: Model, device: torch.device) -> Train:
     """The learner's step on one table that holds every row from the start."""
     design = model.design
     rows = torch.cat([torch.zeros(1, len(FEEDBACK_KINDS) + config.embedding), *first_rows(config, model)])
-    state = torch.full((len(rows), 1), design.first_square)
-    stepper = Stepper(model.copy().latest, rows, state, model.moments, design, loss_of(design), device, model.steps)
+    state = torch.full((len(rows), 1), design.shape.initial_accumulator)
+    stepper = Stepper(model.copy().latest, rows, state, model.moments, design, device, model.steps)
 
     def train(part: Examples) -> NDArray[np.float64]:
-        stepper.network.observe(torch.from_numpy(part.dense).to(device), design.memory)
+        stepper.network.observe(torch.from_numpy(part.dense).to(device), design.learning.normalisation_rows)
         label = torch.from_numpy(part.label)
         whole = Batch(
             torch.from_numpy(part.dense),
@@ -109,7 +114,6 @@ def steps(config: UpdateConfig, model: Model, device: torch.device) -> Train:
             torch.from_numpy(part.history),
             label,
             torch.ones_like(label),
-            torch.from_numpy(part.request),
         ).to(device)
         logits = [stepper.step(whole[at : at + config.batch])[:, 0] for at in range(0, len(whole), config.batch)]
         return torch.sigmoid(torch.cat(logits).double()).cpu().numpy()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.examples import Examples, Layout
-from models.learning.design import Design
+from models.learning.design import Design, Learning
+from models.networks.shape import Shape
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,6 @@ class UpdateConfig:
 
     turn: int = 16
     """Batches in a turn."""
-
-    compiled: bool = False
-    """Whether a compiled step of ours takes part too."""
 
     copied: int = 1 << 26
     """Floats that are copied to measure what memory can move."""
@@ -83,23 +81,23 @@ def design_of(config: UpdateConfig, *, low: bool = True) -> Design:
 
     ``low``: in bfloat16.
     """
-    return Design(
+    shape = Shape(
         ranker="cross",
         embedding=config.embedding,
         hidden=config.hidden,
         cross_layers=config.cross_layers,
-        admit_after=1,
-        batch_requests=config.batch,
-        stretch=config.turn,
-        warm_up_steps=0,
-        final_rate=1.0,
-        averaging=0.0,
-        listwise=0.0,
-        replay=0,
-        patience=0,
+        frequency_filter=1,
         table_optimiser="rowwise_adagrad",
+    )
+    learning = Learning(
+        batch_requests=config.batch,
+        chunk_batches=config.turn,
+        warm_up_steps=0,
+        averaging=0.0,
+        patience=0,
         precision="bfloat16" if low else "float32",
     )
+    return Design(shape, learning)
 
 
 def layout_of(config: UpdateConfig) -> Layout:
