@@ -167,11 +167,6 @@ class Evidence:
     def failed_checks(self) -> tuple[Check, ...]:
         return tuple(check for check in self.checks if not check.passed)
 
-    @property
-    def sound(self) -> bool:
-        """No check found what must not be trained on."""
-        return not any(check.breach == "reject" for check in self.failed_checks)
-
     def over(self, earlier: "Evidence") -> "Evidence":
         """This, with what an earlier measurement has and this one has not."""
         lacking = [part.name for part in fields(self) if getattr(self, part.name) in (None, ())]
