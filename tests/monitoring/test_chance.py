@@ -1,4 +1,4 @@
-"""What chance gives is learned: windows are not chosen by their labels, and no figure of a few clicks decides."""
+"""What chance gives is trained on: windows are not chosen by their labels, and no figure of a few clicks decides."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,15 +9,16 @@ import psycopg
 import pytest
 
 from flows import ledger
-from monitoring.checks.features import Profile, check_features
+from monitoring.checks.features import check_features
 from monitoring.checks.history import check_label_rate
 from monitoring.checks.labels import check_labels
-from monitoring.checks.window import Check, Expected, Limits, Past, check_window, failures
-from monitoring.evaluation.compare import compare
-from monitoring.evaluation.process_record import Record
+from monitoring.checks.limits import Check, Expected, Limits, PastWindow, failed
+from monitoring.checks.profiles import Profile
+from monitoring.checks.window import check_window
+from monitoring.evaluation.compare import Comparison, compare
 from monitoring.gate.hypotheses import not_worse
 from monitoring.statistics.chance import CANNOT_BE, between, dispersion, surely_above, surprise_above, surprise_of_odds
-from monitoring.statistics.sequential import Moments
+from tests.monitoring.challengers import SHOWN
 from tests.monitoring.worlds import END, NAMES, START, window
 
 BEGIN, STEP = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=10)
@@ -32,51 +33,58 @@ def stream(rate: float, size: int, count: int, seed: int) -> Stream:
 
 
 def followed(windows: Stream) -> tuple[list[str], np.ndarray]:
-    """Words of the check, window by window, and the labels learned: one that is held comes again with the next."""
-    words, learned, history, waiting, first = list[str](), list[np.ndarray](), list[Past](), list[np.ndarray](), None
+    """What the check asks for, window by window, and the labels trained on: a window that is held comes with the
+    next."""
+    words, trained, history, waiting, first = (
+        list[str](),
+        list[np.ndarray](),
+        list[PastWindow](),
+        list[np.ndarray](),
+        None,
+    )
     for start, end, label in windows:
         first, waiting = first or start, [*waiting, label]
         together = np.concatenate(waiting)
         check = check_label_rate(together, Expected("v", first, end, history=tuple(history)), Limits())
-        words.append("learned" if check.passed else check.breach)
+        words.append("promote" if check.passed else check.breach)
         if check.passed:
-            learned.append(together)
-            history = [*history, Past(first, end, len(together), float(together.mean()))][-150:]
+            trained.append(together)
+            history = [*history, PastWindow(first, end, len(together), float(together.mean()))][-150:]
         if words[-1] != "hold":
             waiting, first = [], None
-    return words, np.concatenate(learned)
+    return words, np.concatenate(trained)
 
 
 @pytest.mark.parametrize("size", [600, 1500])
 @pytest.mark.parametrize("rate", [0.05, 0.005, 0.002, 0.001, 0.998])
-def test_over_a_long_stream_the_click_rate_learned_is_the_true_one(rate: float, size: int) -> None:
-    words, learned = followed(stream(rate, size, 250, seed=round(1000 * rate) + size))
+def test_over_a_long_stream_the_click_rate_trained_on_is_the_true_one(rate: float, size: int) -> None:
+    words, trained = followed(stream(rate, size, 250, seed=round(1000 * rate) + size))
     assert "reject" not in words
     assert words.count("hold") <= 5
-    error = np.sqrt(rate * (1 - rate) / len(learned))
-    assert abs(learned.mean() - rate) < 4 * error
-    assert len(learned) >= 0.95 * 250 * size
+    error = np.sqrt(rate * (1 - rate) / len(trained))
+    assert abs(trained.mean() - rate) < 4 * error
+    assert len(trained) >= 0.95 * 250 * size
 
 
 def test_labels_that_hang_together_are_no_reason_to_wait_either() -> None:
     """Readers who like everything, and readers who like nothing."""
     random = np.random.default_rng(5)
-    history, words = list[Past](), list[str]()
+    history, words = list[PastWindow](), list[str]()
     for k in range(120):
         user = np.repeat(np.arange(60), 10)
         label = (random.random(600) < random.beta(0.1, 1.9, 60)[user]).astype(float)
         start, end = BEGIN + k * STEP, BEGIN + (k + 1) * STEP
         check = check_label_rate(label, Expected("v", start, end, history=tuple(history)), Limits(), user=user)
-        words.append("learned" if check.passed else check.breach)
-        history.append(Past(start, end, 600, float(label.mean())))
-    assert words.count("learned") >= 118
+        words.append("promote" if check.passed else check.breach)
+        history.append(PastWindow(start, end, 600, float(label.mean())))
+    assert words.count("promote") >= 118
     assert "reject" not in words
 
 
 @pytest.mark.parametrize("label", [0.0, 1.0])
 def test_a_log_that_lost_all_its_labels_is_rejected_and_one_that_cannot_tell_waits(label: float) -> None:
     usual = abs(label - 0.05)
-    past = tuple(Past(BEGIN - (k + 1) * STEP, BEGIN - k * STEP, 3000, usual + 0.001 * (k % 3)) for k in range(12))
+    past = tuple(PastWindow(BEGIN - (k + 1) * STEP, BEGIN - k * STEP, 3000, usual + 0.001 * (k % 3)) for k in range(12))
     broken = np.full(3000, label)
     check = check_label_rate(broken, Expected("v", BEGIN, BEGIN + STEP, history=past), Limits())
     assert (check.passed, check.breach) == (False, "reject")
@@ -86,7 +94,7 @@ def test_a_log_that_lost_all_its_labels_is_rejected_and_one_that_cannot_tell_wai
     assert (unknown.passed, unknown.breach) == (False, "hold")
 
 
-def test_by_the_ledger_a_held_window_is_claimed_again_and_every_click_is_learned(
+def test_by_the_ledger_a_held_window_comes_with_the_next_and_every_click_is_trained_on(
     connection: psycopg.Connection,
 ) -> None:
     """Rare clicks, the real ledger: the windows that it gives, and what becomes of those that are held."""
@@ -105,10 +113,11 @@ def test_by_the_ledger_a_held_window_is_claimed_again_and_every_click_is_learned
         "INSERT INTO event_days SELECT 'feed', 'impressions', shown_at::date, min(seq), max(seq) FROM impressions"
         " GROUP BY shown_at::date"
     )
-    terms = ledger.Terms(timedelta(0), 0.0, timedelta(hours=1), 500)
-    history, words, learned = list[Past](), list[str](), np.zeros(len(label), dtype=np.int64)
+    cut = ledger.Cut(timedelta(0), 0.0, timedelta(hours=1), 500)
+    history, words, trained = list[PastWindow](), list[str](), np.zeros(len(label), dtype=np.int64)
     for k in range(count):
-        claimed = ledger.claim(connection, "feed", BEGIN + timedelta(seconds=size * (k + 1)), None, terms)
+        opening = ledger.Opening(BEGIN + timedelta(seconds=size * (k + 1)), champion=None)
+        claimed = ledger.claim(connection, "feed", opening, cut)
         ends = ((at - BEGIN).total_seconds() for at in (claimed.window.start, claimed.window.end))
         rows = slice(*(int(at) for at in ends))
         expected = Expected("v", claimed.window.start, claimed.window.end, history=tuple(history))
@@ -116,45 +125,51 @@ def test_by_the_ledger_a_held_window_is_claimed_again_and_every_click_is_learned
         word = "promoted" if check.passed else {"hold": "held", "reject": "rejected"}[check.breach]
         words.append(word)
         if word == "promoted":
-            history.append(Past(expected.start, expected.end, len(label[rows]), float(label[rows].mean())))
-            learned[rows] += 1
-        # Nothing is promoted here that later claims would start from: what was learned is passed by as a reject is.
+            history.append(PastWindow(expected.start, expected.end, len(label[rows]), float(label[rows].mean())))
+            trained[rows] += 1
+        # Nothing is promoted here that later claims would start from: what was trained on is passed by as a reject is.
         ledger.finish(connection, claimed, "held" if word == "held" else "rejected")
     assert "rejected" not in words
     assert words[10] == "held"
-    until = np.flatnonzero(learned)[-1] + 1
-    assert (learned[:until] == 1).all()
+    until = np.flatnonzero(trained)[-1] + 1
+    assert (trained[:until] == 1).all()
     assert until >= 0.5 * len(label)
 
 
 def test_no_click_in_a_window_fails_no_check_of_labels() -> None:
     random = np.random.default_rng(2)
-    words = list[Check]()
+    found = list[Check]()
     for seed in range(60):
         part = window(seed, requests=120)
         truth = np.clip(0.002 * np.exp(random.normal(0, 1, len(part.label)) - 0.5), 1e-5, 0.5)
         label = (random.random(len(truth)) < truth).astype(float)
         contexts = {"device": pl.Series(np.where(np.arange(len(truth)) % 3 == 0, "phone", "desktop"))}
-        words += failures(check_labels(part.frame, label, truth, contexts=contexts))
-    assert len(words) <= 1
-    assert all(check.breach == "hold" for check in words)
+        found += failed(check_labels(part.frame, label, truth, contexts=contexts))
+    assert len(found) <= 1
+    assert all(check.breach == "hold" for check in found)
+
+
+def verdict_of(comparison: Comparison) -> str:
+    """What the gate says of a routine challenger, by a process that is shown not to lose."""
+    assert comparison.gain.moments is not None
+    return not_worse(comparison.gain.moments, SHOWN, margin=0.01).word
 
 
 def test_a_window_without_a_click_shows_no_challenger_to_be_worse() -> None:
     """It predicts a quarter more than the champion: without a click every request looks like a loss."""
-    known = Record().add(Moments(20_000, 0.005, 0.016), loss=0.01)
     part, random, words = window(requests=120), np.random.default_rng(3), list[str]()
     for _ in range(200):
         champion = np.clip(0.002 * np.exp(random.normal(0, 0.3, 600)), 1e-4, 0.1)
         label = (random.random(600) < champion).astype(float)
-        told = compare(label, part.request, challenger=champion * 1.25, champion=champion)
-        words.append(not_worse(Moments.from_dict(told["paired"]["moments"]), known, margin=0.01).word)
+        words.append(verdict_of(compare(label, part.request, challenger=champion * 1.25, champion=champion)))
     assert "reject" not in words
     quiet = compare(np.zeros(600), part.request, challenger=champion * 1.25, champion=champion)
-    assert quiet["paired"]["gain_share"] < -0.2
-    assert quiet["paired"]["upper_share"] > 0
+    assert quiet.gain.share is not None
+    assert quiet.gain.upper is not None
+    assert quiet.gain.share < -0.2
+    assert quiet.gain.upper > 0
     loud = compare(np.zeros(600), part.request, challenger=champion + 0.4, champion=champion)
-    assert not_worse(Moments.from_dict(loud["paired"]["moments"]), known, margin=0.01).word == "reject"
+    assert verdict_of(loud) == "reject"
 
 
 @pytest.mark.parametrize("clicks", [1, 3, 10])
@@ -162,14 +177,14 @@ def test_a_feature_does_not_know_the_label_for_ranking_a_few_clicks_well(clicks:
     references = [
         Profile.of(past.dense, NAMES, label=past.label) for past in (window(seed) for seed in range(100, 106))
     ]
-    told = list[Check]()
+    found = list[Check]()
     for seed in range(40):
         part = window(seed, requests=120)
         label = np.zeros(len(part.label))
         label[np.random.default_rng(seed).choice(len(label), clicks, replace=False)] = 1
-        told += failures(check_features(part.dense, NAMES, references, label, requests=120))
-    assert [check.name for check in told] in ([], ["features that know the label"])
-    assert all(check.breach == "hold" for check in told)
+        found += failed(check_features(part.dense, NAMES, references, label, requests=120))
+    assert [check.name for check in found] in ([], ["features that know the label"])
+    assert all(check.breach == "hold" for check in found)
 
 
 def test_a_value_that_few_have_is_not_narrowed_when_none_of_them_comes() -> None:
@@ -180,7 +195,7 @@ def test_a_value_that_few_have_is_not_narrowed_when_none_of_them_comes() -> None
 
     references = [Profile.of(rare(seed, 0.01), NAMES) for seed in range(6)]
     for share in (0.0, 0.03):
-        assert not failures(check_features(rare(9, share), NAMES, references, requests=120))
+        assert not failed(check_features(rare(9, share), NAMES, references, requests=120))
 
 
 def test_a_value_that_one_in_a_hundred_has_has_not_moved_when_a_few_more_have_it() -> None:
@@ -194,9 +209,9 @@ def test_a_value_that_one_in_a_hundred_has_has_not_moved_when_a_few_more_have_it
     references = [Profile.of(rare(seed, 0.008), NAMES) for seed in range(6)]
     requests = window(9, requests=2400).request
     slightly = check_features(rare(9, 0.0115), NAMES, references, requests=len(np.unique(requests)))
-    assert not failures(slightly)
-    moved = failures(check_features(rare(9, 0.08), NAMES, references, requests=len(np.unique(requests))))
-    assert [check.name for check in moved] == ["features moved"]
+    assert not failed(slightly)
+    many = failed(check_features(rare(9, 0.08), NAMES, references, requests=len(np.unique(requests))))
+    assert [check.name for check in many] == ["features moved"]
 
 
 def test_retries_at_the_allowed_share_and_one_late_event_of_few_are_chance() -> None:
@@ -206,11 +221,11 @@ def test_retries_at_the_allowed_share_and_one_late_event_of_few_are_chance() -> 
     frame = clean.frame.with_columns(pl.format("a{}", row).alias("item_id")).with_columns(twice)
     expected = Expected("v1", START, END)
     lateness = np.append(np.full(30, 5.0), 9000.0)
-    names = [c.name for c in failures(check_window(frame, None, NAMES, expected, lateness_s=lateness))]
+    names = [c.name for c in failed(check_window(frame, None, NAMES, expected, lateness_s=lateness))]
     assert "retries" not in names
     assert "lateness" not in names
     late = check_window(frame, None, NAMES, expected, lateness_s=np.append(np.full(30, 5.0), np.full(9, 9000.0)))
-    assert "lateness" in [c.name for c in failures(late)]
+    assert "lateness" in [c.name for c in failed(late)]
 
 
 def test_surprise_bounds_the_chance_and_no_draw_is_no_surprise() -> None:
@@ -225,7 +240,7 @@ def test_surprise_bounds_the_chance_and_no_draw_is_no_surprise() -> None:
     assert surely_above(0.02, 50, 0.001) < 0.001 < surely_above(0.02, 5_000_000, 0.001) < 0.02
 
 
-def test_dispersion_tells_groups_from_rows() -> None:
+def test_dispersion_knows_groups_from_rows() -> None:
     random = np.random.default_rng(1)
     group = np.repeat(np.arange(500), 10)
     alone = (random.random(5000) < 0.3).astype(float)

@@ -4,50 +4,56 @@ import base64
 import gzip
 import re
 import time
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks.window import Expected, as_figures, check_window
+from monitoring.checks.limits import Expected, PastWindow
+from monitoring.checks.window import check_window
 from monitoring.evaluation import drift
-from monitoring.evaluation.compare import compare
-from monitoring.evaluation.drift import important, measure, sample
-from monitoring.evaluation.process_record import Record
-from monitoring.gate.decide import Policy, decide
-from monitoring.records.evidence_store import canonical
-from monitoring.reports.report import Page, build, headline
+from monitoring.evaluation.compare import Measures, compare
+from monitoring.evaluation.drift import Drift, Histogram, MeasuredDrift, important, measure, sample
+from monitoring.evaluation.evidence import Evidence, WindowFacts
+from monitoring.gate.decide import decide
+from monitoring.gate.policy import Policy
+from monitoring.reports.report import About, Page, build, headline
+from tests.monitoring.challengers import evidence_of, with_gain
 from tests.monitoring.worlds import END, NAMES, START, window
 
 
-def page_of(**changes: object) -> Page:
+def page_of(surface: str = "feed", update_id: int = 7, end: datetime = END) -> Page:
+    """The report of an update that promotes."""
     part = window(seed=2, shift=1.0)
     before = window(seed=1)
     device = np.where(part.request % 3 == 0, "</script><script>alert(1)</script>", "desktop")
-    figures = {
-        "question": "not_worse",
-        "champion": "3",
-        "process": {"before": Record().as_dict(), "after": Record().as_dict()},
-        "checks": as_figures(check_window(part.frame, part.dense, NAMES, Expected("v1", START, END))),
-        "quality": compare(
-            part.label,
-            part.request,
-            challenger=part.truth,
-            champion=part.blurred(0.5, 1),
-            slices={"device": device},
-        ),
-        "freshness_s": 42.0,
-    }
+    comparison = compare(
+        part.label, part.request, challenger=part.truth, champion=part.blurred(0.5, 1), slices={"device": device}
+    )
     measured = measure(
         sample(before.dense, NAMES, {"label": before.label, "device": ["desktop"] * 2400}, seed=1),
         sample(part.dense, NAMES, {"label": part.label, "device": device}, seed=2),
     )
-    figures["drift"] = measured.figures
-    given = {"surface": "feed", "update_id": 7, "start": START, "end": END, "champion_version": "3"}
-    given |= {"figures": figures, "drift": measured, "verdict": decide(Policy(), figures)} | changes
-    return build(**given)  # type: ignore[arg-type]
+    evidence = evidence_of(
+        comparison,
+        window=WindowFacts(START, END, 2400, comparison.label_rate, 0, freshness_s=42.0),
+        checks=tuple(check_window(part.frame, part.dense, NAMES, Expected("v1", START, END))),
+        drift=measured.drift,
+    )
+    about = About(surface, update_id, START, end, champion="3", challenger="4")
+    return build(about, decide(Policy(), evidence), evidence, measured)
+
+
+def drifted(measured: MeasuredDrift) -> list[str]:
+    return [column.column for column in measured.drift.drifted]
+
+
+def psi(measured: MeasuredDrift) -> dict[str, float]:
+    """By column, the largest first."""
+    return {column.column: column.psi for column in measured.drift.columns}
 
 
 def unpacked(path: Path) -> str:
@@ -59,30 +65,31 @@ def unpacked(path: Path) -> str:
 def test_the_column_that_moved_is_the_one_that_drifted() -> None:
     before, now = window(seed=1), window(seed=2, shift=1.0)
     measured = measure(sample(before.dense, NAMES, {}, seed=1), sample(now.dense, NAMES, {}, seed=2))
-    assert measured.drifted == ["feature_0"]
-    assert next(iter(measured.psi)) == "feature_0"
-    assert measured.figures["drifted_share"] == pytest.approx(1 / 12)
-    canonical(measured.figures)
+    assert drifted(measured) == ["feature_0"]
+    assert next(iter(psi(measured))) == "feature_0"
+    assert measured.drift.share == pytest.approx(1 / 12)
+    assert (measured.drift.reference_rows, measured.drift.current_rows) == (2000, 2000)
+    assert Drift(0, 0, 0.2, ()).share == 0
 
 
 def test_text_columns_are_compared_by_category() -> None:
     before = pl.DataFrame({"device": ["phone"] * 500 + ["desktop"] * 500})
     now = pl.DataFrame({"device": ["phone"] * 900 + ["desktop"] * 50 + [None] * 50})
-    assert measure(before, now).drifted == ["device"]
-    assert measure(before, before).psi == {"device": pytest.approx(0.0)}
+    assert drifted(measure(before, now)) == ["device"]
+    assert psi(measure(before, before)) == {"device": pytest.approx(0.0)}
 
 
 def test_columns_with_holes_constants_and_infinities_are_measured() -> None:
     before = pl.DataFrame({"holes": [1.0, None, 3.0] * 50, "constant": [2.0] * 150, "empty": [None] * 150})
     before = before.with_columns(pl.col("empty").cast(pl.Float64), wild=pl.Series([float("inf"), 0.5, 1.0] * 50))
-    assert measure(before, before).psi == {"holes": 0.0, "constant": 0.0, "wild": 0.0}
+    assert psi(measure(before, before)) == {"holes": 0.0, "constant": 0.0, "wild": 0.0}
 
 
 def test_a_sample_is_bounded_and_the_same_for_the_same_seed() -> None:
     part = window(requests=2000)
-    first, again, other = (sample(part.dense, NAMES, {"label": part.label}, seed=seed) for seed in (3, 3, 4))
+    first, same, other = (sample(part.dense, NAMES, {"label": part.label}, seed=seed) for seed in (3, 3, 4))
     assert first.height == drift.ROWS
-    assert first.equals(again)
+    assert first.equals(same)
     assert not first.equals(other)
 
 
@@ -121,7 +128,7 @@ def test_the_report_is_one_small_file_that_shows_what_was_measured(tmp_path: Pat
         assert words in text, words
 
 
-def test_what_the_log_says_does_not_become_a_script(tmp_path: Path) -> None:
+def test_what_is_in_the_log_does_not_become_a_script(tmp_path: Path) -> None:
     text = unpacked(page_of().write_html(tmp_path / "report.html"))
     assert "alert(1)" in text
     assert "<script>alert(1)" not in text
@@ -130,17 +137,30 @@ def test_what_the_log_says_does_not_become_a_script(tmp_path: Path) -> None:
 def test_a_window_rejected_by_its_data_has_a_report_too(tmp_path: Path) -> None:
     bad = window()
     frame = bad.frame.with_columns(label=pl.lit(0.0))
-    expected = Expected("v1", START, END, label_rate=0.23)
-    figures = {"checks": as_figures(check_window(frame, bad.dense, NAMES, expected))}
-    page = page_of(figures=figures, drift=None, verdict=decide(Policy(), figures), champion_version=None)
-    text = unpacked(page.write_html(tmp_path / "report.html"))
+    usual = PastWindow(START - timedelta(hours=1), START, 2400, label_rate=0.23)
+    expected = Expected("v1", START, END, history=(usual,))
+    checks = tuple(check_window(frame, bad.dense, NAMES, expected))
+    evidence = Evidence(WindowFacts(START, END, 2400, 0.0, 0), "progressive", checks=checks)
+    about = About("feed", 7, START, END, champion=None, challenger=None)
+    text = unpacked(build(about, decide(Policy(), evidence), evidence).write_html(tmp_path / "report.html"))
     assert "Why reject" in text
     assert "**FAILED**" in text
 
 
 def test_dashboards_get_only_numbers() -> None:
-    values = headline({"quality": {"challenger": {"auc": None, "log_loss": 0.4}}, "freshness_s": float("nan")})
-    assert values == {"challenger_log_loss": 0.4, "failed_checks": 0.0}
+    evidence = with_gain(0.012)
+    assert evidence.comparison is not None
+    unknown = replace(evidence.comparison, challenger=Measures(log_loss=0.4), champion=Measures())
+    facts = replace(evidence.window, freshness_s=float("nan"))
+    assert headline(replace(evidence, comparison=unknown, window=facts)) == {
+        "challenger_log_loss": 0.4,
+        "gain_percent": pytest.approx(1.2),
+        "impressions": 2400,
+        "label_rate": unknown.label_rate,
+        "failed_checks": 0,
+    }
+    nothing = Evidence(WindowFacts(START, END, 0, None, 0), "progressive")
+    assert headline(nothing) == {"failed_checks": 0}
 
 
 def test_the_run_is_dated_by_the_end_of_its_window() -> None:
@@ -150,38 +170,45 @@ def test_the_run_is_dated_by_the_end_of_its_window() -> None:
     assert model.name == "feed, update 7: promote"
 
 
-def test_the_most_drifted_columns_keep_both_distributions_to_draw() -> None:
+def histogram_of(measured: MeasuredDrift, name: str) -> Histogram:
+    found = next(column.histogram for column in measured.drift.columns if column.column == name)
+    assert found is not None
+    return found
+
+
+def test_the_most_drifted_columns_have_both_distributions_to_draw() -> None:
     before, now = window(seed=1), window(seed=2, shift=1.0)
     device = ["phone"] * 1800 + ["desktop"] * 600
     samples = [
         sample(part.dense, NAMES, {"label": part.label, "device": device}, seed=1, rows=10_000)
         for part in (before, now)
     ]
-    histograms = drift.Drift(
-        *samples, dict.fromkeys(["feature_0", "feature_1", "label", "device"], 0.3), 0.2, None
-    ).figures["histograms"]
-    assert list(histograms) == ["feature_0", "feature_1", "label", "device"]
-    for drawn in histograms.values():
-        assert sum(drawn["reference"]) == pytest.approx(100, abs=0.01)
-        assert sum(drawn["current"]) == pytest.approx(100, abs=0.01)
-    edges = np.array(histograms["feature_0"]["edges"])
-    assert len(edges) == drift.BINS + 1 == len(histograms["feature_0"]["current"]) + 1
+    measured = measure(*samples)
+    assert len(measured.drift.columns) == 14
+    drawn = [column for column in measured.drift.columns if column.histogram is not None]
+    assert drawn == list(measured.drift.columns[: drift.DRAWN])
+    for column in drawn:
+        assert column.histogram is not None
+        assert sum(column.histogram.reference) == pytest.approx(100, abs=0.01)
+        assert sum(column.histogram.current) == pytest.approx(100, abs=0.01)
+    of_feature = histogram_of(measured, "feature_0")
+    edges = np.array(of_feature.edges)
+    assert len(edges) == drift.BINS + 1 == len(of_feature.current) + 1
     middle = (edges[1:] + edges[:-1]) / 2
-    means = [float(np.dot(middle, histograms["feature_0"][side])) / 100 for side in ("reference", "current")]
+    means = [float(np.dot(middle, side)) / 100 for side in (of_feature.reference, of_feature.current)]
     assert means[1] - means[0] == pytest.approx(1.0, abs=0.1)  # the shift
-    assert histograms["label"]["values"] == [0, 1]
-    assert histograms["device"]["categories"] == ["phone", "desktop"]
-    assert histograms["device"]["current"] == [75, 25]
-    assert len(drift.Drift(*samples, dict.fromkeys(NAMES, 0.3) | {"label": 0.1}, 0.2, None).figures["histograms"]) == 12
-    canonical(histograms)
+    few = measure(*(part.select("label", "device") for part in samples))
+    assert histogram_of(few, "label").values == (0, 1)
+    assert histogram_of(few, "device").categories == ("phone", "desktop")
+    assert histogram_of(few, "device").current == (75, 25)
 
 
 @pytest.mark.parametrize("values", [[], [None], [float("nan")], [float("inf"), None], [2.0], ["x"], [True, None]])
 def test_a_column_with_few_values_or_none_can_be_drawn(values: list[object]) -> None:
     column = pl.Series("x", values, strict=False)
     drawn = drift.histogram(column, column)
-    assert len(drawn["reference"]) == len(drawn["current"])
-    canonical(drawn)
+    assert len(drawn.reference) == len(drawn.current)
+    assert np.isfinite([*drawn.reference, *drawn.current, *drawn.edges, *drawn.values]).all()
 
 
 @pytest.mark.parametrize("rows", [60, 200, 2000])
@@ -189,7 +216,7 @@ def test_two_samples_of_the_same_have_not_drifted_however_few_their_rows(rows: i
     random = np.random.default_rng(rows)
     sides = [pl.DataFrame({f"f{n}": random.normal(size=rows) for n in range(20)}) for _ in range(2)]
     found = drift.measure(*sides)
-    assert found.drifted == []
-    moved = drift.measure(sides[0], sides[1].with_columns(pl.col("f3") + 3))
-    assert moved.drifted == ["f3"]
-    assert moved.figures["limits"]["f3"] > drift.THRESHOLD
+    assert drifted(found) == []
+    far = drift.measure(sides[0], sides[1].with_columns(pl.col("f3") + 3))
+    assert [column.column for column in far.drift.drifted] == ["f3"]
+    assert far.drift.columns[0].limit > drift.THRESHOLD

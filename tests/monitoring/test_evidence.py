@@ -1,151 +1,120 @@
-"""What is gathered of a challenger, on a small world: whatever comes of learning, there are figures and a verdict."""
+"""Evidence is one value: written as JSON and read back as it was, whatever was measured and whatever was not."""
 
-import time
-from dataclasses import replace
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
-import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from models.frames import Frame
-from models.learning.learner import TrainingResult, fine_tune
-from models.learning.model import Model
-from monitoring.evaluation import evaluate as evidence
-from monitoring.evaluation.evaluate import Anchor, Before, Candidate, Judging
-from monitoring.evaluation.process_record import Record
-from monitoring.gate import decide as gate
-from monitoring.gate.policy import Policy
-from monitoring.records.evidence_store import canonical, steady
-from tests.models.clickworld import LAYOUT, clicks, no_time
-from tests.models.designs import but, design_of
+from monitoring.checks.limits import Check
+from monitoring.evaluation.compare import Measures
+from monitoring.evaluation.evidence import VERSION, Evidence, Forgetting, WindowFacts
+from monitoring.evaluation.skew import Skew
+from monitoring.records.evidence_store import canonical
+from monitoring.statistics.sequential import Moments
+from tests.monitoring.challengers import compared, evidence_of, gain_of, with_gain
+from tests.monitoring.worlds import END, START
 
-START = datetime(2026, 3, 1, tzinfo=UTC)
-DESIGN = design_of(hidden=(8,), batch_requests=64, time_budget_s=None)
+MOMENTS = datetime(2000, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001  # hypothesis adds the zone
 
 
-def frame_of(requests: int, seed: int) -> Frame:
-    examples = clicks(requests, seed=seed)
-    table = pl.DataFrame(
-        {
-            "impression_id": [f"i{row}" for row in range(len(examples))],
-            "item_id": [f"a{item}" for item in examples.ids[:, 0]],
-            "shown_at": [START + timedelta(seconds=float(second)) for second in examples.time],
-            "context": [f'{{"place": "{place}"}}' for place in examples.ids[:, 2]],
-        }
-    )
-    return Frame(table, examples, 0)
-
-
-@pytest.fixture(scope="module")
-def champion() -> Model:
-    return fine_tune(Model.new(LAYOUT, DESIGN, 0), clicks(1_000, seed=1), seed=0, clock=no_time)[0]
-
-
-@pytest.fixture(scope="module")
-def window() -> Frame:
-    return frame_of(500, seed=2)
-
-
-@pytest.fixture(scope="module")
-def learned(champion: Model, window: Frame) -> tuple[Model, TrainingResult]:
-    return fine_tune(champion, window.examples, seed=0, clock=no_time)
-
-
-def broken(model: Model) -> Model:
-    """The model with a weight that is no number."""
-    copy = model.copy()
-    next(iter(copy.network.parameters())).data.fill_(float("nan"))
-    return copy
-
-
-def figures_of(
-    window: Frame,
-    champion: Model | None,
-    challenger: Model,
-    learned: TrainingResult,
-    judging: Judging,
-    before: Before | None = None,
-) -> dict[str, Any]:
-    candidate = Candidate(
-        window=window,
-        first=0 if judging == "progressive" else 2_000,
-        judging=judging,
-        question="not_worse",
-        champion=champion,
-        champion_scores=champion.score(window.examples) if champion else None,
-        challenger=challenger,
-        learned=learned,
-    )
-    gathered = evidence.gather(
-        candidate,
-        before or Before(Record(), champion="7", standard="7"),
-        policy=Policy(),
-        contexts=("place",),
-        seed=1,
-        clock=time.perf_counter,
-    )
-    return {"impressions": len(window), "checks": [], **gathered}
-
-
-@pytest.mark.parametrize("judging", ["progressive", "tail"])
-def test_a_challenger_that_broke_while_it_learned_is_rejected(
-    judging: Judging, champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
-) -> None:
-    model, told = learned
-    half = np.where(np.arange(len(window)) < 1_000, told.predicted, np.nan)
-    figures = figures_of(window, champion, broken(model), replace(told, predicted=half), judging)
-    verdict = gate.decide(Policy(), figures)
-    assert verdict.verdict == "reject"
-    assert "not a number" in verdict.reasons[0]
-
-
-@pytest.mark.parametrize("first", [True, False])
-def test_weights_that_broke_with_the_last_batch_are_rejected_although_each_prediction_before_was_sound(
-    first: bool, champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
-) -> None:
-    model, told = learned
-    serving = None if first else champion
-    verdict = gate.decide(Policy(), figures_of(window, serving, broken(model), told, "progressive"))
-    assert verdict.verdict == "reject"
-    assert "would go live" in verdict.reasons[0]
-
-
-def test_what_learning_did_not_get_to_is_not_judged(champion: Model, window: Frame) -> None:
-    ticks = iter(range(1_000))
-    hurried = champion.copy()
-    hurried.design = but(DESIGN, time_budget_s=4.0)
-    model, told = fine_tune(hurried, window.examples, seed=0, clock=lambda: float(next(ticks)))
-    assert told.stopped == "time"
-    assert 0 < told.reached < len(window)
-    assert np.isfinite(told.predicted).sum() == told.reached
-    figures = figures_of(window, champion, model, told, "progressive")
-    assert figures["quality"]["impressions"] == told.reached
-
-
-def test_an_older_champion_that_predicts_no_number_is_left_out(
-    champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
-) -> None:
-    anchors = [Anchor("a day ago", "5", broken(champion)), Anchor("a week ago", "3", champion)]
-    before = Before(Record(), anchors=anchors, champion="7", standard="5")
-    figures = figures_of(window, champion, *learned, "progressive", before)
-    assert [row["version"] for row in figures["anchors"]] == ["3"]
-    gate.decide(Policy(), figures)
-
-
-def test_the_same_window_in_another_order_has_the_same_head() -> None:
-    items = pl.Series("item_id", [f"a{row % 40}" for row in range(400)])
-    heads = {
-        frozenset(shuffled.filter(pl.Series(evidence.head(shuffled))))
-        for shuffled in (items.shuffle(seed=seed) for seed in range(5))
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of a type that evidence is made of."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if is_dataclass(hint):
+        return st.deferred(lambda: instances(hint))
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of([values(argument) for argument in arguments])
+    if origin is Literal:
+        return st.sampled_from(arguments)
+    if origin is tuple:
+        return st.lists(values(arguments[0]), max_size=2).map(tuple)
+    if origin is Mapping:
+        return st.dictionaries(values(arguments[0]), values(arguments[1]), max_size=2)
+    plain: dict[Any, st.SearchStrategy[Any]] = {
+        type(None): st.none(),
+        bool: st.booleans(),
+        int: st.integers(0, 2**62),
+        float: st.floats(allow_nan=False, allow_infinity=False),
+        str: st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+        datetime: st.datetimes(*MOMENTS, timezones=st.just(UTC)),
     }
-    assert len(heads) == 1
-    assert len(next(iter(heads))) == 8
+    return plain[hint]
 
 
-def test_the_same_candidate_gives_the_same_figures(
-    champion: Model, window: Frame, learned: tuple[Model, TrainingResult]
-) -> None:
-    first, again = (steady(figures_of(window, champion, *learned, "progressive")) for _ in range(2))
-    assert canonical(first) == canonical(again)
+def instances(kind: Any) -> st.SearchStrategy[Any]:
+    """Instances of a dataclass with any of the parts that have a default present or absent."""
+    if kind is Moments:
+        finite = st.floats(-1e6, 1e6)
+        return st.builds(Moments, st.integers(0, 10**9), finite, finite.map(abs))
+    hints = typing.get_type_hints(kind)
+    strategies = {part.name: values(hints[part.name]) for part in fields(kind)}
+    needed = {part.name for part in fields(kind) if part.default is part.default_factory is MISSING}
+    return st.fixed_dictionaries(
+        {name: strategies[name] for name in needed},
+        optional={name: strategy for name, strategy in strategies.items() if name not in needed},
+    ).map(lambda parts: kind(**parts))
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(values(Evidence))
+def test_what_is_written_as_json_is_read_back_as_the_same_value(evidence: Evidence) -> None:
+    stored = evidence.as_json()
+    assert Evidence.from_json(stored) == evidence
+    assert Evidence.from_json(json.loads(canonical(stored))) == evidence, "as the database has it"
+    assert stored["version"] == VERSION
+
+
+def test_what_was_not_measured_is_not_in_the_json() -> None:
+    nothing = Evidence(WindowFacts(START, END, 7, None, 0), "tail")
+    assert set(nothing.as_json()) == {"version", "window", "judged"}
+    probed = replace(nothing, skew=Skew())
+    assert probed.as_json()["skew"] == {}, "measured, and nothing found"
+    assert Evidence.from_json(probed.as_json()).skew == Skew()
+
+
+@pytest.mark.parametrize("requests", [0, 1, 2, 40])
+@pytest.mark.parametrize("champion", [0.3, None])
+def test_a_real_comparison_however_thin_has_a_json_of_its_own(requests: int, champion: float | None) -> None:
+    evidence = evidence_of(compared(champion, 0.1, requests=requests))
+    assert Evidence.from_json(json.loads(canonical(evidence.as_json()))) == evidence
+
+
+@pytest.mark.parametrize("version", [0, VERSION + 1, "1", None])
+def test_evidence_of_another_version_is_refused(version: Any) -> None:
+    stored = with_gain(0.001).as_json() | {"version": version}
+    with pytest.raises(ValueError, match=f"evidence of version {version!r}; this program reads version {VERSION}"):
+        Evidence.from_json(stored)
+    del stored["version"]
+    with pytest.raises(ValueError, match="evidence of version None"):
+        Evidence.from_json(stored)
+
+
+def test_a_later_measurement_stands_over_the_earlier_and_lacks_nothing_that_it_has() -> None:
+    check = Check("volume", 2_400.0, limit="100 to 5,000", passed=True, detail="2,400 impressions.")
+    forgotten = Forgetting(START - timedelta(days=1), START, 900, 0.4, 0.41, gain_of(-0.02))
+    earlier = with_gain(-0.004, checks=(check,), forgetting=forgotten, prequential=Measures(auc=0.7), not_finite=2)
+    later = replace(
+        evidence_of(compared(0.1, 0.1), process=None),  # type: ignore[arg-type]
+        window=WindowFacts(END, END + timedelta(hours=1), 1_200, 0.2, 0),
+        judged="fresh",
+        prequential=Measures(auc=0.6),
+    )
+    both = later.over(earlier)
+    for part in ("window", "judged", "comparison", "prequential", "champion"):
+        assert getattr(both, part) == getattr(later, part)
+    for part in ("checks", "forgetting", "process"):
+        assert getattr(both, part) == getattr(earlier, part)
+    assert both.over(earlier) == both
+    assert both.skew is None, "neither has it"
+
+
+def test_the_checks_that_failed_are_those_that_did_not_pass() -> None:
+    check = Check("volume", 3.0, limit="100 to 5,000", passed=False, detail="3 impressions.", breach="hold")
+    assert with_gain(0.0, checks=(check, replace(check, passed=True))).failed_checks == (check,)

@@ -17,7 +17,7 @@ from features.skew.comparison import Comparison, Difference, write
 from features.skew.probes import Probes, begin, finish
 from infra.postgres.connections import connect
 from models.serving.follow.live_features import CandidateFeatures
-from monitoring.evaluation.skew import skew
+from monitoring.evaluation.skew import Skew, SkewedFeature, skew
 from tests.models.serving_world import (
     FEATURES,
     Client,
@@ -224,14 +224,10 @@ def test_the_folder_probes_now_and_then_and_a_window_adds_it_up(world: str, repl
         rank(replica, user_id="steady")
         assert probes.look(begun + timedelta(minutes=2)) is None  # the next is not due
         assert probes.look(begun + timedelta(minutes=12)) is None
-        figures = skew(connection, "feed", started, now())
-        assert figures["probes"] == 1
-        assert figures["rows"] == 16
-        assert figures["values"] == 16 * COLUMNS
-        assert figures["differing_share"] == 0
-        assert figures["worst"] == []
-        assert skew(connection, "feed", now(), now() + timedelta(hours=1))["differing_share"] is None
-        assert skew(connection, "search", started, now())["rows"] == 0
+        of_window = skew(connection, "feed", started, now())
+        assert of_window == Skew(probes=1, rows=16, values=16 * COLUMNS, differing_share=0.0)
+        assert skew(connection, "feed", now(), now() + timedelta(hours=1)) == Skew()
+        assert skew(connection, "search", started, now()) == Skew()
 
 
 def test_figures_name_the_features_that_differ_most(world: str, replica: Client) -> None:
@@ -242,9 +238,9 @@ def test_figures_name_the_features_that_differ_most(world: str, replica: Client)
     with connect(world, autocommit=True) as connection:
         for differing in planted:
             write(connection, "feed", "v", replace(found[0], differing=differing))
-        figures = skew(connection, "feed", started, now())
-    assert figures["worst"] == [
-        {"feature": "a", "share": 8 / 32, "served": None, "joined": 1.0, "impression_id": "y"},
-        {"feature": "b", "share": 2 / 32, "served": 0, "joined": 1, "impression_id": "z"},
-    ]
-    assert figures["differing_share"] == pytest.approx(10 / figures["values"])
+        of_window = skew(connection, "feed", started, now())
+    assert of_window.worst == (
+        SkewedFeature("a", 8 / 32, served=None, joined=1.0, impression_id="y"),
+        SkewedFeature("b", 2 / 32, served=0, joined=1, impression_id="z"),
+    )
+    assert of_window.differing_share == pytest.approx(10 / of_window.values)

@@ -1,4 +1,4 @@
-"""What the watch says of a champion, from figures."""
+"""What the watch finds in what a champion has served."""
 
 import math
 from datetime import timedelta
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from monitoring.evaluation.compare import compare
-from monitoring.live.watch import Finding, Watch, judge, loss_deviation, staleness
+from monitoring.live.watch import Promised, Watch, Watching, judge, loss_deviation, staleness
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -27,36 +27,36 @@ def blurred(truth: np.ndarray, noise: float, seed: int = 1) -> np.ndarray:
     return scores
 
 
-def found(
-    arrays: Arrays, scores: np.ndarray, before: np.ndarray | None, promised: dict[str, Any], **limits: Any
-) -> Finding:
+def found(arrays: Arrays, scores: np.ndarray, before: np.ndarray | None, promised: Promised, **limits: Any) -> Watching:
     label, request, _ = arrays
-    quality = compare(label, request, challenger=scores, champion=before)
+    compared = compare(label, request, challenger=scores, champion=before)
     deviation = loss_deviation(label, request, scores)
-    return judge(Watch(**limits), quality, deviation, promised, now="8", before=None if before is None else "7")
+    return judge(Watch(**limits), compared, deviation, promised, now="8", before=None if before is None else "7")
 
 
-def promise(scores_noise: float = 0.1) -> dict[str, Any]:
-    """The quality that the evidence promised, of another window."""
+def promise(scores_noise: float = 0.1) -> Promised:
+    """What the evidence promised, of another window."""
     label, request, truth = served(2000, seed=9)
-    return compare(label, request, challenger=blurred(truth, scores_noise, seed=2), champion=None)
+    judged = compare(label, request, challenger=blurred(truth, scores_noise, seed=2), champion=None)
+    return Promised(judged.requests, judged.challenger)
+
+
+def codes(watching: Watching) -> list[str]:
+    return [finding.code for finding in watching.findings]
 
 
 def test_a_champion_that_keeps_its_promise_is_well() -> None:
     arrays = served(1500)
-    finding = found(arrays, blurred(arrays[2], 0.1), blurred(arrays[2], 0.2, seed=3), promise())
-    assert finding.word == "well", finding.reasons
-    assert "7,500 impressions of 1,500 requests" in finding.reasons[0]
+    watching = found(arrays, blurred(arrays[2], 0.1), blurred(arrays[2], 0.2, seed=3), promise())
+    assert watching.word == "well", watching.reasons
+    assert codes(watching) == ["served_no_worse", "promised/normalised entropy", "promised/calibration error"]
 
 
 def test_a_champion_shown_worse_than_the_version_before_it_is_a_breach_that_going_back_mends() -> None:
     arrays = served(1500)
-    finding = found(arrays, blurred(arrays[2], 0.8), blurred(arrays[2], 0.1, seed=3), promise(0.8))
-    assert finding.word == "breach"
-    assert finding.before_is_better
-    assert "the log loss of version 8 is" in finding.reasons[0]
-    assert "higher than that of version 7, which served before it (at best" in finding.reasons[0]
-    assert "whenever one looks" in finding.reasons[0]
+    watching = found(arrays, blurred(arrays[2], 0.8), blurred(arrays[2], 0.1, seed=3), promise(0.8))
+    assert (watching.word, codes(watching)[0]) == ("breach", "served_worse")
+    assert watching.before_is_better
 
 
 def test_a_world_that_changed_for_both_is_a_breach_that_going_back_does_not_mend() -> None:
@@ -64,41 +64,46 @@ def test_a_world_that_changed_for_both_is_a_breach_that_going_back_does_not_mend
     label, request, truth = arrays
     upside_down = (1 - label, request, truth)
     scores = blurred(truth, 0.1)
-    finding = found(upside_down, scores, blurred(truth, 0.3, seed=3) * 0.9, promise())
-    assert finding.word == "breach"
-    assert not finding.before_is_better
-    assert any("normalised entropy" in reason and "promised" in reason for reason in finding.reasons)
+    watching = found(upside_down, scores, blurred(truth, 0.3, seed=3) * 0.9, promise())
+    assert watching.word == "breach"
+    assert not watching.before_is_better
+    broken = [finding.code for finding in watching.findings if finding.word == "reject"]
+    assert "promised/normalised entropy" in broken
 
 
 def test_probabilities_that_are_off_are_a_breach_even_where_there_was_no_version_before() -> None:
     arrays = served(1500)
-    finding = found(arrays, np.clip(arrays[2] + 0.3, 0, 0.99), None, promise())
-    assert finding.word == "breach"
-    assert any("calibration error" in reason for reason in finding.reasons)
-    assert not finding.before_is_better
+    watching = found(arrays, np.clip(arrays[2] + 0.3, 0, 0.99), None, promise())
+    assert watching.word == "breach"
+    broken = [finding.code for finding in watching.findings if finding.word == "reject"]
+    assert "promised/calibration error" in broken
+    assert codes(watching)[: len(broken)] == broken, "what makes it a breach comes first"
+    assert not watching.before_is_better
 
 
 def test_a_prediction_that_is_not_a_number_is_a_breach() -> None:
     arrays = served(1500)
     broken = arrays[2].copy()
     broken[7] = np.nan
-    finding = found(arrays, broken, arrays[2], promise())
-    assert (finding.word, finding.before_is_better) == ("breach", True)
-    assert "not a number on 1 of 7,500 impressions" in finding.reasons[0]
+    watching = found(arrays, broken, arrays[2], promise())
+    assert (watching.word, watching.before_is_better) == ("breach", True)
+    assert codes(watching) == ["served_not_finite"]
+    assert not found(arrays, broken, None, promise()).before_is_better
 
 
 @pytest.mark.parametrize("requests", [0, 1, 99])
 def test_thin_data_say_nothing_however_bad_they_look(requests: int) -> None:
     arrays = served(requests)
-    finding = found(arrays, 1 - arrays[2], arrays[2], promise())
-    assert finding.word == "thin"
-    assert "waits for 100 requests" in finding.reasons[0]
+    watching = found(arrays, 1 - arrays[2], arrays[2], promise())
+    assert (watching.word, codes(watching)) == ("thin", ["served_few"])
 
 
 def test_evidence_that_promised_nothing_leaves_the_comparison_with_the_version_before() -> None:
     arrays = served(1500)
-    assert found(arrays, blurred(arrays[2], 0.1), arrays[2], {}).word == "well"
-    assert found(arrays, blurred(arrays[2], 0.8), arrays[2], {}).word == "breach"
+    well = found(arrays, blurred(arrays[2], 0.1), arrays[2], Promised())
+    assert (well.word, codes(well)) == ("well", ["served_no_worse"])
+    breach = found(arrays, blurred(arrays[2], 0.8), arrays[2], Promised())
+    assert (breach.word, codes(breach)) == ("breach", ["served_worse"])
 
 
 def test_champions_as_good_as_promised_are_left_alone_however_often_one_looks() -> None:
@@ -114,12 +119,40 @@ def test_champions_as_good_as_promised_are_left_alone_however_often_one_looks() 
     assert alarms == 0
 
 
-def test_a_stale_champion_is_told_in_words() -> None:
+def test_what_the_watch_finds_as_sentences() -> None:
+    arrays = served(1500)
+    truth = arrays[2]
+    well = found(arrays, blurred(truth, 0.1), blurred(truth, 0.2, seed=3), promise()).reasons
+    assert well[0].startswith(
+        "On 7,500 impressions of 1,500 requests whose labels are known, the log loss of version 8 is "
+    )
+    assert well[0].endswith(
+        "lower than that of version 7, which served before it; allowed is 1 % higher, and more is not shown."
+    )
+    assert well[1].startswith("Its normalised entropy is 0.")
+    assert "; its evidence promised 0." in well[1]
+    assert well[1].endswith(" is allowed.")
+    worse = found(arrays, blurred(truth, 0.8), blurred(truth, 0.1, seed=3), promise(0.8)).reasons[0]
+    assert " % higher than that of version 7, which served before it (at best " in worse
+    assert worse.endswith(" % higher, whenever one looks); allowed is 1 % higher.")
+    first = found(arrays, truth, None, Promised()).reasons[0]
+    assert " lower than that of the base rate; allowed is" in first
+    broken = truth.copy()
+    broken[7] = np.nan
+    assert found(arrays, broken, truth, promise()).reasons == (
+        "The prediction of version 8 is not a number on 1 of 7,500 impressions.",
+    )
+    assert found(served(1), truth[:5], truth[:5], promise()).reasons == (
+        "Version 8 has served 5 impressions of 1 request whose labels are known; the watch waits for 100 requests.",
+    )
+
+
+def test_a_stale_champion_is_a_matter_for_a_person() -> None:
     limits = Watch(stale_after=timedelta(hours=3))
     assert staleness(limits, "8", timedelta(hours=3)) is None
-    told = staleness(limits, "8", timedelta(hours=5))
-    assert told is not None
-    assert told.startswith("Version 8 has learned nothing newer than 5.0 hours ago; allowed is 3.0 hours.")
+    sentence = staleness(limits, "8", timedelta(hours=5))
+    assert sentence is not None
+    assert sentence.startswith("Version 8 was trained on nothing newer than 5.0 hours ago; allowed is 3.0 hours.")
 
 
 @pytest.mark.parametrize(
