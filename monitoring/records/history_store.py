@@ -49,9 +49,9 @@ COLUMNS = ", ".join(
     )
 )
 
-# All that `recall` looks at, however old: the windows of two weeks, the champion's own update, the newest promoted ones
-# for their profiles, the newest that were judged against the champion, and the last test of a new design. The newest row
-# of an update counts: one that died and ran again may have two.
+# All that `recall` looks at, however old: the windows of two weeks, the champion's own update, the newest promoted
+# ones for their profiles, the newest that were judged against the champion, and the last test of a new design. The
+# newest row of an update counts: one that died and ran again may have two.
 PAST = f"""
 WITH judged AS MATERIALIZED (
     SELECT update_id, state, challenger_version, parent_version, window_end FROM updates
