@@ -76,7 +76,6 @@ CREATE TABLE update_history (
     profiles real[] NOT NULL,        -- [hours, figures, features]
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX update_history_window ON update_history (surface, window_end);
 CREATE INDEX update_history_update ON update_history (update_id);
 CREATE INDEX update_history_tests ON update_history (surface, update_id) WHERE tested IS NOT NULL;
 

@@ -17,7 +17,7 @@ from monitoring.desk.sessions import Session
 from monitoring.desk.shown import Shown, shown
 from monitoring.names import RESERVED
 from monitoring.records.decisions import Decision
-from monitoring.records.evidence_store import EvidenceRecord
+from monitoring.records.evidence_store import EvidenceRecord, OtherVersion
 from monitoring.records.holds import Hold
 from monitoring.records.review import Candidate, PastDecision, Standing, Waiting
 from monitoring.sentences import counted
@@ -287,10 +287,14 @@ def _state(found: Candidate) -> str:
 
 
 def _shown(found: Candidate) -> Shown | None:
-    """The newest evidence; what was not measured again is the update's own: checks that failed, drift, references."""
+    """The newest evidence; what was not measured again is the update's own: checks that failed, drift, references. None
+    where nothing was measured, or by another version of the program."""
     if found.latest is None:
         return None
-    first, latest = found.evidence[0].evidence, found.latest.evidence
+    try:
+        first, latest = found.evidence[0].evidence, found.latest.evidence
+    except OtherVersion:
+        return None
     return shown(latest if found.latest is found.evidence[0] else latest.over(first))
 
 

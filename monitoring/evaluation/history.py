@@ -169,7 +169,7 @@ def recall(past: Sequence[PastUpdate], asking: Asking) -> Recalled:
 
 
 def since(asking: Asking) -> datetime:
-    """The past that `recall` looks at begins here, but for the champion's own update and the last test."""
+    """Windows that `recall` compares with ended after this."""
     return _earliest(asking) - WINDOWS_OF
 
 

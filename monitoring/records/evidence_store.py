@@ -16,6 +16,7 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from infra.errors import MillraceError
 from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict
 
@@ -33,6 +34,10 @@ COVERED = ("verdict", "codes", "reasons", "weights_sha256", "measured")
 
 class RecordAltered(RuntimeError):
     """A record read from the database does not match its own checksum."""
+
+
+class OtherVersion(MillraceError):
+    """Evidence that another version of the program wrote; its verdict and reasons can be read all the same."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,11 @@ class EvidenceRecord:
 
     @property
     def evidence(self) -> Evidence:
-        """The value that was measured. Raises ValueError for one written by another version of the program."""
-        return Evidence.from_json(self.measured)
+        """The value that was measured. Raises OtherVersion for one written by another version of the program."""
+        try:
+            return Evidence.from_json(self.measured)
+        except ValueError as error:
+            raise OtherVersion(f"the evidence of update {self.update_id} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)

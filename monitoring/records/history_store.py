@@ -12,15 +12,15 @@ from psycopg.rows import dict_row
 
 from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import WIDTH, Profile
-from monitoring.evaluation.history import PROFILES, Asking, PastUpdate, Remembered, since
+from monitoring.evaluation.history import IN_A_ROW, PROFILES, Asking, PastUpdate, Remembered, since
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
 
 RECORD = (
-    "ROW(%({which}_updates)s, %({which}_requests)s, %({which}_mean)s, %({which}_variance)s, %({which}_cusum)s,"
-    " %({which}_judged_to)s, %({which}_against)s::text[], %({which}_against_cusum)s::double precision[])"
-    "::process_record"
+    "CASE WHEN %({which})s THEN ROW(%({which}_updates)s, %({which}_requests)s, %({which}_mean)s, %({which}_variance)s,"
+    " %({which}_cusum)s, %({which}_judged_to)s, %({which}_against)s::text[],"
+    " %({which}_against_cusum)s::double precision[])::process_record END"
 )
 
 WRITE = f"""
@@ -49,29 +49,41 @@ COLUMNS = ", ".join(
     )
 )
 
-# The newest row of an update counts: one that died and ran again may have two.
+# All that `recall` looks at, however old: the windows of two weeks, the champion's own update, the newest promoted
+# ones for their profiles, the newest that were judged against the champion, and the last test of a new design. The
+# newest row of an update counts: one that died and ran again may have two.
 PAST = f"""
-WITH ours AS MATERIALIZED (
-    SELECT max(history_id) AS history_id FROM update_history
-    WHERE surface = %(surface)s AND update_id < %(update_id)s AND (
-        window_end > %(since)s
-        OR update_id IN (SELECT update_id FROM promotions WHERE surface = %(surface)s AND version = %(champion)s)
-        OR update_id = (
-            SELECT max(update_id) FROM update_history
-            WHERE surface = %(surface)s AND tested IS NOT NULL AND update_id < %(update_id)s))
-    GROUP BY update_id
+WITH judged AS MATERIALIZED (
+    SELECT update_id, state, challenger_version, parent_version, window_end FROM updates
+    WHERE surface = %(surface)s AND update_id < %(update_id)s AND state NOT IN ('failed', 'claimed')
+), wanted AS (
+    SELECT update_id FROM judged WHERE window_end > %(since)s
+    UNION
+    SELECT update_id FROM promotions WHERE surface = %(surface)s AND version = %(champion)s
+    UNION
+    (SELECT update_id FROM judged WHERE state = 'promoted' ORDER BY update_id DESC LIMIT %(profiles)s)
+    UNION
+    (SELECT update_id FROM judged WHERE parent_version IS NOT DISTINCT FROM %(champion)s::text
+     ORDER BY update_id DESC LIMIT %(in_a_row)s)
+    UNION
+    (SELECT update_id FROM judged JOIN update_history t USING (update_id)
+     WHERE t.surface = %(surface)s AND t.tested IS NOT NULL AND NOT EXISTS (
+         SELECT FROM update_history WHERE update_id = t.update_id AND history_id > t.history_id)
+     ORDER BY update_id DESC LIMIT 1)
 )
 SELECT {COLUMNS}, (
-    SELECT d.decided_by FROM decisions d WHERE d.update_id = h.update_id AND d.action = 'promote' LIMIT 1
+    SELECT decided_by FROM decisions d WHERE d.update_id = u.update_id AND d.action = 'promote'
+    ORDER BY decision_id DESC LIMIT 1
 ) AS promoted_by
-FROM ours JOIN update_history h USING (history_id) JOIN updates u ON u.update_id = h.update_id
-WHERE u.state NOT IN ('failed', 'claimed') ORDER BY h.update_id
+FROM wanted JOIN judged u USING (update_id) CROSS JOIN LATERAL (
+    SELECT * FROM update_history WHERE update_history.update_id = u.update_id ORDER BY history_id DESC LIMIT 1
+) h ORDER BY u.update_id
 """  # noqa: S608
 
 LATEST_PROFILES = """
 WITH windows AS MATERIALIZED (
     SELECT update_id FROM updates WHERE surface = %(surface)s AND state = 'promoted' AND update_id < %(update_id)s
-    ORDER BY update_id DESC LIMIT %(most)s
+    ORDER BY update_id DESC LIMIT %(profiles)s
 )
 SELECT update_id, h.profile_names, h.profile_rows, h.profile_clicked, h.profiles
 FROM windows CROSS JOIN LATERAL (
@@ -121,7 +133,8 @@ def read(connection: psycopg.Connection, surface: str, asking: Asking) -> list[P
         "update_id": asking.update_id,
         "since": since(asking),
         "champion": champion,
-        "most": PROFILES,
+        "profiles": PROFILES,
+        "in_a_row": IN_A_ROW,
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         profiles = {row["update_id"]: _profiles(row) for row in cursor.execute(LATEST_PROFILES, parameters).fetchall()}
@@ -129,9 +142,10 @@ def read(connection: psycopg.Connection, surface: str, asking: Asking) -> list[P
     return [_past(row, profiles.get(row["update_id"], ())) for row in rows]
 
 
-def _columns_of(which: str, record: ProcessRecord | None) -> dict[str, Any]:
-    record = record or ProcessRecord()
+def _columns_of(which: str, known: ProcessRecord | None) -> dict[str, Any]:
+    record = known or ProcessRecord()
     return {
+        which: known is not None,
         f"{which}_updates": record.updates,
         f"{which}_requests": record.moments.n,
         f"{which}_mean": record.moments.mean,
@@ -143,7 +157,9 @@ def _columns_of(which: str, record: ProcessRecord | None) -> dict[str, Any]:
     }
 
 
-def _record(row: Mapping[str, Any], which: str) -> ProcessRecord:
+def _record(row: Mapping[str, Any], which: str) -> ProcessRecord | None:
+    if row[f"{which}_updates"] is None:
+        return None
     moments = Moments(row[f"{which}_requests"], row[f"{which}_mean"], row[f"{which}_variance"])
     against = dict(zip(row[f"{which}_against"], row[f"{which}_against_cusum"], strict=True))
     return ProcessRecord(row[f"{which}_updates"], moments, row[f"{which}_cusum"], row[f"{which}_judged_to"], against)
@@ -176,6 +192,8 @@ def _past(row: Mapping[str, Any], profiles: tuple[Profile, ...]) -> PastUpdate:
 
 def _profiles(row: Mapping[str, Any]) -> tuple[Profile, ...]:
     names = tuple(row["profile_names"])
+    if not names:  # no hour of the window had impressions enough
+        return ()
     tables = np.array(row["profiles"], dtype=np.float32).reshape(-1, WIDTH, len(names))
     return tuple(
         Profile.from_table(names, rows, clicked, table)

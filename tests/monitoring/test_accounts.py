@@ -45,21 +45,21 @@ def sign_in(
 def test_neither_passwords_nor_cookies_nor_codes_can_be_read_from_the_database(users: psycopg.Connection) -> None:
     token = sign_in(users)
     code = accounts.make_code(users, "ada", NOW, 10 * MINUTE)
-    kept = "".join(
+    stored = "".join(
         str(users.execute(f"SELECT t::text FROM {table} t").fetchall())
         for table in ("users", "sessions", "review_codes", "sign_ins")
     )
-    assert "$argon2id$" in kept
+    assert "$argon2id$" in stored
     for secret in (PASSWORD, token, code, code.replace("-", "")):
-        assert secret not in kept
+        assert secret not in stored
 
 
-def test_a_password_costs_what_the_recommendation_asks_and_an_older_cost_is_raised(
+def test_a_password_costs_what_is_recommended_and_an_older_cost_is_raised(
     users: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    asked = accounts.hasher()
-    assert (asked.type.name, asked.memory_cost, asked.time_cost, asked.parallelism) == ("ID", 64 << 10, 3, 4)
+    cost = accounts.hasher()
+    assert (cost.type.name, cost.memory_cost, cost.time_cost, cost.parallelism) == ("ID", 64 << 10, 3, 4)
     sign_in(users)
     stored = users.execute("SELECT password FROM users").fetchone()
     assert stored is not None
@@ -146,12 +146,12 @@ def test_another_password_or_being_disabled_ends_sessions_and_codes_at_once(user
 
 
 def test_a_stranger_learns_nothing_of_who_has_an_account(users: psycopg.Connection) -> None:
-    told = set()
+    messages = set()
     for name in ("ada", "nobody"):
         with pytest.raises(SignInRefused) as refused:
             sign_in(users, name, "a wrong password")
-        told.add(str(refused.value))
-    assert told == {"The name or the password is wrong."}
+        messages.add(str(refused.value))
+    assert messages == {"The name or the password is wrong."}
     for name in ("ada", "nobody"):  # nor by where the brake takes hold
         for _ in range(sessions.BY_NAME_AND_ADDRESS - 1):
             with pytest.raises(SignInRefused, match="wrong"):
@@ -230,9 +230,11 @@ def test_a_review_code_is_good_once_for_its_user_in_its_time(users: psycopg.Conn
     assert not accounts.use_code(users, "ada", code, NOW + 10 * MINUTE)
     assert accounts.use_code(users, "ada", f" {code.lower().replace('-', '')} ", NOW + 9 * MINUTE)
     assert not accounts.use_code(users, "ada", code, NOW + 9 * MINUTE)
-    told = accounts.make_code(users, "ada", NOW, 10 * MINUTE)
-    assert not accounts.use_code(users, "ben", told, NOW)
-    assert not accounts.use_code(users, "ada", told, NOW), "whoever reads it in the form that was refused is too late"
+    misused = accounts.make_code(users, "ada", NOW, 10 * MINUTE)
+    assert not accounts.use_code(users, "ben", misused, NOW)
+    assert not accounts.use_code(users, "ada", misused, NOW), (
+        "whoever reads it in the form that was refused is too late"
+    )
 
 
 def test_a_password_typed_on_another_keyboard_is_the_same(users: psycopg.Connection) -> None:

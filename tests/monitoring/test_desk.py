@@ -15,13 +15,26 @@ from infra.addresses import with_database
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
 from models.versions import promotions
+from monitoring.checks.limits import Check
 from monitoring.desk import guard, sessions, words
 from monitoring.desk.accounts import disable, set_password
 from monitoring.desk.app import LIMITS
 from monitoring.desk.shown import shown
-from monitoring.records import evidence_store as records
+from monitoring.evaluation import retrieval
+from monitoring.evaluation.compare import Comparison, Gain, Measures
+from monitoring.evaluation.drift import ColumnDrift, Drift, Histogram
+from monitoring.evaluation.evidence import AtWork, Evidence, ReferenceGain, StandIn
+from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.reranking import RankingValue
+from monitoring.evaluation.skew import Skew
+from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
+from monitoring.measures import BY_KEY
 from monitoring.records import holds
-from tests.monitoring.desk_world import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, figures
+from monitoring.records.decisions import write_decision
+from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
+from tests.monitoring.desk_world import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, loses
+from tests.monitoring.worlds import evidence
 
 
 @pytest.fixture
@@ -207,7 +220,7 @@ def test_a_viewer_reads_and_may_not_decide(world: DeskWorld) -> None:
     with world.browser() as browser:
         browser.sign_in("vera")
         page = browser.get(f"/feed/updates/{update}")
-        assert "Region west loses." in read(page.text)
+        assert loses().sentence in read(page.text)
         assert "<textarea" not in page.text
         csrf = browser.form("/")["csrf"]
         (checksum,) = world.run("SELECT checksum FROM evidence WHERE update_id = %s", update)[0]
@@ -245,8 +258,8 @@ def test_a_form_larger_than_any_of_ours_is_not_read(ada: Browser) -> None:
     assert ada.post("/sign-in", name="ada", password="x" * LIMITS.body).status_code == 413
     # A length that is not the body's, and none: what counts are the bytes that come.
     for length in ({"Content-Length": "8"}, {"Transfer-Encoding": "chunked"}, {"Content-Length": "\u00b2"}):
-        told = {name.encode(): value.encode("latin-1") for name, value in length.items()}
-        refused = ada.client.post("/sign-in", content=b"name=" + b"x" * LIMITS.body, headers=told)
+        headers = {name.encode(): value.encode("latin-1") for name, value in length.items()}
+        refused = ada.client.post("/sign-in", content=b"name=" + b"x" * LIMITS.body, headers=headers)
         assert refused.status_code == 413
         assert "default-src 'none'" in refused.headers["content-security-policy"]
 
@@ -278,97 +291,134 @@ def test_every_answer_forbids_scripts_frames_and_guessing(world: DeskWorld, ada:
         assert (away.status_code, away.text) == (503, "<p>MLflow at http://mlflow does not answer: &lt;html&gt;</p>")
 
 
-def test_the_first_page_tells_what_waits_and_what_was_decided(world: DeskWorld, ada: Browser) -> None:
-    world.held(reason="Region west loses 29 %.")
-    told = read(ada.get("/").text)
-    assert "1 challenger waits for you." in told
-    assert "Region west loses 29 %." in told
-    assert "decide within 23 h 36 min" in told
-    assert "Version 4 serves" in told
-    assert "promoted version 4, feed, update 2 , by the gate" in told
+def test_the_first_page_shows_what_waits_and_what_was_decided(world: DeskWorld, ada: Browser) -> None:
+    world.held()
+    first = read(ada.get("/").text)
+    assert "1 challenger waits for you." in first
+    assert loses().sentence in first
+    assert "2,400 impressions" in first
+    assert "decide within 23 h 36 min" in first
+    assert "Version 4 serves" in first
+    assert "promoted version 4, feed, update 2 , by the gate" in first
     assert "No person has decided yet." in read(ada.get("/?by=people").text)
 
 
-def test_a_candidates_page_tells_the_verdict_the_figures_and_the_plots(world: DeskWorld, ada: Browser) -> None:
+def test_a_candidates_page_shows_the_verdict_the_figures_and_the_plots(world: DeskWorld, ada: Browser) -> None:
     html = ada.get(f"/feed/updates/{world.held()}").text
-    told = read(html)
-    assert "The gate holds this challenger: a person must look." in told
-    assert "Region west loses." in told
-    quality = figures()["quality"]
-    for who in ("champion", "challenger"):
-        for measure in ("log_loss", "auc", "ndcg", "calibration_error"):
-            assert words.number(quality[who][measure]) in told
-    bounds = quality["intervals"]["log_loss"]
-    assert f"{words.signed(bounds['lower'])} to {words.signed(bounds['upper'])}" in told
+    page, measured = read(html), evidence()
+    assert "The gate holds this challenger: a person must look." in page
+    assert loses().sentence in page
+    compared = measured.comparison
+    assert compared is not None
+    for measures in (compared.champion, compared.challenger):
+        for key in ("log_loss", "auc", "ndcg", "calibration_error"):
+            assert words.number(measures.of(BY_KEY[key])) in page
+    bounds = compared.changes["log_loss"].interval
+    assert f"{words.signed(bounds.lower)} to {words.signed(bounds.upper)}" in page
     losing = html.split('id="slices"')[1].split("<details>")[0]
     assert "region = west" in losing
     assert "region = east" not in losing
     drift = html.split('id="drift"')[1].split("</section>")[0]
-    assert drift.count("<svg") == len(figures()["drift"]["histograms"]) == 12
+    assert drift.count("<svg") == 2 * 12, "of the champion's training, and of the first one's"
     assert drift.index("region") < drift.index("feature_0") < drift.index("feature_3")  # the most drifted first
     for part in (
         "The champion of a day ago",
         "version 3",
-        "The standard",
+        "The proven baseline",
         "on an older window",
         "3.4 MB",
-        "Propensities",
+        "No request of the log has all its propensities.",
+        "updates on record",
+        "differs on 5 %",
+        "found among 50 items",
+        "without a served row",
     ):
-        assert part in told
+        assert part in page, part
     assert f'src="/feed/updates/{world.run("SELECT max(update_id) FROM updates")[0][0]}/report"' in html
     assert 'sandbox="allow-scripts"' in html
 
 
-def test_an_update_of_older_code_or_one_that_stopped_early_has_its_page(world: DeskWorld, ada: Browser) -> None:
-    bare = world.held(told={})
-    stopped = world.held(
-        told={
-            "checks": [
-                {"name": "nulls", "value": 3, "limit": 0, "passed": False, "detail": "3 labels.", "rows": ["i7"]}
-            ]
-        }
-    )
+def test_an_update_that_stopped_at_its_checks_has_its_page(world: DeskWorld, ada: Browser) -> None:
+    bare = world.held(measured=replace(BARE, judged="tail"))
+    failed = Check("nulls", 3, "none", False, "3 labels.", ("i7",), "reject")
+    stopped = world.held(measured=replace(BARE, checks=(failed,)))
     assert ada.get(f"/feed/updates/{bare}").status_code == 200
-    told = read(ada.get(f"/feed/updates/{stopped}").text)
-    assert "1 data check failed" in told
-    assert "3 labels. Allowed: 0." in told
-    assert "i7" in told
+    page = read(ada.get(f"/feed/updates/{stopped}").text)
+    assert "1 data check failed" in page
+    assert "3 labels. Allowed: none." in page
+    assert "i7" in page
 
 
-@pytest.mark.parametrize(
-    ("champion", "told"), [({"recall_10": 0.5, "recall_50": 0.8}, "50 %, 60 %, 40 %"), (None, "60 %, 40 %")]
-)
-def test_what_towers_find_stands_side_by_side(champion: dict[str, float] | None, told: str) -> None:
-    its, popular = {"recall_10": 0.6}, {"recall_10": 0.4}
-    found = {"clicks": 200, "champion": champion, "challenger": its, "popularity": popular, "difference": {}}
-    (facts,) = (facts for facts in shown({"retrieval": found}).facts if facts.title.startswith("Next clicks"))
-    rows = {name: text.replace("\N{NO-BREAK SPACE}", " ") for name, text in facts.rows}
-    assert rows["found among 10 items"] == told
+def test_evidence_of_another_version_of_the_program_is_shown_by_its_reasons(world: DeskWorld, ada: Browser) -> None:
+    update = world.held()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("monitoring.evaluation.evidence.VERSION", 99)
+        answer = ada.get(f"/feed/updates/{update}")
+    assert answer.status_code == 200
+    page = read(answer.text)
+    assert loses().sentence in page
+    assert "Its figures were written by another version of this program" in page
+    assert "Reject" in page
+
+
+@pytest.mark.parametrize(("champion", "shares"), [(0.5, "50 %, 60 %, 40 %"), (None, "60 %, 40 %")])
+def test_what_towers_find_stands_side_by_side(champion: float | None, shares: str) -> None:
+    def found(share: float) -> retrieval.Recall:
+        return retrieval.Recall({10: share, 50: None, 100: None})
+
+    compared = retrieval.RetrievalComparison(
+        clicks=200,
+        alive=40,
+        among=10,
+        against="popularity" if champion is None else "champion",
+        champion=None if champion is None else found(champion),
+        challenger=found(0.6),
+        popularity=found(0.4),
+        difference=retrieval.Difference(),
+    )
+    measured = replace(BARE, towers=retrieval.TowersEvidence(compared, None, 0))
+    (facts,) = (facts for facts in shown(measured).facts if facts.title.startswith("Next clicks"))
+    rows = dict(facts.rows)
+    assert rows["found among 10 items"] == shares
     assert "found among 100 items" not in rows
 
 
-def test_figures_that_could_not_be_had_are_left_out() -> None:
-    nothing = {"quality": {"impressions": 0, "requests": 0, "champion": {"auc": None}, "challenger": {"auc": None}}}
-    assert shown(nothing).measures == ()
-    empty = {"edges": [], "reference": [], "current": []}
-    for hostile in (
-        {"quality": None},
-        {"drift": {"psi": {}, "histograms": {"x": empty}}},
-        {"anchors": [{}]},
-        {"process": {"moments": {"n": "many"}}},
-        {"skew": {"worst": None}},
-    ):
-        shown(hostile)
+BARE = Evidence(evidence().window, "progressive")
+"""Of which nothing was measured."""
+
+NO_GAIN = Gain(0)
+NOTHING = Comparison(0, 0, None, "champion", Measures(), Measures(), NO_GAIN)
+
+
+def test_figures_that_could_not_be_had_are_left_out(world: DeskWorld, ada: Browser) -> None:
+    assert shown(BARE).measures == shown(replace(BARE, comparison=NOTHING)).measures == ()
+    columns = (ColumnDrift("x", 0.1, 0.2, Histogram((), ())), ColumnDrift("y", 0.1, 0.2))
+    lacking = replace(
+        BARE,
+        comparison=NOTHING,
+        drift=Drift(0, 0, 0.2, ()),
+        baseline_drift=Drift(9, 9, 0.2, columns),
+        references=(ReferenceGain("a day ago", "3", NO_GAIN),),
+        process_after=ProcessRecord(),
+        ranking_value=RankingValue(3, refused="Nothing is known."),
+        skew=Skew(),
+        stand_in=StandIn("4", "3", "Its files are lost."),
+    )
+    assert ada.get(f"/feed/updates/{world.held(measured=lacking)}").status_code == 200
+    assert [section.columns for section in shown(lacking).drift] == [(), ()]
+    assert "None" not in read(ada.get("/feed/updates/3").text)
 
 
 def test_words_from_the_log_are_text_and_never_html(world: DeskWorld, ada: Browser) -> None:
     attack = '</svg><script>alert(1)</script><b onclick="x">&amp;\''
-    told = figures() | {
-        "checks": [{"name": attack, "limit": attack, "passed": False, "detail": attack, "rows": [attack]}]
-    }
-    told["drift"] = told["drift"] | {"histograms": {attack: {"categories": [attack], "reference": [1], "current": [2]}}}
-    told["counterfactual"] = {attack: attack}
-    update = world.held(told=told, reason=attack, version=attack)
+    drawn = ColumnDrift(attack, 0.3, 0.2, Histogram((1.0,), (2.0,), categories=(attack,)))
+    measured = replace(
+        evidence(),
+        checks=(Check(attack, 1.0, attack, False, attack, (attack,), "hold"),),
+        drift=Drift(9, 9, 0.2, (drawn,)),
+        ranking_value=RankingValue(1, refused=attack),
+    )
+    update = world.held(measured=measured, finding=loses(attack), version=attack)
     for path in ("/", "/feed", f"/feed/updates/{update}"):
         html = ada.get(path).text
         assert "<script" not in html
@@ -379,7 +429,7 @@ def test_words_from_the_log_are_text_and_never_html(world: DeskWorld, ada: Brows
 def test_a_record_that_was_altered_cannot_be_decided_on(world: DeskWorld, ada: Browser) -> None:
     update = world.held()
     world.run("ALTER TABLE evidence DISABLE TRIGGER evidence_append_only")
-    world.run("UPDATE evidence SET reasons = '[\"All is well.\"]' WHERE update_id = %s", update)
+    world.run("UPDATE evidence SET reasons = '{All is well.}' WHERE update_id = %s", update)
     answer = ada.get(f"/feed/updates/{update}")
     assert answer.status_code == 500
     assert "does not match its checksum" in read(answer.text)
@@ -394,24 +444,24 @@ def test_a_rejection_is_recorded_with_the_person_and_the_reason(world: DeskWorld
     answer = ada.post(page, **ada.form(page), action="reject", reason="  West is a quarter\r\nof our readers.\0 ")
     assert answer.status_code == 303
     assert decisions(world) == [("reject", "ada", "West is a quarter\nof our readers.")]
-    told = read(ada.get(page).text)
-    assert f"Update {update} of feed is rejected." in told
-    assert "ada rejected this challenger." in told
-    assert f"Update {update} of feed is rejected." not in read(ada.get(page).text)  # said once
+    decided = read(ada.get(page).text)
+    assert f"Update {update} of feed is rejected." in decided
+    assert "ada rejected this challenger." in decided
+    assert f"Update {update} of feed is rejected." not in read(ada.get(page).text)  # once
     assert "by ada" in read(ada.get("/?by=people").text)
 
 
 def test_without_a_reason_or_a_choice_nothing_is_decided(world: DeskWorld, ada: Browser) -> None:
     page = f"/feed/updates/{world.held()}"
     form = ada.form(page)
-    for wrong, said in (
+    for wrong, why in (
         ({"action": "reject", "reason": " \n"}, "A decision wants a reason"),
         ({"action": "promote", "reason": "yes"}, "Choose one"),
         ({"action": "reject", "reason": "x" * 4001}, "4,000 at most"),
     ):
         answer = ada.post(page, **form, **wrong)
         assert answer.status_code == 409
-        assert said in read(answer.text)
+        assert why in read(answer.text)
     expect_undecided(world)
 
 
@@ -480,8 +530,8 @@ def test_after_a_rollback_the_one_before_is_named_as_what_it_goes_back_to(world:
     with connect(world.url) as connection:
         former = promotions.promoted(connection, "feed", "4")
         assert former is not None
-        evidence = records.evidence_of(connection, former.decision_id)
-        back = records.write_decision(connection, evidence, action="rollback", decided_by="olga", reason="It is bad.")
+        record = evidence_of(connection, former.decision_id)
+        back = write_decision(connection, record, action="rollback", decided_by="olga", reason="It is bad.")
         promotions.roll_back(connection, former, previous_version="5", decision_id=back.decision_id)
     with world.browser() as browser:
         browser.sign_in("olga")
@@ -491,34 +541,44 @@ def test_after_a_rollback_the_one_before_is_named_as_what_it_goes_back_to(world:
     assert "version 3, the one before" in read(html)
 
 
+WORSE = Finding(
+    "served_worse",
+    "reject",
+    {
+        "seen": "480 requests",
+        "version": "4",
+        "change": "9 % higher",
+        "rival": "version 3",
+        "best": "5 %",
+        "margin": "1 %",
+    },
+)
+
+
 def test_a_page_of_what_served_says_what_became_of_it(world: DeskWorld, ada: Browser) -> None:
     update = 2  # version 4, which serves
     assert "In service" in read(ada.get(f"/feed/updates/{update}").text)
     with connect(world.url) as connection:
-        records.write_evidence(
-            connection,
-            "feed",
-            update,
-            champion_version="3",
-            verdict="reject",
-            reasons=["It is shown worse than version 3."],
-            figures={"quality": figures()["quality"], "judging": "served"},
-            occasion="watch",
+        served = replace(
+            BARE, judged="served", comparison=evidence().comparison, at_work=AtWork("4", "3", evidence().prequential)
         )
-    told = read(ada.get(f"/feed/updates/{update}").text)
-    assert "Measured by the live watch" in told
-    assert "when an approval was asked for" not in told
-    assert "what the champion has served and not learned from" in told
-    assert "columns drifted" in told, "the update's own, not measured again"
+        verdict = Verdict("reject", (WORSE,))
+        write_evidence(connection, Measured("feed", update, "watch", "3", verdict, served))
+    page = read(ada.get(f"/feed/updates/{update}").text)
+    assert WORSE.sentence in page
+    assert "Measured by the live watch" in page
+    assert "for an approval" not in page
+    assert "what the champion has served and was not trained on" in page
+    assert "columns drifted" in page, "the update's own, not measured again"
     world.promoted("feed", "5", previous="4", hours=0.1)
     assert "Was in service; version 5 is now" in read(ada.get(f"/feed/updates/{update}").text)
 
 
-def test_a_database_that_goes_while_something_is_done_is_not_said_to_have_done_nothing(world: DeskWorld) -> None:
+def test_a_database_that_goes_while_something_is_done_does_not_claim_to_have_done_nothing(world: DeskWorld) -> None:
     def cut_short(*_: object, **__: object) -> Any:
         raise psycopg.OperationalError("the connection is lost")
 
-    world.told = cut_short  # type: ignore[method-assign]
+    world.operate = cut_short  # type: ignore[method-assign]
     world.user("olga", "operator")
     with world.browser() as browser:
         browser.sign_in("olga")
@@ -542,12 +602,12 @@ def test_without_a_database_the_desk_says_so(world: DeskWorld) -> None:
     assert "The database does not answer" in read(answer.text)
 
 
-def test_what_breaks_is_told_without_its_insides(world: DeskWorld) -> None:
+def test_what_breaks_is_shown_without_its_insides(world: DeskWorld) -> None:
     def broken(*_: object, **__: object) -> Any:
         raise RuntimeError("secret detail")
 
     page = f"/feed/updates/{world.held()}"
-    world.told = broken  # type: ignore[method-assign]
+    world.operate = broken  # type: ignore[method-assign]
     world.user("olga", "operator")
     app = world.app()
     with TestClient(app, base_url=DESK, follow_redirects=False, raise_server_exceptions=False) as client:
@@ -560,7 +620,7 @@ def test_what_breaks_is_told_without_its_insides(world: DeskWorld) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_the_desks_address_tells_where_forms_come_from(world: DeskWorld) -> None:
+def test_the_desks_address_is_where_forms_come_from(world: DeskWorld) -> None:
     with world.browser() as browser:  # behind a proxy that names itself, forms come from the desk's own address
         answer = browser.client.post(
             "/sign-in", data={"name": "ada", "password": PASSWORD}, headers={"Origin": DESK, "Host": "inside:8361"}
@@ -569,8 +629,8 @@ def test_the_desks_address_tells_where_forms_come_from(world: DeskWorld) -> None
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [(4.23, "4.2 s"), (75, "75 s"), (312, "5 min"), (11_400, "3 h 10 min"), (7200, "2 h"), (200_000, "2 days 8 h")],
 )
-def test_spans_are_told_in_two_units_at_most(seconds: float, told: str) -> None:
-    assert words.span(timedelta(seconds=seconds)) == told
+def test_spans_have_two_units_at_most(seconds: float, text: str) -> None:
+    assert words.span(timedelta(seconds=seconds)) == text

@@ -20,6 +20,7 @@ from monitoring.records.decisions import read_decision, read_decisions, write_de
 from monitoring.records.evidence_store import (
     EvidenceRecord,
     Measured,
+    OtherVersion,
     RecordAltered,
     canonical,
     evidence_of,
@@ -70,7 +71,9 @@ def test_evidence_of_another_version_of_the_program_is_refused_as_a_value_and_st
     record = written(connection, update_id)
     other = replace(record, measured={**record.measured, "version": 99})
     assert other.reasons == record.reasons
-    with pytest.raises(ValueError, match="evidence of version 99; this program reads version 1"):
+    with pytest.raises(
+        OtherVersion, match=f"update {update_id} .*: evidence of version 99; this program reads version 1"
+    ):
         _ = other.evidence
 
 

@@ -6,13 +6,25 @@ import psycopg
 import pytest
 
 from models.versions import promotions
-from monitoring.records import evidence_store as records
+from monitoring.checks.limits import PastWindow
+from monitoring.evaluation.evidence import Evidence, WindowFacts
+from monitoring.evaluation.history import Remembered
+from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
+from monitoring.gate.policy import Word
 from monitoring.records import holds, review
-from monitoring.records.evidence_store import Evidence
+from monitoring.records.decisions import read_decisions, write_decision
+from monitoring.records.evidence_store import EvidenceRecord, Measured, Occasion, write_evidence
+from monitoring.records.history_store import write as write_history
 from monitoring.records.review import Refused
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+
+WORDS: dict[str, Word] = {"held": "hold", "promoted": "promote", "rejected": "reject"}
+
+CODES: dict[Word, str] = {"hold": "nothing_to_compare", "promote": "no_reference", "reject": "stopped_early"}
+"""Of findings, each with a sentence of its own."""
 
 
 def challenger(
@@ -23,8 +35,8 @@ def challenger(
     version: str = "2",
     parent: str | None = None,
     decide_by: datetime | None = NOW + HOUR,
-) -> Evidence:
-    """An update in that state, with its evidence and the gate's decision."""
+) -> EvidenceRecord:
+    """An update in that state, with its evidence, its history and the gate's decision."""
     row = connection.execute(
         "INSERT INTO updates (surface, as_of, parent_version, window_start, split_at, window_end, state,"
         " challenger_version, decide_by, finished_at) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
@@ -32,32 +44,34 @@ def challenger(
         [surface, NOW, parent, NOW - 2 * HOUR, NOW - HOUR, NOW, state, version, decide_by, NOW],
     ).fetchone()
     assert row is not None
-    verdict = {"held": "hold", "promoted": "promote", "rejected": "reject"}[state]
-    made = evidence(connection, row[0], verdict, surface=surface, impressions=900)
-    records.write_decision(connection, made, action=verdict, decided_by="gate", reason=made.reasons[0])
+    word = WORDS[state]
+    made = measured(connection, row[0], word, surface=surface)
+    window = PastWindow(NOW - 2 * HOUR, NOW, impressions=900)
+    write_history(connection, surface, Remembered(row[0], parent, window, failed=()))
+    write_decision(connection, made, action=word, decided_by="gate", reason=made.reasons[0])
     return made
 
 
-def evidence(
-    connection: psycopg.Connection, update_id: int, verdict: str, *, surface: str = "feed", **figures: int
-) -> Evidence:
-    return records.write_evidence(
-        connection,
-        surface,
-        update_id,
-        champion_version=None,
-        verdict=verdict,
-        reasons=[f"It says {verdict}."],
-        figures=figures,
-        occasion="review" if "again" in figures else "update",
-    )
+def measured(
+    connection: psycopg.Connection,
+    update_id: int,
+    word: Word,
+    *,
+    surface: str = "feed",
+    occasion: Occasion = "update",
+    impressions: int = 900,
+) -> EvidenceRecord:
+    """The evidence of an update, with a verdict of that word."""
+    evidence = Evidence(WindowFacts(NOW - 2 * HOUR, NOW, impressions, None, 0), "tail")
+    verdict = Verdict(word, (Finding(CODES[word], word),))
+    return write_evidence(connection, Measured(surface, update_id, occasion, None, verdict, evidence))
 
 
 def serve(connection: psycopg.Connection, version: str) -> None:
-    """Version ``version`` of the feed serves, by a person's word on an update of its own."""
+    """Version ``version`` of the feed serves, promoted by the gate on an update of its own."""
     champion = promotions.current(connection, "feed")
     made = challenger(connection, "promoted", version=version, parent=champion.version if champion else None)
-    decision = records.read_decisions(connection, made.update_id)[-1]
+    decision = read_decisions(connection, made.update_id)[-1]
     promotions.record(
         connection,
         surface="feed",
@@ -73,9 +87,9 @@ def serve(connection: psycopg.Connection, version: str) -> None:
 def test_what_waits_is_listed_with_its_newest_verdict_and_who_has_approved(connection: psycopg.Connection) -> None:
     serve(connection, "1")
     late = challenger(connection, parent="1", version="3", decide_by=NOW + 2 * HOUR)
-    again = evidence(connection, late.update_id, "promote", again=1)
+    remeasured = measured(connection, late.update_id, "promote", occasion="review")
     for name in ("bob", "ada"):
-        records.write_decision(connection, again, action="approve", decided_by=name, reason="Fine.", through="desk")
+        write_decision(connection, remeasured, action="approve", decided_by=name, reason="Fine.", through="desk")
     soon = challenger(connection, parent="1", version="4")
     challenger(connection, parent="1", version="5", decide_by=NOW)
     challenger(connection, parent="0", version="6")
@@ -83,7 +97,7 @@ def test_what_waits_is_listed_with_its_newest_verdict_and_who_has_approved(conne
     challenger(connection, surface="shop")
     first, second = review.waiting(connection, ["feed"], NOW)
     assert (first.update_id, first.version, first.verdict, first.approved_by) == (soon.update_id, "4", "hold", ())
-    assert (second.update_id, second.verdict, second.reasons) == (late.update_id, "promote", ("It says promote.",))
+    assert (second.update_id, second.verdict, second.reasons) == (late.update_id, "promote", remeasured.reasons)
     assert (second.approved_by, second.impressions, second.held_at) == (("bob", "ada"), 900, NOW)
     assert {one.surface for one in review.waiting(connection, ["feed", "shop"], NOW)} == {"feed", "shop"}
     assert review.waiting(connection, [], NOW) == []
@@ -92,19 +106,19 @@ def test_what_waits_is_listed_with_its_newest_verdict_and_who_has_approved(conne
 def test_a_candidate_comes_with_all_its_evidence_and_decisions(connection: psycopg.Connection) -> None:
     serve(connection, "1")
     first = challenger(connection, parent="1")
-    again = evidence(connection, first.update_id, "promote", again=1)
+    remeasured = measured(connection, first.update_id, "promote", occasion="review")
     found = review.candidate(connection, first.update_id)
     assert found is not None
-    assert found.evidence == (first, again)
-    assert found.latest == again
+    assert found.evidence == (first, remeasured)
+    assert found.latest == remeasured
     assert (found.state, found.version, found.parent_version, found.champion_version) == ("held", "2", "1", "1")
     assert [d.action for d in found.decisions] == ["hold"]
     assert found.open_at(NOW)
     assert not found.open_at(NOW + HOUR)
     serve(connection, "9")
-    moved = review.candidate(connection, first.update_id)
-    assert moved is not None
-    assert not moved.open_at(NOW)
+    overtaken = review.candidate(connection, first.update_id)
+    assert overtaken is not None
+    assert not overtaken.open_at(NOW)
     assert review.candidate(connection, 99) is None
 
 
@@ -120,27 +134,27 @@ def test_an_approval_from_before_the_challenger_failed_counts_no_more(connection
         return found.approved_by
 
     by = {"action": "approve", "reason": "Fine.", "through": "desk"}
-    records.write_decision(connection, first, decided_by="ada", **by)
+    write_decision(connection, first, decided_by="ada", **by)
     assert approved() == ("ada",)
-    evidence(connection, first.update_id, "reject", again=1)
+    measured(connection, first.update_id, "reject", occasion="review")
     assert approved() == ()
-    better = evidence(connection, first.update_id, "hold", again=2)
+    better = measured(connection, first.update_id, "hold", occasion="review", impressions=1200)
     assert approved() == ()
-    records.write_decision(connection, better, decided_by="bob", **by)
+    write_decision(connection, better, decided_by="bob", **by)
     assert approved() == ("bob",)
 
 
 def test_what_was_decided_is_listed_newest_first_with_who_and_why(connection: psycopg.Connection) -> None:
     made = challenger(connection)
-    records.write_decision(connection, made, action="reject", decided_by="ada", reason="No.", through="prefect")
+    write_decision(connection, made, action="reject", decided_by="ada", reason="No.", through="prefect")
     challenger(connection, surface="shop")
-    told = [
+    entries = [
         (e.action, e.decided_by, e.reason, e.through, e.version, e.verdict)
         for e in review.decided(connection, ["feed"])
     ]
-    assert told == [
+    assert entries == [
         ("reject", "ada", "No.", "prefect", "2", "hold"),
-        ("hold", "gate", "It says hold.", "update", "2", "hold"),
+        ("hold", "gate", made.reasons[0], "update", "2", "hold"),
     ]
     assert len(review.decided(connection, ["feed", "shop"])) == 3
     assert len(review.decided(connection, ["feed", "shop"], limit=2)) == 2

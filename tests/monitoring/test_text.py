@@ -12,10 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks.window import Check, as_figures
+from monitoring.checks.limits import Check
 from monitoring.evaluation import drift
 from monitoring.evaluation.compare import compare
+from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
 from monitoring.reports import report
 from monitoring.sentences import as_text, unlinked
 from tests.monitoring.worlds import END, START, window
@@ -54,20 +56,24 @@ def test_a_report_fetches_nothing_that_an_id_names(tmp_path: Path, beacon: tuple
     wild = [f"![x]({address}/picture)", f'<img src="{address}/tag">', f"[![y]({address}/link)]({address}/to)"]
     part = window(requests=60)
     region = np.array(wild)[part.request % 3]
-    quality = compare(
+    compared = compare(
         part.label, part.request, challenger=part.truth, champion=part.blurred(0.5, 1), slices={wild[0]: region}
     )
-    checks = [Check(wild[1], 0.1, wild[0], False, f"Item {wild[0]} and {wild[1]}.", (wild[0], wild[2]), "hold")]
+    check = Check(wild[1], 0.1, wild[0], False, f"Item {wild[0]} and {wild[1]}.", (wild[0], wild[2]), "hold")
+    measured = Evidence(WindowFacts(START, END, 300, None, 0), "progressive", checks=(check,), comparison=compared)
+    findings = (
+        Finding("slices", "hold", {"slices": f"region = {wild[0]}", "allowed": wild[2]}),
+        Finding(
+            f"check/{check.name}",
+            "hold",
+            {"name": check.name, "detail": check.detail, "limit": check.limit, "rows": f" Impressions: {wild[0]}."},
+        ),
+    )
     samples = [pl.DataFrame({"region": list(region), "f": np.arange(300.0) * k}) for k in (1, 2)]
-    page = report.build(
-        surface="feed",
-        update_id=1,
-        start=START,
-        end=END,
-        verdict=Verdict("hold", (f"The challenger loses on region = {wild[0]}.", f"And on {wild[1]}, {wild[2]}.")),
-        figures={"quality": quality, "checks": as_figures(checks)},
-        drift=drift.measure(*samples),
-    ).write_html(tmp_path / "report.html")
+    about = report.About("feed", 1, START, END, champion="3", challenger="4")
+    page = report.build(about, Verdict("hold", findings), measured, drift.measure(*samples)).write_html(
+        tmp_path / "report.html"
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         shown = browser.new_page()
@@ -84,20 +90,18 @@ def test_a_report_fetches_nothing_that_an_id_names(tmp_path: Path, beacon: tuple
 
 
 def test_markdown_of_a_sentence_is_the_sentence() -> None:
-    told = as_text("![x](http://a/b) <b> [c](d) `e` *f* www.g.h\n# i@j | k_l")
-    assert told == r"\!\[x\](http\://a/b) \<b\> \[c\](d) \`e\` \*f\* www\.g.h \# i\@j \| k\_l"
+    text = as_text("![x](http://a/b) <b> [c](d) `e` *f* www.g.h\n# i@j | k_l")
+    assert text == r"\!\[x\](http\://a/b) \<b\> \[c\](d) \`e\` \*f\* www\.g.h \# i\@j \| k\_l"
     assert "](" not in unlinked("![x](http://a/b)")
     assert "://" not in unlinked("<http://a/b|c>\nnext")
     assert "\n" not in unlinked("a\nb")
 
 
-def test_a_window_of_seconds_is_told_to_the_second() -> None:
+def test_the_report_of_a_window_of_seconds_gives_its_seconds() -> None:
+    end = START + timedelta(seconds=30)
     page = report.build(
-        surface="feed",
-        update_id=1,
-        start=START,
-        end=START + timedelta(seconds=30),
-        verdict=Verdict("hold", ("Why.",)),
-        figures={},
+        report.About("feed", 1, START, end, None, None),
+        Verdict("hold", (Finding("nothing_to_compare", "hold"),)),
+        Evidence(WindowFacts(START, end, 0, None, 0), "tail"),
     )
     assert f"{START:%F %H:%M:%S} UTC" in json.dumps(page.snapshot.to_snapshot_model().metadata)

@@ -23,9 +23,11 @@ from infra.postgres.connections import create_database
 from infra.settings import PROJECT, Settings
 from infra.stack.environment import library_environment, settings_environment
 from infra.stack.services import every_service, write_evidently_configuration
+from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
 from monitoring.reports import workspace
-from monitoring.reports.report import Page, build
+from monitoring.reports.report import About, Page, build
 from tests.conftest import free_port
 from tests.monitoring.test_drift import page_of
 from tests.monitoring.worlds import END
@@ -59,7 +61,7 @@ def test_the_last_two_days_stay_whole_then_an_hour_keeps_one_and_then_a_day() ->
     waits=st.lists(st.integers(0, 6 * 1440), min_size=1, max_size=6),
 )
 @settings(max_examples=60, deadline=None)
-def test_thinning_again_and_again_keeps_what_thinning_once_keeps(minutes: list[int], waits: list[int]) -> None:
+def test_thinning_ever_anew_keeps_what_thinning_once_keeps(minutes: list[int], waits: list[int]) -> None:
     times = sorted(back(minutes=minute) for minute in minutes)
     now, thinned = NOON, times
     for wait in waits:
@@ -172,13 +174,11 @@ def reports(ui: str, surface: str) -> list[dict[str, Any]]:
 
 
 def small_page(surface: str, update_id: int, end: datetime) -> Page:
+    start = end - timedelta(hours=1)
     return build(
-        surface=surface,
-        update_id=update_id,
-        start=end - timedelta(hours=1),
-        end=end,
-        verdict=Verdict("promote", ("Nothing speaks against it.",)),
-        figures={"freshness_s": 42.0},
+        About(surface, update_id, start, end, champion=None, challenger="1"),
+        Verdict("promote", (Finding("no_reference", "promote"),)),
+        Evidence(WindowFacts(start, end, 900, None, 0, freshness_s=42.0), "progressive"),
     )
 
 

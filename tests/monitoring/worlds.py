@@ -140,13 +140,13 @@ def _drift(before: Window, now: Window, region: np.ndarray) -> drift.Drift:
         drift.sample(before.dense, NAMES, {"label": before.label, "region": ["north", "west"] * 1200}, seed=1),
         drift.sample(now.dense, NAMES, {"label": now.label, "region": region}, seed=2),
     ]
-    drawn = {column: drift.histogram(*(sample[column] for sample in samples)) for column in samples[0].columns}
+    drawn = {column: drift.histogram(samples[0][column], samples[1][column]) for column in samples[0].columns}
     psi = {column: _stability(histogram) for column, histogram in drawn.items()}
     columns = [
         drift.ColumnDrift(column, psi[column], drift.THRESHOLD, drawn[column] if place < drift.DRAWN else None)
         for place, column in enumerate(sorted(psi, key=lambda column: -psi[column]))
     ]
-    return drift.Drift(*(len(sample) for sample in samples), drift.THRESHOLD, tuple(columns))
+    return drift.Drift(len(samples[0]), len(samples[1]), drift.THRESHOLD, tuple(columns))
 
 
 def _stability(drawn: drift.Histogram) -> float:
