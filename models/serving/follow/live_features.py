@@ -20,8 +20,9 @@ import psycopg
 from numpy.typing import NDArray
 
 from features.counters import checkpoint
-from features.counters.engine import Engine, Seen
+from features.counters.engine import Engine
 from features.counters.folder import whole_ticks
+from features.counters.pending import PendingEvent
 from features.declare.families import Features
 from features.declare.feedback import CLOCK_SKEW, HORIZON, counts, is_too_early
 from features.identity.keys import Keys, key_of
@@ -90,7 +91,7 @@ class Knowledge:
         """Nothing of the log is in the engine yet."""
         self._behind = True
         """The engine is to be loaded, for the first time or anew."""
-        self._open: dict[tuple[str, bool], Seen] = {}
+        self._open: dict[tuple[str, bool], PendingEvent] = {}
         """Events said here that the engine has not folded yet, by impression and whether it is a showing."""
         self._followed_at: float | None = None
         metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
@@ -145,7 +146,7 @@ class Knowledge:
         state = self._user_from_feast(user_id) if self._blank else None
         with self._lock:
             if self._blank and state is not None:
-                self._engine.adopt(user_id, state)
+                self._engine.restore_user(user_id, state)
             return self._engine.read(user_id, items, attributes, context, at), self._engine.tick + 1
 
     def stale(self) -> bool:
@@ -165,7 +166,7 @@ class Knowledge:
                 for name, row in zip(impression_ids, ids, strict=True)
                 if name not in self._impressed
             ]
-            self._see([Seen(name, True, one.user, one.item, one.section, at) for name, one in new])
+            self._see([PendingEvent(name, True, one.user, one.item, one.section, at) for name, one in new])
             self._impressed.update(new)
             while len(self._impressed) > REMEMBERED:
                 self._impressed.popitem(last=False)
@@ -187,11 +188,11 @@ class Knowledge:
             if len(self._clicked) > REMEMBERED:
                 self._clicked.popitem(last=False)
             if counts(np.array(value), np.array(at), np.array(one.shown_at), self.declared.attribution):
-                self._see([Seen(impression_id, False, one.user, one.item, one.section, at)])
+                self._see([PendingEvent(impression_id, False, one.user, one.item, one.section, at)])
 
-    def _see(self, events: Sequence[Seen]) -> None:
-        self._engine.see(events)
-        self._open.update({(event.impression_id, event.showing): event for event in events})
+    def _see(self, events: Sequence[PendingEvent]) -> None:
+        self._engine.pending.add(events)
+        self._open.update({(event.impression_id, event.shown): event for event in events})
 
     def remembers(self, impression_id: str) -> bool:
         """True for an impression this process has ranked, lately."""
@@ -307,7 +308,7 @@ class Knowledge:
         engine.read("", [""], [{}], {}, self._clock())
         with self._lock:
             # What was accepted meanwhile and is not folded yet must go on counting.
-            engine.see(list(self._open.values()))
+            engine.pending.add(list(self._open.values()))
             self._engine = engine
             self._blank = self._behind = False
         self._warm.set()
