@@ -1,6 +1,6 @@
 """Every family of a surface folded over the same events, and what the wanted ones of them read.
 
-dense = fold_families(FEATURES, counters, known)
+dense = fold_families(FEATURES, counters, rows)
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.counters.float16 import side_by_side, to_float16
-from features.counters.fold import Adds, Counters, Reads, fold
+from features.counters.fold import Adds, Reads, fold
 from features.counters.rates import Rates, read_family, read_user
+from features.counters.table import Counters
 from features.declare.families import Features
 from features.identity.keys import Keys, combine_after, combine_columns, key_of
 
@@ -21,15 +22,15 @@ Bool = NDArray[np.bool_]
 Float16 = NDArray[np.float16]
 
 PART = 65_536
-"""Events folded at once, family by family: many enough for a family's counters to be met again while the processor
-has them at hand, few enough for what is made of the events to stay there too."""
+"""Events folded at once, family by family: many enough for a family's counters to be read again while the processor's
+cache holds them, few enough for what is made of the events to stay there too."""
 
 EVERYTHING = key_of("all", "")
 
 
 @dataclass(frozen=True)
-class Known:
-    """N events with all that the counters are asked by."""
+class FamilyRows:
+    """N events with all that any family is keyed by or reads."""
 
     ids: Keys  # (N, K)
     history: Keys  # (N, L)
@@ -40,14 +41,14 @@ class Known:
     click: Float  # (N,) what is added to clicks
     shown: Float  # (N,) what is added to impressions
     numbers: Float  # (N, 6) of the user
-    hour_at: Float  # (N,) time that tells the hour of the day
+    hour_at: Float  # (N,) time from which the hour of the day is taken
 
     @property
     def adds(self) -> Bool:
         """Rows (N,) that add anything."""
         return np.asarray((self.click > 0) | (self.shown > 0))
 
-    def parts(self) -> Iterator["Known"]:
+    def parts(self) -> Iterator["FamilyRows"]:
         """The rows in parts of about ``PART`` rows. No tick is cut in two, unless nothing is added."""
         count = len(self.time)
         if count <= PART:
@@ -58,10 +59,10 @@ class Known:
             cuts = np.unique(np.searchsorted(self.tick, self.tick[cuts]))
         for first, end in pairwise([0, *cuts.tolist(), count]):
             if end > first:
-                yield Known(*(getattr(self, name)[first:end] for name in Known.__dataclass_fields__))
+                yield FamilyRows(*(getattr(self, name)[first:end] for name in FamilyRows.__dataclass_fields__))
 
 
-def fold_families(declared: Features, counters: Mapping[str, Counters], rows: Known) -> Float16:
+def fold_families(declared: Features, counters: Mapping[str, Counters], rows: FamilyRows) -> Float16:
     """Fold every family over the rows that add; dense values (W, D) of the rows that are wanted, in their order.
 
     A row's values do not depend on the parts: no tick is cut in two.
@@ -75,7 +76,7 @@ def fold_families(declared: Features, counters: Mapping[str, Counters], rows: Kn
     return dense
 
 
-def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known, dense: Float16) -> None:
+def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: FamilyRows, dense: Float16) -> None:
     """Fold every family over the rows that add, and put the values of those wanted into ``dense`` (W, D)."""
     wanted, adds = _chosen(rows.wanted), _chosen(rows.adds)
     at, read_tick = rows.time[wanted], rows.tick[wanted]
@@ -88,12 +89,12 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known
             counters[family.name],
             Reads(own[wanted], at, read_tick),
             Adds(own[adds], add_time, add_tick, click, shown),
-            each=family.each,
+            per_key=family.naive_bayes,
         )
         if not len(at):
             continue
         whole = None if family.share_of is None else wholes[family.share_of]
-        values, rates[family.name] = read_family(family, sums, times, at, rates[family.toward], whole)
+        values, rates[family.name] = read_family(family, sums, times, at, rates[family.prior], whole)
         wholes[family.name] = sums
         columns.append(to_float16(values))
     if len(at):
@@ -101,7 +102,7 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Known
         side_by_side([*columns, to_float16(user)], dense)
 
 
-def _keys_of_families(declared: Features, rows: Known) -> Iterator[Keys]:
+def _keys_of_families(declared: Features, rows: FamilyRows) -> Iterator[Keys]:
     """The keys (N, M) that each family counts by, in their order."""
     own: dict[tuple[str, ...], Keys] = {(): np.full(len(rows.ids), EVERYTHING, dtype=np.int64)}
     pairs: dict[tuple[bool, tuple[str, ...]], Keys] = {}

@@ -25,7 +25,7 @@ NEVER = math.log1p(30 * DAY)
 
 @dataclass(frozen=True)
 class Rates:
-    """A family's shrunk click rates, for the families shrunk toward it."""
+    """A family's shrunk click rates: the prior of other families."""
 
     values: Float  # (N, H)
     log_odds: Float  # (N, H)
@@ -48,28 +48,28 @@ class Rates:
 def read_family(
     family: Family, sums: Float, times: Float, at: Float, prior: Rates, whole: Float | None = None
 ) -> tuple[Float, Rates]:
-    """Dense columns (N, C) of one family, and its shrunk rates (N, H) for the families shrunk toward it.
+    """Dense columns (N, C) of one family, and its shrunk rates (N, H), the prior of other families.
 
-    ``sums`` (N, 2H), or (N, M * 2H) of a family of ``each``, and ``times`` (N, 3) are what the fold read at ``at``
-    (N,); ``prior`` (N, P) are the rates of the family it is shrunk toward; ``whole`` (N, 2H) are the sums of
-    ``share_of``.
+    A rate is shrunk as the mean of a beta posterior: (clicks + n * prior) / (impressions + n), n the pseudo-counts.
+    ``sums`` (N, 2H), or (N, M * 2H) with ``naive_bayes``, and ``times`` (N, 3) are what the fold read at ``at`` (N,);
+    ``prior`` (N, P) are the rates of the prior family; ``whole`` (N, 2H) are the sums of ``share_of``.
     """
     lives = len(family.half_lives)
     dense = np.empty((len(at), len(family.columns)))
-    apart = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior.half_lives]
-    nearest = np.array(apart).reshape(lives, len(prior.half_lives)).argmin(axis=1)
-    if family.each:
+    distance = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior.half_lives]
+    nearest = np.array(distance).reshape(lives, len(prior.half_lives)).argmin(axis=1)
+    if family.naive_bayes:
         pooled = np.empty((len(at), 2 * lives))
-        _lift_of_each(sums, prior.values, nearest, family.strength, pooled, dense)
+        _naive_bayes(sums, prior.values, nearest, family.pseudo_counts, pooled, dense)
         sums, rates, column = pooled, prior, 2 * lives
     else:
         own = np.empty((len(at), lives))
         if family.trend:
-            _trend(sums, prior.values, family.strength, own)
+            _trend(sums, prior.values, family.pseudo_counts, own)
             rates = Rates.of(own, family.half_lives)
             dense[:, :lives] = rates.log_odds
         else:
-            _shrunk(sums, prior.values, nearest, family.strength, own)
+            _shrunk(sums, prior.values, nearest, family.pseudo_counts, own)
             rates = Rates.of(own, family.half_lives)
             _lift(rates.log_odds, prior.log_odds, nearest, dense)
         column = lives
@@ -97,12 +97,12 @@ def _odds(rate):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _trend(sums, prior, strength, rates):  # type: ignore[no-untyped-def]
+def _trend(sums, prior, pseudo_counts, rates):  # type: ignore[no-untyped-def]
     lives = rates.shape[1]
     for i in range(len(rates)):
         rate = prior[i, prior.shape[1] - 1]
         for h in range(lives - 1, -1, -1):
-            rate = (sums[i, h] + strength * rate) / (sums[i, lives + h] + strength)
+            rate = (sums[i, h] + pseudo_counts * rate) / (sums[i, lives + h] + pseudo_counts)
             rates[i, h] = rate
 
 
@@ -113,11 +113,11 @@ def _odds_of(rates, odds):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _shrunk(sums, prior, nearest, strength, rates):  # type: ignore[no-untyped-def]
+def _shrunk(sums, prior, nearest, pseudo_counts, rates):  # type: ignore[no-untyped-def]
     lives = rates.shape[1]
     for i in range(len(rates)):
         for h in range(lives):
-            rates[i, h] = (sums[i, h] + strength * prior[i, nearest[h]]) / (sums[i, lives + h] + strength)
+            rates[i, h] = (sums[i, h] + pseudo_counts * prior[i, nearest[h]]) / (sums[i, lives + h] + pseudo_counts)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -128,7 +128,7 @@ def _lift(own, others, nearest, dense):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _lift_of_each(sums, prior, nearest, strength, pooled, dense):  # type: ignore[no-untyped-def]
+def _naive_bayes(sums, prior, nearest, pseudo_counts, pooled, dense):  # type: ignore[no-untyped-def]
     lives = len(nearest)
     together, most = np.empty(len(sums) * lives), np.empty(len(sums) * lives)
     for i in range(len(sums)):
@@ -138,12 +138,14 @@ def _lift_of_each(sums, prior, nearest, strength, pooled, dense):  # type: ignor
                 total += sums[i, first + h]
             pooled[i, h] = total
         for h in range(lives):
-            toward = prior[i, nearest[h]]
-            odds = _odds(toward)
+            rate_of_prior = prior[i, nearest[h]]
+            odds = _odds(rate_of_prior)
             product, largest = 1.0, 1.0
-            # one that was never counted has the rate it is shrunk toward: it says nothing
+            # one that was never counted has the prior's rate, and a ratio of 1
             for first in range(0, sums.shape[1], 2 * lives):
-                rate = (sums[i, first + h] + strength * toward) / (sums[i, first + lives + h] + strength)
+                rate = (sums[i, first + h] + pseudo_counts * rate_of_prior) / (
+                    sums[i, first + lives + h] + pseudo_counts
+                )
                 ratio = _odds(rate) / odds
                 product *= ratio
                 largest = max(largest, ratio)

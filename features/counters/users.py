@@ -1,4 +1,4 @@
-"""What one user did a moment ago: exact to the event, never as of a tick.
+"""The state of each user: session, counts, last items clicked; exact to the event, never as of a tick.
 
 Events are taken in order of time; at one instant every read comes before any write, so no row reads its own instant.
 """
@@ -13,7 +13,8 @@ from features.identity.keys import Keys
 
 Float = NDArray[np.float64]
 
-SESSION_START, LAST_SEEN, LAST_CLICK, SESSION_CLICKS, CLICKS, SHOWN = range(6)
+NUMBERS = 6
+SESSION_START, LAST_SEEN, LAST_CLICK, SESSION_CLICKS, CLICKS, SHOWN = range(NUMBERS)
 """Columns of a user's numbers: three times in seconds since the epoch (NaN: never), three counts."""
 
 
@@ -25,7 +26,7 @@ class Users:
     """How many items are remembered."""
 
     rows: dict[int, int] = field(default_factory=dict)
-    numbers: Float = field(default_factory=lambda: np.empty((0, 6)))
+    numbers: Float = field(default_factory=lambda: np.empty((0, NUMBERS)))
     dirty: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     items: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     sections: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
@@ -37,8 +38,8 @@ class Users:
         found = np.fromiter((rows.setdefault(key, len(rows)) for key in distinct.tolist()), np.int64, len(distinct))
         if len(rows) > len(self.numbers):
             extra = max(len(rows), 2 * len(self.numbers), 64) - len(self.numbers)
-            blank = np.zeros((extra, 6))
-            blank[:, :3] = np.nan
+            blank = np.zeros((extra, NUMBERS))
+            blank[:, [SESSION_START, LAST_SEEN, LAST_CLICK]] = np.nan
             self.numbers = np.concatenate([self.numbers, blank])
             self.dirty = np.concatenate([self.dirty, np.zeros(extra, dtype=np.bool_)])
             none = np.zeros((extra, self.history), dtype=np.int64)
@@ -54,11 +55,11 @@ class Users:
 
 @dataclass(frozen=True)
 class UserEvents:
-    """Events of users, in order of time. A row is a showing, a click, or neither (a pure read)."""
+    """Events of users, in order of time. A row is an impression, a click, or neither (a pure read)."""
 
     user: NDArray[np.int64]  # (N,) rows in Users
     time: Float  # (N,) seconds, not falling
-    showing: NDArray[np.bool_]  # (N,)
+    shown: NDArray[np.bool_]  # (N,)
     click: NDArray[np.bool_]  # (N,)
     item: Keys  # (N,)
     section: Keys  # (N,)
@@ -66,7 +67,7 @@ class UserEvents:
 
 @dataclass(frozen=True)
 class UserReads:
-    """What each row knew of its user just before its own instant."""
+    """The state of each row's user just before its own instant."""
 
     numbers: Float  # (N, 6)
     items: Keys  # (N, history), newest first, 0 = none
@@ -77,7 +78,7 @@ def follow(users: Users, events: UserEvents, session_gap: float) -> UserReads:
     """Read and move the users' state through the events. ``session_gap``: seconds of silence that end a session."""
     assert not np.any(np.diff(events.time) < 0), "events must be in order of time"
     count = len(events.time)
-    numbers = np.zeros((count, 6))
+    numbers = np.zeros((count, NUMBERS))
     items = np.zeros((count, users.history), dtype=np.int64)
     sections = np.zeros((count, users.history), dtype=np.int64)
     if count:
@@ -89,7 +90,7 @@ def follow(users: Users, events: UserEvents, session_gap: float) -> UserReads:
             session_gap,
             events.user,
             events.time,
-            events.showing,
+            events.shown,
             events.click,
             events.item,
             events.section,
@@ -109,7 +110,7 @@ def _follow(  # type: ignore[no-untyped-def]
     session_gap,
     user,
     time,
-    showing,
+    shown,
     click,
     item,
     section,
@@ -126,25 +127,25 @@ def _follow(  # type: ignore[no-untyped-def]
             out_items[end] = items[row]
             out_sections[end] = sections[row]
             # a session that has gone silent is over, though nothing has been written since
-            if not (time[end] - numbers[row, 1] <= session_gap):
-                out_numbers[end, 0] = np.nan
-                out_numbers[end, 3] = 0.0
+            if not (time[end] - numbers[row, LAST_SEEN] <= session_gap):
+                out_numbers[end, SESSION_START] = np.nan
+                out_numbers[end, SESSION_CLICKS] = 0.0
             end += 1
         for i in range(first, end):
-            if not (showing[i] or click[i]):
+            if not (shown[i] or click[i]):
                 continue
             row = user[i]
             dirty[row] = True
-            if not (time[i] - numbers[row, 1] <= session_gap):
-                numbers[row, 0] = time[i]
-                numbers[row, 3] = 0.0
-            numbers[row, 1] = time[i]
-            if showing[i]:
-                numbers[row, 5] += 1.0
+            if not (time[i] - numbers[row, LAST_SEEN] <= session_gap):
+                numbers[row, SESSION_START] = time[i]
+                numbers[row, SESSION_CLICKS] = 0.0
+            numbers[row, LAST_SEEN] = time[i]
+            if shown[i]:
+                numbers[row, SHOWN] += 1.0
             if click[i]:
-                numbers[row, 2] = time[i]
-                numbers[row, 3] += 1.0
-                numbers[row, 4] += 1.0
+                numbers[row, LAST_CLICK] = time[i]
+                numbers[row, SESSION_CLICKS] += 1.0
+                numbers[row, CLICKS] += 1.0
                 for h in range(items.shape[1] - 1, 0, -1):
                     items[row, h] = items[row, h - 1]
                     sections[row, h] = sections[row, h - 1]

@@ -17,7 +17,7 @@ last click and of the one before."""
 
 @dataclass(frozen=True)
 class Family:
-    """Clicks and impressions that decay, kept for each key."""
+    """Counters of one kind: clicks and impressions of each key, decaying exponentially at several half-lives."""
 
     name: str
 
@@ -27,56 +27,56 @@ class Family:
     half_lives: tuple[float, ...]
     """Seconds, rising."""
 
-    toward: str | None = None
-    """The family whose click rate this one's is shrunk toward; None: the surface's own rate."""
+    prior: str | None = None
+    """The family whose click rate this one's is shrunk to; None: the surface's base rate."""
 
-    strength: float = 8.0
+    pseudo_counts: float = 8.0
     """How many impressions the prior rate counts for."""
 
     last_items: int = 0
-    """Above 0: the key starts with each of the user's last so many items, and the counts of all are summed."""
+    """Above 0: the key starts with each of the user's last so many items, and the counts of all are pooled."""
 
     last_sections: int = 0
     """Above 0: the same with the sections of the user's last so many items."""
 
-    each: bool = False
-    """With several last items or sections: the counts of each are shrunk by themselves, and what is given is the sum of
-    the differences of log-odds, as if each spoke on its own (naive Bayes), and the largest of them, or 0 where all are
-    below. Many weak hints in one direction count for more than in one pooled rate."""
+    naive_bayes: bool = False
+    """With several last items or sections: the rate of each is shrunk by itself, and the columns are the sum of the
+    differences of log-odds, as if each were independent evidence, and the largest of them, or 0 where all are below.
+    Many weak hints in one direction count for more than in one pooled rate."""
 
     trend: bool = False
-    """True: each half-life is shrunk toward the next longer one and given as log-odds.
-    False: each is shrunk toward the other family's rate and given as the difference of log-odds."""
+    """True: the prior of each half-life is the next longer one, and the columns are log-odds.
+    False: the prior is the other family's rate, and the columns are differences of log-odds."""
 
     sizes: int = 1
-    """Of how many half-lives, from the longest, the log of the impressions is given too."""
+    """Of how many half-lives, from the longest, the log of the impressions is a column too."""
 
     share_of: str | None = None
-    """Give also the log of this family's part of the impressions of that one, at each half-life."""
+    """Columns also for the log of this family's share of that one's impressions, at each half-life."""
 
     ages: bool = False
-    """Give also the time since first and last showing and since the last click."""
+    """Columns also for the time since the first and the last impression and since the last click."""
 
     def __post_init__(self) -> None:
         if not self.half_lives or list(self.half_lives) != sorted(set(self.half_lives)):
             raise ValueError(f"family {self.name}: half_lives {self.half_lives} must rise")
-        if self.strength <= 0:
-            raise ValueError(f"family {self.name}: strength {self.strength} must be above 0")
+        if self.pseudo_counts <= 0:
+            raise ValueError(f"family {self.name}: pseudo_counts {self.pseudo_counts} must be above 0")
         if self.last_items and self.last_sections:
             raise ValueError(f"family {self.name}: give last_items or last_sections, not both")
-        if self.each and not (self.last_items or self.last_sections):
-            raise ValueError(f"family {self.name}: each needs last_items or last_sections")
-        if self.each and (self.trend or self.share_of is not None):
-            raise ValueError(f"family {self.name}: each goes neither with trend nor with share_of")
+        if self.naive_bayes and not (self.last_items or self.last_sections):
+            raise ValueError(f"family {self.name}: naive_bayes needs last_items or last_sections")
+        if self.naive_bayes and (self.trend or self.share_of is not None):
+            raise ValueError(f"family {self.name}: naive_bayes goes neither with trend nor with share_of")
         if not 0 <= self.sizes <= len(self.half_lives):
             raise ValueError(f"family {self.name}: sizes {self.sizes} must be 0 to {len(self.half_lives)}")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """Names of the dense columns the family gives."""
+        """Names of the family's dense columns."""
         lives = [_short(life) for life in self.half_lives]
         names = [f"{self.name}_{'rate' if self.trend else 'lift'}_{life}" for life in lives]
-        if self.each:
+        if self.naive_bayes:
             names += [f"{self.name}_most_{life}" for life in lives]
         names += [f"{self.name}_shown_{life}" for life in lives[len(lives) - self.sizes :]]
         if self.share_of is not None:
@@ -108,7 +108,7 @@ USER_COLUMNS = (
 
 @dataclass(frozen=True)
 class Features:
-    """What is known of an impression of one surface."""
+    """The features of an impression of one surface."""
 
     contexts: tuple[str, ...]
     """Context columns that become ids."""
@@ -157,8 +157,8 @@ class Features:
             missing = [column for column in family.key if column not in self.ids]
             if missing:
                 raise ValueError(f"family {family.name}: no id column {missing[0]!r}; there are {', '.join(self.ids)}")
-            if family.toward is not None and family.toward not in known:
-                raise ValueError(f"family {family.name}: toward {family.toward!r} must be declared before it")
+            if family.prior is not None and family.prior not in known:
+                raise ValueError(f"family {family.name}: prior {family.prior!r} must be declared before it")
             if family.share_of is not None:
                 whole = known.get(family.share_of)
                 if whole is None or whole.half_lives != family.half_lives:
@@ -172,9 +172,11 @@ class Features:
                     raise ValueError(f"family {family.name}: {what} {count} exceeds history {self.history}")
             if family.last_sections and not self.attributes:
                 raise ValueError(f"family {family.name}: last_sections needs an attribute to remember")
-            for what, other in (("toward", family.toward), ("share_of", family.share_of)):
-                if other is not None and known[other].each:
-                    raise ValueError(f"family {family.name}: {what} {other!r} has no one rate, since it gives each's")
+            for what, other in (("prior", family.prior), ("share_of", family.share_of)):
+                if other is not None and known[other].naive_bayes:
+                    raise ValueError(
+                        f"family {family.name}: {what} {other!r} has no rate of its own: it is naive_bayes"
+                    )
             if family.name in known:
                 raise ValueError(f"family {family.name} is declared twice")
             known[family.name] = family
@@ -210,11 +212,11 @@ class Features:
         )
         known = {family.name: family for family in self.families}
 
-        def told(family: Family) -> tuple[object, ...]:
-            leant_on = (family.toward, family.share_of)
-            return (repr(family), *(told(known[name]) for name in leant_on if name is not None))
+        def meaning(family: Family) -> tuple[object, ...]:
+            others = (family.prior, family.share_of)
+            return (repr(family), *(meaning(known[name]) for name in others if name is not None))
 
-        dense = [(column, told(family)) for family in self.families for column in family.columns]
+        dense = [(column, meaning(family)) for family in self.families for column in family.columns]
         return tuple(
             sha256(repr((shared, column)).encode()).hexdigest()[:12]
             for column in (*dense, *USER_COLUMNS, *self.ids, "history")

@@ -18,7 +18,7 @@ class RowSchema:
     """The names of what a row holds, in order. Its version is a checksum of them, so equal names mean equal rows."""
 
     definition: str
-    """What else the values depend on: half-lives, strengths, tick."""
+    """What else the values depend on: half-lives, pseudo-counts, tick."""
 
     dense: tuple[str, ...]
     ids: tuple[str, ...]

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from features.counters.engine import Engine
-from features.counters.fold import LAST, LAST_CLICK
+from features.counters.table import LAST, LAST_CLICK
 from features.counters.users import CLICKS, LAST_SEEN, SESSION_CLICKS, SESSION_START, SHOWN
 from features.counters.users import LAST_CLICK as USER_LAST_CLICK
 from features.declare.families import DAY, HOUR

@@ -23,8 +23,9 @@ import psycopg
 from numpy.typing import NDArray
 
 from features.counters import checkpoint
-from features.counters.engine import Engine, Seen, clicks
+from features.counters.engine import Engine, clicks
 from features.counters.folder import Folder, whole_ticks
+from features.counters.pending import PendingEvent
 from features.declare.families import Features
 from features.identity.keys import key_of
 from features.identity.values import canonical
@@ -148,7 +149,7 @@ def _replayed(connection: psycopg.Connection, probe: Probe, events: pl.DataFrame
     that a request was ranked as of, and then it is read as serving reads."""
     engine = probe.engine
     of_users = pl.col("user_id").is_in(sampled["user_id"].unique().implode())
-    engine.see(list(_seen(events.filter(of_users), engine)))
+    engine.pending.add(list(_seen(events.filter(of_users), engine)))
     keys = served_keys(connection, probe.surface, engine.schema)
     ticks = _ticks(events, engine)
     done, rows = 0, list[Row]()
@@ -173,7 +174,7 @@ def _ticks(events: pl.DataFrame, engine: Engine) -> NDArray[np.int64]:
     return np.floor(np.maximum.accumulate(known)[1:] / engine.declared.tick).astype(np.int64)
 
 
-def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[Seen]:
+def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[PendingEvent]:
     """Showings and clicks as serving's memory takes them."""
     counted = events.filter(
         ((pl.col("kind") == "impression") | pl.Series(clicks(events, engine.declared), dtype=pl.Boolean))
@@ -182,9 +183,9 @@ def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[Seen]:
     section = engine.declared.attributes[0] if engine.declared.attributes else None
     for event in counted.iter_rows(named=True):
         text = None if section is None else canonical(json.loads(event["attributes"] or "{}").get(section))
-        yield Seen(
+        yield PendingEvent(
             impression_id=event["impression_id"],
-            showing=event["kind"] == "impression",
+            shown=event["kind"] == "impression",
             user=key_of("user", event["user_id"]),
             item=key_of("item", event["item_id"]),
             section=0 if section is None or text is None else key_of(section, text),

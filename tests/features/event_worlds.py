@@ -21,15 +21,17 @@ SMALL = Features(
     attributes=("section",),
     families=(
         Family("all", (), (DAY,), trend=True, sizes=0),
-        Family("item", ("item",), (5 * MINUTE, HOUR, DAY), toward="all", trend=True, sizes=3, ages=True),
-        Family("item_device", ("item", "device"), (15 * MINUTE, 12 * HOUR), toward="item"),
-        Family("item_stage", ("item", "stage"), (HOUR,), toward="item"),
-        Family("item_activity", ("item", "activity"), (HOUR,), toward="item"),
-        Family("pairs", ("item",), (HOUR, DAY), toward="item", strength=5, last_items=3),
-        Family("pairs_each", ("item",), (HOUR, DAY), toward="item", strength=5, last_items=3, each=True, sizes=1),
-        Family("taste", ("section",), (DAY,), toward="all", strength=5, last_sections=4, each=True, sizes=0),
-        Family("user_section", ("user", "section"), (DAY,), toward="all"),
-        Family("section_last", ("section", "last_section"), (DAY,), toward="all"),
+        Family("item", ("item",), (5 * MINUTE, HOUR, DAY), prior="all", trend=True, sizes=3, ages=True),
+        Family("item_device", ("item", "device"), (15 * MINUTE, 12 * HOUR), prior="item"),
+        Family("item_stage", ("item", "stage"), (HOUR,), prior="item"),
+        Family("item_activity", ("item", "activity"), (HOUR,), prior="item"),
+        Family("pairs", ("item",), (HOUR, DAY), prior="item", pseudo_counts=5, last_items=3),
+        Family(
+            "pairs_each", ("item",), (HOUR, DAY), prior="item", pseudo_counts=5, last_items=3, naive_bayes=True, sizes=1
+        ),
+        Family("taste", ("section",), (DAY,), prior="all", pseudo_counts=5, last_sections=4, naive_bayes=True, sizes=0),
+        Family("user_section", ("user", "section"), (DAY,), prior="all"),
+        Family("section_last", ("section", "last_section"), (DAY,), prior="all"),
     ),
     history=4,
 )
@@ -148,7 +150,7 @@ def folded(
 
 
 def restarted(engine: Engine) -> Engine:
-    """A new engine that was told all that this one knows, as after a crash."""
+    """A new engine that holds the state of this one, as after a crash."""
     fresh = Engine(engine.declared)
     for name, counters in engine.counters.items():
         known = slice(0, counters.size)

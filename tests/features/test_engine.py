@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from features.counters import checkpoint
-from features.counters.engine import Engine, Seen
+from features.counters.engine import Engine
+from features.counters.pending import PendingEvent
 from features.declare.families import Features
 from features.identity.keys import key_of
 from tests.features.event_worlds import SMALL, START, Ledger, batches, event, folded, frame, restarted, world
@@ -112,7 +113,7 @@ def test_a_row_depends_on_nothing_after_it(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(2))
 def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
-    """Counters as of the ticks folded; the user's own last moments through ``see``."""
+    """Counters as of the ticks folded; the user's own last moments as pending events."""
     events = world(seed + 30, requests=120)
     wanted = folded(events, SMALL, EVERYTHING)[1]
     engine, ledger = Engine(SMALL), Ledger(SMALL)
@@ -121,7 +122,7 @@ def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
             (pl.col("kind") == "impression")
             | ((pl.col("kind") == "click") & (pl.col("at") - pl.col("shown_at") <= SMALL.attribution))
         )
-        engine.see([seen_of(row) for row in seen.iter_rows(named=True)])
+        engine.pending.add([pending_of(row) for row in seen.iter_rows(named=True)])
         for row in batch.filter(pl.col("kind") == "impression").iter_rows(named=True):
             dense, ids, history = engine.read(
                 row["user_id"],
@@ -134,7 +135,7 @@ def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
             for got, want in zip((dense, ids, history), expected, strict=True):
                 assert got[0].tobytes() == want.tobytes()
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
-    assert not engine._pending, "what is folded need not be remembered"
+    assert not engine.pending, "what is folded need not be remembered"
 
 
 def test_a_candidate_is_read_the_same_whatever_is_read_with_it() -> None:
@@ -204,7 +205,7 @@ def test_an_impression_that_serving_ranked_by_other_features_is_back_filled_as_i
     assert folded(spooled, SMALL, EVERYTHING)[1].rows.keys() == set(names) - set(names.gather_every(3))
 
 
-def test_values_are_finite_in_half_precision() -> None:
+def test_values_are_finite_in_float16() -> None:
     """A counter of millions, a user of thousands of clicks, and silence of years."""
     events = frame(
         [event("impression", f"{n}/0", "u", "i1", START + n // 50) for n in range(3000)]
@@ -239,10 +240,10 @@ def ordered(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns((pl.int_range(pl.len()) + 1).alias("seq"))
 
 
-def seen_of(row: dict[str, object]) -> Seen:
-    return Seen(
+def pending_of(row: dict[str, object]) -> PendingEvent:
+    return PendingEvent(
         impression_id=str(row["impression_id"]),
-        showing=row["kind"] == "impression",
+        shown=row["kind"] == "impression",
         user=key_of("user", str(row["user_id"])),
         item=key_of("item", str(row["item_id"])),
         section=key_of("section", json.loads(str(row["attributes"]))["section"]),

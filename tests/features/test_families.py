@@ -20,7 +20,7 @@ def declare(*families: Family, **more: object) -> Features:
 
 
 def test_a_trend_is_shrunk_toward_the_next_longer_half_life() -> None:
-    family = Family("item", ("item",), (HOUR, DAY), toward="all", strength=8, trend=True, sizes=2)
+    family = Family("item", ("item",), (HOUR, DAY), prior="all", pseudo_counts=8, trend=True, sizes=2)
     sums = np.array([[1.0, 3.0, 4.0, 20.0]])  # clicks at 1 h and 1 d, then impressions
     dense, rates = read_family(
         family, sums, np.full((1, 3), np.nan), np.zeros(1), Rates.of(np.array([[0.9, 0.2]]), (HOUR, DAY))
@@ -32,7 +32,9 @@ def test_a_trend_is_shrunk_toward_the_next_longer_half_life() -> None:
 
 
 def test_each_of_several_last_items_speaks_for_itself() -> None:
-    family = Family("taste", ("section",), (HOUR, DAY), toward="item", strength=5, last_sections=3, each=True, sizes=1)
+    family = Family(
+        "taste", ("section",), (HOUR, DAY), prior="item", pseudo_counts=5, last_sections=3, naive_bayes=True, sizes=1
+    )
     # Clicks at 1 h and 1 d, then impressions, of three sections in turn; nothing is known of the last.
     sums = np.array([[1.0, 3.0, 4.0, 20.0, 0.0, 1.0, 2.0, 30.0, 0.0, 0.0, 0.0, 0.0]])
     prior = np.array([[0.2, 0.3]])
@@ -49,7 +51,7 @@ def test_each_of_several_last_items_speaks_for_itself() -> None:
 
 
 def test_a_lift_is_over_the_other_family_at_the_nearest_half_life() -> None:
-    family = Family("item_device", ("item", "device"), (MINUTE, 12 * HOUR), toward="item", strength=5)
+    family = Family("item_device", ("item", "device"), (MINUTE, 12 * HOUR), prior="item", pseudo_counts=5)
     sums = np.array([[1.0, 3.0, 4.0, 20.0]])
     prior = np.array([[0.1, 0.2, 0.3]])  # at 5 min, 1 h, 1 d
     dense, rates = read_family(
@@ -64,8 +66,8 @@ def test_a_lift_is_over_the_other_family_at_the_nearest_half_life() -> None:
 
 def test_without_events_a_lift_is_zero_and_a_trend_is_its_prior() -> None:
     nothing, never = np.zeros((1, 2)), np.full((1, 3), np.nan)
-    lift = Family("a", ("item",), (HOUR,), toward="item")
-    trend = Family("b", ("item",), (HOUR,), toward="item", trend=True, ages=True)
+    lift = Family("a", ("item",), (HOUR,), prior="item")
+    trend = Family("b", ("item",), (HOUR,), prior="item", trend=True, ages=True)
     prior = Rates.of(np.array([[0.25]]), (DAY,))
     assert read_family(lift, nothing, never, np.zeros(1), prior)[0].tolist() == [[0.0, 0.0]]
     dense = read_family(trend, nothing, never, np.zeros(1), prior)[0][0]
@@ -128,10 +130,10 @@ def test_the_last_sections_are_ids() -> None:
 def test_what_changes_a_value_changes_the_version() -> None:
     versions = {
         declare(
-            Family("item", ("item",), lives, strength=strength, toward=None), tick=tick, pauses=pauses
+            Family("item", ("item",), lives, pseudo_counts=pseudo_counts, prior=None), tick=tick, pauses=pauses
         ).schema.version
         for lives in ((HOUR,), (DAY,))
-        for strength in (5.0, 8.0)
+        for pseudo_counts in (5.0, 8.0)
         for tick in (1.0, 2.0)
         for pauses in ((10.0,), (30.0,))
     }
@@ -142,7 +144,7 @@ def test_what_changes_a_value_changes_the_version() -> None:
     ("families", "words"),
     [
         ((Family("a", ("nosuch",), (HOUR,)),), "nosuch"),
-        ((Family("a", ("item",), (HOUR,), toward="b"), Family("b", ("item",), (HOUR,))), "before it"),
+        ((Family("a", ("item",), (HOUR,), prior="b"), Family("b", ("item",), (HOUR,))), "before it"),
         ((Family("a", ("item",), (HOUR,)), Family("a", ("user",), (HOUR,))), "twice"),
         ((Family("a", ("item",), (HOUR,), last_items=11),), "history 10"),
         ((Family("a", (), (DAY,)), Family("b", ("item",), (HOUR,), share_of="a")), "same half_lives"),
@@ -153,7 +155,7 @@ def test_a_declaration_that_cannot_be_is_refused(families: tuple[Family, ...], w
         declare(*families)
 
 
-@pytest.mark.parametrize("wrong", [{"half_lives": (DAY, HOUR)}, {"half_lives": ()}, {"strength": 0}, {"sizes": 2}])
+@pytest.mark.parametrize("wrong", [{"half_lives": (DAY, HOUR)}, {"half_lives": ()}, {"pseudo_counts": 0}, {"sizes": 2}])
 def test_a_family_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="family a"):
         Family(**({"name": "a", "key": ("item",), "half_lives": (HOUR,)} | wrong))  # type: ignore[arg-type]
@@ -166,19 +168,19 @@ def test_pauses_that_do_not_rise_are_refused() -> None:
 
 def test_a_column_keeps_its_meaning_when_another_family_is_added_and_loses_it_when_what_it_leans_on_changes() -> None:
     whole = Family("all", (), (HOUR, DAY), trend=True)
-    item = Family("item", ("item",), (HOUR, DAY), toward="all", trend=True)
+    item = Family("item", ("item",), (HOUR, DAY), prior="all", trend=True)
     before = declare(whole, item)
 
     def meaning(declared: Features, column: str) -> str:
         schema = declared.schema
         return dict(zip((*schema.dense, *schema.ids, "history"), schema.meanings, strict=True))[column]
 
-    wider = declare(whole, Family("device", ("device",), (HOUR,), toward="all"), item)
+    wider = declare(whole, Family("device", ("device",), (HOUR,), prior="all"), item)
     assert wider.schema.version != before.schema.version
     for column in (*before.schema.dense, *before.schema.ids, "history"):
         assert meaning(wider, column) == meaning(before, column)
 
-    stronger = declare(Family("all", (), (HOUR, DAY), trend=True, strength=20), item)
+    stronger = declare(Family("all", (), (HOUR, DAY), trend=True, pseudo_counts=20), item)
     assert meaning(stronger, "item_rate_1h") != meaning(before, "item_rate_1h")
     assert meaning(stronger, "user_clicks") == meaning(before, "user_clicks")
     assert meaning(declare(whole, item, tick=5.0), "user_clicks") != meaning(before, "user_clicks")

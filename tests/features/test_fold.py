@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features.counters.fold import FIRST, LAST, LAST_CLICK, Adds, Counters, Reads, fold
+from features.counters.fold import Adds, Reads, fold
+from features.counters.table import FIRST, LAST, LAST_CLICK, Counters
 
 LIVES = (60.0, 3600.0)
 
@@ -96,7 +97,7 @@ def test_a_row_of_no_weight_changes_no_sum() -> None:
     np.testing.assert_array_equal(counters.times, before[1])
 
 
-def test_what_was_kept_and_loaded_reads_the_same() -> None:
+def test_what_was_stored_and_loaded_reads_the_same() -> None:
     rng = np.random.default_rng(0)
     events = [
         (rng.integers(0, 1000, 2).tolist(), float(rng.random() * 9), (float(rng.random() < 0.2), 1.0))

@@ -35,7 +35,7 @@ def events_of(users: Users, moments: Moments) -> UserEvents:
     return UserEvents(
         user=users.row_of(np.array([m[0] + 7 for m in moments], dtype=np.int64)),
         time=1000.0 + np.cumsum([m[1] for m in moments]),
-        showing=np.array([kind == "shown" for kind in kinds]),
+        shown=np.array([kind == "shown" for kind in kinds]),
         click=np.array([kind == "click" for kind in kinds]),
         item=items,
         section=items % 3,

@@ -13,7 +13,7 @@ from tests.loop import Loop, after, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
-NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), toward="item")
+NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), prior="item")
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ FEATURES = Features(
     attributes=("section",),
     families=(
         Family("all", (), (DAY,), trend=True, sizes=0),
-        Family("item", ("item",), (HOUR, DAY), toward="all", trend=True, ages=True),
-        Family("user_section", ("user", "section"), (DAY,), toward="all"),
+        Family("item", ("item",), (HOUR, DAY), prior="all", trend=True, ages=True),
+        Family("user_section", ("user", "section"), (DAY,), prior="all"),
     ),
     history=4,
     tick=0.5,

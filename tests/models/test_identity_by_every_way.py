@@ -26,7 +26,7 @@ ATTRIBUTES = ("cat.main", "$.x")
 FEATURES = Features(
     contexts=NAMES,
     attributes=ATTRIBUTES,
-    families=(Family("item", ("item",), (3600.0,)), Family("here", ("item", "geo.country"), (3600.0,), toward="item")),
+    families=(Family("item", ("item",), (3600.0,)), Family("here", ("item", "geo.country"), (3600.0,), prior="item")),
 )
 
 

@@ -21,8 +21,9 @@ import psycopg
 from numpy.typing import NDArray
 
 from features.counters import checkpoint
-from features.counters.engine import Engine, Seen
+from features.counters.engine import Engine
 from features.counters.folder import whole_ticks
+from features.counters.pending import PendingEvent
 from features.declare.families import Features
 from features.declare.feedback import counts, is_too_early
 from features.identity.keys import Keys
@@ -79,7 +80,7 @@ class LiveFeatures:
         """Nothing of the log is in the engine yet."""
         self._reload = True
         """The engine is to be loaded, for the first time or anew."""
-        self._unfolded: dict[tuple[str, bool], Seen] = {}
+        self._unfolded: dict[tuple[str, bool], PendingEvent] = {}
         """Events added here that the engine has not folded yet, by impression and whether it is a showing."""
         self._followed_at: float | None = None
         metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
@@ -116,7 +117,7 @@ class LiveFeatures:
         state = self.feast_users.state(user_id) if self._blank else None
         with self._lock:
             if self._blank and state is not None:
-                self._engine.adopt(user_id, state)
+                self._engine.restore_user(user_id, state)
             return self._engine.read(user_id, items, attributes, context, at), self._engine.tick + 1
 
     def stale(self) -> bool:
@@ -136,7 +137,7 @@ class LiveFeatures:
                 for name, row in zip(impression_ids, ids, strict=True)
                 if name not in self._impressions
             ]
-            self._see([Seen(name, True, keys.user, keys.item, keys.section, at) for name, keys in new])
+            self._see([PendingEvent(name, True, keys.user, keys.item, keys.section, at) for name, keys in new])
             self._impressions.update(new)
             while len(self._impressions) > LARGEST:
                 self._impressions.popitem(last=False)
@@ -160,9 +161,9 @@ class LiveFeatures:
             if len(self._clicked) > LARGEST:
                 self._clicked.popitem(last=False)
             if counts(np.array(value), np.array(at), np.array(keys.shown_at), self.declared.attribution):
-                self._see([Seen(impression_id, False, keys.user, keys.item, keys.section, at)])
+                self._see([PendingEvent(impression_id, False, keys.user, keys.item, keys.section, at)])
 
-    def _see(self, events: Sequence[Seen]) -> None:
+    def _see(self, events: Sequence[PendingEvent]) -> None:
         self._engine.see(events)
         self._unfolded.update({(event.impression_id, event.showing): event for event in events})
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from features.counters import family_fold as counting
+from features.counters import family_fold
 from tests.features.event_worlds import SMALL, folded, world
 
 AT_ONCE = 1e9
@@ -13,7 +13,7 @@ AT_ONCE = 1e9
 def test_the_parts_change_no_row(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     events = world(3, requests=150)
     engine, whole = folded(events, SMALL, AT_ONCE)
-    monkeypatch.setattr(counting, "PART", part)
+    monkeypatch.setattr(family_fold, "PART", part)
     again, in_parts = folded(events, SMALL, AT_ONCE)
     assert in_parts.equals(whole)
     for name, counters in engine.counters.items():
@@ -26,7 +26,7 @@ def test_reads_alone_may_be_cut_anywhere(monkeypatch: pytest.MonkeyPatch) -> Non
     events = world(4, requests=60)
     engine, _ = folded(events, SMALL, AT_ONCE)
     whole = engine.read_as_of(events, engine.time)
-    monkeypatch.setattr(counting, "PART", 10)
+    monkeypatch.setattr(family_fold, "PART", 10)
     in_parts = engine.read_as_of(events, engine.time)
     assert len(whole.dense) > 10
     assert np.array_equal(whole.dense.view(np.uint16), in_parts.dense.view(np.uint16))
