@@ -223,11 +223,11 @@ def events_of(shown: pl.DataFrame, clicks: pl.DataFrame, after_seq: int) -> pl.D
     """Impressions and clicks as events of the log, each known when it happened, places from ``after_seq`` + 1."""
 
     def events(rows: pl.DataFrame, kind: str, at: str) -> pl.DataFrame:
-        seconds = pl.col(at).dt.epoch("us") / 1e6
+        seconds = pl.Series(seconds_of(rows[at]))
         return rows.select(
             pl.lit(kind).alias("kind"),
             *("impression_id", "request_id", "user_id", "item_id", "attributes", "context"),
-            (pl.col("shown_at").dt.epoch("us") / 1e6).alias("shown_at"),
+            pl.Series("shown_at", seconds_of(rows["shown_at"])),
             seconds.alias("at"),
             seconds.alias("known_at"),
             pl.lit(1.0 if kind == "click" else None, pl.Float64).alias("value"),
@@ -268,8 +268,15 @@ def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
         history=rows.history[at],
         label=table["label"].to_numpy().astype(np.float32),
         request=table.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
-        time=table["shown_at"].dt.epoch("us").to_numpy() / 1e6,
+        time=seconds_of(table["shown_at"]),
     )
+
+
+def seconds_of(moments: pl.Series) -> np.ndarray:
+    """Seconds since 1970 f[N], as PostgreSQL gives them: polars multiplies by a rounded millionth instead, which is
+    another last bit, and not in a frame of one row."""
+    seconds: np.ndarray = moments.dt.epoch("us").to_numpy() / 1e6
+    return seconds
 
 
 def spans(log: Log, every: timedelta) -> list[tuple[datetime, datetime]]:
