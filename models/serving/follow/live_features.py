@@ -164,8 +164,8 @@ class LiveFeatures:
                 self._see([PendingEvent(impression_id, False, keys.user, keys.item, keys.section, at)])
 
     def _see(self, events: Sequence[PendingEvent]) -> None:
-        self._engine.see(events)
-        self._unfolded.update({(event.impression_id, event.showing): event for event in events})
+        self._engine.pending.add(events)
+        self._unfolded.update({(event.impression_id, event.shown): event for event in events})
 
     # --- following the log ------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class LiveFeatures:
         engine.read("", [""], [{}], {}, self._clock())
         with self._lock:
             # What was accepted meanwhile and is not folded yet must go on counting.
-            engine.see(list(self._unfolded.values()))
+            engine.pending.add(list(self._unfolded.values()))
             self._engine = engine
             self._blank = self._reload = False
         self.feast_users.close()
