@@ -22,7 +22,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.logs import BUSY_LOG, LogConfig
 from benchmarks.table import Row, Table, machine
 from features.counters.engine import Engine
-from features.counters.folder import BATCH, Folder
+from features.counters.folder import MOST_EVENTS_AT_ONCE, Folder
 from features.declare.families import Features
 from features.identity.keys import Keys
 from features.ingest.importing import import_log
@@ -140,7 +140,7 @@ def _bytes(parts: list[Rows], name: str) -> bytes:
 def _engine_of(declared: Features, events: pl.DataFrame) -> Engine:
     """An engine that has folded the events, in batches like those of a back-fill."""
     engine, served = Engine(declared), RecentRows(declared.schema)
-    for batch in _ticks(events, declared.tick, BATCH):
+    for batch in _ticks(events, declared.tick, MOST_EVENTS_AT_ONCE):
         served.keep(engine.fold(batch, served_keys=served.look_up))
     return engine
 

@@ -8,10 +8,10 @@ fold and an update do, spends a twentieth of its time on that.
 import ctypes
 import sys
 
-KEPT = 256 * 2**20
+TRIMMED_ABOVE = 256 * 2**20
 """Freed bytes that stay with the process, at most, at the end of its heap."""
 
-LARGE = 32 * 2**20
+MAPPED_FROM = 32 * 2**20
 """From so many bytes on, an array is the system's as soon as it is freed; the most that every glibc takes."""
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
@@ -22,5 +22,5 @@ def keep_freed() -> None:
     """Let this process keep what it frees. Nothing changes where there is no glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     if mallopt is not None:
-        mallopt(TRIM_THRESHOLD, KEPT)
-        mallopt(MMAP_THRESHOLD, LARGE)
+        mallopt(TRIM_THRESHOLD, TRIMMED_ABOVE)
+        mallopt(MMAP_THRESHOLD, MAPPED_FROM)

@@ -16,7 +16,7 @@ from features.compiled import numba
 
 Float16 = NDArray[np.float16]
 
-SPAN = 1_024
+ROWS_CAST = 1_024
 """Rows."""
 
 DROPPED = np.int64(42)
@@ -29,7 +29,7 @@ REBASE = np.int64((1023 - 15) << 10)
 """From a double's exponent to a float16's, at the place of the latter."""
 
 SMALLEST_NORMAL = 2.0**-14
-LARGEST = 65520.0
+OVERFLOWS_FROM = 65520.0
 """From here on a cast would round to infinity."""
 
 SUBNORMAL = 2.0**28
@@ -48,10 +48,12 @@ def side_by_side(parts: Sequence[Float16], into: Float16) -> None:
 
     A span of rows at a time, so that what is written stays in the processor's cache until its rows are full.
     """
-    for first in range(0, len(into), SPAN):
+    for first in range(0, len(into), ROWS_CAST):
         column = 0
         for part in parts:
-            _place(part[first : first + SPAN].view(np.uint16), into[first : first + SPAN].view(np.uint16), column)
+            _place(
+                part[first : first + ROWS_CAST].view(np.uint16), into[first : first + ROWS_CAST].view(np.uint16), column
+            )
             column += part.shape[1]
 
 
@@ -66,7 +68,7 @@ def _round(values, rounded):  # type: ignore[no-untyped-def]
         normal = ((whole + HALF_DROPPED + odd) >> DROPPED) - REBASE
         subnormal = np.float64(size + SUBNORMAL).view(np.int64) & np.int64(0x7FF)
         found = subnormal if size < SMALLEST_NORMAL else normal
-        found = found if size < LARGEST else np.int64(0x7BFF)
+        found = found if size < OVERFLOWS_FROM else np.int64(0x7BFF)
         found = found if size < np.inf else np.int64(0x7C00)
         found = found if size == size else np.int64(0x7E00)
         rounded[i] = np.uint16(found | sign)

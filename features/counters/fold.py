@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.compiled import numba
-from features.counters.table import FIRST, LAST, LAST_CLICK, TIMES, Counters, find
+from features.counters.table import COUNTER_TIMES, FIRST, LAST, LAST_CLICK, Counters, find
 from features.identity.keys import Keys
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
 
-AHEAD = 256
+KEYS_AT_ONCE = 256
 """Keys looked up at once."""
 
 
@@ -55,7 +55,7 @@ def fold(counters: Counters, reads: Reads, adds: Adds, *, per_key: bool = False)
     for tick in (reads.tick, adds.tick):
         assert not np.any(tick[1:] < tick[:-1]), "rows must be in order of ticks"
     sums = np.empty((len(reads.time), 2 * len(counters.half_lives) * (reads.keys.shape[1] if per_key else 1)))
-    times = np.empty((len(reads.time), TIMES))
+    times = np.empty((len(reads.time), COUNTER_TIMES))
     assert reads.keys.shape[1] == adds.keys.shape[1], "rows that read and rows that add have as many keys"
     found = np.empty(reads.keys.shape, dtype=np.int64)
     read, add = 0, 0
@@ -132,11 +132,11 @@ def _fold(  # type: ignore[no-untyped-def]
         # every read of ticks up to the next add's own
         while read < len(read_time) and (add == len(add_time) or read_tick[read] <= add_tick[add]):
             if read == ahead:
-                ahead = min(read + max(AHEAD // width, 1), len(read_time))
+                ahead = min(read + max(KEYS_AT_ONCE // width, 1), len(read_time))
                 _look_ahead(slots, records, read_keys, read, ahead, found, out_sums)
             for h in range(out_sums.shape[1]):
                 out_sums[read, h] = 0.0
-            for t in range(TIMES):
+            for t in range(COUNTER_TIMES):
                 out_times[read, t] = np.nan
             for m in range(width):
                 if read_keys[read, m] == 0:
@@ -150,10 +150,10 @@ def _fold(  # type: ignore[no-untyped-def]
                 age = max(read_time[read] - records[row, LAST], 0.0)
                 for h in range(lives):
                     decay = 2.0 ** (-age / half_lives[h])
-                    out_sums[read, m * stride + h] += records[row, TIMES + h] * decay
-                    out_sums[read, m * stride + lives + h] += records[row, TIMES + lives + h] * decay
+                    out_sums[read, m * stride + h] += records[row, COUNTER_TIMES + h] * decay
+                    out_sums[read, m * stride + lives + h] += records[row, COUNTER_TIMES + lives + h] * decay
                 if m == 0:
-                    for t in range(TIMES):
+                    for t in range(COUNTER_TIMES):
                         out_times[read, t] = records[row, t]
             read += 1
         if add == len(add_time):
@@ -186,21 +186,21 @@ def _fold(  # type: ignore[no-untyped-def]
                     records[row, LAST_CLICK] = np.nan
                 elif decayed and records[row, LAST] < began:
                     for h in range(2 * lives):
-                        records[row, TIMES + h] = out_sums[first, m * stride + h]
+                        records[row, COUNTER_TIMES + h] = out_sums[first, m * stride + h]
                 else:
                     age = max(add_time[add] - records[row, LAST], 0.0)
                     if age > 0.0:
                         for h in range(lives):
                             decay = 2.0 ** (-age / half_lives[h])
-                            records[row, TIMES + h] *= decay
-                            records[row, TIMES + lives + h] *= decay
+                            records[row, COUNTER_TIMES + h] *= decay
+                            records[row, COUNTER_TIMES + lives + h] *= decay
                 dirty[row] = True
                 records[row, LAST] = add_time[add]
                 if add_click[add] > 0:
                     records[row, LAST_CLICK] = add_time[add]
                 for h in range(lives):
-                    records[row, TIMES + h] += add_click[add]
-                    records[row, TIMES + lives + h] += add_shown[add]
+                    records[row, COUNTER_TIMES + h] += add_click[add]
+                    records[row, COUNTER_TIMES + lives + h] += add_shown[add]
             if same:
                 first += 1
             add += 1

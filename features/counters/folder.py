@@ -21,13 +21,13 @@ from features.served import rows as served_rows
 from infra.backoff import Backoff
 from infra.postgres.connections import connect
 
-BATCH = 200_000
-FIRST = 4_000
+MOST_EVENTS_AT_ONCE = 200_000
+FIRST_EVENTS = 4_000
 """Events asked for first; twice as many each time that more are due. Most folds are of a tick, or of an hour."""
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('millrace.fold.' || %s, 0))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('millrace.fold.' || %s, 0))"
 
-PATIENCE_S = 600.0
+FOLD_PATIENCE_S = 600.0
 """How long an update waits for another process that folds the log."""
 
 Progress = Callable[[int], None]
@@ -83,7 +83,7 @@ class Folder:
         self,
         closed_at: datetime,
         *,
-        batch: int = BATCH,
+        batch: int = MOST_EVENTS_AT_ONCE,
         progress: Progress | None = None,
         touched: Touched | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class Folder:
         if self.engine is None:
             with self.connection.transaction():
                 self.engine = self._loaded()
-        folded, size = 0, min(FIRST, batch)
+        folded, size = 0, min(FIRST_EVENTS, batch)
         try:
             while True:
                 with self.connection.transaction():
@@ -120,7 +120,7 @@ class Folder:
         except BaseException:
             self.engine = None
             raise
-        if folded >= BATCH:
+        if folded >= MOST_EVENTS_AT_ONCE:
             self.connection.execute("ANALYZE served")  # a bulk load leaves the planner guessing until autovacuum comes
 
     def _loaded(self) -> Engine:
@@ -156,7 +156,7 @@ def ensure_folded(url: str, surface: str, declared: Features, through: datetime)
     Raises TimeoutError when another process holds the fold and does not get there.
     """
     closed_at = through + timedelta(seconds=declared.tick)
-    deadline, pause = time.monotonic() + PATIENCE_S, Backoff(first_s=0.2, most_s=5.0)
+    deadline, pause = time.monotonic() + FOLD_PATIENCE_S, Backoff(first_s=0.2, most_s=5.0)
     while time.monotonic() < deadline:
         with connect(url, autocommit=True) as connection:
             reached = checkpoint.position(connection, surface)
@@ -168,4 +168,4 @@ def ensure_folded(url: str, surface: str, declared: Features, through: datetime)
                     folder.fold(closed_at)
                     return
         time.sleep(pause.next_s())
-    raise TimeoutError(f"the log of {surface} is not folded to {through} after {PATIENCE_S:.0f} s")
+    raise TimeoutError(f"the log of {surface} is not folded to {through} after {FOLD_PATIENCE_S:.0f} s")

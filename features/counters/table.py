@@ -11,8 +11,8 @@ from features.identity.keys import Keys
 
 Float = NDArray[np.float64]
 
-TIMES = 3
-FIRST, LAST, LAST_CLICK = range(TIMES)
+COUNTER_TIMES = 3
+FIRST, LAST, LAST_CLICK = range(COUNTER_TIMES)
 """Columns of a counter's times: first and last add, last add with a click; NaN where there was none."""
 
 
@@ -37,19 +37,19 @@ class Counters:
             size=0,
             slots=np.zeros((64, 2), dtype=np.int64),
             keys=np.zeros(48, dtype=np.int64),
-            records=np.zeros((48, TIMES + 2 * len(half_lives))),
+            records=np.zeros((48, COUNTER_TIMES + 2 * len(half_lives))),
             dirty=np.zeros(48, dtype=np.bool_),
         )
 
     @property
     def times(self) -> Float:
         """Seconds since the epoch (capacity, 3): FIRST, LAST and LAST_CLICK."""
-        return self.records[:, :TIMES]
+        return self.records[:, :COUNTER_TIMES]
 
     @property
     def sums(self) -> Float:
         """Clicks, then impressions (capacity, 2 * half-lives), decayed to LAST."""
-        return self.records[:, TIMES:]
+        return self.records[:, COUNTER_TIMES:]
 
     def reserve(self, more: int) -> None:
         """Grow to hold ``more`` new keys."""

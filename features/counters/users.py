@@ -13,8 +13,8 @@ from features.identity.keys import Keys
 
 Float = NDArray[np.float64]
 
-NUMBERS = 6
-SESSION_START, LAST_SEEN, LAST_CLICK, SESSION_CLICKS, CLICKS, SHOWN = range(NUMBERS)
+USER_NUMBERS = 6
+SESSION_START, LAST_SEEN, LAST_CLICK, SESSION_CLICKS, CLICKS, SHOWN = range(USER_NUMBERS)
 """Columns of a user's numbers: three times in seconds since the epoch (NaN: never), three counts."""
 
 
@@ -26,7 +26,7 @@ class Users:
     """How many items are remembered."""
 
     rows: dict[int, int] = field(default_factory=dict)
-    numbers: Float = field(default_factory=lambda: np.empty((0, NUMBERS)))
+    numbers: Float = field(default_factory=lambda: np.empty((0, USER_NUMBERS)))
     dirty: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     items: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
     sections: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
@@ -38,7 +38,7 @@ class Users:
         found = np.fromiter((rows.setdefault(key, len(rows)) for key in distinct.tolist()), np.int64, len(distinct))
         if len(rows) > len(self.numbers):
             extra = max(len(rows), 2 * len(self.numbers), 64) - len(self.numbers)
-            blank = np.zeros((extra, NUMBERS))
+            blank = np.zeros((extra, USER_NUMBERS))
             blank[:, [SESSION_START, LAST_SEEN, LAST_CLICK]] = np.nan
             self.numbers = np.concatenate([self.numbers, blank])
             self.dirty = np.concatenate([self.dirty, np.zeros(extra, dtype=np.bool_)])
@@ -78,7 +78,7 @@ def follow(users: Users, events: UserEvents, session_gap: float) -> UserReads:
     """Read and move the users' state through the events. ``session_gap``: seconds of silence that end a session."""
     assert not np.any(np.diff(events.time) < 0), "events must be in order of time"
     count = len(events.time)
-    numbers = np.zeros((count, NUMBERS))
+    numbers = np.zeros((count, USER_NUMBERS))
     items = np.zeros((count, users.history), dtype=np.int64)
     sections = np.zeros((count, users.history), dtype=np.int64)
     if count:

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 
 from infra.errors import MillraceError
 
-OF_IMPRESSION = ("user_id", "item_id")
+IMPRESSION_KEYS = ("user_id", "item_id")
 """Columns of an impression that a view's key may be; any other name is a key of its context."""
 
-TAKEN = ("served", "training", "user", "item", "section")
+RESERVED_VIEWS = ("served", "training", "user", "item", "section")
 """Names that the surface's own views and service have."""
 
-LARGEST = float(np.finfo(np.float32).max)
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _TABLE = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)?")
@@ -78,10 +78,10 @@ class TeamView:
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", MappingProxyType(dict(self.keys)))
         object.__setattr__(self, "values", tuple(self.values))
-        if not _NAME.fullmatch(self.name) or self.name in TAKEN or "__" in self.name:
+        if not _NAME.fullmatch(self.name) or self.name in RESERVED_VIEWS or "__" in self.name:
             raise ValueError(
                 f"view {self.name!r}: use a lower-case letter, then letters, digits or single underscores, 32 at most,"
-                f" and none of {', '.join(TAKEN)}"
+                f" and none of {', '.join(RESERVED_VIEWS)}"
             )
         if not (_TABLE.fullmatch(self.table) or _QUERY.match(self.table)):
             raise ValueError(f"view {self.name}: table {self.table!r} is neither a table's name nor a SELECT")
@@ -162,4 +162,4 @@ def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
 def narrowed(values: NDArray[np.float64]) -> NDArray[np.float32]:
     """Values of a view as the ranker reads them, offline as in serving. What is finite stays so: beyond float32 it is
     the largest number there, since infinity would be taken for a fault."""
-    return np.where(np.isinf(values), values, np.clip(values, -LARGEST, LARGEST)).astype(np.float32)
+    return np.where(np.isinf(values), values, np.clip(values, -LARGEST_FLOAT32, LARGEST_FLOAT32)).astype(np.float32)

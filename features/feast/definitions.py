@@ -9,7 +9,7 @@ import polars as pl
 from psycopg import sql
 
 from features.declare.views import TeamView
-from features.team_views.source import NUMBERS, Described
+from features.team_views.source import NUMBER_TYPES, Described
 
 View = Literal["user", "item", "section"]
 
@@ -95,7 +95,7 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
                 name=f"{surface}_{view.name}",
                 entities=entities,
                 schema=[Field(name=key, dtype=Int64 if kind == "integer" else String) for key, kind in keys.items()]
-                + [Field(name=value, dtype=values[NUMBERS[seen.types[value]]]) for value in view.values],
+                + [Field(name=value, dtype=values[NUMBER_TYPES[seen.types[value]]]) for value in view.values],
                 source=PostgreSQLSource(
                     name=f"{surface}_{view.name}",
                     query=query.as_string(),

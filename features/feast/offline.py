@@ -56,7 +56,7 @@ LOOK_BACK = "look_back_s"
 """Tag of a feature view: how many seconds before the first entity its rows still matter. ``"0"``: its rows carry the
 very timestamps of the entities, as an impression's served row does. A view without the tag is keyed."""
 
-BATCH = 20_000
+ROWS_FETCHED = 20_000
 """Rows fetched at a time: what a frame needs beside its own size."""
 
 
@@ -223,7 +223,7 @@ class WindowRetrievalJob(PostgreSQLRetrievalJob):
             cursor.execute(query, binary=True)
             fields = [pa.field(c.name, pg_type_code_to_arrow(c.type_code)) for c in cursor.description or ()]
             batches = []
-            while rows := cursor.fetchmany(BATCH):
+            while rows := cursor.fetchmany(ROWS_FETCHED):
                 columns = [
                     pa.array(column).cast(field.type)
                     for column, field in zip(zip(*rows, strict=True), fields, strict=True)

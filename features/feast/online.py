@@ -22,7 +22,7 @@ from psycopg_pool import ConnectionPool
 
 CLASS_PATH = "features.feast.online.PooledOnlineStore"
 
-PATIENCE = 2
+ONLINE_CONNECT_S = 2
 """Seconds to wait for a connection, new or from the pool, before saying that there is none: serving has a default."""
 
 
@@ -91,8 +91,8 @@ def _open_pool(config: Any) -> ConnectionPool:
         config.host,
         min_size=config.min_conn,
         max_size=config.max_conn,
-        kwargs={"connect_timeout": PATIENCE, "keepalives_idle": config.keepalives_idle},
-        timeout=PATIENCE,
+        kwargs={"connect_timeout": ONLINE_CONNECT_S, "keepalives_idle": config.keepalives_idle},
+        timeout=ONLINE_CONNECT_S,
         check=ConnectionPool.check_connection,
         name="feast-online",
         open=True,

@@ -23,7 +23,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from features.declare.feedback import COUNTS
-from features.declare.views import OF_IMPRESSION, TeamView, expect_apart
+from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
 from features.feast.config import SCHEMA, repo_config
 from features.feast.definitions import AS_OF, ONLINE, View, definitions, join_keys, view_definitions
 from features.log.json_texts import value_of
@@ -55,7 +55,7 @@ FRAME = pa.schema(
 has not been folded."""
 
 
-IMPRESSION = ["impression_id", "shown_at"]
+IMPRESSION_KEY = ["impression_id", "shown_at"]
 """What names an impression for good: an id may come again a season later (:func:`features.log.writing.append`)."""
 
 
@@ -154,7 +154,7 @@ class Store:
             frame = _of_version(frame, schema_version)
         began = pl.col("shown_at").min().over("user_id", "request_id")
         frame = frame.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
-        repeated = frame.filter(pl.struct(IMPRESSION).is_duplicated())
+        repeated = frame.filter(pl.struct(IMPRESSION_KEY).is_duplicated())
         if len(repeated):
             raise ValueError(
                 f"impression {repeated['impression_id'][0]} of {self.surface} has more than one served row, of schema"
@@ -168,7 +168,7 @@ class Store:
         """The frame with the columns of a team's views as of ``shown_at``."""
         expect_apart(views)
         keys = {
-            key: frame[source] if source in OF_IMPRESSION else value_of(frame["context"], source)
+            key: frame[source] if source in IMPRESSION_KEYS else value_of(frame["context"], source)
             for view in views
             for key, source in zip(join_keys(view), view.keys.values(), strict=True)
         }
@@ -279,7 +279,7 @@ def _of_version(frame: pl.DataFrame, version: str) -> pl.DataFrame:
         return frame
     blanked = frame.with_columns(pl.when(wanted).then(pl.col(name)).alias(name) for name in ("schema_version", "row"))
     found = blanked.filter(pl.col("row").is_not_null())
-    return pl.concat([found, blanked.join(found, on=IMPRESSION, how="anti").unique(IMPRESSION)])
+    return pl.concat([found, blanked.join(found, on=IMPRESSION_KEY, how="anti").unique(IMPRESSION_KEY)])
 
 
 def _close(feast: "FeatureStore") -> None:

@@ -32,7 +32,7 @@ LARGEST_ATTRIBUTES = 64 << 10
 LARGEST_INTEGER = 2**64 - 1
 SMALLEST_INTEGER = -(2**63)
 
-KIND = r"[a-z][a-z0-9_]{0,63}"
+KIND_PATTERN = r"[a-z][a-z0-9_]{0,63}"
 """What a kind of feedback is called."""
 
 IDS = ("impression_id", "request_id", "user_id", "item_id", "model_version")
@@ -61,7 +61,7 @@ def unfit(column: str, now: datetime) -> list[pl.Expr]:
         ]
     if column == "kind":
         return [
-            because(~value.str.contains(f"^{KIND}$"), f"kind {KIND_MUST}"),
+            because(~value.str.contains(f"^{KIND_PATTERN}$"), f"kind {KIND_MUST}"),
             because(value == "impression", f"kind {KIND_MUST_NOT}"),
         ]
     if column in IDS:

@@ -13,7 +13,7 @@ from features.identity.event_checks import because
 from features.identity.values import EXACT as EXACT_DOUBLE
 from infra.postgres.copying import INSTANT, DataType
 
-EXACT: dict[DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24, pl.Float64(): EXACT_DOUBLE}
+EXACT_INTEGERS: dict[DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24, pl.Float64(): EXACT_DOUBLE}
 """Beyond it a float no longer holds every whole number, so an id may have been changed."""
 
 YEARS = datetime(1, 1, 1), datetime(9999, 12, 31)  # noqa: DTZ001
@@ -38,7 +38,7 @@ def identifier(name: str, dtype: DataType) -> Column:
     wrong = f"{name} is neither text nor a whole number"
     if dtype.is_float():
         source = source.fill_nan(None)
-        whole = (source == source.round()) & (source.abs() <= EXACT[dtype])
+        whole = (source == source.round()) & (source.abs() <= EXACT_INTEGERS[dtype])
         return Column(pl.when(whole).then(source.cast(pl.Int64, strict=False)).cast(pl.String), because(~whole, wrong))
     if isinstance(dtype, pl.Decimal):
         digits = source.cast(pl.String).str.replace(r"\.0*$", "")

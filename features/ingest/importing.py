@@ -29,7 +29,7 @@ from features.identity.values import canonical_rows
 from features.ingest.file_columns import Column, identifier, instant, meant, number, truth, whole
 from features.log.dead_letters import bury_frame
 from features.log.partitions import ensure_partitions
-from features.log.writing import Appended, append, append_items
+from features.log.writing import AppendResult, append, append_items
 from infra.postgres.connections import connect
 from infra.postgres.copying import json_objects
 
@@ -43,7 +43,7 @@ CHUNK = 100_000
 """Events to a transaction: about a second's work, which is what a killed import loses."""
 
 
-BULK = 50_000
+ANALYZE_FROM = 50_000
 """Events after which the planner's statistics are renewed, rather than left to autovacuum's next round."""
 
 
@@ -95,7 +95,7 @@ def import_log(
     from_: datetime | None = None,
     shift: timedelta = timedelta(0),
     progress: Callable[[int, int], None] | None = None,
-) -> Appended:
+) -> AppendResult:
     """Import ``log``, with ``items`` and ``feedback``, into the log of ``surface`` in the migrated database ``url``.
 
     Only events in ``(from_, until]`` are taken, by the files' own times; then all times are moved by ``shift``, and
@@ -124,10 +124,10 @@ def import_log(
     if items is not None:
         files.append(_check_items(items, read_parquet(items, ["item_id"]), clock))
 
-    done = Appended()
+    done = AppendResult()
     with connect(url) as connection:
         for file in files:
-            done += Appended(dead_letters=_bury(connection, surface, file, now))
+            done += AppendResult(dead_letters=_bury(connection, surface, file, now))
         if items is not None:
             _append_items(connection, surface, files[-1])
         days = pl.concat([shown.good["shown_at"], said["at"]]).dt.date().unique()
@@ -138,7 +138,7 @@ def import_log(
             finished += impressions.height + chunk.height
             if progress is not None:
                 progress(finished, total)
-        if finished >= BULK:
+        if finished >= ANALYZE_FROM:
             for table in ("items", "impressions", "feedback"):
                 connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
     return done

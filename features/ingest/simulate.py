@@ -17,13 +17,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-CANDIDATES = 5
+ITEMS_SHOWN = 5
 """Impressions a request."""
 
 CLICK_RATE = 0.2
 """Share of impressions clicked, about."""
 
-SESSION = 3.3
+SESSION_REQUESTS = 3.3
 """Requests in a session, on average."""
 
 SECTIONS = ("politics", "economy", "football", "tennis", "film", "music", "science", "travel", "local", "opinion")
@@ -101,7 +101,7 @@ def simulate(
     )
     draw = random.random(slate.shape)
     clicked = _click(chance, draw, user, nth, slate, section)
-    shown_at = np.repeat(hour, CANDIDATES) * 3600
+    shown_at = np.repeat(hour, ITEMS_SHOWN) * 3600
     delay = random.exponential(8, shown_at.size) + 1
     log = _log(start, user, readers, slate, shown_at, clicked.ravel(), delay)
     items = pl.DataFrame(
@@ -129,7 +129,7 @@ def simulate(
 
 def _articles(random: np.random.Generator, days: float, per_day: int) -> _Articles:
     """Articles from a day before the start to the end, more by day than by night, sections in and out of the news."""
-    count = max(CANDIDATES, round(per_day * (days + 1)))
+    count = max(ITEMS_SHOWN, round(per_day * (days + 1)))
     born = _daily(random, count, -24.0, days * 24, night=0.25)
     peak = random.uniform(-24, days * 24, (len(SECTIONS), 3))
     news = 0.5 + np.exp(-0.5 * ((born[:, None, None] - peak) / 5) ** 2).sum(2)
@@ -158,11 +158,11 @@ def _readers(random: np.random.Generator, users: int) -> _Readers:
 
 def _requests(random: np.random.Generator, readers: _Readers, days: float, per_day: int) -> tuple[Ints, Floats, Ints]:
     """User, hour from the start, and place in its session of every request, in order of time."""
-    sessions = max(1, round(days * per_day / SESSION))
+    sessions = max(1, round(days * per_day / SESSION_REQUESTS))
     share = readers.activity / readers.activity.sum()
     owner = random.choice(share.size, sessions, p=share)
     begin = _daily(random, sessions, 0.0, days * 24, night=0.15)
-    length = random.geometric(1 / SESSION, sessions)
+    length = random.geometric(1 / SESSION_REQUESTS, sessions)
     session = np.repeat(np.arange(sessions), length)
     nth = np.arange(session.size) - np.repeat(np.cumsum(length) - length, length)
     pause = np.where(nth == 0, 0.0, random.gamma(2.0, 22.0, session.size) + 3) / 3600
@@ -176,18 +176,18 @@ def _requests(random: np.random.Generator, readers: _Readers, days: float, per_d
 
 def _candidates(random: np.random.Generator, articles: _Articles, hour: Floats) -> Ints:
     """Five different articles a request [requests, 5], drawn by their pull in the past half hour, a few at random."""
-    slate = np.empty((hour.size, CANDIDATES), np.int64)
+    slate = np.empty((hour.size, ITEMS_SHOWN), np.int64)
     period = (hour * 2).astype(np.int64)
     bounds = np.flatnonzero(np.diff(period, prepend=-1))
     for begin, end in zip(bounds, [*bounds[1:], hour.size], strict=True):
         now = float(period[begin]) / 2
         alive = np.flatnonzero((articles.born <= now) & (articles.born > now - 30))
-        if alive.size < 2 * CANDIDATES:
-            alive = np.argsort(np.abs(articles.born - now), kind="stable")[: 2 * CANDIDATES]
+        if alive.size < 2 * ITEMS_SHOWN:
+            alive = np.argsort(np.abs(articles.born - now), kind="stable")[: 2 * ITEMS_SHOWN]
         pull = np.exp(0.8 * _pull(articles, alive, now)) + 0.02
         # Gumbel's trick: the five largest of log-weight plus noise are a draw without replacement.
         noise = random.gumbel(size=(end - begin, alive.size))
-        best = np.argpartition(-(np.log(pull) + noise), CANDIDATES - 1, axis=1)[:, :CANDIDATES]
+        best = np.argpartition(-(np.log(pull) + noise), ITEMS_SHOWN - 1, axis=1)[:, :ITEMS_SHOWN]
         slate[begin:end] = alive[random.permuted(best, axis=1)]
     return slate
 
@@ -257,7 +257,7 @@ def _log(
     delay: Floats,
 ) -> pl.DataFrame:
     requests = user.size
-    rows = np.repeat(np.arange(requests), CANDIDATES)
+    rows = np.repeat(np.arange(requests), ITEMS_SHOWN)
     who = user[rows]
     system = np.array([[*SYSTEMS[name], *SYSTEMS[name]][:3] for name in DEVICES])
     shown_at = _instants(start, seconds)
@@ -268,7 +268,7 @@ def _log(
             "request_id": _names("r", rows),
             "user_id": _names("u", who),
             "item_id": _names("a", slate.ravel()),
-            "position": np.tile(np.arange(CANDIDATES, dtype=np.int32), requests),
+            "position": np.tile(np.arange(ITEMS_SHOWN, dtype=np.int32), requests),
             "shown_at": shown_at,
             "clicked": clicked,
             "clicked_at": clicked_at,

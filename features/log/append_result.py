@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-TAKEN = "taken"
+ACCEPTED = "taken"
 ALREADY_THERE = "already there"
 
 
@@ -13,7 +13,7 @@ def no_fates() -> pl.Series:
 
 
 @dataclass(frozen=True)
-class Appended:
+class AppendResult:
     """What became of a batch of events."""
 
     imported: int = 0
@@ -25,9 +25,9 @@ class Appended:
 
     feedback: pl.Series = field(default_factory=no_fates, compare=False, repr=False)
 
-    def __add__(self, other: "Appended") -> "Appended":
+    def __add__(self, other: "AppendResult") -> "AppendResult":
         """The counts of both; the rows are told by their own accounts."""
-        return Appended(
+        return AppendResult(
             self.imported + other.imported,
             self.already_there + other.already_there,
             self.dead_letters + other.dead_letters,

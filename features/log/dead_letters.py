@@ -11,7 +11,7 @@ import psycopg
 
 from infra.postgres.copying import copy_in, storable
 
-STAGE = """
+STAGE_LETTERS = """
 CREATE TEMP TABLE IF NOT EXISTS staged_letters (line bigint, reason text, event jsonb) ON COMMIT DELETE ROWS;
 TRUNCATE staged_letters
 """
@@ -59,7 +59,7 @@ def bury_frame(connection: psycopg.Connection, surface: str, source: str, letter
     """As :func:`bury`, of a frame with ``line`` (whole number or null), ``reason`` and ``event`` (JSON text)."""
     if letters.is_empty():
         return 0
-    connection.execute(STAGE)
+    connection.execute(STAGE_LETTERS)
     copy_in(connection, "staged_letters", letters.select("line", "reason", storable(letters["event"])))
     connection.execute(INSERT, {"surface": surface, "source": source, "now": now})
     return letters.height

@@ -4,7 +4,7 @@ import polars as pl
 import psycopg
 
 from features.identity.event_checks import canonical_attributes
-from features.log.append_result import Appended
+from features.log.append_result import AppendResult
 from infra.postgres.copying import copy_in
 
 STAGE_ITEMS = """
@@ -21,7 +21,7 @@ WHERE i.attributes IS DISTINCT FROM i.attributes || EXCLUDED.attributes
 """
 
 
-def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFrame) -> Appended:
+def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFrame) -> AppendResult:
     """Add items, or what they are now said to be: ``item_id`` as text, and any columns as attributes, of which the log
     keeps the canonical texts (:mod:`features.identity.values`).
 
@@ -39,4 +39,4 @@ def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFra
         connection.execute(STAGE_ITEMS)
         copy_in(connection, "staged_items", items.select("item_id", attributes["text"].alias("attributes")))
         changed = connection.execute(UPSERT_ITEMS, [surface]).rowcount
-    return Appended(changed, items.height - changed, 0)
+    return AppendResult(changed, items.height - changed, 0)

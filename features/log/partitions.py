@@ -23,7 +23,7 @@ TABLES: tuple[LiteralString, ...] = ("impressions", "served", "feedback")
 SKEW = timedelta(days=1)
 """A day's margin about ``features.declare.feedback.CLOCK_SKEW``, since partitions are of days."""
 
-AHEAD = 3
+DAYS_AHEAD = 3
 """Days after today that have a partition: how long whoever makes them may be away."""
 
 MANY = 100
@@ -39,12 +39,12 @@ DAY, MONTH, YEAR = "%Y%m%d", "%Y%m", "%Y"
 ONE_MAKER = "SELECT pg_advisory_xact_lock(hashtextextended('millrace.partitions', 0))"
 """Makers and droppers of partitions wait for each other to the end of their transactions."""
 
-PATIENCE = "500ms"
+LOCK_TIMEOUT = "500ms"
 """How long dropping a partition may wait for those who read the table, since all others wait behind it."""
 
 
 @dataclass(frozen=True)
-class Span:
+class DayRange:
     """Half-open ``[start, end)`` of UTC days, and the suffix of the partition that holds it."""
 
     start: date
@@ -92,10 +92,10 @@ def ensure_partitions(connection: psycopg.Connection, days: Iterable[date]) -> N
 
 
 def make_ahead(connection: psycopg.Connection, now: datetime) -> None:
-    """Make the partitions of today and the next ``AHEAD`` days; and one for what feedback may still be about from
+    """Make the partitions of today and the next ``DAYS_AHEAD`` days; and one for what feedback may still be about from
     before, so that what a client says of the past makes none."""
     today = now.astimezone(UTC).date()
-    ensure_partitions(connection, [today + timedelta(days=n) for n in range(AHEAD + 1)])
+    ensure_partitions(connection, [today + timedelta(days=n) for n in range(DAYS_AHEAD + 1)])
     with connection.transaction():
         connection.execute(ONE_MAKER)
         _make(connection, "feedback", _gaps(today - HORIZON - SKEW, today, _taken(connection, "feedback")))
@@ -106,13 +106,13 @@ def drop(connection: psycopg.Connection, partition: Partition, folded: Mapping[s
 
     False, and nothing is dropped, where an event in it, or feedback about one in it, lies beyond the place to which its
     surface is ``folded``, or its surface is not in there. Raises psycopg.errors.LockNotAvailable when others are at
-    work in the table for longer than ``PATIENCE``.
+    work in the table for longer than ``LOCK_TIMEOUT``.
     """
     assert idle(connection), "a partition is dropped in a transaction of its own"
     dropped = False
     with connection.transaction() as transaction:
         connection.execute(ONE_MAKER)
-        connection.execute("SELECT set_config('lock_timeout', %s, true)", [PATIENCE])
+        connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
         # Asked with the table locked: nobody adds to these days any more.
         last = connection.execute(
@@ -156,7 +156,7 @@ def _taken(connection: psycopg.Connection, table: LiteralString) -> "Taken":
     return [(partition.start, partition.end) for partition in there]
 
 
-def _make(connection: psycopg.Connection, table: LiteralString, made: Sequence[Span]) -> None:
+def _make(connection: psycopg.Connection, table: LiteralString, made: Sequence[DayRange]) -> None:
     parent = sql.Identifier(table)
     for span in made:
         partition = sql.Identifier(f"{table}_{span.suffix}")
@@ -178,7 +178,7 @@ def _missing(days: Sequence[date], taken: Taken) -> list[date]:
     return [day for day in days if (at := bisect_right(ends, day)) == len(taken) or taken[at][0] > day]
 
 
-def _gaps(start: date, end: date, taken: Taken) -> list[Span]:
+def _gaps(start: date, end: date, taken: Taken) -> list[DayRange]:
     """What of ``[start, end)`` has no partition."""
     found = []
     for taken_start, taken_end in [*taken, (end, end)]:
@@ -188,14 +188,14 @@ def _gaps(start: date, end: date, taken: Taken) -> list[Span]:
     return found
 
 
-def spans(days: Sequence[date], taken: Taken) -> list[Span]:
+def spans(days: Sequence[date], taken: Taken) -> list[DayRange]:
     """The spans to make for ``days``, none of which is taken: days, or months or years when there are too many.
 
     A longer span that would overlap a taken one gives way to what is free of it around the day.
     """
     starts, ends = [start for start, _ in taken], [end for _, end in taken]
     for unit, most in ((DAY, MOST_DAYS), (MONTH, MOST_MONTHS), (YEAR, None)):
-        made: dict[date, Span] = {}
+        made: dict[date, DayRange] = {}
         for day in days:
             start, end = _whole(day, unit)
             after, before = bisect_right(ends, day), bisect_left(starts, day)
@@ -216,8 +216,8 @@ def _whole(day: date, unit: str) -> tuple[date, date]:
     return day.replace(month=1, day=1), day.replace(year=day.year + 1, month=1, day=1)
 
 
-def _named(start: date, end: date) -> Span:
+def _named(start: date, end: date) -> DayRange:
     for unit in (DAY, MONTH, YEAR):
         if _whole(start, unit) == (start, end):
-            return Span(start, end, start.strftime(unit))
-    return Span(start, end, f"{start.strftime(DAY)}_{end.strftime(DAY)}")
+            return DayRange(start, end, start.strftime(unit))
+    return DayRange(start, end, f"{start.strftime(DAY)}_{end.strftime(DAY)}")

@@ -57,7 +57,7 @@ SHOWN = OF_SHOWN + "AND impression_id = ANY(%s) AND shown_at >= %s AND shown_at 
 BEYOND = 2**63 - 1
 """A place that no event reaches."""
 
-DAYS = """
+EVENT_DAYS = """
 SELECT events, min(day), max(day) FROM event_days
 WHERE surface = %s AND last_seq > %s AND first_seq <= %s GROUP BY events
 """
@@ -148,7 +148,7 @@ NO_DAYS = _Days(datetime(9999, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UT
 
 def _days(connection: psycopg.Connection, surface: str, after: int, to: int) -> list[_Days]:
     """The days that hold the impressions, and those that hold the feedback, of places in ``(after, to]``."""
-    rows = connection.execute(DAYS, [surface, after, to]).fetchall()
+    rows = connection.execute(EVENT_DAYS, [surface, after, to]).fetchall()
     found = {events: _Days(_midnight(first), _midnight(last) + timedelta(days=1)) for events, first, last in rows}
     return [found.get(events, NO_DAYS) for events in ("impressions", "feedback")]
 
@@ -157,7 +157,7 @@ def _midnight(day: date) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
-FIRST = "SELECT min(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
+FIRST_SHOWN = "SELECT min(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
 LAST = "SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
 
 
@@ -167,7 +167,7 @@ def extent(connection: psycopg.Connection, surface: str) -> tuple[datetime, date
     if days == NO_DAYS:
         return None
     day = timedelta(days=1)
-    first = connection.execute(FIRST, [surface, days.start, days.start + day], prepare=False).fetchone()
+    first = connection.execute(FIRST_SHOWN, [surface, days.start, days.start + day], prepare=False).fetchone()
     last = connection.execute(LAST, [surface, days.end - day, days.end], prepare=False).fetchone()
     assert first is not None, "an aggregate has one row"
     assert last is not None, "an aggregate has one row"

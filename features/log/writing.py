@@ -24,7 +24,7 @@ import psycopg
 
 from features.declare.feedback import CLOCK_SKEW, HORIZON, why_too_early
 from features.identity.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
-from features.log.append_result import ALREADY_THERE, TAKEN, Appended
+from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
 from features.log.dead_letters import DeadLetter, bury, bury_frame
 from features.log.items import append_items
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
@@ -35,7 +35,7 @@ __all__ = [
     "EVENT",
     "FEEDBACK",
     "IMPRESSION",
-    "Appended",
+    "AppendResult",
     "DeadLetter",
     "MissingPartitions",
     "append",
@@ -72,11 +72,11 @@ FEEDBACK: Schema = {
 
 OPTIONAL = {"position", "model_version", "propensity", "read_tick", "context", "counted"}
 
-BULK = 10_000
+PLANNED_FROM = 10_000
 """Rows from which a batch is worth a plan of its own."""
 
 
-STAGE = """
+STAGE_EVENTS = """
 CREATE TEMP TABLE IF NOT EXISTS staged_impressions (
     ord bigint, impression_id text, request_id text, user_id text, item_id text, "position" integer,
     shown_at timestamptz, known_at timestamptz, model_version text, propensity double precision, read_tick bigint,
@@ -210,7 +210,7 @@ ON CONFLICT (surface, events, day) DO UPDATE
 
 # Bounds for where there is no feedback: of nulls the planner makes nothing, and opens every partition.
 LAST, FIRST = datetime(9999, 1, 1, tzinfo=UTC), datetime(1970, 1, 1, tzinfo=UTC)
-NOTHING = {"about_from": LAST, "about_to": FIRST, "ahead_to": FIRST}
+NO_SPAN = {"about_from": LAST, "about_to": FIRST, "ahead_to": FIRST}
 
 
 def append(
@@ -221,7 +221,7 @@ def append(
     feedback: pl.DataFrame | None,
     now: datetime,
     source: str,
-) -> Appended:
+) -> AppendResult:
     """Append events to the log of ``surface``, in a transaction of its own or the caller's.
 
     ``impressions`` has the columns of ``IMPRESSION``, ``feedback`` those of ``FEEDBACK``; those in ``OPTIONAL`` may be
@@ -262,17 +262,17 @@ def append(
 
 def _append(
     connection: psycopg.Connection, surface: str, batches: "Sequence[_Batch]", now: datetime, source: str
-) -> Appended:
+) -> AppendResult:
     fates = {batch.name: batch.fates for batch in batches}
     counted = {batch.name: batch.counted for batch in batches}
     dead = 0
     with connection.transaction():
         connection.execute(LOCK, [surface])
-        connection.execute(STAGE)
+        connection.execute(STAGE_EVENTS)
         for batch in batches:
             copy_in(connection, f"staged_{batch.name}", batch.good)
         # A plan made for a few rows is a bad one for a hundred thousand, so those are counted first.
-        if sum(batch.good.height for batch in batches) > BULK:
+        if sum(batch.good.height for batch in batches) > PLANNED_FROM:
             connection.execute("ANALYZE staged_impressions (impression_id), staged_feedback (impression_id)")
         first, last = connection.execute(BOUNDS).fetchone() or ("", "")
         known = {"surface": surface, "first": first, "last": last}
@@ -284,7 +284,7 @@ def _append(
             fates[batch.name] = _decided(batch, {ord_: reason or ALREADY_THERE for ord_, reason in there})
         if "waiting_from" in known:
             connection.execute(TAKE_WAITING, known, prepare=False)
-        early = connection.execute(CLAMP_EARLY, NOTHING | known, prepare=False).fetchall()
+        early = connection.execute(CLAMP_EARLY, NO_SPAN | known, prepare=False).fetchall()
         waited = []
         for ord_, shown_at, refused, impression_id, kind, value, at, known_at in early:
             if not refused:
@@ -300,7 +300,7 @@ def _append(
             for (name,), some in letters.group_by("source", maintain_order=True):
                 dead += bury_frame(connection, surface, str(name), some, now)
         bury(connection, surface, source, waited, now)
-        connection.execute(GIVE_PLACES, NOTHING | known, prepare=False)
+        connection.execute(GIVE_PLACES, NO_SPAN | known, prepare=False)
         try:
             connection.execute(INSERT_IMPRESSIONS, [surface])
             connection.execute(INSERT_FEEDBACK, [surface])
@@ -308,9 +308,9 @@ def _append(
             clamped = {row[1].astimezone(UTC).date() for row in early}
             raise MissingPartitions({*clamped, *(day for batch in batches for day in _days(batch))}) from error
         connection.execute(NOTE_DAYS, {"surface": surface})
-    taken = sum(int((counted[name] & (fate == TAKEN)).sum()) for name, fate in fates.items())
+    taken = sum(int((counted[name] & (fate == ACCEPTED)).sum()) for name, fate in fates.items())
     there_already = sum(int((counted[name] & (fate == ALREADY_THERE)).sum()) for name, fate in fates.items())
-    return Appended(taken, there_already, dead, **fates)
+    return AppendResult(taken, there_already, dead, **fates)
 
 
 def _reach(batches: "Sequence[_Batch]") -> dict[str, datetime]:
@@ -380,7 +380,7 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
     again = again.join(first.select(*alike, pl.lit(ALREADY_THERE).alias("again")), on=alike, how="left")
     again = again.select("ord", pl.col("again").fill_null(f"{key[0]} is that of an earlier row"))
     fates = judged.join(again, on="ord", how="left", maintain_order="left").select(
-        pl.coalesce("reason", "again", pl.lit(TAKEN))
+        pl.coalesce("reason", "again", pl.lit(ACCEPTED))
     )
     counted = rows["counted"].fill_null(value=True) if "counted" in schema else pl.repeat(True, len(rows), eager=True)
     return _Batch(name, happened, rows, first.select("ord", *schema), fates.to_series(), counted)
@@ -393,7 +393,7 @@ def _decided(batch: _Batch, found: dict[int, str]) -> pl.Series:
 
 def _letters(batch: _Batch, fates: pl.Series) -> pl.DataFrame:
     """The rows that cannot be taken, as dead letters."""
-    refused = batch.rows.with_columns(fates.alias("reason")).filter(~pl.col("reason").is_in([TAKEN, ALREADY_THERE]))
+    refused = batch.rows.with_columns(fates.alias("reason")).filter(~pl.col("reason").is_in([ACCEPTED, ALREADY_THERE]))
     columns = [column for column in batch.rows.columns if column not in ("counted", "line", "source")]
     return refused.select("line", "source", "reason", json_objects(refused, columns).alias("event"))
 

@@ -22,7 +22,7 @@ Row = tuple[NDArray[np.float16], NDArray[np.int64], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
-class Difference:
+class FeatureDifference:
     """Where one feature differs."""
 
     impressions: int
@@ -34,7 +34,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ServedComparison:
     """What a probe found."""
 
     first_shown: datetime
@@ -47,12 +47,12 @@ class Comparison:
     """Live, but read as of a state older than the probe's: nothing can be said."""
     columns: int
     """Values of a row: dense ones, ids, and the last items taken as one."""
-    differing: dict[str, Difference]
+    differing: dict[str, FeatureDifference]
 
 
 def differing(
     schema: RowSchema, names: Sequence[str], served: Sequence[bytes], joined: Sequence[Row]
-) -> dict[str, Difference]:
+) -> dict[str, FeatureDifference]:
     """The features that differ, of N impressions."""
     dense, ids, history = schema.unpack(served)
     our_dense, our_ids, our_history = (np.stack(part) for part in zip(*joined, strict=True))
@@ -74,11 +74,11 @@ def differing(
             their, our = _finite(theirs[worst, column]), _finite(ours[worst, column])
         else:
             their, our = int(their_keys[worst, key]), int(our_keys[worst, key])
-        found[name] = Difference(count, names[worst], their, our)
+        found[name] = FeatureDifference(count, names[worst], their, our)
     return found
 
 
-def write(connection: psycopg.Connection, surface: str, schema_version: str, comparison: Comparison) -> None:
+def write(connection: psycopg.Connection, surface: str, schema_version: str, comparison: ServedComparison) -> None:
     """Append what a probe found."""
     by_feature = {name: asdict(found) for name, found in comparison.differing.items()}
     connection.execute(

@@ -30,15 +30,15 @@ from features.declare.families import Features
 from features.identity.keys import key_of
 from features.identity.values import canonical
 from features.served.rows import MILLISECOND, served_keys
-from features.skew.comparison import Comparison, Row, differing, write
+from features.skew.comparison import Row, ServedComparison, differing, write
 
-MOST_EVENTS = 50_000
+MOST_FOLDED = 50_000
 """Events a probe folds again at most."""
 
 REQUESTS = 200
 """Requests a probe compares at most."""
 
-PROMPT_S = 5.0
+COUNTED_WITHIN_S = 5.0
 """An event that reached the log within so long counts for its user from when it happened, as in serving's memory;
 one that came later, from when it is folded."""
 
@@ -72,11 +72,11 @@ def finish(
     closed_at: datetime,
     random: np.random.Generator,
     requests: int = REQUESTS,
-) -> Comparison | None:
+) -> ServedComparison | None:
     """Fold on to ``closed_at`` and compare a sample of the requests that serving ranked meanwhile; None when there is
     nothing to compare. The probe is used up. ``random`` draws the sample."""
     engine = probe.engine
-    events, _ = whole_ticks(connection, probe.surface, engine, closed_at, MOST_EVENTS)
+    events, _ = whole_ticks(connection, probe.surface, engine, closed_at, MOST_FOLDED)
     live = events.filter((pl.col("kind") == "impression") & pl.col("live"))
     if not len(live):
         return None
@@ -91,7 +91,7 @@ def finish(
         (name, served[name], row) for name, row in zip(sampled["impression_id"], joined, strict=True) if name in served
     ]
     first, last = _extent(sampled if len(sampled) else live)
-    return Comparison(
+    return ServedComparison(
         first_shown=first,
         last_shown=last,
         impressions=len(both),
@@ -120,7 +120,7 @@ class Probes:
         self._probe: Probe | None = None
         self._begun: datetime | None = None
 
-    def look(self, now: datetime) -> Comparison | None:
+    def look(self, now: datetime) -> ServedComparison | None:
         """Call after each fold: begins a probe when one is due and serving has ranked within the last ``span``; ends
         it, and writes what it found, when ``span`` is over. Raises psycopg.Error when the database goes away."""
         folder = self._folder
@@ -178,7 +178,7 @@ def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[PendingEvent]:
     """Showings and clicks as serving's memory takes them."""
     counted = events.filter(
         ((pl.col("kind") == "impression") | pl.Series(clicks(events, engine.declared), dtype=pl.Boolean))
-        & (pl.col("known_at") - pl.col("at") <= PROMPT_S)
+        & (pl.col("known_at") - pl.col("at") <= COUNTED_WITHIN_S)
     )
     section = engine.declared.attributes[0] if engine.declared.attributes else None
     for event in counted.iter_rows(named=True):

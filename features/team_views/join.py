@@ -17,13 +17,13 @@ import pyarrow as pa
 
 from features.declare.views import ViewRefused
 from features.team_views.keys import comparable, numbers
-from features.team_views.point_in_time import History, Int, latest
+from features.team_views.point_in_time import Int, SortedView, latest
 from features.team_views.rows import Asked, Reader, Way, nothing, rows_for
 from features.team_views.source import Source, describe
 
 MICROSECOND = timedelta(microseconds=1)
 
-AT_ONCE = 2
+VIEWS_AT_ONCE = 2
 """Views joined at the same time: while one is read, another is put in order."""
 
 
@@ -50,9 +50,9 @@ def join_all(
 
     with ExitStack() as opened:
         idle.put(reader)
-        for _ in range(1, AT_ONCE):
+        for _ in range(1, VIEWS_AT_ONCE):
             idle.put(opened.enter_context(reader.another()))
-        with ThreadPoolExecutor(AT_ONCE) as pool:
+        with ThreadPoolExecutor(VIEWS_AT_ONCE) as pool:
             return list(pool.map(one, wanted))
 
 
@@ -95,7 +95,7 @@ def join(
         code = _numbered(pl.DataFrame(rows.select([*parts, "at"])), known, len(spans))
         rows, code = rows.filter(pa.array(code >= 0)), code[code >= 0]
     values = [rows[f"v{place}"].combine_chunks() for place in range(len(source.values))]
-    history = History(
+    history = SortedView(
         code=code,
         at=_integers(rows["at"]).to_numpy().astype(np.int64, copy=False),
         created=_integers(rows["created"]) if source.created is not None else pl.Series(dtype=pl.Int64),

@@ -15,7 +15,7 @@ LIMIT = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class SortedView:
     """M rows of a view, in any order."""
 
     code: Int
@@ -34,7 +34,7 @@ class History:
     """Is a row unknown before it was created? Then rows without that time must have been left out."""
 
 
-def latest(code: Int, at: Int, history: History, oldest: Int | None = None) -> Int:
+def latest(code: Int, at: Int, history: SortedView, oldest: Int | None = None) -> Int:
     """For N askers the row of their key that was the latest known at ``at``, or -1 (N,).
 
     ``code`` (N,) is the asker's key, -1 for none. Rows at exactly ``at`` count. A latest row before ``oldest`` (N,)
@@ -66,7 +66,7 @@ def latest(code: Int, at: Int, history: History, oldest: Int | None = None) -> I
     return found
 
 
-def _ranked(history: History) -> Int:
+def _ranked(history: SortedView) -> Int:
     """Positions of the rows by key, time, creation, values: of one key, the one that wins last."""
     first, last = int(history.at.min()), int(history.at.max())
     span = last - first + 1
@@ -85,7 +85,7 @@ def _ranked(history: History) -> Int:
     return order
 
 
-def _tie_order(run: Int, rows: Int, history: History) -> Int:
+def _tie_order(run: Int, rows: Int, history: SortedView) -> Int:
     """Order of tied rows: run by run, then creation, then values; null before all, NaN after all numbers."""
     columns = [pl.Series("run", run)]
     if len(history.created):

@@ -26,7 +26,7 @@ TRANSFER = 0.3
 LOOK_UPS = 2
 """Descents of the index that a key takes: for the row before its first asker, and for those since."""
 
-KEYS = "millrace_keys"
+KEYS_TABLE = "millrace_keys"
 """The temporary table of the keys to look up."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,7 +143,7 @@ def rows_for(reader: Reader, described: Described, asked: Asked, *, way: Way | N
     for place in range(len(source.keys)):
         if keys[f"k{place}"].type == pa.large_string():
             keys = keys.set_column(place, f"k{place}", keys[f"k{place}"].cast(pa.string()))
-    reader.put(KEYS, keys)
+    reader.put(KEYS_TABLE, keys)
     return reader.read(_look_ups(described, asked.ttl is not None))
 
 
@@ -221,7 +221,7 @@ def _look_ups(described: Described, limited: bool) -> sql.Composable:
         for place, key in enumerate(source.keys)
     ]
     return sql.SQL(_LOOK_UPS).format(
-        keys=sql.Identifier(KEYS),
+        keys=sql.Identifier(KEYS_TABLE),
         columns=_columns(described, []),
         relation=sql.SQL(source.relation),
         alike=sql.SQL(" AND ").join(alike or [sql.SQL("true")]),

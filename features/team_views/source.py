@@ -17,12 +17,12 @@ Kind = Literal["integer", "text"]
 KEY_KINDS: Mapping[int, Kind] = {20: "integer", 21: "integer", 23: "integer", 25: "text", 1043: "text"}
 """PostgreSQL's type codes that a key may be of: int8, int2, int4, text, varchar."""
 
-TIMES: Mapping[int, str] = {1184: "timestamptz", 1114: "timestamp", 1082: "date"}
+TIME_TYPES: Mapping[int, str] = {1184: "timestamptz", 1114: "timestamp", 1082: "date"}
 
-NUMBERS = {16: "boolean", 21: "smallint", 23: "integer", 20: "bigint", 700: "real", 701: "double precision"}
+NUMBER_TYPES = {16: "boolean", 21: "smallint", 23: "integer", 20: "bigint", 700: "real", 701: "double precision"}
 """Type codes that a value of a team's view may be of."""
 
-LARGE = 10_000
+INDEXED_FROM = 10_000
 """Rows above which a view without an index for its look-ups is complained of."""
 
 
@@ -118,7 +118,7 @@ def describe(connection: psycopg.Connection, source: Source) -> Described:
                 f" or varchar: give a query that casts it, such as SELECT {key}::text AS {key}, … and index that"
             )
     for column in filter(None, (source.timestamp, source.created)):
-        if types[column] not in TIMES:
+        if types[column] not in TIME_TYPES:
             raise ViewRefused(
                 f"view {source.name}: {column} is {_type_name(connection, types[column])}; a time must be timestamptz,"
                 " or timestamp or date, which are taken for UTC"
@@ -129,11 +129,11 @@ def describe(connection: psycopg.Connection, source: Source) -> Described:
 def expect_numbers(connection: psycopg.Connection, described: Described) -> None:
     """Raises ViewRefused where a value is no truth value, integer or float."""
     for value in described.source.values:
-        if described.types[value] not in NUMBERS:
+        if described.types[value] not in NUMBER_TYPES:
             name = _type_name(connection, described.types[value])
             raise ViewRefused(
                 f"view {described.source.name}: value {value} is {name}; a value must be one of"
-                f" {', '.join(NUMBERS.values())}: leave it out, or give a query that casts it"
+                f" {', '.join(NUMBER_TYPES.values())}: leave it out, or give a query that casts it"
             )
 
 
@@ -144,7 +144,7 @@ def lacks_index(connection: psycopg.Connection, described: Described) -> str | N
     """
     source = described.source
     rows = plan_of(connection, sql.SQL("SELECT 1 FROM {} AS s").format(sql.SQL(source.relation)))["Plan Rows"]
-    if rows <= LARGE:
+    if rows <= INDEXED_FROM:
         return None
     with connection.transaction():
         connection.execute("SET LOCAL enable_seqscan = off")

@@ -28,7 +28,7 @@ class Worth:
 
 
 @dataclass(frozen=True)
-class Change:
+class CellChange:
     """A change, and whether it is for the better."""
 
     value: float | None
@@ -41,7 +41,7 @@ class Cell:
 
     value: float | None
     best: bool
-    change: Change | None
+    change: CellChange | None
     """From the arm before; None for the first."""
 
 
@@ -51,7 +51,7 @@ class MeasureRow:
 
     measure: Measure
     cells: tuple[Cell, ...]
-    changes: tuple[Change, ...]
+    changes: tuple[CellChange, ...]
     left_out: str | None
     """Why it has no figures."""
 
@@ -144,7 +144,7 @@ def contents(summary: Summary, surface: str) -> Contents:
 def _row(arms: ByArm, measure: Measure) -> MeasureRow:
     best = findings.best(arms, measure)
     gains = [findings.gain(arms, contrast, measure) for contrast in CONTRASTS]
-    changes = tuple(Change(gain, None if gain is None else findings.is_better(gain, measure)) for gain in gains)
+    changes = tuple(CellChange(gain, None if gain is None else findings.is_better(gain, measure)) for gain in gains)
     cells = [
         Cell(findings.figure(arms, arm, measure), arm == best, change)
         for arm, change in zip(ARMS, (None, *changes), strict=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.log.writing import Appended
+from features.log.writing import AppendResult
 from flows.backtest.replay import ScoredWindow
 from flows.backtest.summary import (
     ARMS,
@@ -27,7 +27,7 @@ class Report:
 
     surface: str
     log: Path
-    imported: Appended
+    imported: AppendResult
     impressions: int
     windows: list[ScoredWindow]
     updates: list[Outcome]

@@ -21,7 +21,7 @@ from flows.surfaces import find
 from infra.backoff import Backoff
 from infra.errors import MillraceError
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK, start_stack, stop_stack
+from infra.stack.lifecycle import LOCK_FILE, start_stack, stop_stack
 from infra.stack.services import every_service
 
 SURFACE = "feed"
@@ -64,7 +64,7 @@ def clear_home(settings: Settings) -> None:
     """Begin from nothing. Raises NotOurs when that would throw away what a demo did not make."""
     home = settings.home.resolve()
     # Folders alone are nobody's installation: to point Prefect to its home makes one.
-    if any(path.is_file() and path.name != LOCK for path in home.rglob("*")):
+    if any(path.is_file() and path.name != LOCK_FILE for path in home.rglob("*")):
         if not (home / MARK).exists():
             raise NotOurs(
                 f"{home} holds an installation of yours, and the demo begins from nothing;"

@@ -13,7 +13,7 @@ from infra.errors import StackError
 from infra.postgres import server as postgres
 from infra.postgres.connections import connect, migrate
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK, check_port, ensure_database, expect_home, prepare_home, runs
+from infra.stack.lifecycle import LOCK_FILE, check_port, ensure_database, expect_home, prepare_home, runs
 from infra.stack.services import PROBE_S, every_service
 
 
@@ -31,7 +31,7 @@ def running_database(settings: Settings) -> Iterator[None]:
         return
     home = prepare_home(settings)
     data = home / "postgres"
-    with (home / LOCK).open("w") as file:
+    with (home / LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError as error:

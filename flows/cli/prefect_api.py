@@ -11,7 +11,7 @@ import psutil
 from infra.settings import Settings
 from infra.stack.begin import stop_rest
 
-START_S = 240
+SERVER_START_S = 240
 """Seconds a temporary server may take to start; most of it is importing, on a busy machine."""
 
 COMMAND = "MILLRACE_COMMAND"
@@ -39,7 +39,10 @@ def prefect_api(settings: Settings) -> Iterator[None]:
     own = psutil.Process()
     os.environ[COMMAND] = f"{own.pid} {own.create_time()}"
     os.environ.pop("PREFECT_API_URL", None)
-    changed = {PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True, PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: START_S}
+    changed = {
+        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True,
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS: SERVER_START_S,
+    }
     with temporary_settings(changed, restore_defaults={PREFECT_API_URL}):
         yield
 

@@ -12,7 +12,7 @@ from models.versions.files import missing
 from models.versions.promotions import Promotion
 from models.versions.registry import Registry
 
-PATIENCE_S = 15.0
+REGISTRY_PATIENCE_S = 15.0
 """How long MLflow may take to be loaded and to answer for all surfaces."""
 
 
@@ -33,7 +33,7 @@ def with_warnings(settings: Settings, found: Status) -> Status:
 
     looking = threading.Thread(target=look, name="registry", daemon=True)
     looking.start()
-    looking.join(PATIENCE_S)
+    looking.join(REGISTRY_PATIENCE_S)
     surfaces = tuple(replace(one, warnings=warnings.get(one.surface, ())) for one in found.surfaces)
     return replace(found, surfaces=surfaces)
 

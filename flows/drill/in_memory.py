@@ -19,8 +19,8 @@ import polars as pl
 
 from flows.drill.faults import Met
 from flows.drill.windows import MICROSECOND, LogWindow, between
-from flows.steps.history import EARLIER, TAIL
-from flows.steps.publish import STATES
+from flows.steps.history import DRIFT_SPAN, EARLIER
+from flows.steps.publish import STATE_OF
 from flows.steps.train import Start, fit
 from flows.surface import Surface
 from models.examples import apart, concat
@@ -127,7 +127,7 @@ class InMemory:
 
     def follow(self, judged: Judged) -> None:
         """Let the verdict stand: move the champion, or leave it; what was not trained on is left for the next."""
-        state: State = STATES[judged.verdict.verdict]  # type: ignore[assignment]  # a verdict leads to these three
+        state: State = STATE_OF[judged.verdict.verdict]  # type: ignore[assignment]  # a verdict leads to these three
         claimed, window = judged.checks.window, judged.window
         version = str(len(self.line) + 1)
         remembered = remember(self.surface.policy, judged.checks, judged.evidence)
@@ -145,7 +145,7 @@ class InMemory:
             assert judged.trained is not None
             part = claimed.training_part
             newest = datetime.fromtimestamp(float(part.examples.time.max()), UTC)
-            last_part = part[between(part.examples.time, claimed.split - TAIL, claimed.split)]
+            last_part = part[between(part.examples.time, claimed.split - DRIFT_SPAN, claimed.split)]
             self.line.append(Version(version, newest, judged.trained.model, last_part))
             self._first_part = self._first_part or last_part
             oldest = window.end - max(2 * DAY, self.surface.rehearse)

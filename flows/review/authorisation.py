@@ -19,7 +19,7 @@ Through = Literal["desk", "prefect", "command line"]
 Act = Literal["decide", "operate"]
 """To approve and reject; to roll back and release."""
 
-PATIENCE = timedelta(seconds=60)
+UPDATE_PATIENCE = timedelta(seconds=60)
 """How long a decision waits for an update of the surface that is running."""
 
 
@@ -49,11 +49,12 @@ def alone(url: str, surface: str) -> Iterator[None]:
     """No update of the surface runs meanwhile, and no other decision on its challengers."""
     with ExitStack() as stack:
         try:
-            stack.enter_context(ledger.alone(url, surface, patience=PATIENCE))
+            stack.enter_context(ledger.alone(url, surface, patience=UPDATE_PATIENCE))
         except ledger.NothingToLearn:
             raise Refused(
                 f"an update of {surface} is running, or somebody else's decision, and still is after"
-                f" {PATIENCE.total_seconds():.0f} seconds; it may supersede this challenger: look again when it is done"
+                f" {UPDATE_PATIENCE.total_seconds():.0f} seconds; it may supersede this challenger: look again when"
+                " it is done"
             ) from None
         yield
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
-PATIENCE_S = 20.0
+STORE_PATIENCE_S = 20.0
 """How long a place that keeps files may take. By themselves its clients try again for minutes."""
 
 MOST_OFFERED = 3
@@ -42,9 +42,9 @@ def cannot_serve(registry: "Registry", promotion: Promotion) -> str | None:
 
     loading = threading.Thread(target=load, name="proof", daemon=True)
     loading.start()
-    loading.join(PATIENCE_S)
+    loading.join(STORE_PATIENCE_S)
     if not outcome:
-        raise Unproven(f"its files were not there after {PATIENCE_S:g} s")
+        raise Unproven(f"its files were not there after {STORE_PATIENCE_S:g} s")
     found = outcome[0]
     if isinstance(found, Exception):
         raise Unproven(" ".join(str(found).split())) from found

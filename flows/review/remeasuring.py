@@ -13,7 +13,7 @@ from monitoring.gate import decide as gate
 from monitoring.records.evidence_store import EvidenceRecord, Measured, write_evidence
 from monitoring.records.review import Candidate, Refused
 
-SPAN = timedelta(hours=6)
+MEASURED_SPAN = timedelta(hours=6)
 """The newest mature impressions that count: long enough to show something, short enough to be about now."""
 
 
@@ -38,7 +38,7 @@ def fresh(world: World, candidate: Candidate, now: datetime) -> Fresh | None:
     count, end = found
     if count < world.surface.fewest:
         return None
-    return Fresh(max(candidate.split_at, end - SPAN), end)
+    return Fresh(max(candidate.split_at, end - MEASURED_SPAN), end)
 
 
 def files_of(world: World, candidate: Candidate) -> str:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SERVING_PATIENCE_S = 5.0
 """How long serving processes may take to fetch and read a version before it is said that they have not."""
 
-LOOKED_AT = 20
+PROMOTIONS_OFFERED = 20
 """Promotions among which versions are offered."""
 
 
@@ -78,7 +78,7 @@ def _expect_sound(
         return f" Its files could not be looked at: {error}."
     if why is None:
         return ""
-    others = [p for p in promotions.history(connection, surface, LOOKED_AT) if p.version != champion.version]
+    others = [p for p in promotions.history(connection, surface, PROMOTIONS_OFFERED) if p.version != champion.version]
     sound = that_can_serve(registry, [p for p in others if p.version != target.version])
     offered = f"go back to one that can, with --to: {', '.join(sound)}" if sound else "nor can any that served recently"
     raise Refused(f"version {target.version} of {surface} cannot be loaded: {why}; {offered}")
@@ -134,6 +134,8 @@ def _target(connection: psycopg.Connection, champion: Promotion, to: str | None)
         raise Refused(f"version {to} serves {surface} already; name another with --to, or none for the one before it")
     target = promotions.promoted(connection, surface, to)
     if target is None:
-        served = ", ".join(dict.fromkeys(p.version for p in promotions.history(connection, surface, LOOKED_AT)))
+        served = ", ".join(
+            dict.fromkeys(p.version for p in promotions.history(connection, surface, PROMOTIONS_OFFERED))
+        )
         raise Refused(f"version {to} never served {surface}; go back to one that did: {served}")
     return target

@@ -34,7 +34,7 @@ from infra.stack.pulse import Pulse
 
 log = logging.getLogger("millrace.fold")
 
-AT_ONCE = 5000
+ONLINE_KEYS_AT_ONCE = 5000
 """Keys written online in one go; after a bulk import the rest follows in later ticks."""
 
 
@@ -86,7 +86,8 @@ def _opening(url: str, surface: Surface) -> Iterator[_Opened]:
 
 
 def write_online(folder: Folder, store: Store, stale: Touched) -> None:
-    """Write the touched keys online, at most ``AT_ONCE`` of a kind; those written are no longer in ``stale``."""
+    """Write the touched keys online, at most ``ONLINE_KEYS_AT_ONCE`` of a kind; those written are no longer in
+    ``stale``."""
     assert folder.engine is not None
     kinds: tuple[tuple[set[str], View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
         (stale.users, "user", online.user_rows),
@@ -94,7 +95,7 @@ def write_online(folder: Folder, store: Store, stale: Touched) -> None:
         (stale.sections, "section", online.section_rows),
     )
     for left, view, rows in kinds:
-        if keys := sorted(left)[:AT_ONCE]:
+        if keys := sorted(left)[:ONLINE_KEYS_AT_ONCE]:
             store.write_online(view, rows(folder.engine, keys))
             left.difference_update(keys)
 

@@ -20,7 +20,7 @@ from monitoring.records import history_store, updates
 
 LOG = logging.getLogger(__name__)
 
-TAIL = timedelta(hours=1)
+DRIFT_SPAN = timedelta(hours=1)
 """How much of a training part a window is compared with for drift: its latest part."""
 
 EARLIER = timedelta(hours=2)
@@ -113,5 +113,5 @@ def _trained_on(world: World, claimed: Claim, version: str | None) -> Frame | No
     part = updates.training_part(world.connection, claimed.surface, version)
     if part is None:
         return None
-    frame = world.older(max(part.start, part.end - TAIL), part.end, known_by=claimed.as_of)
+    frame = world.older(max(part.start, part.end - DRIFT_SPAN), part.end, known_by=claimed.as_of)
     return frame if len(frame) else None

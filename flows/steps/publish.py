@@ -30,7 +30,7 @@ from monitoring.sentences import as_text
 
 LOG = logging.getLogger(__name__)
 
-STATES: Mapping[str, State] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
+STATE_OF: Mapping[str, State] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
     write_report(world, judged, version, run_id)
     timed = {f"seconds_{step}": spent for step, spent in seconds.items()}
     registry.update_runs.log_metrics(run_id, {**report.headline(judged.evidence), **timed})
-    state = STATES[verdict.verdict]
+    state = STATE_OF[verdict.verdict]
     if state == "promoted" and version is not None and artifact_uri is not None:
         world.kept(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
     with world.connection.transaction():

@@ -23,7 +23,7 @@ from monitoring.records.decisions import read_decision
 
 LOG = logging.getLogger(__name__)
 
-LOOKED_AT = 100
+VERSIONS_TRIED = 100
 """Versions tried, at most: one file lost may take the fifty deltas on it along."""
 
 THROUGH = "update"
@@ -39,7 +39,7 @@ def stand_in(world: World, champion: Promotion, lost: LostVersion) -> Promotion 
     """
     surface, connection = world.surface.name, world.connection
     page = page_of(world.settings, surface, champion.update_id)
-    for before in promotions.line(connection, champion, LOOKED_AT):
+    for before in promotions.line(connection, champion, VERSIONS_TRIED):
         try:
             world.ready(before)
         except (LostVersion, FeaturesChanged) as error:

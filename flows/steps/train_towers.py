@@ -17,7 +17,7 @@ from models.retrieval.towers import Towers
 from monitoring.evaluation import retrieval
 from monitoring.evaluation.retrieval import Found, RetrievalComparison, TowersEvidence
 
-PARTS = 8
+CHUNKS = 8
 """Chunks of a window: each is retrieved for before it is trained on."""
 
 
@@ -71,7 +71,7 @@ def fit(start: Towers, champion: Towers | None, clicks: Examples, *, seed: int) 
     trained on it and must not find less of it than the champion's.
     """
     user = clicks.ids[:, start.layout.ids.index("user")]
-    step = start.design.batch * max(1, round(len(clicks) / start.design.batch / PARTS))
+    step = start.design.batch * max(1, round(len(clicks) / start.design.batch / CHUNKS))
     towers, followed = start, None if champion is None else champion.recent_clicks
     now, before = list[Found](), list[Found]()
     in_sample: RetrievalComparison | None = None

@@ -11,13 +11,13 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from infra.http.limits import Limits
+from infra.http.limits import RequestLimits
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """A connection whose requests begin in time, with headers of bounded length; one of a bounded number."""
 
-    limits = Limits()
+    limits = RequestLimits()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -76,6 +76,6 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited(limits: Limits) -> type[LimitedProtocol]:
+def limited(limits: RequestLimits) -> type[LimitedProtocol]:
     """The protocol with these limits, for uvicorn's ``http``."""
     return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})

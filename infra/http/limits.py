@@ -18,7 +18,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """Of one server."""
 
     body: int = 4 << 20
@@ -57,7 +57,7 @@ class BodyLimits:
     The connection of a request refused is closed: what it would still send is not waited for.
     """
 
-    def __init__(self, app: App, *, refuse: Callable[[int, str], App], limits: Limits) -> None:
+    def __init__(self, app: App, *, refuse: Callable[[int, str], App], limits: RequestLimits) -> None:
         """``refuse`` makes the answer of a status and a sentence."""
         self._app = app
         self._refuse = refuse

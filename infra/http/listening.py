@@ -7,14 +7,14 @@ from typing import Any
 import uvicorn
 
 from infra.http.connections import limited
-from infra.http.limits import BodyLimits, Limits, plain
+from infra.http.limits import BodyLimits, RequestLimits, plain
 from infra.own_origin import App, Names, OwnOrigin
 from infra.settings import Settings
 
 GRACE_S = 10
 """Seconds that requests have to end when the server is stopped."""
 
-PAGES = Limits(body=64 << 20, bodies=256 << 20, arrive_s=60.0)
+PAGES = RequestLimits(body=64 << 20, bodies=256 << 20, arrive_s=60.0)
 """Of servers that are not our own program: reports and batches of metrics are sent to them, by us."""
 
 
@@ -24,7 +24,7 @@ def names_of(settings: Settings, port: int, address: str) -> Names:
 
 
 def listen(
-    app: Any, settings: Settings, port: int, address: str, *, limits: Limits | None = None, **options: Any
+    app: Any, settings: Settings, port: int, address: str, *, limits: RequestLimits | None = None, **options: Any
 ) -> None:
     """Serve the ASGI app at ``port`` until SIGTERM or SIGINT. ``options`` go to uvicorn.
 

@@ -22,7 +22,7 @@ from infra.backoff import Backoff
 HOME = "MILLRACE_STACK"
 """The variable, in every process of the stack, that holds the home."""
 
-NAME = "MILLRACE_SERVICE"
+NAME_VARIABLE = "MILLRACE_SERVICE"
 """The variable that holds the service's name."""
 
 STEADY_S = 60.0
@@ -88,7 +88,7 @@ def marked(home: Path, name: str | None = None) -> list[psutil.Process]:
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
             variables = process.environ()
-            if variables.get(HOME) == str(home) and name in (None, variables.get(NAME)):
+            if variables.get(HOME) == str(home) and name in (None, variables.get(NAME_VARIABLE)):
                 found.append(process)
     return found
 

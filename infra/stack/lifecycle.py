@@ -30,7 +30,7 @@ from infra.stack.health import START_S, Health, examine
 from infra.stack.services import Service, databases, write_evidently_configuration
 from infra.stack.supervision import Supervisor, configuration, launch, leftovers, log_path, stop_leftovers, tail
 
-LOCK = "up.lock"
+LOCK_FILE = "up.lock"
 """The file that keeps two starts or stops of one home apart."""
 
 HEAD_START_S = 20.0
@@ -131,7 +131,7 @@ def prepare_home(settings: Settings) -> Path:
         for folder in (home, home / "logs", home / "work", home / "artifacts", begin.runs(home)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _close(home)
-        (home / LOCK).touch(mode=0o600)
+        (home / LOCK_FILE).touch(mode=0o600)
     except OSError as error:
         raise StackError(
             f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename}); name a folder that you own"
@@ -156,7 +156,7 @@ def _close(home: Path) -> None:
 def lock(home: Path) -> Iterator[None]:
     """Keep two starts or stops of one home apart; freed by the system however the holder ends."""
     try:
-        opened = (home / LOCK).open("w")
+        opened = (home / LOCK_FILE).open("w")
     except OSError as error:
         raise StackError(f"MILLRACE_HOME={home} cannot be used: {error.strerror} ({error.filename})") from error
     with opened as file:

@@ -148,7 +148,7 @@ def configuration(home: Path, services: Sequence[Service], environment: Mapping[
         *("supervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface", ""),
     ]
     for service in services:
-        environment_of = {**service.environment, begin.NAME: service.name}
+        environment_of = {**service.environment, begin.NAME_VARIABLE: service.name}
         variables = ",".join(f'{name}="{_literal(value)}"' for name, value in environment_of.items())
         command = (sys.executable, "-m", "infra.stack.begin", service.name, *service.command)
         lines += [

@@ -14,7 +14,7 @@ import psycopg
 FOLLOWS, SERVES, REFUSES = 1_836_018_001, 1_836_018_002, 1_836_018_003
 """First keys of the locks, ours alone among those of two keys. The second: a surface's hash, or a promotion's id."""
 
-LOOK_AGAIN_S = 0.05
+POLL_S = 0.05
 
 _SURFACE = "SELECT hashtext(%s)"
 
@@ -61,7 +61,7 @@ class Uptake:
 NOBODY = Uptake(0, 0, 0)
 
 
-class Shown:
+class ShownPromotions:
     """What one serving process shows of itself, by the connection it follows the promotions with (autocommit mode)."""
 
     def __init__(self, connection: psycopg.Connection, surfaces: Collection[str]) -> None:
@@ -95,4 +95,4 @@ def uptake(
         found = Uptake(*row)
         if found.settled or time.monotonic() >= until:
             return found
-        time.sleep(LOOK_AGAIN_S)
+        time.sleep(POLL_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-BLOCK = 1 << 12
+ROWS_SUMMED = 1 << 12
 """Rows of a window that are summed together: in double precision they still fit into a processor's cache."""
 
 
@@ -30,8 +30,8 @@ class Standardise(nn.Module):
     def observe(self, dense: Tensor, look_back: float) -> None:
         """Update the statistics with rows [N, D] (Chan et al. 1979: merging means and variances)."""
         count, mean, squares = (torch.zeros_like(self.mean) for _ in range(3))
-        for first in range(0, len(dense), BLOCK):
-            rows = dense[first : first + BLOCK]
+        for first in range(0, len(dense), ROWS_SUMMED):
+            rows = dense[first : first + ROWS_SUMMED]
             known = torch.isfinite(rows)
             values = torch.where(known, rows, 0).double()
             some = known.sum(0).double()

@@ -19,7 +19,7 @@ from models.retrieval.towers import TowerDesign, Towers
 from models.versions.artifact import array_segment, filled, segment_arrays
 from models.versions.folder import DESCRIPTION, DamagedModel, read, read_description, write
 
-KIND = "towers"
+TOWERS_KIND = "towers"
 
 FOLDER = "towers"
 """Where in a version's folder its towers are. They are always whole, whatever its ranker is a delta on."""
@@ -57,7 +57,7 @@ def save(towers: Towers, folder: Path, names: Mapping[int, str] | None = None) -
         arrays |= segment_arrays(f"table.{name}.shared", table.shared)
         arrays |= segment_arrays(f"table.{name}.rows", table.compacted())
     description = {
-        "kind": KIND,
+        "kind": TOWERS_KIND,
         "layout": asdict(towers.layout),
         "design": asdict(towers.design),
         "steps": towers.steps,
@@ -74,9 +74,11 @@ def load(folder: Path) -> Towers:
     holds no towers.
     """
     description, arrays = read(folder)
-    if description.get("kind") != KIND:
+    if description.get("kind") != TOWERS_KIND:
         kind = description.get("kind")
-        raise DamagedModel(f"{folder / DESCRIPTION}: kind is {kind!r}, not {KIND!r}: give the folder of two towers")
+        raise DamagedModel(
+            f"{folder / DESCRIPTION}: kind is {kind!r}, not {TOWERS_KIND!r}: give the folder of two towers"
+        )
     new = Towers.new(Layout(**description["layout"]), TowerDesign(**description["design"]), seed=0)
     new.network.load_state_dict({name: tensor(arrays[f"network.{name}"]) for name in new.network.state_dict()})
     tables = {

@@ -21,7 +21,7 @@ from models.tables.rows import Floats, Ids
 Vectors = Callable[[Ids, Ids], Floats]
 """Vectors [M, E] of items [M] with their attributes [M, A]."""
 
-BLOCK = 1 << 23
+SCORES_AT_ONCE = 1 << 23
 """Scores in memory at once."""
 
 
@@ -80,7 +80,7 @@ class Index:
 
     def retrieve(self, users: Floats, k: int, exclude: Ids | None = None) -> Retrieved:
         """The top k items of each of N users (vectors [N, E + H]) except those of ``exclude`` [N, L]."""
-        step = max(1, BLOCK // max(1, len(self)))
+        step = max(1, SCORES_AT_ONCE // max(1, len(self)))
         parts = [
             top_items(self.items, self.scores(users[some]), k, None if exclude is None else exclude[some])
             for some in (slice(start, start + step) for start in range(0, max(1, len(users)), step))

@@ -21,14 +21,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from infra.http.limits import App, BodyLimits, Limits
+from infra.http.limits import App, BodyLimits, RequestLimits
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
 from models.serving.config import ServingConfig
 from models.serving.feedback import UnfitFeedback
 from models.serving.rank.ranking import NoTowers
 from models.serving.service import NoSurface, NotDurable, RankingService
 
-LIMITS = Limits(body=4 << 20)
+LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
 
 

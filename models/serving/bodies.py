@@ -22,9 +22,9 @@ from pydantic import (
 
 from features.identity.event_checks import (
     EARLIEST,
-    KIND,
     KIND_MUST,
     KIND_MUST_NOT,
+    KIND_PATTERN,
     LARGEST_CONTEXT,
     LARGEST_INTEGER,
     LONGEST_CONTEXT,
@@ -37,8 +37,8 @@ from features.identity.event_checks import (
 )
 from features.identity.values import EXACT, canonical
 
-MOST_ITEMS = 1000
-MOST_EVENTS = 1000
+MOST_CANDIDATES = 1000
+MOST_FEEDBACK = 1000
 
 
 def _text(value: str, longest: int = LONGEST_ID) -> str:
@@ -110,7 +110,7 @@ def _finite(value: object) -> float:
 
 
 def _kind(value: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(KIND, value):
+    if not isinstance(value, str) or not re.fullmatch(KIND_PATTERN, value):
         raise ValueError(KIND_MUST)
     if value == "impression":
         raise ValueError(KIND_MUST_NOT)
@@ -151,7 +151,7 @@ class RankBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
-    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_ITEMS)] | None = None
+    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_CANDIDATES)] | None = None
     """The candidates, each once. When absent, the model in service retrieves them, if it can."""
     context: Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_NAMES), AfterValidator(_context)] = {}
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
@@ -182,7 +182,7 @@ class FeedbackList(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    events: Annotated[list[FeedbackBody], Field(min_length=1, max_length=MOST_EVENTS)]
+    events: Annotated[list[FeedbackBody], Field(min_length=1, max_length=MOST_FEEDBACK)]
 
 
 ONE, LIST = "one", "list"

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from psycopg.rows import class_row
 
 from features.declare.feedback import HORIZON
-from features.log.append_result import ALREADY_THERE, TAKEN
+from features.log.append_result import ACCEPTED, ALREADY_THERE
 from models.serving.bodies import FeedbackBody
 from models.serving.durable.database import AWAY, Database
 from models.serving.durable.entries import Feedback, LogEntry, Recorded
@@ -126,9 +126,9 @@ def result_of(entries: Sequence[FeedbackEntry], recorded: Sequence[Recorded]) ->
     outcomes = {
         place: outcome
         for each, one in zip(entries, recorded, strict=True)
-        for place, outcome in zip(each.places, one.feedback or [TAKEN] * len(each.places), strict=True)
+        for place, outcome in zip(each.places, one.feedback or [ACCEPTED] * len(each.places), strict=True)
     }
-    dead = {place: outcome for place, outcome in sorted(outcomes.items()) if outcome not in (TAKEN, ALREADY_THERE)}
+    dead = {place: outcome for place, outcome in sorted(outcomes.items()) if outcome not in (ACCEPTED, ALREADY_THERE)}
     repeated = sum(outcome == ALREADY_THERE for outcome in outcomes.values())
     return FeedbackResult(len(outcomes) - len(dead), repeated, dead, without_log(recorded))
 

@@ -18,7 +18,7 @@ from models.tables.rows import Floats, Ids
 TOMBSTONE = -1
 """In place of an id's count: it was evicted, and what older segments hold of it is deleted."""
 
-BLOCK = 1 << 16
+ROWS_COPIED = 1 << 16
 """Rows of the older segment that a merge copies at a time."""
 
 
@@ -89,8 +89,8 @@ def merge(newer: Segment, older: Segment, *, oldest: bool = False) -> Segment:
     size = len(older) - int(hit.sum()) + int(stay.sum())
     merged = {name: memory_map.empty((size, *old.shape[1:]), old.dtype) for name, old in vars(older).items()}
     first, end = 0, 0
-    for start in range(0, len(older), BLOCK):
-        stop = min(start + BLOCK, len(older))
+    for start in range(0, len(older), ROWS_COPIED):
+        stop = min(start + ROWS_COPIED, len(older))
         # The newer rows that come before older row `stop`; after the last block, all the rest.
         some = slice(end, len(newer) if stop == len(older) else int(into.searchsorted(stop)))
         end = some.stop

@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 FORMAT = 1
 
-MAPPED_FROM = 1 << 24
+MEMORY_MAPPED_FROM = 1 << 24
 """Bytes from which an array is mapped: a smaller one is copied, and so outlives whatever becomes of the file."""
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -80,9 +80,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     with safe_open(path, "pt") as file:  # its numpy reader would copy every array
         for name in file.keys():  # noqa: SIM118 (it is no dict)
             array = file.get_tensor(name).numpy()
-            if array.nbytes >= MAPPED_FROM:
+            if array.nbytes >= MEMORY_MAPPED_FROM:
                 array.flags.writeable = False
-            arrays[name] = array if array.nbytes >= MAPPED_FROM else array.copy()
+            arrays[name] = array if array.nbytes >= MEMORY_MAPPED_FROM else array.copy()
     return arrays
 
 

@@ -19,9 +19,9 @@ from statistics import NormalDist
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import FEWEST
+from monitoring.checks.history import FEWEST_WINDOWS
 from monitoring.checks.limits import Check, Limits, outcome, rows_of
-from monitoring.checks.profiles import LEVELS, Floats, Profile
+from monitoring.checks.profiles import QUANTILES, Floats, Profile
 from monitoring.statistics.chance import CANNOT_BE, divergence, surprise_above
 
 __all__ = ["Profile", "check_features", "movement"]
@@ -32,13 +32,13 @@ WEIGHTS = (1.0, 1.5, 1.5, 3.0, 1.5, 1.5, 1.0)
 ENDS_NEED = 5000
 """Impressions below which the outermost quantiles are a user or two, and are not looked at."""
 
-NAMED = 5
+FEATURES_NAMED = 5
 """Features named in a sentence."""
 
 SPREAD_NEEDS = 100
 """Requests with another value than most have, from which the deviation of a feature says something."""
 
-NO_CHANCE = 6.7
+BEYOND_CHANCE = 6.7
 """Standard errors beyond which none of some hundred features lies by chance: once in a billion."""
 
 GROSS = 5.0
@@ -146,7 +146,7 @@ def _stuck(checked: _Checked) -> Check:
 def _shifted(checked: _Checked) -> Check:
     """Values where none were: other units, a shifted range, in all of the rows or a part of them."""
     current = checked.current
-    few = len(checked.references) < FEWEST
+    few = len(checked.references) < FEWEST_WINDOWS
     far = movement(current, checked.references) / np.where(checked.clock, np.inf if few else CLOCK_MOVES, 1.0)
     low, high = _range([reference.quantiles for reference in checked.references])
     found = [
@@ -172,10 +172,10 @@ def _outside(checked: _Checked, column: int, low: Floats, high: Floats) -> bool:
     values = checked.dense[:, column].astype(np.float64)
     values = values[np.isfinite(values)]
     resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
-    enough = math.log(len(checked.current.names) * len(LEVELS)) - math.log(checked.limits.false_alarm)
+    enough = math.log(len(checked.current.names) * len(QUANTILES)) - math.log(checked.limits.false_alarm)
     return any(
         surprise_above(float(np.mean(beyond)), checked.draws, share) > enough
-        for n, level in enumerate(LEVELS)
+        for n, level in enumerate(QUANTILES)
         for beyond, share in (
             (values < low[n] - resolution[0, n], level),
             (values > high[n] + resolution[1, n], 1 - level),
@@ -188,7 +188,7 @@ def movement(current: Profile, references: Sequence[Profile]) -> Floats:
     quantiles = np.array([reference.quantiles for reference in references])
     low, high = _range(quantiles)
     sd = np.median([reference.sd for reference in references], axis=0)
-    tail = np.median(np.abs(quantiles - quantiles[:, LEVELS.index(0.5), None]), axis=0)
+    tail = np.median(np.abs(quantiles - quantiles[:, QUANTILES.index(0.5), None]), axis=0)
     # Between a default that many rows share and the rest, a quantile jumps at once.
     gap = np.diff(np.median(quantiles, axis=0), axis=0)
     gap = np.maximum(np.vstack([gap[:1], gap]), np.vstack([gap, gap[-1:]]))
@@ -248,7 +248,7 @@ def _leak(checked: _Checked) -> Check:
     allowed = before + checked.limits.leak * checked.margin
     # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
     near = math.sqrt((1 / clicked + 1 / max(current.rows - clicked, 1)) / 12)
-    surely = strength > allowed + NO_CHANCE * 0.5 / math.sqrt(clicked)
+    surely = strength > allowed + BEYOND_CHANCE * 0.5 / math.sqrt(clicked)
     allowed = allowed - NormalDist().inv_cdf(level) * near
     found = [
         f"{name} (AUC {0.5 + now:.3f} alone, up to {0.5 + most:.3f} before)"
@@ -289,10 +289,9 @@ def _check(checked: _Checked, found: _Found, offends: Callable[[int, np.ndarray]
     detail = f"None of {len(names)} features {found.word}."
     rows: tuple[str, ...] = ()
     if bad:
-        detail = (
-            f"{len(bad)} of {len(names)} features {found.word}: {'; '.join(found.sentences[d] for d in bad[:NAMED])}"
-        )
-        detail += f"; and {len(bad) - NAMED} more." if len(bad) > NAMED else "."
+        named = "; ".join(found.sentences[column] for column in bad[:FEATURES_NAMED])
+        detail = f"{len(bad)} of {len(names)} features {found.word}: {named}"
+        detail += f"; and {len(bad) - FEATURES_NAMED} more." if len(bad) > FEATURES_NAMED else "."
         if offends is not None and checked.ids is not None:
             rows = rows_of(offends(worst, checked.dense[:, worst].astype(np.float64)), checked.ids)
     limit = f"{found.figure} of {names[worst]} at most {found.allowed[worst]:.3g}"
@@ -309,7 +308,7 @@ def _beyond(checked: _Checked, share: np.ndarray, allowed: np.ndarray) -> tuple[
 
 def _span(profile: Profile) -> Floats:
     """[D] from the first tenth to the last: what a few rows, however far out, do not move."""
-    return np.asarray(profile.quantiles[LEVELS.index(0.9)] - profile.quantiles[LEVELS.index(0.1)])
+    return np.asarray(profile.quantiles[QUANTILES.index(0.9)] - profile.quantiles[QUANTILES.index(0.1)])
 
 
 def _by_many(checked: _Checked, ratio: Floats, spans: np.ndarray, of_spans: Floats) -> Floats:

@@ -23,14 +23,14 @@ from monitoring.statistics.chance import (
     surprise_of_odds,
 )
 
-DAYS = 14
+DAYS_COMPARED = 14
 """Earlier days that a window is compared with."""
 
-FEWEST = 3
+FEWEST_WINDOWS = 3
 """Earlier windows below which nothing is said to be usual."""
 
 RECENT_SPAN = timedelta(hours=6)
-RECENT = 6
+RECENT_WINDOWS = 6
 """Windows that count as recent, at most."""
 
 SPREADS = 5.0
@@ -39,7 +39,7 @@ SPREADS = 5.0
 COUNTED = 10
 """Labels of a window (or impressions without, where those are rarer) from which its own rate says something."""
 
-CHANCE = 3.0
+CHANCE_ERRORS = 3.0
 """Standard errors of independent requests that are chance, on top of a factor that is wide already."""
 
 NEW = 0.1
@@ -58,14 +58,16 @@ def same_hour(history: Sequence[PastWindow], start: datetime, end: datetime) -> 
 
 def _same_hour(ago: timedelta) -> bool:
     beside = ago % timedelta(days=1)
-    earlier_day = timedelta(hours=12) <= ago <= timedelta(days=DAYS, hours=1)
+    earlier_day = timedelta(hours=12) <= ago <= timedelta(days=DAYS_COMPARED, hours=1)
     return earlier_day and min(beside, timedelta(days=1) - beside) <= timedelta(hours=1)
 
 
 def recent(history: Sequence[PastWindow], start: datetime, end: datetime) -> list[PastWindow]:
     """The last windows before this one."""
     reach = max(RECENT_SPAN, 3 * (end - start))
-    return sorted((past for past in history if start - reach <= past.end <= start), key=lambda past: past.end)[-RECENT:]
+    return sorted((past for past in history if start - reach <= past.end <= start), key=lambda past: past.end)[
+        -RECENT_WINDOWS:
+    ]
 
 
 def check_volume(count: int, expected: Expected, limits: Limits, *, requests: int | None = None) -> Check:
@@ -78,7 +80,7 @@ def check_volume(count: int, expected: Expected, limits: Limits, *, requests: in
     usual = {
         name: float(np.median([_rate(past) for past in windows])) * span
         for name, windows in _groups(expected).items()
-        if len(windows) >= FEWEST
+        if len(windows) >= FEWEST_WINDOWS
     }
     grown = _grown(expected)
     if grown is not None and len(usual) == 2:
@@ -86,8 +88,8 @@ def check_volume(count: int, expected: Expected, limits: Limits, *, requests: in
     if len(usual) > 1:
         factor = limits.volume_factor ** (1 if len(usual) == 3 else 2)
         low, high = min(usual.values()) / factor, max(usual.values()) * factor
-        low = max(float(least), low - CHANCE * float(np.sqrt(low * together)))
-        high += CHANCE * float(np.sqrt(high * together))
+        low = max(float(least), low - CHANCE_ERRORS * float(np.sqrt(low * together)))
+        high += CHANCE_ERRORS * float(np.sqrt(high * together))
         values = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
         detail = f"{count:,} impressions; usual are {values}."
     else:
@@ -96,8 +98,8 @@ def check_volume(count: int, expected: Expected, limits: Limits, *, requests: in
             detail = f"{count:,} impressions; how many to expect is not known yet."
             return outcome(limits, "volume", count, f"at least {least:,}", count >= least, detail, gross=count < least)
         low, high = limits.volume[0] * likely, limits.volume[1] * likely
-        low = max(low - CHANCE * float(np.sqrt(low * together)), float(least))
-        high += CHANCE * float(np.sqrt(high * together))
+        low = max(low - CHANCE_ERRORS * float(np.sqrt(low * together)), float(least))
+        high += CHANCE_ERRORS * float(np.sqrt(high * together))
         detail = f"{count:,} impressions, where about {likely:,.0f} were expected."
     passed = low <= count <= high
     return outcome(limits, "volume", count, f"{low:,.0f} to {high:,.0f}", passed, detail, gross=count < least)
@@ -109,7 +111,7 @@ def _grown(expected: Expected) -> float | None:
     reach = max(timedelta(hours=1), 3 * (end - start))
     before = _level(expected.history, start - reach, start)
     growths = []
-    for ago in (timedelta(days=days) for days in range(1, DAYS + 1)):
+    for ago in (timedelta(days=days) for days in range(1, DAYS_COMPARED + 1)):
         then = _level(expected.history, start - ago, end - ago)
         earlier = _level(expected.history, start - ago - reach, start - ago)
         if then and earlier:
@@ -194,14 +196,14 @@ def _usual(name: str, windows: Sequence[PastWindow], limits: Limits) -> _Usual:
     labels = np.array([past.label_rate for past in windows], dtype=np.float64) * rows
     dispersion = between(labels.tolist(), rows.tolist())
     rarer = np.minimum(labels, rows - labels)
-    if len(windows) < FEWEST or float(np.median(rarer)) < COUNTED:
+    if len(windows) < FEWEST_WINDOWS or float(np.median(rarer)) < COUNTED:
         # Too few labels for a window to say its rate: all of them together say it.
-        factor = limits.label_rate_factor if len(windows) < FEWEST else limits.label_rate_usual
+        factor = limits.label_rate_factor if len(windows) < FEWEST_WINDOWS else limits.label_rate_usual
         return _Usual(name, float(labels.sum() / rows.sum()), float(rows.sum()) / dispersion, factor, dispersion)
     odds = (labels + 0.5) / (rows - labels + 0.5)
     centre, deviation = spread(np.log(odds).tolist())
     reach = float(np.log(limits.label_rate_usual))
-    if len(windows) >= 2 * FEWEST:
+    if len(windows) >= 2 * FEWEST_WINDOWS:
         reach = max(reach, SPREADS * deviation)
     return _Usual(name, float(1 / (1 + np.exp(-centre))), float(rows.sum()), float(np.exp(reach)), dispersion)
 
@@ -224,7 +226,7 @@ def check_new(
             name: [past.new[kind] for past in windows if kind in past.new]
             for name, windows in _groups(expected).items()
         }
-        usual = {name: values for name, values in known.items() if len(values) >= FEWEST}
+        usual = {name: values for name, values in known.items() if len(values) >= FEWEST_WINDOWS}
         detail = f"{share:.1%} of the impressions are of new {kind}"
         if not usual:
             found.append(outcome(limits, f"new {kind}", share, "not known yet", True, detail + "."))
@@ -232,7 +234,7 @@ def check_new(
         smoothed = [[(value + NEW) / (1 + NEW - value) for value in values] for values in usual.values()]
         high = max(_around(values, limits.new_factor)[1] for values in smoothed)
         high = high / (1 + high)
-        high += CHANCE * float(np.sqrt(high * (1 - high) / draws))
+        high += CHANCE_ERRORS * float(np.sqrt(high * (1 - high) / draws))
         detail += "; usual are " + ", ".join(f"{float(np.median(values)):.1%} {name}" for name, values in usual.items())
         passed = share <= high
         rows = () if passed else rows_of(np.asarray(is_new, dtype=bool), ids)
@@ -249,7 +251,9 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 def _around(values: Sequence[float], factor: float) -> tuple[float, float]:
     """The usual, times or over `factor`; more where the values themselves, above 0, differ by more."""
     centre, deviation = spread(np.log(np.maximum(values, 1e-9)).tolist())
-    reach = max(float(np.log(factor)), SPREADS * deviation) if len(values) >= 2 * FEWEST else float(np.log(factor))
+    reach = (
+        max(float(np.log(factor)), SPREADS * deviation) if len(values) >= 2 * FEWEST_WINDOWS else float(np.log(factor))
+    )
     return float(np.exp(centre - reach)), float(np.exp(centre + reach))
 
 

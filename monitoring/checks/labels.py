@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import FEWEST, spread
+from monitoring.checks.history import FEWEST_WINDOWS, spread
 from monitoring.checks.limits import Check, Limits, PastWindow, outcome, rows_of
 from monitoring.statistics.chance import CANNOT_BE, dispersion, divergence
 
-SMALLEST = 1e-6
+CLIPPED_AT = 1e-6
 """Probabilities are kept this far from 0 and 1."""
 
-NAMED = 3
+SLICES_NAMED = 3
 """Slices named in a sentence."""
 
 GROSS_FACTOR = 3.0
@@ -29,7 +29,7 @@ GROSS_FACTOR = 3.0
 GROSS_AGREEMENT = 0.7
 """Labels shown to follow the champion by less than this are another impression's."""
 
-BEYOND_CHANCE = 6.0
+LABELS_BEYOND_CHANCE = 6.0
 """Standard errors beyond which that is no chance: once in a billion."""
 
 ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
@@ -58,7 +58,7 @@ def check_labels(
         return []
     mean = float(y.mean())
     p = np.full(len(y), mean) if champion_score is None else np.asarray(champion_score, dtype=np.float64)[known]
-    p = np.clip(np.where(np.isfinite(p), p, mean), SMALLEST, 1 - SMALLEST)
+    p = np.clip(np.where(np.isfinite(p), p, mean), CLIPPED_AT, 1 - CLIPPED_AT)
     labels = _Labels(y, p, table["impression_id"], limits)
     users = _coded(table["user_id"])
     together = dispersion(labels.y - labels.p, labels.p * (1 - labels.p), users[1], len(users[0]))
@@ -125,19 +125,19 @@ def _agreement(labels: _Labels, history: Sequence[PastWindow], together: float) 
     odds = odds - odds.mean()
     rate = float(labels.y.mean() / labels.p.mean())  # labels that are merely fewer are another check's
     expects = float((labels.p * odds).sum()) * rate
-    if expects <= SMALLEST or len(odds) < 2:
+    if expects <= CLIPPED_AT or len(odds) < 2:
         return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to measure it by.")
     value = float((labels.y * odds).sum()) / expects
     error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
     usual, low = 1.0, limits.agreement
     past = [window.agreement for window in history if window.agreement is not None]
-    if len(past) >= 2 * FEWEST:
+    if len(past) >= 2 * FEWEST_WINDOWS:
         usual, deviation = spread(past)
         low = usual - max(1 - limits.agreement, 5 * deviation)
     surely = value + 4 * error
     detail = f"Labels follow the champion's log-odds {value:.0%} as much as it expects; usual is {usual:.0%}."
     limit = f"at least {low:.0%}, give or take {4 * error:.0%} of chance"
-    gross = value + BEYOND_CHANCE * error < GROSS_AGREEMENT * usual
+    gross = value + LABELS_BEYOND_CHANCE * error < GROSS_AGREEMENT * usual
     if gross:
         detail += " They look shuffled: they belong to other impressions."
     return outcome(limits, "labels agree", value, limit, surely >= low, detail, gross=gross)
@@ -149,7 +149,7 @@ def _log_loss(labels: _Labels, history: Sequence[PastWindow], together: float) -
     losses = -(labels.y * np.log(labels.p) + (1 - labels.y) * np.log1p(-labels.p))
     value, error = float(losses.mean()), float(losses.std() * np.sqrt(together / len(losses)))
     past = [window.log_loss for window in history if window.log_loss is not None and window.log_loss > 0]
-    if len(past) < 2 * FEWEST:
+    if len(past) < 2 * FEWEST_WINDOWS:
         detail = f"The champion's log loss is {value:.4f}; what is usual is not known yet."
         return outcome(limits, "champion's log loss", value, "not known yet", True, detail)
     usual, deviation = spread(np.log(past).tolist())
@@ -185,9 +185,9 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
             sentence = _counted_sentence(f"{column} {values[int(place)]}", counts, int(place))
             found.append((float(surprise[place]), float(counts.labels[place] / counts.expected[place]), sentence))
     found.sort(reverse=True)
-    detail = "; ".join(sentence for _, _, sentence in found[:NAMED]) + "." if found else "None stands out."
-    if len(found) > NAMED:
-        detail += f" And {len(found) - NAMED} more."
+    detail = "; ".join(sentence for _, _, sentence in found[:SLICES_NAMED]) + "." if found else "None stands out."
+    if len(found) > SLICES_NAMED:
+        detail += f" And {len(found) - SLICES_NAMED} more."
     value, limit = (found[0][1] if found else 1.0), _allowed(limits)
     rows = rows_of(offends, labels.ids)
     return outcome(limits, "labels by context", value, limit, not found, detail, rows, gross=gross)
@@ -200,14 +200,16 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: flo
     counts = _counted(labels, group, len(names))
     _, too_many = counts.surprise(limits.user_factor, limits.user_factor, together)
     enough = np.log(len(names) / limits.false_alarm)
-    worst = np.argsort(-too_many, kind="stable")[: NAMED + 1]
+    worst = np.argsort(-too_many, kind="stable")[: SLICES_NAMED + 1]
     bad = too_many > enough
     offenders = [int(place) for place in worst if bad[place]]
-    detail = "; ".join(_counted_sentence(f"user {names[place]}", counts, place) for place in offenders[:NAMED]) + "."
+    detail = (
+        "; ".join(_counted_sentence(f"user {names[place]}", counts, place) for place in offenders[:SLICES_NAMED]) + "."
+    )
     if not offenders:
         detail = "None stands out."
-    elif bad.sum() > NAMED:
-        detail += f" And {int(bad.sum()) - NAMED} more."
+    elif bad.sum() > SLICES_NAMED:
+        detail += f" And {int(bad.sum()) - SLICES_NAMED} more."
     value = float(counts.labels[worst[0]] / counts.expected[worst[0]])
     rows = rows_of(bad[group] & (labels.y > 0), labels.ids)
     limit = f"at most {limits.user_factor:g} times the odds, beyond chance"
@@ -230,8 +232,8 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     sum_y, sum_p = np.concatenate([[0.0], np.cumsum(y)]), np.concatenate([[0.0], np.cumsum(p)])
     first, last = np.array([part[0] for part in parts]), np.array([part[1] for part in parts])
     rows, found, expected = (last - first).astype(np.float64), sum_y[last] - sum_y[first], sum_p[last] - sum_p[first]
-    elsewhere = (sum_y[-1] - found) / np.maximum(sum_p[-1] - expected, SMALLEST)
-    expected = np.minimum(expected * np.clip(elsewhere, 0.5, 2.0), rows * (1 - SMALLEST))
+    elsewhere = (sum_y[-1] - found) / np.maximum(sum_p[-1] - expected, CLIPPED_AT)
+    expected = np.minimum(expected * np.clip(elsewhere, 0.5, 2.0), rows * (1 - CLIPPED_AT))
     counts = _Counts(rows, found, expected)
     too_few, too_many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
     surprise = np.maximum(too_few, too_many)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-ROWS = 20_000
+PROFILE_ROWS = 20_000
 """Impressions that a profile is made from, at most: an AUC is then known to half a percent."""
 
-LEVELS = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
+QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 """Quantiles kept of each feature."""
 
 HOUR_S, DAY_HOURS = 3600.0, 24
@@ -28,10 +28,10 @@ FEWEST_ROWS = 100
 BLOCKS = 20
 """Spans of time by which a feature that follows the clock is known."""
 
-FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock", "auc")
+FEATURE_FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock", "auc")
 """The figures of each feature; its quantiles come after them."""
 
-WIDTH = len(FIGURES) + len(LEVELS)
+WIDTH = len(FEATURE_FIGURES) + len(QUANTILES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,12 +73,13 @@ class Profile:
 
     @classmethod
     def of(cls, dense: np.ndarray, names: Sequence[str], *, label: np.ndarray | None = None, seed: int = 0) -> Profile:
-        """Of dense [N, D] in time order and label [N] (NaN: not known), by a sample of `ROWS` drawn with `seed`."""
+        """Of dense [N, D] in time order and label [N] (NaN: not known), by a sample of `PROFILE_ROWS` drawn with
+        `seed`."""
         if dense.ndim != 2 or dense.shape[1] != len(names):
             raise ValueError(f"dense is {dense.shape}, and {len(names)} names are given")
         drawn = np.arange(len(dense))
-        if len(dense) > ROWS:
-            drawn = np.sort(np.random.default_rng(seed).choice(len(dense), ROWS, replace=False))
+        if len(dense) > PROFILE_ROWS:
+            drawn = np.sort(np.random.default_rng(seed).choice(len(dense), PROFILE_ROWS, replace=False))
         columns = np.ascontiguousarray(dense[drawn].T).astype(np.float64)
         y = np.full(len(drawn), np.nan) if label is None else np.asarray(label, dtype=np.float64)[drawn]
         figures = np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), WIDTH)
@@ -86,15 +87,15 @@ class Profile:
 
     @classmethod
     def from_table(cls, names: tuple[str, ...], rows: int, clicked: int, table: NDArray[np.float32]) -> Profile:
-        """From its figures [WIDTH, D], in the order of `FIGURES` and then `LEVELS`."""
+        """From its figures [WIDTH, D], in the order of `FEATURE_FIGURES` and then `QUANTILES`."""
         figures = table.astype(np.float64)
-        unknown, zero, mode, mode_share, mean, sd, clock, auc = figures[: len(FIGURES)]
-        quantiles = figures[len(FIGURES) :]
+        unknown, zero, mode, mode_share, mean, sd, clock, auc = figures[: len(FEATURE_FIGURES)]
+        quantiles = figures[len(FEATURE_FIGURES) :]
         return cls(names, rows, clicked, unknown, zero, mode, mode_share, mean, sd, clock, auc, quantiles)
 
     def table(self) -> NDArray[np.float32]:
         """Its figures [WIDTH, D]."""
-        rows = [*(getattr(self, name) for name in FIGURES), *self.quantiles]
+        rows = [*(getattr(self, name) for name in FEATURE_FIGURES), *self.quantiles]
         return np.array(rows, dtype=np.float32).reshape(WIDTH, len(self.names))
 
     @classmethod
@@ -131,7 +132,7 @@ def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
     values = column[known]
     unknown = 1.0 - len(values) / max(len(column), 1)
     if not len(values):
-        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, np.nan, *[np.nan] * len(LEVELS)]
+        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, np.nan, *[np.nan] * len(QUANTILES)]
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
@@ -140,7 +141,7 @@ def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
     mean, sd = float(values.mean()), float(values.std())
     ranks = np.repeat(starts + (counts - 1) / 2, counts)
     y = label[known][order]
-    quantiles = ordered[np.round(np.array(LEVELS) * (len(ordered) - 1)).astype(np.int64)]
+    quantiles = ordered[np.round(np.array(QUANTILES) * (len(ordered) - 1)).astype(np.int64)]
     zero, share = float((values == 0).mean()), counts[most] / len(values)
     return [
         unknown,

@@ -23,13 +23,13 @@ from infra.errors import MillraceError
 from monitoring.names import RESERVED
 
 Role = Literal["viewer", "analyst", "operator"]
-ROLES: tuple[Role, ...] = ("viewer", "analyst", "operator")
+DESK_ROLES: tuple[Role, ...] = ("viewer", "analyst", "operator")
 """Each may do what those before it may."""
 
 EVERY = "*"
 """In place of a surface's name: all of them."""
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
+USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 SHORTEST, LONGEST = 12, 256
 """Characters of a password. Length is what makes a password hard to guess (NIST SP 800-63B); no other rule is made."""
 
@@ -57,17 +57,17 @@ class Person:
     def role(self, surface: str) -> Role | None:
         """The higher of what was granted for this surface and for all."""
         granted = [self.grants[where] for where in (surface, EVERY) if where in self.grants]
-        return max(granted, key=ROLES.index, default=None)
+        return max(granted, key=DESK_ROLES.index, default=None)
 
     def may(self, role: Role, surface: str) -> bool:
         """Whether they hold `role`, or one above it, on the surface."""
         held = self.role(surface)
-        return self.disabled_at is None and held is not None and ROLES.index(held) >= ROLES.index(role)
+        return self.disabled_at is None and held is not None and DESK_ROLES.index(held) >= DESK_ROLES.index(role)
 
 
 def add_user(connection: psycopg.Connection, name: str, password: str, *, role: Role, surface: str) -> Person:
     """Make a user who holds `role` on `surface`. Raises AccountError for a name or password that will not do."""
-    if not NAME.fullmatch(name) or name in RESERVED:
+    if not USER_NAME.fullmatch(name) or name in RESERVED:
         raise AccountError(
             f"the name {name!r} will not do: lower-case letters, digits and . _ @ - (at most 64),"
             f" and none of {', '.join(RESERVED)}, by which the program itself decides"

@@ -32,7 +32,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from infra.addresses import conninfo
 from infra.errors import MillraceError
-from infra.http.limits import BodyLimits, Limits, plain
+from infra.http.limits import BodyLimits, RequestLimits, plain
 from monitoring.desk import accounts, guard, pages, sessions
 from monitoring.desk.guard import Cookies, Forged, NoSession, NotAllowed, NotFound
 from monitoring.desk.pages import Links, Pages
@@ -43,10 +43,10 @@ from monitoring.records.review import Candidate, Decided, Refused
 
 logger = logging.getLogger("millrace.desk")
 
-LIMITS = Limits(body=64 << 10, bodies=8 << 20)
+LIMITS = RequestLimits(body=64 << 10, bodies=8 << 20)
 """A form holds a reason, and little else."""
 
-PATIENCE_S = 5.0
+DATABASE_PATIENCE_S = 5.0
 """How long a page waits for the database before it says that there is none."""
 
 HASHES_AT_ONCE = 2
@@ -91,7 +91,7 @@ def create_app(desk: Desk) -> FastAPI:
         kwargs={"autocommit": True},
         min_size=1,
         max_size=8,
-        timeout=PATIENCE_S,
+        timeout=DATABASE_PATIENCE_S,
         open=False,
         check=ConnectionPool.check_connection,
     )

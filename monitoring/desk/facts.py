@@ -67,7 +67,7 @@ def _cost(evidence: Evidence) -> Facts:
         ("examples a second", words.count(cost.examples_per_s)),
         ("size", words.size(cost.bytes)),
         ("the champion's size", words.size(cost.champion_bytes)),
-        ("scoring, 99th percentile", words.NOTHING if took is None else f"{words.number(took, 2)} ms"),
+        ("scoring, 99th percentile", words.NO_FIGURE if took is None else f"{words.number(took, 2)} ms"),
     ]
     return Facts("Cost", "", _known(rows))
 
@@ -93,7 +93,7 @@ def _ranking_value(evidence: Evidence) -> Facts:
 
 def _value(value: Value | None) -> str:
     if value is None or value.value is None:
-        return words.NOTHING
+        return words.NO_FIGURE
     bounds = "" if value.lower is None else f" ({words.number(value.lower)} to {words.number(value.upper)})"
     return f"{words.number(value.value)}{bounds}"
 
@@ -147,4 +147,4 @@ def _window(evidence: Evidence) -> Facts:
 
 
 def _known(rows: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple(row for row in rows if row[1] not in ("", words.NOTHING))
+    return tuple(row for row in rows if row[1] not in ("", words.NO_FIGURE))

@@ -44,7 +44,7 @@ ACTIONS = {
 }
 """What was done, in a list of decisions."""
 
-STATES = {
+STATE_WORDS = {
     "claimed": "Being measured",
     "promoted": "In service",
     "held": "Waits for a person",
@@ -80,7 +80,7 @@ class Links:
 
 
 @dataclass(frozen=True)
-class Version:
+class VersionRow:
     """A version that was in service."""
 
     version: str
@@ -88,14 +88,14 @@ class Version:
     last_promoted: datetime
 
 
-def versions(connection: psycopg.Connection, surface: str, limit: int = 30) -> list[Version]:
+def versions(connection: psycopg.Connection, surface: str, limit: int = 30) -> list[VersionRow]:
     """Versions that have served the surface, the latest first: what can be rolled back to."""
     rows = connection.execute(
         "SELECT version, max(learned_to), max(promoted_at) FROM promotions WHERE surface = %s"
         " GROUP BY version ORDER BY max(promotion_id) DESC LIMIT %s",
         [surface, limit],
     ).fetchall()
-    return [Version(*row) for row in rows]
+    return [VersionRow(*row) for row in rows]
 
 
 class Pages:
@@ -178,7 +178,7 @@ class Pages:
         standing: Standing,
         waiting: Sequence[Waiting],
         entries: Sequence[PastDecision],
-        versions: Sequence[Version],
+        versions: Sequence[VersionRow],
         *,
         notice: str | None = None,
         refused: str | None = None,
@@ -283,7 +283,7 @@ def _through(decision: Decision) -> str:
 def _state(found: Candidate) -> str:
     if found.state == "promoted" and found.version != found.champion_version:
         return f"Was in service; version {found.champion_version} is now"
-    return STATES.get(found.state, found.state)
+    return STATE_WORDS.get(found.state, found.state)
 
 
 def _shown(found: Candidate) -> Shown | None:

@@ -24,14 +24,14 @@ LONGEST = timedelta(hours=12)
 SEEN = timedelta(minutes=1)
 """How exactly the last use is kept; each page need not write."""
 
-LOOK_BACK = timedelta(minutes=15)
+LOCKED_FOR = timedelta(minutes=15)
 """Wrong passwords count for this long."""
 
 BY_NAME_AND_ADDRESS, BY_ADDRESS, BY_NAME = 5, 25, 50
-"""Wrong passwords in `LOOK_BACK` after which no more are tried. The last brakes who guesses one name from many
+"""Wrong passwords in `LOCKED_FOR` after which no more are tried. The last brakes who guesses one name from many
 addresses. It does not hold where the person has signed in before: nobody locks them out of the places they work at."""
 
-KEPT = timedelta(days=90)
+ATTEMPTS_FOR = timedelta(days=90)
 """How long the record of attempts is kept."""
 
 
@@ -69,7 +69,7 @@ def sign_in(
     assert attempt is not None
     if _too_many(connection, name, address, now):
         connection.execute("DELETE FROM sign_ins WHERE sign_in_id = %s", attempt)  # else the brake would never let go
-        minutes = round(LOOK_BACK.total_seconds() / 60)
+        minutes = round(LOCKED_FOR.total_seconds() / 60)
         raise TooManyAttempts(f"Too many wrong passwords. Try again in {minutes} minutes.")
     person = accounts.password_holds(connection, name, password)
     if person is None:
@@ -77,7 +77,7 @@ def sign_in(
     token, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(32)
     with connection.transaction():
         connection.execute("UPDATE sign_ins SET succeeded = true WHERE sign_in_id = %s", attempt)
-        connection.execute("DELETE FROM sign_ins WHERE tried_at < %s", [now - KEPT])
+        connection.execute("DELETE FROM sign_ins WHERE tried_at < %s", [now - ATTEMPTS_FOR])
         connection.execute("DELETE FROM sessions WHERE expires_at < %s OR seen_at < %s", [now, now - IDLE])
         connection.execute(
             "INSERT INTO sessions (token_sha256, user_id, csrf, created_at, seen_at, expires_at)"
@@ -127,7 +127,7 @@ def _too_many(connection: psycopg.Connection, name: str, address: str | None, no
                        AND succeeded AND tried_at > %(kept)s)
         FROM recent WHERE NOT succeeded
         """,
-        {"name": name, "address": address, "since": now - LOOK_BACK, "kept": now - KEPT},
+        {"name": name, "address": address, "since": now - LOCKED_FOR, "kept": now - ATTEMPTS_FOR},
     ).fetchone()
     assert row is not None
     own, here, ours, at_home = row

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
-from monitoring.desk.drawings import Curves, Interval, TwoShapes
+from monitoring.desk.drawings import Curves, DrawnInterval, TwoShapes
 from monitoring.desk.facts import Facts, facts
 from monitoring.evaluation.compare import Comparison, Gain
 from monitoring.evaluation.drift import Drift
@@ -21,7 +21,7 @@ WIDEST = 0.25
 
 
 @dataclass(frozen=True)
-class MeasureRow:
+class ComparedMeasure:
     """One row of champion against challenger."""
 
     name: str
@@ -30,7 +30,7 @@ class MeasureRow:
     challenger: str
     difference: str
     bounds: str
-    bar: Interval | None
+    bar: DrawnInterval | None
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class GainRow:
     note: str
     gain: str
     bounds: str
-    bar: Interval | None
-    champion: str = words.NOTHING
-    challenger: str = words.NOTHING
+    bar: DrawnInterval | None
+    champion: str = words.NO_FIGURE
+    challenger: str = words.NO_FIGURE
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Shown:
 
     rival: str
     judged: str
-    measures: tuple[MeasureRow, ...]
+    measures: tuple[ComparedMeasure, ...]
     left_out: tuple[str, ...]
     """Measures that could not be other than they are, and why."""
     headline: GainRow | None
@@ -147,7 +147,7 @@ def _judged(evidence: Evidence, compared: Comparison) -> str:
     return f"On {where}: {how}."
 
 
-def _measures(compared: Comparison) -> tuple[MeasureRow, ...]:
+def _measures(compared: Comparison) -> tuple[ComparedMeasure, ...]:
     rows = []
     for measure in MEASURES:
         before, now = compared.champion.of(measure), compared.challenger.of(measure)
@@ -157,7 +157,7 @@ def _measures(compared: Comparison) -> tuple[MeasureRow, ...]:
         difference = None if change is None else change.difference
         low, high = (None, None) if change is None else (change.interval.lower, change.interval.upper)
         rows.append(
-            MeasureRow(
+            ComparedMeasure(
                 name=measure.title,
                 better=measure.remark,
                 champion=words.number(before),

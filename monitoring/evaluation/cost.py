@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # evidence is read where nothing is trained, and torch takes 
 WARM_UP = 5
 """Calls before the first one that is timed: they fill caches, which serving has filled long since."""
 
-CANDIDATES = 50
+TIMED_CANDIDATES = 50
 """In a request whose scoring is timed."""
 
 
@@ -42,8 +42,8 @@ def measure(
         examples_per_s=learned.examples / learned.seconds if learned.seconds else None,
         bytes=model_bytes(model),
         champion_bytes=model_bytes(champion) if champion else None,
-        candidates=CANDIDATES,
-        score_p99_ms=scoring_p99_ms(model.score, examples, rows=CANDIDATES, clock=clock),
+        candidates=TIMED_CANDIDATES,
+        score_p99_ms=scoring_p99_ms(model.score, examples, rows=TIMED_CANDIDATES, clock=clock),
     )
 
 

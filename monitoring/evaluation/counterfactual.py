@@ -23,10 +23,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-LEVEL = 0.95
+COVERAGE = 0.95
 """Of every interval, two-sided."""
 
-SURE = NormalDist().inv_cdf(0.9995)
+NORMAL_QUANTILE = NormalDist().inv_cdf(0.9995)
 """Standard errors beyond which the mean weight is taken as shown to be off: once in a thousand by chance."""
 
 
@@ -62,7 +62,7 @@ class Estimate:
 
     value: float
     influence: Floats  # [R], mean about 0: value's error is the mean of these
-    level: float = LEVEL
+    level: float = COVERAGE
 
     def __sub__(self, other: "Estimate") -> "Estimate":
         """The difference of two estimates from the same requests, paired by request."""
@@ -106,14 +106,14 @@ def weights(propensity: ArrayLike, target: ArrayLike, *, clip: float | None = No
     return np.minimum(wanted / logged, limit), limit
 
 
-def mean_reward(reward: ArrayLike, request: ArrayLike, *, level: float = LEVEL) -> Estimate:
+def mean_reward(reward: ArrayLike, request: ArrayLike, *, level: float = COVERAGE) -> Estimate:
     """What the log itself earned: rewards f[N] of requests [N]."""
     gained, codes = _floats(reward), numbered(request)
     value = float(gained.mean())
     return Estimate(value, _by_request(gained - value, codes) / len(gained), level)
 
 
-def snips(reward: ArrayLike, weight: ArrayLike, request: ArrayLike, *, level: float = LEVEL) -> Estimate:
+def snips(reward: ArrayLike, weight: ArrayLike, request: ArrayLike, *, level: float = COVERAGE) -> Estimate:
     """Self-normalised inverse propensity score of rewards f[N] with weights f[N]; NaN where all weights are 0."""
     gained, times, codes = _floats(reward), _floats(weight), numbered(request)
     total = float(times.sum())
@@ -130,7 +130,7 @@ def doubly_robust(
     expected_target: ArrayLike,
     request: ArrayLike,
     *,
-    level: float = LEVEL,
+    level: float = COVERAGE,
 ) -> Estimate:
     """The reward model's value of the target, corrected by the weighted errors it made on what was shown.
 
@@ -156,7 +156,7 @@ class PolicyValue:
     mean_weight: float | None = None
     clip: float | None = None
     clipped_share: float = 0.0
-    level: float = LEVEL
+    level: float = COVERAGE
     refused: str | None = None
     """Why no value is given, as a sentence; None where one is."""
 
@@ -183,7 +183,7 @@ def evaluate(
     never_shown: float = 0.0,
     clip: float | None = None,
     support: Support | None = None,
-    level: float = LEVEL,
+    level: float = COVERAGE,
 ) -> Evaluated:
     """The target policy's reward an impression; the estimate can be compared with that of another policy on the log.
 
@@ -238,13 +238,13 @@ def _refused(
     target has its propensity: what is missing is what the log never shows."""
     mean = float(full.mean())
     step = float(np.linalg.norm(_by_request(full - mean, codes) / len(full))) / (int(codes.max()) + 1)
-    missing = max(never_shown, 1.0 - (mean + SURE * step))
+    missing = max(never_shown, 1.0 - (mean + NORMAL_QUANTILE * step))
     if missing > support.missing:
         return (
             f"At least {missing:.0%} of what this policy would show is never shown by the one that wrote the log:"
             f" no value is given above {support.missing:.0%}."
         )
-    if mean - SURE * step > 1.0 + support.missing:
+    if mean - NORMAL_QUANTILE * step > 1.0 + support.missing:
         return (
             f"The weights' mean is {mean:.2f} where it must be 1: the logged propensities are not those of showing"
             " each item in its place, given the candidates of its request."

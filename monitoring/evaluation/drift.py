@@ -20,10 +20,10 @@ import polars as pl
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
-ROWS = 2000
+SAMPLE_ROWS = 2000
 """Impressions a sample holds at most: the report's cost is bounded, whatever the window."""
 
-FEATURES = 30
+MOST_FEATURES = 30
 """Features a sample holds at most."""
 
 THRESHOLD = 0.2
@@ -93,7 +93,9 @@ class MeasuredDrift:
     snapshot: "Snapshot"
 
 
-def important(dense: np.ndarray, scores: np.ndarray, names: Sequence[str], limit: int = FEATURES) -> tuple[str, ...]:
+def important(
+    dense: np.ndarray, scores: np.ndarray, names: Sequence[str], limit: int = MOST_FEATURES
+) -> tuple[str, ...]:
     """The features that move the predictions most: by correlation with their log-odds. dense [N, D], scores [N].
 
     Cheap and blind to labels: what matters for a report is what the model leans on. NaN counts as the feature's mean.
@@ -119,15 +121,15 @@ def sample(
     columns: Mapping[str, np.ndarray | Sequence[Any] | pl.Series],
     *,
     seed: int,
-    rows: int = ROWS,
+    rows: int = SAMPLE_ROWS,
     features: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """At most `rows` impressions, drawn with `seed`, as columns people can read.
 
-    dense [N, D] is called `names`; `features` says which of them to keep (default: the first `FEATURES`); `columns`
-    adds others of length N: predictions, the label, contexts.
+    dense [N, D] is called `names`; `features` says which of them to keep (default: the first `MOST_FEATURES`);
+    `columns` adds others of length N: predictions, the label, contexts.
     """
-    kept = list(names[:FEATURES] if features is None else features)
+    kept = list(names[:MOST_FEATURES] if features is None else features)
     unknown = sorted(set(kept) - set(names))
     if unknown:
         raise ValueError(f"features {unknown} are none of the {len(names)} columns of dense")

@@ -38,7 +38,7 @@ from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.evaluation.window import Champion, Checks, Window, context_of, contexts_of, new_ids
 from monitoring.statistics.bootstrap import finite
 
-HEAD = 0.2
+HEAD_SHARE = 0.2
 """Share of a window's items, those shown most, that are its head."""
 
 
@@ -278,7 +278,7 @@ def head(items: pl.Series) -> NDArray[np.bool_]:
     counts = items.value_counts()
     name = items.name or "item_id"
     counts = counts.sort("count", name, descending=[True, False])  # of those shown as often, always the same
-    often = counts.head(max(1, round(HEAD * len(counts))))[name]
+    often = counts.head(max(1, round(HEAD_SHARE * len(counts))))[name]
     return items.is_in(often.implode()).to_numpy()
 
 

@@ -1,7 +1,7 @@
 """Evidently metrics of our own, and the first import of Evidently, which takes seconds: import it where it is used.
 
-Evidently's ``ValueDrift`` draws two plotly figures a column, nine tenths of its time; `ColumnDrift` is the same PSI
-without them. `Figure` carries a number measured elsewhere (``monitoring/evaluation/compare.py``) into Evidently's
+Evidently's ``ValueDrift`` draws two plotly figures a column, nine tenths of its time; `ColumnDriftFigure` is the same
+PSI without them. `Figure` carries a number measured elsewhere (``monitoring/evaluation/compare.py``) into Evidently's
 dashboards, so that no metric is defined twice.
 """
 
@@ -20,19 +20,19 @@ with warnings.catch_warnings():
     from evidently.legacy.calculations.stattests import psi_stat_test
     from evidently.ui.workspace import RemoteWorkspace
 
-__all__ = ["ColumnDrift", "Figure", "RemoteWorkspace", "Snapshot", "drift", "figures"]
+__all__ = ["ColumnDriftFigure", "Figure", "RemoteWorkspace", "Snapshot", "drift", "figures"]
 
-FIGURES = "figures"
+FIGURES_KEY = "figures"
 """The additional data set in which a `Figure` finds its value."""
 
 
-class ColumnDrift(ColumnMetric, SingleValueMetric):  # type: ignore[misc]
+class ColumnDriftFigure(ColumnMetric, SingleValueMetric):  # type: ignore[misc]
     """PSI of one column against the reference."""
 
     threshold: float
 
 
-class ColumnDriftCalculation(SingleValueCalculation[ColumnDrift]):  # type: ignore[misc]
+class ColumnDriftCalculation(SingleValueCalculation[ColumnDriftFigure]):  # type: ignore[misc]
     def calculate(self, context: Context, current_data: Dataset, reference_data: Dataset | None) -> SingleValue:
         assert reference_data is not None
         column, kind = self.metric.column, current_data.column(self.metric.column).type
@@ -53,7 +53,7 @@ class Figure(SingleValueMetric):  # type: ignore[misc]
 
 class FigureCalculation(SingleValueCalculation[Figure]):  # type: ignore[misc]
     def calculate(self, context: Context, current_data: Dataset, reference_data: Dataset | None) -> SingleValue:
-        result = self.result(float(context.additional_data[FIGURES].as_dataframe()[self.metric.name].iloc[0]))
+        result = self.result(float(context.additional_data[FIGURES_KEY].as_dataframe()[self.metric.name].iloc[0]))
         result.widget = []
         return result
 
@@ -66,7 +66,7 @@ def drift(reference: pl.DataFrame, current: pl.DataFrame, threshold: float) -> t
     numbers = [column for column, dtype in current.schema.items() if dtype.is_numeric() or dtype == pl.Boolean]
     texts = [column for column in current.columns if column not in numbers]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
-    metrics = [ColumnDrift(column=column, threshold=threshold) for column in current.columns]
+    metrics = [ColumnDriftFigure(column=column, threshold=threshold) for column in current.columns]
     snapshot = Report(metrics).run(
         Dataset.from_pandas(_pandas(current, numbers), definition),
         Dataset.from_pandas(_pandas(reference, numbers), definition),
@@ -82,7 +82,7 @@ def figures(values: Mapping[str, float], at: datetime, name: str, metadata: Mapp
     data = Dataset.from_pandas(table, definition)
     return Report([Figure(name=key) for key in values]).run(
         data,
-        additional_data={FIGURES: data},
+        additional_data={FIGURES_KEY: data},
         timestamp=at.astimezone(UTC).replace(tzinfo=None),
         name=name,
         metadata=dict(metadata),

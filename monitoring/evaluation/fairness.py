@@ -12,9 +12,9 @@ import numpy as np
 
 from models.ranking_metrics import Codes, Floats, LabelledScores
 from monitoring.evaluation.slices import Column, coded
-from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST, Interval, finite
+from monitoring.statistics.bootstrap import FEWEST_REQUESTS, INTERVAL_COVERAGE, Interval, finite
 
-VALUES = 20
+MOST_GROUPS = 20
 """Values shown of each attribute: those with the most impressions. What is left is one."""
 
 
@@ -57,7 +57,7 @@ def treatment(attributes: Mapping[str, Column], *, before: LabelledScores, now: 
     orders = (before.exposure(), now.exposure())
     found = []
     for attribute, given in attributes.items():
-        names, code = coded(given, VALUES)
+        names, code = coded(given, MOST_GROUPS)
         rows, clicks = (_sums(of, code, len(names), before) for of in (np.ones(len(before)), before.label))
         differs = bool(((rows > 0).sum(axis=1) > 1).any())
         exposed = [_sums(order, code, len(names), before) for order in orders] if differs else None
@@ -98,6 +98,10 @@ def _ratio(champion: Floats, challenger: Floats, whole: Floats) -> Ratio:
     change = ratios[1] - ratios[0]
     residual = challenger - champion - change * whole
     requests = int((whole > 0).sum())
-    error = sqrt(float((residual**2).sum()) * requests / (requests - 1)) / total if requests >= FEWEST else float("nan")
-    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    error = (
+        sqrt(float((residual**2).sum()) * requests / (requests - 1)) / total
+        if requests >= FEWEST_REQUESTS
+        else float("nan")
+    )
+    reach = NormalDist().inv_cdf((1 + INTERVAL_COVERAGE) / 2) * error
     return Ratio(ratios[0], ratios[1], change, Interval(finite(change - reach), finite(change + reach)))

@@ -23,13 +23,13 @@ DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 WINDOWS_OF = timedelta(days=14)
 """How far back windows are compared with."""
 
-RECENT = timedelta(hours=6)
+RECENT_SPAN = timedelta(hours=6)
 """How far back every window is compared with, whatever its hour."""
 
 PROFILES = 24
 """Profiles that a window's features are compared with, the newest."""
 
-IN_A_ROW = 200
+MOST_FAILED = 200
 """Updates that failed the same check, at most: more than a day of those that wait for a person."""
 
 State = Literal["promoted", "held", "rejected", "superseded", "expired"]
@@ -187,7 +187,7 @@ def _windows(past: Sequence[PastUpdate], asking: Asking) -> tuple[PastWindow, ..
         for window in reversed(promoted)
         if earliest - WINDOWS_OF < window.end <= asking.start
         and (
-            window.end > asking.start - max(RECENT, 3 * length)
+            window.end > asking.start - max(RECENT_SPAN, 3 * length)
             or (window.start + (window.end - window.start) / 2 - earliest) % DAY <= latest - earliest
         )
     )
@@ -204,7 +204,7 @@ def _failed_before(past: Sequence[PastUpdate], asking: Asking) -> dict[str, int]
     judged = [update for update in past if update.remembered.champion == champion]
     counts: dict[str, int] = {}
     going: set[str] | None = None
-    for update in reversed(judged[-IN_A_ROW:]):
+    for update in reversed(judged[-MOST_FAILED:]):
         failed = set(update.remembered.failed)
         going = failed if going is None else going & failed
         if update.state == "promoted" or not going:

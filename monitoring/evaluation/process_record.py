@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Self
 
-from monitoring.statistics.sequential import FEWEST, Moments
+from monitoring.statistics.sequential import FEWEST_FOR_NORMAL, Moments
 
 LOUDEST = 4.0
 """A window counts in the record no further from 0 than the loss and this many standard errors. A broken challenger
@@ -62,7 +62,9 @@ class ProcessRecord:
         return type(self)(
             self.updates + 1,
             moments,
-            cusum_after(self.cusum, counted, loss=loss, variance=moments.variance if moments.n >= FEWEST else 0.0),
+            cusum_after(
+                self.cusum, counted, loss=loss, variance=moments.variance if moments.n >= FEWEST_FOR_NORMAL else 0.0
+            ),
             judged_to or self.judged_to,
             {
                 version: cusum_after(self.against.get(version, 0.0), gains, loss=loss)
@@ -88,7 +90,7 @@ def latest_before(records: Iterable[ProcessRecord], start: datetime) -> ProcessR
 def _bounded(candidate: Moments, record: Moments, loss: float) -> Moments:
     """The candidate as the record counts it. Its spread is that of the record, once there is one: a broken
     challenger's own is as broken."""
-    known = record if record.n >= FEWEST and record.variance > 0 else candidate
+    known = record if record.n >= FEWEST_FOR_NORMAL and record.variance > 0 else candidate
     if candidate.n == 0:
         return candidate
     furthest = loss + LOUDEST * math.sqrt(known.variance / candidate.n)
@@ -105,6 +107,6 @@ def cusum_after(cusum: float, candidate: Moments, *, loss: float, variance: floa
     this window tells; 0: nothing is known, and nothing is added.
     """
     if variance is None:
-        variance = candidate.variance if candidate.n >= FEWEST else 0.0
+        variance = candidate.variance if candidate.n >= FEWEST_FOR_NORMAL else 0.0
     bet = -candidate.n * loss * (candidate.mean + loss / 2) / variance if variance > 0 else 0.0
     return min(max(cusum, 0.0) + bet, CUSUM_CEILING)

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from features.log.writing import read_propensities
 from monitoring.evaluation.counterfactual import (
-    LEVEL,
+    COVERAGE,
     Evaluated,
     PolicyValue,
     Support,
@@ -92,7 +92,7 @@ def ranking_value(
     top: int | None = None,
     clip: float | None = None,
     support: Support | None = None,
-    level: float = LEVEL,
+    level: float = COVERAGE,
 ) -> RankingValue:
     """The mean label of an impression under the challenger's order; or ``refused``, the sentence why not.
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.retrieval.recent_clicks import RecentClicks
 from models.tables.rows import Ids
-from monitoring.statistics.bootstrap import CONFIDENCE, FEWEST
+from monitoring.statistics.bootstrap import FEWEST_REQUESTS, INTERVAL_COVERAGE
 
 if TYPE_CHECKING:  # evidence is read where nothing is trained, and torch takes seconds to import
     from models.retrieval.towers import Towers
@@ -166,8 +166,8 @@ def difference(user: Ids, gained: NDArray[np.float64]) -> Difference:
     mean = float(gained.mean())
     _, whose = np.unique(user, return_inverse=True)
     apart = np.bincount(whose, gained - mean)
-    if len(apart) < FEWEST:
+    if len(apart) < FEWEST_REQUESTS:
         return Difference(mean)
     error = math.sqrt(float((apart**2).sum()) * len(apart) / (len(apart) - 1)) / len(gained)
-    reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * error
+    reach = NormalDist().inv_cdf((1 + INTERVAL_COVERAGE) / 2) * error
     return Difference(mean, mean - reach, mean + reach)

@@ -21,15 +21,15 @@ from monitoring.statistics.sequential import Moments, lower_once, upper_once
 
 Column = Sequence[Any] | np.ndarray | pl.Series
 
-VALUES = 8
+MOST_SLICES = 8
 """Values shown of each column: those with the most impressions. What is left is one slice, ``OTHERS``."""
 
 OTHERS, NONE = "(all others)", "(none)"
 
-LEVEL = 0.05
+FAMILY_RISK = 0.05
 """Chance that any of the bounds shown, on one side, is wrong."""
 
-FEWEST = 100
+FEWEST_OF_SLICE = 100
 """Requests of a slice before it can be said to lose: the gains of fewer are too lopsided for a bound on their mean."""
 
 
@@ -56,7 +56,7 @@ class Slice:
 
     moments: Moments
     lower: float | None = None
-    """One-sided, as the next, at :data:`LEVEL` over all slices together."""
+    """One-sided, as the next, at :data:`FAMILY_RISK` over all slices together."""
 
     upper: float | None = None
 
@@ -71,7 +71,7 @@ def compare_slices(
     *,
     before: LabelledScores,
     now: LabelledScores,
-    values: int = VALUES,
+    values: int = MOST_SLICES,
 ) -> list[Slice]:
     """The comparison within the most frequent values of each column [N] of the rows of both, the largest slice first.
 
@@ -83,7 +83,7 @@ def compare_slices(
         for column, given in columns.items()
         for part in _slices_of(column, (kinds or {}).get(column, "context"), given, before, now, loss, values)
     ]
-    level = LEVEL / max(len(found), 1)
+    level = FAMILY_RISK / max(len(found), 1)
     bounded = [
         replace(
             part,
@@ -95,13 +95,13 @@ def compare_slices(
     return sorted(bounded, key=lambda part: -part.impressions)
 
 
-def losing(slices: Sequence[Slice], margin: float, level: float = LEVEL) -> list[Slice]:
+def losing(slices: Sequence[Slice], margin: float, level: float = FAMILY_RISK) -> list[Slice]:
     """The slices where the challenger is shown worse by more than ``margin`` (a share), the worst first.
 
     The chance that one is named which is not, is at most ``level`` over all slices. Those of fewer
-    than :data:`FEWEST` requests are not looked at.
+    than :data:`FEWEST_OF_SLICE` requests are not looked at.
     """
-    thick = [part for part in slices if part.requests >= FEWEST]
+    thick = [part for part in slices if part.requests >= FEWEST_OF_SLICE]
     lost = [part for part in thick if upper_once(part.moments, level / len(thick)) < -margin]
     return sorted(lost, key=lambda part: part.gain or 0.0)
 

@@ -196,9 +196,9 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
 
 def _sample(part: Frame, random: np.random.Generator) -> Frame:
     """As many impressions as drift is measured on."""
-    if len(part) <= drift.ROWS:
+    if len(part) <= drift.SAMPLE_ROWS:
         return part
-    rows = np.sort(random.choice(len(part), drift.ROWS, replace=False))
+    rows = np.sort(random.choice(len(part), drift.SAMPLE_ROWS, replace=False))
     return Frame(part.table[rows], part.examples[rows], part.without_row)
 
 

@@ -31,7 +31,7 @@ from monitoring.measures import BY_KEY
 from monitoring.sentences import change, counted, percent
 from monitoring.statistics.error_control import PastTests
 
-ROWS_NAMED = 5
+IMPRESSIONS_NAMED = 5
 """Impressions that the sentence of a failed check names."""
 
 
@@ -71,8 +71,8 @@ def decide(policy: Policy, evidence: Evidence) -> Verdict:
 
 
 def _failed(check: Check) -> Finding:
-    named = ", ".join(check.rows[:ROWS_NAMED])
-    more = " and more" if len(check.rows) > ROWS_NAMED else ""
+    named = ", ".join(check.rows[:IMPRESSIONS_NAMED])
+    more = " and more" if len(check.rows) > IMPRESSIONS_NAMED else ""
     rows = f" Impressions: {named}{more}." if check.rows else ""
     facts = {"name": check.name, "detail": check.detail, "limit": check.limit, "rows": rows}
     return Finding(f"check/{check.name}", check.breach, facts)

@@ -29,7 +29,7 @@ SKEW_LEVEL = 0.001
 
 def guardrails(policy: Policy, evidence: Evidence) -> list[Finding]:
     """Every limit passed."""
-    return [finding for part in PARTS for finding in part(policy, evidence)]
+    return [finding for part in GUARDRAILS for finding in part(policy, evidence)]
 
 
 def _judge(
@@ -225,7 +225,7 @@ def _compared(evidence: Evidence) -> Comparison:
     return evidence.comparison
 
 
-PARTS: tuple[Callable[[Policy, Evidence], Iterator[Finding]], ...] = (
+GUARDRAILS: tuple[Callable[[Policy, Evidence], Iterator[Finding]], ...] = (
     _training,
     _gain,
     _calibration,

@@ -21,7 +21,7 @@ from monitoring.gate.policy import Word
 from monitoring.sentences import change, counted, percent
 from monitoring.statistics.error_control import PastTests, lord
 from monitoring.statistics.sequential import (
-    FEWEST,
+    FEWEST_FOR_NORMAL,
     Moments,
     lower,
     lower_once,
@@ -118,8 +118,8 @@ def not_worse(
     def answer(code: str, word: Word, facts: Mapping[str, str]) -> NotWorse:
         return NotWorse(Finding(code, word, facts), process, _caught(candidate, margin, holds))
 
-    if candidate.n < FEWEST:
-        return answer("too_thin", "hold", facts | {"least": f"{FEWEST}"})
+    if candidate.n < FEWEST_FOR_NORMAL:
+        return answer("too_thin", "hold", facts | {"least": f"{FEWEST_FOR_NORMAL}"})
     if upper_once(candidate, rejects) < -margin:
         return answer("worse_beyond_chance", "reject", facts | {"best": change(upper_once(candidate, rejects))})
     if _loses(candidate, margin, holds):
@@ -150,7 +150,7 @@ def better(
     """
     _levels(risk=risk)
     level, strength = lord(past, risk), p_value(candidate, 0.0)
-    thin = candidate.n < FEWEST
+    thin = candidate.n < FEWEST_FOR_NORMAL
     promoted = not thin and strength <= level
     after = past if thin else past.add(promoted=promoted)
     facts = {"compared": _compared(candidate, impressions), "chances": _chances(strength, level)}
@@ -159,7 +159,7 @@ def better(
         return Better(Finding(code, word, facts | dict(more or {})), strength, level, after)
 
     if thin:
-        return answer("too_thin", "hold", {"least": f"{FEWEST}"})
+        return answer("too_thin", "hold", {"least": f"{FEWEST_FOR_NORMAL}"})
     if promoted:
         return answer("shown_better", "promote")
     if upper_once(candidate, rejects) < 0:
@@ -263,7 +263,7 @@ def _and(parts: list[str]) -> str:
 
 def _caught(candidate: Moments, margin: float, holds: float) -> float | None:
     """The true loss that `not_worse` would have stopped on this candidate nine times in ten."""
-    if candidate.n < FEWEST:
+    if candidate.n < FEWEST_FOR_NORMAL:
         return None
     return max(margin, -float(special.ndtri(holds)) * candidate.error) + NINE_IN_TEN * candidate.error
 

@@ -91,7 +91,7 @@ class Watching:
         return tuple(finding.sentence for finding in self.findings)
 
 
-CHANCE = 3.0
+STANDARD_ERRORS = 3.0
 """Standard errors that are put down to chance where a figure is held against what was promised."""
 
 
@@ -151,7 +151,7 @@ def _entropy(watch: Watch, compared: Comparison, deviation: float, promised: Pro
     now, log_loss = compared.challenger.normalised_entropy, compared.challenger.log_loss
     if was is not None and now is not None and log_loss is not None:
         error = deviation * math.sqrt(1 / compared.requests + 1 / (promised.requests or compared.requests))
-        limit = was * (1 + watch.entropy_limit) + CHANCE * error * now / log_loss
+        limit = was * (1 + watch.entropy_limit) + STANDARD_ERRORS * error * now / log_loss
         yield _promise("normalised entropy", now, was, limit)
 
 

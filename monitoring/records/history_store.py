@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import WIDTH, Profile
-from monitoring.evaluation.history import IN_A_ROW, PROFILES, Asking, PastUpdate, Remembered, since
+from monitoring.evaluation.history import MOST_FAILED, PROFILES, Asking, PastUpdate, Remembered, since
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -134,7 +134,7 @@ def read(connection: psycopg.Connection, surface: str, asking: Asking) -> list[P
         "since": since(asking),
         "champion": champion,
         "profiles": PROFILES,
-        "in_a_row": IN_A_ROW,
+        "in_a_row": MOST_FAILED,
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         profiles = {row["update_id"]: _profiles(row) for row in cursor.execute(LATEST_PROFILES, parameters).fetchall()}

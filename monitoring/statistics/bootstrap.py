@@ -25,10 +25,10 @@ from monitoring.measures import KEYS
 DRAWS = 200
 """Draws of the requests: they tell a standard error to within 5 %."""
 
-FEWEST = 10
+FEWEST_REQUESTS = 10
 """Requests below which no interval is given: fewer do not show their own spread."""
 
-CONFIDENCE = 0.95
+INTERVAL_COVERAGE = 0.95
 """Of the two-sided intervals."""
 
 NO_WIDTH = 1e-12
@@ -46,7 +46,7 @@ NO_PAIR = "no request has a candidate with a label beside one without"
 SHARED, OWN = 3, 9
 """Sums of each request that all models share, and those of one model before its calibration bins."""
 
-BLOCK = 8192
+REQUESTS_AT_ONCE = 8192
 """Requests handled at once; it bounds the memory, not the result's precision."""
 
 
@@ -90,9 +90,14 @@ class Drawn:
         of = drawn[:, -1] - drawn[:, 0] if model is None else drawn[:, model]
         spread = of[1:][np.isfinite(of[1:])]
         requests = self.ordered if measure in BY_REQUEST else self.requests
-        if requests < FEWEST or len(spread) < 2 or not np.isfinite(of[0]) or spread.max() - spread.min() < NO_WIDTH:
+        if (
+            requests < FEWEST_REQUESTS
+            or len(spread) < 2
+            or not np.isfinite(of[0])
+            or spread.max() - spread.min() < NO_WIDTH
+        ):
             return Interval()
-        reach = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * float(spread.std(ddof=1))
+        reach = NormalDist().inv_cdf((1 + INTERVAL_COVERAGE) / 2) * float(spread.std(ddof=1))
         below, above = self._hidden(model) if measure == "calibration_error" else (0.0, 0.0)
         return Interval(float(of[0]) - reach - below, float(of[0]) + reach + above)
 
@@ -120,7 +125,7 @@ def bootstrap(models: Sequence[LabelledScores], *, seed: int, draws: int = DRAWS
     first = models[0]
     assert bool((np.diff(first.request) >= 0).all()), "rows of a request must stand side by side, codes ascending"
     added = [_adds(model) for model in models]
-    edges = np.append(np.arange(0, first.requests, BLOCK), first.requests)
+    edges = np.append(np.arange(0, first.requests, REQUESTS_AT_ONCE), first.requests)
     row_edges = np.searchsorted(first.request, edges)
     width = OWN + metrics.CALIBRATION_BINS
     sums = np.zeros((1 + draws, SHARED + width * len(models)))

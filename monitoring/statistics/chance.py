@@ -18,7 +18,7 @@ CANNOT_BE = log(1e9)
 """Surprise from which a thing is no chance: only then is a window passed over for good, since what is passed over by
 its labels is not there to learn from."""
 
-SMALLEST = 1e-9
+SMALLEST_MEAN = 1e-9
 """Means are kept this far from 0 and 1."""
 
 ODDS = np.arange(-20.0, 20.0, 0.01)
@@ -27,7 +27,7 @@ ODDS = np.arange(-20.0, 20.0, 0.01)
 
 def divergence(found: NDArray[np.float64] | float, mean: NDArray[np.float64] | float) -> Floats:
     """Kullback-Leibler divergence of Bernoulli(found) from Bernoulli(mean), in nats."""
-    found, mean = np.clip(found, 0.0, 1.0), np.clip(mean, SMALLEST, 1 - SMALLEST)
+    found, mean = np.clip(found, 0.0, 1.0), np.clip(mean, SMALLEST_MEAN, 1 - SMALLEST_MEAN)
     yes = np.where(found > 0, found * np.log(np.maximum(found, 1e-300) / mean), 0.0)
     no = np.where(found < 1, (1 - found) * np.log(np.maximum(1 - found, 1e-300) / (1 - mean)), 0.0)
     return np.asarray(yes + no)
@@ -63,7 +63,7 @@ def surprise_of_odds(
     past = usual_draws * divergence(usual, _share_of(ODDS))
     now = [draws * divergence(share, _share_of(ODDS + side * log(factor))) for side in (-1, 1)]
     found = [float(np.min(past + each)) for each in now]
-    odds, usually = (log(max(of, SMALLEST) / max(1 - of, SMALLEST)) for of in (share, usual))
+    odds, usually = (log(max(of, SMALLEST_MEAN) / max(1 - of, SMALLEST_MEAN)) for of in (share, usual))
     return (
         found[0] if odds < usually - log(factor) else 0.0,
         found[1] if odds > usually + log(factor) else 0.0,

@@ -20,7 +20,7 @@ DELAY, DECAY = 500, 2.0
 candidate deserves more than another, and then so slow that power falls but never runs out: after 5,000 tests without
 a promotion the level is a hundredth of the first, which costs 1.1 standard errors."""
 
-FIRST = 0.9
+BEFORE_FIRST = 0.9
 """The share of the risk that may be spent before the first promotion. The first gives back the rest, others all."""
 
 
@@ -42,9 +42,9 @@ def lord(past: PastTests, risk: float) -> float:
     """LORD++ (Ramdas, Yang, Wainwright & Jordan 2017, "Online control of the false discovery rate with decaying
     memory"; after Javanmard & Montanari 2018)."""
     following = past.tested + 1
-    level = FIRST * risk * _weight(following)
+    level = BEFORE_FIRST * risk * _weight(following)
     for earlier, number in enumerate(past.promoted):
-        level += (risk if earlier else (1 - FIRST) * risk) * _weight(following - number)
+        level += (risk if earlier else (1 - BEFORE_FIRST) * risk) * _weight(following - number)
     return level
 
 

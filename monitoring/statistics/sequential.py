@@ -10,7 +10,7 @@ Any time: Robbins' half-normal mixture on the studentised sum, one-sided. Its bo
 sequences (Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2024, "Time-uniform central limit theory and asymptotic
 confidence sequences", Annals of Statistics; the mixture: Robbins 1970, Howard, Ramdas, McAuliffe & Sekhon 2021; for
 comparing forecasters: Choe & Ramdas 2023). They assume no bound on x, only a variance, and say nothing below
-`FEWEST` requests. Once: Student's bounds, for a comparison that is looked at a single time.
+`FEWEST_FOR_NORMAL` requests. Once: Student's bounds, for a comparison that is looked at a single time.
 """
 
 import math
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-FEWEST = 30
+FEWEST_FOR_NORMAL = 30
 """Requests below which the central limit theorem is not trusted: bounds are infinite."""
 
 PRIOR = 10.0
@@ -81,7 +81,7 @@ class Moments:
 
 def lower(moments: Moments, alpha: float, tuned_for: int) -> float:
     """The mean gain is above this at all looks together, with chance 1 - alpha; minus infinity when too thin."""
-    if moments.n < FEWEST:
+    if moments.n < FEWEST_FOR_NORMAL:
         return -math.inf
     return moments.mean - _boundary(moments.n, alpha, tuned_for) * moments.error
 
@@ -93,7 +93,7 @@ def upper(moments: Moments, alpha: float, tuned_for: int) -> float:
 
 def lower_once(moments: Moments, alpha: float) -> float:
     """The mean gain is above this with chance 1 - alpha, for one look at a comparison (Student's t)."""
-    if moments.n < FEWEST:
+    if moments.n < FEWEST_FOR_NORMAL:
         return -math.inf
     return moments.mean - _student(alpha, moments.n - 1) * moments.error
 
@@ -106,7 +106,7 @@ def upper_once(moments: Moments, alpha: float) -> float:
 def p_value(moments: Moments, null: float) -> float:
     """The chance of a mean this high or higher when the true one is `null`, for one look (Student's t); 1 when too
     thin."""
-    if moments.n < FEWEST:
+    if moments.n < FEWEST_FOR_NORMAL:
         return 1.0
     if moments.error == 0.0:
         return 0.0 if moments.mean > null else 1.0

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.counters.float16 import SPAN, side_by_side, to_float16
+from features.counters.float16 import ROWS_CAST, side_by_side, to_float16
 
 
 @settings(deadline=None)  # the first call compiles
@@ -32,7 +32,7 @@ def test_every_float16_and_every_tie_between_two_is_rounded_as_a_cast_rounds_it(
 
 def test_arrays_stand_side_by_side() -> None:
     rng = np.random.default_rng(0)
-    parts = [rng.normal(size=(2 * SPAN + 3, width)).astype(np.float16) for width in (3, 1, 5)]
-    into = np.empty((2 * SPAN + 3, 9), dtype=np.float16)
+    parts = [rng.normal(size=(2 * ROWS_CAST + 3, width)).astype(np.float16) for width in (3, 1, 5)]
+    into = np.empty((2 * ROWS_CAST + 3, 9), dtype=np.float16)
     side_by_side(parts, into)
     np.testing.assert_array_equal(into, np.concatenate(parts, axis=1))

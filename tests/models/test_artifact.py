@@ -116,7 +116,7 @@ def test_arrays_of_any_shape_and_order_come_back_and_the_file_is_for_all_to_read
 
 
 def test_a_large_table_is_mapped_and_not_read(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(folder, "MAPPED_FROM", 1_000)
+    monkeypatch.setattr(folder, "MEMORY_MAPPED_FROM", 1_000)
     save(model, tmp_path)
     mapped = load(tmp_path)
     assert not mapped.tables[0].segments[0].weights.flags.writeable

@@ -24,7 +24,7 @@ def seen(*windows: torch.Tensor, memory: float = 1e9) -> Standardise:
 
 @pytest.mark.parametrize("block", [1, 7, 1000])
 def test_windows_and_blocks_come_to_the_mean_and_variance_of_all(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(network, "BLOCK", block)
+    monkeypatch.setattr(network, "ROWS_SUMMED", block)
     windows = [numbers(rows, seed) for seed, rows in enumerate((50, 0, 1, 200))]
     made, whole = seen(*windows), torch.cat(windows).double().numpy()
     np.testing.assert_allclose(made.mean, np.nanmean(whole, axis=0), rtol=1e-9)

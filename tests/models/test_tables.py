@@ -112,14 +112,14 @@ def test_a_table_is_a_dictionary_with_admission_and_eviction(
 def test_merge_keeps_every_id_once_and_the_newer_row(
     newer: list[int], older: list[int], last: bool, block: int
 ) -> None:
-    new, before = segment_of(newer, 2), log_structured.BLOCK
+    new, before = segment_of(newer, 2), log_structured.ROWS_COPIED
     gone = {one for one in newer if one % 3 == 0}
     new = replace(new, counts=np.where(np.isin(new.ids, list(gone)), TOMBSTONE, new.counts))
-    log_structured.BLOCK = block
+    log_structured.ROWS_COPIED = block
     try:
         both = merge(new, segment_of(older, 1), oldest=last)
     finally:
-        log_structured.BLOCK = before
+        log_structured.ROWS_COPIED = before
     assert both.ids.tolist() == sorted({*newer, *older} - (gone if last else set()))
     assert both.weights[:, 0].tolist() == [2.0 if one in newer else 1.0 for one in both.ids.tolist()]
     assert (both.state == both.weights[:, :1] + 1).all()

@@ -167,7 +167,7 @@ def test_guessing_is_braked_and_lets_go_and_locks_nobody_out_from_elsewhere(user
     with pytest.raises(TooManyAttempts, match="15 minutes"):
         sign_in(users)  # the right one is not looked at any more
     sign_in(users, address="10.0.0.2")
-    sign_in(users, now=NOW + sessions.LOOK_BACK + MINUTE)
+    sign_in(users, now=NOW + sessions.LOCKED_FOR + MINUTE)
 
 
 def test_who_guesses_a_name_from_everywhere_is_braked_and_its_owner_gets_in_where_they_did_before(
@@ -182,7 +182,7 @@ def test_who_guesses_a_name_from_everywhere_is_braked_and_its_owner_gets_in_wher
     sign_in(users, address="10.0.0.1")
     with pytest.raises(TooManyAttempts):
         sign_in(users, address="10.0.0.2")  # nowhere they have been; for a quarter of an hour
-    sign_in(users, address="10.0.0.2", now=NOW + sessions.LOOK_BACK)
+    sign_in(users, address="10.0.0.2", now=NOW + sessions.LOCKED_FOR)
 
 
 def test_the_right_password_clears_what_was_mistyped(users: psycopg.Connection) -> None:

@@ -12,7 +12,7 @@ from models.examples import Examples
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.versions.artifact import WEIGHTS, save
-from monitoring.evaluation.cost import CANDIDATES, WARM_UP, measure, model_bytes, scoring_p99_ms
+from monitoring.evaluation.cost import TIMED_CANDIDATES, WARM_UP, measure, model_bytes, scoring_p99_ms
 from tests.models.clickworld import LAYOUT, clicks
 from tests.models.small import small_model
 
@@ -62,7 +62,7 @@ def test_the_cost_of_a_challenger_stands_beside_the_champions_size() -> None:
     assert (cost.bytes, cost.champion_bytes) == (model_bytes(model), model_bytes(champion))
     assert cost.train_s == learned.seconds > 0
     assert cost.examples_per_s == pytest.approx(learned.examples / learned.seconds)
-    assert cost.candidates == CANDIDATES
+    assert cost.candidates == TIMED_CANDIDATES
     assert cost.score_p99_ms is not None
     first = measure(model, learned, None, CLICKS[:10], time.perf_counter)
     assert (first.champion_bytes, first.score_p99_ms) == (None, None)

@@ -88,7 +88,7 @@ def test_columns_with_holes_constants_and_infinities_are_measured() -> None:
 def test_a_sample_is_bounded_and_the_same_for_the_same_seed() -> None:
     part = window(requests=2000)
     first, same, other = (sample(part.dense, NAMES, {"label": part.label}, seed=seed) for seed in (3, 3, 4))
-    assert first.height == drift.ROWS
+    assert first.height == drift.SAMPLE_ROWS
     assert first.equals(same)
     assert not first.equals(other)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.statistics.error_control import DECAY, DELAY, FIRST, PastTests, _weight, lord
+from monitoring.statistics.error_control import BEFORE_FIRST, DECAY, DELAY, PastTests, _weight, lord
 
 
 def test_the_weights_of_all_tests_sum_to_one_at_most() -> None:
@@ -28,7 +28,7 @@ def test_what_was_promoted_is_counted_by_the_number_of_its_test(promotions: list
 
 
 def test_the_first_level_is_the_share_of_the_risk_that_is_spent_before_a_promotion() -> None:
-    assert lord(PastTests(), 0.05) == pytest.approx(FIRST * 0.05 * _weight(1))
+    assert lord(PastTests(), 0.05) == pytest.approx(BEFORE_FIRST * 0.05 * _weight(1))
 
 
 def test_without_a_promotion_all_levels_together_stay_within_the_risk() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.checks.features import check_features
 from monitoring.checks.limits import Check, Limits, failed
-from monitoring.checks.profiles import FIGURES, Profile
+from monitoring.checks.profiles import FEATURE_FIGURES, Profile
 from tests.monitoring.worlds import NAMES, Window, window
 
 REFERENCES = [Profile.of(past.dense, NAMES, label=past.label) for past in (window(seed) for seed in range(100, 106))]
@@ -89,7 +89,7 @@ def test_a_feature_that_follows_the_clock_may_move_on() -> None:
 
 def same(one: Profile, other: Profile) -> bool:
     """Whether two profiles have the same figures, to the bit."""
-    figures = [[getattr(profile, name) for name in (*FIGURES, "quantiles")] for profile in (one, other)]
+    figures = [[getattr(profile, name) for name in (*FEATURE_FIGURES, "quantiles")] for profile in (one, other)]
     return (one.names, one.rows, one.clicked) == (other.names, other.rows, other.clicked) and all(
         np.array_equal(before, now, equal_nan=True) for before, now in zip(*figures, strict=True)
     )

@@ -9,7 +9,7 @@ from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.gate.hypotheses import NotWorse, baseline_moves, better, no_ratchet, not_worse
 from monitoring.sentences import percent
 from monitoring.statistics.error_control import PastTests
-from monitoring.statistics.sequential import FEWEST, Moments
+from monitoring.statistics.sequential import FEWEST_FOR_NORMAL, Moments
 
 MARGIN = 0.005
 
@@ -60,7 +60,7 @@ def test_one_window_of_a_known_process_may_be_bad_but_not_beyond_chance() -> Non
     assert (routine(-0.03, known).word, code(-0.03, known)) == ("reject", "worse_beyond_chance")
 
 
-@pytest.mark.parametrize("n", [0, 1, FEWEST - 1])
+@pytest.mark.parametrize("n", [0, 1, FEWEST_FOR_NORMAL - 1])
 def test_too_few_requests_wait_whatever_they_show(n: int) -> None:
     few = Moments(n, 0.5 if n else 0.0, 0.01 if n > 1 else 0.0)
     answer = not_worse(few, process(*[0.005] * 30), margin=MARGIN)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from monitoring.statistics.sequential import (
-    FEWEST,
+    FEWEST_FOR_NORMAL,
     Moments,
     lower,
     lower_once,
@@ -38,7 +38,13 @@ def test_a_gain_that_is_not_finite_is_refused() -> None:
 
 @settings(deadline=None, max_examples=40)
 @example(0.0, 1.0, 25_330, 0.05, 100)
-@given(st.floats(-1, 1), st.floats(1e-3, 10), st.integers(FEWEST, 10**6), st.floats(1e-6, 0.9), st.integers(100, 10**5))
+@given(
+    st.floats(-1, 1),
+    st.floats(1e-3, 10),
+    st.integers(FEWEST_FOR_NORMAL, 10**6),
+    st.floats(1e-6, 0.9),
+    st.integers(100, 10**5),
+)
 def test_the_lower_bound_is_where_robbins_mixture_reaches_its_level(
     mean: float, variance: float, n: int, alpha: float, tuned_for: int
 ) -> None:
@@ -60,7 +66,7 @@ def test_the_lower_bound_is_where_robbins_mixture_reaches_its_level(
 
 
 def test_too_thin_says_nothing_and_no_spread_says_all() -> None:
-    thin = Moments.of(np.full(FEWEST - 1, 0.5))
+    thin = Moments.of(np.full(FEWEST_FOR_NORMAL - 1, 0.5))
     assert (lower(thin, 0.05, 100), upper_once(thin, 0.05)) == (-math.inf, math.inf)
     assert p_value(thin, 0.0) == 1.0
     same = Moments.of(np.zeros(100))
@@ -69,7 +75,7 @@ def test_too_thin_says_nothing_and_no_spread_says_all() -> None:
     assert p_value(same, -0.01) == 0.0
 
 
-@pytest.mark.parametrize("n", [FEWEST, 200, 5_000])
+@pytest.mark.parametrize("n", [FEWEST_FOR_NORMAL, 200, 5_000])
 def test_one_look_is_students(n: int) -> None:
     moments = Moments(n, 0.3, 1.7)
     for alpha in (0.2, 0.05, 1e-3, 1e-5):
@@ -92,8 +98,8 @@ def test_a_sequence_looked_at_after_every_request_seldom_strays(draw: str) -> No
         spread = np.sqrt(
             np.maximum((gains**2).cumsum(axis=1) / count - mean**2, 1e-12) * count / np.maximum(count - 1, 1)
         )
-        z = (mean / spread * np.sqrt(count))[:, FEWEST - 1 :: 10]
-        looks = count[FEWEST - 1 :: 10]
+        z = (mean / spread * np.sqrt(count))[:, FEWEST_FOR_NORMAL - 1 :: 10]
+        looks = count[FEWEST_FOR_NORMAL - 1 :: 10]
         limit = np.array([-lower(Moments(int(n), 0.0, 1.0), 0.05, 2_000) * math.sqrt(n) for n in looks])
         strayed += int((z > limit).any(axis=1).sum())
         once += int((z > 1.645).any(axis=1).sum())

@@ -13,7 +13,7 @@ import pytest
 from features.counters.folder import Folder
 from features.identity.keys import key_of
 from features.log import writing as log
-from features.skew.comparison import Comparison, Difference, write
+from features.skew.comparison import FeatureDifference, ServedComparison, write
 from features.skew.probes import Probes, begin, finish
 from infra.postgres.connections import connect
 from models.serving.follow.live_features import CandidateFeatures
@@ -61,9 +61,9 @@ def replica(world: str, folder: Path) -> Iterator[Client]:
 
 
 @contextmanager
-def probed(url: str, client: Client, *, requests: int = 200) -> Iterator[list[Comparison]]:
+def probed(url: str, client: Client, *, requests: int = 200) -> Iterator[list[ServedComparison]]:
     """Probe what serving does in this block; the list then holds what was found."""
-    found: list[Comparison] = []
+    found: list[ServedComparison] = []
     with connect(url, autocommit=True) as connection:
         with Folder(connection, "feed", FEATURES) as folding:
             fold_all(folding)
@@ -234,7 +234,10 @@ def test_figures_name_the_features_that_differ_most(world: str, replica: Client)
     started = now()
     with probed(world, replica) as found:
         visits(replica, "again")
-    planted = [{"a": Difference(4, "x", 1.0, 3.0)}, {"a": Difference(4, "y", None, 1.0), "b": Difference(2, "z", 0, 1)}]
+    planted = [
+        {"a": FeatureDifference(4, "x", 1.0, 3.0)},
+        {"a": FeatureDifference(4, "y", None, 1.0), "b": FeatureDifference(2, "z", 0, 1)},
+    ]
     with connect(world, autocommit=True) as connection:
         for differing in planted:
             write(connection, "feed", "v", replace(found[0], differing=differing))

@@ -6,7 +6,7 @@ import pytest
 
 from models import metrics
 from models.ranking_metrics import LabelledScores
-from monitoring.evaluation.slices import FEWEST, NONE, OTHERS, Slice, compare_slices, losing
+from monitoring.evaluation.slices import FEWEST_OF_SLICE, NONE, OTHERS, Slice, compare_slices, losing
 from monitoring.statistics.sequential import upper_once
 from tests.monitoring.worlds import Window, window
 
@@ -83,7 +83,7 @@ def test_of_models_equally_good_no_slice_loses_but_once_in_20_windows() -> None:
 
 def test_a_thin_slice_is_shown_and_never_named() -> None:
     part = window(requests=1000)
-    thin = part.request < FEWEST - 1
+    thin = part.request < FEWEST_OF_SLICE - 1
     challenger = np.where(thin, 0.999, part.truth)
     found = compare_slices({"region": np.where(thin, "small", "large")}, **sides(part, part.truth, challenger))
     small = found[1]

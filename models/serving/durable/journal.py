@@ -21,7 +21,7 @@ import polars as pl
 import psycopg
 
 from features.log import writing as log
-from features.log.append_result import ALREADY_THERE, TAKEN
+from features.log.append_result import ACCEPTED, ALREADY_THERE
 from features.log.partitions import MissingPartitions, ensure_partitions
 from features.served import rows as served_rows
 from infra.postgres.connections import TRANSIENT
@@ -219,7 +219,7 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEn
     if result.dead_letters:
         LOG.error("the log refused %d events of %s; see its dead letters", result.dead_letters, surface)
     if impressions is not None:
-        taken = impressions.filter(result.impressions == TAKEN)
+        taken = impressions.filter(result.impressions == ACCEPTED)
         packed = pl.Series("row", [base64.b64decode(row) for row in taken["row"]], dtype=pl.Binary)
         rows = taken.select("impression_id", "shown_at", "schema_version", packed)
         try:
@@ -260,5 +260,5 @@ def _count(metrics: Metrics, surface: str, event: str, outcomes: Sequence[str]) 
     for outcome in outcomes:
         if outcome == ALREADY_THERE:
             metrics.repeated.labels(surface, event).inc()
-        elif outcome != TAKEN:
+        elif outcome != ACCEPTED:
             metrics.dead_letters.labels(surface, event).inc()

@@ -18,11 +18,11 @@ import psycopg
 
 from infra.backoff import Backoff
 from infra.follower import follow
-from infra.stack.uptake import Shown
+from infra.stack.uptake import ShownPromotions
 from models.examples import Layout
 from models.serving.durable.database import Database, backoff
 from models.serving.follow.version_cache import PromotedVersion, VersionCache
-from models.serving.follow.version_loading import Champion, VersionLoader
+from models.serving.follow.version_loading import LoadedChampion, VersionLoader
 from models.serving.telemetry import LOG, Metrics
 from models.versions import promotions
 from models.versions.registry import Registry
@@ -45,7 +45,7 @@ class _Listening:
     """The connection that the promotions are followed with, and what others see of it."""
 
     connection: psycopg.Connection
-    uptake: Shown
+    uptake: ShownPromotions
 
 
 class Champions:
@@ -68,7 +68,7 @@ class Champions:
         self._metrics = metrics
         self._clock = clock
         self._poll_s = poll_s
-        self._champions: dict[str, Champion] = {}
+        self._champions: dict[str, LoadedChampion] = {}
         self._failed: dict[str, FailedLoad] = {}
         self._remembered: dict[str, PromotedVersion] = {}
         """What a restart with everything down would begin with."""
@@ -80,7 +80,7 @@ class Champions:
 
     # --- on the path of a request -----------------------------------------------------------------------------------
 
-    def current(self, surface: str) -> Champion | None:
+    def current(self, surface: str) -> LoadedChampion | None:
         """The champion of a surface; None while there is none. Hold on to it for the whole of a request."""
         return self._champions.get(surface)
 
@@ -129,7 +129,7 @@ class Champions:
     def _listening(self) -> Iterator[_Listening]:
         with self._database.connection() as connection:
             connection.execute(f"LISTEN {promotions.CHANNEL}")
-            yield _Listening(connection, Shown(connection, self._surfaces))
+            yield _Listening(connection, ShownPromotions(connection, self._surfaces))
 
     def _check(self, listening: _Listening) -> None:
         for surface in self._surfaces:
@@ -200,7 +200,7 @@ class Champions:
         else:
             self._remembered[surface] = promoted
 
-    def _swap_in(self, surface: str, champion: Champion) -> None:
+    def _swap_in(self, surface: str, champion: LoadedChampion) -> None:
         before = self._champions.get(surface)
         self._champions[surface] = champion
         self._metrics.swaps.labels(surface).inc()

@@ -13,7 +13,7 @@ from features.identity.values import canonical
 from features.log.partitions import SKEW
 from models.serving.durable.database import AWAY, Database
 
-LOOK_UP = """
+LOOK_UP_IMPRESSION = """
 SELECT i.user_id, i.item_id, a.attributes, date_part('epoch', i.shown_at) AS shown_at FROM impressions i
 LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id
 WHERE i.surface = %s AND i.impression_id = %s AND i.shown_at >= %s AND i.shown_at <= %s
@@ -53,7 +53,7 @@ def look_up(
         declared.click,
     ]
     try:
-        found = database.query(LOOK_UP, parameters, class_row(_ImpressionRow))
+        found = database.query(LOOK_UP_IMPRESSION, parameters, class_row(_ImpressionRow))
     except AWAY:
         return None
     if not found:

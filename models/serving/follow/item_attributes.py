@@ -9,12 +9,12 @@ from psycopg.rows import class_row
 
 from models.serving.durable.database import AWAY, Database
 
-LARGEST = 200_000
+ITEMS_CACHED = 200_000
 """Items in memory; the oldest go first."""
 UNKNOWN_S = 5.0
 """An item that was not found is looked up again after so long."""
 
-LOOK_UP = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
+LOOK_UP_ITEMS = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class ItemAttributes:
         degraded = False
         if missing:
             try:
-                found = self._database.query(LOOK_UP, [self._surface, missing], class_row(_ItemRow))
+                found = self._database.query(LOOK_UP_ITEMS, [self._surface, missing], class_row(_ItemRow))
             except AWAY:
                 degraded = True
             else:
                 self.add({item.item_id: item.attributes for item in found})
                 self._unknown.update((item, now) for item in set(missing).difference(item.item_id for item in found))
-                if len(self._unknown) > LARGEST:
+                if len(self._unknown) > ITEMS_CACHED:
                     self._unknown.clear()
         return [self._items.get(item, {}) for item in items], degraded
 
@@ -58,5 +58,5 @@ class ItemAttributes:
         """What the log has of some items now."""
         with self._adding:
             self._items.update(attributes)
-            while len(self._items) > LARGEST:
+            while len(self._items) > ITEMS_CACHED:
                 self._items.popitem(last=False)

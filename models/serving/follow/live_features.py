@@ -39,7 +39,7 @@ LOADING = 100_000
 """Events at once while no request waits."""
 SERVING = 4_000
 """Events at once while requests are served: about as long as a request may wait for them."""
-LARGEST = 200_000
+IMPRESSIONS_CACHED = 200_000
 """Impressions in memory; the oldest go first."""
 NEVER_CAME_S = 3600.0
 """An event that the log has not shown for so long was not accepted by it."""
@@ -139,7 +139,7 @@ class LiveFeatures:
             ]
             self._see([PendingEvent(name, True, keys.user, keys.item, keys.section, at) for name, keys in new])
             self._impressions.update(new)
-            while len(self._impressions) > LARGEST:
+            while len(self._impressions) > IMPRESSIONS_CACHED:
                 self._impressions.popitem(last=False)
 
     def add_click(self, impression_id: str, value: float, at: float) -> None:
@@ -158,7 +158,7 @@ class LiveFeatures:
             if impression_id in self._clicked:
                 return
             self._clicked[impression_id] = None
-            if len(self._clicked) > LARGEST:
+            if len(self._clicked) > IMPRESSIONS_CACHED:
                 self._clicked.popitem(last=False)
             if counts(np.array(value), np.array(at), np.array(keys.shown_at), self.declared.attribution):
                 self._see([PendingEvent(impression_id, False, keys.user, keys.item, keys.section, at)])

@@ -24,7 +24,7 @@ from models.serving.durable.database import STALE_S, Database, backoff
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_index import Clicks, LiveIndex
 
-BATCH = 20_000
+CLICKS_READ = 20_000
 """Clicks read at once."""
 
 # What the towers were trained on is not read again; what is no longer alive is of no use.
@@ -156,7 +156,7 @@ class Retriever:
             "after": state.after,
             "alive": now - towers.design.alive_s,
             "trained_to": 0.0 if state.after else state.trained_to,
-            "most": BATCH,
+            "most": CLICKS_READ,
         }
         with connection.cursor(row_factory=class_row(_ClickRow)) as cursor:
             rows = cursor.execute(CLICKED, parameters).fetchall()
@@ -166,7 +166,7 @@ class Retriever:
             # Another version may have begun to serve meanwhile: then the same clicks are read again for it.
             if self._state is state:
                 self._state = _State(state.trained, followed, after, state.trained_to)
-        return len(rows) == BATCH
+        return len(rows) == CLICKS_READ
 
 
 def _with_keys(rows: Sequence[_ClickRow], names: tuple[str, ...]) -> Clicks:

@@ -24,7 +24,7 @@ class StepBack:
 
 
 @dataclass(frozen=True, eq=False)
-class Champion:
+class LoadedChampion:
     """A model version in service."""
 
     promoted: PromotedVersion
@@ -54,7 +54,7 @@ class VersionLoader:
         self._layouts = layouts
         self._cache = cache
 
-    def load(self, surface: str, promoted: PromotedVersion, serving: Champion | None) -> Champion:
+    def load(self, surface: str, promoted: PromotedVersion, serving: LoadedChampion | None) -> LoadedChampion:
         """The version of a promotion, ready to score. Raises UnusableVersion, and whatever keeps it from being loaded.
 
         From ``serving``, the version in service, it is made by a step back or by what it changed on that one, where it
@@ -76,13 +76,13 @@ class VersionLoader:
             steps = (StepBack(serving.loaded.sha256, step), *serving.back)[: CACHED_VERSIONS - 1]
         return self._champion(surface, promoted, loaded, steps)
 
-    def restore(self, surface: str) -> Champion | None:
+    def restore(self, surface: str) -> LoadedChampion | None:
         """The version that served when the process ended, from the cache alone; None when there was none. Raises as
         :meth:`load`."""
         restored = self._cache.restore(surface)
         return None if restored is None else self._champion(surface, *restored)
 
-    def _stepped_back(self, surface: str, promoted: PromotedVersion, serving: Champion) -> Champion | None:
+    def _stepped_back(self, surface: str, promoted: PromotedVersion, serving: LoadedChampion) -> LoadedChampion | None:
         """A version that the one in service came from, without reading it again; None when it is not one of those."""
         wanted = self._cache.digest(surface, promoted)
         ahead = [back.sha256 for back in serving.back]
@@ -100,7 +100,7 @@ class VersionLoader:
 
     def _champion(
         self, surface: str, promoted: PromotedVersion, loaded: LoadedVersion, back: tuple[StepBack, ...] = ()
-    ) -> Champion:
+    ) -> LoadedChampion:
         retrieves, layout = loaded.retrieves, self._layouts[surface]
         model = _ready(loaded.model, layout)
         if retrieves is not None:
@@ -108,7 +108,7 @@ class VersionLoader:
                 retrieves = replace(retrieves, towers=retrieves.towers.reading(layout))
             except ValueError as error:
                 raise UnusableVersion(f"its towers: {error}: start serving from the code that trained them") from error
-        return Champion(promoted, loaded, model, retrieves, back)
+        return LoadedChampion(promoted, loaded, model, retrieves, back)
 
 
 def _ready(model: Model, layout: Layout) -> Model:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from features.declare.families import Features
 from models.examples import Examples
-from models.serving.bodies import MOST_ITEMS, RankBody
+from models.serving.bodies import MOST_CANDIDATES, RankBody
 from models.serving.durable.entries import Impression, LogEntry
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import CandidateFeatures, LiveFeatures
 from models.serving.follow.retriever import Retriever
-from models.serving.follow.version_loading import Champion
+from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.views import LiveViews
 
 RETRIEVED = 200
@@ -122,7 +122,7 @@ class SurfaceRanker:
         self.live_features.add_impressions([one.impression_id for one in shown], features.ids[order], request.now)
         return Ranked(request.request_id, version, tuple(sorted(degraded)), shown, entry, len(items))
 
-    def _retrieved(self, champion: Champion | None, request: "_Request") -> list[str | int]:
+    def _retrieved(self, champion: LoadedChampion | None, request: "_Request") -> list[str | int]:
         """Candidates for a request that names none, best first. Empty when no item is alive.
 
         New users too are served by the towers: with the session's clicks, and without any by what is popular in their
@@ -132,7 +132,7 @@ class SurfaceRanker:
             which = "no model" if champion is None else f"version {champion.version}, which ranks alone,"
             raise NoTowers(f"{which} serves {self.surface}: nothing retrieves candidates there, so name them")
         ids, history = self.live_features.read_user(request.user, request.body.context, request.now)
-        wanted = min(MOST_ITEMS, max(RETRIEVED, request.body.limit or 0))
+        wanted = min(MOST_CANDIDATES, max(RETRIEVED, request.body.limit or 0))
         return [*self.retriever.index(champion.retrieves).candidates(ids, history, wanted)]
 
     def _entry(
