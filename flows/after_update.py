@@ -21,7 +21,7 @@ def after_update(world: World, judged: Judged, published: Published, now: dateti
     update_id, reason = judged.claimed.update_id, judged.verdict.reasons[0]
     page = page_of(world.settings, surface, update_id)
     if published.state == "held":
-        prefect_form.ask(connection, surface, update_id, now)
+        prefect_form.start_review(connection, surface, update_id, now)
         notify(world.settings, "held", surface, reason, page)
     elif published.state == "rejected":
         notify(world.settings, "rejected", surface, reason, page)

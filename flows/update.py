@@ -144,7 +144,7 @@ def update_from(world: World, as_of: datetime, promotion: Promotion | None, lost
         ledger.finish(world.connection, claimed, "failed", error=f"{type(error).__name__}: {error}")
         raise
     outcome = Outcome(judged, published, steps.seconds)
-    story.tell(world, judged, published, steps.seconds)
+    story.write(world, judged, published, steps.seconds)
     return outcome
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 V = TypeVar("V")
 
-MODELS_KEPT = 5
+MODELS_CACHED = 5
 """The champion, the challenger before it is one, and the champions of before that it is compared with."""
 
-FRAMES_KEPT = 4
+FRAMES_CACHED = 4
 """What the champion learned from last, the baseline, and the day before."""
 
 
@@ -110,14 +110,14 @@ class World:
 
     def older(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """The frame of a window long mature, which other updates ask for too."""
-        return _kept(self.pulled, (start, end), lambda: self.frame(start, end, known_by=known_by), FRAMES_KEPT)
+        return _cached(self.pulled, (start, end), lambda: self.frame(start, end, known_by=known_by), FRAMES_CACHED)
 
     def weights(self, version: str, artifact_uri: str) -> "Model":
         """A model version, from the registry's artifacts, as it reads the surface's features.
 
         Raises FeaturesChanged when it reads some that the surface does not declare, and LostVersion.
         """
-        model, layout = self.kept(version, artifact_uri).model, self.surface.layout
+        model, layout = self.loaded_version(version, artifact_uri).model, self.surface.layout
         try:
             return model.reading(layout)
         except ValueError as missing:
@@ -127,34 +127,34 @@ class World:
                 " their own"
             ) from missing
 
-    def kept(self, version: str, artifact_uri: str) -> Loaded:
+    def loaded_version(self, version: str, artifact_uri: str) -> Loaded:
         """A model version as it was saved, and what a later one names as its parent. Raises LostVersion."""
 
         def read() -> Loaded:
             folder = self._folder(artifact_uri)
-            at_hand = {kept.parent.sha256: kept.model for kept in self.loaded.values()}
+            at_hand = {cached.parent.sha256: cached.model for cached in self.loaded.values()}
             model = load_version(folder, lambda parent: self._folder(parent.found), at_hand.get)
             return Loaded.of(model, folder, artifact_uri)
 
         with self._naming_what_is_lost(version):
-            return _kept(self.loaded, version, read, MODELS_KEPT)
+            return _cached(self.loaded, version, read, MODELS_CACHED)
 
-    def carried(self, version: str) -> VersionTowers | None:
+    def towers(self, version: str) -> VersionTowers | None:
         """What a version in memory retrieves with; None where it ranks alone. Raises LostVersion."""
 
         def read() -> VersionTowers | None:
             return load_version_towers(self._folder(self.loaded[version].parent.found))
 
         with self._naming_what_is_lost(version):
-            return _kept(self.retrieving, version, read, 1)
+            return _cached(self.retrieving, version, read, 1)
 
     def keep(
         self, version: str, artifact_uri: str, model: "Model", folder: Path, retrieves: VersionTowers | None = None
     ) -> None:
         """Keep a version that was just registered from ``folder``."""
-        _kept(self.retrieving, version, lambda: retrieves, 1)
+        _cached(self.retrieving, version, lambda: retrieves, 1)
         loaded = Loaded.of(model.reading(None), folder, artifact_uri)
-        _kept(self.loaded, version, lambda: loaded, MODELS_KEPT)
+        _cached(self.loaded, version, lambda: loaded, MODELS_CACHED)
 
     def _folder(self, artifact_uri: str) -> Path:
         """A version's files, fetched once."""
@@ -183,16 +183,16 @@ class World:
         some. Raises as :meth:`model` does."""
         model = self.model(promotion)
         if self.surface.towers is not None:
-            self.carried(promotion.version)
+            self.towers(promotion.version)
         return model
 
 
-def _kept(kept: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:
-    """What ``kept`` has under ``key``, made where it is missing; the one unused longest makes room."""
-    value = kept.pop(key) if key in kept else make()
-    kept[key] = value
-    while len(kept) > most:
-        del kept[next(iter(kept))]
+def _cached(cached: dict[K, V], key: K, make: Callable[[], V], most: int) -> V:
+    """What ``cached`` has under ``key``, made where it is missing; the one unused longest makes room."""
+    value = cached.pop(key) if key in cached else make()
+    cached[key] = value
+    while len(cached) > most:
+        del cached[next(iter(cached))]
     return value
 
 

@@ -84,9 +84,9 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
             sql.SQL("{} AS {}").format(sql.Identifier(column), sql.Identifier(key))
             for column, key in zip(view.keys, keys, strict=True)
         ]
-        kept = [sql.Identifier(name) for name in (*view.values, view.timestamp, *filter(None, (view.created,)))]
+        unchanged = [sql.Identifier(name) for name in (*view.values, view.timestamp, *filter(None, (view.created,)))]
         query = sql.SQL("SELECT {} FROM {} AS s").format(
-            sql.SQL(", ").join([*renamed, *kept]),
+            sql.SQL(", ").join([*renamed, *unchanged]),
             sql.SQL(view.relation),
         )
         objects += [

@@ -170,7 +170,7 @@ def _with_keyed(
     names = {name_of(view) for view in keyed}
     mine = [reference for reference in feature_refs if reference.split(":")[0] in names]
 
-    def asked(reader: Reader) -> pa.Table:
+    def read_window(reader: Reader) -> pa.Table:
         if not windowed and (views == own or not isinstance(entities, str)):
             return entity_table(entities, reader)
         if not windowed:
@@ -190,7 +190,7 @@ def _with_keyed(
 
     found = keyed_views(mine, keyed, registry, project, full_names=full_names, late=late)
     return KeyedRetrievalJob(
-        asked,
+        read_window,
         found,
         lambda: Reader(views, **PATIENT),
         config,

@@ -123,7 +123,7 @@ def canonical_objects(texts: pl.Series, what: str, longest: int, largest: int) -
     """
     distinct = texts.unique().drop_nulls()
     found = [_canonical_object(text, what, longest, largest) for text in storable(distinct)]
-    kept = pl.Series([text for text, _ in found], dtype=pl.String)
+    canonical = pl.Series([text for text, _ in found], dtype=pl.String)
     why = pl.Series([reason for _, reason in found], dtype=pl.String)
 
     def of(values: pl.Series) -> pl.Series:
@@ -131,7 +131,7 @@ def canonical_objects(texts: pl.Series, what: str, longest: int, largest: int) -
             return pl.Series([None] * len(texts), dtype=pl.String)
         return texts.replace_strict(distinct, values, default=None, return_dtype=pl.String)
 
-    return pl.DataFrame({"text": of(kept), "reason": of(why)})
+    return pl.DataFrame({"text": of(canonical), "reason": of(why)})
 
 
 def canonical_attributes(items: pl.DataFrame) -> pl.DataFrame:

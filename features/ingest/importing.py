@@ -27,7 +27,7 @@ from features.identity.event_checks import (
 )
 from features.identity.values import canonical_rows
 from features.ingest.file_columns import Column, identifier, instant, meant, number, truth, whole
-from features.log.dead_letters import bury_frame
+from features.log.dead_letters import dead_letter_frame
 from features.log.partitions import ensure_partitions
 from features.log.writing import AppendResult, append, append_items
 from infra.postgres.connections import connect
@@ -62,12 +62,12 @@ class Clock:
 
     def taken(self, events: pl.DataFrame, time: str) -> pl.DataFrame:
         """Rows whose shifted ``time`` is in ``(from_, until]`` by the file's own clock, and those that have no time."""
-        kept = events
+        taken = events
         if self.from_ is not None:
-            kept = kept.filter(pl.col(time).is_null() | (pl.col(time) > self.from_ + self.shift))
+            taken = taken.filter(pl.col(time).is_null() | (pl.col(time) > self.from_ + self.shift))
         if self.until is not None:
-            kept = kept.filter(pl.col(time).is_null() | (pl.col(time) <= self.until + self.shift))
-        return kept
+            taken = taken.filter(pl.col(time).is_null() | (pl.col(time) <= self.until + self.shift))
+        return taken
 
 
 @dataclass(frozen=True)
@@ -110,30 +110,30 @@ def import_log(
     clock = Clock(now, until, from_, shift)
     shown = _check_log(log, read_parquet(log, LOG_COLUMNS), clock)
     files = [shown]
-    said = _clicks(shown.good, clock)
+    feedback_rows = _clicks(shown.good, clock)
     if feedback is not None:
-        told = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), clock)
-        files.append(told)
-        own = told.good.select(
+        checked_feedback = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), clock)
+        files.append(checked_feedback)
+        own = checked_feedback.good.select(
             *FEEDBACK_COLUMNS,
             pl.lit(value=True).alias("counted"),
             pl.col("line").cast(pl.Int64),
             pl.lit(str(feedback)).alias("source"),
         )
-        said = pl.concat([said, own])
+        feedback_rows = pl.concat([feedback_rows, own])
     if items is not None:
         files.append(_check_items(items, read_parquet(items, ["item_id"]), clock))
 
     done = AppendResult()
     with connect(url) as connection:
         for file in files:
-            done += AppendResult(dead_letters=_bury(connection, surface, file, now))
+            done += AppendResult(dead_letters=_write_dead_letters(connection, surface, file, now))
         if items is not None:
             _append_items(connection, surface, files[-1])
-        days = pl.concat([shown.good["shown_at"], said["at"]]).dt.date().unique()
+        days = pl.concat([shown.good["shown_at"], feedback_rows["at"]]).dt.date().unique()
         ensure_partitions(connection, days)  # of the whole file at once, which says how coarse they are
-        total, finished = shown.good.height + said.height, 0
-        for impressions, chunk in _chunks(shown, said):
+        total, finished = shown.good.height + feedback_rows.height, 0
+        for impressions, chunk in _chunks(shown, feedback_rows):
             done += append(connection, surface, impressions=impressions, feedback=chunk, now=now, source=str(log))
             finished += impressions.height + chunk.height
             if progress is not None:
@@ -234,10 +234,10 @@ def _sort_out(path: Path, rows: pl.DataFrame, typed: pl.DataFrame, bad: list[pl.
     """Good rows and dead letters: ``bad`` are reasons against a row, ``key`` what no two good rows may share."""
     judged = typed.with_columns(pl.coalesce("wrong", *bad).alias("reason"))
     good = judged.filter(pl.col("reason").is_null())
-    again = good.filter(~pl.struct(key).is_first_distinct()).with_columns(
+    repeated = good.filter(~pl.struct(key).is_first_distinct()).with_columns(
         pl.lit(f"duplicate {' and '.join(key)}").alias("reason")
     )
-    letters = pl.concat([judged.filter(pl.col("reason").is_not_null()), again]).select("line", "reason").sort("line")
+    letters = pl.concat([judged.filter(pl.col("reason").is_not_null()), repeated]).select("line", "reason").sort("line")
     good = good.filter(pl.struct(key).is_first_distinct()).drop("wrong", "reason")
     return CheckedFile(path, rows, good, letters)
 
@@ -257,14 +257,14 @@ def _clicks(shown: pl.DataFrame, clock: Clock) -> pl.DataFrame:
     return clock.taken(clicks, "at")
 
 
-def _bury(connection: psycopg.Connection, surface: str, file: CheckedFile, now: datetime) -> int:
-    """Bury the dead letters of a file, chunk by chunk, each with its row as the file has it."""
-    buried = 0
+def _write_dead_letters(connection: psycopg.Connection, surface: str, file: CheckedFile, now: datetime) -> int:
+    """Write the dead letters of a file, chunk by chunk, each with its row as the file has it."""
+    written = 0
     for letters in file.letters.iter_slices(CHUNK):
         events = json_objects(file.rows[letters["line"] - 1], file.rows.columns).alias("event")
         with connection.transaction():
-            buried += bury_frame(connection, surface, str(file.path), letters.with_columns(events), now)
-    return buried
+            written += dead_letter_frame(connection, surface, str(file.path), letters.with_columns(events), now)
+    return written
 
 
 def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFile) -> None:
@@ -272,24 +272,24 @@ def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFil
         append_items(connection, surface, file.rows[good["line"] - 1].with_columns(good["item_id"]))
 
 
-def _chunks(shown: CheckedFile, said: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+def _chunks(shown: CheckedFile, feedback_rows: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Impressions and feedback in time order, about ``CHUNK`` events at once; events of one instant stay together, and
     feedback that is stamped before its impression comes with it."""
     impressions = shown.good.sort("shown_at", maintain_order=True)
     of_impressions = impressions.select("impression_id", "shown_at")
-    feedback = said.join(of_impressions, on="impression_id", how="left", maintain_order="left")
+    feedback = feedback_rows.join(of_impressions, on="impression_id", how="left", maintain_order="left")
     feedback = feedback.with_columns(pl.max_horizontal("at", "shown_at").alias("known_at")).drop("shown_at")
     feedback = feedback.sort("known_at", maintain_order=True)
     times = pl.concat([impressions["shown_at"], feedback["known_at"]]).sort()
-    first_shown = first_said = 0
+    first_shown = first_feedback = 0
     for end in range(CHUNK, times.len() + CHUNK, CHUNK):
         last = times[min(end, times.len()) - 1]
         last_shown = impressions["shown_at"].search_sorted(last, side="right")
-        last_said = feedback["known_at"].search_sorted(last, side="right")
-        rows, said_rows = impressions[first_shown:last_shown], feedback[first_said:last_said]
-        if rows.height or said_rows.height:
+        last_feedback = feedback["known_at"].search_sorted(last, side="right")
+        rows, chunk_of_feedback = impressions[first_shown:last_shown], feedback[first_feedback:last_feedback]
+        if rows.height or chunk_of_feedback.height:
             described = rows.drop("clicked").with_columns(
                 pl.col("shown_at").alias("known_at"), shown.contexts[rows["line"] - 1].alias("context")
             )
-            yield described, said_rows
-        first_shown, first_said = last_shown, last_said
+            yield described, chunk_of_feedback
+        first_shown, first_feedback = last_shown, last_feedback

@@ -26,7 +26,7 @@ SKEW = timedelta(days=1)
 DAYS_AHEAD = 3
 """Days after today that have a partition: how long whoever makes them may be away."""
 
-MANY = 100
+MANY_PARTITIONS = 100
 """A batch that lacks more days than this gets months, and one that lacks more months gets years: twenty years of thin
 history in daily partitions would be 30,000 relations, more than one transaction may lock."""
 
@@ -202,7 +202,7 @@ def spans(days: Sequence[date], taken: Taken) -> list[DayRange]:
             start = max(start, ends[after - 1]) if after else start
             end = min(end, starts[before]) if before < len(starts) else end
             made[start] = _named(start, end)
-        if most is None or (len(made) <= MANY and len(taken) + len(made) <= most):
+        if most is None or (len(made) <= MANY_PARTITIONS and len(taken) + len(made) <= most):
             break
     return list(made.values())
 

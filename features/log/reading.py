@@ -103,9 +103,9 @@ def _events_between(connection: psycopg.Connection, surface: str, after: int, to
         if all(now.start >= then.start and now.end <= then.end for now, then in zip(days, read, strict=True)):
             break
     shown = events.filter(pl.col("shown_at").is_not_null())
-    said = events.filter(pl.col("shown_at").is_null()).drop(OF_IMPRESSION[1:])
-    found = _with_impressions(said, shown)
-    earlier = said.join(found, on="seq", how="anti")
+    feedback = events.filter(pl.col("shown_at").is_null()).drop(OF_IMPRESSION[1:])
+    found = _with_impressions(feedback, shown)
+    earlier = feedback.join(found, on="seq", how="anti")
     if earlier.height:
         at = earlier["at"].to_numpy()
         first, last = (datetime.fromtimestamp(float(moment), UTC) for moment in (at.min(), at.max()))
@@ -118,10 +118,10 @@ SLACK = timedelta(milliseconds=1)
 """More than what seconds since 1970 lose as a float; the log itself has looked at what belongs together."""
 
 
-def _with_impressions(said: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
+def _with_impressions(feedback: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
     """Feedback with its impression's columns: of those of its id within reach, the last that came before it."""
     renamed = {"known_at": "shown_known_at", "seq": "shown_seq"}
-    joined = said.join(shown.select(*OF_IMPRESSION, *renamed).rename(renamed), on="impression_id").filter(
+    joined = feedback.join(shown.select(*OF_IMPRESSION, *renamed).rename(renamed), on="impression_id").filter(
         pl.col("shown_seq") < pl.col("seq"),
         pl.col("shown_at") >= pl.col("at") - (HORIZON + SLACK).total_seconds(),
         pl.col("shown_at") <= pl.col("at") + (SKEW + SLACK).total_seconds(),

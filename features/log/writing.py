@@ -25,7 +25,7 @@ import psycopg
 from features.declare.feedback import CLOCK_SKEW, HORIZON, why_too_early
 from features.identity.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
 from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
-from features.log.dead_letters import DeadLetter, bury, bury_frame
+from features.log.dead_letters import DeadLetter, dead_letter, dead_letter_frame
 from features.log.items import append_items
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
 from features.log.reading import EVENT, extent, read_events, read_impressions, read_propensities
@@ -40,7 +40,7 @@ __all__ = [
     "MissingPartitions",
     "append",
     "append_items",
-    "bury",
+    "dead_letter",
     "extent",
     "read_events",
     "read_impressions",
@@ -298,8 +298,8 @@ def _append(
         for batch in batches:
             letters = _letters(batch, fates[batch.name]).with_columns(pl.col("source").fill_null(source))
             for (name,), some in letters.group_by("source", maintain_order=True):
-                dead += bury_frame(connection, surface, str(name), some, now)
-        bury(connection, surface, source, waited, now)
+                dead += dead_letter_frame(connection, surface, str(name), some, now)
+        dead_letter(connection, surface, source, waited, now)
         connection.execute(GIVE_PLACES, NO_SPAN | known, prepare=False)
         try:
             connection.execute(INSERT_IMPRESSIONS, [surface])
@@ -376,10 +376,10 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
     alike = [*key, *(["user_id", "item_id", "request_id"] if name == "impressions" else [])]
     fit = judged.filter(pl.col("reason").is_null())
     first = fit.filter(pl.struct(key).is_first_distinct())
-    again = fit.filter(~pl.struct(key).is_first_distinct()).select("ord", *alike)
-    again = again.join(first.select(*alike, pl.lit(ALREADY_THERE).alias("again")), on=alike, how="left")
-    again = again.select("ord", pl.col("again").fill_null(f"{key[0]} is that of an earlier row"))
-    fates = judged.join(again, on="ord", how="left", maintain_order="left").select(
+    repeated = fit.filter(~pl.struct(key).is_first_distinct()).select("ord", *alike)
+    repeated = repeated.join(first.select(*alike, pl.lit(ALREADY_THERE).alias("again")), on=alike, how="left")
+    repeated = repeated.select("ord", pl.col("again").fill_null(f"{key[0]} is that of an earlier row"))
+    fates = judged.join(repeated, on="ord", how="left", maintain_order="left").select(
         pl.coalesce("reason", "again", pl.lit(ACCEPTED))
     )
     counted = rows["counted"].fill_null(value=True) if "counted" in schema else pl.repeat(True, len(rows), eager=True)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from features.declare.views import ViewRefused
 from features.team_views.keys import comparable, numbers
 from features.team_views.point_in_time import Int, SortedView, latest
-from features.team_views.rows import Asked, Reader, Way, nothing, rows_for
+from features.team_views.rows import Reader, WantedKeys, Way, nothing, rows_for
 from features.team_views.source import Source, describe
 
 MICROSECOND = timedelta(microseconds=1)
@@ -83,7 +83,7 @@ def join(
     if spans.is_empty():
         rows = nothing(reader, described)
     else:
-        rows = rows_for(reader, described, Asked(spans, source.ttl), way=way)
+        rows = rows_for(reader, described, WantedKeys(spans, source.ttl), way=way)
     known = spans.get_columns()[: len(parts)]
     asker = _numbered(asking, known, len(spans))
     if at.has_nulls():

@@ -22,19 +22,19 @@ def comparable(column: pa.ChunkedArray, kind: Kind, name: str) -> pl.Series:
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    kept = column.type
-    if pa.types.is_null(kept):
+    key_type = column.type
+    if pa.types.is_null(key_type):
         return pl.Series(name, [None] * len(column), dtype=pl.Int64 if kind == "integer" else pl.String)
-    if isinstance(kept, pa.BaseExtensionType):
-        raise _unfit(name, kept)
+    if isinstance(key_type, pa.BaseExtensionType):
+        raise _unfit(name, key_type)
     series = pl.Series(name, pl.Series(column.combine_chunks()))
-    if pa.types.is_floating(kept):
+    if pa.types.is_floating(key_type):
         whole = series.fill_nan(None)
         if not (whole.floor() == whole).all():
-            raise ViewRefused(f"{name} is {kept} with a fraction; a key must be an integer or text")
+            raise ViewRefused(f"{name} is {key_type} with a fraction; a key must be an integer or text")
         series = whole.cast(pl.Int64, strict=False)
-    elif not (pa.types.is_integer(kept) or series.dtype == pl.String):
-        raise _unfit(name, kept)
+    elif not (pa.types.is_integer(key_type) or series.dtype == pl.String):
+        raise _unfit(name, key_type)
     if kind == "text":
         return series.cast(pl.String)
     if series.dtype != pl.String:

@@ -49,13 +49,13 @@ def latest(code: Int, at: Int, history: SortedView, oldest: Int | None = None) -
     key, visible = history.code[order], history.at[order]
     if history.late:
         visible = np.maximum(visible, history.created.to_numpy()[order])
-    asked, shown, span = _clock(at, visible, int(max(key.max(), code.max())) + 1)
+    at_clock, shown, span = _clock(at, visible, int(max(key.max(), code.max())) + 1)
     place = key * span + shown
     best = np.arange(len(order))
     if history.late:
         by_time = np.argsort(place)
         place, best = place[by_time], np.maximum.accumulate(by_time)
-    wanted = code * span + asked
+    wanted = code * span + at_clock
     queue = np.argsort(wanted)  # looked up in order, the search stays in the cache
     last = np.searchsorted(place, wanted[queue], side="right") - 1
     rank = np.where(last >= 0, best[last], 0)

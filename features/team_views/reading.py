@@ -81,8 +81,8 @@ class ViewReader:
             if distinct:
                 parameters = {f"k{place}": list(column) for place, column in enumerate(zip(*distinct, strict=True))}
                 # Not prepared: a prepared statement fails once the table's columns have changed.
-                asked = connection.execute(query, parameters | {"as_of": as_of}, binary=True, prepare=False)
-                rows = asked.fetchall()
+                cursor = connection.execute(query, parameters | {"as_of": as_of}, binary=True, prepare=False)
+                rows = cursor.fetchall()
                 values = narrowed(
                     np.array(
                         [[np.nan if value is None else value for value in row[1:]] for row in rows], dtype=np.float64

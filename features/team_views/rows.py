@@ -33,7 +33,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class WantedKeys:
     """The distinct keys asked for, with the span of their askers' times, µs since 1970."""
 
     keys: pl.DataFrame
@@ -122,21 +122,21 @@ def _as_psycopg() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def rows_for(reader: Reader, described: Described, asked: Asked, *, way: Way | None = None) -> pa.Table:
-    """Rows of the view that may count for ``asked``: columns ``code`` or ``k0`` …, ``at``, ``created``, ``v0`` ….
+def rows_for(reader: Reader, described: Described, wanted: WantedKeys, *, way: Way | None = None) -> pa.Table:
+    """Rows of the view that may count for ``wanted``: columns ``code`` or ``k0`` …, ``at``, ``created``, ``v0`` ….
 
     ``way`` is chosen by the planner's estimate where it is not given; warns (MissingIndexWarning) where look-ups want
     an index.
     """
     if way is None:
         warn_of_index(lacks_index(reader.planner, described))
-        way = cheaper(reader.planner, described, asked)
+        way = cheaper(reader.planner, described, wanted)
     if way == "slice":
-        return reader.read(_slice(described, asked))
+        return reader.read(_slice(described, wanted))
     source = described.source
     # Of the very type of the view's own times, so that its index serves.
     times = pa.timestamp("us", "UTC" if described.types[source.timestamp] == 1184 else None)
-    spans = asked.keys.with_columns(oldest=pl.col("first") - _microseconds(asked.ttl or timedelta(0)))
+    spans = wanted.keys.with_columns(oldest=pl.col("first") - _microseconds(wanted.ttl or timedelta(0)))
     keys = spans.to_arrow()
     for name in ("first", "last", "oldest"):
         keys = keys.set_column(keys.column_names.index(name), name, keys[name].cast(times))
@@ -144,15 +144,15 @@ def rows_for(reader: Reader, described: Described, asked: Asked, *, way: Way | N
         if keys[f"k{place}"].type == pa.large_string():
             keys = keys.set_column(place, f"k{place}", keys[f"k{place}"].cast(pa.string()))
     reader.put(KEYS_TABLE, keys)
-    return reader.read(_look_ups(described, asked.ttl is not None))
+    return reader.read(_look_ups(described, wanted.ttl is not None))
 
 
-def cheaper(connection: psycopg.Connection, described: Described, asked: Asked) -> Way:
+def cheaper(connection: psycopg.Connection, described: Described, wanted: WantedKeys) -> Way:
     """The way that the planner's estimates favour."""
-    whole = plan_of(connection, _slice(described, asked))
+    whole = plan_of(connection, _slice(described, wanted))
     one = plan_of(connection, one_key(described))
     scan = whole["Total Cost"] + TRANSFER * whole["Plan Rows"]
-    look_ups = len(asked.keys) * (LOOK_UPS * one["Total Cost"] + TRANSFER)
+    look_ups = len(wanted.keys) * (LOOK_UPS * one["Total Cost"] + TRANSFER)
     return "slice" if scan < look_ups else "look-ups"
 
 
@@ -164,17 +164,17 @@ def nothing(reader: Reader, described: Described) -> pa.Table:
     )
 
 
-def _slice(described: Described, asked: Asked) -> sql.Composable:
+def _slice(described: Described, wanted: WantedKeys) -> sql.Composable:
     """All rows that can count for anybody."""
     source = described.source
     time = sql.Identifier(source.timestamp)
-    last = EPOCH + timedelta(microseconds=asked.last)
+    last = EPOCH + timedelta(microseconds=wanted.last)
     bounds: list[sql.Composable] = [
         sql.SQL("s.{} <= {}").format(time, described.literal(source.timestamp, last)),
         sql.SQL("s.{} > '-infinity'").format(time),
     ]
-    if asked.ttl is not None:
-        oldest = EPOCH + timedelta(microseconds=asked.first) - asked.ttl
+    if wanted.ttl is not None:
+        oldest = EPOCH + timedelta(microseconds=wanted.first) - wanted.ttl
         bounds.append(sql.SQL("s.{} >= {}").format(time, described.literal(source.timestamp, oldest)))
     if source.late:
         assert source.created is not None

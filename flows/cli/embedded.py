@@ -13,7 +13,7 @@ from infra.errors import StackError
 from infra.postgres import server as postgres
 from infra.postgres.connections import connect, migrate
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK_FILE, check_port, ensure_database, expect_home, prepare_home, runs
+from infra.stack.lifecycle import LOCK_FILE, check_port, ensure_database, expect_home, is_running, prepare_home
 from infra.stack.services import PROBE_S, every_service
 
 
@@ -25,7 +25,7 @@ def running_database(settings: Settings) -> Iterator[None]:
     """
     if not settings.database_url:
         expect_home(settings)
-    if settings.database_url or runs(settings):
+    if settings.database_url or is_running(settings):
         _prepare(settings)
         yield
         return

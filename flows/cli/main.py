@@ -97,14 +97,14 @@ def _stay(settings: "Settings") -> None:
     import threading
 
     from infra.errors import StackError
-    from infra.stack.lifecycle import runs, stop_stack
+    from infra.stack.lifecycle import is_running, stop_stack
     from infra.stack.supervision import leftovers
 
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: interrupted.set())
     while not interrupted.wait(timeout=1.0):
-        if not runs(settings) and not interrupted.wait(timeout=2.0):
+        if not is_running(settings) and not interrupted.wait(timeout=2.0):
             if leftovers(settings.home.resolve()):
                 raise StackError("the process supervisor was killed; millrace up starts anew from what is there")
             print("The stack was stopped.")

@@ -66,7 +66,7 @@ def discuss(connection: psycopg.Connection, decisions: Decisions, surface: str, 
         if earlier is not None:
             message = str(earlier)
             continue
-        answer, checksum = _ask(decisions.settings, candidate, turn, message, now)
+        answer, checksum = _show_form(decisions.settings, candidate, turn, message, now)
         try:
             decided = decide(connection, decisions, candidate, answer, checksum)
         except Refused as refusal:
@@ -81,7 +81,7 @@ def discuss(connection: psycopg.Connection, decisions: Decisions, surface: str, 
     raise AssertionError("unreachable")
 
 
-def _ask(
+def _show_form(
     settings: Settings, candidate: Candidate, turn: int, message: str | None, now: datetime
 ) -> tuple[ReviewForm, str]:
     """Suspend the run until its form is filled in; the answer, and the checksum of the evidence that was shown."""
@@ -179,7 +179,7 @@ def markdown(settings: Settings, candidate: Candidate, message: str | None = Non
     return "\n".join(lines)
 
 
-def ask(connection: psycopg.Connection, surface: str, update_id: int, now: datetime) -> bool:
+def start_review(connection: psycopg.Connection, surface: str, update_id: int, now: datetime) -> bool:
     """Start the review of a held challenger, and end those that it supersedes. False, with a warning, when the runner
     has no such deployment or Prefect does not answer: the challenger waits at the review desk all the same."""
     from prefect.deployments import run_deployment

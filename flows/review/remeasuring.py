@@ -47,7 +47,7 @@ def files_of(world: World, candidate: Candidate) -> str:
     judged = next((e for e in reversed(candidate.evidence) if e.occasion == "update"), candidate.evidence[0])
     try:
         found = world.registry.version(candidate.surface, candidate.version)
-        weights = world.kept(candidate.version, found.artifact_uri).weights_sha256
+        weights = world.loaded_version(candidate.version, found.artifact_uri).weights_sha256
     except (NoVersion, LostVersion) as lost:
         raise Refused(f"{lost}. Reject update {candidate.update_id}: the champion stays") from lost
     if judged.weights_sha256 not in (None, weights):

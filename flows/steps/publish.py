@@ -119,7 +119,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
     registry.update_runs.log_metrics(run_id, {**report.headline(judged.evidence), **timed})
     state = STATE_OF[verdict.verdict]
     if state == "promoted" and version is not None and artifact_uri is not None:
-        world.kept(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
+        world.loaded_version(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
     with world.connection.transaction():
         if state == "promoted":
             assert version is not None

@@ -17,7 +17,7 @@ BRIEFLY = ("auc", "log_loss", "mrr")
 """Measures of the champion's that a sentence gives."""
 
 
-def tell(world: World, judged: Judged, published: Published, seconds: Mapping[str, float]) -> None:
+def write(world: World, judged: Judged, published: Published, seconds: Mapping[str, float]) -> None:
     """Write the artifacts of the run under way."""
     surface, verdict = world.surface.name, judged.verdict
     logger = get_run_logger()

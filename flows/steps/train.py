@@ -70,7 +70,7 @@ def train(world: World, claimed: Claim, checks: Checks, champion: Champion | Non
     """Train a challenger, and write it down."""
     window, surface = checks.window, world.surface
     version = None if champion is None else champion.version
-    towers = None if version is None or surface.towers is None else world.carried(version)
+    towers = None if version is None or surface.towers is None else world.towers(version)
     fitted = fit(surface, window, Start(champion, towers, lambda: earlier(world, claimed)))
     model, learned = fitted.trained.model, fitted.trained.learned
     folder = world.scratch / f"challenger-{claimed.update_id}"
@@ -109,7 +109,7 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
         cost.measure(tuned, learned, champion, window.frame.examples, time.perf_counter),
         None if towers is None else towers.evidence,
     )
-    return Fitted(trained, None if towers is None else towers.carried)
+    return Fitted(trained, None if towers is None else towers.loaded)
 
 
 def _question(surface: Surface, champion: Model | None) -> Question:

@@ -25,7 +25,7 @@ CHUNKS = 8
 class TrainedTowers:
     """Towers that were trained on a window."""
 
-    carried: VersionTowers
+    loaded: VersionTowers
 
     evidence: TowersEvidence
     """How they and the champion's found what was clicked in it, for the gate."""
@@ -77,15 +77,15 @@ def fit(start: Towers, champion: Towers | None, clicks: Examples, *, seed: int) 
     in_sample: RetrievalComparison | None = None
     for first in range(0, len(clicks), step):
         part = clicks[first : first + step]
-        lately = towers.recent_clicks
-        now.append(retrieval.replay(towers, lately, part))
+        recent = towers.recent_clicks
+        now.append(retrieval.replay(towers, recent, part))
         if champion is not None and followed is not None:
             before.append(retrieval.replay(champion, followed, part))
-            followed = before[-1].lately
+            followed = before[-1].recent_clicks
         towers, _ = fine_tune(towers, part, seed=seed)
         if first + step >= len(clicks):
             places = None if champion is None else before[-1].places
-            after = retrieval.replay(towers, lately, part)
+            after = retrieval.replay(towers, recent, part)
             in_sample = retrieval.compare(
                 user[first:],
                 champion=places,

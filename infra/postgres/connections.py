@@ -70,25 +70,24 @@ def connect(url: str, *, autocommit: bool = False, timeout_s: float | None = Non
 
 def explain(error: BaseException) -> str:
     """What a database error is and what to do, in one line: that the server does not answer is said of nothing else."""
-    said = " ".join(str(error).split())
-    if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in said:
+    message = " ".join(str(error).split())
+    if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in message:
         return (
-            f"the database is out of locks ({said}); drop old partitions with MILLRACE_RETENTION_DAYS, or raise"
+            f"the database is out of locks ({message}); drop old partitions with MILLRACE_RETENTION_DAYS, or raise"
             " max_locks_per_transaction on the server"
         )
     if isinstance(error, psycopg.errors.DiskFull):
-        return f"the database's disk is full ({said}); make room there"
+        return f"the database's disk is full ({message}); make room there"
     if isinstance(error, LACKING):
-        return f"the database lacks memory or is at a limit ({said}); see its log"
+        return f"the database lacks memory or is at a limit ({message}); see its log"
     if isinstance(error, TRANSIENT):
-        return f"the database undid a transaction that another one blocked ({said}); try again"
+        return f"the database undid a transaction that another one blocked ({message}); try again"
     if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
-        return f"the database did not get to it in time ({said}); look at what else it is doing"
+        return f"the database did not get to it in time ({message}); look at what else it is doing"
     if is_absent(error):
-        return (
-            f"the database does not answer ({said}); start the stack with millrace up, or check MILLRACE_DATABASE_URL"
-        )
-    return f"the database refused ({said})"
+        return f"the database does not answer ({message});"
+            " start the stack with millrace up, or check MILLRACE_DATABASE_URL"
+    return f"the database refused ({message})"
 
 
 def is_absent(error: BaseException) -> bool:

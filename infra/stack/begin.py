@@ -53,7 +53,7 @@ class Attempt:
         return max(0.0, self.begins_s - time.monotonic())
 
 
-def runs(home: Path) -> Path:
+def run_folder(home: Path) -> Path:
     """The folder of what services say of themselves; ``millrace up`` empties it when it begins from nothing."""
     return home / "run"
 
@@ -61,14 +61,14 @@ def runs(home: Path) -> Path:
 def read_attempt(home: Path, name: str) -> Attempt | None:
     """The newest run of a service; None when there is none, or it was cut short as it was written."""
     try:
-        return Attempt(**json.loads((runs(home) / f"{name}.json").read_text()))
+        return Attempt(**json.loads((run_folder(home) / f"{name}.json").read_text()))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def forget_attempts(home: Path, name: str) -> None:
     """Let the next run begin at once."""
-    (runs(home) / f"{name}.json").unlink(missing_ok=True)
+    (run_folder(home) / f"{name}.json").unlink(missing_ok=True)
 
 
 def next_attempt(last: Attempt | None, now: float, pid: int) -> Attempt:
@@ -112,7 +112,7 @@ def stop_rest(left: Callable[[], list[psutil.Process]]) -> int:
 def main() -> None:
     name, command = sys.argv[1], sys.argv[2:]
     home = Path(os.environ[HOME])
-    folder = runs(home)
+    folder = run_folder(home)
     stopped = stop_rest(lambda: [process for process in marked(home, name) if process.pid != os.getpid()])
     if stopped:
         print(f"{OURS}{stopped} processes left over from an earlier run of {name} were stopped", flush=True)  # noqa: T201

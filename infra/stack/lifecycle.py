@@ -93,7 +93,7 @@ def stop_stack(settings: Settings) -> bool:
         return _stop(home)
 
 
-def runs(settings: Settings) -> bool:
+def is_running(settings: Settings) -> bool:
     """Whether a supervisor answers."""
     return Supervisor(settings.home.resolve()).answers()
 
@@ -128,7 +128,7 @@ def prepare_home(settings: Settings) -> Path:
     """Make the folders of the home; return its absolute path. Raises StackError where they cannot be made."""
     home = expect_home(settings)
     try:
-        for folder in (home, home / "logs", home / "work", home / "artifacts", begin.runs(home)):
+        for folder in (home, home / "logs", home / "work", home / "artifacts", begin.run_folder(home)):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _close(home)
         (home / LOCK_FILE).touch(mode=0o600)
@@ -147,9 +147,9 @@ def _close(home: Path) -> None:
     mode = stat.S_IMODE(home.stat().st_mode)
     if mode & stat.S_IWOTH:
         raise StackError(f"MILLRACE_HOME={home} is open to everybody; name a folder of its own")
-    kept = stat.S_IXGRP if postgres.may_pass(home) else 0
-    if mode & 0o077 & ~kept:
-        home.chmod(mode & (0o700 | kept))
+    passing = stat.S_IXGRP if postgres.may_pass(home) else 0
+    if mode & 0o077 & ~passing:
+        home.chmod(mode & (0o700 | passing))
 
 
 @contextlib.contextmanager

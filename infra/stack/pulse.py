@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from infra.stack.begin import runs
+from infra.stack.begin import run_folder
 
 LONGEST_S = 60.0
 """Seconds between two beats of a process that is well, at most."""
@@ -32,7 +32,7 @@ class Pulse:
 
 
 def path(home: Path, name: str) -> Path:
-    return runs(home) / f"{name}.pulse"
+    return run_folder(home) / f"{name}.pulse"
 
 
 def beats(home: Path, name: str) -> bool:

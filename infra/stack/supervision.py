@@ -196,8 +196,8 @@ def launch(home: Path, text: str, environment: Mapping[str, str]) -> Supervisor:
     deadline = time.monotonic() + 30
     while not supervisor.answers():
         if started.returncode != 0 or time.monotonic() > deadline:
-            said = started.stderr or tail(log_path(home, "supervisord"))
-            raise StackError(f"the process supervisor did not start:\n{said}")
+            message = started.stderr or tail(log_path(home, "supervisord"))
+            raise StackError(f"the process supervisor did not start:\n{message}")
         time.sleep(0.05)
     return supervisor
 

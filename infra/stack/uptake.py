@@ -40,7 +40,7 @@ class Uptake:
     """Those that tried, and could not load it."""
 
     @property
-    def settled(self) -> bool:
+    def complete(self) -> bool:
         """Whether each has answered."""
         return self.serving + self.refusing >= self.following
 
@@ -53,9 +53,9 @@ class Uptake:
         if self.serving >= self.following:
             return f"In service at {processes}."
         away = self.following - self.serving
-        told = f"{away} of {processes} {'has' if away == 1 else 'have'} not taken it"
+        missing = f"{away} of {processes} {'has' if away == 1 else 'have'} not taken it"
         cannot = "" if not self.refusing else f"; {self.refusing} cannot load it, and /readyz there says why"
-        return f"Not in service everywhere: {told}{cannot}."
+        return f"Not in service everywhere: {missing}{cannot}."
 
 
 NOBODY = Uptake(0, 0, 0)
@@ -88,11 +88,17 @@ def uptake(
 
     ``connection`` is in autocommit mode.
     """
-    asked = {"follows": FOLLOWS, "serves": SERVES, "refuses": REFUSES, "surface": surface, "promotion": promotion_id}
+    parameters = {
+        "follows": FOLLOWS,
+        "serves": SERVES,
+        "refuses": REFUSES,
+        "surface": surface,
+        "promotion": promotion_id,
+    }
     until = time.monotonic() + patience_s
     while True:
-        (row,) = connection.execute(_HELD, asked).fetchall()
+        (row,) = connection.execute(_HELD, parameters).fetchall()
         found = Uptake(*row)
-        if found.settled or time.monotonic() >= until:
+        if found.complete or time.monotonic() >= until:
             return found
         time.sleep(POLL_S)

@@ -206,16 +206,16 @@ def compare(
     rate; a challenger's is counted in ``not_finite`` and nothing else is said of it.
     """
     label = np.asarray(label, dtype=np.float64)
-    kept = np.flatnonzero(np.isfinite(label))
-    group = codes(np.asarray(request)[kept])
+    labelled = np.flatnonzero(np.isfinite(label))
+    group = codes(np.asarray(request)[labelled])
     if (np.diff(group) < 0).any():  # the bootstrap wants the rows of a request side by side
         together = np.argsort(group, kind="stable")
-        kept, group = kept[together], group[together]
-    label = label[kept]
-    now = np.asarray(challenger, dtype=np.float64)[kept]
+        labelled, group = labelled[together], group[together]
+    label = label[labelled]
+    now = np.asarray(challenger, dtype=np.float64)[labelled]
     rate = metrics.mean(label)
     base = np.full(len(label), rate)
-    before = base if champion is None else np.asarray(champion, dtype=np.float64)[kept]
+    before = base if champion is None else np.asarray(champion, dtype=np.float64)[labelled]
     before = np.where(np.isfinite(before), before, base)
     bad = int((~np.isfinite(now)).sum())
     served = LabelledScores.of(before, label, group)
@@ -237,8 +237,8 @@ def compare(
     # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
     all_alike = champion is None and not early and rate in (0.0, 1.0)
     drawn = bootstrap([served, tried], seed=seed)
-    columns = {name: pl.Series(values).gather(kept) for name, values in (slices or {}).items()}
-    alike = {name: pl.Series(values).gather(kept) for name, values in (attributes or {}).items()}
+    columns = {name: pl.Series(values).gather(labelled) for name, values in (slices or {}).items()}
+    alike = {name: pl.Series(values).gather(labelled) for name, values in (attributes or {}).items()}
     return Comparison(
         len(label),
         served.requests,

@@ -129,15 +129,15 @@ def sample(
     dense [N, D] is called `names`; `features` says which of them to keep (default: the first `MOST_FEATURES`);
     `columns` adds others of length N: predictions, the label, contexts.
     """
-    kept = list(names[:MOST_FEATURES] if features is None else features)
-    unknown = sorted(set(kept) - set(names))
+    chosen = list(names[:MOST_FEATURES] if features is None else features)
+    unknown = sorted(set(chosen) - set(names))
     if unknown:
         raise ValueError(f"features {unknown} are none of the {len(names)} columns of dense")
     drawn = np.arange(len(dense))
     if len(dense) > rows:
         drawn = np.sort(np.random.default_rng(seed).choice(len(dense), size=rows, replace=False))
     place = {name: column for column, name in enumerate(names)}
-    frame = {name: dense[drawn, place[name]].astype(np.float64) for name in kept}
+    frame = {name: dense[drawn, place[name]].astype(np.float64) for name in chosen}
     frame |= {name: pl.Series(values).gather(drawn) for name, values in columns.items()}
     return pl.DataFrame(frame)
 

@@ -84,11 +84,11 @@ def treatment(attributes: Mapping[str, Column], *, before: LabelledScores, now: 
     return found
 
 
-def _sums(of_row: Floats, code: Codes, width: int, scored: LabelledScores) -> Floats:
+def _sums(of_row: Floats, code: Codes, width: int, scores: LabelledScores) -> Floats:
     """[R, width], the sum of ``of_row`` by request and value."""
-    cell = scored.request * width + code
-    summed = np.bincount(cell, of_row, minlength=scored.requests * width).astype(np.float64, copy=False)
-    return summed.reshape(scored.requests, width)
+    cell = scores.request * width + code
+    summed = np.bincount(cell, of_row, minlength=scores.requests * width).astype(np.float64, copy=False)
+    return summed.reshape(scores.requests, width)
 
 
 def _ratio(champion: Floats, challenger: Floats, whole: Floats) -> Ratio:

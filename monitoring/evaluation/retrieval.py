@@ -46,28 +46,28 @@ class Found:
     popular: Places
     """[N], among those that are popular, by all half-lives of the towers alike."""
 
-    lately: RecentClicks
+    recent_clicks: RecentClicks
     """What was clicked lately, after them all."""
 
 
-def replay(towers: "Towers", lately: RecentClicks, clicks: Examples) -> Found:
+def replay(towers: "Towers", recent: RecentClicks, clicks: Examples) -> Found:
     """Retrieve for each of N clicks, in their order. Popularity follows them, a batch at a time; the towers stay as
     they are."""
     from models.retrieval.sampling import item_columns
 
     item, attributes = item_columns(towers, clicks)
-    index = towers.index(lately, float(clicks.time[0]) if len(clicks) else lately.time)
+    index = towers.index(recent, float(clicks.time[0]) if len(clicks) else recent.time)
     found, popular = np.full(len(clicks), MISSED), np.full(len(clicks), MISSED)
-    width, half_lives = towers.design.embedding, len(lately.half_lives)
+    width, half_lives = towers.design.embedding, len(recent.half_lives)
     for start in range(0, len(clicks), towers.design.batch):
         rows = slice(start, min(start + towers.design.batch, len(clicks)))
-        index = index.follow(lately, float(clicks.time[start]))
+        index = index.follow(recent, float(clicks.time[start]))
         everyone = np.zeros((rows.stop - start, width + half_lives), np.float32)
         everyone[:, width:] = 1 / half_lives
-        for users, into in ((towers.users(clicks[rows], lately), found), (everyone, popular)):
+        for users, into in ((towers.users(clicks[rows], recent), found), (everyone, popular)):
             into[rows] = _place(index.retrieve(users, max(KS), clicks.history[rows]).ids, item[rows])
-        lately = lately.updated(item[rows], clicks.time[rows], attributes[rows])
-    return Found(found, popular, lately)
+        recent = recent.updated(item[rows], clicks.time[rows], attributes[rows])
+    return Found(found, popular, recent)
 
 
 def _place(retrieved: Ids, item: Ids) -> Places:

@@ -117,7 +117,8 @@ def publish(
 
 
 def thin(url: str, surface: str, *, secret: str | None = None) -> int:
-    """Delete reports of the surface that are not `kept`, the oldest first; age counts from the newest report's window.
+    """Delete reports of the surface that are not `reports_to_keep`, the oldest first; age counts from the newest
+    report's window.
 
     Returns how many went. Evidently's client cannot list or delete runs: this asks the routes that its pages ask.
     """
@@ -132,14 +133,14 @@ def thin(url: str, surface: str, *, secret: str | None = None) -> int:
         listed = session.get(f"{project}/reports", timeout=TIMEOUT_S)
         listed.raise_for_status()
         reports = sorted((_moment(report["timestamp"]), report["id"]) for report in listed.json())
-        keep = kept([at for at, _ in reports])
+        keep = reports_to_keep([at for at, _ in reports])
         old = [report for (_, report), stays in zip(reports, keep, strict=True) if not stays][:DELETED_AT_ONCE]
         for report in old:
             session.delete(f"{project}/{report}", timeout=TIMEOUT_S).raise_for_status()
     return len(old)
 
 
-def kept(times: Sequence[datetime], now: datetime | None = None) -> list[bool]:
+def reports_to_keep(times: Sequence[datetime], now: datetime | None = None) -> list[bool]:
     """Which reports of these times to keep: every one of the last 2 days, then the last of each hour, and from 14 days
     back the last of each day (UTC).
 

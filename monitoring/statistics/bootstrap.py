@@ -153,43 +153,43 @@ def bootstrap(models: Sequence[LabelledScores], *, seed: int, draws: int = DRAWS
     return Drawn(values, first.requests, int((shared[:, 2] > 0).sum()), gaps, left_out)
 
 
-def _left_out(scored: LabelledScores, shared: Floats) -> dict[str, str]:
+def _left_out(scores: LabelledScores, shared: Floats) -> dict[str, str]:
     """Measures that could not be other than they are, whatever the model, or whatever its order; and why."""
     rows, _, both = shared.T
-    if scored.clicked.all() or not scored.clicked.any():
+    if scores.clicked.all() or not scores.clicked.any():
         return dict.fromkeys((*ORDER, "normalised_entropy"), ONE_LABEL)
-    if len(scored.level_rows) == 1:
+    if len(scores.level_rows) == 1:
         return dict.fromkeys(ORDER, ONE_SCORE)
     if not both.any():
         return dict.fromkeys(BY_REQUEST, ONE_CANDIDATE if rows.max() == 1 else NO_PAIR)
     return {}
 
 
-def _shared(scored: LabelledScores) -> Floats:
+def _shared(scores: LabelledScores) -> Floats:
     """[R, 3]: rows, clicks, rows where there are both classes: where the order matters."""
-    rows = np.bincount(scored.request, minlength=scored.requests)
-    clicks = np.bincount(scored.request, scored.clicked, minlength=scored.requests)
+    rows = np.bincount(scores.request, minlength=scores.requests)
+    clicks = np.bincount(scores.request, scores.clicked, minlength=scores.requests)
     both = (clicks > 0) & (clicks < rows)
     return np.stack([rows, clicks, rows * both], axis=1).astype(np.float64, copy=False)
 
 
-def _adds(scored: LabelledScores) -> Floats:
+def _adds(scores: LabelledScores) -> Floats:
     """[R, 9]: what each request adds to the sums that a model's measures are read from."""
-    by_request = scored.by_request()
-    right, loss = scored.placements(), metrics.losses(scored.probability, scored.label)
+    by_request = scores.by_request()
+    right, loss = scores.placements(), metrics.losses(scores.probability, scores.label)
 
     def total(of_row: Any) -> Floats:
-        return np.bincount(scored.request, of_row, minlength=scored.requests).astype(np.float64, copy=False)
+        return np.bincount(scores.request, of_row, minlength=scores.requests).astype(np.float64, copy=False)
 
     columns = (
         total(loss),
-        total(scored.probability),
+        total(scores.probability),
         1 / by_request.first_click,
         by_request.first_click <= 1,
         by_request.ndcg,
         by_request.auc * by_request.rows,
-        total(np.where(scored.clicked, right, 0.0)),
-        total(np.where(scored.clicked, 0.0, right)),
+        total(np.where(scores.clicked, right, 0.0)),
+        total(np.where(scores.clicked, 0.0, right)),
         np.isfinite(by_request.first_click),
     )
     return np.nan_to_num(np.stack(columns, axis=1).astype(np.float64), nan=0.0)

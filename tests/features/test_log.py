@@ -16,7 +16,7 @@ from features.log.writing import (
     DeadLetter,
     append,
     append_items,
-    bury,
+    dead_letter,
     extent,
     read_events,
     read_impressions,
@@ -227,11 +227,11 @@ def test_a_bad_event_is_buried_with_its_reason_and_stops_nothing(connection: psy
         [said("good", 1), said("good", 1, kind="dwell", value=float("nan")), said(None, 1)],
     )
     assert done == AppendResult(2, 0, 7)
-    buried = connection.execute(
+    letters_found = connection.execute(
         "SELECT surface, source, line, reason, event->>'impression_id' FROM dead_letters ORDER BY dead_letter_id"
     ).fetchall()
-    assert {row[:2] for row in buried} == {("feed", "test")}
-    assert {row[2:] for row in buried} == {
+    assert {row[:2] for row in letters_found} == {("feed", "test")}
+    assert {row[2:] for row in letters_found} == {
         (2, "impression_id is missing", None),
         (3, "user_id is missing", "b"),
         (4, "shown_at is in the future", "c"),
@@ -248,8 +248,8 @@ def test_a_line_is_buried_once(connection: psycopg.Connection) -> None:
         DeadLetter(3, "no id", {"x": float("inf"), "t": NOON, "s": "\0 \ud800 é \\u0000"}),
         DeadLetter(None, "no id", {}),
     ]
-    assert bury(connection, "feed", "log.parquet", letters, NOW) == 2
-    assert bury(connection, "feed", "log.parquet", letters, NOW) == 2
+    assert dead_letter(connection, "feed", "log.parquet", letters, NOW) == 2
+    assert dead_letter(connection, "feed", "log.parquet", letters, NOW) == 2
     rows = connection.execute("SELECT line, event FROM dead_letters ORDER BY line").fetchall()
     assert rows == [(3, {"x": "Infinity", "t": str(NOON), "s": "\ufffd \ufffd é \\u0000"}), (None, {}), (None, {})]
 

@@ -42,10 +42,10 @@ class Desk:
         """What an update that holds does; and then what Prefect's runner does."""
         from prefect.client.orchestration import get_client
 
-        from flows.review.prefect_form import ask
+        from flows.review.prefect_form import start_review
 
         with connect(self.url, autocommit=True) as connection:
-            assert ask(connection, "feed", update_id, datetime.now(UTC))
+            assert start_review(connection, "feed", update_id, datetime.now(UTC))
         with get_client(sync_client=True) as client:
             runs = [
                 run for run in client.read_flow_runs() if run.parameters == {"surface": "feed", "update_id": update_id}
@@ -305,10 +305,10 @@ def test_the_run_waits_until_the_deadline_and_no_longer(desk: Desk) -> None:
 def test_an_update_is_not_held_up_where_prefect_has_no_review(
     desk: Desk, waiting: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from flows.review.prefect_form import ask
+    from flows.review.prefect_form import start_review
 
     with connect(desk.url, autocommit=True) as connection:
-        assert not ask(connection, "search", waiting, NOW)
+        assert not start_review(connection, "search", waiting, NOW)
     assert "no review of update" in caplog.text
 
 

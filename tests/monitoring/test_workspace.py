@@ -41,7 +41,7 @@ def back(**span: float) -> datetime:
 
 
 def left(times: list[datetime], now: datetime | None = None) -> list[datetime]:
-    return [time for time, stays in zip(times, workspace.kept(times, now), strict=True) if stays]
+    return [time for time, stays in zip(times, workspace.reports_to_keep(times, now), strict=True) if stays]
 
 
 def test_the_last_two_days_stay_whole_then_an_hour_keeps_one_and_then_a_day() -> None:

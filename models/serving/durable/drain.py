@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from features.log.dead_letters import DeadLetter, bury
+from features.log.dead_letters import DeadLetter, dead_letter
 from infra.follower import follow
 from models.serving.durable.database import AWAY, Database, backoff
 from models.serving.durable.entries import LogEntry
@@ -93,5 +93,5 @@ class Drain:
             raise
         except Exception as error:
             letter = DeadLetter(None, f"spooled by serving, refused by the log: {error}", asdict(entry))
-            bury(connection, entry.surface, SOURCE, [letter], datetime.fromtimestamp(self._clock(), UTC))
+            dead_letter(connection, entry.surface, SOURCE, [letter], datetime.fromtimestamp(self._clock(), UTC))
             self._metrics.refused.inc()
