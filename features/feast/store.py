@@ -60,7 +60,7 @@ IMPRESSION_KEY = ["impression_id", "shown_at"]
 
 
 def open_store(url: str, surface: str, *, project: str = "millrace", views_url: str | None = None) -> "Store":
-    """The store of a surface in the database of ``url`` (libpq's form). Connects when first asked.
+    """The store of a surface in the database of ``url`` (libpq's form). Connects when first keys_of.
 
     ``views_url``: the database of the team's own views where that is another; only temporary tables are made there.
 
@@ -113,7 +113,7 @@ class Store:
             with _alone(self._url):
                 feast.apply([*definitions(self.surface), *view_definitions(self.surface, seen)])
 
-        self._ask(register)
+        self._query(register)
 
     def inspect(self, views: Sequence[TeamView]) -> tuple[Inspected, ...]:
         """Look at the tables of a team's views, as :func:`features.team_views.reading.inspect` does."""
@@ -148,7 +148,7 @@ class Store:
             service = feast.get_feature_service(f"{self.surface}_training", allow_cache=True)
             return feast.get_historical_features(features=service, entity_df=entities).to_arrow()
 
-        pulled = self._ask(pull).rename_columns({"event_timestamp": "shown_at"})
+        pulled = self._query(pull).rename_columns({"event_timestamp": "shown_at"})
         frame = pl.DataFrame(pulled.select(FRAME.names).cast(FRAME))
         if schema_version is not None:
             frame = _of_version(frame, schema_version)
@@ -191,7 +191,7 @@ class Store:
                 entities, list(features), full_feature_names=True, filter_by_created_timestamp=True
             ).to_arrow()
 
-        return self._ask(pull)
+        return self._query(pull)
 
     def write_online(self, view: View, rows: pl.DataFrame) -> None:
         """Write the rows of the keys just touched; a key that holds a later ``as_of`` already keeps it.
@@ -208,7 +208,7 @@ class Store:
         if rows.is_empty():
             return
         frame = rows.select(declared.schema.names()).rename({AS_OF: "event_timestamp"}).to_pandas()
-        self._ask(lambda feast: feast.write_to_online_store(f"{self.surface}_{view}", df=frame))
+        self._query(lambda feast: feast.write_to_online_store(f"{self.surface}_{view}", df=frame))
 
     def read_user(self, user_id: str) -> dict[str, Any] | None:
         """The user's features, named as in :data:`ONLINE`; None for a user never written. 1 to 2 ms."""
@@ -228,8 +228,8 @@ class Store:
         declared = ONLINE[view]
         names = list(declared.features)
         references = [f"{self.surface}_{view}:{name}" for name in names]
-        asked = {declared.key: list(dict.fromkeys(keys))}
-        found = self._ask(lambda feast: feast.get_online_features(references, asked).to_dict())
+        entity_rows = {declared.key: list(dict.fromkeys(keys))}
+        found = self._query(lambda feast: feast.get_online_features(references, entity_rows).to_dict())
         read = {}
         for i, key in enumerate(found[declared.key]):
             row = {name: found[name][i] for name in names}
@@ -238,13 +238,13 @@ class Store:
                 read[key] = {n: nan if v is None and declared.features[n] == pl.Float64 else v for n, v in row.items()}
         return read
 
-    def _ask(self, question: Callable[["FeatureStore"], T]) -> T:
+    def _query(self, query: Callable[["FeatureStore"], T]) -> T:
         """Ask Feast; on any error drop it, since it may hold a dead connection, and where that can be the cause ask a
-        new one once. Every question may be asked twice."""
+        new one once. Every query may be sent twice."""
         for last in (False, True):
             feast = self._open()
             try:
-                return question(feast)
+                return query(feast)
             except Exception as error:
                 self._drop(feast)
                 if last or not _may_pass(error):

@@ -261,9 +261,9 @@ def rate_too_high(scene: Scene, factor: float, random: np.random.Generator) -> M
     return Met(("log loss", "training stopped", "worse"), scene.window, start=scene.champion.trained_by(wild))
 
 
-def worse_for_new_readers(scene: Scene, harm: float, random: np.random.Generator) -> Met:
+def worse_for_new_readers(scene: Scene, growth: float, random: np.random.Generator) -> Met:
     """A challenger that was trained on two days more than its champion, a share of what new readers were shown taken
-    for clicked: better on the whole, and on those its log loss is higher by ``harm``, a share of the champion's."""
+    for clicked: better on the whole, and on those its log loss is higher by ``growth``, a share of the champion's."""
     judged, seed = scene.window.frame.examples, int(random.integers(2**31))
     theirs = judged[np.flatnonzero(new_readers(judged))]
     before = metrics.log_loss(scene.stale.score(theirs), theirs.label)
@@ -280,7 +280,7 @@ def worse_for_new_readers(scene: Scene, harm: float, random: np.random.Generator
     for _ in range(HALVINGS):
         share = (low + high) / 2
         model = trained(share)
-        enough = metrics.log_loss(model.score(theirs), theirs.label) > before * (1 + harm)
+        enough = metrics.log_loss(model.score(theirs), theirs.label) > before * (1 + growth)
         low, high = (low, share) if enough else (share, high)
     training = poisoned(judged, share, random)
     return Met(("reader = new", "new reader", "reader new", "new user"), scene.window, scene.stale, model, training)

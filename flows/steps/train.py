@@ -22,7 +22,7 @@ from models.versions.artifact import save, save_delta, snapshot_due
 from models.versions.delta import difference
 from monitoring.evaluation import cost
 from monitoring.evaluation.evaluate import Trained
-from monitoring.evaluation.evidence import Question
+from monitoring.evaluation.evidence import Hypothesis
 from monitoring.evaluation.window import Champion, Checks, Window
 from monitoring.records import updates
 from monitoring.records.updates import Span
@@ -76,7 +76,7 @@ def train(world: World, claimed: Claim, checks: Checks, champion: Champion | Non
     folder = world.scratch / f"challenger-{claimed.update_id}"
     if fitted.towers is not None:
         towers_artifact.save(fitted.towers.towers, folder / towers_artifact.FOLDER, fitted.towers.names)
-    if champion is not None and fitted.trained.question == "not_worse":
+    if champion is not None and fitted.trained.hypothesis == "not_worse":
         parent = world.loaded[champion.version].parent
         if not snapshot_due(parent):
             saved = save_delta(difference(champion.model, model, learned.changed), folder, parent=parent)
@@ -91,10 +91,10 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
     better: of the same shape it trains on from the champion's weights, of another from the days before.
     """
     champion = None if start.champion is None else start.champion.model
-    model, question = champion, _question(surface, champion)
+    model, hypothesis = champion, _hypothesis(surface, champion)
     if champion is None:
         model = Model.new(surface.layout, surface.design, surface.seed)
-    elif question == "better":
+    elif hypothesis == "better":
         model = _redesigned(surface, champion, start.earlier)
     assert model is not None
     seed, part = surface.seed + window.update_id, window.training_part
@@ -105,14 +105,14 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
     trained = Trained(
         tuned,
         learned,
-        question,
+        hypothesis,
         cost.measure(tuned, learned, champion, window.frame.examples, time.perf_counter),
         None if towers is None else towers.evidence,
     )
     return Fitted(trained, None if towers is None else towers.loaded)
 
 
-def _question(surface: Surface, champion: Model | None) -> Question:
+def _hypothesis(surface: Surface, champion: Model | None) -> Hypothesis:
     if champion is None or (champion.design == surface.design and not columns_differ(champion.layout, surface.layout)):
         return "not_worse"
     return "better"

@@ -85,8 +85,8 @@ def explain(error: BaseException) -> str:
     if isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
         return f"the database did not get to it in time ({message}); look at what else it is doing"
     if is_absent(error):
-        return f"the database does not answer ({message});"
-            " start the stack with millrace up, or check MILLRACE_DATABASE_URL"
+        remedy = "start the stack with millrace up, or check MILLRACE_DATABASE_URL"
+        return f"the database does not answer ({message}); {remedy}"
     return f"the database refused ({message})"
 
 

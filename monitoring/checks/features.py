@@ -1,4 +1,4 @@
-"""A window's features against those of earlier windows: stuck, moved, not known, or knowing the label.
+"""A window's features against those of earlier windows: stuck, shifted, not known, or knowing the label.
 
     profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)
     checks = check_features(examples.dense, layout.dense, references, examples.label, profile=profile)
@@ -154,13 +154,13 @@ def _shifted(checked: _Checked) -> Check:
         f" before {low[1, d]:.3g} to {high[-2, d]:.3g})"
         for d, name in enumerate(current.names)
     ]
-    allowed = np.full(len(far), checked.limits.moved * checked.margin)
+    allowed = np.full(len(far), checked.limits.shifted * checked.margin)
     over = far > allowed
     for column in np.flatnonzero(over):
         over[column] = _outside(checked, int(column), low[:, column], high[:, column])
     surely = over & (far > GROSS * allowed)
-    check = _Found("features moved", "moved", "distance in standard deviations", far, allowed, found, over, surely)
-    off = checked.limits.moved * np.median([reference.sd for reference in checked.references], axis=0)
+    check = _Found("features shifted", "shifted", "distance in standard deviations", far, allowed, found, over, surely)
+    off = checked.limits.shifted * np.median([reference.sd for reference in checked.references], axis=0)
     return _check(checked, check, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d]))
 
 

@@ -46,7 +46,7 @@ BREACHES: Mapping[str, Breach] = {
     "features in range": "hold",  # likewise
     "features unknown": "hold",  # likewise
     "features stuck": "hold",  # likewise
-    "features moved": "hold",  # rejected where it is far beyond the limit, as are the next two
+    "features shifted": "hold",  # rejected where it is far beyond the limit, as are the next two
     "features narrowed": "hold",
     "features widened": "hold",
     "features that know the label": "hold",  # likewise
@@ -132,7 +132,7 @@ class Limits:
     stuck_share: float = 0.25
     """Impressions at a feature's most frequent value, above the most that was seen before."""
 
-    moved: float = 3.0
+    shifted: float = 3.0
     """How far a feature's outer quantiles may lie outside those seen before, in standard deviations; its median a third
     of that. This, `stuck_share` and the next two widen while few earlier windows are known."""
 

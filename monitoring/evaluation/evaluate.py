@@ -26,8 +26,8 @@ from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.evidence import (
     Evidence,
     Forgetting,
+    Hypothesis,
     InSample,
-    Question,
     ReferenceGain,
     Training,
     WindowFacts,
@@ -48,7 +48,7 @@ class Trained:
 
     model: Model
     learned: TrainingResult
-    question: Question
+    hypothesis: Hypothesis
     cost: Cost
     towers: TowersEvidence | None = None
     """What its towers retrieve, on a surface that has some."""
@@ -79,7 +79,7 @@ def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | No
     judged = JudgedPart.of(checks, challenger)
     evidence = replace(
         evidence,
-        question=challenger.question,
+        hypothesis=challenger.hypothesis,
         comparison=judged.comparison(champion),
         training=_training(challenger.learned, window.trained_to),
         cost=challenger.cost,
@@ -109,7 +109,7 @@ def _beside(evidence: Evidence, judged: "JudgedPart", champion: Champion, histor
     )
     if history.earlier is not None and len(history.earlier):
         evidence = replace(evidence, forgetting=forgetting(history.earlier, champion.model, judged.challenger))
-    if evidence.question == "better":
+    if evidence.hypothesis == "better":
         return replace(evidence, tests=recalled.tests)
     return replace(
         evidence,

@@ -31,7 +31,7 @@ Judged = Literal["progressive", "tail", "fresh", "served"]
 Blum, Kalai & Langford 1999); its later part, which was not trained on (`tail`); what has matured since (`fresh`); what
 the champion has served (`served`)."""
 
-Question = Literal["not_worse", "better"]
+Hypothesis = Literal["not_worse", "better"]
 """What a challenger must show: one of the champion's shape that it is not worse, one of another that it is better."""
 
 
@@ -125,7 +125,7 @@ class Evidence:
 
     window: WindowFacts
     judged: Judged
-    question: Question | None = None
+    hypothesis: Hypothesis | None = None
     champion: str | None = None
     """The version in service."""
 

@@ -99,7 +99,7 @@ def _hypothesis(policy: Policy, evidence: Evidence) -> Finding:
     compared = evidence.comparison
     assert compared is not None
     assert compared.gain.moments is not None, "a champion was compared with"
-    if evidence.question == "better":
+    if evidence.hypothesis == "better":
         tests = evidence.tests or PastTests()
         answer = hypotheses.better(
             compared.gain.moments, past=tests, risk=policy.risk, impressions=compared.impressions

@@ -169,13 +169,13 @@ def test_after_a_rollback_the_process_has_to_show_itself_anew(world: World) -> N
 
 
 def failing(*names: str) -> list[dict[str, Any]]:
-    return [{"name": name, "passed": name not in names, "value": 1.0} for name in ("retries", "features moved")]
+    return [{"name": name, "passed": name not in names, "value": 1.0} for name in ("retries", "features shifted")]
 
 
 @pytest.mark.parametrize("parent", ["1", None])
 def test_what_waits_after_windows_rejected_for_the_same_goes_on_waiting(world: World, parent: str | None) -> None:
     line = Line(world.connection)
-    line.update("rejected", (0, 1), parent=parent, checks=failing("retries", "features moved"))
+    line.update("rejected", (0, 1), parent=parent, checks=failing("retries", "features shifted"))
     for hour in range(1, AGAIN + 1):
         line.update("rejected", (hour, hour + 1), parent=parent, checks=failing("retries"))
     asked = claim((AGAIN + 1, AGAIN + 9), parent)

@@ -145,7 +145,7 @@ def test_what_is_not_measured_again_is_no_reason_against_an_approval(held: Loop)
     with held.world() as world:
         champion = promotions.current(world.connection, "feed")
         world.surface = replace(held.surface, policy=strict)
-        for names, rival in ((set(), champion), ({"process", "question", "tests"}, champion), ({"process"}, None)):
+        for names, rival in ((set(), champion), ({"process", "hypothesis", "tests"}, champion), ({"process"}, None)):
             told = {name: value for name, value in figures.items() if name not in names}
             update = replace(candidate, evidence=(replace(candidate.evidence[0], figures=told),))
             evidence = remeasure(world, update, rival, after(20))

@@ -29,7 +29,7 @@ def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_i
     # Nobody is told: the next update finds another declaration, and folds the log anew for it.
     with loop.world(features=wider) as world:
         second = run_update(world, after(18))
-        assert second.figures["question"] == "better"
+        assert second.figures["hypothesis"] == "better"
         frame = world.frame(after(8), after(13), known_by=after(18))
         assert frame.without_row == 0
         assert set(NEW.columns) <= set(world.surface.layout.dense)

@@ -122,18 +122,18 @@ def test_a_new_design_is_asked_whether_it_is_better_and_waits_until_it_is_shown(
         strict = replace(loop.surface, policy=replace(loop.surface.policy, risk=1e-5))
         world.surface = replace(strict, design=but(strict.design, rate=1e-3))
         settings = run_update(world, after(17))
-        assert settings.figures["question"] == "better"
+        assert settings.figures["hypothesis"] == "better"
         assert settings.figures["tests"]["after"]["tested"] == 1
         assert settings.verdict.verdict in ("hold", "reject"), "hours of a small log cannot show it so surely"
         numb = but(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
         world.surface = replace(strict, design=numb)
         shape = run_update(world, after(20))
-        assert shape.figures["question"] == "better"
+        assert shape.figures["hypothesis"] == "better"
         assert shape.figures["tests"]["after"]["tested"] == 2
         assert shape.figures["learned"]["impressions"] == shape.figures["quality"]["impressions"]
         world.surface = loop.surface
         routine = run_update(world, after(23))
-        assert (routine.figures["question"], routine.claimed.parent_version) == ("not_worse", champion)
+        assert (routine.figures["hypothesis"], routine.claimed.parent_version) == ("not_worse", champion)
     expect_settled(loop)
 
 

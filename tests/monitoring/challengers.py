@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from monitoring.evaluation.compare import Comparison, Gain, compare
-from monitoring.evaluation.evidence import Evidence, Question, WindowFacts
+from monitoring.evaluation.evidence import Evidence, Hypothesis, WindowFacts
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -15,17 +15,17 @@ SHOWN = ProcessRecord().add(Moments(20_000, 0.005, 0.016), loss=0.01)
 
 
 def evidence_of(
-    comparison: Comparison, *, process: ProcessRecord = SHOWN, question: Question = "not_worse", **parts: Any
+    comparison: Comparison, *, process: ProcessRecord = SHOWN, hypothesis: Hypothesis = "not_worse", **parts: Any
 ) -> Evidence:
     """Evidence about a challenger with this comparison, and with those other parts."""
     evidence = Evidence(
         window=WindowFacts(START, END, comparison.impressions, comparison.label_rate, 0),
         judged="progressive",
-        question=question,
+        hypothesis=hypothesis,
         champion="7" if comparison.against_champion else None,
         comparison=comparison,
         process=process,
-        tests=PastTests() if question == "better" else None,
+        tests=PastTests() if hypothesis == "better" else None,
     )
     return replace(evidence, **parts)
 

@@ -211,7 +211,7 @@ def test_a_value_that_one_in_a_hundred_has_has_not_moved_when_a_few_more_have_it
     slightly = check_features(rare(9, 0.0115), NAMES, references, requests=len(np.unique(requests)))
     assert not failed(slightly)
     many = failed(check_features(rare(9, 0.08), NAMES, references, requests=len(np.unique(requests))))
-    assert [check.name for check in many] == ["features moved"]
+    assert [check.name for check in many] == ["features shifted"]
 
 
 def test_retries_at_the_allowed_share_and_one_late_event_of_few_are_chance() -> None:

@@ -36,9 +36,9 @@ def half(values: np.ndarray, other: np.ndarray) -> np.ndarray:
 FAULTS: dict[str, tuple[str, Fault]] = {
     "stuck at zero": ("features stuck", lambda values, clean: np.zeros_like(values)),
     "half of the rows stuck": ("features stuck", lambda values, clean: half(values, np.full_like(values, 0.25))),
-    "in larger units": ("features moved", lambda values, clean: values * 60),
-    "half of the rows in larger units": ("features moved", lambda values, clean: half(values, values * 60)),
-    "shifted": ("features moved", lambda values, clean: values + 3),
+    "in larger units": ("features shifted", lambda values, clean: values * 60),
+    "half of the rows in larger units": ("features shifted", lambda values, clean: half(values, values * 60)),
+    "shifted": ("features shifted", lambda values, clean: values + 3),
     "in somewhat larger units": ("features widened", lambda values, clean: values * 2.54),
     "in smaller units": ("features narrowed", lambda values, clean: values / 60),
     "not known": ("features unknown", lambda values, clean: np.full_like(values, np.nan)),
@@ -71,7 +71,7 @@ def test_the_rows_that_offend_are_named() -> None:
     dense = clean.dense.astype(np.float32)
     dense[1000:2000, 4] = 500
     found = check(dense, clean)
-    assert found["features moved"].rows[0] == "i1000"
+    assert found["features shifted"].rows[0] == "i1000"
     assert found["features stuck"].rows[:2] == ("i1000", "i1001")
 
 
@@ -125,8 +125,10 @@ def test_a_surface_sets_its_own_limits() -> None:
     clean = window()
     dense = clean.dense.astype(np.float32)
     dense[:, 9] += 3
-    found = check_features(dense, NAMES, REFERENCES, clean.label, Limits(moved=1000, breach={"features moved": "hold"}))
-    moved = next(one for one in found if one.name == "features moved")
+    found = check_features(
+        dense, NAMES, REFERENCES, clean.label, Limits(shifted=1000, breach={"features shifted": "hold"})
+    )
+    moved = next(one for one in found if one.name == "features shifted")
     assert moved.passed
     assert moved.breach == "hold"
 

@@ -75,13 +75,13 @@ def test_until_the_process_has_shown_itself_thin_challengers_wait() -> None:
 
 
 def test_a_new_design_must_be_shown_better() -> None:
-    assert verdict_on(with_gain(0.0, question="better")) == ("hold", "not_shown_better")
-    assert verdict_on(with_gain(0.05, question="better")) == ("promote", "shown_better")
-    assert verdict_on(with_gain(-0.05, question="better")) == ("reject", "shown_worse_design")
+    assert verdict_on(with_gain(0.0, hypothesis="better")) == ("hold", "not_shown_better")
+    assert verdict_on(with_gain(0.05, hypothesis="better")) == ("promote", "shown_better")
+    assert verdict_on(with_gain(-0.05, hypothesis="better")) == ("reject", "shown_worse_design")
 
 
 def test_many_designs_tried_before_make_the_next_one_prove_more() -> None:
-    borderline, clear = (with_gain(share, question="better") for share in (0.016, 0.0225))
+    borderline, clear = (with_gain(share, hypothesis="better") for share in (0.016, 0.0225))
     assert verdict_on(borderline) == ("hold", "not_shown_better")
     assert verdict_on(clear) == ("promote", "shown_better")
     assert verdict_on(replace(clear, tests=PastTests(2_000))) == ("hold", "not_shown_better")

@@ -84,7 +84,7 @@ def evidence() -> Evidence:
     return Evidence(
         window=WindowFacts(START, END, 2400, float(part.label.mean()), without_row=3, freshness_s=312.0),
         judged="progressive",
-        question="not_worse",
+        hypothesis="not_worse",
         champion="4",
         checks=tuple(check_window(part.frame, part.dense, NAMES, Expected("v1", START, END))),
         prequential=compare.measure(part.label, part.request, champion),
