@@ -5,13 +5,6 @@ from datetime import datetime
 from pathlib import Path
 
 from flows.drill.windows import Log, read_log, simulated
-from infra.errors import MillraceError
-
-
-class LogTooShort(MillraceError):
-    """A log that has nothing left to measure after its warm-up."""
-
-    exit_code = 2
 
 
 @dataclass(frozen=True)

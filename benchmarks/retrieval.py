@@ -17,11 +17,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
-from benchmarks.logs import TWO_BUSY_DAYS, LogConfig, LogTooShort
+from benchmarks.logs import TWO_BUSY_DAYS, LogConfig
 from benchmarks.retrievers import CoClicks, ItemRetriever, Popular, TwoTowers
 from benchmarks.table import Row, Table, machine
 from features.declare.families import Features
-from flows.drill.windows import Folding, Log, windows
+from flows.drill.windows import Folding, Log, LogTooShort, windows
 from flows.surface import Surface
 from models.examples import EMPTY, Examples, Layout, concat
 from models.retrieval.towers import TowerDesign, Towers

@@ -15,8 +15,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from benchmarks.logs import LogTooShort
-from flows.drill.windows import Folding, Log, events_of, frame_of, rows_of, spans
+from flows.drill.windows import Folding, Log, LogTooShort, events_of, frame_of, rows_of, spans
 from flows.surface import Surface
 from models.examples import Examples, Layout, apart, concat
 from models.frames import HALF_MICROSECOND, Frame

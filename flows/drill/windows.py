@@ -34,7 +34,7 @@ MICROSECOND = timedelta(microseconds=1)
 
 
 class LogTooShort(MillraceError):
-    """A log without a day to begin with and some hours more."""
+    """A log that has too little left after its warm-up."""
 
     exit_code = 2
 

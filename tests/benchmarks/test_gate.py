@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks.designs import with_fields
 from benchmarks.gate import GateConfig, bench
-from benchmarks.logs import LogTooShort
 from benchmarks.table import Row, Table
 from features.counters.folder import Folder
 from features.ingest.importing import import_log
 from features.log.json_texts import value_of
-from flows.drill.faults import FAULTS, Fault, Met, Scene
-from flows.drill.windows import Folding, Window, read_log, simulated, windows
+from flows.drill.faults import FAULTS, Fault, Met, Scene, widest
+from flows.drill.windows import Folding, LogTooShort, LogWindow, read_log, simulated, windows
 from flows.surfaces.feed import FEED
 from infra.postgres.connections import connect
 from models.learning.learner import fine_tune
@@ -35,16 +35,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    """The sixth hour of a small seeded log, and a model that has learned the first five."""
+    """The sixth hour of a small seeded log, and a model trained on the first five."""
     log = simulated(seed=4, days=0.25, requests_per_day=6000)
     folding = Folding(FEED.features, FEED.attribution)
-    seen: list[Window] = []
+    seen: list[LogWindow] = []
     before = copy.deepcopy(folding)
     for window in windows(log, folding, HOUR):
         seen.append(window)
         if len(seen) == 5:
             before = copy.deepcopy(folding)
-    model = Model.new(FEED.layout, replace(FEED.design, batch_requests=16), 0)
+    model = Model.new(FEED.layout, with_fields(FEED.design, batch_requests=16), 0)
     first, _ = fine_tune(model, seen[0].frame.examples, seed=0, clock=time.monotonic)
     champion = first
     for window in seen[1:5]:
@@ -124,12 +124,12 @@ def test_a_fault_of_a_feature_touches_the_one_it_names(scene: Scene, name: str) 
 
 
 def test_a_dropped_click_is_missing_from_the_features_too(scene: Scene) -> None:
-    met = plant(scene, "region", 1.0)
-    regions = value_of(met.window.frame.table["context"], "region")
-    clicks = pl.DataFrame({"region": regions, "label": met.window.frame.table["label"]}).group_by("region").sum()
-    silent = clicks.filter(pl.col("label") == 0)["region"].to_list()
+    met, column = plant(scene, "one context", 1.0), widest(scene)
+    values = value_of(met.window.frame.table["context"], column)
+    clicks = pl.DataFrame({"value": values, "label": met.window.frame.table["label"]}).group_by("value").sum()
+    silent = clicks.filter(pl.col("label") == 0)["value"].to_list()
     assert len(silent) == 1
-    assert f"region = {silent[0]}" in met.words
+    assert f"{column} = {silent[0]}" in met.words
     assert not np.array_equal(met.window.frame.examples.dense, scene.window.frame.examples.dense)
 
 
@@ -155,12 +155,12 @@ def test_an_open_attribution_window_lacks_the_last_labels(scene: Scene) -> None:
     assert met[half:].sum() / clean[half:].sum() < met[:half].sum() / clean[:half].sum() < 1
 
 
-def test_the_poisoned_lesson_is_not_what_is_judged_on(scene: Scene) -> None:
+def test_the_poisoned_training_part_is_not_what_is_judged(scene: Scene) -> None:
     met = plant(scene, "new readers", 1.0)
-    assert met.lesson is not None
-    changed = met.lesson.label != met.window.frame.examples.label
+    assert met.training is not None
+    changed = met.training.label != met.window.frame.examples.label
     assert changed.any()
-    assert not met.lesson.history[changed, 0].any()
+    assert not met.training.history[changed, 0].any()
     np.testing.assert_array_equal(met.window.frame.examples.label, scene.window.frame.examples.label)
 
 
@@ -178,7 +178,7 @@ def test_the_table_has_what_was_missed() -> None:
 @pytest.mark.slow
 def test_a_bench_without_a_log_runs_on_the_seeded_one_and_says_so() -> None:
     lines: list[str] = []
-    surface = replace(FEED, design=replace(FEED.design, batch_requests=16), fewest=50)
+    surface = replace(FEED, design=with_fields(FEED.design, batch_requests=16), fewest=50)
     chosen = tuple(fault for fault in FAULTS if "stuck" in fault.name)
     config = GateConfig(days=1.46, tens=HOUR, requests_per_day=9_000, simulate=False, speed_rows=5_000, faults=chosen)
     table = bench(surface, config, clock=time.perf_counter, progress=lines.append)

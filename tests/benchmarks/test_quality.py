@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation, quality, results, vw
-from benchmarks.logs import LogConfig, LogTooShort
+from benchmarks.designs import with_fields
+from benchmarks.logs import LogConfig
 from benchmarks.prequential import StreamResult, Variant, prequential
 from benchmarks.stream import EVERY_EVENT, HOUR, Refresh, Stream, folded, schedule, shuffled
 from benchmarks.table import Row, Table
-from flows.drill.windows import Log, simulated
+from flows.drill.windows import Log, LogTooShort, simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 
@@ -27,7 +28,7 @@ NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
 
 @pytest.fixture(scope="module")
 def surface() -> Surface:
-    return replace(FEED, fewest=100, design=replace(FEED.design, batch_requests=64, patience=0))
+    return replace(FEED, fewest=100, design=with_fields(FEED.design, batch_requests=64, patience=0))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from benchmarks.logs import LogConfig, LogTooShort
+from benchmarks.logs import LogConfig
 from benchmarks.retrieval import (
     RetrievalConfig,
     Retrievers,
@@ -19,6 +19,7 @@ from benchmarks.retrieval import (
     layout_of,
 )
 from benchmarks.retrievers import CoClicks, Popular
+from flows.drill.windows import LogTooShort
 from flows.surfaces.feed import FEED
 from models.examples import EMPTY, Examples
 from monitoring.evaluation.retrieval import MISSED
