@@ -33,7 +33,7 @@ from infra.errors import MillraceError
 OF_IMPRESSION = ("user_id", "item_id")
 """Columns of an impression that a view's key may be; any other name is a key of its context."""
 
-TAKEN = ("served", "training", "user", "item", "section")
+RESERVED = ("served", "training", "user")
 """Names that the surface's own views and service have."""
 
 LARGEST = float(np.finfo(np.float32).max)
@@ -78,10 +78,10 @@ class TeamView:
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", MappingProxyType(dict(self.keys)))
         object.__setattr__(self, "values", tuple(self.values))
-        if not _NAME.fullmatch(self.name) or self.name in TAKEN or "__" in self.name:
+        if not _NAME.fullmatch(self.name) or self.name in RESERVED or "__" in self.name:
             raise ValueError(
                 f"view {self.name!r}: use a lower-case letter, then letters, digits or single underscores, 32 at most,"
-                f" and none of {', '.join(TAKEN)}"
+                f" and none of {', '.join(RESERVED)}"
             )
         if not (_TABLE.fullmatch(self.table) or _QUERY.match(self.table)):
             raise ValueError(f"view {self.name}: table {self.table!r} is neither a table's name nor a SELECT")

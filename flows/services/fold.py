@@ -9,18 +9,16 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
-import polars as pl
 import psycopg
 
-from features.counters.engine import Engine
-from features.counters.folder import Folder, Touched
-from features.feast import online_rows as online
-from features.feast.store import Store, View, open_store
+from features.counters.folder import Folder
+from features.feast.online_rows import user_rows
+from features.feast.store import Store, open_store
 from features.skew.probes import Probes
 from flows.services import retention
 from flows.surface import Surface
@@ -35,7 +33,7 @@ from infra.stack.pulse import Pulse
 log = logging.getLogger("millrace.fold")
 
 AT_ONCE = 5000
-"""Keys written online in one go; after a bulk import the rest follows in later ticks."""
+"""Users written online in one go; after a bulk import the rest follows in later ticks."""
 
 
 def follow(
@@ -47,7 +45,7 @@ def follow(
 ) -> None:
     """Fold one surface's log until told to stop, whatever becomes of the database meanwhile; ``beat`` at each tick."""
     pause = Backoff()
-    stale = Touched()  # outlives connections: a key that was folded is touched no more until its next event
+    stale: set[str] = set()  # outlives connections: a user that was folded is touched no more until their next event
 
     def went_well() -> None:
         pause.reset()
@@ -75,7 +73,7 @@ def follow(
 def _fold_until(
     folder: Folder,
     store: Store,
-    stale: Touched,
+    stale: set[str],
     stopping: threading.Event,
     now: Callable[[], datetime],
     went_well: Callable[[], None],
@@ -91,19 +89,12 @@ def _fold_until(
         stopping.wait(max(0.0, folder.declared.tick - (time.monotonic() - began)))
 
 
-def write_online(folder: Folder, store: Store, stale: Touched) -> None:
-    """Write the touched keys online, at most ``AT_ONCE`` of a kind; those written are no longer in ``stale``."""
+def write_online(folder: Folder, store: Store, stale: set[str]) -> None:
+    """Write users whose events were folded online, at most ``AT_ONCE``; those written are no longer in ``stale``."""
     assert folder.engine is not None
-    kinds: tuple[tuple[str, View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
-        ("users", "user", online.user_rows),
-        ("items", "item", online.item_rows),
-        ("sections", "section", online.section_rows),
-    )
-    for kind, view, rows in kinds:
-        left: set[str] = getattr(stale, kind)
-        if keys := sorted(left)[:AT_ONCE]:
-            store.write_online(view, rows(folder.engine, keys))
-            left.difference_update(keys)
+    if users := sorted(stale)[:AT_ONCE]:
+        store.write_users(user_rows(folder.engine, users))
+        stale.difference_update(users)
 
 
 def main() -> None:

@@ -197,7 +197,7 @@ def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, mon
     assert folded is not None
     with open_store(database, "feed") as store:
         store.apply()
-        store.write_online("user", user_rows(folded, ["old"]))
+        store.write_users(user_rows(folded, ["old"]))
 
     now = datetime.now(UTC).timestamp()
     monkeypatch.setattr(knowledge_module, "FEAST_AFTER_S", 0.0)
