@@ -14,7 +14,7 @@ import psycopg
 from features.counters import checkpoint
 from features.counters.engine import Engine
 from features.declare.families import Features
-from features.log.writing import read_events
+from features.log.reading import read_events
 from features.served import rows as served_rows
 from infra.backoff import Backoff
 from infra.postgres.connections import connect

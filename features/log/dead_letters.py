@@ -1,4 +1,4 @@
-"""Events that the log could not take: kept with their reason, never lost, and never in the way of the rest."""
+"""Events that the log could not take: stored with their reason, never lost, and never in the way of the rest."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CREATE TEMP TABLE IF NOT EXISTS staged_letters (line bigint, reason text, event 
 TRUNCATE staged_letters
 """
 
-# A line of a file is buried once, however often the file is imported.
+# A line of a file is stored once, however often the file is imported.
 INSERT = """
 INSERT INTO dead_letters (surface, source, line, reason, event, received_at)
 SELECT %(surface)s, %(source)s, s.line, s.reason, s.event, %(now)s FROM staged_letters s
@@ -38,12 +38,12 @@ class DeadLetter:
     """The event as it was received, as far as JSON can hold it."""
 
 
-def bury(
+def dead_letter(
     connection: psycopg.Connection, surface: str, source: str, letters: Sequence[DeadLetter], now: datetime
 ) -> int:
-    """Keep ``letters`` from ``source`` (a file, or an endpoint), in the caller's transaction; return their number.
+    """Store ``letters`` from ``source`` (a file, or an endpoint), in the caller's transaction; return their number.
 
-    A line already buried with the same reason and event is counted and not kept again.
+    A line already stored with the same reason and event is counted and not stored again.
     """
     frame = pl.DataFrame(
         {
@@ -52,11 +52,13 @@ def bury(
             "event": pl.Series([_text(letter.event) for letter in letters], dtype=pl.String),
         }
     )
-    return bury_frame(connection, surface, source, frame, now)
+    return dead_letter_frame(connection, surface, source, frame, now)
 
 
-def bury_frame(connection: psycopg.Connection, surface: str, source: str, letters: pl.DataFrame, now: datetime) -> int:
-    """As :func:`bury`, of a frame with ``line`` (whole number or null), ``reason`` and ``event`` (JSON text)."""
+def dead_letter_frame(
+    connection: psycopg.Connection, surface: str, source: str, letters: pl.DataFrame, now: datetime
+) -> int:
+    """As :func:`dead_letter`, of a frame with ``line`` (whole number or null), ``reason`` and ``event`` (JSON text)."""
     if letters.is_empty():
         return 0
     connection.execute(STAGE)

@@ -1,6 +1,9 @@
 """Reading the event log: in the order of its places for the fold, by the time shown for training and checks.
 
-Ask through :mod:`features.log.writing`, which is the log's one door.
+- :func:`read_events` gives events in order of their places, for the fold;
+- :func:`read_impressions` gives impressions by the time they were shown, :func:`read_propensities` their propensities.
+
+Labels come with the training frame (:mod:`features.feast.store`).
 """
 
 from dataclasses import dataclass
@@ -70,8 +73,8 @@ def read_events(connection: psycopg.Connection, surface: str, after_seq: int, li
 
     Columns as ``EVENT``: ``kind`` is ``'impression'`` or the feedback's kind; ``shown_at``, ``at`` and ``known_at`` are
     seconds since the epoch; ``attributes`` (of the item, null when the item is not known) and ``context`` are JSON
-    texts; ``live`` says that a model of ours ranked the impression. A feedback row carries its impression's columns,
-    and is known no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
+    texts; ``live``: a model of ours ranked the impression. A feedback row has its impression's columns, and is known
+    no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
     """
     with connection.transaction():
         newest = connection.execute("SELECT last_value FROM event_seq").fetchone()
@@ -98,14 +101,14 @@ def _events_between(connection: psycopg.Connection, surface: str, after: int, to
     while True:
         parameters = [value for table in days for value in (surface, after, to, table.start, table.end)]
         events = copy_out(connection, BETWEEN, parameters, RAW_EVENT)
-        # An event of another day may have come between the two looks; whoever read past it would miss it.
+        # An event of another day may have come between the two queries; whoever read past it would miss it.
         read, days = days, _days(connection, surface, after, to)
         if all(now.start >= then.start and now.end <= then.end for now, then in zip(days, read, strict=True)):
             break
     shown = events.filter(pl.col("shown_at").is_not_null())
-    said = events.filter(pl.col("shown_at").is_null()).drop(OF_IMPRESSION[1:])
-    found = _with_impressions(said, shown)
-    earlier = said.join(found, on="seq", how="anti")
+    feedback = events.filter(pl.col("shown_at").is_null()).drop(OF_IMPRESSION[1:])
+    found = _with_impressions(feedback, shown)
+    earlier = feedback.join(found, on="seq", how="anti")
     if earlier.height:
         at = earlier["at"].to_numpy()
         first, last = (datetime.fromtimestamp(float(moment), UTC) for moment in (at.min(), at.max()))
@@ -115,13 +118,13 @@ def _events_between(connection: psycopg.Connection, surface: str, after: int, to
 
 
 SLACK = timedelta(milliseconds=1)
-"""More than what seconds since 1970 lose as a float; the log itself has looked at what belongs together."""
+"""More than what seconds since 1970 lose as a float; the log itself has decided what belongs together."""
 
 
-def _with_impressions(said: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
+def _with_impressions(feedback: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:
     """Feedback with its impression's columns: of those of its id within reach, the last that came before it."""
     renamed = {"known_at": "shown_known_at", "seq": "shown_seq"}
-    joined = said.join(shown.select(*OF_IMPRESSION, *renamed).rename(renamed), on="impression_id").filter(
+    joined = feedback.join(shown.select(*OF_IMPRESSION, *renamed).rename(renamed), on="impression_id").filter(
         pl.col("shown_seq") < pl.col("seq"),
         pl.col("shown_at") >= pl.col("at") - (HORIZON + SLACK).total_seconds(),
         pl.col("shown_at") <= pl.col("at") + (SKEW + SLACK).total_seconds(),

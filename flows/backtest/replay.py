@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from features.counters.engine import Engine
 from features.counters.folder import Folder
-from features.log.writing import read_impressions
+from features.log.reading import read_impressions
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples

@@ -16,7 +16,8 @@ import numpy as np
 
 from features.counters.folder import Folder
 from features.ingest.importing import import_log
-from features.log.writing import Appended, extent
+from features.log.append_result import AppendResult
+from features.log.reading import extent
 from flows.backtest.replay import ARMS, Replayed, Scored, replay
 from flows.ledger import NothingToLearn
 from flows.surface import Surface
@@ -66,7 +67,7 @@ class Report:
 
     surface: str
     log: Path
-    imported: Appended
+    imported: AppendResult
     impressions: int
     scored: list[Scored]
     updates: list[Outcome]

@@ -17,7 +17,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from features.identity.event_checks import (
+from features.identity.names import LONGEST_ID, name_fault, text_fault
+from features.identity.values import EXACT, canonical
+from features.log.event_checks import (
     EARLIEST,
     KIND,
     KIND_MUST,
@@ -25,14 +27,10 @@ from features.identity.event_checks import (
     LARGEST_CONTEXT,
     LARGEST_INTEGER,
     LONGEST_CONTEXT,
-    LONGEST_ID,
     MOST_NAMES,
     SMALLEST_INTEGER,
-    name_fault,
     size_fault,
-    text_fault,
 )
-from features.identity.values import EXACT, canonical
 
 MOST_ITEMS = 1000
 MOST_EVENTS = 1000

@@ -1,4 +1,4 @@
-"""Small seeded worlds of events, as ``log.read_events`` gives them, and ways to fold them."""
+"""Small seeded worlds of events, as ``read_events`` gives them, and ways to fold them."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from features.ingest import importing
 from features.ingest.importing import ImportRefused, import_log
-from features.log.writing import Appended, extent, read_events
+from features.log.append_result import AppendResult
+from features.log.reading import extent, read_events
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=1)
@@ -60,7 +61,7 @@ class Shelf:
         items: pl.DataFrame | None = None,
         feedback: pl.DataFrame | None = None,
         **more: Any,
-    ) -> Appended:
+    ) -> AppendResult:
         return import_log(
             self.database,
             "feed",
@@ -91,7 +92,7 @@ def test_a_log_with_items_and_feedback_is_imported_in_order_of_time(
     items = pl.DataFrame({"item_id": [100, 103], "section": ["news", "film"], "tags": [["a", "b"], []]})
     told: list[tuple[int, int]] = []
     done = shelf.put(log_frame()[::-1], items=items, feedback=dwell, progress=lambda n, of: told.append((n, of)))
-    assert done == Appended(imported=8)
+    assert done == AppendResult(imported=8)
     assert told[-1] == (10, 10)
     events = read_events(connection, "feed", 0, 100)
     assert list(events.select("kind", "impression_id").iter_rows()) == [
@@ -115,9 +116,9 @@ def test_a_log_with_items_and_feedback_is_imported_in_order_of_time(
 
 def test_importing_again_changes_nothing(shelf: Shelf, connection: psycopg.Connection) -> None:
     log = log_frame(user_id=["u", None, "u", "u", "u", "u"])
-    assert shelf.put(log) == Appended(5, 0, 1)
+    assert shelf.put(log) == AppendResult(5, 0, 1)
     before = read_events(connection, "feed", 0, 100)
-    assert shelf.put(log) == Appended(0, 5, 1)
+    assert shelf.put(log) == AppendResult(0, 5, 1)
     assert read_events(connection, "feed", 0, 100).equals(before)
     assert buried(connection) == {2: "user_id is missing"}
 
@@ -224,7 +225,7 @@ def test_a_bad_row_goes_to_the_dead_letters_with_its_line_and_the_rest_is_import
     shelf: Shelf, connection: psycopg.Connection, case: str
 ) -> None:
     column, values, reason = BAD[case]
-    assert shelf.put(log_frame(6, **{column: values})) == Appended(5, 0, 1)
+    assert shelf.put(log_frame(6, **{column: values})) == AppendResult(5, 0, 1)
     assert buried(connection) == {2: reason}
     assert read_events(connection, "feed", 0, 100).filter(kind="impression").height == 5
     source, event = connection.execute("SELECT source, event FROM dead_letters").fetchone() or ("", {})
@@ -246,7 +247,7 @@ def test_a_bad_row_goes_to_the_dead_letters_with_its_line_and_the_rest_is_import
 def test_a_column_of_a_wrong_type_buries_every_row(
     shelf: Shelf, connection: psycopg.Connection, column: str, values: list[Any], reason: str
 ) -> None:
-    assert shelf.put(log_frame(6, **{column: values})) == Appended(0, 0, 6)
+    assert shelf.put(log_frame(6, **{column: values})) == AppendResult(0, 0, 6)
     assert buried(connection) == dict.fromkeys(range(1, 7), reason)
     assert extent(connection, "feed") is None
 
@@ -265,7 +266,7 @@ def test_harmless_differences_are_taken_as_they_are_meant(shelf: Shelf, connecti
         os=[3.0, None, float("nan"), 2.0, 1.0, 4.0],
         age=[float("nan"), float("inf"), 1.0, 1.0, 1.0, None],
     )
-    assert shelf.put(log) == Appended(6, 0, 0)
+    assert shelf.put(log) == AppendResult(6, 0, 0)
     events = read_events(connection, "feed", 0, 100).filter(kind="impression")
     assert events["impression_id"].to_list() == [str(n) for n in range(6)]
     assert events["shown_at"].unique().to_list() == [(NOON - timedelta(hours=9)).timestamp()]
@@ -279,7 +280,7 @@ def test_a_click_has_its_own_time_when_the_file_knows_it(shelf: Shelf, connectio
     early = NOON - timedelta(minutes=6)
     clicked_at = [later, NOON, None, None, early, NOW + timedelta(days=1)]
     log = log_frame(clicked=[True, False, False, True, True, True], clicked_at=clicked_at)
-    assert shelf.put(log) == Appended(4, 0, 2)
+    assert shelf.put(log) == AppendResult(4, 0, 2)
     assert buried(connection) == {
         5: "clicked_at 2026-03-01T11:54:00+00:00 is more than 5 minutes before shown_at 2026-03-01T12:00:04+00:00",
         6: "clicked_at is in the future",
@@ -299,7 +300,7 @@ def test_bad_feedback_and_items_are_buried_too(shelf: Shelf, connection: psycopg
         }
     )
     items = pl.DataFrame({"item_id": ["100", None, "100"], "section": ["a", "b", "c"]})
-    assert shelf.put(log_frame(), feedback=feedback, items=items) == Appended(7, 0, 8)
+    assert shelf.put(log_frame(), feedback=feedback, items=items) == AppendResult(7, 0, 8)
     rows = connection.execute("SELECT source, line, reason FROM dead_letters").fetchall()
     assert {(Path(source).name, line, reason) for source, line, reason in rows} == {
         ("feedback.parquet", 2, "duplicate impression_id and kind"),
@@ -326,7 +327,7 @@ def test_feedback_that_is_no_number_or_no_kind_or_long_before_its_showing_is_bur
             "at": [early] + [NOON] * 4 + [skewed],
         }
     )
-    assert shelf.put(log_frame(), feedback=feedback) == Appended(7, 0, 5)
+    assert shelf.put(log_frame(), feedback=feedback) == AppendResult(7, 0, 5)
     reasons = buried(connection)
     assert reasons.keys() == {1, 2, 3, 4, 5}
     assert early.isoformat() in reasons[1]
@@ -341,9 +342,9 @@ def test_feedback_that_is_no_number_or_no_kind_or_long_before_its_showing_is_bur
 def test_another_impression_under_a_known_id_is_a_conflict_and_told(
     shelf: Shelf, connection: psycopg.Connection
 ) -> None:
-    assert shelf.put(log_frame()) == Appended(6, 0, 0)
+    assert shelf.put(log_frame()) == AppendResult(6, 0, 0)
     users = ["u0", "another", "u0", "u1", "u1", "u1"]
-    assert shelf.put(log_frame(user_id=users)) == Appended(0, 5, 1)
+    assert shelf.put(log_frame(user_id=users)) == AppendResult(0, 5, 1)
     assert buried(connection) == {2: "impression_id is that of item 101 for user u0 in request 0"}
 
 
@@ -393,7 +394,7 @@ def test_only_the_span_asked_for_is_imported(shelf: Shelf, connection: psycopg.C
     shift = timedelta(hours=5)
     assert shelf.put(
         log_frame(user_id=["u", "u", None, "u", "u", None]), feedback=feedback, shift=shift, **span
-    ) == Appended(3, 0, 1)
+    ) == AppendResult(3, 0, 1)
     assert buried(connection) == {3: "user_id is missing"}
     events = read_events(connection, "feed", 0, 100)
     assert list(events.select("kind", "impression_id").iter_rows()) == [
@@ -430,7 +431,7 @@ def test_a_file_that_is_no_log_is_refused_whole(shelf: Shelf, connection: psycop
 
 
 def test_an_empty_log_is_a_log(shelf: Shelf) -> None:
-    assert shelf.put(log_frame().clear()) == Appended(0, 0, 0)
+    assert shelf.put(log_frame().clear()) == AppendResult(0, 0, 0)
 
 
 def test_a_real_log_goes_in_fast_and_comes_out_whole(database: str, connection: psycopg.Connection) -> None:
@@ -441,7 +442,7 @@ def test_a_real_log_goes_in_fast_and_comes_out_whole(database: str, connection: 
     rows = pl.scan_parquet(log).filter(pl.col("shown_at") <= until).collect()
     begin = time.perf_counter()
     done = import_log(database, "feed", log, items=DATA / "globo_items.parquet", feedback=None, now=NOW, until=until)
-    assert done == Appended(rows.height, 0, 0)
+    assert done == AppendResult(rows.height, 0, 0)
     events = read_events(connection, "feed", 0, 1_000_000)
     assert time.perf_counter() - begin < 60, "95,000 impressions take some 3 s on two idle cores"
     assert events.height == rows.height + rows["clicked"].sum()

@@ -10,17 +10,12 @@ import polars as pl
 import psycopg
 import pytest
 
+from features.log.append_result import AppendResult
+from features.log.dead_letters import DeadLetter, dead_letter
+from features.log.items import append_items
 from features.log.partitions import ensure_partitions, spans
-from features.log.writing import (
-    Appended,
-    DeadLetter,
-    append,
-    append_items,
-    bury,
-    extent,
-    read_events,
-    read_impressions,
-)
+from features.log.reading import extent, read_events, read_impressions
+from features.log.writing import append
 from infra.postgres.connections import connect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -59,7 +54,7 @@ def add(
     impressions: list[dict[str, Any]] | None = None,
     feedback: list[dict[str, Any]] | None = None,
     surface: str = "feed",
-) -> Appended:
+) -> AppendResult:
     return append(
         connection,
         surface,
@@ -75,9 +70,9 @@ def story(events: pl.DataFrame) -> list[tuple[str, str]]:
 
 
 def test_an_event_counts_once_and_the_first_wins(connection: psycopg.Connection) -> None:
-    assert add(connection, [shown("a", 0), shown("b", 1), shown("a", 2)], [said("a", 3)]) == Appended(3, 1, 0)
+    assert add(connection, [shown("a", 0), shown("b", 1), shown("a", 2)], [said("a", 3)]) == AppendResult(3, 1, 0)
     again = add(connection, [shown("a", 86_400), shown("c", 5)], [said("a", 9, value=7.0)])
-    assert again == Appended(1, 2, 0)
+    assert again == AppendResult(1, 2, 0)
     events = read_events(connection, "feed", 0, 100)
     assert story(events) == [("impression", "a"), ("impression", "b"), ("click", "a"), ("impression", "c")]
     assert events.filter(impression_id="a")["shown_at"].unique().to_list() == [at(0).timestamp()]
@@ -127,12 +122,12 @@ def test_an_event_carries_its_impression_and_item(connection: psycopg.Connection
 
 
 def test_feedback_that_comes_before_its_impression_waits_for_it(connection: psycopg.Connection) -> None:
-    assert add(connection, None, [said("a", 5)]) == Appended(1, 0, 0)
-    assert add(connection, None, [said("a", 6)]) == Appended(0, 1, 0)
+    assert add(connection, None, [said("a", 5)]) == AppendResult(1, 0, 0)
+    assert add(connection, None, [said("a", 6)]) == AppendResult(0, 1, 0)
     add(connection, [shown("other", 7)])
     before = read_events(connection, "feed", 0, 100)
     assert story(before) == [("impression", "other")]
-    assert add(connection, [shown("a", 4, known_at=at(9)), shown("b", 10)]) == Appended(2, 0, 0)
+    assert add(connection, [shown("a", 4, known_at=at(9)), shown("b", 10)]) == AppendResult(2, 0, 0)
     after = read_events(connection, "feed", before["seq"][-1], 100)
     assert story(after) == [("impression", "a"), ("click", "a"), ("impression", "b")]
     assert after["known_at"].is_sorted(), "feedback is known no earlier than its impression"
@@ -208,7 +203,7 @@ def test_a_rolled_back_batch_leaves_nothing(connection: psycopg.Connection) -> N
     ensure_partitions(connection, [date(2026, 3, 2)])
     with connection.transaction(force_rollback=True):
         add(connection, [shown("b", 100_000)], [said("a", 1)])
-    assert add(connection, [shown("b", 100_000)], [said("a", 1)]) == Appended(2, 0, 0)
+    assert add(connection, [shown("b", 100_000)], [said("a", 1)]) == AppendResult(2, 0, 0)
     assert read_events(connection, "feed", 0, 10).height == 3
 
 
@@ -226,7 +221,7 @@ def test_a_bad_event_is_buried_with_its_reason_and_stops_nothing(connection: psy
         ],
         [said("good", 1), said("good", 1, kind="dwell", value=float("nan")), said(None, 1)],
     )
-    assert done == Appended(2, 0, 7)
+    assert done == AppendResult(2, 0, 7)
     buried = connection.execute(
         "SELECT surface, source, line, reason, event->>'impression_id' FROM dead_letters ORDER BY dead_letter_id"
     ).fetchall()
@@ -248,8 +243,8 @@ def test_a_line_is_buried_once(connection: psycopg.Connection) -> None:
         DeadLetter(3, "no id", {"x": float("inf"), "t": NOON, "s": "\0 \ud800 é \\u0000"}),
         DeadLetter(None, "no id", {}),
     ]
-    assert bury(connection, "feed", "log.parquet", letters, NOW) == 2
-    assert bury(connection, "feed", "log.parquet", letters, NOW) == 2
+    assert dead_letter(connection, "feed", "log.parquet", letters, NOW) == 2
+    assert dead_letter(connection, "feed", "log.parquet", letters, NOW) == 2
     rows = connection.execute("SELECT line, event FROM dead_letters ORDER BY line").fetchall()
     assert rows == [(3, {"x": "Infinity", "t": str(NOON), "s": "\ufffd \ufffd é \\u0000"}), (None, {}), (None, {})]
 
@@ -285,9 +280,9 @@ def test_a_frame_that_is_not_a_log_is_refused_by_the_name_of_its_column(connecti
 
 def test_items_keep_what_is_not_told_anew(connection: psycopg.Connection) -> None:
     first = pl.DataFrame({"item_id": ["a", "b", "a"], "section": ["x", "y", "z"], "tags": [["1"], [], ["2", "3"]]})
-    assert append_items(connection, "feed", first) == Appended(2, 0, 0)
-    assert append_items(connection, "feed", first) == Appended(0, 2, 0)
-    assert append_items(connection, "feed", pl.DataFrame({"item_id": ["a"], "title": ["A"]})) == Appended(1, 0, 0)
+    assert append_items(connection, "feed", first) == AppendResult(2, 0, 0)
+    assert append_items(connection, "feed", first) == AppendResult(0, 2, 0)
+    assert append_items(connection, "feed", pl.DataFrame({"item_id": ["a"], "title": ["A"]})) == AppendResult(1, 0, 0)
     rows = connection.execute("SELECT item_id, attributes FROM items ORDER BY item_id").fetchall()
     assert rows == [("a", {"section": "z", "tags": '["2","3"]', "title": "A"}), ("b", {"section": "y", "tags": "[]"})]
 
@@ -323,8 +318,8 @@ def test_every_day_has_its_partition(connection: psycopg.Connection) -> None:
 def test_a_thin_history_of_many_years_gets_long_partitions(connection: psycopg.Connection) -> None:
     add(connection, [shown("now", 0)])
     old = [shown(f"{n}", -40 * 86_400 * n) for n in range(1, 202)]
-    assert add(connection, old) == Appended(201, 0, 0)
-    assert add(connection, [shown("between", -35 * 86_400), shown("same month", 5 * 86_400)]) == Appended(2, 0, 0)
+    assert add(connection, old) == AppendResult(201, 0, 0)
+    assert add(connection, [shown("between", -35 * 86_400), shown("same month", 5 * 86_400)]) == AppendResult(2, 0, 0)
     names = {
         name for (name,) in connection.execute("SELECT relname FROM pg_class WHERE relname ~ '^impressions_[0-9]+$'")
     }

@@ -10,8 +10,19 @@ import psycopg
 import pytest
 
 from features.declare.feedback import HORIZON
-from features.log.partitions import MOST_DAYS, MOST_MONTHS, TABLES, ensure_partitions, existing, make_ahead, spans
-from features.log.writing import Appended, MissingPartitions, append, extent, read_events
+from features.log.append_result import AppendResult
+from features.log.partitions import (
+    MOST_DAYS,
+    MOST_MONTHS,
+    TABLES,
+    MissingPartitions,
+    ensure_partitions,
+    existing,
+    make_ahead,
+    spans,
+)
+from features.log.reading import extent, read_events
+from features.log.writing import append
 from infra.postgres.connections import connect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -29,7 +40,7 @@ def said(name: str, at: datetime, kind: str = "click") -> pl.DataFrame:
 
 def add(
     connection: psycopg.Connection, impressions: pl.DataFrame | None = None, feedback: pl.DataFrame | None = None
-) -> Appended:
+) -> AppendResult:
     return append(connection, "feed", impressions=impressions, feedback=feedback, now=NOON + 400 * DAY, source="test")
 
 
@@ -46,7 +57,7 @@ def test_a_transaction_that_writes_events_makes_no_partition(database: str) -> N
         assert missing.value.days == {date(2026, 3, 1), date(2026, 3, 2)}
         ensure_partitions(connection, missing.value.days)
         with connection.transaction():
-            assert add(connection, shown("a", NOON), said("a", NOON + DAY)) == Appended(2, 0, 0)
+            assert add(connection, shown("a", NOON), said("a", NOON + DAY)) == AppendResult(2, 0, 0)
 
 
 def test_partitions_are_made_while_others_write_and_read(database: str) -> None:
@@ -96,9 +107,9 @@ def test_however_an_old_history_comes_the_partitions_stay_few(apart: timedelta) 
 def test_an_id_sent_again_within_the_horizon_is_a_repeat_and_the_first_wins(connection: psycopg.Connection) -> None:
     add(connection, shown("a", NOON))
     for again in (NOON - HORIZON, NOON, NOON + HORIZON):
-        assert add(connection, shown("a", again)) == Appended(0, 1, 0)
+        assert add(connection, shown("a", again)) == AppendResult(0, 1, 0)
     beyond = NOON + HORIZON + timedelta(microseconds=1)
-    assert add(connection, shown("a", beyond, item_id="other")) == Appended(1, 0, 0)
+    assert add(connection, shown("a", beyond, item_id="other")) == AppendResult(1, 0, 0)
     assert extent(connection, "feed") == (NOON, beyond)
 
 
@@ -109,7 +120,7 @@ def test_feedback_belongs_to_the_impression_of_its_id_that_it_can_be_about(conne
     add(connection, shown("a", later, item_id="second"), said("a", later + HORIZON))
     add(connection, None, said("a", NOON + HORIZON, kind="rating"))
     add(connection, None, said("a", NOON + 2 * HORIZON, kind="refund"))  # of neither: it waits
-    assert add(connection, None, said("a", later, kind="click")) == Appended(0, 1, 0)
+    assert add(connection, None, said("a", later, kind="click")) == AppendResult(0, 1, 0)
     for limit in (1, 100):
         pieces, place = [], 0
         while (piece := read_events(connection, "feed", place, limit)).height:

@@ -9,7 +9,7 @@ import pytest
 
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
-from features.log.writing import Appended
+from features.log.append_result import AppendResult
 from models.metrics import auc
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ def test_the_log_imports_without_a_dead_letter(site: tuple[pl.DataFrame, ...], d
     log, items, feedback = paths
     now = START + timedelta(days=3)
     done = import_log(database, "feed", log, items=items, feedback=feedback, now=now)
-    assert done == Appended(site[0].height + site[2].height, 0, 0)
+    assert done == AppendResult(site[0].height + site[2].height, 0, 0)
 
 
 def test_the_site_is_believable(site: tuple[pl.DataFrame, ...]) -> None:

@@ -21,7 +21,7 @@ import psycopg
 
 from features.log import writing as log
 from features.log.append_result import ALREADY_THERE, TAKEN
-from features.log.dead_letters import DeadLetter, bury
+from features.log.dead_letters import DeadLetter, dead_letter
 from features.log.partitions import MissingPartitions, ensure_partitions
 from features.served import rows as served_rows
 from infra.postgres.connections import TRANSIENT
@@ -354,7 +354,7 @@ class Journal:
             raise
         except Exception as error:
             letter = DeadLetter(None, f"spooled by serving, refused by the log: {error}", entry.as_json())
-            bury(connection, entry.surface, SOURCE, [letter], datetime.fromtimestamp(self._clock(), UTC))
+            dead_letter(connection, entry.surface, SOURCE, [letter], datetime.fromtimestamp(self._clock(), UTC))
             self._metrics.refused.inc()
 
     def _show_waiting(self) -> None:
