@@ -1,7 +1,7 @@
-"""numba, with a place for what it compiled: ``from features.compiled import numba``.
+"""numba, with a cache folder: ``from features.compiled import numba``.
 
-numba keeps it beside the source or in the user's cache, and refuses to compile where it can write to neither, as with a
-read-only installation and a user without a home.
+numba caches what it compiled beside the source or in the user's cache, and refuses to compile where it can write to
+neither, as with a read-only installation and a user without a home.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ __all__ = ["numba"]
 
 
 def _probe() -> None:
-    """What numba is asked to keep."""
+    """To see whether numba finds a folder for its cache."""
 
 
 def private_folder() -> Path:
@@ -30,11 +30,11 @@ def private_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="millrace-numba-"))
 
 
-def _give_a_place() -> None:
+def _choose_cache() -> None:
     try:
         numba.njit(cache=True)(_probe)
     except RuntimeError:  # "no locator available"
-        numba.config.CACHE_DIR = str(private_folder())  # type: ignore[attr-defined]  # a name it makes as it is imported
+        numba.config.CACHE_DIR = str(private_folder())  # type: ignore[attr-defined]  # set as numba is imported
 
 
-_give_a_place()  # here, since functions are compiled as their modules are imported
+_choose_cache()  # here, since functions are compiled as their modules are imported

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from features.log.writing import extent
+from features.log.reading import extent
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
 from models.versions import promotions

@@ -1,6 +1,7 @@
-"""The engine's state in PostgreSQL, always beside the log's position it stands at.
+"""The engine's state in PostgreSQL, always with the log's position that it stands at.
 
-A checkpoint appends what changed; when the changes outgrow the whole, the whole is written and they go.
+A checkpoint appends a segment of what changed; when the segments outgrow the whole, the whole is written and they are
+deleted.
 """
 
 from collections.abc import Iterator
@@ -71,7 +72,7 @@ def save(connection: psycopg.Connection, surface: str, engine: Engine) -> None:
 
 
 def saved(engine: Engine) -> None:
-    """Forget what was changed: call it once the checkpoint's transaction has committed."""
+    """Mark the state as saved: call it once the checkpoint's transaction has committed."""
     for counters in engine.counters.values():
         counters.dirty[:] = False
     engine.users.dirty[:] = False
@@ -97,7 +98,7 @@ def load(connection: psycopg.Connection, surface: str, declared: Features) -> En
 
 
 def clear(connection: psycopg.Connection, surface: str) -> None:
-    """Forget a surface's state, so that its log is folded again from the start. In the caller's transaction."""
+    """Delete a surface's state, so that its log is folded again from the start. In the caller's transaction."""
     for table in ("fold_segments", "fold_positions"):
         connection.execute(f"DELETE FROM {table} WHERE surface = %s", [surface])  # noqa: S608
 

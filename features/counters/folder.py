@@ -5,7 +5,6 @@ The fold's service calls it every couple of seconds; an update, a backtest and a
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -15,15 +14,14 @@ import psycopg
 from features.counters import checkpoint
 from features.counters.engine import Engine
 from features.declare.families import Features
-from features.log.json_texts import value_of
-from features.log.writing import read_events
+from features.log.reading import read_events
 from features.served import rows as served_rows
 from infra.backoff import Backoff
 from infra.postgres.connections import connect
 
 MOST_EVENTS_AT_ONCE = 200_000
 FIRST_EVENTS = 4_000
-"""Events asked for first; twice as many each time that more are due. Most folds are of a tick, or of an hour."""
+"""Events of the first batch; twice as many each time that more are due. Most folds are of a tick, or of an hour."""
 LOCK = "SELECT pg_try_advisory_lock(hashtextextended('millrace.fold.' || %s, 0))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtextextended('millrace.fold.' || %s, 0))"
 
@@ -31,21 +29,6 @@ FOLD_PATIENCE_S = 600.0
 """How long an update waits for another process that folds the log."""
 
 Progress = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Touched:
-    """Keys whose online rows folds have made stale."""
-
-    users: set[str] = field(default_factory=set)
-    items: set[str] = field(default_factory=set)
-    sections: set[str] = field(default_factory=set)
-
-    def add(self, events: pl.DataFrame, declared: Features) -> None:
-        self.users.update(events["user_id"])
-        self.items.update(events["item_id"])
-        if declared.attributes:
-            self.sections.update(value_of(events["attributes"].unique(), declared.attributes[0]).drop_nulls())
 
 
 class Folder:
@@ -79,25 +62,18 @@ class Folder:
             self.engine = None
         return self.ours
 
-    def fold(
-        self,
-        closed_at: datetime,
-        *,
-        batch: int = MOST_EVENTS_AT_ONCE,
-        progress: Progress | None = None,
-        touched: Touched | None = None,
-    ) -> None:
-        """Fold every event whose tick is over at ``closed_at``.
+    def fold(self, closed_at: datetime, *, progress: Progress | None = None, touched: set[str] | None = None) -> None:
+        """Fold every event whose tick is over at ``closed_at``; users whose state changes are added to ``touched``.
 
-        The keys of a batch are added to ``touched`` before it is committed: one whose commit is not heard of is there.
-        Raises psycopg.Error when the database goes away: nothing of the batch under way is kept, and the state is
-        read again from the last checkpoint.
+        Those of a batch are added before it is committed: one whose commit was not confirmed is there. Raises
+        psycopg.Error when the database goes away: the batch under way is rolled back, and the state is loaded from the
+        last checkpoint at the next call.
         """
         assert self.ours, f"another process folds {self.surface}"
         if self.engine is None:
             with self.connection.transaction():
                 self.engine = self._loaded()
-        folded, size = 0, min(FIRST_EVENTS, batch)
+        folded, size = 0, FIRST_EVENTS
         try:
             while True:
                 with self.connection.transaction():
@@ -109,14 +85,14 @@ class Folder:
                     served_rows.write(self.connection, self.surface, self.engine.schema, rows)
                     checkpoint.save(self.connection, self.surface, self.engine)
                     if touched is not None:
-                        touched.add(events, self.declared)
+                        touched.update(events["user_id"])
                 checkpoint.saved(self.engine)
                 if progress:
                     progress(len(events))
                 folded += len(events)
                 if not more:
                     break
-                size = min(2 * size, batch)
+                size = min(2 * size, MOST_EVENTS_AT_ONCE)
         except BaseException:
             self.engine = None
             raise
@@ -124,7 +100,7 @@ class Folder:
             self.connection.execute("ANALYZE served")  # a bulk load leaves the planner guessing until autovacuum comes
 
     def _loaded(self) -> Engine:
-        """The checkpointed engine. Rows of another schema version are folded again, from the log's start."""
+        """The engine of the last checkpoint. With another schema version the log is folded again from its start."""
         stood = checkpoint.position(self.connection, self.surface)
         if stood is not None and stood.schema_version != self.declared.schema.version:
             checkpoint.clear(self.connection, self.surface)

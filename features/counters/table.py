@@ -71,15 +71,6 @@ class Counters:
         self.reserve(len(keys))
         self.size = _load(self.slots, self.keys, self.size, self.records, keys, np.concatenate([times, sums], axis=1))
 
-    def has(self, keys: Keys) -> NDArray[np.bool_]:
-        """Which keys (N,) are there."""
-        return np.asarray(_find_all(self.slots, keys) >= 0)
-
-    def rows(self, keys: Keys) -> tuple[Float, Float]:
-        """Times (N, 3) and sums (N, 2H) of keys that are there."""
-        found = _find_all(self.slots, keys)
-        return self.times[found], self.sums[found]
-
 
 @numba.njit(cache=True)
 def find(slots, key):  # type: ignore[no-untyped-def]
@@ -99,14 +90,6 @@ def _grown(rows: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
     larger = np.zeros((capacity, *rows.shape[1:]), dtype=rows.dtype)
     larger[:size] = rows[:size]
     return larger
-
-
-@numba.njit(cache=True)
-def _find_all(slots, wanted):  # type: ignore[no-untyped-def]
-    found = np.empty(len(wanted), dtype=np.int64)
-    for i in range(len(wanted)):
-        found[i] = find(slots, wanted[i])
-    return found
 
 
 @numba.njit(cache=True)

@@ -6,7 +6,7 @@ from hashlib import sha256
 
 from features.declare.feedback import HORIZON
 from features.declare.schema import RowSchema
-from features.identity.event_checks import name_fault
+from features.identity.names import name_fault
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 

@@ -33,7 +33,7 @@ from infra.errors import MillraceError
 IMPRESSION_KEYS = ("user_id", "item_id")
 """Columns of an impression that a view's key may be; any other name is a key of its context."""
 
-RESERVED_VIEWS = ("served", "training", "user", "item", "section")
+RESERVED_VIEWS = ("served", "training", "user")
 """Names that the surface's own views and service have."""
 
 LARGEST_FLOAT32 = float(np.finfo(np.float32).max)

@@ -1,9 +1,8 @@
-"""What Feast is told of a surface: its entities, the served view, the online views, the training service."""
+"""A surface in Feast's terms: its entities, the served view, the online view of users, the training service."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 from psycopg import sql
@@ -11,55 +10,30 @@ from psycopg import sql
 from features.declare.views import TeamView
 from features.team_views.source import NUMBER_TYPES, Described
 
-View = Literal["user", "item", "section"]
-
 AS_OF = "as_of"
 """Column of rows written online: the event time up to which the row counts."""
 
-
-@dataclass(frozen=True)
-class OnlineView:
-    """A view read and written by key: the column of its key, and its features with their types."""
-
-    key: str
-    features: dict[str, pl.DataType]
-
-    @property
-    def schema(self) -> pl.Schema:
-        """Columns that :meth:`Store.write_online` takes."""
-        return pl.Schema({self.key: pl.String(), AS_OF: pl.Datetime("us", "UTC")} | self.features)
-
-
-def _rates(prefix: str = "") -> dict[str, pl.DataType]:
-    names = ("clicks_1h", "impressions_1h", "clicks_1d", "impressions_1d", "last_click", "last_shown")
-    return {prefix + name: pl.Float64() for name in names}
-
-
-ONLINE: dict[str, OnlineView] = {
-    "user": OnlineView(
-        "user_id",
-        {
-            "last_items": pl.List(pl.Int64()),  # keys of the items clicked, newest first, 0 = none
-            "last_sections": pl.List(pl.Int64()),  # and of their sections
-            "session_start": pl.Float64(),  # epoch seconds; NaN: never
-            "last_seen": pl.Float64(),
-            "last_click": pl.Float64(),
-            "session_clicks": pl.Int64(),
-            "clicks": pl.Int64(),
-            "impressions": pl.Int64(),
-            "position": pl.Int64(),  # seq of the last event of the log in this row
-        },
-    ),
-    "item": OnlineView("item_id", _rates()),
-    "section": OnlineView("section", _rates("section_")),
+USER: dict[str, pl.DataType] = {
+    "last_items": pl.List(pl.Int64()),  # keys of the items clicked, newest first, 0 = none
+    "last_sections": pl.List(pl.Int64()),  # and of their sections
+    "session_start": pl.Float64(),  # epoch seconds; NaN: never
+    "last_seen": pl.Float64(),
+    "last_click": pl.Float64(),
+    "session_clicks": pl.Int64(),
+    "clicks": pl.Int64(),
+    "impressions": pl.Int64(),
+    "position": pl.Int64(),  # seq of the last event of the log in this row
 }
-"""The online views."""
+"""Features of the online view of users."""
+
+USER_ROW = pl.Schema({"user_id": pl.String(), AS_OF: pl.Datetime("us", "UTC")} | USER)
+"""Columns that are written of a user."""
 
 
 def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described]]) -> list[Any]:
     """Objects for ``FeatureStore.apply`` of a team's views: of each a keyed feature view ``<surface>_<name>``.
 
-    Its keys are called ``<name>__<column>``, so that two views may call different things by one name.
+    Its keys are called ``<name>__<column>``, so that columns of one name in two views may mean different things.
     """
     from feast import Entity, FeatureView, Field, ValueType
     from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
@@ -70,8 +44,8 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
     values = {"boolean": Bool, "smallint": Int32, "integer": Int32, "bigint": Int64}
     values |= {"real": Float32, "double precision": Float64}
     objects: list[Any] = []
-    for view, seen in described:
-        keys = dict(zip(join_keys(view), seen.key_kinds, strict=True))
+    for view, table in described:
+        keys = dict(zip(join_keys(view), table.key_kinds, strict=True))
         entities = [
             Entity(
                 name=f"{surface}_{key}",
@@ -84,9 +58,9 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
             sql.SQL("{} AS {}").format(sql.Identifier(column), sql.Identifier(key))
             for column, key in zip(view.keys, keys, strict=True)
         ]
-        unchanged = [sql.Identifier(name) for name in (*view.values, view.timestamp, *filter(None, (view.created,)))]
+        others = [sql.Identifier(name) for name in (*view.values, view.timestamp, *filter(None, (view.created,)))]
         query = sql.SQL("SELECT {} FROM {} AS s").format(
-            sql.SQL(", ").join([*renamed, *unchanged]),
+            sql.SQL(", ").join([*renamed, *others]),
             sql.SQL(view.relation),
         )
         objects += [
@@ -95,7 +69,7 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
                 name=f"{surface}_{view.name}",
                 entities=entities,
                 schema=[Field(name=key, dtype=Int64 if kind == "integer" else String) for key, kind in keys.items()]
-                + [Field(name=value, dtype=values[NUMBER_TYPES[seen.types[value]]]) for value in view.values],
+                + [Field(name=value, dtype=values[NUMBER_TYPES[table.types[value]]]) for value in view.values],
                 source=PostgreSQLSource(
                     name=f"{surface}_{view.name}",
                     query=query.as_string(),
@@ -156,26 +130,20 @@ def definitions(surface: str) -> list[Any]:
         online=False,
         description="What each impression was ranked with, packed as its schema version says.",
     )
-    objects: list[Any] = [impression, served]
-    for view, declared in ONLINE.items():
-        entity = Entity(name=view, join_keys=[declared.key], value_type=ValueType.STRING)
-        nothing = ", ".join(f"NULL::{columns[dtype]} AS {name}" for name, dtype in declared.features.items())
-        objects += [
-            entity,
-            FeatureView(
-                name=f"{surface}_{view}",
-                entities=[entity],
-                schema=[Field(name=declared.key, dtype=String)]
-                + [Field(name=name, dtype=types[dtype]) for name, dtype in declared.features.items()],
-                # Feast wants a source; the history of these views is the served rows.
-                source=PostgreSQLSource(
-                    name=f"{surface}_{view}",
-                    query=f"SELECT NULL::text AS {declared.key}, {nothing}, NULL::timestamptz AS event_timestamp"
-                    " WHERE false",
-                    timestamp_field="event_timestamp",
-                ),
-                ttl=timedelta(0),
-                description=f"The {view} as of the last event folded; online only.",
-            ),
-        ]
-    return [*objects, FeatureService(name=f"{surface}_training", features=[served])]
+    user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.STRING)
+    nothing = ", ".join(f"NULL::{columns[dtype]} AS {name}" for name, dtype in USER.items())
+    online = FeatureView(
+        name=f"{surface}_user",
+        entities=[user],
+        schema=[Field(name="user_id", dtype=String)]
+        + [Field(name=name, dtype=types[dtype]) for name, dtype in USER.items()],
+        # Feast wants a source; the history of this view is the served rows.
+        source=PostgreSQLSource(
+            name=f"{surface}_user",
+            query=f"SELECT NULL::text AS user_id, {nothing}, NULL::timestamptz AS event_timestamp WHERE false",
+            timestamp_field="event_timestamp",
+        ),
+        ttl=timedelta(0),
+        description="The user as of the last event folded; online only.",
+    )
+    return [impression, served, user, online, FeatureService(name=f"{surface}_training", features=[served])]

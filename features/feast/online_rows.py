@@ -1,4 +1,4 @@
-"""The rows that the fold writes online through Feast: users, items and sections that events have just touched."""
+"""The rows that the fold writes online through Feast: of the users whose events it has just folded."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,16 +7,13 @@ import numpy as np
 import polars as pl
 
 from features.counters.engine import Engine
-from features.counters.table import LAST, LAST_CLICK
-from features.counters.users import CLICKS, LAST_SEEN, SESSION_CLICKS, SESSION_START, SHOWN
-from features.counters.users import LAST_CLICK as USER_LAST_CLICK
-from features.declare.families import DAY, HOUR
-from features.feast.store import AS_OF, ONLINE
-from features.identity.keys import combine, keys_of
+from features.counters.users import CLICKS, LAST_CLICK, LAST_SEEN, SESSION_CLICKS, SESSION_START, SHOWN
+from features.feast.definitions import AS_OF, USER_ROW
+from features.identity.keys import keys_of
 
 
 def user_rows(engine: Engine, users: Sequence[str]) -> pl.DataFrame:
-    """The state of users that have one, exact: ``engine.adopt`` makes the same state of it again."""
+    """The state of users that have one, exact: ``engine.restore_user`` makes the same state of it again."""
     known = [
         (user, row)
         for user, key in zip(users, keys_of("user", list(users)).tolist(), strict=True)
@@ -27,50 +24,16 @@ def user_rows(engine: Engine, users: Sequence[str]) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "user_id": names,
-            AS_OF: [_instant(engine.time)] * len(names),
+            AS_OF: [datetime.fromtimestamp(engine.time, UTC)] * len(names),
             "last_items": engine.users.items[rows].tolist(),
             "last_sections": engine.users.sections[rows].tolist(),
             "session_start": numbers[:, SESSION_START],
             "last_seen": numbers[:, LAST_SEEN],
-            "last_click": numbers[:, USER_LAST_CLICK],
+            "last_click": numbers[:, LAST_CLICK],
             "session_clicks": numbers[:, SESSION_CLICKS].astype(np.int64),
             "clicks": numbers[:, CLICKS].astype(np.int64),
             "impressions": numbers[:, SHOWN].astype(np.int64),
             "position": np.full(len(names), engine.seq, dtype=np.int64),
         },
-        schema=ONLINE["user"].schema,
+        schema=USER_ROW,
     )
-
-
-def item_rows(engine: Engine, items: Sequence[str]) -> pl.DataFrame:
-    """Clicks and impressions of items, decayed to the engine's time."""
-    return _rates(engine, "item", "item", items, "")
-
-
-def section_rows(engine: Engine, sections: Sequence[str]) -> pl.DataFrame:
-    """The same of sections."""
-    return _rates(engine, "section", engine.declared.attributes[0], sections, "section_")
-
-
-def _rates(engine: Engine, view: str, column: str, names: Sequence[str], prefix: str) -> pl.DataFrame:
-    counters = engine.counters[view]
-    keys = combine([keys_of(column, list(names))])
-    there = counters.has(keys)
-    times, sums = counters.rows(keys[there])
-    decay = 2.0 ** (-(engine.time - times[:, LAST, None]) / counters.half_lives)
-    lives = len(counters.half_lives)
-    columns: dict[str, object] = {
-        ONLINE[view].key: [name for name, known in zip(names, there, strict=True) if known],
-        AS_OF: [_instant(engine.time)] * int(there.sum()),
-    }
-    for name, life in (("1h", HOUR), ("1d", DAY)):
-        at = int(np.abs(np.log(counters.half_lives / life)).argmin())
-        columns[f"{prefix}clicks_{name}"] = sums[:, at] * decay[:, at]
-        columns[f"{prefix}impressions_{name}"] = sums[:, lives + at] * decay[:, at]
-    columns[f"{prefix}last_click"] = times[:, LAST_CLICK]
-    columns[f"{prefix}last_shown"] = times[:, LAST]
-    return pl.DataFrame(columns, schema=ONLINE[view].schema)
-
-
-def _instant(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, UTC)

@@ -1,8 +1,8 @@
 """Feast over PostgreSQL: the definitions of a surface's features, its training frames, its online rows.
 
 ``<surface>_served`` holds what every impression was ranked with and is read offline, by the feature service
-``<surface>_training``. ``<surface>_user``, ``<surface>_item`` and ``<surface>_section`` are written online for the keys
-that events have just touched, and read by serving. Feast's own tables live in the schema ``feast`` of the database.
+``<surface>_training``. ``<surface>_user`` is written online for the users whose events were just folded, and read by
+serving while it starts. Feast's own tables live in the schema ``feast`` of the database.
 
     store = open_store(url, "feed")
     store.apply()
@@ -10,22 +10,19 @@ that events have just touched, and read by serving. Feast's own tables live in t
 """
 
 import re
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import closing
 from datetime import datetime, timedelta
 from math import nan
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
-import psycopg
 import pyarrow as pa
-from psycopg import sql
 
-from features.declare.feedback import COUNTS
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
-from features.feast.config import SCHEMA, repo_config
-from features.feast.definitions import AS_OF, ONLINE, View, definitions, join_keys, view_definitions
+from features.feast.client import FeastClient, one_at_a_time
+from features.feast.definitions import AS_OF, USER, USER_ROW, definitions, join_keys, view_definitions
+from features.feast.training_frame import FRAME, IMPRESSION_KEY, labelled_impressions, of_version
 from features.log.json_texts import value_of
 from features.team_views.reading import Inspected, inspect
 from infra.postgres.connections import connect
@@ -33,34 +30,9 @@ from infra.postgres.connections import connect
 if TYPE_CHECKING:
     from feast import FeatureStore
 
-__all__ = ["AS_OF", "FRAME", "ONLINE", "Store", "View", "open_store"]
-
-T = TypeVar("T")
-
-FRAME = pa.schema(
-    [
-        ("impression_id", pa.string()),
-        ("request_id", pa.string()),
-        ("user_id", pa.string()),
-        ("item_id", pa.string()),
-        ("position", pa.int32()),
-        ("shown_at", pa.timestamp("us", "UTC")),
-        ("context", pa.string()),
-        ("label", pa.float32()),
-        ("schema_version", pa.string()),
-        ("row", pa.binary()),
-    ]
-)
-"""Columns of a training frame. ``context`` is JSON text; ``schema_version`` and ``row`` are null where the impression
-has not been folded."""
-
-
-IMPRESSION_KEY = ["impression_id", "shown_at"]
-"""What names an impression for good: an id may come again a season later (:func:`features.log.writing.append`)."""
-
 
 def open_store(url: str, surface: str, *, project: str = "millrace", views_url: str | None = None) -> "Store":
-    """The store of a surface in the database of ``url`` (libpq's form). Connects when first keys_of.
+    """The store of a surface in the database of ``url`` (libpq's form). Connects when first used.
 
     ``views_url``: the database of the team's own views where that is another; only temporary tables are made there.
 
@@ -83,10 +55,8 @@ class Store:
     def __init__(self, url: str, surface: str, project: str, views_url: str | None = None) -> None:
         self._url = url
         self._views_url = views_url
-        self._project = project
         self.surface = surface
-        self._opening = threading.Lock()
-        self._feast: FeatureStore | None = None
+        self._feast = FeastClient(url, project, views_url)
 
     def __enter__(self) -> Self:
         return self
@@ -96,10 +66,7 @@ class Store:
 
     def close(self) -> None:
         """Close the connections; a later call opens others."""
-        with self._opening:
-            feast, self._feast = self._feast, None
-        if feast is not None:
-            _close(feast)
+        self._feast.close()
 
     def apply(self, views: Sequence[TeamView] = ()) -> None:
         """Register the surface's definitions and make their online tables; nothing changes when they are there.
@@ -107,13 +74,13 @@ class Store:
         Raises ViewRefused where a team's view cannot be joined as it is declared; warns (MissingIndexWarning) where a
         large one lacks the index to look its keys up.
         """
-        seen = [(each.view, each.described) for each in self.inspect(views)] if views else []
+        inspected = [(each.view, each.described) for each in self.inspect(views)] if views else []
 
         def register(feast: "FeatureStore") -> None:
-            with _alone(self._url):
-                feast.apply([*definitions(self.surface), *view_definitions(self.surface, seen)])
+            with one_at_a_time(self._url):
+                feast.apply([*definitions(self.surface), *view_definitions(self.surface, inspected)])
 
-        self._query(register)
+        self._feast.call(register)
 
     def inspect(self, views: Sequence[TeamView]) -> tuple[Inspected, ...]:
         """Look at the tables of a team's views, as :func:`features.team_views.reading.inspect` does."""
@@ -142,16 +109,16 @@ class Store:
         impression_id. After a back-fill an impression has a row of each schema version: name the one that is wanted;
         ValueError where there are several and none is named.
         """
-        entities = _entities(self.surface, start, end, label_kind, attribution, known_by)
+        entities = labelled_impressions(self.surface, start, end, label_kind, attribution, known_by)
 
         def pull(feast: "FeatureStore") -> pa.Table:
             service = feast.get_feature_service(f"{self.surface}_training", allow_cache=True)
             return feast.get_historical_features(features=service, entity_df=entities).to_arrow()
 
-        pulled = self._query(pull).rename_columns({"event_timestamp": "shown_at"})
+        pulled = self._feast.call(pull).rename_columns({"event_timestamp": "shown_at"})
         frame = pl.DataFrame(pulled.select(FRAME.names).cast(FRAME))
         if schema_version is not None:
-            frame = _of_version(frame, schema_version)
+            frame = of_version(frame, schema_version)
         began = pl.col("shown_at").min().over("user_id", "request_id")
         frame = frame.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
         repeated = frame.filter(pl.struct(IMPRESSION_KEY).is_duplicated())
@@ -172,9 +139,9 @@ class Store:
             for view in views
             for key, source in zip(join_keys(view), view.keys.values(), strict=True)
         }
-        askers = pl.DataFrame(keys | {"event_timestamp": frame["shown_at"]}).to_arrow()
+        entities = pl.DataFrame(keys | {"event_timestamp": frame["shown_at"]}).to_arrow()
         columns = [(f"{self.surface}_{view.name}", value) for view in views for value in view.values]
-        pulled = self.historical(askers, [f"{name}:{value}" for name, value in columns])
+        pulled = self.historical(entities, [f"{name}:{value}" for name, value in columns])
         for name, value in columns:
             whole = whole.append_column(f"{name.removeprefix(f'{self.surface}_')}__{value}", pulled[f"{name}__{value}"])
         return whole
@@ -191,156 +158,30 @@ class Store:
                 entities, list(features), full_feature_names=True, filter_by_created_timestamp=True
             ).to_arrow()
 
-        return self._query(pull)
+        return self._feast.call(pull)
 
-    def write_online(self, view: View, rows: pl.DataFrame) -> None:
-        """Write the rows of the keys just touched; a key that holds a later ``as_of`` already keeps it.
+    def write_users(self, rows: pl.DataFrame) -> None:
+        """Write the online rows of users; one that holds a later ``as_of`` already keeps it.
 
-        Columns as ``ONLINE[view].schema`` says, without nulls (a time that never was is NaN). ValueError where a column
-        is missing, of another type, or has a null. 1,000 rows take 0.1 s, 10,000 about 1 s.
+        Columns as :data:`USER_ROW`, without nulls (a time that never was is NaN). ValueError where a column is missing,
+        of another type, or has a null. 1,000 rows take 0.1 s, 10,000 about 1 s.
         """
-        declared = ONLINE[view]
-        for name, wanted in declared.schema.items():
-            if rows.schema.get(name) != wanted:
-                raise ValueError(f"{self.surface}_{view}: column {name} is {rows.schema.get(name)}, must be {wanted}")
+        for name, dtype in USER_ROW.items():
+            if rows.schema.get(name) != dtype:
+                raise ValueError(f"{self.surface}_user: column {name} is {rows.schema.get(name)}, must be {dtype}")
             if rows[name].has_nulls():
-                raise ValueError(f"{self.surface}_{view}: column {name} has a null; fill it")
+                raise ValueError(f"{self.surface}_user: column {name} has a null; fill it")
         if rows.is_empty():
             return
-        frame = rows.select(declared.schema.names()).rename({AS_OF: "event_timestamp"}).to_pandas()
-        self._query(lambda feast: feast.write_to_online_store(f"{self.surface}_{view}", df=frame))
+        frame = rows.select(USER_ROW.names()).rename({AS_OF: "event_timestamp"}).to_pandas()
+        self._feast.call(lambda feast: feast.write_to_online_store(f"{self.surface}_user", df=frame))
 
     def read_user(self, user_id: str) -> dict[str, Any] | None:
-        """The user's features, named as in :data:`ONLINE`; None for a user never written. 1 to 2 ms."""
-        return self._read("user", [user_id]).get(user_id)
-
-    def read_items(self, item_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Features of the items that were written, by id."""
-        return self._read("item", item_ids)
-
-    def read_sections(self, sections: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Features of the sections that were written, by name."""
-        return self._read("section", sections)
-
-    def _read(self, view: View, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
-        if not keys:
-            return {}
-        declared = ONLINE[view]
-        names = list(declared.features)
-        references = [f"{self.surface}_{view}:{name}" for name in names]
-        entity_rows = {declared.key: list(dict.fromkeys(keys))}
-        found = self._query(lambda feast: feast.get_online_features(references, entity_rows).to_dict())
-        read = {}
-        for i, key in enumerate(found[declared.key]):
-            row = {name: found[name][i] for name in names}
-            if any(value is not None for value in row.values()):
-                # Feast stores NaN as no value.
-                read[key] = {n: nan if v is None and declared.features[n] == pl.Float64 else v for n, v in row.items()}
-        return read
-
-    def _query(self, query: Callable[["FeatureStore"], T]) -> T:
-        """Ask Feast; on any error drop it, since it may hold a dead connection, and where that can be the cause ask a
-        new one once. Every query may be sent twice."""
-        for last in (False, True):
-            feast = self._open()
-            try:
-                return query(feast)
-            except Exception as error:
-                self._drop(feast)
-                if last or not _may_pass(error):
-                    raise
-        raise AssertionError("unreachable")
-
-    def _open(self) -> "FeatureStore":
-        with self._opening:
-            if self._feast is None:
-                config = repo_config(self._url, self._project, self._views_url)
-                from feast import FeatureStore
-
-                # The registry makes its tables when it is first opened, and two processes doing so collide.
-                with _alone(self._url):
-                    feast = FeatureStore(config=config)
-                    _ = feast.registry
-                _ = feast.provider.online_store  # made here, under the lock: Feast would make one for each thread
-                self._feast = feast
-            return self._feast
-
-    def _drop(self, feast: "FeatureStore") -> None:
-        with self._opening:
-            if self._feast is feast:
-                self._feast = None
-        _close(feast)
-
-
-def _of_version(frame: pl.DataFrame, version: str) -> pl.DataFrame:
-    """One line an impression, with its served row of this schema version, or nulls where it has none."""
-    wanted = pl.col("schema_version").eq_missing(version)
-    if frame.select((wanted | pl.col("row").is_null()).all()).item():
-        return frame
-    blanked = frame.with_columns(pl.when(wanted).then(pl.col(name)).alias(name) for name in ("schema_version", "row"))
-    found = blanked.filter(pl.col("row").is_not_null())
-    return pl.concat([found, blanked.join(found, on=IMPRESSION_KEY, how="anti").unique(IMPRESSION_KEY)])
-
-
-def _close(feast: "FeatureStore") -> None:
-    feast.provider.online_store.close_pool()  # type: ignore[attr-defined]
-    feast.registry.write_engine.dispose()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _alone(url: str) -> Iterator[None]:
-    """One process at a time in this block, on this database; Feast's schema is there inside it."""
-    with closing(connect(url, autocommit=True)) as connection:
-        connection.execute("SELECT pg_advisory_lock(hashtext('millrace.feast'))")
-        # Asked first: IF NOT EXISTS wants the right to create even where there is nothing to do.
-        if connection.execute("SELECT to_regnamespace(%s) IS NULL", [SCHEMA]).fetchone() == (True,):
-            connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(SCHEMA)))
-        yield
-
-
-def _may_pass(error: Exception) -> bool:
-    """Could the same question succeed with a new FeatureStore: after a lost connection, or where the definitions were
-    applied after this one had read the registry?"""
-    from feast.errors import FeastObjectNotFoundException
-    from psycopg_pool import PoolTimeout
-    from sqlalchemy.exc import InterfaceError, OperationalError
-
-    lost = (psycopg.OperationalError, psycopg.InterfaceError, OperationalError, InterfaceError)
-    unknown = (FeastObjectNotFoundException, KeyError)  # KeyError: a view unknown to write_to_online_store
-    waited = (psycopg.errors.QueryCanceled, PoolTimeout)  # long enough already
-    return isinstance(error, lost + unknown) and not isinstance(error, waited)
-
-
-_ENTITIES = """
-SELECT i.impression_id, i.request_id, i.user_id, i.item_id, i.position, i.shown_at AS event_timestamp,
-       i.context::text AS context, (counted.impression_id IS NOT NULL)::int::float4 AS label
-FROM impressions AS i
-LEFT JOIN (
-    SELECT DISTINCT f.impression_id, i.shown_at FROM feedback AS f
-    JOIN impressions AS i ON i.surface = {surface} AND i.impression_id = f.impression_id
-                         AND i.shown_at > {start} AND i.shown_at <= {end}
-    WHERE f.surface = {surface} AND f.kind = {kind} AND f.known_at <= {known_by}
-      AND f.at > {start} AND f.at <= {last} AND {counts}
-) AS counted USING (impression_id, shown_at)
-WHERE i.surface = {surface} AND i.shown_at > {start} AND i.shown_at <= {end}
-"""
-
-
-def _entities(
-    surface: str, start: datetime, end: datetime, kind: str, attribution: timedelta, known_by: datetime
-) -> str:
-    """The impressions of a window with their labels, as SQL with its values written in: Feast takes no parameters."""
-    for name, time in (("start", start), ("end", end), ("known_by", known_by)):
-        if time.tzinfo is None:
-            raise ValueError(f"{name} = {time}: give it a time zone")
-    values = {
-        "surface": surface,
-        "start": start,
-        "end": end,
-        "kind": kind,
-        "known_by": known_by,
-        "last": end + attribution,
-    }
-    counts = sql.SQL(COUNTS).format(attribution=sql.Literal(attribution))
-    literals = {name: sql.Literal(value) for name, value in values.items()}
-    return sql.SQL(_ENTITIES).format(counts=counts, **literals).as_string()
+        """The user's features, named as in :data:`USER`; None for a user never written. 1 to 2 ms."""
+        references = [f"{self.surface}_user:{name}" for name in USER]
+        found = self._feast.call(lambda feast: feast.get_online_features(references, {"user_id": [user_id]}).to_dict())
+        row = {name: found[name][0] for name in USER}
+        if all(value is None for value in row.values()):
+            return None
+        # Feast stores NaN as no value.
+        return {name: nan if value is None and USER[name] == pl.Float64 else value for name, value in row.items()}

@@ -1,1 +1,1 @@
-"""The identity of a value: its canonical text, the 64-bit key of that, and what may be an id at all."""
+"""The identity of a value: its canonical text, the 64-bit key of that, and what may be an id or a name at all."""

@@ -27,16 +27,11 @@ def keys_of(field: str, values: pl.Series | Sequence[str | None]) -> Keys:
     return keyed.fill_null(0).to_numpy().astype(np.int64, copy=True)
 
 
-def combine(parts: Sequence[Keys]) -> Keys:
-    """One key of several (each (N,)), order mattering; 0 where any part is absent.
-
-    Mixing is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), chained over the parts.
-    """
-    return combine_columns(np.stack(parts, axis=1), np.arange(len(parts)))
-
-
 def combine_columns(ids: Keys, columns: NDArray[np.int64]) -> Keys:
-    """The keys (N,) of these columns of ``ids`` (N, K), as ``combine`` gives them."""
+    """One key (N,) of these columns of ``ids`` (N, K), order mattering; 0 where any of them is absent.
+
+    Mixing is the finaliser of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), chained over the columns.
+    """
     keys = np.empty(len(ids), dtype=np.int64)
     _combine_columns(ids, columns, keys)
     return keys

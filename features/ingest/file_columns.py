@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from features.identity.event_checks import because
 from features.identity.values import EXACT as EXACT_DOUBLE
+from features.log.event_checks import because
 from infra.postgres.copying import INSTANT, DataType
 
 EXACT_INTEGERS: dict[DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24, pl.Float64(): EXACT_DOUBLE}
@@ -24,7 +24,7 @@ NAIVE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 
 
 @dataclass(frozen=True)
-class Column:
+class LogColumn:
     """A column of the file as the log has it."""
 
     value: pl.Expr
@@ -32,32 +32,34 @@ class Column:
     """Why what stands there cannot be taken; null where it can, and where nothing stands."""
 
 
-def identifier(name: str, dtype: DataType) -> Column:
+def identifier(name: str, dtype: DataType) -> LogColumn:
     """Text; a whole number as its digits. NaN counts as nothing."""
     source = pl.col(name)
     wrong = f"{name} is neither text nor a whole number"
     if dtype.is_float():
         source = source.fill_nan(None)
         whole = (source == source.round()) & (source.abs() <= EXACT_INTEGERS[dtype])
-        return Column(pl.when(whole).then(source.cast(pl.Int64, strict=False)).cast(pl.String), because(~whole, wrong))
+        return LogColumn(
+            pl.when(whole).then(source.cast(pl.Int64, strict=False)).cast(pl.String), because(~whole, wrong)
+        )
     if isinstance(dtype, pl.Decimal):
         digits = source.cast(pl.String).str.replace(r"\.0*$", "")
         whole = ~digits.str.contains(".", literal=True)
-        return Column(pl.when(whole).then(digits), because(~whole, wrong))
+        return LogColumn(pl.when(whole).then(digits), because(~whole, wrong))
     if dtype.is_integer() or dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
-        return Column(source.cast(pl.String), _nothing())
+        return LogColumn(source.cast(pl.String), _nothing())
     return _cast(source, None, pl.String, wrong)
 
 
-def instant(name: str, dtype: DataType, shift: timedelta) -> Column:
-    """A time with a zone, or a text that says one, moved by ``shift``; to the microsecond."""
+def instant(name: str, dtype: DataType, shift: timedelta) -> LogColumn:
+    """A time with a zone, or a text of one, moved by ``shift``; to the microsecond."""
     source = pl.col(name)
     naive = f"{name} is naive: it has no time zone"
     wrong = f"{name} is not a time"
     if isinstance(dtype, pl.Datetime):
         if dtype.time_zone is None:
-            return Column(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
-        return Column(source.dt.convert_time_zone("UTC").cast(INSTANT) + shift, _nothing())
+            return LogColumn(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
+        return LogColumn(source.dt.convert_time_zone("UTC").cast(INSTANT) + shift, _nothing())
     if dtype == pl.String:
         zoned = source.str.contains(ZONED)
         plain = source.str.replace("T", " ", literal=True).str.replace(r"\s?Z$", "+00:00")
@@ -66,39 +68,41 @@ def instant(name: str, dtype: DataType, shift: timedelta) -> Column:
         reason = pl.coalesce(
             because(source.str.contains(NAIVE), naive), because(source.is_not_null() & value.is_null(), wrong)
         )
-        return Column(value + shift, reason)
+        return LogColumn(value + shift, reason)
     if dtype == pl.Date:
-        return Column(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
+        return LogColumn(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
     return _cast(source, None, INSTANT, wrong)
 
 
-def number(name: str, dtype: DataType) -> Column:
-    """A float. NaN stays NaN, for the log to judge."""
+def number(name: str, dtype: DataType) -> LogColumn:
+    """A float. NaN stays NaN, for the log to refuse."""
     numeric = dtype.is_numeric() or dtype in (pl.Boolean, pl.String, pl.Null)
     return _cast(pl.col(name), pl.Float64 if numeric else None, pl.Float64, f"{name} is not a number")
 
 
-def whole(name: str, dtype: DataType) -> Column:
+def whole(name: str, dtype: DataType) -> LogColumn:
     """A 32-bit whole number; NaN counts as nothing."""
     source = pl.col(name)
     wrong = f"{name} is not a whole number"
     if dtype.is_float():
         source = source.fill_nan(None)
         value = pl.when(source == source.round()).then(source.cast(pl.Int32, strict=False))
-        return Column(value, because(source.is_not_null() & value.is_null(), wrong))
+        return LogColumn(value, because(source.is_not_null() & value.is_null(), wrong))
     return _cast(source, pl.Int32 if dtype.is_integer() or dtype in (pl.String, pl.Null) else None, pl.Int32, wrong)
 
 
-def truth(name: str, dtype: DataType) -> Column:
+def truth(name: str, dtype: DataType) -> LogColumn:
     """True or false, also as 1 and 0; nothing is wrong here, since it is not known what happened."""
     source = pl.col(name)
     wrong = f"{name} is neither true nor false"
     if dtype == pl.Boolean:
-        return Column(source, because(source.is_null(), f"{name} is missing"))
+        return LogColumn(source, because(source.is_null(), f"{name} is missing"))
     if not dtype.is_numeric():
-        return Column(pl.lit(None, pl.Boolean), pl.lit(wrong))
+        return LogColumn(pl.lit(None, pl.Boolean), pl.lit(wrong))
     value = pl.when(source == 1).then(pl.lit(True)).when(source == 0).then(pl.lit(False))
-    return Column(value, pl.coalesce(because(source.is_null(), f"{name} is missing"), because(value.is_null(), wrong)))
+    return LogColumn(
+        value, pl.coalesce(because(source.is_null(), f"{name} is missing"), because(value.is_null(), wrong))
+    )
 
 
 def meant(column: pl.Series) -> pl.Series:
@@ -128,7 +132,7 @@ def _nothing() -> pl.Expr:
     return pl.lit(None, pl.String)
 
 
-def _cast(source: pl.Expr, through: type[pl.DataType] | None, to: DataType, wrong: str) -> Column:
+def _cast(source: pl.Expr, through: type[pl.DataType] | None, to: DataType, wrong: str) -> LogColumn:
     """Cast value by value; ``through`` is None where no value of this type can be one of the log's."""
     value = pl.lit(None, to) if through is None else source.cast(through, strict=False)
-    return Column(value, because(source.is_not_null() & value.is_null(), wrong))
+    return LogColumn(value, because(source.is_not_null() & value.is_null(), wrong))

@@ -15,21 +15,23 @@ import psycopg
 from psycopg import sql
 
 from features.declare.feedback import CLOCK_SKEW, HORIZON
-from features.identity.event_checks import (
+from features.identity.names import expect_names
+from features.identity.values import canonical_rows
+from features.ingest.file_columns import LogColumn, identifier, instant, meant, number, truth, whole
+from features.log.append_result import AppendResult
+from features.log.dead_letters import dead_letter_frame
+from features.log.event_checks import (
     LARGEST_CONTEXT,
     LONGEST_CONTEXT,
     because,
     canonical_attributes,
     canonical_objects,
-    expect_names,
     reasons,
     unfit,
 )
-from features.identity.values import canonical_rows
-from features.ingest.file_columns import Column, identifier, instant, meant, number, truth, whole
-from features.log.dead_letters import dead_letter_frame
+from features.log.items import append_items
 from features.log.partitions import ensure_partitions
-from features.log.writing import AppendResult, append, append_items
+from features.log.writing import append
 from infra.postgres.connections import connect
 from infra.postgres.copying import json_objects
 
@@ -48,12 +50,12 @@ ANALYZE_FROM = 50_000
 
 
 class ImportRefused(ValueError):
-    """A file that is not what it should be, refused whole: nothing was imported."""
+    """A file refused whole, as no parquet file or without a column: nothing was imported."""
 
 
 @dataclass(frozen=True)
-class Clock:
-    """Which events of a file are taken, and when they count as having happened."""
+class FileTimes:
+    """Which events of a file are taken, and by how much their times are moved."""
 
     now: datetime
     until: datetime | None
@@ -62,12 +64,11 @@ class Clock:
 
     def taken(self, events: pl.DataFrame, time: str) -> pl.DataFrame:
         """Rows whose shifted ``time`` is in ``(from_, until]`` by the file's own clock, and those that have no time."""
-        taken = events
         if self.from_ is not None:
-            taken = taken.filter(pl.col(time).is_null() | (pl.col(time) > self.from_ + self.shift))
+            events = events.filter(pl.col(time).is_null() | (pl.col(time) > self.from_ + self.shift))
         if self.until is not None:
-            taken = taken.filter(pl.col(time).is_null() | (pl.col(time) <= self.until + self.shift))
-        return taken
+            events = events.filter(pl.col(time).is_null() | (pl.col(time) <= self.until + self.shift))
+        return events
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class CheckedFile:
     good: pl.DataFrame
     letters: pl.DataFrame
     contexts: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.String))
-    """Of a log, each row's context as the event log keeps it."""
+    """Of a log, each row's context as the event log stores it."""
 
 
 def import_log(
@@ -99,41 +100,41 @@ def import_log(
     """Import ``log``, with ``items`` and ``feedback``, into the log of ``surface`` in the migrated database ``url``.
 
     Only events in ``(from_, until]`` are taken, by the files' own times; then all times are moved by ``shift``, and
-    none may be after ``now``. The log counts as having known each event when it happened. ``progress`` is told how many
-    events of how many are done.
+    none may be after ``now``. Each event counts as known when it happened. ``progress`` gets how many events are done,
+    and of how many.
 
-    Counts rows of the log and of the feedback; the click that an impression's row tells of is no row of its own, and
-    items are not events. The dead letters are those of all the files.
+    Counts rows of the log and of the feedback; the click in an impression's row is no row of its own, and items are not
+    events. The dead letters are those of all the files.
 
     Raises ImportRefused, before anything is written, when a file is no parquet or lacks a column.
     """
-    clock = Clock(now, until, from_, shift)
-    shown = _check_log(log, read_parquet(log, LOG_COLUMNS), clock)
+    times = FileTimes(now, until, from_, shift)
+    shown = _check_log(log, read_parquet(log, LOG_COLUMNS), times)
     files = [shown]
-    feedback_rows = _clicks(shown.good, clock)
+    all_feedback = _clicks(shown.good, times)
     if feedback is not None:
-        checked_feedback = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), clock)
-        files.append(checked_feedback)
-        own = checked_feedback.good.select(
+        others = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), times)
+        files.append(others)
+        own = others.good.select(
             *FEEDBACK_COLUMNS,
             pl.lit(value=True).alias("counted"),
             pl.col("line").cast(pl.Int64),
             pl.lit(str(feedback)).alias("source"),
         )
-        feedback_rows = pl.concat([feedback_rows, own])
+        all_feedback = pl.concat([all_feedback, own])
     if items is not None:
-        files.append(_check_items(items, read_parquet(items, ["item_id"]), clock))
+        files.append(_check_items(items, read_parquet(items, ["item_id"]), times))
 
     done = AppendResult()
     with connect(url) as connection:
         for file in files:
-            done += AppendResult(dead_letters=_write_dead_letters(connection, surface, file, now))
+            done += AppendResult(dead_letters=_dead_letter(connection, surface, file, now))
         if items is not None:
             _append_items(connection, surface, files[-1])
-        days = pl.concat([shown.good["shown_at"], feedback_rows["at"]]).dt.date().unique()
-        ensure_partitions(connection, days)  # of the whole file at once, which says how coarse they are
-        total, finished = shown.good.height + feedback_rows.height, 0
-        for impressions, chunk in _chunks(shown, feedback_rows):
+        days = pl.concat([shown.good["shown_at"], all_feedback["at"]]).dt.date().unique()
+        ensure_partitions(connection, days)  # of the whole file at once, which decides how coarse they are
+        total, finished = shown.good.height + all_feedback.height, 0
+        for impressions, chunk in _chunks(shown, all_feedback):
             done += append(connection, surface, impressions=impressions, feedback=chunk, now=now, source=str(log))
             finished += impressions.height + chunk.height
             if progress is not None:
@@ -168,60 +169,60 @@ def read_parquet(path: Path, columns: list[str]) -> pl.DataFrame:
     return rows.with_columns(meant(column) for column in rows)
 
 
-def _check_log(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
+def _check_log(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:
     types = rows.schema
     columns = {name: identifier(name, types[name]) for name in LOG_COLUMNS[:4]}
     columns |= {
         "position": whole("position", types["position"]),
-        "shown_at": instant("shown_at", types["shown_at"], clock.shift),
+        "shown_at": instant("shown_at", types["shown_at"], times.shift),
         "clicked": truth("clicked", types["clicked"]),
     }
     extra: list[pl.Expr] = []
     if "clicked_at" in types:
-        clicked_at = instant("clicked_at", types["clicked_at"], clock.shift)
-        # When a row was not clicked, nobody reads the time of its click.
-        columns["clicked_at"] = Column(clicked_at.value, pl.when(columns["clicked"].value).then(clicked_at.wrong))
+        clicked_at = instant("clicked_at", types["clicked_at"], times.shift)
+        # The time of a click counts only where there was one.
+        columns["clicked_at"] = LogColumn(clicked_at.value, pl.when(columns["clicked"].value).then(clicked_at.wrong))
         known = pl.col("clicked") & pl.col("clicked_at").is_not_null()
-        extra += [pl.when(known).then(reason) for reason in reasons("clicked_at", clock.now)]
+        extra += [pl.when(known).then(reason) for reason in reasons("clicked_at", times.now)]
         early = known & (pl.col("clicked_at") < pl.col("shown_at") - CLOCK_SKEW)
         minutes = CLOCK_SKEW // timedelta(minutes=1)
         stamps = [pl.col(name).dt.to_string("%Y-%m-%dT%H:%M:%S%.f+00:00") for name in ("clicked_at", "shown_at")]
-        times = pl.format(f"clicked_at {{}} is more than {minutes} minutes before shown_at {{}}", *stamps)
-        extra.append(pl.when(early).then(times))
+        reason = pl.format(f"clicked_at {{}} is more than {minutes} minutes before shown_at {{}}", *stamps)
+        extra.append(pl.when(early).then(reason))
         late = pl.col("clicked_at") > pl.col("shown_at") + HORIZON
         extra.append(because(known & late, f"clicked_at is more than {HORIZON.days} days after shown_at"))
     if "propensity" in types:
         columns["propensity"] = number("propensity", types["propensity"])
-        extra += unfit("propensity", clock.now)
+        extra += unfit("propensity", times.now)
     context = [column for column in rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
     contexts = canonical_objects(canonical_rows(rows, context), "context", LONGEST_CONTEXT, LARGEST_CONTEXT)
-    columns["context_fault"] = Column(pl.lit(contexts["reason"]), pl.lit(contexts["reason"]))
-    bad = [reason for name in (*LOG_COLUMNS[:4], "shown_at") for reason in reasons(name, clock.now)]
-    typed = clock.taken(_typed(rows, columns), "shown_at").drop("context_fault")
-    sorted_out = _sort_out(path, rows, typed, [*bad, *unfit("position", clock.now), *extra], ["impression_id"])
-    return replace(sorted_out, contexts=contexts["text"])
+    columns["context_fault"] = LogColumn(pl.lit(contexts["reason"]), pl.lit(contexts["reason"]))
+    bad = [reason for name in (*LOG_COLUMNS[:4], "shown_at") for reason in reasons(name, times.now)]
+    typed = times.taken(_typed(rows, columns), "shown_at").drop("context_fault")
+    checked = _sort_out(path, rows, typed, [*bad, *unfit("position", times.now), *extra], ["impression_id"])
+    return replace(checked, contexts=contexts["text"])
 
 
-def _check_feedback(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
+def _check_feedback(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:
     types = rows.schema
     columns = {
         "impression_id": identifier("impression_id", types["impression_id"]),
         "kind": identifier("kind", types["kind"]),
         "value": number("value", types["value"]),
-        "at": instant("at", types["at"], clock.shift),
+        "at": instant("at", types["at"], times.shift),
     }
-    bad = [reason for name in FEEDBACK_COLUMNS for reason in reasons(name, clock.now)]
-    return _sort_out(path, rows, clock.taken(_typed(rows, columns), "at"), bad, ["impression_id", "kind"])
+    bad = [reason for name in FEEDBACK_COLUMNS for reason in reasons(name, times.now)]
+    return _sort_out(path, rows, times.taken(_typed(rows, columns), "at"), bad, ["impression_id", "kind"])
 
 
-def _check_items(path: Path, rows: pl.DataFrame, clock: Clock) -> CheckedFile:
+def _check_items(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:
     fault = pl.lit(canonical_attributes(rows)["reason"])
-    columns = {"item_id": identifier("item_id", rows.schema["item_id"]), "fault": Column(fault, fault)}
-    bad = reasons("item_id", clock.now)
+    columns = {"item_id": identifier("item_id", rows.schema["item_id"]), "fault": LogColumn(fault, fault)}
+    bad = reasons("item_id", times.now)
     return _sort_out(path, rows, _typed(rows, columns).drop("fault"), bad, ["item_id"])
 
 
-def _typed(rows: pl.DataFrame, columns: dict[str, Column]) -> pl.DataFrame:
+def _typed(rows: pl.DataFrame, columns: dict[str, LogColumn]) -> pl.DataFrame:
     """A file's rows as the log has them, with ``line`` and what is ``wrong`` with their types."""
     return rows.select(
         *(column.value.alias(name) for name, column in columns.items()),
@@ -242,8 +243,8 @@ def _sort_out(path: Path, rows: pl.DataFrame, typed: pl.DataFrame, bad: list[pl.
     return CheckedFile(path, rows, good, letters)
 
 
-def _clicks(shown: pl.DataFrame, clock: Clock) -> pl.DataFrame:
-    """The clicks that the log's rows tell of, at once where their time is unknown."""
+def _clicks(shown: pl.DataFrame, times: FileTimes) -> pl.DataFrame:
+    """The clicks of the log's rows, as of the impression where their time is unknown."""
     at = pl.coalesce("clicked_at", "shown_at") if "clicked_at" in shown.columns else pl.col("shown_at")
     clicks = shown.filter("clicked").select(
         "impression_id",
@@ -254,17 +255,17 @@ def _clicks(shown: pl.DataFrame, clock: Clock) -> pl.DataFrame:
         pl.col("line").cast(pl.Int64),
         pl.lit(None, pl.String).alias("source"),
     )
-    return clock.taken(clicks, "at")
+    return times.taken(clicks, "at")
 
 
-def _write_dead_letters(connection: psycopg.Connection, surface: str, file: CheckedFile, now: datetime) -> int:
-    """Write the dead letters of a file, chunk by chunk, each with its row as the file has it."""
-    written = 0
+def _dead_letter(connection: psycopg.Connection, surface: str, file: CheckedFile, now: datetime) -> int:
+    """Store the dead letters of a file, chunk by chunk, each with its row as the file has it."""
+    stored = 0
     for letters in file.letters.iter_slices(CHUNK):
         events = json_objects(file.rows[letters["line"] - 1], file.rows.columns).alias("event")
         with connection.transaction():
-            written += dead_letter_frame(connection, surface, str(file.path), letters.with_columns(events), now)
-    return written
+            stored += dead_letter_frame(connection, surface, str(file.path), letters.with_columns(events), now)
+    return stored
 
 
 def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFile) -> None:
@@ -272,12 +273,12 @@ def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFil
         append_items(connection, surface, file.rows[good["line"] - 1].with_columns(good["item_id"]))
 
 
-def _chunks(shown: CheckedFile, feedback_rows: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+def _chunks(shown: CheckedFile, all_feedback: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Impressions and feedback in time order, about ``CHUNK`` events at once; events of one instant stay together, and
     feedback that is stamped before its impression comes with it."""
     impressions = shown.good.sort("shown_at", maintain_order=True)
     of_impressions = impressions.select("impression_id", "shown_at")
-    feedback = feedback_rows.join(of_impressions, on="impression_id", how="left", maintain_order="left")
+    feedback = all_feedback.join(of_impressions, on="impression_id", how="left", maintain_order="left")
     feedback = feedback.with_columns(pl.max_horizontal("at", "shown_at").alias("known_at")).drop("shown_at")
     feedback = feedback.sort("known_at", maintain_order=True)
     times = pl.concat([impressions["shown_at"], feedback["known_at"]]).sort()
@@ -286,10 +287,10 @@ def _chunks(shown: CheckedFile, feedback_rows: pl.DataFrame) -> Iterator[tuple[p
         last = times[min(end, times.len()) - 1]
         last_shown = impressions["shown_at"].search_sorted(last, side="right")
         last_feedback = feedback["known_at"].search_sorted(last, side="right")
-        rows, chunk_of_feedback = impressions[first_shown:last_shown], feedback[first_feedback:last_feedback]
-        if rows.height or chunk_of_feedback.height:
+        rows, of_feedback = impressions[first_shown:last_shown], feedback[first_feedback:last_feedback]
+        if rows.height or of_feedback.height:
             described = rows.drop("clicked").with_columns(
                 pl.col("shown_at").alias("known_at"), shown.contexts[rows["line"] - 1].alias("context")
             )
-            yield described, chunk_of_feedback
+            yield described, of_feedback
         first_shown, first_feedback = last_shown, last_feedback

@@ -1,4 +1,4 @@
-"""The account that every writer of the event log gives."""
+"""What became of a batch of events: what every writer of the event log returns."""
 
 from dataclasses import dataclass, field
 
@@ -8,25 +8,25 @@ ACCEPTED = "taken"
 ALREADY_THERE = "already there"
 
 
-def no_fates() -> pl.Series:
+def _none() -> pl.Series:
     return pl.Series(dtype=pl.String)
 
 
 @dataclass(frozen=True)
 class AppendResult:
-    """What became of a batch of events."""
+    """Counts of a batch of events, and what became of each."""
 
     imported: int = 0
     already_there: int = 0
     dead_letters: int = 0
 
-    impressions: pl.Series = field(default_factory=no_fates, compare=False, repr=False)
-    """What became of each row given: ``taken``, ``already there``, or the reason for which it is a dead letter."""
+    impressions: pl.Series = field(default_factory=_none, compare=False, repr=False)
+    """Of each row given: ``taken``, ``already there``, or the reason for which it is a dead letter."""
 
-    feedback: pl.Series = field(default_factory=no_fates, compare=False, repr=False)
+    feedback: pl.Series = field(default_factory=_none, compare=False, repr=False)
 
     def __add__(self, other: "AppendResult") -> "AppendResult":
-        """The counts of both; the rows are told by their own accounts."""
+        """The counts of both, without the rows."""
         return AppendResult(
             self.imported + other.imported,
             self.already_there + other.already_there,

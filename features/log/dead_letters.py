@@ -1,4 +1,4 @@
-"""Events that the log could not take: kept with their reason, never lost, and never in the way of the rest."""
+"""Events that the log could not take: stored with their reason, never lost, and never in the way of the rest."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ CREATE TEMP TABLE IF NOT EXISTS staged_letters (line bigint, reason text, event 
 TRUNCATE staged_letters
 """
 
-# A line of a file is a dead letter once, however often the file is imported.
+# A line of a file is stored once, however often the file is imported.
 INSERT = """
 INSERT INTO dead_letters (surface, source, line, reason, event, received_at)
 SELECT %(surface)s, %(source)s, s.line, s.reason, s.event, %(now)s FROM staged_letters s
@@ -41,9 +41,9 @@ class DeadLetter:
 def dead_letter(
     connection: psycopg.Connection, surface: str, source: str, letters: Sequence[DeadLetter], now: datetime
 ) -> int:
-    """Keep ``letters`` from ``source`` (a file, or an endpoint), in the caller's transaction; return their number.
+    """Store ``letters`` from ``source`` (a file, or an endpoint), in the caller's transaction; return their number.
 
-    A line that is there already with the same reason and event is counted and not written again.
+    A line already stored with the same reason and event is counted and not stored again.
     """
     frame = pl.DataFrame(
         {

@@ -1,10 +1,10 @@
-"""Items of the event log: what is known of what is shown. Ask through :mod:`features.log.writing`."""
+"""Items of the event log: the attributes of what is shown."""
 
 import polars as pl
 import psycopg
 
-from features.identity.event_checks import canonical_attributes
 from features.log.append_result import AppendResult
+from features.log.event_checks import canonical_attributes
 from infra.postgres.copying import copy_in
 
 STAGE_ITEMS = """
@@ -12,7 +12,7 @@ CREATE TEMP TABLE IF NOT EXISTS staged_items (item_id text, attributes jsonb) ON
 TRUNCATE staged_items
 """
 
-# Attributes that are not told anew are kept.
+# Attributes that are not given anew stay as they are.
 UPSERT_ITEMS = """
 INSERT INTO items AS i (surface, item_id, attributes)
 SELECT %s, item_id, jsonb_strip_nulls(attributes) FROM staged_items ORDER BY item_id
@@ -22,11 +22,11 @@ WHERE i.attributes IS DISTINCT FROM i.attributes || EXCLUDED.attributes
 
 
 def append_items(connection: psycopg.Connection, surface: str, items: pl.DataFrame) -> AppendResult:
-    """Add items, or what they are now said to be: ``item_id`` as text, and any columns as attributes, of which the log
-    keeps the canonical texts (:mod:`features.identity.values`).
+    """Add or change items: ``item_id`` as text, and any columns as attributes, of which the log stores the canonical
+    texts (:mod:`features.identity.values`).
 
     Counts an item as imported when it is new or has changed. The last row of an item wins. Raises ValueError when an
-    ``item_id`` is missing, or an attribute cannot be kept.
+    ``item_id`` is missing, or an attribute cannot be stored.
     """
     if items["item_id"].dtype != pl.String or items["item_id"].is_null().any():
         raise ValueError(f"items: item_id must be text in every row, not {items['item_id'].dtype} with nulls")

@@ -26,7 +26,7 @@ SKEW = timedelta(days=1)
 DAYS_AHEAD = 3
 """Days after today that have a partition: how long whoever makes them may be away."""
 
-MANY_PARTITIONS = 100
+MOST_AT_ONCE = 100
 """A batch that lacks more days than this gets months, and one that lacks more months gets years: twenty years of thin
 history in daily partitions would be 30,000 relations, more than one transaction may lock."""
 
@@ -63,7 +63,7 @@ class Partition:
 
 
 class MissingPartitions(Exception):
-    """Events of days that have no partition; nothing of their transaction can be kept."""
+    """Events of days that have no partition; their transaction must be rolled back."""
 
     def __init__(self, days: Iterable[date]) -> None:
         self.days = frozenset(days)
@@ -78,7 +78,7 @@ def idle(connection: psycopg.Connection) -> bool:
 def ensure_partitions(connection: psycopg.Connection, days: Iterable[date]) -> None:
     """Make the partitions that the log's tables lack for these UTC days, each table in a transaction of its own.
 
-    Readers and writers are not kept waiting: a table is made beside its parent and attached, which locks out only other
+    Readers and writers do not wait: a table is made beside its parent and attached, which locks out only other
     makers.
     """
     assert idle(connection), "partitions are made outside of transactions that write events"
@@ -93,7 +93,7 @@ def ensure_partitions(connection: psycopg.Connection, days: Iterable[date]) -> N
 
 def make_ahead(connection: psycopg.Connection, now: datetime) -> None:
     """Make the partitions of today and the next ``DAYS_AHEAD`` days; and one for what feedback may still be about from
-    before, so that what a client says of the past makes none."""
+    before, so that feedback on the past makes none."""
     today = now.astimezone(UTC).date()
     ensure_partitions(connection, [today + timedelta(days=n) for n in range(DAYS_AHEAD + 1)])
     with connection.transaction():
@@ -114,7 +114,7 @@ def drop(connection: psycopg.Connection, partition: Partition, folded: Mapping[s
         connection.execute(ONE_MAKER)
         connection.execute("SELECT set_config('lock_timeout', %s, true)", [LOCK_TIMEOUT])
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition.name)))
-        # Asked with the table locked: nobody adds to these days any more.
+        # Read with the table locked: nobody adds to these days any more.
         last = connection.execute(
             "SELECT surface, last_seq FROM event_days WHERE day >= %s AND day < %s",
             [partition.start - SKEW, partition.end + HORIZON],
@@ -202,7 +202,7 @@ def spans(days: Sequence[date], taken: Taken) -> list[DayRange]:
             start = max(start, ends[after - 1]) if after else start
             end = min(end, starts[before]) if before < len(starts) else end
             made[start] = _named(start, end)
-        if most is None or (len(made) <= MANY_PARTITIONS and len(taken) + len(made) <= most):
+        if most is None or (len(made) <= MOST_AT_ONCE and len(taken) + len(made) <= most):
             break
     return list(made.values())
 

@@ -1,6 +1,9 @@
 """Reading the event log: in the order of its places for the fold, by the time shown for training and checks.
 
-Ask through :mod:`features.log.writing`, which is the log's one door.
+- :func:`read_events` gives events in order of their places, for the fold;
+- :func:`read_impressions` gives impressions by the time they were shown, :func:`read_propensities` their propensities.
+
+Labels come with the training frame (:mod:`features.feast.store`).
 """
 
 from dataclasses import dataclass
@@ -70,8 +73,8 @@ def read_events(connection: psycopg.Connection, surface: str, after_seq: int, li
 
     Columns as ``EVENT``: ``kind`` is ``'impression'`` or the feedback's kind; ``shown_at``, ``at`` and ``known_at`` are
     seconds since the epoch; ``attributes`` (of the item, null when the item is not known) and ``context`` are JSON
-    texts; ``live`` says that a model of ours ranked the impression. A feedback row carries its impression's columns,
-    and is known no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
+    texts; ``live``: a model of ours ranked the impression. A feedback row has its impression's columns, and is known
+    no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
     """
     with connection.transaction():
         newest = connection.execute("SELECT last_value FROM event_seq").fetchone()
@@ -98,7 +101,7 @@ def _events_between(connection: psycopg.Connection, surface: str, after: int, to
     while True:
         parameters = [value for table in days for value in (surface, after, to, table.start, table.end)]
         events = copy_out(connection, BETWEEN, parameters, RAW_EVENT)
-        # An event of another day may have come between the two looks; whoever read past it would miss it.
+        # An event of another day may have come between the two queries; whoever read past it would miss it.
         read, days = days, _days(connection, surface, after, to)
         if all(now.start >= then.start and now.end <= then.end for now, then in zip(days, read, strict=True)):
             break
@@ -115,7 +118,7 @@ def _events_between(connection: psycopg.Connection, surface: str, after: int, to
 
 
 SLACK = timedelta(milliseconds=1)
-"""More than what seconds since 1970 lose as a float; the log itself has looked at what belongs together."""
+"""More than what seconds since 1970 lose as a float; the log itself has decided what belongs together."""
 
 
 def _with_impressions(feedback: pl.DataFrame, shown: pl.DataFrame) -> pl.DataFrame:

@@ -1,76 +1,26 @@
-"""The event log in PostgreSQL: what was shown, and what came of it.
+"""Writing the event log in PostgreSQL: what was shown, and what came of it.
 
-The only code that writes ``items``, ``impressions``, ``feedback`` and ``dead_letters``. Whoever learns from the log or
-folds it asks here:
+The only code that writes ``impressions``, ``feedback`` and ``event_days``; items are written by
+:mod:`features.log.items`, dead letters by :mod:`features.log.dead_letters`, and :mod:`features.log.reading` reads.
 
-- :func:`append` takes impressions and feedback, once each, and gives every event its place (``seq``);
-- :func:`read_events` reads them in that order, for the fold;
-- :func:`read_impressions` reads impressions by the time they were shown, :func:`read_propensities` their propensities.
-
-Labels are the store's (:mod:`features.feast.store`), which gives them with the training frame.
-
-A place is given while the surface's advisory lock is held, up to the commit. So places become visible in order, and a
-reader that remembers the last one it saw misses nothing. Feedback that comes before its impression waits at place 0,
-and is placed with the impression.
+:func:`append` takes impressions and feedback, once each, and gives every event its place (``seq``). A place is given
+while the surface's advisory lock is held, up to the commit. So places become visible in order, and a reader that
+remembers the last one it saw misses nothing. Feedback that comes before its impression waits at place 0, and is placed
+with the impression.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import LiteralString
+from datetime import UTC, datetime
 
 import polars as pl
 import psycopg
 
 from features.declare.feedback import CLOCK_SKEW, HORIZON, why_too_early
-from features.identity.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
 from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
+from features.log.batches import Batch, check_feedback, check_impressions, reach
 from features.log.dead_letters import DeadLetter, dead_letter, dead_letter_frame
-from features.log.items import append_items
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
-from features.log.reading import EVENT, extent, read_events, read_impressions, read_propensities
-from infra.postgres.copying import INSTANT, DataType, Schema, copy_in, json_objects
-
-__all__ = [
-    "EVENT",
-    "FEEDBACK",
-    "IMPRESSION",
-    "AppendResult",
-    "DeadLetter",
-    "MissingPartitions",
-    "append",
-    "append_items",
-    "dead_letter",
-    "extent",
-    "read_events",
-    "read_impressions",
-    "read_propensities",
-]
-
-IMPRESSION: Schema = {
-    "impression_id": pl.String,
-    "request_id": pl.String,
-    "user_id": pl.String,
-    "item_id": pl.String,
-    "position": pl.Int32,
-    "shown_at": INSTANT,
-    "known_at": INSTANT,
-    "model_version": pl.String,
-    "propensity": pl.Float64,
-    "read_tick": pl.Int64,
-    "context": pl.String,
-}
-FEEDBACK: Schema = {
-    "impression_id": pl.String,
-    "kind": pl.String,
-    "value": pl.Float64,
-    "at": INSTANT,
-    "known_at": INSTANT,
-    "counted": pl.Boolean,
-}
-"""``counted`` is false for feedback that no row of its own told of, such as the click of an imported impression."""
-
-OPTIONAL = {"position", "model_version", "propensity", "read_tick", "context", "counted"}
+from infra.postgres.copying import copy_in
 
 PLANNED_FROM = 10_000
 """Rows from which a batch is worth a plan of its own."""
@@ -115,7 +65,7 @@ DROP_KNOWN_FEEDBACK = """
 DELETE FROM staged_feedback s USING feedback f
 WHERE f.surface = %(surface)s AND f.impression_id = s.impression_id AND f.kind = s.kind
   AND f.impression_id >= %(first)s AND f.impression_id <= %(last)s
-  AND f.at >= %(same_said_from)s AND f.at <= %(same_said_to)s
+  AND f.at >= %(same_feedback_from)s AND f.at <= %(same_feedback_to)s
   AND f.at >= s.at - %(horizon)s - %(skew)s AND f.at <= s.at + %(horizon)s + %(skew)s
 RETURNING s.ord, NULL
 """
@@ -224,22 +174,22 @@ def append(
 ) -> AppendResult:
     """Append events to the log of ``surface``, in a transaction of its own or the caller's.
 
-    ``impressions`` has the columns of ``IMPRESSION``, ``feedback`` those of ``FEEDBACK``; those in ``OPTIONAL`` may be
-    left out, and a column ``line`` may give the row of a file. ``context`` is the text of a JSON object. ``known_at``
-    is when the log learned of an event, and is taken as no earlier than the event itself. A column ``source`` may give
-    rows a source of their own.
+    ``impressions`` has the columns of ``batches.IMPRESSION``, ``feedback`` those of ``batches.FEEDBACK``; those in
+    ``batches.OPTIONAL`` may be left out, and a column ``line`` may give the row of a file. ``context`` is the text of a
+    JSON object. ``known_at`` is when the event reached the log, and is taken as no earlier than the event itself. A
+    column ``source`` may give rows a source of their own.
 
-    An impression counts once by its ``impression_id``, whatever else it says; feedback once by ``impression_id`` and
-    ``kind``: the first wins, and what comes after counts as ``already_there``. That holds within one batch, and for
+    An impression counts once by its ``impression_id``, whatever its other columns; feedback once by ``impression_id``
+    and ``kind``: the first wins, and what comes after counts as ``already_there``. That holds within one batch, and for
     impressions shown within ``HORIZON`` of each other; shown farther apart in different batches, two of one id are two.
     Feedback belongs to an impression of its id shown at most ``HORIZON`` before it; it waits where there is none. So
-    what an append looks at does not grow with the log.
+    what an append reads does not grow with the log.
 
-    To the dead letters, as coming from ``source``, goes a row that :mod:`features.identity.event_checks` has a reason
+    To the dead letters, as coming from ``source``, goes a row that :mod:`features.log.event_checks` has a reason
     against, an impression under the id of another one, and feedback stamped well before its impression was shown
-    (:mod:`features.declare.feedback`); feedback stamped a little before it is written down as happening at the showing.
+    (:mod:`features.declare.feedback`); feedback stamped a little before it is stored as of the time it was shown.
 
-    What became of each row is in the account. The surface is locked for other writers until the transaction ends; it
+    What became of each row is in the result. The surface is locked for other writers until the transaction ends; it
     must not be REPEATABLE READ, which would not see what they wrote before. Raises ValueError when a column is missing
     or has another type. Partitions that the events lack are made before a transaction of its own; in the caller's it
     raises MissingPartitions, whereupon that is rolled back, they are made
@@ -247,9 +197,9 @@ def append(
     """
     batches = []
     if impressions is not None:
-        batches.append(_checked("impressions", impressions, IMPRESSION, ["impression_id"], now))
+        batches.append(check_impressions(impressions, now))
     if feedback is not None:
-        batches.append(_checked("feedback", feedback, FEEDBACK, ["impression_id", "kind"], now))
+        batches.append(check_feedback(feedback, now))
     alone = idle(connection)
     try:
         return _append(connection, surface, batches, now, source)
@@ -261,9 +211,9 @@ def append(
 
 
 def _append(
-    connection: psycopg.Connection, surface: str, batches: "Sequence[_Batch]", now: datetime, source: str
+    connection: psycopg.Connection, surface: str, batches: Sequence[Batch], now: datetime, source: str
 ) -> AppendResult:
-    fates = {batch.name: batch.fates for batch in batches}
+    outcomes = {batch.name: batch.outcomes for batch in batches}
     counted = {batch.name: batch.counted for batch in batches}
     dead = 0
     with connection.transaction():
@@ -276,12 +226,12 @@ def _append(
             connection.execute("ANALYZE staged_impressions (impression_id), staged_feedback (impression_id)")
         first, last = connection.execute(BOUNDS).fetchone() or ("", "")
         known = {"surface": surface, "first": first, "last": last}
-        known |= {"horizon": HORIZON, "skew": SKEW, "clock_skew": CLOCK_SKEW} | _reach(batches)
+        known |= {"horizon": HORIZON, "skew": SKEW, "clock_skew": CLOCK_SKEW} | reach(batches)
         for batch in batches:
             look_up = DROP_KNOWN_IMPRESSIONS if batch.name == "impressions" else DROP_KNOWN_FEEDBACK
             # Never prepared: a plan for any bounds would open every partition.
             there = connection.execute(look_up, known, prepare=False).fetchall() if batch.good.height else []
-            fates[batch.name] = _decided(batch, {ord_: reason or ALREADY_THERE for ord_, reason in there})
+            outcomes[batch.name] = batch.with_outcomes({ord_: reason or ALREADY_THERE for ord_, reason in there})
         if "waiting_from" in known:
             connection.execute(TAKE_WAITING, known, prepare=False)
         early = connection.execute(CLAMP_EARLY, NO_SPAN | known, prepare=False).fetchall()
@@ -291,12 +241,12 @@ def _append(
                 continue
             reason = why_too_early(at, shown_at)
             if ord_ >= 0:
-                fates["feedback"] = fates["feedback"].clone().scatter(ord_, reason)
+                outcomes["feedback"] = outcomes["feedback"].clone().scatter(ord_, reason)
             else:
                 event = {"impression_id": impression_id, "kind": kind, "value": value, "at": at, "known_at": known_at}
                 waited.append(DeadLetter(None, reason, event))
         for batch in batches:
-            letters = _letters(batch, fates[batch.name]).with_columns(pl.col("source").fill_null(source))
+            letters = batch.refused(outcomes[batch.name]).with_columns(pl.col("source").fill_null(source))
             for (name,), some in letters.group_by("source", maintain_order=True):
                 dead += dead_letter_frame(connection, surface, str(name), some, now)
         dead_letter(connection, surface, source, waited, now)
@@ -306,97 +256,8 @@ def _append(
             connection.execute(INSERT_FEEDBACK, [surface])
         except psycopg.errors.CheckViolation as error:
             clamped = {row[1].astimezone(UTC).date() for row in early}
-            raise MissingPartitions({*clamped, *(day for batch in batches for day in _days(batch))}) from error
+            raise MissingPartitions({*clamped, *(day for batch in batches for day in batch.days)}) from error
         connection.execute(NOTE_DAYS, {"surface": surface})
-    taken = sum(int((counted[name] & (fate == ACCEPTED)).sum()) for name, fate in fates.items())
-    there_already = sum(int((counted[name] & (fate == ALREADY_THERE)).sum()) for name, fate in fates.items())
-    return AppendResult(taken, there_already, dead, **fates)
-
-
-def _reach(batches: "Sequence[_Batch]") -> dict[str, datetime]:
-    """How far back and ahead of a batch's own times the log is looked into, of each look-up its first and last time."""
-    found: dict[str, datetime] = {}
-    for batch in batches:
-        times = batch.good[batch.time]
-        first, last = times.min(), times.max()
-        if not isinstance(first, datetime) or not isinstance(last, datetime):
-            continue
-        if batch.name == "impressions":
-            found |= {"same_shown_from": first - HORIZON, "same_shown_to": last + HORIZON}
-            found |= {"waiting_from": first - HORIZON, "waiting_to": last + HORIZON}
-        else:
-            found |= {"same_said_from": first - HORIZON - SKEW, "same_said_to": last + HORIZON + SKEW}
-            found |= {"about_from": first - HORIZON, "about_to": last + SKEW, "ahead_to": last + HORIZON}
-    return found
-
-
-def _days(batch: "_Batch") -> list[date]:
-    return batch.good[batch.time].dt.date().unique().to_list()
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Events of one kind, checked."""
-
-    name: LiteralString
-    time: str
-    """The column that says when they happened."""
-    rows: pl.DataFrame
-    """As given, typed, with ``line`` and ``source``; N of them."""
-    good: pl.DataFrame
-    """Rows that the log can take, once each; ``ord`` is their place among the N."""
-    fates: pl.Series
-    """What is known of each of the N: ``taken``, ``already there`` as its key stood in an earlier row, or a reason."""
-    counted: pl.Series
-    """Which of the N count."""
-
-
-def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list[str], now: datetime) -> _Batch:
-    for column in schema:
-        if column not in frame.columns and column not in OPTIONAL:
-            raise ValueError(f"{name} lack the column {column!r}; they need {sorted(schema.keys() - OPTIONAL)}")
-        if column in frame.columns and schema[column] == INSTANT and not _has_zone(frame.schema[column]):
-            raise ValueError(f"{name}: {column!r} is {frame.schema[column]}; make it a time with a zone")
-    line = pl.col("line") if "line" in frame.columns else pl.lit(None)
-    rows = frame.select(
-        *(pl.col(c).cast(t) if c in frame.columns else pl.lit(None, t).alias(c) for c, t in schema.items()),
-        line.cast(pl.Int64).alias("line"),
-        pl.col("source") if "source" in frame.columns else pl.lit(None, pl.String).alias("source"),
-    )
-    typed = rows.with_row_index("ord")
-    bad = [reason for c in schema for reason in (unfit(c, now) if c in OPTIONAL else reasons(c, now))]
-    if "context" in schema:
-        objects = canonical_objects(typed["context"], "context", LONGEST_CONTEXT, LARGEST_CONTEXT)
-        typed = typed.with_columns(objects["text"].alias("context"), objects["reason"].alias("unfit_context"))
-        bad.append(pl.col("unfit_context"))
-    happened = "shown_at" if "shown_at" in schema else "at"
-    judged = typed.with_columns(
-        pl.coalesce(*bad).alias("reason"), pl.max_horizontal("known_at", happened).alias("known_at")
-    )
-    alike = [*key, *(["user_id", "item_id", "request_id"] if name == "impressions" else [])]
-    fit = judged.filter(pl.col("reason").is_null())
-    first = fit.filter(pl.struct(key).is_first_distinct())
-    repeated = fit.filter(~pl.struct(key).is_first_distinct()).select("ord", *alike)
-    repeated = repeated.join(first.select(*alike, pl.lit(ALREADY_THERE).alias("again")), on=alike, how="left")
-    repeated = repeated.select("ord", pl.col("again").fill_null(f"{key[0]} is that of an earlier row"))
-    fates = judged.join(repeated, on="ord", how="left", maintain_order="left").select(
-        pl.coalesce("reason", "again", pl.lit(ACCEPTED))
-    )
-    counted = rows["counted"].fill_null(value=True) if "counted" in schema else pl.repeat(True, len(rows), eager=True)
-    return _Batch(name, happened, rows, first.select("ord", *schema), fates.to_series(), counted)
-
-
-def _decided(batch: _Batch, found: dict[int, str]) -> pl.Series:
-    """What became of a batch's rows, after the log was looked at: the fate of those found there, by their place."""
-    return batch.fates.clone().scatter(list(found), list(found.values())) if found else batch.fates
-
-
-def _letters(batch: _Batch, fates: pl.Series) -> pl.DataFrame:
-    """The rows that cannot be taken, as dead letters."""
-    refused = batch.rows.with_columns(fates.alias("reason")).filter(~pl.col("reason").is_in([ACCEPTED, ALREADY_THERE]))
-    columns = [column for column in batch.rows.columns if column not in ("counted", "line", "source")]
-    return refused.select("line", "source", "reason", json_objects(refused, columns).alias("event"))
-
-
-def _has_zone(dtype: DataType) -> bool:
-    return isinstance(dtype, pl.Datetime) and dtype.time_zone is not None
+    taken = sum(int((counted[name] & (outcome == ACCEPTED)).sum()) for name, outcome in outcomes.items())
+    there_already = sum(int((counted[name] & (outcome == ALREADY_THERE)).sum()) for name, outcome in outcomes.items())
+    return AppendResult(taken, there_already, dead, **outcomes)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from features.counters.engine import Engine
 from features.counters.folder import Folder
-from features.log.writing import read_impressions
+from features.log.reading import read_impressions
 from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Arm
 from flows.update import Outcome
 from flows.world import World

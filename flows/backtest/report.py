@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from features.log.writing import AppendResult
+from features.log.append_result import AppendResult
 from flows.backtest.replay import ScoredWindow
 from flows.backtest.summary import (
     ARMS,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from features.counters.folder import Folder
 from features.ingest.importing import import_log
-from features.log.writing import extent
+from features.log.reading import extent
 from flows.backtest.replay import ReplayState, replay
 from flows.backtest.report import Report
 from flows.ledger import NothingToLearn

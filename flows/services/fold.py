@@ -8,19 +8,17 @@ Of several such processes one folds a surface, the others wait to take its place
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
-import polars as pl
 
-from features.counters.engine import Engine
-from features.counters.folder import Folder, Touched
-from features.feast import online_rows as online
-from features.feast.store import Store, View, open_store
+from features.counters.folder import Folder
+from features.feast.online_rows import user_rows
+from features.feast.store import Store, open_store
 from features.skew.probes import Probes
 from flows.services import retention
 from flows.surface import Surface
@@ -34,8 +32,8 @@ from infra.stack.pulse import Pulse
 
 log = logging.getLogger("millrace.fold")
 
-ONLINE_KEYS_AT_ONCE = 5000
-"""Keys written online in one go; after a bulk import the rest follows in later ticks."""
+ONLINE_USERS_AT_ONCE = 5000
+"""Users written online in one go; after a bulk import the rest follows in later ticks."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def fold_log(
 ) -> None:
     """Fold one surface's log until ``stopping`` is set, whatever becomes of the database meanwhile; ``beat`` at each
     tick."""
-    stale = Touched()  # outlives connections: a key that was folded is touched no more until its next event
+    stale: set[str] = set()  # outlives connections: a user that was folded is touched no more until their next event
 
     def tick(opened: _Opened) -> None:
         if opened.folder.take():
@@ -85,19 +83,13 @@ def _opening(url: str, surface: Surface) -> Iterator[_Opened]:
         yield _Opened(folder, store, Probes(folder, np.random.default_rng(0)))
 
 
-def write_online(folder: Folder, store: Store, stale: Touched) -> None:
-    """Write the touched keys online, at most ``ONLINE_KEYS_AT_ONCE`` of a kind; those written are no longer in
+def write_online(folder: Folder, store: Store, stale: set[str]) -> None:
+    """Write users whose events were folded online, at most ``ONLINE_USERS_AT_ONCE``; those written are no longer in
     ``stale``."""
     assert folder.engine is not None
-    kinds: tuple[tuple[set[str], View, Callable[[Engine, Sequence[str]], pl.DataFrame]], ...] = (
-        (stale.users, "user", online.user_rows),
-        (stale.items, "item", online.item_rows),
-        (stale.sections, "section", online.section_rows),
-    )
-    for left, view, rows in kinds:
-        if keys := sorted(left)[:ONLINE_KEYS_AT_ONCE]:
-            store.write_online(view, rows(folder.engine, keys))
-            left.difference_update(keys)
+    if users := sorted(stale)[:ONLINE_USERS_AT_ONCE]:
+        store.write_users(user_rows(folder.engine, users))
+        stale.difference_update(users)
 
 
 def main() -> None:

@@ -20,7 +20,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from features.identity.event_checks import (
+from features.identity.names import LONGEST_ID, name_fault, text_fault
+from features.identity.values import EXACT, canonical
+from features.log.event_checks import (
     EARLIEST,
     KIND_MUST,
     KIND_MUST_NOT,
@@ -28,14 +30,10 @@ from features.identity.event_checks import (
     LARGEST_CONTEXT,
     LARGEST_INTEGER,
     LONGEST_CONTEXT,
-    LONGEST_ID,
     MOST_NAMES,
     SMALLEST_INTEGER,
-    name_fault,
     size_fault,
-    text_fault,
 )
-from features.identity.values import EXACT, canonical
 
 MOST_CANDIDATES = 1000
 MOST_FEEDBACK = 1000

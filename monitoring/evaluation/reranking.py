@@ -18,7 +18,7 @@ import polars as pl
 import psycopg
 from numpy.typing import ArrayLike, NDArray
 
-from features.log.writing import read_propensities
+from features.log.reading import read_propensities
 from monitoring.evaluation.counterfactual import (
     COVERAGE,
     Evaluated,

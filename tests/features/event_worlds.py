@@ -1,4 +1,4 @@
-"""Small seeded worlds of events, as ``log.read_events`` gives them, and ways to fold them."""
+"""Small seeded worlds of events, as ``read_events`` gives them, and ways to fold them."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.counters.engine import Engine
+from features.counters.table import Counters
 from features.declare.families import DAY, HOUR, MINUTE, Family, Features
 from features.served.rows import Rows, ServedKeys
 
@@ -147,6 +148,12 @@ def folded(
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
         engine = between(engine)
     return engine, ledger
+
+
+def records(counters: Counters) -> NDArray[np.float64]:
+    """Key, times and sums of every counter, in order of the keys, whatever rows they lie in; keys by their bits."""
+    order = np.argsort(counters.keys[: counters.size])
+    return np.column_stack([counters.keys[order].view(np.float64), counters.records[order]])
 
 
 def restarted(engine: Engine) -> Engine:

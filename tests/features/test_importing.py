@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from features.ingest import importing
 from features.ingest.importing import ImportRefused, import_log
-from features.log.writing import AppendResult, extent, read_events
+from features.log.append_result import AppendResult
+from features.log.reading import extent, read_events
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=1)
@@ -76,9 +77,9 @@ def shelf(database: str, tmp_path: Path) -> Shelf:
     return Shelf(database, tmp_path)
 
 
-def dead_letters(connection: psycopg.Connection) -> dict[int, str]:
+def buried(connection: psycopg.Connection) -> dict[int, str]:
     rows = connection.execute("SELECT line, reason FROM dead_letters ORDER BY line").fetchall()
-    assert len({line for line, _ in rows}) == len(rows), "a line came in twice"
+    assert len({line for line, _ in rows}) == len(rows), "a line was buried twice"
     return dict(rows)
 
 
@@ -119,7 +120,7 @@ def test_importing_again_changes_nothing(shelf: Shelf, connection: psycopg.Conne
     before = read_events(connection, "feed", 0, 100)
     assert shelf.put(log) == AppendResult(0, 5, 1)
     assert read_events(connection, "feed", 0, 100).equals(before)
-    assert dead_letters(connection) == {2: "user_id is missing"}
+    assert buried(connection) == {2: "user_id is missing"}
 
 
 def test_a_killed_import_goes_on_where_it_was(
@@ -225,7 +226,7 @@ def test_a_bad_row_goes_to_the_dead_letters_with_its_line_and_the_rest_is_import
 ) -> None:
     column, values, reason = BAD[case]
     assert shelf.put(log_frame(6, **{column: values})) == AppendResult(5, 0, 1)
-    assert dead_letters(connection) == {2: reason}
+    assert buried(connection) == {2: reason}
     assert read_events(connection, "feed", 0, 100).filter(kind="impression").height == 5
     source, event = connection.execute("SELECT source, event FROM dead_letters").fetchone() or ("", {})
     assert source == str(shelf.folder / "log.parquet")
@@ -247,7 +248,7 @@ def test_a_column_of_a_wrong_type_buries_every_row(
     shelf: Shelf, connection: psycopg.Connection, column: str, values: list[Any], reason: str
 ) -> None:
     assert shelf.put(log_frame(6, **{column: values})) == AppendResult(0, 0, 6)
-    assert dead_letters(connection) == dict.fromkeys(range(1, 7), reason)
+    assert buried(connection) == dict.fromkeys(range(1, 7), reason)
     assert extent(connection, "feed") is None
 
 
@@ -280,7 +281,7 @@ def test_a_click_has_its_own_time_when_the_file_knows_it(shelf: Shelf, connectio
     clicked_at = [later, NOON, None, None, early, NOW + timedelta(days=1)]
     log = log_frame(clicked=[True, False, False, True, True, True], clicked_at=clicked_at)
     assert shelf.put(log) == AppendResult(4, 0, 2)
-    assert dead_letters(connection) == {
+    assert buried(connection) == {
         5: "clicked_at 2026-03-01T11:54:00+00:00 is more than 5 minutes before shown_at 2026-03-01T12:00:04+00:00",
         6: "clicked_at is in the future",
     }
@@ -327,7 +328,7 @@ def test_feedback_that_is_no_number_or_no_kind_or_long_before_its_showing_is_bur
         }
     )
     assert shelf.put(log_frame(), feedback=feedback) == AppendResult(7, 0, 5)
-    reasons = dead_letters(connection)
+    reasons = buried(connection)
     assert reasons.keys() == {1, 2, 3, 4, 5}
     assert early.isoformat() in reasons[1]
     assert NOON.isoformat() in reasons[1]
@@ -344,7 +345,7 @@ def test_another_impression_under_a_known_id_is_a_conflict_and_told(
     assert shelf.put(log_frame()) == AppendResult(6, 0, 0)
     users = ["u0", "another", "u0", "u1", "u1", "u1"]
     assert shelf.put(log_frame(user_id=users)) == AppendResult(0, 5, 1)
-    assert dead_letters(connection) == {2: "impression_id is that of item 101 for user u0 in request 0"}
+    assert buried(connection) == {2: "impression_id is that of item 101 for user u0 in request 0"}
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -394,7 +395,7 @@ def test_only_the_span_asked_for_is_imported(shelf: Shelf, connection: psycopg.C
     assert shelf.put(
         log_frame(user_id=["u", "u", None, "u", "u", None]), feedback=feedback, shift=shift, **span
     ) == AppendResult(3, 0, 1)
-    assert dead_letters(connection) == {3: "user_id is missing"}
+    assert buried(connection) == {3: "user_id is missing"}
     events = read_events(connection, "feed", 0, 100)
     assert list(events.select("kind", "impression_id").iter_rows()) == [
         ("impression", "3"),

@@ -10,17 +10,12 @@ import polars as pl
 import psycopg
 import pytest
 
+from features.log.append_result import AppendResult
+from features.log.dead_letters import DeadLetter, dead_letter
+from features.log.items import append_items
 from features.log.partitions import ensure_partitions, spans
-from features.log.writing import (
-    AppendResult,
-    DeadLetter,
-    append,
-    append_items,
-    dead_letter,
-    extent,
-    read_events,
-    read_impressions,
-)
+from features.log.reading import extent, read_events, read_impressions
+from features.log.writing import append
 from infra.postgres.connections import connect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -227,11 +222,11 @@ def test_a_bad_event_is_buried_with_its_reason_and_stops_nothing(connection: psy
         [said("good", 1), said("good", 1, kind="dwell", value=float("nan")), said(None, 1)],
     )
     assert done == AppendResult(2, 0, 7)
-    letters_found = connection.execute(
+    buried = connection.execute(
         "SELECT surface, source, line, reason, event->>'impression_id' FROM dead_letters ORDER BY dead_letter_id"
     ).fetchall()
-    assert {row[:2] for row in letters_found} == {("feed", "test")}
-    assert {row[2:] for row in letters_found} == {
+    assert {row[:2] for row in buried} == {("feed", "test")}
+    assert {row[2:] for row in buried} == {
         (2, "impression_id is missing", None),
         (3, "user_id is missing", "b"),
         (4, "shown_at is in the future", "c"),

@@ -10,8 +10,19 @@ import psycopg
 import pytest
 
 from features.declare.feedback import HORIZON
-from features.log.partitions import MOST_DAYS, MOST_MONTHS, TABLES, ensure_partitions, existing, make_ahead, spans
-from features.log.writing import AppendResult, MissingPartitions, append, extent, read_events
+from features.log.append_result import AppendResult
+from features.log.partitions import (
+    MOST_DAYS,
+    MOST_MONTHS,
+    TABLES,
+    MissingPartitions,
+    ensure_partitions,
+    existing,
+    make_ahead,
+    spans,
+)
+from features.log.reading import extent, read_events
+from features.log.writing import append
 from infra.postgres.connections import connect
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -89,7 +89,7 @@ def whole_way(url: str, folder: Path) -> dict[str, Any]:
         found["frame"] = pl.DataFrame(
             store.training_frame(after(1), after(5), "click", ATTRIBUTION, NOW, schema_version=version)
         )
-        store.write_online("user", users)
+        store.write_users(users)
         found["online"] = {user: store.read_user(user) for user in users["user_id"]}
     with Reader(url) as reader:
         found["arrow"] = reader.read(

@@ -9,7 +9,7 @@ import pytest
 
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
-from features.log.writing import AppendResult
+from features.log.append_result import AppendResult
 from models.metrics import auc
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

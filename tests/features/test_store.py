@@ -15,7 +15,9 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from features.feast.store import FRAME, ONLINE, Store, _entities, open_store
+from features.feast.definitions import USER_ROW
+from features.feast.store import Store, open_store
+from features.feast.training_frame import FRAME, labelled_impressions
 from infra.addresses import database_name, with_database
 from infra.postgres.connections import connect, create_database, drop_database, migrate
 
@@ -114,7 +116,7 @@ def users(as_of: datetime, **clicks: int) -> pl.DataFrame:
         }
         for user, count in clicks.items()
     ]
-    return pl.DataFrame(rows, schema=ONLINE["user"].schema)
+    return pl.DataFrame(rows, schema=USER_ROW)
 
 
 class TestTrainingFrame:
@@ -234,7 +236,7 @@ class TestTrainingFrame:
         with connect(url) as connection:
             for day in range(3):
                 show(connection, str(day), NOON + timedelta(days=day))
-        entities = _entities("feed", NOON, NOON + timedelta(days=1), "click", TEN_MINUTES, LATER)
+        entities = labelled_impressions("feed", NOON, NOON + timedelta(days=1), "click", TEN_MINUTES, LATER)
 
         def plan(feast: object) -> str:
             service = feast.get_feature_service("feed_training")
@@ -242,7 +244,7 @@ class TestTrainingFrame:
             with job._joined() as (connection, query):
                 return str(connection.execute(f"EXPLAIN {query}").fetchall())
 
-        scanned = store._ask(plan)
+        scanned = store._feast.call(plan)
         assert "served_20171002" in scanned
         assert "served_20171001" not in scanned
         assert "served_20171003" not in scanned
@@ -256,7 +258,7 @@ class TestTrainingFrame:
         def pull(feast: object) -> pa.Table:
             return feast.get_historical_features(entities, ["feed_served:row"]).to_arrow()
 
-        assert sorted(store._ask(pull).select(["impression_id", "row"]).to_pylist(), key=str) == [
+        assert sorted(store._feast.call(pull).select(["impression_id", "row"]).to_pylist(), key=str) == [
             {"impression_id": "?", "row": None},
             {"impression_id": "b", "row": b"b"},
         ]
@@ -298,7 +300,7 @@ class TestTrainingFrame:
 
 class TestOnline:
     def test_what_was_written_is_read_back(self, store: Store) -> None:
-        store.write_online("user", users(NOON, ann=3, bob=4))
+        store.write_users(users(NOON, ann=3, bob=4))
         ann = store.read_user("ann")
         assert ann is not None
         assert isnan(ann.pop("session_start"))
@@ -318,37 +320,26 @@ class TestOnline:
         row = users(NOON, new=0).with_columns(
             last_items=pl.lit([], pl.List(pl.Int64)), last_sections=pl.lit([], pl.List(pl.Int64))
         )
-        store.write_online("user", row)
+        store.write_users(row)
         read = store.read_user("new")
         assert read is not None
         assert (read["last_items"], read["last_sections"]) == ([], [])
 
-    def test_items_and_sections_are_read_by_key(self, store: Store) -> None:
-        rates = {"clicks_1h": 1.0, "impressions_1h": 2.0, "clicks_1d": 3.0, "impressions_1d": 4.0}
-        rates |= {"last_click": 5.0, "last_shown": 6.0}
-        sections = {f"section_{name}": value for name, value in rates.items()}
-        for view, key, values in (("item", "item_id", rates), ("section", "section", sections)):
-            row = {key: "1", "as_of": NOON} | values
-            store.write_online(view, pl.DataFrame([row], schema=ONLINE[view].schema))
-        assert store.read_items(["2", "1", "1"]) == {"1": rates}
-        assert store.read_sections(["1"]) == {"1": sections}
-        assert store.read_sections([]) == {}
-
     def test_an_older_write_leaves_a_newer_one(self, store: Store) -> None:
-        store.write_online("user", users(NOON, ann=3))
-        store.write_online("user", users(NOON - timedelta(seconds=1), ann=2, bob=2))
+        store.write_users(users(NOON, ann=3))
+        store.write_users(users(NOON - timedelta(seconds=1), ann=2, bob=2))
         assert (store.read_user("ann") or {})["clicks"] == 3
         assert (store.read_user("bob") or {})["clicks"] == 2
-        store.write_online("user", users(NOON, ann=4))
+        store.write_users(users(NOON, ann=4))
         assert (store.read_user("ann") or {})["clicks"] == 4
 
     def test_of_a_key_given_twice_the_later_wins(self, store: Store) -> None:
         early, late = users(NOON, ann=1), users(NOON + timedelta(seconds=1), ann=2)
-        store.write_online("user", pl.concat([late, early]))
+        store.write_users(pl.concat([late, early]))
         assert (store.read_user("ann") or {})["clicks"] == 2
 
     def test_nothing_to_write_is_no_error(self, store: Store) -> None:
-        store.write_online("user", users(NOON))
+        store.write_users(users(NOON))
 
     @pytest.mark.parametrize(
         ("rows", "complaint"),
@@ -362,15 +353,15 @@ class TestOnline:
         self, database: str, rows: pl.DataFrame, complaint: str
     ) -> None:
         with pytest.raises(ValueError, match=complaint):
-            open_store(database, "feed").write_online("user", rows)
+            open_store(database, "feed").write_users(rows)
 
     def test_many_threads_read_while_others_write(self, store: Store) -> None:
-        store.write_online("user", users(NOON, ann=0))
+        store.write_users(users(NOON, ann=0))
 
         def work(number: int) -> None:
             for turn in range(20):
                 if number < 2:
-                    store.write_online("user", users(NOON + timedelta(seconds=turn), ann=turn, bob=turn))
+                    store.write_users(users(NOON + timedelta(seconds=turn), ann=turn, bob=turn))
                 else:
                     read = store.read_user("ann")
                     assert read is not None
@@ -383,7 +374,7 @@ class TestOnline:
 
 class TestConnections:
     def test_a_lost_connection_is_made_good(self, url: str, store: Store) -> None:
-        store.write_online("user", users(NOON, ann=3))
+        store.write_users(users(NOON, ann=3))
         with connect(url) as connection:
             show(connection, "a", NOON)
         for _ in range(2):
@@ -401,7 +392,7 @@ class TestConnections:
                 early.read_user("ann")
             other.apply()
             assert early.read_user("ann") is None
-            early.write_online("user", users(NOON, ann=1))
+            early.write_users(users(NOON, ann=1))
 
     def test_first_applies_may_race(self, database: str) -> None:
         def first(_: int) -> None:
@@ -415,7 +406,7 @@ class TestConnections:
             assert store.read_user("ann") is None
 
     def test_feast_keeps_its_tables_to_itself(self, url: str, store: Store) -> None:
-        store.write_online("user", users(NOON, ann=3))
+        store.write_users(users(NOON, ann=3))
         with connect(url) as connection:
             own = connection.execute(
                 "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename !~ '_2017'"
@@ -432,8 +423,8 @@ class TestConnections:
             react(connection, "a", NOON)
         frame = frame_of(store, NOON - timedelta(seconds=1), NOON)
         assert frame.select("shown_at", "label", "row").rows() == [(NOON, 1.0, b"row")]
-        store.write_online("user", users(NOON, ann=3))
-        store.write_online("user", users(NOON - timedelta(hours=1), ann=2))
+        store.write_users(users(NOON, ann=3))
+        store.write_users(users(NOON - timedelta(hours=1), ann=2))
         assert (store.read_user("ann") or {})["clicks"] == 3
 
     @pytest.mark.parametrize("surface", ["", "Feed", "1st", "a-b", 'a"; DROP', "x" * 33])

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 
 from features.declare.views import TeamView, ViewRefused, dense, view_columns
-from features.feast.store import FRAME, Store, open_store
+from features.feast.store import Store, open_store
+from features.feast.training_frame import FRAME
 from features.team_views.reading import ViewReader
 from infra.addresses import with_database
 from infra.postgres.connections import connect, create_database, drop_database, migrate
@@ -170,7 +171,7 @@ class TestFrame:
 
 
 def ask(store: Store, entities: Any, features: list[str], **how: bool) -> pa.Table:
-    return store._ask(
+    return store._feast.call(
         lambda feast: feast.get_historical_features(entities, features, **how).to_arrow()  # type: ignore[arg-type]
     )
 
@@ -233,7 +234,9 @@ class TestFeast:
 
     def test_a_frame_may_be_kept_as_a_data_frame(self, store: Store) -> None:
         entities = pa.table({"loyalty__customer": ["ann"], "event_timestamp": pa.array([NOON])})
-        frame = store._ask(lambda feast: feast.get_historical_features(entities, ["feed_loyalty:points"]).to_df())
+        frame = store._feast.call(
+            lambda feast: feast.get_historical_features(entities, ["feed_loyalty:points"]).to_df()
+        )
         assert frame["points"].to_list() == [11]
 
 

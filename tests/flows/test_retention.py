@@ -10,7 +10,8 @@ from pydantic import ValidationError
 
 from features.declare.feedback import HORIZON
 from features.log.partitions import TABLES, existing
-from features.log.writing import append, extent, read_events
+from features.log.reading import extent, read_events
+from features.log.writing import append
 from flows.services.retention import make_and_drop
 from infra.postgres.connections import connect
 from infra.settings import Settings

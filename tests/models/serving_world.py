@@ -18,7 +18,8 @@ from fastapi import FastAPI
 from features.declare.families import DAY, HOUR, Family, Features
 from features.declare.schema import RowSchema
 from features.declare.views import TeamView
-from features.log import writing as log
+from features.log.items import append_items
+from features.log.writing import append
 from infra.addresses import with_database
 from infra.postgres.connections import connect, drop_database
 from models.examples import Layout
@@ -158,7 +159,7 @@ def fresh_database(postgres_url: str) -> Iterator[str]:
 
 def with_items(database: str) -> None:
     with connect(database) as connection:
-        log.append_items(connection, "feed", ITEMS)
+        append_items(connection, "feed", ITEMS)
 
 
 def imported(database: str, clicks: int = 20) -> None:
@@ -187,7 +188,7 @@ def imported(database: str, clicks: int = 20) -> None:
         }
     )
     with connect(database) as connection:
-        log.append(connection, "feed", impressions=shown, feedback=clicked, now=now, source="test")
+        append(connection, "feed", impressions=shown, feedback=clicked, now=now, source="test")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from features.counters.engine import Engine
 from features.declare.families import Family, Features
 from features.ingest.importing import ImportRefused, import_log
 from features.log.json_texts import value_of
-from features.log.writing import read_events
+from features.log.reading import read_events
 from infra.postgres.connections import connect
 from models.serving.rank.ranking import impression_id
 from tests.models.serving_world import Client, fresh_database, serve, serving_config

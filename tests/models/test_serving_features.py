@@ -175,10 +175,10 @@ def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(repl
 
 
 def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) -> None:
-    from features.log import writing as log
+    from features.log.items import append_items
 
     with connect(database) as connection:
-        log.append_items(connection, "feed", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
+        append_items(connection, "feed", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
     rank(deaf, user_id="u2", items=["fresh"], request_id="fresh-1")
     with connect(database) as connection:
         name = impression_id("feed", "u2", "fresh-1", "fresh")
@@ -197,7 +197,7 @@ def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, mon
     assert folded is not None
     with open_store(database, "feed") as store:
         store.apply()
-        store.write_online("user", user_rows(folded, ["old"]))
+        store.write_users(user_rows(folded, ["old"]))
 
     now = datetime.now(UTC).timestamp()
     monkeypatch.setattr(feast_users, "FEAST_AFTER_S", 0.0)

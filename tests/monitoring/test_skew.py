@@ -12,7 +12,8 @@ import pytest
 
 from features.counters.folder import Folder
 from features.identity.keys import key_of
-from features.log import writing as log
+from features.log.items import append_items
+from features.log.reading import read_events
 from features.skew.comparison import FeatureDifference, ServedComparison, write
 from features.skew.probes import Probes, begin, finish
 from infra.postgres.connections import connect
@@ -88,7 +89,7 @@ def fold_all(folding: Folder) -> None:
     def nothing_left() -> bool:
         folding.fold(now())
         engine = folding.engine
-        return engine is not None and not len(log.read_events(folding.connection, "feed", engine.seq, 1))
+        return engine is not None and not len(read_events(folding.connection, "feed", engine.seq, 1))
 
     eventually(nothing_left, "the log is folded")
 
@@ -166,7 +167,7 @@ def test_a_replica_that_missed_a_users_clicks_and_an_items_new_section_is_told(
         rank(deaf, user_id="somebody else")  # has the items of now in its memory
         visits(replica, "roamer")
         with connect(world) as connection:
-            log.append_items(connection, "feed", pl.DataFrame({"item_id": ["d"], "section": ["film"]}))
+            append_items(connection, "feed", pl.DataFrame({"item_id": ["d"], "section": ["film"]}))
         roamed = rank(deaf, user_id="roamer", request_id="roamed")
     names = found[0].differing
     assert {"history", "user_clicks", "last_section"} <= set(names)
@@ -174,7 +175,7 @@ def test_a_replica_that_missed_a_users_clicks_and_an_items_new_section_is_told(
     assert (names["user_clicks"].served, names["user_clicks"].joined) == (0.0, pytest.approx(np.log(5), abs=0.01))
     assert (names["section"].served, names["section"].joined) == (key_of("section", "art"), key_of("section", "film"))
     with connect(world) as connection:
-        log.append_items(connection, "feed", pl.DataFrame({"item_id": ["d"], "section": ["art"]}))
+        append_items(connection, "feed", pl.DataFrame({"item_id": ["d"], "section": ["art"]}))
 
 
 def test_rows_of_another_schema_and_reads_older_than_the_probe_are_counted(

@@ -1,19 +1,17 @@
-"""What a value must be to stand in the event log: the one place where that is said, for files and for HTTP alike."""
+"""What a value must be to stand in the event log: the one place that decides it, for files and for HTTP alike."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import polars as pl
 
+from features.identity.names import LONGEST_ID, name_fault, text_fault
 from features.identity.values import canonical, canonical_rows
 from infra.postgres.copying import INSTANT, storable
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 """Times before it are the marks of a broken clock, not of an event."""
-
-LONGEST_ID = 256
-"""Bytes of an id in UTF-8, and of the name of a context column or an attribute."""
 
 LONGEST_CONTEXT = 1024
 """Bytes of a context value's canonical text."""
@@ -25,7 +23,7 @@ MOST_NAMES = 256
 """Context values of an impression, attributes of an item."""
 
 LARGEST_CONTEXT = 16 << 10
-"""Bytes of names and values of a context together: it is kept with each impression of a request."""
+"""Bytes of names and values of a context together: it is stored with each impression of a request."""
 
 LARGEST_ATTRIBUTES = 64 << 10
 
@@ -33,7 +31,7 @@ LARGEST_INTEGER = 2**64 - 1
 SMALLEST_INTEGER = -(2**63)
 
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,63}"
-"""What a kind of feedback is called."""
+"""Names of kinds of feedback."""
 
 IDS = ("impression_id", "request_id", "user_id", "item_id", "model_version")
 INSTANTS = ("shown_at", "at", "known_at", "clicked_at")
@@ -87,27 +85,8 @@ def because(bad: pl.Expr, reason: str) -> pl.Expr:
     return pl.when(bad).then(pl.lit(reason))
 
 
-def name_fault(name: str) -> str | None:
-    """Why a context column or an attribute cannot be called so; None where it can. A name is a name: dots, brackets,
-    quotes, spaces and letters of any script mean nothing in it."""
-    if not name:
-        return "must not be empty"
-    return text_fault(name, LONGEST_ID)
-
-
-def text_fault(text: str, longest: int) -> str | None:
-    """Why a text cannot be stored; None where it can."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        return "must be valid Unicode"
-    if size > longest:
-        return f"must have at most {longest} bytes in UTF-8, has {size}"
-    return "must not hold a NUL character" if "\0" in text else None
-
-
 def size_fault(values: Mapping[str, str | None], largest: int) -> str | None:
-    """Why these canonical values cannot be kept together; None where they can."""
+    """Why these canonical values cannot be stored together; None where they can."""
     known = {name: text for name, text in values.items() if text is not None}
     if len(known) > MOST_NAMES:
         return f"must have at most {MOST_NAMES} values, has {len(known)}"
@@ -116,14 +95,14 @@ def size_fault(values: Mapping[str, str | None], largest: int) -> str | None:
 
 
 def canonical_objects(texts: pl.Series, what: str, longest: int, largest: int) -> pl.DataFrame:
-    """Texts of JSON objects as the log keeps them, of names and canonical values (``text``, null where there is none),
-    and why they cannot be kept (``reason``). Each distinct text is looked at once.
+    """Texts of JSON objects as the log stores them, of names and canonical values (``text``, null where there is none),
+    and why they cannot be stored (``reason``). Each distinct text is checked once.
 
     Escapes that jsonb has not (NUL, half of a surrogate pair) are shown as U+FFFD.
     """
     distinct = texts.unique().drop_nulls()
     found = [_canonical_object(text, what, longest, largest) for text in storable(distinct)]
-    canonical = pl.Series([text for text, _ in found], dtype=pl.String)
+    canonical_texts = pl.Series([text for text, _ in found], dtype=pl.String)
     why = pl.Series([reason for _, reason in found], dtype=pl.String)
 
     def of(values: pl.Series) -> pl.Series:
@@ -131,7 +110,7 @@ def canonical_objects(texts: pl.Series, what: str, longest: int, largest: int) -
             return pl.Series([None] * len(texts), dtype=pl.String)
         return texts.replace_strict(distinct, values, default=None, return_dtype=pl.String)
 
-    return pl.DataFrame({"text": of(canonical), "reason": of(why)})
+    return pl.DataFrame({"text": of(canonical_texts), "reason": of(why)})
 
 
 def canonical_attributes(items: pl.DataFrame) -> pl.DataFrame:
@@ -157,11 +136,3 @@ def _canonical_object(text: str, what: str, longest: int, largest: int) -> tuple
             return None, f"{name!r} in {what} {fault}"
     fault = size_fault(values, largest)
     return (json.dumps(values), None) if fault is None else (None, f"{what} {fault}")
-
-
-def expect_names(names: Sequence[str], what: str) -> None:
-    """Raises ValueError where one of these cannot name a context column or an attribute."""
-    for name in names:
-        fault = name_fault(name)
-        if fault is not None:
-            raise ValueError(f"{what}: the column name {name!r} {fault}")

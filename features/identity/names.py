@@ -1,0 +1,33 @@
+"""What a text must be to serve as an id, or to name a context column or an attribute."""
+
+from collections.abc import Sequence
+
+LONGEST_ID = 256
+"""Bytes of an id in UTF-8, and of the name of a context column or an attribute."""
+
+
+def name_fault(name: str) -> str | None:
+    """Why a context column or an attribute cannot be called so; None where it can. A name is a name: dots, brackets,
+    quotes, spaces and letters of any script mean nothing in it."""
+    if not name:
+        return "must not be empty"
+    return text_fault(name, LONGEST_ID)
+
+
+def text_fault(text: str, longest: int) -> str | None:
+    """Why a text cannot be stored; None where it can."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return "must be valid Unicode"
+    if size > longest:
+        return f"must have at most {longest} bytes in UTF-8, has {size}"
+    return "must not hold a NUL character" if "\0" in text else None
+
+
+def expect_names(names: Sequence[str], what: str) -> None:
+    """Raises ValueError where one of these cannot name a context column or an attribute."""
+    for name in names:
+        fault = name_fault(name)
+        if fault is not None:
+            raise ValueError(f"{what}: the column name {name!r} {fault}")
