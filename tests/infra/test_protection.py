@@ -106,8 +106,8 @@ def test_a_password_stands_in_no_log_argument_or_address(installation: Settings)
     secrets = passwords(installation).values()
     assert len(set(secrets)) == len(ROLES)
     assert all(len(secret) >= 24 for secret in secrets)
-    kept = passfile(installation.home / "postgres")
-    texts = {str(path): path.read_bytes() for path in installation.home.rglob("*") if path.is_file() and path != kept}
+    holder = passfile(installation.home / "postgres")
+    texts = {str(path): path.read_bytes() for path in installation.home.rglob("*") if path.is_file() and path != holder}
     started = leftovers(installation.home)
     texts |= {f"arguments of {process.pid}": " ".join(process.cmdline()).encode() for process in started}
     texts |= {f"environment of {process.pid}": repr(process.environ()).encode() for process in started}
@@ -141,7 +141,7 @@ def test_the_role_that_runs_is_no_superuser(guarded: str, attack: str) -> None:
             connection.execute(attack)
 
 
-RECORDS = ("evidence", "decisions", "promotions", "holds")
+RECORDS = ("evidence", "update_history", "decisions", "promotions", "holds")
 
 
 @pytest.mark.parametrize(
@@ -211,24 +211,24 @@ def test_a_promotion_is_not_backed_by_a_temporary_table(guarded: str) -> None:
             )
 
 
-def test_a_new_table_of_records_is_kept_from_the_role_that_runs(
+def test_a_new_table_of_records_is_out_of_reach_of_the_role_that_runs(
     guarded: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a later migration adds: records stay with the owner, all else goes to the role that runs."""
     shutil.copytree(MIGRATIONS, tmp_path, dirs_exist_ok=True)
     (tmp_path / "9999_later.sql").write_text(
-        "CREATE TABLE verdicts (verdict_id bigint GENERATED ALWAYS AS IDENTITY, said text);"
+        "CREATE TABLE verdicts (verdict_id bigint GENERATED ALWAYS AS IDENTITY, note text);"
         "CREATE TRIGGER verdicts_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON verdicts"
         " FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();"
-        "CREATE TABLE notes (note_id bigserial, said text) PARTITION BY LIST (said);"
+        "CREATE TABLE notes (note_id bigserial, note text) PARTITION BY LIST (note);"
         "CREATE TABLE notes_any PARTITION OF notes DEFAULT;"
         "ALTER TABLE updates ADD COLUMN later text;"
     )
     monkeypatch.setattr("infra.postgres.connections.MIGRATIONS", tmp_path)
     assert migrate(with_user(guarded, OWNS), runs_as=guarded) == ["9999_later"]
     with connect(guarded) as connection:
-        connection.execute("INSERT INTO verdicts (said) VALUES ('hold')")
-        connection.execute("INSERT INTO notes (said) VALUES ('a')")
+        connection.execute("INSERT INTO verdicts (note) VALUES ('hold')")
+        connection.execute("INSERT INTO notes (note) VALUES ('a')")
         connection.execute("DELETE FROM notes_any")
         connection.execute("DROP TABLE notes")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -317,7 +317,7 @@ def test_a_home_that_stood_open_is_closed_and_a_shared_one_is_refused(tmp_path: 
     assert stat.S_IMODE(shared.stat().st_mode) == 0o1777
 
 
-def test_a_program_that_took_the_port_is_not_told_the_password(tmp_path: Path) -> None:
+def test_a_program_that_took_the_port_is_not_sent_the_password(tmp_path: Path) -> None:
     """A server that asks for the password in clear gets none."""
     import socket
     import struct

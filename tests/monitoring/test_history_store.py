@@ -101,13 +101,13 @@ def write(connection: psycopg.Connection, update: Update, surface: str = "feed")
     return PastUpdate(remembered, cast(State, update.state), update.version, update.promoted_by, measured_at[0])
 
 
-def asking(update_id: int = 1 << 40, champion: str | None = None, start: datetime = START) -> Asking:
+def next_update(update_id: int = 1 << 40, champion: str | None = None, start: datetime = START) -> Asking:
     in_service = None if champion is None else InService(champion)
     return Asking(update_id, in_service, start, start + HOUR, judged_from=start)
 
 
-def read(connection: psycopg.Connection, asks: Asking) -> list[PastUpdate]:
-    return history_store.read(connection, "feed", asks)
+def read(connection: psycopg.Connection, upcoming: Asking) -> list[PastUpdate]:
+    return history_store.read(connection, "feed", upcoming)
 
 
 def bits(value: Any) -> Any:
@@ -148,15 +148,15 @@ def test_what_an_update_leaves_behind_reads_back_to_the_bit(
     written = write(connection, Update("promoted", *hours(8, 9), "1", "2", GATE, (row,)))
     assert np.isnan(profile(2).auc).all()
     assert np.isnan(profile(1).quantiles[:, 3]).all()
-    (found,) = read(connection, asking(start=BEGIN + 10 * HOUR))
+    (found,) = read(connection, next_update(start=BEGIN + 10 * HOUR))
     assert bits(found) == bits(written)
 
 
 def test_a_window_of_hours_too_thin_for_a_profile_is_remembered_without_one(connection: psycopg.Connection) -> None:
     write(connection, Update("promoted", *hours(0, 3), None, "1", GATE, ({"profiles": ()},)))
     write(connection, Update("promoted", *hours(3, 4), "1", "2", GATE, ({"profiles": (profile(1),)},)))
-    asks = asking(champion="2", start=BEGIN + 4 * HOUR)
-    recalled = recall(read(connection, asks), asks)
+    upcoming = next_update(champion="2", start=BEGIN + 4 * HOUR)
+    recalled = recall(read(connection, upcoming), upcoming)
     assert [found.rows for found in recalled.profiles] == [200]
     assert len(recalled.windows) == 2
 
@@ -165,10 +165,10 @@ def test_of_an_update_that_died_and_ran_again_the_newest_row_counts(connection: 
     first, second = {"tests": PastTests(1, (1,)), "baseline": "1"}, {"tests": None, "baseline": "2"}
     write(connection, Update("held", *hours(0, 1), rows=({"tests": PastTests(5)},)))
     write(connection, Update("promoted", *hours(1, 2), "1", "2", GATE, rows=(first, second)))
-    asks = asking(champion="2", start=BEGIN + 2 * HOUR)
-    found = read(connection, asks)
+    upcoming = next_update(champion="2", start=BEGIN + 2 * HOUR)
+    found = read(connection, upcoming)
     assert [update.remembered.baseline for update in found] == [None, "2"]
-    assert recall(found, asks).tests == PastTests(5)
+    assert recall(found, upcoming).tests == PastTests(5)
 
 
 @pytest.mark.parametrize("state", ["failed", "claimed"])
@@ -176,7 +176,7 @@ def test_an_update_without_an_end_is_not_looked_back_on(connection: psycopg.Conn
     write(connection, Update("held", *hours(0, 1), rows=({"tests": PastTests(5)},)))
     write(connection, Update(state, *hours(1, 2), rows=({"tests": PastTests(6, (6,))},)))
     for start in (BEGIN + 2 * HOUR, BEGIN + 100 * DAY):
-        (found,) = read(connection, asking(start=start))
+        (found,) = read(connection, next_update(start=start))
         assert found.remembered.tests == PastTests(5)
 
 
@@ -186,8 +186,8 @@ def test_a_champion_older_than_two_weeks_keeps_its_process_record_and_baseline(c
     write(connection, Update("promoted", *hours(-9, -8), None, "1", GATE))
     row = {"process_after": process, "baseline": "1", "baseline_moves": False}
     write(connection, Update("promoted", *hours(0, 1), "1", "2", GATE, (row,)))
-    asks = asking(champion="2", start=BEGIN + WINDOWS_OF + 30 * DAY)
-    recalled = recall(read(connection, asks), asks)
+    upcoming = next_update(champion="2", start=BEGIN + WINDOWS_OF + 30 * DAY)
+    recalled = recall(read(connection, upcoming), upcoming)
     assert recalled.process == process
     assert recalled.baseline == "1"
     assert recalled.windows == ()
@@ -199,31 +199,31 @@ def test_the_last_test_of_a_new_design_is_remembered_however_long_ago_it_was(con
         write(connection, Update("held", *hours(tested, tested + 1), "1", rows=({"tests": PastTests(tested, (1,))},)))
     for day in range(300, 320):
         write(connection, Update("promoted", *hours(24 * day, 24 * day + 1), "1", str(day), GATE))
-    asks = asking(champion="319", start=BEGIN + 330 * DAY)
-    assert recall(read(connection, asks), asks).tests == PastTests(2, (1,))
+    upcoming = next_update(champion="319", start=BEGIN + 330 * DAY)
+    assert recall(read(connection, upcoming), upcoming).tests == PastTests(2, (1,))
 
 
 def test_what_failed_in_a_row_counts_however_far_apart_the_windows_are(connection: psycopg.Connection) -> None:
     for week in range(5):
         write(connection, Update("rejected", *hours(168 * week, 168 * week + 1), "1", rows=({"failed": ("volume",)},)))
-    asks = asking(champion="1", start=BEGIN + timedelta(weeks=5))
-    assert recall(read(connection, asks), asks).failed_before == {"volume": 5}
+    upcoming = next_update(champion="1", start=BEGIN + timedelta(weeks=5))
+    assert recall(read(connection, upcoming), upcoming).failed_before == {"volume": 5}
 
 
 def test_the_newest_profiles_are_remembered_whatever_the_length_of_windows(connection: psycopg.Connection) -> None:
     for day in range(PROFILES + 3):
         row = {"profiles": (profile(day, rows=100 + 5 * day),)}
         write(connection, Update("promoted", *hours(24 * day, 24 * day + 24), None, f"{day}", GATE, (row,)))
-    asks = asking(start=BEGIN + (PROFILES + 3) * DAY)
-    recalled = recall(read(connection, asks), asks)
+    upcoming = next_update(start=BEGIN + (PROFILES + 3) * DAY)
+    recalled = recall(read(connection, upcoming), upcoming)
     assert [found.rows for found in recalled.profiles] == [100 + 5 * day for day in range(3, PROFILES + 3)]
 
 
 def test_another_surfaces_past_is_its_own(connection: psycopg.Connection) -> None:
     write(connection, Update("promoted", *hours(0, 1), None, "1", GATE, (ALL_KNOWN,)), surface="search")
-    asks = asking(champion="1", start=BEGIN + 2 * HOUR)
-    assert read(connection, asks) == []
-    assert bits(recall([], asks)) == bits(Recalled(baseline="1"))
+    upcoming = next_update(champion="1", start=BEGIN + 2 * HOUR)
+    assert read(connection, upcoming) == []
+    assert bits(recall([], upcoming)) == bits(Recalled(baseline="1"))
 
 
 @pytest.mark.parametrize("change", ["UPDATE {} SET surface = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"])
@@ -291,8 +291,8 @@ def test_what_an_update_needs_is_the_same_from_the_table_and_from_a_list_in_memo
         start = (past[-1].end if past else BEGIN) + later * HOUR
         restored_at = written[len(written) // 2].measured_at if restored and written else None
         in_service = None if champion is None else InService(champion, restored_at)
-        asks = Asking(1 << 40, in_service, start, start + HOUR, judged_from=start)
-        assert bits(recall(read(connection, asks), asks)) == bits(recall(in_memory, asks))
+        upcoming = Asking(1 << 40, in_service, start, start + HOUR, judged_from=start)
+        assert bits(recall(read(connection, upcoming), upcoming)) == bits(recall(in_memory, upcoming))
 
 
 def test_a_window_becomes_what_the_next_is_compared_with() -> None:
