@@ -186,6 +186,18 @@ def read_impressions(connection: psycopg.Connection, surface: str, start: dateti
     return shown.join(attributes, on="item_id", how="left", maintain_order="left").select(*EVENT)
 
 
+SHOWINGS = """
+SELECT impression_id, position, propensity FROM impressions WHERE surface = %s AND shown_at > %s AND shown_at <= %s
+"""
+
+
+def read_showings(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:
+    """How impressions were shown in ``(start, end]``: ``impression_id``, ``position`` and ``propensity``, null where
+    none was logged."""
+    schema: Schema = {"impression_id": pl.String, "position": pl.Int32, "propensity": pl.Float64}
+    return copy_out(connection, SHOWINGS, [surface, start, end], schema)
+
+
 PROPENSITIES = """
 SELECT impression_id, propensity FROM impressions
 WHERE surface = %s AND shown_at > %s AND shown_at <= %s AND propensity IS NOT NULL

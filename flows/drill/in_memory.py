@@ -9,26 +9,27 @@ becomes of a window that is not promoted: held, it is trained on together with t
 There is no database, registry or report.
 """
 
-from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from flows.drill.faults import Met
-from flows.drill.windows import MICROSECOND, LogWindow, between
+from flows.drill.windows import MICROSECOND, LogWindow, joined
 from flows.steps.history import DRIFT_SPAN, EARLIER
-from flows.steps.publish import STATE_OF
-from flows.steps.train import Start, fit
+from flows.steps.publish import STATE_OF, trained_to
+from flows.steps.train import Fitted, Start, fit
 from flows.surface import Surface
-from models.examples import apart, concat
 from models.frames import Frame, parted
 from models.learning.model import Model
+from models.retrieval.artifact import VersionTowers
 from monitoring.evaluation.evaluate import Trained, evaluate
 from monitoring.evaluation.evidence import Evidence
-from monitoring.evaluation.history import DAY, Asking, History, InService, PastUpdate, Reference, State, recall
+from monitoring.evaluation.history import DAY, Asking, History, InService, PastUpdate, Reference, recall
+from monitoring.evaluation.reranking import propensities_of
 from monitoring.evaluation.skew import Skew
 from monitoring.evaluation.window import Champion, Checks, Window, check
 from monitoring.gate.decide import Verdict, decide
@@ -48,6 +49,9 @@ class Version:
     """The newest impression of its training part."""
 
     model: Model
+    towers: VersionTowers | None
+    """What it retrieves with."""
+
     last_part: Frame
     """The latest part of what it was trained on."""
 
@@ -62,9 +66,13 @@ class Judged:
 
     window: LogWindow
     checks: Checks
-    trained: Trained | None
+    fitted: Fitted | None
     evidence: Evidence
     verdict: Verdict
+
+    @property
+    def trained(self) -> Trained | None:
+        return None if self.fitted is None else self.fitted.trained
 
 
 class InMemory:
@@ -75,10 +83,14 @@ class InMemory:
         self.line: list[Version] = []
         """Champions in order, the present one last."""
         self.seen: list[LogWindow] = []
-        """Windows of the days that updates look back on."""
+        """Training parts of promoted windows, of the days that updates look back on."""
+        self._rejected: list[LogWindow] = []
+        """Those of rejected ones, which nothing is trained on."""
         self._past: list[PastUpdate] = []
         self._first_part: Frame | None = None
         self._left: LogWindow | None = None
+        self._unseen = 0
+        """Impressions left that no update has looked at."""
         self._trained_to: datetime | None = None
 
     @property
@@ -89,7 +101,8 @@ class InMemory:
     def fork(self) -> "InMemory":
         """The same updates so far, to go on by themselves."""
         other = copy(self)
-        other.line, other.seen, other._past = list(self.line), list(self.seen), list(self._past)
+        other.line, other.seen = list(self.line), list(self.seen)
+        other._rejected, other._past = list(self._rejected), list(self._past)
         return other
 
     def served_at(self, moment: datetime) -> Version:
@@ -99,15 +112,15 @@ class InMemory:
 
     def waits(self, window: LogWindow) -> bool:
         """Is there too little for an update? Then it is kept for the next."""
-        left = 0 if self._left is None else len(self._left)
-        if left + len(window) >= self.surface.fewest:
+        if self._unseen + len(window) >= self.surface.fewest:
             return False
         self.keep(window)
         return True
 
     def keep(self, window: LogWindow) -> None:
         """Leave a window to the next update."""
-        self._left = window if self._left is None else joined([self._left, window])
+        self._left = self._with_left(window)
+        self._unseen += len(window)
 
     def judge(self, window: LogWindow, met: Met = DEFAULT_MET) -> Judged:
         """One update of the window and of what is left from before it; a fault's ``met`` stands for the window.
@@ -115,41 +128,47 @@ class InMemory:
         Changes nothing: ``follow`` does.
         """
         window = met.window or window
-        if self._left is not None:
-            window = joined([self._left, window])
-        claimed = self._claimed(window)
+        whole = self._with_left(window)
+        claimed = self._claimed(whole)
         champion = self._met_champion(met)
         history = self._history(claimed)
         checks = check(claimed, champion, history)
-        trained = self._train(claimed, champion, met) if checks.sound else None
-        evidence = evaluate(checks, champion, trained, history)
-        return Judged(window, checks, trained, evidence, decide(self.surface.policy, evidence))
+        fitted = self._fit(window, claimed, champion, met) if checks.sound else None
+        evidence = evaluate(checks, champion, None if fitted is None else fitted.trained, history)
+        return Judged(whole, checks, fitted, evidence, decide(self.surface.policy, evidence))
 
     def follow(self, judged: Judged) -> None:
         """Let the verdict stand: move the champion, or leave it; what was not trained on is left for the next."""
-        state: State = STATE_OF[judged.verdict.verdict]  # type: ignore[assignment]  # a verdict leads to these three
-        claimed, window = judged.checks.window, judged.window
-        version = str(len(self.line) + 1)
+        state, claimed, window = STATE_OF[judged.verdict.verdict], judged.checks.window, judged.window
+        registered = 1 + sum(update.version is not None for update in self._past)
+        version = None if state == "rejected" else str(registered)
         remembered = remember(self.surface.policy, judged.checks, judged.evidence)
         promoted_by = GATE if state == "promoted" else None
-        self._past = [
-            *self._past,
-            PastUpdate(remembered, state, None if state == "rejected" else version, promoted_by, claimed.as_of),
-        ]
+        assert state in ("promoted", "held", "rejected")
+        self._past = [*self._past, PastUpdate(remembered, state, version, promoted_by, claimed.as_of)]
+        self._unseen = 0
         if state == "held":
             self._left = window
             return
-        self._left = cut(window, slice(claimed.trained_to, len(window))) if claimed.trained_to < len(window) else None
+        part, rest = window.within(window.start, claimed.split), window.within(claimed.split, window.end)
+        self._left = rest if len(rest) else None
         self._trained_to = claimed.split
-        if state == "promoted":
-            assert judged.trained is not None
-            part = claimed.training_part
-            newest = datetime.fromtimestamp(float(part.examples.time.max()), UTC)
-            last_part = part[between(part.examples.time, claimed.split - DRIFT_SPAN, claimed.split)]
-            self.line.append(Version(version, newest, judged.trained.model, last_part))
-            self._first_part = self._first_part or last_part
-            oldest = window.end - max(2 * DAY, self.surface.rehearse)
-            self.seen = [*(seen for seen in self.seen if seen.end > oldest), window]
+        if state == "rejected":
+            self._rejected = [*self._rejected, part]
+            return
+        assert judged.fitted is not None
+        assert version is not None
+        last_part = part.within(claimed.split - DRIFT_SPAN, claimed.split).frame
+        self.line.append(
+            Version(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, last_part)
+        )
+        self._first_part = last_part if self._first_part is None else self._first_part
+        oldest = window.end - max(2 * DAY, self.surface.rehearse)
+        self.seen = [*(seen for seen in self.seen if seen.end > oldest), part]
+        self._rejected = [rejected for rejected in self._rejected if rejected.end > oldest]
+
+    def _with_left(self, window: LogWindow) -> LogWindow:
+        return window if self._left is None else joined([self._left, window])
 
     def _claimed(self, window: LogWindow) -> Window:
         """As the ledger claims it, and Feast and the log give its frame."""
@@ -159,17 +178,18 @@ class InMemory:
         assert isinstance(end, datetime)
         start = self._trained_to or first - MICROSECOND
         split = self._split(shown, end)
-        clicked = window.shown["clicked_at"].drop_nulls()
         return Window(
             update_id=len(self._past) + 1,
             start=start,
             split=split,
             end=end,
             as_of=window.end + surface.attribution,
-            frame=parted(window.frame, split.timestamp()),
+            frame=(frame := parted(window.frame, split.timestamp())),
             terms=surface.terms,
-            lateness_s=np.zeros(int(clicked.is_between(start, end, closed="right").sum())),
-            propensity=np.full(len(window), np.nan),
+            lateness_s=self._lateness(window, start, end),
+            propensity=propensities_of(
+                frame.table["impression_id"], window.shown.select("impression_id", "propensity")
+            ),
             skew=Skew(),
         )
 
@@ -182,25 +202,35 @@ class InMemory:
         assert isinstance(split, datetime)
         return max(split, end - self.surface.judge_at_most)
 
+    def _lateness(self, window: LogWindow, start: datetime, end: datetime) -> NDArray[np.float64]:
+        """Of the window's feedback, some of it on impressions before it: each is known when it happened."""
+        clicks = [part.shown["clicked_at"].is_between(start, end, closed="right") for part in (*self._before(), window)]
+        return np.zeros(sum(int(known.sum()) for known in clicks))
+
+    def _before(self) -> list[LogWindow]:
+        """All that the line was trained on or passed over, in order."""
+        return sorted([*self.seen, *self._rejected], key=lambda part: part.end)
+
     def _met_champion(self, met: Met) -> Champion | None:
         if met.champion is not None:
             assert self.champion is not None, "a fault is planted into a surface at work"
             return Champion(self.champion.version, met.champion)
         return None if self.champion is None else self.champion.as_champion
 
-    def _train(self, claimed: Window, champion: Champion | None, met: Met) -> Trained:
+    def _fit(self, window: LogWindow, claimed: Window, champion: Champion | None, met: Met) -> Fitted:
         """A challenger of the window; a fault may have it start from elsewhere, or train on something else."""
         surface, start = self.surface, champion
         if met.start is not None and champion is not None:
             surface, start = replace(surface, design=met.start.design), Champion(champion.version, met.start)
         if met.training is not None:
-            rows = met.training if self._left is None else concat(apart([self._left.frame.examples, met.training]))
-            claimed = replace(claimed, frame=replace(claimed.frame, examples=rows))
-        return fit(surface, claimed, Start(start, None, self._earlier_days)).trained
+            other = replace(window, frame=replace(window.frame, examples=met.training))
+            claimed = self._claimed(self._with_left(other))
+        towers = None if self.champion is None else self.champion.towers
+        return fit(surface, claimed, Start(start, towers, lambda: self._rehearsal(claimed.start)))
 
-    def _earlier_days(self) -> Frame:
-        """What was seen before the window, for a model of another shape."""
-        return joined(self.seen).frame
+    def _rehearsal(self, end: datetime) -> Frame:
+        """What a model of another shape is trained on before the window."""
+        return joined([part.within(end - self.surface.rehearse, end) for part in self.seen]).frame
 
     def _history(self, claimed: Window) -> History:
         """What an update needs to know of the past."""
@@ -220,7 +250,7 @@ class InMemory:
             self._references(recalled.baseline, claimed.end),
             self._earlier(claimed),
             champion.last_part if len(champion.last_part) else None,
-            self._first_part,
+            self._first_part if self._first_part is not None and len(self._first_part) else None,
         )
 
     def _references(self, baseline: str | None, end: datetime) -> tuple[Reference, ...]:
@@ -239,32 +269,7 @@ class InMemory:
     def _earlier(self, claimed: Window) -> Frame | None:
         """The last hours before the day in which the window begins."""
         midnight = claimed.start.replace(hour=0, minute=0, second=0, microsecond=0)
-        parts = [
-            cut(seen, between(seen.frame.examples.time, midnight - EARLIER, midnight))
-            for seen in self.seen
-            if seen.start < midnight and seen.end > midnight - EARLIER
-        ]
-        parts = [part for part in parts if len(part)]
+        start = midnight - EARLIER
+        near = [part for part in self._before() if part.start < midnight and part.end > start]
+        parts = [part for part in (part.within(start, midnight) for part in near) if len(part)]
         return joined(parts).frame if parts else None
-
-
-def joined(windows: Sequence[LogWindow]) -> LogWindow:
-    """Windows that follow each other, as one."""
-    if len(windows) == 1:
-        return windows[0]
-    frame = Frame(
-        pl.concat([window.frame.table for window in windows]),
-        concat(apart([window.frame.examples for window in windows])),
-        sum(window.frame.without_row for window in windows),
-    )
-    return LogWindow(windows[0].start, windows[-1].end, frame, pl.concat([window.shown for window in windows]))
-
-
-def cut(window: LogWindow, rows: slice) -> LogWindow:
-    """The rows from some place on of a window's frame, or up to some place, as a window of its own."""
-    frame, time = window.frame, window.frame.examples.time
-    shown_at = frame.table["shown_at"]
-    start = max(window.start, shown_at[rows.start - 1]) if rows.start else window.start
-    end = window.end if rows.stop >= len(time) else shown_at[rows.stop - 1] if rows.stop else start
-    shown = window.shown.filter((pl.col("shown_at") > start) & (pl.col("shown_at") <= end))
-    return LogWindow(start, end, frame[rows], shown)

@@ -8,7 +8,7 @@ The features are those of :class:`features.counters.engine.Engine`, the one that
 :mod:`models.frames`; what is left out is PostgreSQL and Feast between them, which give the same rows and take minutes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +22,12 @@ from features.declare.families import Features
 from features.declare.schema import RowSchema
 from features.identity.keys import Keys
 from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, ImportRefused, read_parquet
-from features.log.reading import EVENT, extent, first_feedback, read_impressions
+from features.log.reading import EVENT, extent, first_feedback, read_impressions, read_showings
 from features.served.rows import Rows
 from flows.surface import Surface
 from infra.errors import MillraceError
 from infra.postgres.copying import INSTANT, json_objects
-from models.examples import Examples
+from models.examples import Examples, concat
 from models.frames import Frame
 
 MICROSECOND = timedelta(microseconds=1)
@@ -47,7 +47,8 @@ class Log:
 
     shown: pl.DataFrame
     """A row an impression, in order of ``shown_at``: impression_id, request_id, user_id, item_id (text), position,
-    shown_at, clicked, clicked_at (null where not clicked), context and attributes (JSON texts)."""
+    shown_at, clicked, clicked_at (null where not clicked), propensity (null where none was logged), context and
+    attributes (JSON texts)."""
 
     contexts: tuple[str, ...]
     """Names in ``context``."""
@@ -82,6 +83,7 @@ def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
         pl.col("shown_at").cast(INSTANT),
         clicked,
         pl.when(clicked).then(clicked_at.fill_null(pl.col("shown_at"))).cast(INSTANT).alias("clicked_at"),
+        (pl.col("propensity") if "propensity" in rows.columns else pl.lit(None)).cast(pl.Float64).alias("propensity"),
         json_objects(rows, contexts).alias("context"),
     )
     if items is None:
@@ -102,15 +104,18 @@ def logged(connection: psycopg.Connection, surface: Surface, *, days: float) -> 
         raise LogTooShort(f"the log of {surface.name} is empty; import one, or name one with --log")
     end = found[1]
     start = max(end - timedelta(days=days), found[0] - MICROSECOND)
-    events = read_impressions(connection, surface.name, start, end)
-    clicks = first_feedback(connection, surface.name, surface.label, start, end + surface.attribution)
-    shown = events.join(clicks, on="impression_id", how="left", maintain_order="left").select(
-        *("impression_id", "request_id", "user_id", "item_id"),
-        pl.int_range(pl.len()).over("user_id", "request_id").cast(pl.Int32).alias("position"),
+    events = read_impressions(connection, surface.name, start, end).drop("at")
+    for beside in (
+        read_showings(connection, surface.name, start, end),
+        first_feedback(connection, surface.name, surface.label, start, end + surface.attribution),
+    ):
+        events = events.join(beside, on="impression_id", how="left", maintain_order="left")
+    shown = events.select(
+        *("impression_id", "request_id", "user_id", "item_id", "position"),
         (pl.col("shown_at") * 1e6).round().cast(pl.Int64).cast(INSTANT).alias("shown_at"),
         pl.col("at").is_not_null().alias("clicked"),
         pl.col("at").cast(INSTANT).alias("clicked_at"),
-        *("context", "attributes"),
+        *("propensity", "context", "attributes"),
     )
     return Log(surface.name, shown.sort("shown_at", maintain_order=True), surface.features.contexts)
 
@@ -149,24 +154,35 @@ class LogWindow:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def within(self, start: datetime, end: datetime) -> "LogWindow":
+        """What was shown in ``(start, end]``."""
+        table, inside = self.frame.table, (pl.col("shown_at") > start) & (pl.col("shown_at") <= end)
+        rows = table.select(inside.arg_true()).to_series().to_numpy()
+        frame = Frame(table[rows], self.frame.examples[rows], self.frame.without_row)
+        return LogWindow(max(start, self.start), min(end, self.end), reordered(frame), self.shown.filter(inside))
+
     def cut(self, every: timedelta) -> Iterator["LogWindow"]:
         """The window in pieces; those without an impression are left out."""
         start = self.start
         while start < self.end:
             end = min(start + every, self.end)
-            rows = between(self.frame.examples.time, start, end)
-            if rows.stop > rows.start:
-                shown = self.shown.filter((pl.col("shown_at") > start) & (pl.col("shown_at") <= end))
-                yield LogWindow(start, end, self.frame[rows], shown)
+            piece = self.within(start, end)
+            if len(piece):
+                yield piece
             start = end
 
 
-def between(time: np.ndarray, start: datetime, end: datetime) -> slice:
-    """Rows of ``time`` [N], seconds, in ``(start, end]``; half a microsecond is allowed for rounding. A request whose
-    impressions have times of their own goes where its last one does."""
-    reached = np.maximum.accumulate(time)
-    low, high = np.searchsorted(reached, [start.timestamp() + 5e-7, end.timestamp() + 5e-7])
-    return slice(int(low), int(high))
+def joined(windows: Sequence[LogWindow]) -> LogWindow:
+    """Windows that follow each other, as one."""
+    if len(windows) == 1:
+        return windows[0]
+    frame = Frame(
+        pl.concat([window.frame.table for window in windows]),
+        concat([window.frame.examples for window in windows]),
+        sum(window.frame.without_row for window in windows),
+    )
+    shown = pl.concat([window.shown for window in windows])
+    return LogWindow(windows[0].start, windows[-1].end, reordered(frame), shown)
 
 
 class Folding:
@@ -250,14 +266,31 @@ def frame_of(shown: pl.DataFrame, rows: Rows, schema: RowSchema, attribution: ti
         .alias("label"),
         pl.lit(schema.version).alias("schema_version"),
     )
-    # The rows of a request side by side, where they have times of their own too.
-    began = pl.col("shown_at").min().over("user_id", "request_id")
-    table = table.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
     own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
-    placed = table.join(own, on="impression_id", how="left", maintain_order="left")
+    placed = as_stored(table).join(own, on="impression_id", how="left", maintain_order="left")
     kept = placed.filter(pl.col("place").is_not_null())
     at = kept["place"].to_numpy()
     return Frame(kept.drop("place"), examples_of(kept, rows, at), len(placed) - len(kept))
+
+
+def as_stored(table: pl.DataFrame) -> pl.DataFrame:
+    """The same rows in the order that the store gives: those of a request side by side, where they have times of their
+    own too, and the requests in the order in which they began."""
+    began = pl.col("shown_at").min().over("user_id", "request_id")
+    return table.sort(began, "request_id", "user_id", "position", "impression_id", nulls_last=True)
+
+
+def reordered(frame: Frame) -> Frame:
+    """The frame with its rows in the order that the store gives."""
+    table = as_stored(frame.table.with_row_index("place"))
+    examples = replace(frame.examples[table["place"].to_numpy()], request=requests_of(table))
+    return Frame(table.drop("place"), examples, frame.without_row)
+
+
+def requests_of(table: pl.DataFrame) -> np.ndarray:
+    """A code for the request of each row [N]."""
+    codes: np.ndarray = table.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy()
+    return codes.astype(np.int64)
 
 
 def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
@@ -267,7 +300,7 @@ def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
         ids=rows.ids[at],
         history=rows.history[at],
         label=table["label"].to_numpy().astype(np.float32),
-        request=table.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
+        request=requests_of(table),
         time=seconds_of(table["shown_at"]),
     )
 

@@ -76,7 +76,15 @@ def propensities(
     if least is None or least[0] is None or least[0] >= 1.0:
         unknown = least is None or least[0] is None
         return np.full(len(impression_id), np.nan if unknown else 1.0)
-    logged = read_propensities(connection, surface, start, end)
+    return propensities_of(impression_id, read_propensities(connection, surface, start, end))
+
+
+def propensities_of(impression_id: pl.Series, logged: pl.DataFrame) -> Floats:
+    """The same from a window's log: ``impression_id`` and ``propensity``, null where none was logged."""
+    least = logged["propensity"].min()
+    assert least is None or isinstance(least, float)
+    if least is not None and least >= 1.0:
+        return np.ones(len(impression_id))
     joined = impression_id.to_frame("impression_id").join(logged, on="impression_id", how="left", maintain_order="left")
     return _floats(joined["propensity"].to_numpy())
 
