@@ -1,6 +1,9 @@
 """A saved model comes back whole, or is refused by the name of the damaged file; so does one saved as a delta."""
 
+import errno
 import json
+import resource
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +116,20 @@ def test_arrays_of_any_shape_and_order_come_back_and_the_file_is_for_all_to_read
         assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
         assert (found[name] == array).all()
     assert (tmp_path / WEIGHTS).stat().st_mode == (tmp_path / DESCRIPTION).stat().st_mode
+
+
+def test_a_disk_that_takes_no_more_is_an_error_of_the_system_that_names_the_file(tmp_path: Path) -> None:
+    """A limit on the size of files stands for a full disk."""
+    before, on_signal = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, before[1]))
+    try:
+        with pytest.raises(OSError, match=WEIGHTS) as raised:
+            folder.write(tmp_path, {"large": np.zeros(1 << 17, np.uint8)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, on_signal)
+    assert raised.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_large_table_is_mapped_and_not_read(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
