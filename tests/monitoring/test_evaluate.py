@@ -11,12 +11,12 @@ import pytest
 from models import metrics
 from models.frames import Frame, parted
 from models.learning.learner import fine_tune
-from models.learning.model import Design, Model
+from models.learning.model import Model
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.compare import paired
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.evaluate import Trained, evaluate, forgetting, head, remeasure
-from monitoring.evaluation.evidence import Evidence, Question
+from monitoring.evaluation.evidence import Evidence, Hypothesis
 from monitoring.evaluation.history import History, Recalled, Reference
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.window import Champion, Judging, Terms, Window, check
@@ -26,9 +26,10 @@ from monitoring.records.evidence_store import canonical
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
 from tests.models.clickworld import LAYOUT, clicks, no_time
+from tests.models.designs import but, design_of
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
-DESIGN = Design(hidden=(8,), batch_requests=64, time_budget_s=None)
+DESIGN = design_of(hidden=(8,), batch_requests=64, time_budget_s=None)
 COST = Cost(1.0, None, 1_000, None, candidates=50, score_p99_ms=2.0)
 
 KNOWN = Recalled(
@@ -81,10 +82,10 @@ def champion() -> Champion:
     return Champion("7", model)
 
 
-def trained_on(window: Window, model: Model, question: Question = "not_worse") -> Trained:
+def trained_on(window: Window, model: Model, hypothesis: Hypothesis = "not_worse") -> Trained:
     """The challenger that a model becomes on the window's training part."""
     tuned, learned = fine_tune(model, window.training_part.examples, seed=0, clock=no_time)
-    return Trained(tuned, learned, question, COST)
+    return Trained(tuned, learned, hypothesis, COST)
 
 
 def broken(model: Model) -> Model:
@@ -112,7 +113,7 @@ def test_all_of_a_window_judges_as_it_was_predicted_before_it_was_trained_on(cha
     evidence = measured(window, champion, challenger)
     compared, examples = evidence.comparison, window.frame.examples
     assert compared is not None
-    assert (evidence.judged, evidence.question, evidence.champion) == ("progressive", "not_worse", "7")
+    assert (evidence.judged, evidence.hypothesis, evidence.champion) == ("progressive", "not_worse", "7")
     assert (compared.impressions, compared.requests, compared.rival) == (2_500, 500, "champion")
     served = champion.model.score(examples)
     assert compared.gain == paired(examples.label, examples.request, served, challenger.learned.predicted)
@@ -177,7 +178,7 @@ def test_of_a_window_that_nothing_was_trained_on_there_is_what_its_checks_found(
     evidence = measured(window, champion, None)
     assert evidence.checks == check(window, champion, History()).found
     assert evidence.prequential is not None
-    assert (evidence.comparison, evidence.training, evidence.cost, evidence.question) == (None, None, None, None)
+    assert (evidence.comparison, evidence.training, evidence.cost, evidence.hypothesis) == (None, None, None, None)
     assert evidence.window.freshness_s is None
 
 
@@ -285,7 +286,7 @@ def test_weights_that_broke_with_the_last_batch_are_rejected_although_each_predi
 def test_what_training_did_not_get_to_is_not_judged(champion: Champion) -> None:
     window, ticks = window_of("progressive"), iter(range(1_000))
     hurried = champion.model.copy()
-    hurried.design = replace(DESIGN, time_budget_s=4.0)
+    hurried.design = but(DESIGN, time_budget_s=4.0)
     model, learned = fine_tune(hurried, window.frame.examples, seed=0, clock=lambda: float(next(ticks)))
     assert learned.stopped == "time"
     assert 0 < learned.reached < len(window.frame)
@@ -314,7 +315,7 @@ def test_both_are_measured_on_impressions_that_neither_was_trained_on(champion: 
     fresh = window_of("progressive", seed=8)
     evidence = remeasure(fresh, champion, challenger)
     examples = fresh.frame.examples
-    assert (evidence.judged, evidence.champion, evidence.question) == ("fresh", "7", None)
+    assert (evidence.judged, evidence.champion, evidence.hypothesis) == ("fresh", "7", None)
     assert evidence.comparison is not None
     assert evidence.comparison.gain == paired(
         examples.label, examples.request, champion.model.score(examples), challenger.score(examples)

@@ -15,7 +15,7 @@ from monitoring.checks.history import check_label_rate, check_new, check_volume
 from monitoring.checks.limits import Expected, Limits, PastWindow
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.history import (
-    IN_A_ROW,
+    MOST_FAILED,
     PROFILES,
     Asking,
     InService,
@@ -100,8 +100,8 @@ def test_only_windows_judged_against_the_same_champion_are_in_the_row() -> None:
 
 
 def test_a_row_is_looked_back_on_so_far_and_no_further() -> None:
-    past = [rejected(number, "volume") for number in range(1, IN_A_ROW + 50)]
-    assert recall(past, asking(IN_A_ROW + 50)).failed_before == {"volume": IN_A_ROW}
+    past = [rejected(number, "volume") for number in range(1, MOST_FAILED + 50)]
+    assert recall(past, asking(MOST_FAILED + 50)).failed_before == {"volume": MOST_FAILED}
 
 
 # -- the process record and the proven baseline -----------------------------------------------------------------------

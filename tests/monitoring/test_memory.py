@@ -81,8 +81,8 @@ def test_the_process_record_before_and_with_the_challenger_are_remembered() -> N
 def test_a_test_of_a_new_design_is_remembered_with_what_came_of_it(share: float, promoted: tuple[int, ...]) -> None:
     """By the test alone: what a person or another check does later does not count."""
     tests = PastTests(3)
-    assert remembered(with_gain(share, question="better", tests=tests)).tests == PastTests(4, promoted)
-    failed = with_gain(share, question="better", tests=tests, checks=(check_of("volume", 3, passed=False),))
+    assert remembered(with_gain(share, hypothesis="better", tests=tests)).tests == PastTests(4, promoted)
+    failed = with_gain(share, hypothesis="better", tests=tests, checks=(check_of("volume", 3, passed=False),))
     assert remembered(failed).tests == PastTests(4, promoted)
     assert remembered(with_gain(share)).tests is None
 
