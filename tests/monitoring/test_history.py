@@ -56,7 +56,7 @@ def update(number: int, state: State, *, champion: str | None = "1", by: str = G
     return PastUpdate(remembered, state, None if state == "rejected" else f"{number}", promoted_by, at(number + 0.1))
 
 
-def asking(number: int, champion: str | None = "1", *, restored_at: datetime | None = None) -> Asking:
+def following(number: int, champion: str | None = "1", *, restored_at: datetime | None = None) -> Asking:
     """The update of the hour after ``number - 1`` others, where nothing is left from before."""
     service = None if champion is None else InService(champion, restored_at)
     return Asking(number, service, at(number - 1), at(number), judged_from=at(number - 1))
@@ -75,33 +75,33 @@ def rejected(number: int, *failed: str, champion: str | None = "1") -> PastUpdat
 
 def test_windows_rejected_in_a_row_are_counted_by_the_check_that_each_failed() -> None:
     past = [rejected(2, "volume", "label rate"), rejected(3, "volume", "label rate"), rejected(4, "volume")]
-    assert recall(past, asking(5)).failed_before == {"volume": 3}, "the label rate passed in between"
-    assert recall(past, asking(4)).failed_before == {"volume": 2, "label rate": 2}
+    assert recall(past, following(5)).failed_before == {"volume": 3}, "the label rate passed in between"
+    assert recall(past, following(4)).failed_before == {"volume": 2, "label rate": 2}
 
 
 def test_a_promoted_window_ends_the_row() -> None:
     past = [rejected(2, "volume"), update(3, "promoted", failed=("volume",)), rejected(4, "volume")]
-    assert recall(past, asking(5)).failed_before == {"volume": 1}
+    assert recall(past, following(5)).failed_before == {"volume": 1}
 
 
 @pytest.mark.parametrize("state", ["held", "superseded", "expired"])
 def test_a_window_that_waits_for_a_person_neither_counts_nor_ends_the_row(state: State) -> None:
     past = [rejected(2, "volume"), update(3, state, failed=("volume",)), rejected(4, "volume")]
-    assert recall(past, asking(5)).failed_before == {"volume": 2}
+    assert recall(past, following(5)).failed_before == {"volume": 2}
     past[1] = update(3, state)
-    assert recall(past, asking(5)).failed_before == {"volume": 1}, "it passed the check"
+    assert recall(past, following(5)).failed_before == {"volume": 1}, "it passed the check"
 
 
 def test_only_windows_judged_against_the_same_champion_are_in_the_row() -> None:
     past = [rejected(2, "volume", champion=None), rejected(3, "volume", champion="1"), rejected(4, "volume")]
-    assert recall(past, asking(5, "1")).failed_before == {"volume": 2}
-    assert recall(past, asking(5, "4")).failed_before == {}
-    assert recall(past, asking(5, None)).failed_before == {"volume": 1}
+    assert recall(past, following(5, "1")).failed_before == {"volume": 2}
+    assert recall(past, following(5, "4")).failed_before == {}
+    assert recall(past, following(5, None)).failed_before == {"volume": 1}
 
 
 def test_a_row_is_looked_back_on_so_far_and_no_further() -> None:
     past = [rejected(number, "volume") for number in range(1, MOST_FAILED + 50)]
-    assert recall(past, asking(MOST_FAILED + 50)).failed_before == {"volume": MOST_FAILED}
+    assert recall(past, following(MOST_FAILED + 50)).failed_before == {"volume": MOST_FAILED}
 
 
 # -- the process record and the proven baseline -----------------------------------------------------------------------
@@ -114,14 +114,14 @@ def judged(number: int, state: State, *, champion: str = "1", by: str = GATE, **
 
 
 def test_the_process_goes_on_from_the_update_that_made_the_champion() -> None:
-    recalled = recall([judged(2, "promoted", baseline="1")], asking(3, "2"))
+    recalled = recall([judged(2, "promoted", baseline="1")], following(3, "2"))
     assert recalled.process == process(2, at(2))
     assert recalled.baseline == "1"
 
 
 def test_the_process_goes_on_from_what_was_rejected_since() -> None:
     past = [judged(2, "promoted", baseline="1"), judged(3, "rejected", champion="2")]
-    assert recall(past, asking(4, "2")).process == process(3, at(3))
+    assert recall(past, following(4, "2")).process == process(3, at(3))
 
 
 def test_a_held_window_comes_with_the_next_and_is_counted_once() -> None:
@@ -138,31 +138,31 @@ def test_where_judging_begins_within_what_judged_the_champion_the_record_before_
 
 
 def test_without_a_champion_nothing_is_known_of_the_process() -> None:
-    recalled = recall([judged(2, "promoted", baseline="1")], asking(3, None))
+    recalled = recall([judged(2, "promoted", baseline="1")], following(3, None))
     assert (recalled.process, recalled.baseline) == (ProcessRecord(), None)
 
 
 def test_of_an_update_that_was_compared_with_nothing_there_is_no_record() -> None:
     past = [update(1, "promoted", champion=None), update(2, "rejected", failed=("volume",))]
-    recalled = recall(past, asking(3))
+    recalled = recall(past, following(3))
     assert (recalled.process, recalled.baseline) == (ProcessRecord(), "1"), "the first champion is its own baseline"
 
 
 def test_after_a_person_promoted_it_the_cusum_begins_anew_and_the_gains_stay() -> None:
     past = [judged(2, "promoted", by="ada", baseline="1")]
-    recalled = recall(past, asking(3, "2"))
+    recalled = recall(past, following(3, "2"))
     assert recalled.process == process(2, at(2), cusum=0.0)
     assert recalled.baseline == "2", "a person has looked: it is the proven baseline"
     past.append(judged(3, "rejected", champion="2"))
-    assert recall(past, asking(4, "2")).process == process(3, at(3)), "what came since counts as it is"
+    assert recall(past, following(4, "2")).process == process(3, at(3)), "what came since counts as it is"
 
 
 def test_the_proven_baseline_moves_to_a_champion_that_was_shown_better() -> None:
-    assert recall([judged(2, "promoted", baseline="1", baseline_moves=True)], asking(3, "2")).baseline == "2"
-    assert recall([judged(2, "promoted", baseline="1")], asking(3, "2")).baseline == "1"
+    assert recall([judged(2, "promoted", baseline="1", baseline_moves=True)], following(3, "2")).baseline == "2"
+    assert recall([judged(2, "promoted", baseline="1")], following(3, "2")).baseline == "1"
     rejected_since = judged(3, "rejected", champion="2", baseline="1", baseline_moves=True)
     past = [judged(2, "promoted", baseline="1"), rejected_since]
-    assert recall(past, asking(4, "2")).baseline == "1", "only what was promoted moves it"
+    assert recall(past, following(4, "2")).baseline == "1", "only what was promoted moves it"
 
 
 def test_after_a_rollback_the_process_shows_itself_anew() -> None:
@@ -172,11 +172,11 @@ def test_after_a_rollback_the_process_shows_itself_anew() -> None:
         judged(4, "rejected", champion="3"),
     ]
     restored = at(4.5)
-    recalled = recall(past, asking(5, "2", restored_at=restored))
+    recalled = recall(past, following(5, "2", restored_at=restored))
     assert recalled.process == ProcessRecord()
     assert recalled.baseline == "1", "as the champion's own update knew it"
     since = [*past, judged(5, "rejected", champion="2")]
-    assert recall(since, asking(6, "2", restored_at=restored)).process == process(5, at(5))
+    assert recall(since, following(6, "2", restored_at=restored)).process == process(5, at(5))
 
 
 # -- windows and profiles ---------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ def hourly(days: int, states: Sequence[State] = ("promoted",)) -> list[PastUpdat
 def test_windows_are_the_last_hours_and_those_of_this_hour_on_earlier_days() -> None:
     past = hourly(20)
     number = 24 * 20 + 1
-    windows = recall(past, asking(number)).windows
+    windows = recall(past, following(number)).windows
     ends = [window.end for window in windows]
     assert ends == sorted(ends, reverse=True)
     start = at(number - 1)
@@ -203,7 +203,7 @@ def test_windows_are_the_last_hours_and_those_of_this_hour_on_earlier_days() -> 
 @pytest.mark.parametrize("state", ["held", "rejected", "superseded", "expired"])
 def test_only_windows_that_were_promoted_are_compared_with(state: State) -> None:
     past = hourly(3, ("promoted", state))
-    recalled = recall(past, asking(73))
+    recalled = recall(past, following(73))
     assert {window.start for window in recalled.windows} <= {
         each.remembered.window.start for each in past if each.state == "promoted"
     }
@@ -253,7 +253,7 @@ def test_profiles_are_the_newest_of_promoted_windows_in_time_order() -> None:
         update(number, "held" if number == 19 else "promoted", profiles=tuple(profiles[2 * number : 2 * number + 2]))
         for number in range(1, 20)
     ]
-    recalled = recall(past, asking(20)).profiles
+    recalled = recall(past, following(20)).profiles
     assert len(recalled) == PROFILES
     assert [profiles.index(profile) for profile in recalled] == list(range(14, 38))
 
@@ -267,9 +267,9 @@ def test_the_last_test_counts_whatever_champion_it_was_against() -> None:
         update(2, "held", champion="9", tests=PastTests(2, promoted=(2,))),
         update(3, "rejected"),
     ]
-    assert recall(past, asking(4)).tests == PastTests(2, promoted=(2,))
-    assert recall(past, asking(2)).tests == PastTests(1)
-    assert recall([], asking(1)).tests == PastTests()
+    assert recall(past, following(4)).tests == PastTests(2, promoted=(2,))
+    assert recall(past, following(2)).tests == PastTests(1)
+    assert recall([], following(1)).tests == PastTests()
 
 
 # -- the past as a whole ----------------------------------------------------------------------------------------------
@@ -299,8 +299,8 @@ def pasts(draw: st.DrawFn) -> list[PastUpdate]:
     return found
 
 
-askings = st.builds(
-    asking,
+queries = st.builds(
+    following,
     st.integers(1, 26),
     st.sampled_from(["1", "2", None]),
     restored_at=st.one_of(st.none(), st.integers(0, 24).map(at)),
@@ -312,21 +312,21 @@ def values(recalled: Recalled) -> tuple[Any, ...]:
 
 
 @settings(deadline=None)
-@given(past=pasts(), asks=askings, data=st.data())
-def test_the_order_in_which_the_past_comes_does_not_matter(past: list[PastUpdate], asks: Asking, data: Any) -> None:
-    assert values(recall(data.draw(st.permutations(past)), asks)) == values(recall(past, asks))
+@given(past=pasts(), query=queries, data=st.data())
+def test_the_order_in_which_the_past_comes_does_not_matter(past: list[PastUpdate], query: Asking, data: Any) -> None:
+    assert values(recall(data.draw(st.permutations(past)), query)) == values(recall(past, query))
 
 
 @settings(deadline=None)
-@given(past=pasts(), asks=askings)
-def test_updates_that_came_later_do_not_matter(past: list[PastUpdate], asks: Asking) -> None:
-    earlier = [each for each in past if each.remembered.update_id < asks.update_id]
-    assert values(recall(past, asks)) == values(recall(earlier, asks))
+@given(past=pasts(), query=queries)
+def test_updates_that_came_later_do_not_matter(past: list[PastUpdate], query: Asking) -> None:
+    earlier = [each for each in past if each.remembered.update_id < query.update_id]
+    assert values(recall(past, query)) == values(recall(earlier, query))
 
 
 @settings(deadline=None)
-@given(past=pasts(), asks=askings)
-def test_a_process_record_has_judged_nothing_that_this_update_will(past: list[PastUpdate], asks: Asking) -> None:
-    recalled = recall(past, asks)
-    assert recalled.process.judged_to is None or recalled.process.judged_to <= asks.judged_from
-    assert all(window.end <= asks.start for window in recalled.windows)
+@given(past=pasts(), query=queries)
+def test_a_process_record_has_judged_nothing_that_this_update_will(past: list[PastUpdate], query: Asking) -> None:
+    recalled = recall(past, query)
+    assert recalled.process.judged_to is None or recalled.process.judged_to <= query.judged_from
+    assert all(window.end <= query.start for window in recalled.windows)

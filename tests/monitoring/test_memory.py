@@ -34,7 +34,7 @@ def checked() -> Checks:
         np.zeros((rows, 0), np.int64),
         PART.label,
         PART.request,
-        np.arange(rows),
+        np.arange(rows, dtype=np.float64),
     )
     terms = Terms("progressive", NAMES, "v1", (), Limits(), margin=0.01)
     frame = Frame(pl.DataFrame(PART.frame), examples, 0)
