@@ -17,7 +17,7 @@ from monitoring.checks.profiles import Profile
 from monitoring.evaluation.history import (
     MOST_FAILED,
     PROFILES,
-    Asking,
+    CurrentUpdate,
     InService,
     PastUpdate,
     Recalled,
@@ -56,10 +56,10 @@ def update(number: int, state: State, *, champion: str | None = "1", by: str = G
     return PastUpdate(remembered, state, None if state == "rejected" else f"{number}", promoted_by, at(number + 0.1))
 
 
-def following(number: int, champion: str | None = "1", *, restored_at: datetime | None = None) -> Asking:
+def following(number: int, champion: str | None = "1", *, restored_at: datetime | None = None) -> CurrentUpdate:
     """The update of the hour after ``number - 1`` others, where nothing is left from before."""
     service = None if champion is None else InService(champion, restored_at)
-    return Asking(number, service, at(number - 1), at(number), judged_from=at(number - 1))
+    return CurrentUpdate(number, service, at(number - 1), at(number), judged_from=at(number - 1))
 
 
 def process(updates: int, judged_to: datetime, cusum: float = 1.0) -> ProcessRecord:
@@ -126,14 +126,14 @@ def test_the_process_goes_on_from_what_was_rejected_since() -> None:
 
 def test_a_held_window_comes_with_the_next_and_is_counted_once() -> None:
     past = [judged(2, "promoted", baseline="1"), judged(3, "held", champion="2")]
-    together = Asking(4, InService("2"), at(2), at(4), judged_from=at(2))
+    together = CurrentUpdate(4, InService("2"), at(2), at(4), judged_from=at(2))
     assert recall(past, together).process == process(2, at(2))
 
 
 def test_where_judging_begins_within_what_judged_the_champion_the_record_before_it_is_there() -> None:
     """Where the tail judges, the next window begins with it, and its own tail may begin before that one ends."""
     past = [judged(2, "promoted", baseline="1")]
-    overlapping = Asking(3, InService("2"), at(1.5), at(2.2), judged_from=at(1.8))
+    overlapping = CurrentUpdate(3, InService("2"), at(1.5), at(2.2), judged_from=at(1.8))
     assert recall(past, overlapping).process == process(1, at(1))
 
 
@@ -213,7 +213,7 @@ def test_only_windows_that_were_promoted_are_compared_with(state: State) -> None
 def test_a_window_that_ends_later_is_not_of_the_past() -> None:
     """After a rollback the versions left behind had it, and it comes once more."""
     past = [update(1, "promoted"), update(2, "promoted")]
-    earlier = Asking(3, InService("1"), at(1), at(2), judged_from=at(1))
+    earlier = CurrentUpdate(3, InService("1"), at(1), at(2), judged_from=at(1))
     assert [window.end for window in recall(past, earlier).windows] == [at(1)]
 
 
@@ -235,7 +235,7 @@ def test_no_window_that_a_check_looks_at_is_left_out(
         for number, volume in enumerate(volumes, 1)
         if number not in missing
     ]
-    recalled = recall(whole, Asking(24 * 18, InService("1"), start, end, judged_from=start)).windows
+    recalled = recall(whole, CurrentUpdate(24 * 18, InService("1"), start, end, judged_from=start)).windows
     everything, known = (
         Expected("v1", start, end, history=history)
         for history in (tuple(each.remembered.window for each in reversed(whole)), recalled)
@@ -313,20 +313,24 @@ def values(recalled: Recalled) -> tuple[Any, ...]:
 
 @settings(deadline=None)
 @given(past=pasts(), query=queries, data=st.data())
-def test_the_order_in_which_the_past_comes_does_not_matter(past: list[PastUpdate], query: Asking, data: Any) -> None:
+def test_the_order_in_which_the_past_comes_does_not_matter(
+    past: list[PastUpdate], query: CurrentUpdate, data: Any
+) -> None:
     assert values(recall(data.draw(st.permutations(past)), query)) == values(recall(past, query))
 
 
 @settings(deadline=None)
 @given(past=pasts(), query=queries)
-def test_updates_that_came_later_do_not_matter(past: list[PastUpdate], query: Asking) -> None:
+def test_updates_that_came_later_do_not_matter(past: list[PastUpdate], query: CurrentUpdate) -> None:
     earlier = [each for each in past if each.remembered.update_id < query.update_id]
     assert values(recall(past, query)) == values(recall(earlier, query))
 
 
 @settings(deadline=None)
 @given(past=pasts(), query=queries)
-def test_a_process_record_has_judged_nothing_that_this_update_will(past: list[PastUpdate], query: Asking) -> None:
+def test_a_process_record_has_judged_nothing_that_this_update_will(
+    past: list[PastUpdate], query: CurrentUpdate
+) -> None:
     recalled = recall(past, query)
     assert recalled.process.judged_to is None or recalled.process.judged_to <= query.judged_from
     assert all(window.end <= query.start for window in recalled.windows)
