@@ -41,7 +41,7 @@ def _process(evidence: Evidence) -> Facts:
         ("updates on record", words.count(record.updates)),
         ("requests on record", words.count(record.moments.n)),
         ("mean gain", words.percent(record.moments.mean, signed=True)),
-        ("CUSUM of evidence that they lose", words.number(record.cusum, 2)),
+        ("CUSUM of evidence that they lose", words.number(record.cusum, 2) if record.cusum > 0 else "none"),
     ]
     return Facts(title, "Of all routine challengers so far, promoted or not.", _known(rows))
 
@@ -65,12 +65,13 @@ def _training(evidence: Evidence) -> Facts:
     training, cost = evidence.training, evidence.cost
     rows = []
     if training is not None:
+        admitted = sorted(training.ids_admitted.items(), key=lambda table: -table[1])
         stopped = {"done": "", "early": "early: predictions became worse", "time": "at its time limit"}
         rows += [
             ("trained on", f"{words.count(training.impressions)} of {counted(training.given, 'impression')}"),
             ("steps", words.count(training.steps)),
             ("stopped", stopped[training.stopped]),
-            ("new ids", ", ".join(f"{table} {words.count(ids)}" for table, ids in training.ids_admitted.items())),
+            ("new ids", ", ".join(f"{table} {words.count(ids)}" for table, ids in admitted if ids)),
         ]
     if cost is not None:
         took = cost.score_p99_ms

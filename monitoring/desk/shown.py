@@ -1,6 +1,6 @@
 """What a candidate's page shows of its evidence: champion against challenger, slices, drift, checks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
@@ -127,14 +127,7 @@ def shown(evidence: Evidence) -> Shown:
         losing=tuple(row for row in slices if row.bar is not None and row.bar.tone == "worse"),
         slices=tuple(slices),
         fair=() if compared is None else tuple(_fairness(row) for row in compared.fairness),
-        drift=tuple(
-            _drift(key, against, drift)
-            for key, against, drift in (
-                ("drift", "what the champion was trained on", evidence.drift),
-                ("baseline_drift", "what the surface's first champion was trained on", evidence.baseline_drift),
-            )
-            if drift is not None
-        ),
+        drift=tuple(_drifts(evidence)),
         failed=evidence.failed_checks,
         passed=tuple(check for check in evidence.checks if check.passed),
         others=tuple(_others(evidence)),
@@ -242,6 +235,13 @@ def _others(evidence: Evidence) -> list[GainRow]:
         name = "The champion, on this window once it is trained on"
         found.append(_gain(name, "the weights that would go live", in_sample.gain, losses))
     return found
+
+
+def _drifts(evidence: Evidence) -> Iterator[DriftSection]:
+    if evidence.drift is not None:
+        yield _drift("drift", "what the champion was trained on", evidence.drift)
+    if evidence.baseline_drift not in (None, evidence.drift):  # a champion that is the first has one past
+        yield _drift("baseline_drift", "what the surface's first champion was trained on", evidence.baseline_drift)
 
 
 def _drift(key: str, against: str, drift: Drift) -> DriftSection:
