@@ -355,6 +355,28 @@ def test_a_candidates_page_shows_the_verdict_the_figures_and_the_plots(world: De
     assert 'sandbox="allow-scripts"' in html
 
 
+def test_of_a_champion_that_is_the_first_there_is_one_drift() -> None:
+    first, later = (
+        shown(replace(evidence(), baseline_drift=drift)) for drift in (evidence().drift, Drift(9, 9, 0.2, ()))
+    )
+    assert [section.key for section in first.drift] == ["drift"]
+    assert [section.key for section in later.drift] == ["drift", "baseline_drift"]
+
+
+def test_a_lost_version_and_a_training_that_stopped_are_shown(world: DeskWorld, ada: Browser) -> None:
+    training = evidence().training
+    assert training is not None
+    measured = replace(
+        evidence(),
+        stand_in=StandIn("4", "3"),
+        training=replace(training, stopped="early", ids_admitted={"user": 3, "os": 0}),
+    )
+    page = read(ada.get(f"/feed/updates/{world.held(measured=measured)}").text)
+    assert "The files of version 4 are lost: version 3 stands in, and is trained on from." in page
+    assert "stopped early: predictions became worse" in page
+    assert "new ids user 3 " in page
+
+
 def test_an_update_that_stopped_at_its_checks_has_its_page(world: DeskWorld, ada: Browser) -> None:
     bare = world.held(measured=replace(BARE, judged="tail"))
     failed = Check("nulls", 3, "none", False, "3 labels.", ("i7",), "reject")
