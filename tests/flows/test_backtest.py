@@ -14,7 +14,8 @@ import pytest
 from flows.backtest.findings import without_model
 from flows.backtest.replay import ARMS
 from flows.backtest.run import Plan, Report, Stage, backtest, replay_log
-from infra.postgres.connections import connect, with_database
+from infra.addresses import with_database
+from infra.postgres.connections import connect
 from models.metrics import auc
 from models.versions.registry import Registry
 from tests.loop import NOW, Loop, after, copied, write_log
@@ -56,16 +57,16 @@ def test_running_the_same_backtest_twice_gives_the_same_numbers(
 ) -> None:
     own = copied(site)
     registry = Registry(own.tracking, own.artifacts.as_uri())
-    again = replay_log(
+    repeated = replay_log(
         site.settings, site.surface, plan, url=database, registry=registry, now=NOW, watch=lambda _: None, reports=False
     )
-    assert json.dumps(without_seconds(again.summary())) == json.dumps(without_seconds(report.summary()))
-    for one, other in zip(report.scored, again.scored, strict=True):
+    assert json.dumps(without_seconds(repeated.summary())) == json.dumps(without_seconds(report.summary()))
+    for one, other in zip(report.scored, repeated.scored, strict=True):
         for arm in ARMS:
             np.testing.assert_array_equal(one.scores[arm], other.scores[arm])
 
 
-def test_every_impression_after_the_warm_up_is_scored_once_before_anything_learns_from_it(
+def test_every_impression_after_the_warm_up_is_scored_once_before_anything_is_trained_on_it(
     report: Report, plan: Plan
 ) -> None:
     log = pl.read_parquet(plan.log)
@@ -105,7 +106,7 @@ def test_the_summary_is_one_plain_object(report: Report) -> None:
     assert found["champion"]["auc"] == pytest.approx(auc(scores, label), rel=1e-12)
     assert found["updates"][0]["verdict"] == "promote"
     for update in found["updates"]:
-        assert update["seconds"].keys() >= {"claim", "join", "check", "test", "decide", "publish"}
+        assert update["seconds"].keys() >= {"claim", "join", "recall", "check", "evaluate", "decide", "publish"}
         start, end = map(datetime.fromisoformat, update["window"])
         assert start < end
 

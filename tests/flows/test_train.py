@@ -1,4 +1,4 @@
-"""Which changes of a design a champion's weights outlive: with those it learns on, in memory as from the disk."""
+"""Which changes of a design a champion's weights outlive: with those it trains on, in memory as from the disk."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flows.steps.judge import SETTINGS, only_settings
+from flows.steps.train import SETTINGS, only_settings
 from models.examples import Layout
 from models.learning.design import Design
 from models.learning.learner import fine_tune
@@ -80,17 +80,17 @@ def test_the_rate_of_ftrl_is_no_setting(part: str) -> None:
 
 
 @pytest.mark.parametrize("setting", ["averaging", "evict_after", "most_rows", "replay"])
-def test_by_other_settings_it_learns_on_the_same_in_memory_as_from_the_disk(setting: str, tmp_path: Path) -> None:
+def test_by_other_settings_it_trains_on_the_same_in_memory_as_from_the_disk(setting: str, tmp_path: Path) -> None:
     """There and back again, with a restart after each change or without."""
     other = replace(DESIGN, **{setting: OTHER[setting]})
     for start, then in ((DESIGN, other), (other, DESIGN)):
-        kept = restarted = learned(Model.new(LAYOUT, start, seed=3), 1)
+        running = restarted = trained(Model.new(LAYOUT, start, seed=3), 1)
         for turn, design in enumerate((then, start)):
-            kept = learned(kept.redesigned(design), turn)
+            running = trained(running.redesigned(design), turn)
             save(restarted.redesigned(design), tmp_path / "redesigned")
-            restarted = learned(load(tmp_path / "redesigned"), turn)
-            assert save(restarted, tmp_path / "restarted") == save(kept, tmp_path / "kept")
+            restarted = trained(load(tmp_path / "redesigned"), turn)
+            assert save(restarted, tmp_path / "restarted") == save(running, tmp_path / "running")
 
 
-def learned(model: Model, seed: int) -> Model:
+def trained(model: Model, seed: int) -> Model:
     return fine_tune(model, examples_of(LAYOUT, 200, seed), seed=seed, device="cpu", clock=lambda: 0.0)[0]
