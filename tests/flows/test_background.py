@@ -30,7 +30,7 @@ from monitoring.evaluation.process_record import Record
 from monitoring.names import GATE
 from monitoring.records import evidence_store as records
 from monitoring.statistics.sequential import Moments
-from tests.models.clickworld import clicks
+from tests.worlds.examples import clicks
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

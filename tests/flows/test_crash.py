@@ -20,7 +20,7 @@ import pytest
 from infra.postgres.connections import connect
 from models.versions import promotions
 from tests.flows.update_driver import POINTS, Job
-from tests.loop import Loop, after, copied, expect_settled
+from tests.worlds.loop import Loop, after, copied, expect_settled
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -24,8 +24,8 @@ from monitoring.gate.policy import Limit, Policy
 from monitoring.records import evidence_store as records
 from monitoring.records import holds, review
 from monitoring.records.review import Candidate, Refused
-from tests.loop import Loop, after, copied, expect_settled, run_update
-from tests.models.serving_world import eventually
+from tests.worlds.loop import Loop, after, copied, expect_settled, run_update
+from tests.worlds.serving import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

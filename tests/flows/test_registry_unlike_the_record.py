@@ -28,9 +28,9 @@ from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
 from monitoring.records import review
 from monitoring.records.review import Refused
-from tests.loop import Loop, after, copied, copy_database, expect_settled, run_update
 from tests.models.mlflow_server import mlflow_server
-from tests.models.serving_world import Client, eventually, serve, serving_config
+from tests.worlds.loop import Loop, after, copied, copy_database, expect_settled, run_update
+from tests.worlds.serving import Client, eventually, serve, serving_config
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

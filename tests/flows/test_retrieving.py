@@ -14,7 +14,7 @@ from models.retrieval.artifact import VersionTowers, load_version_towers
 from models.retrieval.towers import TowerDesign, Towers
 from models.versions import artifact, promotions
 from models.versions.files import materialise
-from tests.loop import Loop, after, copied, expect_settled, run_update
+from tests.worlds.loop import Loop, after, copied, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -15,7 +15,7 @@ from monitoring.desk import accounts
 from monitoring.records import evidence_store as records
 from monitoring.records import review
 from monitoring.records.evidence_store import Decision
-from tests.loop import Loop, after, expect_settled, run_update
+from tests.worlds.loop import Loop, after, expect_settled, run_update
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

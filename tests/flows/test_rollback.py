@@ -24,7 +24,7 @@ from models.versions.registry import Registry
 from monitoring.records import evidence_store as records
 from monitoring.records.review import Refused
 from tests import commands
-from tests.models.serving_world import FEATURES, Client, eventually, promote, rank, serve, serving_config
+from tests.worlds.serving import FEATURES, Client, eventually, promote, rank, serve, serving_config
 
 
 @pytest.fixture

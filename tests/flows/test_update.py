@@ -23,8 +23,8 @@ from models.versions import artifact, promotions
 from models.versions.version_names import model_name
 from monitoring.gate.decide import Policy
 from monitoring.records import evidence_store as records
-from tests.loop import UNREACHABLE, Loop, after, expect_settled, run_update
-from tests.models.designs import but
+from tests.worlds.designs import but
+from tests.worlds.loop import UNREACHABLE, Loop, after, expect_settled, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -21,7 +21,7 @@ from models.versions.registry import Registry
 from monitoring.live.watch import Finding, Watch
 from monitoring.records import evidence_store as records
 from monitoring.records import holds
-from tests.loop import Loop, after, copied
+from tests.worlds.loop import Loop, after, copied
 
 if TYPE_CHECKING:
     from flows.world import World

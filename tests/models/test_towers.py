@@ -15,7 +15,7 @@ from models.retrieval.recent_clicks import PSEUDO_CLICKS, RecentClicks
 from models.retrieval.towers import TowerDesign, Towers
 from models.versions.artifact import save as save_model
 from models.versions.folder import DESCRIPTION, WEIGHTS, DamagedModel
-from tests.models.designs import design_of
+from tests.worlds.designs import design_of
 
 LAYOUT = Layout("towers-1", (), ("user", "item", "section", "place"), history=3)
 DESIGN = TowerDesign(

@@ -33,8 +33,8 @@ from monitoring.measures import BY_KEY
 from monitoring.records import holds
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
-from tests.monitoring.desk_world import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, loses
-from tests.monitoring.worlds import evidence
+from tests.worlds.desk import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, loses
+from tests.worlds.windows import evidence
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.gate.decide import decide
 from monitoring.gate.policy import Policy
 from monitoring.reports.report import About, Page, build, headline
-from tests.monitoring.challengers import evidence_of, with_gain
-from tests.monitoring.worlds import END, NAMES, START, window
+from tests.worlds.challengers import evidence_of, with_gain
+from tests.worlds.windows import END, NAMES, START, window
 
 
 def page_of(surface: str = "feed", update_id: int = 7, end: datetime = END) -> Page:

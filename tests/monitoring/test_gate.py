@@ -15,8 +15,8 @@ from monitoring.gate.policy import Limit, Policy
 from monitoring.records.evidence_store import canonical
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.challengers import SHOWN, compared, evidence_of, with_gain
-from tests.monitoring.worlds import END, START, window
+from tests.worlds.challengers import SHOWN, compared, evidence_of, with_gain
+from tests.worlds.windows import END, START, window
 
 FAILED = Check(
     "label rate",
