@@ -19,13 +19,13 @@ from features.counters.folder import Folder
 from features.feast.store import open_store
 from features.ingest.importing import import_log
 from features.log.writing import append
-from flows.ledger import Claim
-from flows.steps import prepare as steps
+from flows.ledger import Claim, Opening
+from flows.steps import prepare
 from infra.postgres.connections import connect
 from infra.postgres.copying import INSTANT
 from models.frames import Frame
 from models.versions import promotions
-from tests.worlds.loop import NOW, Loop, after, copied, copy_database, expect_settled, run_update, write_log
+from tests.worlds.loop import NOW, Loop, after, copied, copy_database, expect_consistent, run_update, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -93,7 +93,7 @@ def test_no_training_row_uses_a_feature_value_or_label_that_was_not_known_at_its
     log, items = write_log(tmp_path)
     other_future(log, as_of)
     import_log(database, "feed", log, items=items, feedback=None, now=NOW)
-    tell_late(database, as_of)
+    clicks_known_late(database, as_of)
     with open_store(database, "feed") as store:
         store.apply()
     one, claimed = training_frame(copied(site), as_of)
@@ -117,8 +117,8 @@ def other_future(log: Path, as_of: datetime) -> None:
     ).write_parquet(log)
 
 
-def tell_late(database: str, as_of: datetime) -> None:
-    """A minute after ``as_of`` the log learns of clicks that came in time, an hour ago."""
+def clicks_known_late(database: str, as_of: datetime) -> None:
+    """A minute after ``as_of`` the log gets clicks that came in time, an hour ago."""
     with connect(database) as connection:
         found = connection.execute(
             "SELECT impression_id, shown_at FROM impressions i WHERE shown_at BETWEEN %s AND %s AND NOT EXISTS"
@@ -151,11 +151,11 @@ def test_a_label_is_what_feedback_known_at_the_watermark_says(site: Loop, tmp_pa
 
 
 def training_frame(loop: Loop, as_of: datetime) -> tuple[Frame, Claim]:
-    """The frame that the first update as of then would learn from and judge by."""
+    """The frame that the first update as of then would train on and judge by."""
     with loop.world() as world:
-        claimed = steps.claim(world, as_of, None, None)
+        claimed = prepare.claim(world.connection, world.surface, Opening(as_of, champion=None))
         assert isinstance(claimed, Claim), claimed
-        return steps.join(world, claimed), claimed
+        return prepare.join(world, claimed).frame, claimed
 
 
 # --- 3 and 9: one champion, with a record; and no pickle in what is served --------------------------------------------
@@ -167,7 +167,7 @@ def test_at_most_one_champion_per_surface_and_it_has_a_promotion_record_whose_ev
     with loop.world() as world:
         for hour in (14, 17):
             assert run_update(world, after(hour)).verdict.verdict == "promote"
-            expect_settled(loop)
+            expect_consistent(loop)
         champion = promotions.current(world.connection, "feed")
         assert champion is not None
         assert champion.version == loop.alias()
@@ -189,7 +189,7 @@ UNPICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "shelve", "m
 def test_no_pickle_is_loaded_on_the_serving_path() -> None:
     """Nothing between the artifact and the answer so much as names a way to load one."""
     models = TESTS.parent / "models"
-    for file in (*models.glob("*.py"), *(models / "serving").glob("*.py")):
+    for file in models.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
@@ -212,7 +212,7 @@ def test_features_are_the_same_to_the_bit_whether_folded_live_in_ticks_with_rest
     start, end = after(15), after(15.4)
     live, at_once = (copy_database(site.url, name) for name in ("live", "at_once"))
     with connect(live, autocommit=True) as connection:
-        moments = keep(connection, start, end)
+        moments = leave_only(connection, start, end)
         ticks = np.unique(moments // declared.tick)
         assert len(ticks) > 50
         for some in np.array_split(ticks, 5):
@@ -221,7 +221,7 @@ def test_features_are_the_same_to_the_bit_whether_folded_live_in_ticks_with_rest
                     folder.fold(datetime.fromtimestamp((tick + 1) * declared.tick, UTC))
         rows = served(connection)
     with connect(at_once, autocommit=True) as connection:
-        keep(connection, start, end)
+        leave_only(connection, start, end)
         with Folder(connection, "feed", declared) as folder:
             folder.fold(end + timedelta(hours=1))
         assert served(connection) == rows
@@ -229,7 +229,7 @@ def test_features_are_the_same_to_the_bit_whether_folded_live_in_ticks_with_rest
         assert [(name,) for name, _, _ in rows] == shown
 
 
-def keep(connection: psycopg.Connection, start: datetime, end: datetime) -> np.ndarray:
+def leave_only(connection: psycopg.Connection, start: datetime, end: datetime) -> np.ndarray:
     """Leave only this part of the log. The moments of its events, in seconds since the epoch."""
     connection.execute("DELETE FROM impressions WHERE shown_at <= %s OR shown_at > %s", [start, end])
     connection.execute(

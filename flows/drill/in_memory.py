@@ -28,7 +28,7 @@ from models.learning.model import Model
 from models.retrieval.artifact import VersionTowers
 from monitoring.evaluation.evaluate import Trained, evaluate
 from monitoring.evaluation.evidence import Evidence
-from monitoring.evaluation.history import DAY, Asking, History, InService, PastUpdate, Reference, recall
+from monitoring.evaluation.history import DAY, CurrentUpdate, History, InService, PastUpdate, Reference, recall
 from monitoring.evaluation.reranking import propensities_of
 from monitoring.evaluation.skew import Skew
 from monitoring.evaluation.window import Champion, Checks, Window, check
@@ -235,14 +235,14 @@ class InMemory:
     def _history(self, claimed: Window) -> History:
         """What an update needs to know of the past."""
         champion = self.champion
-        asking = Asking(
+        current = CurrentUpdate(
             claimed.update_id,
             None if champion is None else InService(champion.version),
             claimed.start,
             claimed.end,
             claimed.judged_from,
         )
-        recalled = recall(self._past, asking)
+        recalled = recall(self._past, current)
         if champion is None:
             return History(recalled)
         return History(

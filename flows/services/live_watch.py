@@ -38,7 +38,7 @@ from monitoring.gate.decide import Verdict
 from monitoring.live.watch import Promised, Watching, judge, loss_deviation, staleness
 from monitoring.names import WATCH
 from monitoring.records import holds
-from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
+from monitoring.records.evidence_store import Measured, OtherVersion, evidence_of, write_evidence
 from monitoring.records.review import Refused
 from monitoring.sentences import as_text
 
@@ -185,7 +185,11 @@ def _readable(world: World, promotion: Promotion | None) -> Model | None:
 def _promised(connection: psycopg.Connection, champion: Promotion) -> Promised:
     """What the evidence says on which the champion first went live."""
     first = promotions.promoted(connection, champion.surface, champion.version)
-    found = None if first is None else evidence_of(connection, first.decision_id).evidence.comparison
+    try:
+        found = None if first is None else evidence_of(connection, first.decision_id).evidence.comparison
+    except OtherVersion as error:
+        logger.warning("what was promised of version %s is not known: %s", champion.version, error)
+        found = None
     return Promised() if found is None else Promised(found.requests, found.challenger)
 
 

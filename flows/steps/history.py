@@ -14,7 +14,7 @@ from models.frames import Frame
 from models.learning.model import Model
 from models.versions import promotions
 from models.versions.promotions import Promotion
-from monitoring.evaluation.history import DAY, Asking, History, InService, Recalled, Reference, recall
+from monitoring.evaluation.history import DAY, CurrentUpdate, History, InService, Recalled, Reference, recall
 from monitoring.gate.hypotheses import PROVEN_BASELINE
 from monitoring.records import history_store, updates
 
@@ -52,14 +52,14 @@ def recall_past(connection: psycopg.Connection, judging: str, claimed: Claim, ch
     """The plain figures of it."""
     restored = champion is not None and champion.kind != "update"
     window = claimed.window
-    asking = Asking(
+    current = CurrentUpdate(
         claimed.update_id,
         None if champion is None else InService(champion.version, champion.promoted_at if restored else None),
         window.start,
         window.end,
         judged_from=window.start if judging == "progressive" else window.split,
     )
-    return recall(history_store.read(connection, claimed.surface, asking), asking)
+    return recall(history_store.read(connection, claimed.surface, current), current)
 
 
 def references(world: World, champion: Promotion, baseline: str, claimed: Claim) -> tuple[Reference, ...]:

@@ -55,11 +55,7 @@ def markdown(world: World, judged: Judged, published: Published, seconds: Mappin
         "",
     ]
     if evidence.stand_in is not None:
-        instead = evidence.stand_in.version
-        on = (
-            "a first model is begun anew" if instead is None else f"version {instead} stands in, and is trained on from"
-        )
-        lines += [f"The files of version {evidence.stand_in.lost} are lost: {on}.", ""]
+        lines += [evidence.stand_in.sentence, ""]
     if evidence.comparison is not None:
         lines += ["## Challenger against champion", "", *comparison_table(evidence.comparison), ""]
     lines += _beside(evidence)

@@ -1,11 +1,14 @@
-"""Figures beside the comparison on a candidate's page: the process, cost, what its ranking would have earned, skew."""
+"""Figures beside the comparison on a candidate's page: the process, training, what its ranking would earn, skew."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitoring.desk import words
+from monitoring.evaluation.compare import TAIL_SHIFT
 from monitoring.evaluation.counterfactual import Value
 from monitoring.evaluation.evidence import Evidence
+from monitoring.evaluation.retrieval import RetrievalComparison
+from monitoring.sentences import counted
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ def facts(evidence: Evidence) -> list[Facts]:
     return [
         _process(evidence),
         _shift(evidence),
-        _cost(evidence),
+        _training(evidence),
         _ranking_value(evidence),
         _towers(evidence),
         _skew(evidence),
@@ -38,38 +41,51 @@ def _process(evidence: Evidence) -> Facts:
         ("updates on record", words.count(record.updates)),
         ("requests on record", words.count(record.moments.n)),
         ("mean gain", words.percent(record.moments.mean, signed=True)),
-        ("CUSUM of evidence that they lose", words.number(record.cusum, 2)),
+        ("CUSUM of evidence that they lose", words.number(record.cusum, 2) if record.cusum > 0 else "none"),
     ]
     return Facts(title, "Of all routine challengers so far, promoted or not.", _known(rows))
 
 
 def _shift(evidence: Evidence) -> Facts:
-    shift = None if evidence.comparison is None else evidence.comparison.shift
+    compared = evidence.comparison
+    shift = None if compared is None or not compared.against_champion else compared.shift
     if shift is None:
         return Facts("How far predictions shifted", "", ())
     rows = [
         ("mean prediction, log-odds", words.signed(shift.log_odds, 3)),
         ("mean absolute shift, log-odds", words.number(shift.mean, 3)),
         ("99th percentile of shifts", words.number(shift.p99, 3)),
+        (f"shifted by more than {TAIL_SHIFT:g}", words.percent(shift.tail_share)),
         ("spread beside the champion's", words.percent(shift.spread)),
-        ("shifted far", words.percent(shift.tail_share)),
     ]
     return Facts("How far predictions shifted", "", _known(rows))
 
 
-def _cost(evidence: Evidence) -> Facts:
-    cost = evidence.cost
-    if cost is None:
-        return Facts("Cost", "", ())
-    took = cost.score_p99_ms
-    rows = [
-        ("training", words.span(cost.train_s)),
-        ("examples a second", words.count(cost.examples_per_s)),
-        ("size", words.size(cost.bytes)),
-        ("the champion's size", words.size(cost.champion_bytes)),
-        ("scoring, 99th percentile", words.NO_FIGURE if took is None else f"{words.number(took, 2)} ms"),
-    ]
-    return Facts("Cost", "", _known(rows))
+def _training(evidence: Evidence) -> Facts:
+    training, cost = evidence.training, evidence.cost
+    rows = []
+    if training is not None:
+        admitted = sorted(training.ids_admitted.items(), key=lambda table: -table[1])
+        stopped = {"done": "", "early": "early: predictions became worse", "time": "at its time limit"}
+        rows += [
+            ("trained on", f"{words.count(training.impressions)} of {counted(training.given, 'impression')}"),
+            ("steps", words.count(training.steps)),
+            ("stopped", stopped[training.stopped]),
+            ("new ids", ", ".join(f"{table} {words.count(ids)}" for table, ids in admitted if ids)),
+        ]
+    if cost is not None:
+        took = cost.score_p99_ms
+        rows += [
+            ("training", words.span(cost.train_s)),
+            ("impressions a second", words.count(cost.examples_per_s)),
+            ("size", words.size(cost.bytes)),
+            ("the champion's size", words.size(cost.champion_bytes)),
+            (
+                f"scoring {cost.candidates} candidates, 99th percentile",
+                words.NO_FIGURE if took is None else f"{words.number(took, 2)}\N{NO-BREAK SPACE}ms",
+            ),
+        ]
+    return Facts("Training and cost", "", _known(rows))
 
 
 def _ranking_value(evidence: Evidence) -> Facts:
@@ -102,22 +118,31 @@ def _towers(evidence: Evidence) -> Facts:
     title, towers = "Next clicks that its towers find", evidence.towers
     if towers is None:
         return Facts(title, "", ())
-    found = towers.next_clicks
-    whose = [found.challenger, found.popularity]
-    note = "Its own, and what is popular."
-    if found.champion is not None:
-        whose, note = [found.champion, *whose], "The champion's, its own, and what is popular."
+    found, in_sample = towers.next_clicks, towers.in_sample
+    gained = found.difference
+    bounds = "" if gained.lower is None else f" ({_share(gained.lower)} to {_share(gained.upper)})"
     rows = [
         ("clicks looked for", words.count(found.clicks)),
-        *(
-            (f"found among {k} items", ", ".join(words.percent(each.at[k]) for each in whose if each.at[k] is not None))
-            for k in found.challenger.at
-        ),
-        (f"gained among {found.among} items", words.percent(found.difference.mean, signed=True)),
-        ("at worst", words.percent(found.difference.lower, signed=True)),
-        ("at best", words.percent(found.difference.upper, signed=True)),
+        *((f"among {k} items", _found(found, k)) for k in found.challenger.at),
+        (f"gain among {found.among} items", "" if gained.mean is None else f"{_share(gained.mean)}{bounds}"),
     ]
-    return Facts(title, note, _known(rows))
+    if in_sample is not None:
+        rows.append((f"in sample, among {in_sample.among}", _found(in_sample, in_sample.among)))
+    return Facts(title, "", _known(rows))
+
+
+def _found(compared: RetrievalComparison, among: int) -> str:
+    """``8 % (champion 5 %, popularity 2.5 %)``."""
+    own = compared.challenger.at.get(among)
+    if own is None:
+        return ""
+    others = {"champion": compared.champion, "popularity": compared.popularity}
+    beside = [f"{name} {words.percent(other.at.get(among))}" for name, other in others.items() if other is not None]
+    return f"{words.percent(own)} ({', '.join(beside)})"
+
+
+def _share(value: float | None) -> str:
+    return words.percent(value, signed=True)
 
 
 def _skew(evidence: Evidence) -> Facts:

@@ -123,6 +123,7 @@ class Pages:
             "count": words.count,
             "counted": counted,
             "listed": words.listed,
+            "unbroken": words.unbroken,
         }
         made.globals |= {
             "ago": words.ago,
@@ -230,6 +231,7 @@ class Pages:
             else "",
             shown=_shown(found),
             history=_history(found),
+            decided=found.decisions[-1] if found.decisions else None,
             needed=needed,
             approved=approved,
             open=found.open_at(now) and found.latest is not None,

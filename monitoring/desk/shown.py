@@ -1,6 +1,6 @@
 """What a candidate's page shows of its evidence: champion against challenger, slices, drift, checks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
@@ -14,7 +14,7 @@ from monitoring.evaluation.fairness import Ratio, Treatment
 from monitoring.evaluation.slices import Slice
 from monitoring.gate.hypotheses import PROVEN_BASELINE
 from monitoring.measures import MEASURES
-from monitoring.sentences import counted, left_out
+from monitoring.sentences import change, counted, left_out
 
 WIDEST = 0.25
 """A slice's bar reaches the end at this share of log loss, however wide its bounds are."""
@@ -83,11 +83,16 @@ class Shown:
     """All of it."""
 
     rival: str
+    own: str
+    """What is compared, as the heads of columns have it."""
+    lost: str
+    """Which version's files are lost, where they are, as a sentence."""
     judged: str
     measures: tuple[ComparedMeasure, ...]
     left_out: tuple[str, ...]
     """Measures that could not be other than they are, and why."""
-    headline: GainRow | None
+    paired: str
+    """The difference in log loss, paired by request, as a sentence."""
     reliability: Curves | None
     predictions: TwoShapes | None
     losing: tuple[GainRow, ...]
@@ -103,13 +108,16 @@ class Shown:
 def shown(evidence: Evidence) -> Shown:
     """What of the evidence there is; what was not measured is left out."""
     compared = evidence.comparison
+    rival, own = _names(evidence)
     slices = [] if compared is None else [_slice(part, compared) for part in compared.slices]
     return Shown(
-        rival="Champion" if compared is None else compared.rival_name.capitalize(),
+        rival=rival,
+        own=own,
+        lost="" if evidence.stand_in is None else evidence.stand_in.sentence,
         judged="" if compared is None else _judged(evidence, compared),
         measures=() if compared is None else _measures(compared),
         left_out=() if compared is None else tuple(left_out(compared, MEASURES)),
-        headline=None if compared is None else _gain("Log loss, as a share of the rival's", "", compared.gain),
+        paired="" if compared is None else _paired(compared, rival),
         reliability=None
         if compared is None or compared.reliability is None
         else drawings.reliability(compared.reliability.champion, compared.reliability.challenger),
@@ -119,19 +127,20 @@ def shown(evidence: Evidence) -> Shown:
         losing=tuple(row for row in slices if row.bar is not None and row.bar.tone == "worse"),
         slices=tuple(slices),
         fair=() if compared is None else tuple(_fairness(row) for row in compared.fairness),
-        drift=tuple(
-            _drift(key, against, drift)
-            for key, against, drift in (
-                ("drift", "what the champion was trained on", evidence.drift),
-                ("baseline_drift", "what the surface's first champion was trained on", evidence.baseline_drift),
-            )
-            if drift is not None
-        ),
+        drift=tuple(_drifts(evidence)),
         failed=evidence.failed_checks,
         passed=tuple(check for check in evidence.checks if check.passed),
         others=tuple(_others(evidence)),
         facts=tuple(group for group in facts(evidence) if group.rows or group.sentence),
     )
+
+
+def _names(evidence: Evidence) -> tuple[str, str]:
+    """The rival's, and what is held against it: a champion at work against the version before it, else a challenger."""
+    rival = "Champion" if evidence.comparison is None else evidence.comparison.rival_name.capitalize()
+    if evidence.at_work is None:
+        return rival, "Challenger"
+    return f"Version {evidence.at_work.before}" if rival == "Champion" else rival, f"Version {evidence.at_work.version}"
 
 
 def _judged(evidence: Evidence, compared: Comparison) -> str:
@@ -147,15 +156,25 @@ def _judged(evidence: Evidence, compared: Comparison) -> str:
     return f"On {where}: {how}."
 
 
+def _paired(compared: Comparison, rival: str) -> str:
+    gain = compared.gain
+    if gain.share is None:
+        return ""
+    bounds = _bounds(gain.lower, gain.upper, _share)
+    shown = f" (gain {bounds}; each bound holds with {words.percent(gain.confidence)})" if bounds else ""
+    than = rival.lower() if rival.startswith("Version") else f"the {rival.lower()}"
+    return f"Paired by request, log loss is {change(gain.share)} than {than}'s{shown}."
+
+
 def _measures(compared: Comparison) -> tuple[ComparedMeasure, ...]:
     rows = []
     for measure in MEASURES:
         before, now = compared.champion.of(measure), compared.challenger.of(measure)
         if before is None and now is None:
             continue
-        change = compared.change(measure)
-        difference = None if change is None else change.difference
-        low, high = (None, None) if change is None else (change.interval.lower, change.interval.upper)
+        changed = compared.change(measure)
+        difference = None if changed is None else changed.difference
+        low, high = (None, None) if changed is None else (changed.interval.lower, changed.interval.upper)
         rows.append(
             ComparedMeasure(
                 name=measure.title,
@@ -216,6 +235,13 @@ def _others(evidence: Evidence) -> list[GainRow]:
         name = "The champion, on this window once it is trained on"
         found.append(_gain(name, "the weights that would go live", in_sample.gain, losses))
     return found
+
+
+def _drifts(evidence: Evidence) -> Iterator[DriftSection]:
+    if evidence.drift is not None:
+        yield _drift("drift", "what the champion was trained on", evidence.drift)
+    if evidence.baseline_drift not in (None, evidence.drift):  # a champion that is the first has one past
+        yield _drift("baseline_drift", "what the surface's first champion was trained on", evidence.baseline_drift)
 
 
 def _drift(key: str, against: str, drift: Drift) -> DriftSection:

@@ -1,5 +1,6 @@
 """Numbers and times as a person reads them on the desk's pages."""
 
+import re
 from datetime import datetime, timedelta
 
 from monitoring import sentences
@@ -25,7 +26,12 @@ def signed(value: float | None, digits: int = 4) -> str:
 
 def percent(share: float | None, *, signed: bool = False) -> str:
     """As `monitoring.sentences.percent`; a dash where there is none."""
-    return NO_FIGURE if share is None else sentences.percent(share, signed=signed)
+    return NO_FIGURE if share is None else unbroken(sentences.percent(share, signed=signed))
+
+
+def unbroken(text: str) -> str:
+    """A sentence whose percent signs stay with their numbers at the end of a line."""
+    return re.sub(r"(?<=\d) %", "\N{NO-BREAK SPACE}%", text)
 
 
 def count(value: float | None) -> str:

@@ -108,6 +108,16 @@ class StandIn:
     version: str | None
     reason: str | None = None
 
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        on = (
+            f"version {self.version} stands in, and is trained on from"
+            if self.version
+            else "a first model is begun anew"
+        )
+        return f"The files of version {self.lost} are lost: {on}."
+
 
 @dataclass(frozen=True)
 class AtWork:

@@ -89,8 +89,8 @@ class InService:
 
 
 @dataclass(frozen=True)
-class Asking:
-    """Which update asks for the past."""
+class CurrentUpdate:
+    """The update that the past is recalled for."""
 
     update_id: int
     champion: InService | None
@@ -150,44 +150,44 @@ class History:
     """The same of the surface's first champion: it stays, so that slow drift shows too."""
 
 
-def recall(past: Sequence[PastUpdate], asking: Asking) -> Recalled:
-    """What `asking` needs of the past, which may come in any order and be of later updates too."""
+def recall(past: Sequence[PastUpdate], current: CurrentUpdate) -> Recalled:
+    """What `current` needs of the past, which may come in any order and be of later updates too."""
     ordered = sorted(
-        (update for update in past if update.remembered.update_id < asking.update_id),
+        (update for update in past if update.remembered.update_id < current.update_id),
         key=lambda update: update.remembered.update_id,
     )
-    process, baseline = _process(ordered, asking)
+    process, baseline = _process(ordered, current)
     tests = [update.remembered.tests for update in ordered if update.remembered.tests is not None]
     return Recalled(
-        windows=_windows(ordered, asking),
+        windows=_windows(ordered, current),
         profiles=_profiles(ordered),
-        failed_before=_failed_before(ordered, asking),
+        failed_before=_failed_before(ordered, current),
         process=process,
         tests=tests[-1] if tests else PastTests(),
         baseline=baseline,
     )
 
 
-def since(asking: Asking) -> datetime:
+def since(current: CurrentUpdate) -> datetime:
     """Windows that `recall` compares with ended after this."""
-    return _earliest(asking) - WINDOWS_OF
+    return _earliest(current) - WINDOWS_OF
 
 
-def _earliest(asking: Asking) -> datetime:
-    return asking.start - max(HOUR, 3 * (asking.end - asking.start))
+def _earliest(current: CurrentUpdate) -> datetime:
+    return current.start - max(HOUR, 3 * (current.end - current.start))
 
 
-def _windows(past: Sequence[PastUpdate], asking: Asking) -> tuple[PastWindow, ...]:
+def _windows(past: Sequence[PastUpdate], current: CurrentUpdate) -> tuple[PastWindow, ...]:
     # As far as ``checks/history.py`` looks: an hour to either side, and as far back as growth is measured from.
-    length = asking.end - asking.start
-    earliest, latest = _earliest(asking), asking.start + length / 2 + max(HOUR, length / 2)
+    length = current.end - current.start
+    earliest, latest = _earliest(current), current.start + length / 2 + max(HOUR, length / 2)
     promoted = [update.remembered.window for update in past if update.state == "promoted"]
     return tuple(
         window
         for window in reversed(promoted)
-        if earliest - WINDOWS_OF < window.end <= asking.start
+        if earliest - WINDOWS_OF < window.end <= current.start
         and (
-            window.end > asking.start - max(RECENT_SPAN, 3 * length)
+            window.end > current.start - max(RECENT_SPAN, 3 * length)
             or (window.start + (window.end - window.start) / 2 - earliest) % DAY <= latest - earliest
         )
     )
@@ -198,9 +198,9 @@ def _profiles(past: Sequence[PastUpdate]) -> tuple[Profile, ...]:
     return tuple([profile for profiles in promoted[-PROFILES:] for profile in profiles][-PROFILES:])
 
 
-def _failed_before(past: Sequence[PastUpdate], asking: Asking) -> dict[str, int]:
+def _failed_before(past: Sequence[PastUpdate], current: CurrentUpdate) -> dict[str, int]:
     """One that was held does not end the row: it waits for a person, who has until the row ends by itself."""
-    champion = asking.champion.version if asking.champion else None
+    champion = current.champion.version if current.champion else None
     judged = [update for update in past if update.remembered.champion == champion]
     counts: dict[str, int] = {}
     going: set[str] | None = None
@@ -214,11 +214,11 @@ def _failed_before(past: Sequence[PastUpdate], asking: Asking) -> dict[str, int]
     return counts
 
 
-def _process(past: Sequence[PastUpdate], asking: Asking) -> tuple[ProcessRecord, str | None]:
+def _process(past: Sequence[PastUpdate], current: CurrentUpdate) -> tuple[ProcessRecord, str | None]:
     """The process record before a challenger, and the proven baseline's version."""
-    if asking.champion is None:
+    if current.champion is None:
         return ProcessRecord(), None
-    champion = asking.champion
+    champion = current.champion
     records: list[ProcessRecord] = []
     baseline = champion.version
     for update in past:
@@ -236,4 +236,4 @@ def _process(past: Sequence[PastUpdate], asking: Asking) -> tuple[ProcessRecord,
         if made_it:
             moves = remembered.baseline_moves or by_person
             baseline = (champion.version if moves else remembered.baseline) or champion.version
-    return latest_before(records, asking.judged_from), baseline
+    return latest_before(records, current.judged_from), baseline

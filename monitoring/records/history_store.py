@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import WIDTH, Profile
-from monitoring.evaluation.history import MOST_FAILED, PROFILES, Asking, PastUpdate, Remembered, since
+from monitoring.evaluation.history import MOST_FAILED, PROFILES, CurrentUpdate, PastUpdate, Remembered, since
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -125,13 +125,13 @@ def write(connection: psycopg.Connection, surface: str, remembered: Remembered) 
     )
 
 
-def read(connection: psycopg.Connection, surface: str, asking: Asking) -> list[PastUpdate]:
+def read(connection: psycopg.Connection, surface: str, current: CurrentUpdate) -> list[PastUpdate]:
     """The past that `recall` needs for this update; only the newest promoted ones have their profiles."""
-    champion = None if asking.champion is None else asking.champion.version
+    champion = None if current.champion is None else current.champion.version
     parameters = {
         "surface": surface,
-        "update_id": asking.update_id,
-        "since": since(asking),
+        "update_id": current.update_id,
+        "since": since(current),
         "champion": champion,
         "profiles": PROFILES,
         "in_a_row": MOST_FAILED,

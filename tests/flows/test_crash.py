@@ -1,4 +1,4 @@
-"""An update killed with -9 at each of its steps, and run again: one champion, none skipped and none learned twice.
+"""An update killed with -9 at each of its steps, and run again: one champion, nothing skipped or trained on twice.
 
 The updates run in processes of their own (``tests/flows/update_driver.py``).
 """
@@ -19,8 +19,9 @@ import pytest
 
 from infra.postgres.connections import connect
 from models.versions import promotions
+from monitoring.records.evidence_store import read_all_evidence
 from tests.flows.update_driver import POINTS, Job
-from tests.worlds.loop import Loop, after, copied, expect_settled
+from tests.worlds.loop import Loop, after, copied, expect_consistent
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -28,6 +29,9 @@ FIRST, SECOND, THIRD = after(14), after(18), after(22)
 
 ON_THE_WAY = ("after claim", "before set_champion")
 """Where the second update dies in `make test`, one after another; `make test-all` tries every point for itself."""
+
+EVIDENCE = "SELECT DISTINCT measured - 'cost' FROM evidence WHERE update_id = %s"  # the cost is in seconds
+HISTORY = "SELECT DISTINCT to_jsonb(h) - '{history_id,measured_at}'::text[] FROM update_history h WHERE update_id = %s"
 
 
 @dataclass
@@ -39,23 +43,23 @@ class Driver:
     def start(self, loop: Loop, as_of: Any, **how: Any) -> int:
         """Start an update; its process id."""
         job = Job(loop.url, loop.tracking, str(loop.artifacts), str(loop.home), as_of.isoformat(), **how)
-        return int(self._ask(asdict(job))["pid"])
+        return int(self._request(asdict(job))["pid"])
 
     def wait(self, pid: int) -> tuple[int, str]:
-        """How the process ended, and what its update said."""
-        answer = self._ask({"wait": pid})
-        return answer["status"], answer["said"]
+        """How the process ended, and what its update came to."""
+        answer = self._request({"wait": pid})
+        return answer["status"], answer["outcome"]
 
     def run(self, loop: Loop, as_of: Any, **how: Any) -> tuple[int, str]:
         ended = self.wait(self.start(loop, as_of, **how))
         released(loop)
         return ended
 
-    def _ask(self, question: dict[str, Any]) -> dict[str, Any]:
+    def _request(self, request: dict[str, Any]) -> dict[str, Any]:
         stdin, stdout = self.process.stdin, self.process.stdout
         assert stdin is not None
         assert stdout is not None
-        stdin.write(json.dumps(question) + "\n")
+        stdin.write(json.dumps(request) + "\n")
         stdin.flush()
         answer: dict[str, Any] = json.loads(stdout.readline())
         return answer
@@ -101,26 +105,26 @@ def weights(promotion: promotions.Promotion) -> str:
 
 
 @pytest.fixture(scope="module")
-def learned_once(site: Loop, driver: Driver) -> Loop:
+def first_done(site: Loop, driver: Driver) -> Loop:
     """A loop whose first update is done."""
     loop = copied(site)
-    status, said = driver.run(loop, FIRST)
-    assert (status, said[:7]) == (0, "promote"), said
+    status, outcome = driver.run(loop, FIRST)
+    assert (status, outcome[:7]) == (0, "promote"), outcome
     return loop
 
 
 @pytest.fixture(scope="module")
-def undisturbed(learned_once: Loop, driver: Driver) -> Loop:
+def undisturbed(first_done: Loop, driver: Driver) -> Loop:
     """How the second update ends when nothing kills it."""
-    loop = copied(learned_once)
-    status, said = driver.run(loop, SECOND)
-    assert (status, said[:7]) == (0, "promote"), said
+    loop = copied(first_done)
+    status, outcome = driver.run(loop, SECOND)
+    assert (status, outcome[:7]) == (0, "promote"), outcome
     return loop
 
 
 def expect_as_undisturbed(loop: Loop, undisturbed: Loop) -> None:
-    """The second update ended as if it had never been killed: the same window, evidence and weights."""
-    expect_settled(loop)
+    """The second update ended as if it had never been killed: the same window, evidence, history and weights."""
+    expect_consistent(loop)
     one, other = champions(loop)[0], champions(undisturbed)[0]
     assert weights(one) == weights(other)
     windows = [
@@ -128,88 +132,87 @@ def expect_as_undisturbed(loop: Loop, undisturbed: Loop) -> None:
         for x in (loop, undisturbed)
     ]
     assert windows[0] == windows[1]
-    evidence = "SELECT DISTINCT figures - 'cost' FROM evidence WHERE update_id = %s"  # it holds seconds
-    assert loop.query(evidence, one.update_id) == undisturbed.query(evidence, other.update_id)
+    for left_behind in (EVIDENCE, HISTORY):
+        [(ours,)], [(theirs,)] = loop.query(left_behind, one.update_id), undisturbed.query(left_behind, other.update_id)
+        assert ours == theirs
 
 
 def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_next_run_finishes(
-    learned_once: Loop, undisturbed: Loop, driver: Driver
+    first_done: Loop, undisturbed: Loop, driver: Driver
 ) -> None:
     """One update dies at one point after another, each time taken over by the next."""
-    loop = copied(learned_once)
+    loop = copied(first_done)
     old = champions(loop)[0].version
     for attempt, point in enumerate(ON_THE_WAY):
-        status, said = driver.run(loop, THIRD if attempt else SECOND, at=point)  # who takes over goes by the claim
-        assert status == -signal.SIGKILL, f"{point}: {said}"
+        status, outcome = driver.run(loop, THIRD if attempt else SECOND, at=point)  # who takes over goes by the claim
+        assert status == -signal.SIGKILL, f"{point}: {outcome}"
         promoted = len(champions(loop)) == 2
         assert promoted == (point == "before set_champion"), point
         assert loop.alias() == old, "the alias follows the record, and never goes ahead of it"
         assert [u["state"] for u in loop.updates()] == ["promoted", "promoted" if promoted else "claimed"]
-    status, said = driver.run(loop, SECOND)
-    assert (status, said[:16]) == (0, "nothing to learn"), said
+    status, outcome = driver.run(loop, SECOND)
+    assert (status, outcome[:19]) == (0, "nothing to train on"), outcome
     assert loop.updates()[1]["attempts"] == len(ON_THE_WAY)
     expect_as_undisturbed(loop, undisturbed)
 
 
 @pytest.mark.chaos
-def test_weights_that_nobody_judged_are_never_promoted(learned_once: Loop, driver: Driver) -> None:
-    """What dies after registering and learns other weights when it is repeated promotes those: they were judged."""
-    loop = copied(learned_once)
+def test_weights_that_nobody_judged_are_never_promoted(first_done: Loop, driver: Driver) -> None:
+    """What dies after registering and trains other weights when it is repeated promotes those: they were judged."""
+    loop = copied(first_done)
     assert driver.run(loop, SECOND, at="after register")[0] == -signal.SIGKILL
     with connect(loop.url) as connection:  # the same window has other labels then, and gives other weights
         connection.execute("DELETE FROM feedback WHERE at > %s AND impression_id LIKE '%%3'", [FIRST])
-    status, said = driver.run(loop, SECOND)
-    assert (status, said[:7]) == (0, "promote"), said
-    expect_settled(loop)
+    status, outcome = driver.run(loop, SECOND)
+    assert (status, outcome[:7]) == (0, "promote"), outcome
+    expect_consistent(loop)
     assert champions(loop)[0].version == "3", "the second version is the dead run's"
-    figures = [f for (f,) in loop.query("SELECT figures FROM evidence WHERE update_id = 2 ORDER BY evidence_id")]
-    assert len(figures) == 2, "what was measured of the dead run's weights stays on record"
-    assert figures[0]["label_rate"] > figures[1]["label_rate"]
+    with connect(loop.url) as connection:
+        dead, repeated = (record.evidence for record in read_all_evidence(connection, 2))  # both stay on record
+    assert (dead.window.label_rate or 0) > (repeated.window.label_rate or 0)
 
 
-def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(
-    learned_once: Loop, driver: Driver
-) -> None:
-    loop = copied(learned_once)
+def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(first_done: Loop, driver: Driver) -> None:
+    loop = copied(first_done)
     stopped = driver.start(loop, SECOND, at="after claim", signal=signal.SIGSTOP)
     deadline = time.monotonic() + 120
     while len(loop.updates()) < 2:
         assert time.monotonic() < deadline, "the first process never claimed"
         time.sleep(0.05)
-    status, said = driver.wait(driver.start(loop, THIRD))
-    assert (status, said[:16]) == (0, "nothing to learn"), said
-    assert "another update of feed is running" in said
+    status, outcome = driver.wait(driver.start(loop, THIRD))
+    assert (status, outcome[:19]) == (0, "nothing to train on"), outcome
+    assert "another update of feed is running" in outcome
     assert [u["state"] for u in loop.updates()] == ["promoted", "claimed"]
     os.kill(stopped, signal.SIGCONT)
-    status, said = driver.wait(stopped)
-    assert (status, said[:7]) == (0, "promote"), said
-    expect_settled(loop)
+    status, outcome = driver.wait(stopped)
+    assert (status, outcome[:7]) == (0, "promote"), outcome
+    expect_consistent(loop)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("point", POINTS)
 def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_been(
-    point: str, learned_once: Loop, undisturbed: Loop, driver: Driver
+    point: str, first_done: Loop, undisturbed: Loop, driver: Driver
 ) -> None:
-    loop = copied(learned_once)
-    status, said = driver.run(loop, SECOND, at=point)
-    assert status == -signal.SIGKILL, said
-    status, said = driver.run(loop, SECOND)
-    assert status == 0, said
+    loop = copied(first_done)
+    status, outcome = driver.run(loop, SECOND, at=point)
+    assert status == -signal.SIGKILL, outcome
+    status, outcome = driver.run(loop, SECOND)
+    assert status == 0, outcome
     expect_as_undisturbed(loop, undisturbed)
-    status, said = driver.run(loop, THIRD)
-    assert status == 0, said
-    expect_settled(loop)
-    assert len(champions(loop)) == 3 or "promote" not in said
+    status, outcome = driver.run(loop, THIRD)
+    assert status == 0, outcome
+    expect_consistent(loop)
+    assert len(champions(loop)) == 3 or "promote" not in outcome
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("point", ["after claim", "after register", "before set_champion"])
 def test_a_first_update_killed_on_its_way_ends_the_same(
-    point: str, site: Loop, learned_once: Loop, driver: Driver
+    point: str, site: Loop, first_done: Loop, driver: Driver
 ) -> None:
     loop = copied(site)
     assert driver.run(loop, FIRST, at=point)[0] == -signal.SIGKILL
-    status, said = driver.run(loop, FIRST)
-    assert status == 0, said
-    expect_as_undisturbed(loop, learned_once)
+    status, outcome = driver.run(loop, FIRST)
+    assert status == 0, outcome
+    expect_as_undisturbed(loop, first_done)

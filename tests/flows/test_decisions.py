@@ -2,7 +2,7 @@
 
 import threading
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 
 from flows import ledger
 from flows.cli import review_commands
-from flows.review import authorisation as admission
-from flows.review import decisions as deciding
+from flows.review import authorisation
+from flows.review import decisions as review_decisions
 from flows.review.decisions import Decisions
 from flows.review.remeasuring import remeasure
 from infra.errors import MillraceError
@@ -21,10 +21,10 @@ from infra.stack.environment import settings_environment
 from models.versions import promotions
 from monitoring.desk import accounts
 from monitoring.gate.policy import Limit, Policy
-from monitoring.records import evidence_store as records
 from monitoring.records import holds, review
-from monitoring.records.review import Candidate, Refused
-from tests.worlds.loop import Loop, after, copied, expect_settled, run_update
+from monitoring.records.decisions import write_decision
+from monitoring.records.review import Candidate, Decided, Refused
+from tests.worlds.loop import Loop, after, copied, expect_consistent, run_update
 from tests.worlds.serving import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -76,19 +76,20 @@ def seen(loop: Loop) -> str:
     return latest.checksum
 
 
-def test_an_approved_challenger_is_measured_again_and_serves_and_the_next_update_learns_on_from_it(held: Loop) -> None:
+def test_an_approved_challenger_is_remeasured_and_serves_and_the_next_update_trains_on_from_it(held: Loop) -> None:
     before = candidate_of(held)
-    told = decisions_of(held).approve(
+    outcome = decisions_of(held).approve(
         "feed", HELD, person="ada", reason="A quiet night.", checksum=seen(held), through="prefect"
     )
-    assert (told.state, told.version) == ("promoted", before.version)
-    assert told.sentence.startswith("Version 2 is the champion of feed now. No serving process is connected")
+    assert (outcome.state, outcome.version) == ("promoted", before.version)
+    assert outcome.sentence.startswith("Version 2 is the champion of feed now. No serving process is connected")
     now = candidate_of(held)
     assert (now.state, now.champion_version) == ("promoted", before.version)
     assert [e.occasion for e in now.evidence] == ["update", "review"]
-    window = now.evidence[1].figures["window"]
-    assert datetime.fromisoformat(window["start"]) >= before.split_at, "neither has learned from it"
-    assert after(19.5) < datetime.fromisoformat(window["end"]) <= after(20) - held.surface.attribution
+    remeasured = now.evidence[1].evidence
+    assert remeasured.judged == "fresh"
+    assert remeasured.window.start >= before.split_at, "neither was trained on it"
+    assert after(19.5) < remeasured.window.end <= after(20) - held.surface.attribution
     decided = now.decisions[-1]
     assert (decided.action, decided.decided_by, decided.reason, decided.through) == (
         "promote",
@@ -98,77 +99,81 @@ def test_an_approved_challenger_is_measured_again_and_serves_and_the_next_update
     )
     assert (decided.evidence_id, decided.evidence_checksum) == (now.evidence[1].evidence_id, now.evidence[1].checksum)
     assert held.query("SELECT max(shown_at) FROM impressions WHERE shown_at <= %s", before.split_at) == held.query(
-        "SELECT learned_to FROM promotions WHERE version = %s", told.version
+        "SELECT learned_to FROM promotions WHERE version = %s", outcome.version
     )
-    expect_settled(held)
-    again = decisions_of(held).approve("feed", HELD, person="ada", reason="A quiet night.", checksum=seen(held))
-    assert again == told, "a repeat of what a crash cut short finishes it"
+    expect_consistent(held)
+    repeated = decisions_of(held).approve("feed", HELD, person="ada", reason="A quiet night.", checksum=seen(held))
+    assert repeated == outcome, "a repeat of what a crash cut short finishes it"
     with pytest.raises(Refused, match="was promoted by ada at"):
         decisions_of(held).reject("feed", HELD, person="bob", reason="No.", checksum=seen(held))
 
     restored = decisions_of(held).rollback("feed", person="bob", reason="Clicks fell.")
     assert (restored.state, restored.version) == ("rolled back", before.parent_version)
-    expect_settled(held)
+    expect_consistent(held)
     with held.world() as world:
         later = run_update(world, after(22))
     assert later.claimed.parent_version == before.parent_version
     assert later.claimed.window.start == before.window_start
-    expect_settled(held)
+    expect_consistent(held)
 
 
 def test_a_challenger_that_has_turned_out_worse_is_not_approved_and_the_new_evidence_stays(held: Loop) -> None:
-    strict = decisions_of(held, prediction=Limit(0.0, breach="reject"))
+    strict = decisions_of(held, mean_prediction=Limit(0.0, breach="reject"))
     old = seen(held)
     with pytest.raises(Refused, match="measured again on what has matured since, the challenger fails: The mean"):
         strict.approve("feed", HELD, person="ada", reason="Looks fine.", checksum=old)
     now = candidate_of(held)
     assert (now.state, [e.verdict for e in now.evidence]) == ("held", ["hold", "reject"])
+    assert now.evidence[1].codes[0] == "mean_prediction"
     with pytest.raises(Refused, match="has changed since you looked"):
         decisions_of(held).reject("feed", HELD, person="ada", reason="Not any more.", checksum=old)
-    told = decisions_of(held).reject("feed", HELD, person="ada", reason="Not any more.", checksum=seen(held))
-    assert (told.state, told.sentence) == ("rejected", "Rejected. Version 1 stays in service.")
+    outcome = decisions_of(held).reject("feed", HELD, person="ada", reason="Not any more.", checksum=seen(held))
+    assert (outcome.state, outcome.sentence) == ("rejected", "Rejected. Version 1 stays in service.")
     now = candidate_of(held)
     assert (now.state, now.decisions[-1].action, now.decisions[-1].decided_by) == ("rejected", "reject", "ada")
     assert now.champion_version == held.alias() == "1"
     with connect(held.url) as connection:
         reached = ledger.reached(connection, "feed", "1")
     assert reached is not None
-    assert reached.learned_to == now.split_at
-    expect_settled(held)
+    assert reached.trained_to == now.split_at
+    expect_consistent(held)
 
 
-def test_what_is_not_measured_again_is_no_reason_against_an_approval(held: Loop) -> None:
-    """The costs are the update's own; one that could judge nothing has left no record; a first model has no rival."""
+def test_what_is_not_remeasured_is_no_reason_against_an_approval(held: Loop) -> None:
+    """The costs are the update's own; one that compared nothing has left no record; a first model has no rival."""
     candidate = candidate_of(held)
-    figures = candidate.evidence[0].figures
+    first = candidate.evidence[0]
     strict = replace(held.surface.policy, megabytes=Limit(1000.0, missing="reject"))
+    no_process = replace(first.evidence, process=None, process_after=None)
     with held.world() as world:
         champion = promotions.current(world.connection, "feed")
         world.surface = replace(held.surface, policy=strict)
-        for names, rival in ((set(), champion), ({"process", "hypothesis", "tests"}, champion), ({"process"}, None)):
-            told = {name: value for name, value in figures.items() if name not in names}
-            update = replace(candidate, evidence=(replace(candidate.evidence[0], figures=told),))
-            evidence = remeasure(world, update, rival, after(20))
-            assert evidence.verdict != "reject", evidence.reasons
-            assert not any("could not be measured" in reason for reason in evidence.reasons)
-            assert evidence.figures["quality"]["baseline"] == ("base_rate" if rival is None else "champion")
+        cases = ((first.evidence, champion), (replace(no_process, question=None), champion), (no_process, None))
+        for evidence, rival in cases:
+            on_record = replace(first, measured=evidence.as_json())
+            remeasured = remeasure(world, replace(candidate, evidence=(on_record,)), rival, after(20))
+            assert remeasured.verdict != "reject", remeasured.reasons
+            assert not any(code.startswith("unmeasured") for code in remeasured.codes)
+            compared = remeasured.evidence.comparison
+            assert compared is not None
+            assert compared.rival == ("base_rate" if rival is None else "champion")
 
 
 def test_a_surface_that_the_watch_holds_meanwhile_takes_no_challenger_into_service(held: Loop) -> None:
     with held.world() as world:
         holds.hold(world.connection, "feed", decided_by="watch", reason="It got worse.")
         with pytest.raises(Refused, match="by watch: It got worse"):
-            deciding.approve(
+            review_decisions.approve(
                 world, HELD, person="ada", reason="Fine.", seen=seen(held), through="desk", now=after(17.1)
             )
     assert (candidate_of(held).state, candidate_of(held).champion_version) == ("held", "1")
 
 
 def test_a_form_sent_twice_is_answered_twice_the_same(held: Loop) -> None:
-    decisions, checksum, told = decisions_of(held, hour=17.1), seen(held), []
+    decisions, checksum, outcomes = decisions_of(held, hour=17.1), seen(held), list[Decided]()
 
     def approve() -> None:
-        told.append(decisions.approve("feed", HELD, person="ada", reason="Fine.", checksum=checksum))
+        outcomes.append(decisions.approve("feed", HELD, person="ada", reason="Fine.", checksum=checksum))
 
     with connect(held.url, autocommit=True) as connection:
         with ledger.alone(held.url, "feed"):
@@ -179,15 +184,15 @@ def test_a_form_sent_twice_is_answered_twice_the_same(held: Loop) -> None:
             eventually(lambda: connection.execute(waiting, ["advisory"]).fetchone() == (2,), "both wait")
         for one in both:
             one.join()
-    assert [one.state for one in told] == ["promoted", "promoted"]
+    assert [outcome.state for outcome in outcomes] == ["promoted", "promoted"]
     assert [d.action for d in candidate_of(held).decisions] == ["hold", "promote"]
 
 
 def test_where_a_surface_wants_two_approvers_the_second_must_be_another(held: Loop) -> None:
     careful = decisions_of(held, hour=17.1, approvals=2)  # nothing has matured since: the evidence is the newest
-    told = careful.approve("feed", HELD, person="ada", reason="Fine.", checksum=seen(held))
-    assert told.state == "held"
-    assert "another person" in told.sentence
+    outcome = careful.approve("feed", HELD, person="ada", reason="Fine.", checksum=seen(held))
+    assert outcome.state == "held"
+    assert "another person" in outcome.sentence
     assert candidate_of(held).approved_by == ("ada",)
     assert [e.occasion for e in candidate_of(held).evidence] == ["update"]
     with pytest.raises(Refused, match="ada has approved update 2 already"):
@@ -198,7 +203,7 @@ def test_where_a_surface_wants_two_approvers_the_second_must_be_another(held: Lo
         ("approve", "ada"),
         ("promote", "bob"),
     ]
-    expect_settled(held)
+    expect_consistent(held)
 
 
 def test_who_may_not_decide_is_refused_with_what_to_do(held: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,14 +230,13 @@ def test_who_may_not_decide_is_refused_with_what_to_do(held: Loop, monkeypatch: 
         assert "ada may not do this on feed: it wants the role operator" in refusal(word)
     assert "feed is not held" in refusal("release", person="bob")
 
-    monkeypatch.setattr(admission, "UPDATE_PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(authorisation, "PATIENCE", timedelta(seconds=0.2))
     with ledger.alone(held.url, "feed"):
         assert "an update of feed is running" in refusal("reject")
     with connect(held.url, autocommit=True) as connection:
         holds.hold(connection, "feed", decided_by="watch", reason="It got worse.")
         assert "by watch: It got worse. Release the surface first" in refusal("approve")
-        told = decisions.release("feed", person="bob", reason="The log was late.")
-        assert told.state == "released"
+        assert decisions.release("feed", person="bob", reason="The log was late.").state == "released"
         assert holds.held(connection, "feed") is None
         connection.execute("UPDATE updates SET decide_by = %s WHERE update_id = %s", [after(19), HELD])
     assert "was not decided before its deadline" in refusal("approve")
@@ -252,7 +256,7 @@ def test_a_challenger_judged_against_a_version_left_behind_is_superseded(held: L
         assert champion is not None
         # as if another version had come into service meanwhile
         with connection.transaction():
-            decision = records.write_decision(
+            decision = write_decision(
                 connection, candidate_of(held).evidence[0], action="promote", decided_by="bob", reason="By hand."
             )
             promotions.record(
@@ -274,7 +278,7 @@ def test_a_challenger_judged_against_a_version_left_behind_is_superseded(held: L
     assert held.alias() == "1"
 
 
-def test_the_command_line_decides_in_the_name_it_is_told(held: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_line_decides_in_the_name_that_it_is_given(held: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in settings_environment(held.settings).items():
         monkeypatch.setenv(name, value)
     # This process has the environment of the tests' own Prefect server.

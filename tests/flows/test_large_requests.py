@@ -27,10 +27,10 @@ def test_mlflow_takes_the_largest_batch_that_a_client_of_its_own_sends(database:
         client = MlflowClient(server.address, server.address)
         run = client.create_run(client.create_experiment("large")).info.run_id
         client.log_batch(run, metrics=metrics, params=params, tags=tags)
-        kept = client.get_run(run).data
-        assert kept.metrics == {metric.key: metric.value for metric in metrics}
-        assert len(kept.params) == 100
-        assert {tag.key for tag in tags} <= set(kept.tags)
+        logged = client.get_run(run).data
+        assert logged.metrics == {metric.key: metric.value for metric in metrics}
+        assert len(logged.params) == 100
+        assert {tag.key for tag in tags} <= set(logged.tags)
         refuses_what_is_longer(server.address, "/api/2.0/mlflow/runs/log-batch")
 
 

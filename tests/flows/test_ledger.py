@@ -1,11 +1,11 @@
-"""The ledger by lineage: nothing is skipped and nothing is learned twice, whatever is decided, rolled back, or dies."""
+"""The ledger by lineage: nothing is skipped and nothing is trained on twice, whatever is decided, rolled back, or
+dies."""
 
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from types import MappingProxyType
 
 import numpy as np
 import polars as pl
@@ -16,21 +16,27 @@ from hypothesis import strategies as st
 
 from features.log.writing import append
 from flows import ledger
-from flows.ledger import Claim, NothingToLearn, Terms
+from flows.ledger import Claim, Cut, NothingToLearn, Opening
 from flows.review import decisions
 from flows.review.rollback import go_back
+from flows.steps.publish import STATES
 from infra.postgres.connections import connect
 from models.versions import promotions
 from models.versions.promotions import ChampionMoved
+from monitoring.evaluation.evidence import Evidence, WindowFacts
+from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
+from monitoring.gate.policy import Word
 from monitoring.names import GATE
-from monitoring.records import evidence_store as records
 from monitoring.records import holds, review
+from monitoring.records.decisions import read_decisions, write_decision
+from monitoring.records.evidence_store import Measured, write_evidence
 from monitoring.records.review import Refused
-from tests.worlds.loop import expect_learned_once
+from tests.worlds.loop import expect_trained_once
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WITHIN = timedelta(hours=24)
-TERMS = Terms(timedelta(minutes=5), judge_share=0.2, judge_at_most=timedelta(hours=1), fewest=10)
+CUT = Cut(timedelta(minutes=5), judge_share=0.2, judge_at_most=timedelta(hours=1), fewest=10)
 NUMBERS = count()
 
 
@@ -45,11 +51,11 @@ def shared(postgres_url: str) -> Iterator[psycopg.Connection]:
 
 @dataclass
 class Site:
-    """A surface with a log, whose updates learn nothing and are decided as told."""
+    """A surface with a log, whose updates train on nothing and are decided by whoever calls."""
 
     connection: psycopg.Connection
     surface: str
-    terms: Terms = TERMS
+    cut: Cut = CUT
     hour: float = 1.0
     versions: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -60,22 +66,18 @@ class Site:
 
     def claim(self) -> Claim:
         as_of = START + timedelta(hours=self.hour)
-        return ledger.claim(self.connection, self.surface, as_of, self.champion, self.terms)
+        return ledger.claim(self.connection, self.surface, Opening(as_of, self.champion), self.cut)
 
-    def finish(self, claimed: Claim, verdict: str) -> None:
+    def finish(self, claimed: Claim, word: Word) -> None:
         """As an update ends: evidence, decision, promotion and the claim's end; failed when the champion moved."""
-        version = str(next(self.versions)) if verdict != "reject" else None
-        evidence = records.write_evidence(
-            self.connection,
-            self.surface,
-            claimed.update_id,
-            champion_version=claimed.parent_version,
-            verdict=verdict,
-            reasons=["As drawn."],
-            figures=MappingProxyType({"attempt": claimed.attempt}),
-        )
-        by = records.write_decision(self.connection, evidence, action=verdict, decided_by=GATE, reason="As drawn.")
-        state = {"promote": "promoted", "hold": "held", "reject": "rejected"}[verdict]
+        version = str(next(self.versions)) if word != "reject" else None
+        verdict = Verdict(word, (Finding("nothing_to_compare", word),))
+        window = WindowFacts(claimed.window.start, claimed.window.end, claimed.attempt, None, 0)
+        evidence = Evidence(window, judged="progressive", champion=claimed.parent_version)
+        measured = Measured(self.surface, claimed.update_id, "update", claimed.parent_version, verdict, evidence)
+        on_record = write_evidence(self.connection, measured)
+        by = write_decision(self.connection, on_record, action=word, decided_by=GATE, reason="As drawn.")
+        state = STATES[word]
         try:
             with self.connection.transaction():
                 if state == "promoted":
@@ -94,10 +96,10 @@ class Site:
         except ChampionMoved as moved:
             ledger.finish(self.connection, claimed, "failed", error=str(moved))
 
-    def update(self, verdict: str = "promote", hours: float = 1.0) -> Claim:
+    def update(self, word: Word = "promote", hours: float = 1.0) -> Claim:
         self.hour += hours
         claimed = self.claim()
-        self.finish(claimed, verdict)
+        self.finish(claimed, word)
         return claimed
 
     def back(self, to: str | None = None) -> str:
@@ -130,7 +132,7 @@ class Site:
         return [state for (state,) in rows]
 
 
-def new_site(connection: psycopg.Connection, terms: Terms = TERMS) -> Site:
+def new_site(connection: psycopg.Connection, cut: Cut = CUT) -> Site:
     """A fresh surface with an impression every 3 minutes or so, for a day."""
     surface = f"site{next(NUMBERS)}"
     seconds = np.cumsum(np.random.default_rng(7).integers(1, 360, 480))
@@ -141,11 +143,11 @@ def new_site(connection: psycopg.Connection, terms: Terms = TERMS) -> Site:
         pl.Series("shown_at", times), pl.Series("known_at", times), pl.lit("{}").alias("context")
     )
     append(connection, surface, impressions=shown, feedback=None, now=START + timedelta(days=9), source="test")
-    return Site(connection, surface, terms)
+    return Site(connection, surface, cut)
 
 
 STEPS = ("promote", "promote", "reject", "roll back", "hold", "approve", "turn down", "fail", "die", "expire")
-TERMS_TRIED = (TERMS, Terms(TERMS.attribution, judge_share=0.0, judge_at_most=timedelta(0), fewest=10))
+CUTS = (CUT, Cut(CUT.attribution, judge_share=0.0, judge_at_most=timedelta(0), fewest=10))
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -155,7 +157,7 @@ def test_an_impression_is_in_the_training_part_of_exactly_one_update_per_lineage
 ) -> None:
     """Updates promote, hold, reject, fail or die, late or early; people approve, turn down and roll back, also while
     an update runs; deadlines pass."""
-    site = new_site(shared, data.draw(st.sampled_from(TERMS_TRIED)))
+    site = new_site(shared, data.draw(st.sampled_from(CUTS)))
     steps = data.draw(
         st.lists(st.tuples(st.sampled_from(STEPS), st.sampled_from([0.6, 0.8, 1.5, -0.5])), min_size=8, max_size=25)
     )
@@ -181,7 +183,7 @@ def test_an_impression_is_in_the_training_part_of_exactly_one_update_per_lineage
                 ledger.expire(shared, site.surface, datetime.now(UTC) + 2 * WITHIN)
         assert site.states().count("held") <= 1
         assert site.states().count("claimed") <= 1
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
     reached = ledger.reached(shared, site.surface, site.champion)
     site.hour = 23.5
     try:
@@ -189,9 +191,9 @@ def test_an_impression_is_in_the_training_part_of_exactly_one_update_per_lineage
     except NothingToLearn:
         return
     assert reached is not None
-    assert claimed.window.start == reached.learned_to, "nothing is skipped by the next either"
+    assert claimed.window.start == reached.trained_to, "nothing is skipped by the next either"
     site.finish(claimed, "promote")
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
 def _roll_back(site: Site, data: st.DataObject) -> None:
@@ -200,7 +202,7 @@ def _roll_back(site: Site, data: st.DataObject) -> None:
         site.back(data.draw(st.sampled_from([None, *served])))
 
 
-def test_after_a_rollback_the_next_update_learns_what_the_versions_left_behind_had_learned(
+def test_after_a_rollback_the_next_update_trains_on_what_the_versions_left_behind_had(
     shared: psycopg.Connection,
 ) -> None:
     site = new_site(shared)
@@ -209,15 +211,15 @@ def test_after_a_rollback_the_next_update_learns_what_the_versions_left_behind_h
         last = site.update()
     assert site.champion == "3"
     site.back("1")
-    again = site.update(hours=1)
-    assert again.parent_version == "1"
-    assert again.window.start == first.window.split
-    assert again.window.end > last.window.end
+    later = site.update(hours=1)
+    assert later.parent_version == "1"
+    assert later.window.start == first.window.split
+    assert later.window.end > last.window.end
     assert site.champion == "4"
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
-def test_what_a_rejected_challenger_of_the_restored_champion_learned_is_not_learned_again(
+def test_what_a_rejected_challenger_of_the_restored_champion_had_is_not_trained_on_later(
     shared: psycopg.Connection,
 ) -> None:
     site = new_site(shared)
@@ -227,10 +229,10 @@ def test_what_a_rejected_challenger_of_the_restored_champion_learned_is_not_lear
     assert promoted.window.start == rejected.window.split
     site.back()
     assert site.update().window.start == rejected.window.split
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
-def test_what_was_rejected_as_challenger_of_a_version_left_behind_is_learned_from_the_restored_champion(
+def test_what_was_rejected_as_challenger_of_a_version_left_behind_is_trained_on_from_the_restored_champion(
     shared: psycopg.Connection,
 ) -> None:
     site = new_site(shared)
@@ -239,10 +241,10 @@ def test_what_was_rejected_as_challenger_of_a_version_left_behind_is_learned_fro
     site.update("reject")
     site.back()
     assert site.update().window.start == first.window.split
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
-def test_going_forward_again_goes_on_from_where_that_version_had_stopped(shared: psycopg.Connection) -> None:
+def test_going_forward_once_more_goes_on_from_where_that_version_had_stopped(shared: psycopg.Connection) -> None:
     site = new_site(shared)
     site.update()
     second = site.update()
@@ -250,10 +252,10 @@ def test_going_forward_again_goes_on_from_where_that_version_had_stopped(shared:
     site.update("reject")
     assert site.back("2") == "2"
     assert site.update().window.start == second.window.split
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
-def test_an_update_waits_for_news_before_it_learns_once_more_what_was_rolled_back(shared: psycopg.Connection) -> None:
+def test_an_update_waits_for_news_before_it_trains_on_what_was_rolled_back(shared: psycopg.Connection) -> None:
     site = new_site(shared)
     site.update()
     site.update()
@@ -276,9 +278,9 @@ def test_a_claim_of_another_line_is_freed_and_not_taken_over(shared: psycopg.Con
     assert error == ("its run died, and the champion is '1' since, not '2'",)
 
 
-@pytest.mark.parametrize("verdict", ["promote", "hold"])
+@pytest.mark.parametrize("word", ["promote", "hold"])
 def test_an_update_that_a_rollback_overtakes_fails_and_the_next_goes_on_from_the_restored_champion(
-    verdict: str, shared: psycopg.Connection
+    word: Word, shared: psycopg.Connection
 ) -> None:
     site = new_site(shared)
     first = site.update()
@@ -286,11 +288,11 @@ def test_an_update_that_a_rollback_overtakes_fails_and_the_next_goes_on_from_the
     site.hour += 1
     running = site.claim()
     site.back()
-    site.finish(running, verdict)
+    site.finish(running, word)
     assert site.states() == ["promoted", "promoted", "failed"]
     assert site.champion == "1"
     assert site.update().window.start == first.window.split
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
 def test_a_held_surface_claims_nothing_until_a_person_lets_it_go(shared: psycopg.Connection) -> None:
@@ -315,7 +317,7 @@ def test_an_update_under_way_while_its_surface_is_held_promotes_nothing(shared: 
     ledger.finish(shared, claimed, "failed", error="held")
     holds.release(shared, site.surface, decided_by="ada", reason="Seen to.")
     assert site.update().window.start == claimed.window.start
-    expect_learned_once(shared, site.surface)
+    expect_trained_once(shared, site.surface)
 
 
 def test_a_held_challenger_waits_until_its_deadline_and_then_the_champion_stays(shared: psycopg.Connection) -> None:
@@ -329,12 +331,12 @@ def test_a_held_challenger_waits_until_its_deadline_and_then_the_champion_stays(
     assert ledger.expire(shared, site.surface, waiting.decide_by) == [held.update_id]
     assert ledger.expire(shared, site.surface, waiting.decide_by) == []
     assert (site.states(), site.waiting(), site.champion) == (["promoted", "expired"], [], "1")
-    last = records.read_decisions(shared, held.update_id)[-1]
+    last = read_decisions(shared, held.update_id)[-1]
     assert (last.action, last.decided_by) == ("expire", "deadline")
     assert site.update().window.start == first.window.split
 
 
-def test_whoever_waits_for_the_surface_gets_it_when_it_is_free_and_is_told_when_it_is_not(postgres_url: str) -> None:
+def test_whoever_waits_for_the_surface_gets_it_when_it_is_free_and_an_error_when_it_is_not(postgres_url: str) -> None:
     another = ledger.alone(postgres_url, "shop", patience=timedelta(seconds=0.2))
     with ledger.alone(postgres_url, "shop"), pytest.raises(NothingToLearn), another:
         pass

@@ -1,4 +1,4 @@
-"""A new family of features: back-filled by replay, compared with the champion that goes without, then learned on."""
+"""A new family of features: back-filled by replay, compared with the champion that goes without, then trained on."""
 
 from dataclasses import replace
 
@@ -9,11 +9,11 @@ from features.declare.families import HOUR, Family
 from flows.world import World
 from models.learning.model import Model
 from models.versions import promotions
-from tests.worlds.loop import Loop, after, expect_settled, run_update
+from tests.worlds.loop import Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
-NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), prior="item")
+NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), toward="item")
 
 
 @pytest.mark.slow
@@ -26,10 +26,10 @@ def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_i
         champion = _champion(world)
         as_it_was = champion.score(world.frame(after(8), after(13), known_by=after(18)).examples)
 
-    # Nobody is told: the next update finds another declaration, and folds the log anew for it.
+    # Nobody starts it: the next update finds another declaration, and folds the log anew for it.
     with loop.world(features=wider) as world:
         second = run_update(world, after(18))
-        assert second.figures["hypothesis"] == "better"
+        assert second.judged.evidence.question == "better"
         frame = world.frame(after(8), after(13), known_by=after(18))
         assert frame.without_row == 0
         assert set(NEW.columns) <= set(world.surface.layout.dense)
@@ -38,7 +38,8 @@ def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_i
         promotion = promotions.promoted(world.connection, "feed", first.published.version)
         assert promotion is not None
         np.testing.assert_array_equal(world.model(promotion).score(frame.examples), as_it_was)
-        assert second.figures["quality"]["baseline"] == "champion"
+        assert second.judged.evidence.comparison is not None
+        assert second.judged.evidence.comparison.against_champion
         assert second.published.version is not None, second.verdict.reasons
         registered = world.registry.version("feed", second.published.version)
         challenger = world.weights(registered.version, registered.artifact_uri)
@@ -50,7 +51,7 @@ def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_i
     if second.verdict.verdict != "promote":
         with loop.world(features=fewer) as world, pytest.raises(Exception, match="has no 'section_item_"):
             run_update(world, after(20))
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 def _champion(world: World) -> Model:

@@ -56,7 +56,7 @@ def make_block(prefect_server: str) -> Callable[[str, str], str]:
     return make
 
 
-def told(*, block: str | None = None) -> Settings:
+def settings_with(*, block: str | None = None) -> Settings:
     return Settings(notice_block=block, desk_url="https://desk.example")
 
 
@@ -64,7 +64,7 @@ def test_a_notice_reaches_the_webhook_with_its_sentence_and_the_link(
     make_block: Callable[[str, str], str], letterbox: tuple[str, list[dict[str, Any]]]
 ) -> None:
     address, posted = letterbox
-    settings = told(block=make_block("team", address))
+    settings = settings_with(block=make_block("team", address))
     assert notify(settings, "held", "feed", "Predictions have gone flat.", page_of(settings, "feed", 12))
     assert posted == [
         {
@@ -77,12 +77,12 @@ def test_a_notice_reaches_the_webhook_with_its_sentence_and_the_link(
 def test_a_notice_is_an_event_of_prefects_with_the_surface_as_its_resource(prefect_server: str) -> None:
     import httpx
 
-    settings = told()
+    settings = settings_with()
     assert notify(settings, "rolled-back", "search", "Version 3 serves again.", page_of(settings, "search"))
-    asked = {"filter": {"event": {"name": ["millrace.rolled-back"]}}}
+    query = {"filter": {"event": {"name": ["millrace.rolled-back"]}}}
 
     def events() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = httpx.post(f"{prefect_server}/events/filter", json=asked).json()["events"]
+        found: list[dict[str, Any]] = httpx.post(f"{prefect_server}/events/filter", json=query).json()["events"]
         return found
 
     eventually(lambda: len(events()) == 1, "the event is there", within_s=30)
@@ -111,7 +111,7 @@ def test_a_notice_that_cannot_be_sent_is_a_warning(
         block = "secret/password"
     with caplog.at_level(logging.WARNING):
         assert not notify(
-            told(block=block), "stale", "feed", "Nothing newer than 4.0 hours ago.", "https://desk.example/"
+            settings_with(block=block), "stale", "feed", "Nothing newer than 4.0 hours ago.", "https://desk.example/"
         )
     assert f"the notice 'stale' of feed through {block} was not sent" in caplog.text
 
@@ -124,17 +124,17 @@ def test_a_webhook_that_hangs_is_not_waited_for(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         block = make_block("silent", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with caplog.at_level(logging.WARNING):
-            assert not notify(told(block=block), "held", "feed", "x", "https://desk.example/", timeout_s=0.5)
+            assert not notify(settings_with(block=block), "held", "feed", "x", "https://desk.example/", timeout_s=0.5)
     assert "no answer in 0.5 s" in caplog.text
 
 
-def test_a_process_that_was_not_told_of_prefect_sends_no_event_and_starts_no_server(
+def test_a_process_without_a_prefect_server_sends_no_event_and_starts_none(
     prefect_server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     with temporary_settings(restore_defaults={PREFECT_API_URL}), caplog.at_level(logging.WARNING):
-        assert not notify(told(), "held", "feed", "x", "https://desk.example/")
+        assert not notify(settings_with(), "held", "feed", "x", "https://desk.example/")
     assert "was not told where Prefect's server is" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""A team's own view, from its table to the ranker: joined point in time, learned from, and read alike to serve."""
+"""A team's own view, from its table to the ranker: joined point in time, trained on, and read alike to serve."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ import pytest
 from features.declare.views import TeamView
 from infra.postgres.connections import connect
 from models.serving.durable.database import Database
-from models.serving.rank.views import LiveViews
+from models.serving.rank.views import Views
 from tests.worlds.loop import START, Loop, after, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -41,7 +41,7 @@ def fill(loop: Loop) -> None:
 
 
 def known(loop: Loop, item: str, at: datetime) -> tuple[float, float]:
-    """What the table said of an item at a time, looked up by hand."""
+    """What the table had of an item at a time, looked up by hand."""
     found = loop.query(
         "SELECT pieces, on_sale FROM warehouse.stock WHERE article = %s AND event_timestamp <= %s AND loaded_at <= %s"
         " ORDER BY event_timestamp DESC LIMIT 1",
@@ -52,7 +52,7 @@ def known(loop: Loop, item: str, at: datetime) -> tuple[float, float]:
     return (float(found[0][0]), float(found[0][1])) if found else (np.nan, np.nan)
 
 
-def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> None:
+def test_a_teams_view_is_trained_on_and_served_as_it_was_known(loop: Loop) -> None:
     fill(loop)
     with loop.world(views=(STOCK,)) as world:
         first = run_update(world, after(18))
@@ -69,13 +69,13 @@ def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> 
         assert len(set(expected)) > 5
 
         item, at = shown[rows[0]]
-        served = LiveViews((STOCK,), Database(loop.url))
-        read = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
-        assert read.complete
-        np.testing.assert_array_equal(read.values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
+        served = Views((STOCK,), Database(loop.url))
+        values, answered = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
+        assert answered
+        np.testing.assert_array_equal(values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
         served.close()
 
-    # The view gone from the declaration, its champion cannot be read: said with the column and the remedy.
+    # The view gone from the declaration, its champion cannot be read: the error names the column.
     with loop.world() as world, pytest.raises(Exception, match="has no 'stock__pieces'"):
         run_update(world, after(22))
 
@@ -83,7 +83,7 @@ def test_a_teams_view_is_learned_from_and_served_as_it_was_known(loop: Loop) -> 
 LARGE = replace(STOCK, values=("pieces", "cents"), created=None)
 
 
-def test_any_finite_value_of_a_view_is_learned_from_and_served(loop: Loop) -> None:
+def test_any_finite_value_of_a_view_is_trained_on_and_served(loop: Loop) -> None:
     """Pieces in stock, seconds since 1970, what only a float32 holds, and what it does not."""
     with connect(loop.url, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA warehouse")
@@ -102,29 +102,31 @@ def test_any_finite_value_of_a_view_is_learned_from_and_served(loop: Loop) -> No
     with loop.world(views=(LARGE,)) as world:
         outcomes = [run_update(world, after(18)), run_update(world, after(20))]
         for outcome in outcomes:
-            failed = [check for check in outcome.figures["checks"] if not check["passed"]]
-            assert not failed, failed
+            assert outcome.judged.evidence.failed_checks == ()
         assert outcomes[0].verdict.verdict == "promote", outcomes[0].verdict.reasons
-        assert np.isfinite(outcomes[1].figures["prequential"]["log_loss"])
+        prequential = outcomes[1].judged.evidence.prequential
+        assert prequential is not None
+        assert prequential.log_loss is not None
+        assert np.isfinite(prequential.log_loss)
         frame = world.frame(after(18), after(20), known_by=after(20))
         own = frame.examples.dense[:, -2:]
         assert np.isfinite(own).all()
         assert own[:, 0].min() >= 61_000
         assert own[:, 1].max() == np.finfo(np.float32).max
-        served = LiveViews((LARGE,), Database(loop.url))
+        served = Views((LARGE,), Database(loop.url))
         items, at = frame.table["item_id"][:40].to_list(), frame.examples.time[-1]
-        read = served.read("anybody", items, {}, float(at))
-        assert read.complete
-        np.testing.assert_array_equal(read.values, own[:40])
+        values, answered = served.read("anybody", items, {}, float(at))
+        assert answered
+        np.testing.assert_array_equal(values, own[:40])
         served.close()
 
 
 def test_a_view_that_cannot_be_read_leaves_its_values_unknown_and_says_so() -> None:
-    away = LiveViews((STOCK,), Database("postgresql://127.0.0.1:1/none"))
-    read = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-    assert not read.complete
-    assert np.isnan(read.values).all()
-    assert read.values.shape == (2, 2)
+    away = Views((STOCK,), Database("postgresql://127.0.0.1:1/none"))
+    values, answered = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    assert not answered
+    assert np.isnan(values).all()
+    assert values.shape == (2, 2)
 
 
 def test_a_changed_view_is_another_layout(loop: Loop) -> None:

@@ -20,17 +20,15 @@ from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models.versions import promotions
 from models.versions.files import RANKER
-from models.versions.mlflow_client import prepare
 from models.versions.promotions import Promotion
-from models.versions.registry import Registry
-from models.versions.version_names import model_name, number_of
+from models.versions.registry import Registry, model_name, number_of, prepare
+from monitoring.evaluation.evidence import StandIn
 from monitoring.gate.policy import Policy
-from monitoring.live.watch import Watch
 from monitoring.records import review
 from monitoring.records.review import Refused
 from tests.models.mlflow_server import mlflow_server
-from tests.worlds.loop import Loop, after, copied, copy_database, expect_settled, run_update
-from tests.worlds.serving import Client, eventually, serve, serving_config
+from tests.worlds.loop import Loop, after, copied, copy_database, expect_consistent, run_update
+from tests.worlds.serving import Client, eventually, serve, told
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -159,7 +157,7 @@ def emptied(loop: Loop) -> Loop:
     return replace(loop, tracking=empty)
 
 
-SAYS = {
+WARNINGS = {
     version_deleted: "has no version 2 of millrace-feed",
     model_deleted: "has no version 2 of millrace-feed",
     model_renamed: "has no version 2 of millrace-feed",
@@ -180,10 +178,10 @@ QUICK = (version_deleted,)
 
 @pytest.mark.parametrize(
     "done",
-    [done if done in QUICK else pytest.param(done, marks=pytest.mark.slow) for done in SAYS],
+    [done if done in QUICK else pytest.param(done, marks=pytest.mark.slow) for done in WARNINGS],
     ids=lambda done: done.__name__,
 )
-def test_the_record_leads_and_the_next_update_learns_on(
+def test_the_record_leads_and_the_next_update_trains_on(
     done: Callable[[Loop], Loop], two: Loop, caplog: pytest.LogCaptureFixture
 ) -> None:
     loop = done(copied(two))
@@ -193,14 +191,14 @@ def test_the_record_leads_and_the_next_update_learns_on(
     assert outcome.verdict.verdict == "promote", outcome.verdict.reasons
     assert outcome.claimed.parent_version == "2" == before.version
     assert outcome.claimed.window.start == loop.updates()[1]["split_at"]
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert SAYS[done] is None or any(SAYS[done] in message for message in said), said
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert WARNINGS[done] is None or any(WARNINGS[done] in message for message in warnings), warnings
     now = champion(loop)
     assert now.version not in ("1", "2"), "a version of the record is one and the same for good"
     shown = mlflow(loop).get_model_version_by_alias(NAME, "champion")
     assert now.artifact_uri.startswith(shown.source), "MLflow shows what serves"
     assert [row["state"] for row in loop.updates()] == ["promoted"] * 3
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 @pytest.mark.slow
@@ -219,7 +217,7 @@ def test_an_older_backup_of_mlflow_hands_out_a_number_that_the_record_knows(one:
         assert champion(loop).artifact_uri != promoted(loop, "2").artifact_uri
         later = run_update(world, after(22))
         assert (later.claimed.parent_version, later.published.version) == ("2-3", "3")
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 @pytest.mark.slow
@@ -259,14 +257,14 @@ def altered(folder: Path) -> None:
 @contextmanager
 def lost(folder: Path, how: Callable[[Path], None] = folder_gone) -> Iterator[None]:
     """A version's files, which the copies of a loop share, while somebody has done that to them."""
-    kept = folder.with_name("kept")
-    shutil.copytree(folder, kept)
+    copy = folder.with_name("copy")
+    shutil.copytree(folder, copy)
     try:
         how(folder)
         yield
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        kept.rename(folder)
+        copy.rename(folder)
 
 
 OTHER_DAMAGE = (weights_missing, description_missing, truncated, altered)
@@ -290,10 +288,14 @@ def test_the_version_before_a_lost_champion_stands_in_as_after_a_rollback(
     assert files(promoted(loop, "2")).as_uri() in failed["error"], "the file that a person looks for"
     assert "\n" not in failed["error"]
     assert (made["parent_version"], made["state"]) == ("1", "promoted")
-    assert made["window_start"] == first["split_at"] == second["window_start"], "learned again: what only 2 had learned"
-    told = outcome.figures["stands_in"]
-    assert (told["for"], told["version"]) == ("2", "1")
-    assert told["reason"] in failed["error"]
+    assert made["window_start"] == first["split_at"] == second["window_start"], (
+        "what only 2 was trained on is trained on again"
+    )
+    stand_in = outcome.judged.evidence.stand_in
+    assert stand_in is not None
+    assert (stand_in.lost, stand_in.version) == ("2", "1")
+    assert stand_in.reason is not None
+    assert stand_in.reason in failed["error"]
     back = loop.query(
         "SELECT version, kind, reason FROM promotions JOIN decisions USING (decision_id) ORDER BY promotion_id"
     )
@@ -303,28 +305,29 @@ def test_the_version_before_a_lost_champion_stands_in_as_after_a_rollback(
         ("1", "rollback"),
         ("3", "update"),
     ]
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 def test_where_no_version_can_be_loaded_one_update_waits_for_the_files_and_the_next_begins_anew(two: Loop) -> None:
     loop = copied(two)
     with lost(files(promoted(loop, "1"))):  # which version 2 is a delta on
-        with loop.world() as world, pytest.raises(MillraceError, match="the next update begins a model anew") as told:
+        with loop.world() as world, pytest.raises(MillraceError, match="the next update begins anew") as lost_all:
             run_update(world, after(19))
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(lost_all.value)
         assert champion(loop).version == "2", "what serves it from a cache goes on"
         with loop.world() as world:
             outcome = run_update(world, after(20))
         assert outcome.verdict.verdict == "promote", outcome.verdict.reasons
-        assert outcome.figures["stands_in"] == {"for": "2", "version": None}
-        assert outcome.figures["quality"]["baseline"] != "champion"
+        assert outcome.judged.evidence.stand_in == StandIn("2", version=None)
+        assert outcome.judged.evidence.comparison is not None
+        assert outcome.judged.evidence.comparison.rival == "base_rate"
         assert outcome.claimed.window.start == loop.updates()[0]["window_start"]
         assert [row["state"] for row in loop.updates()] == ["promoted", "promoted", "failed", "failed", "promoted"]
         now = champion(loop)
         assert (now.version, now.previous_version) == ("3", None)
         with loop.world() as world:
             assert run_update(world, after(22)).claimed.parent_version == "3"
-        expect_settled(loop)
+        expect_consistent(loop)
 
 
 @pytest.mark.slow
@@ -336,8 +339,8 @@ def test_where_the_files_are_back_in_time_nothing_has_been(two: Loop) -> None:
         outcome = run_update(world, after(20))
     assert (outcome.claimed.parent_version, outcome.verdict.verdict) == ("2", "promote")
     assert outcome.claimed.window.start == loop.updates()[1]["split_at"]
-    assert "stands_in" not in outcome.figures
-    expect_settled(loop)
+    assert outcome.judged.evidence.stand_in is None
+    expect_consistent(loop)
 
 
 # --- what a person sees, and does ----------------------------------------------------------------------------------
@@ -375,9 +378,9 @@ def test_status_says_how_mlflow_differs_and_what_is_lost(
 
     assert warnings() == []
     alias_moved(loop)
-    [told] = warnings()
-    assert "points to version 1, and version 2 is in service; the record leads" in told
-    assert told in " ".join(millrace(loop, monkeypatch, "status").split())
+    [warning] = warnings()
+    assert "points to version 1, and version 2 is in service; the record leads" in warning
+    assert warning in " ".join(millrace(loop, monkeypatch, "status").split())
     version_deleted(loop)
     with lost(files(champion(loop)), weights_missing):
         gone, missing = warnings()
@@ -389,23 +392,23 @@ def test_a_promoted_version_is_exported_from_its_files_whatever_became_of_it_in_
     two: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = model_deleted(copied(two))
-    told = millrace(loop, monkeypatch, "export", "2", "--to", str(tmp_path / "whole"))
-    assert told.startswith("Version 2 of feed is in"), told
+    printed = millrace(loop, monkeypatch, "export", "2", "--to", str(tmp_path / "whole"))
+    assert printed.startswith("Version 2 of feed is in"), printed
     assert (tmp_path / "whole" / "MLmodel").is_file()
     assert "has no version 9" in millrace(loop, monkeypatch, "export", "9", "--to", str(tmp_path / "none"))
     with lost(files(promoted(loop, "1"))):
-        told = millrace(loop, monkeypatch, "export", "2", "--to", str(tmp_path / "none"))
-    assert "version 2 of feed: " in told
-    assert promoted(loop, "1").artifact_uri in told
+        refusal = millrace(loop, monkeypatch, "export", "2", "--to", str(tmp_path / "none"))
+    assert "version 2 of feed: " in refusal
+    assert promoted(loop, "1").artifact_uri in refusal
     assert not (tmp_path / "none").exists()
 
 
-def test_an_update_that_cannot_go_on_says_so_in_one_line(two: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_that_cannot_go_on_ends_in_one_line(two: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     loop = copied(two)
     with lost(files(promoted(loop, "1"))):
-        told = millrace(loop, monkeypatch, "update", "--surface", "feed", "--as-of", after(19).isoformat())
-    assert told.startswith("version 2 of feed cannot be loaded: "), told
-    assert promoted(loop, "1").artifact_uri in told
+        printed = millrace(loop, monkeypatch, "update", "--surface", "feed", "--as-of", after(19).isoformat())
+    assert printed.startswith("version 2 of feed cannot be loaded: "), printed
+    assert promoted(loop, "1").artifact_uri in printed
     assert loop.updates()[-1]["state"] == "failed"
 
 
@@ -415,14 +418,14 @@ def test_an_update_while_mlflow_is_away_leaves_its_row_and_one_line_and_its_wind
     loop = copied(two)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with replace(loop, tracking="http://127.0.0.1:9").world() as world:
-        with pytest.raises(MillraceError, match=r"MLflow at http://127\.0\.0\.1:9 refused or did not answer") as told:
+        with pytest.raises(MillraceError, match=r"MLflow at http://127\.0\.0\.1:9") as away:
             run_update(world, after(20))
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(away.value)
     failed = loop.updates()[-1]
     assert (failed["state"], failed["parent_version"]) == ("failed", "2")
     with loop.world() as world:
         assert run_update(world, after(20)).claimed.window.start == failed["window_start"]
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 def test_what_reads_other_features_leaves_a_row_too(two: Loop) -> None:
@@ -456,16 +459,16 @@ def test_a_challenger_that_mlflow_has_no_longer_as_it_was_judged_is_not_approved
 
     loop = copied(base)
     with lost(files(champion(loop)), truncated):  # which it is a delta on
-        told = refusal(loop)
-    assert "version 3 of feed cannot be loaded" in told
-    assert champion(loop).artifact_uri in told
+        sentence = refusal(loop)
+    assert "version 3 of feed cannot be loaded" in sentence
+    assert champion(loop).artifact_uri in sentence
     deleted = Registry(loop.tracking, loop.artifacts.as_uri()).version("feed", "3").artifact_uri
     with lost(Path(unquote(urlsplit(deleted).path)), altered):
         assert "version 3 of feed cannot be loaded" in refusal(loop)
     mlflow(loop).delete_model_version(NAME, "3")
-    told = refusal(loop)
-    assert "has no version 3" in told
-    assert "Reject update 3" in told
+    sentence = refusal(loop)
+    assert "has no version 3" in sentence
+    assert "Reject update 3" in sentence
     mlflow(loop).delete_registered_model(NAME)
     mlflow(loop).create_registered_model(NAME)
     for _ in range(3):
@@ -481,7 +484,7 @@ def test_a_challenger_that_mlflow_has_no_longer_as_it_was_judged_is_not_approved
     decisions.reject("feed", 3, person="ann", reason="It is gone.", checksum=seen, through="command line")
     with loop.world() as world:
         assert run_update(world, after(23)).verdict.verdict == "promote"
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 @pytest.mark.slow
@@ -501,10 +504,10 @@ def test_a_first_model_begun_anew_and_held_is_taken_into_service_by_a_person(two
         assert found is not None
         assert found.latest is not None
         how = {"checksum": found.latest.checksum, "through": "command line"}
-        told = decisions.approve("feed", waits.update_id, person="ann", reason="Better than none.", **how)  # type: ignore[arg-type]
-        assert told.state == "promoted"
+        decided = decisions.approve("feed", waits.update_id, person="ann", reason="Better than none.", **how)  # type: ignore[arg-type]
+        assert decided.state == "promoted"
         assert champion(loop).previous_version is None
-        expect_settled(loop)
+        expect_consistent(loop)
 
 
 def test_the_live_watch_of_a_lost_champion_says_so_and_goes_on(two: Loop) -> None:
@@ -512,7 +515,7 @@ def test_the_live_watch_of_a_lost_champion_says_so_and_goes_on(two: Loop) -> Non
 
     loop = copied(two)
     with lost(files(champion(loop))), loop.world() as world:
-        watched = look(world, after(22), Watch())
+        watched = look(world, after(22))
     assert (watched.state, watched.version) == ("idle", "2")
     assert "version 2 of feed cannot be loaded" in watched.reasons[0]
     assert champion(loop).version == "2"
@@ -528,13 +531,13 @@ def test_serving_keeps_a_lost_champion_that_it_has_and_one_that_begins_serves_th
         found = client.service.champions.current("feed")
         return None if found is None else found.version
 
-    with serve(serving_config(loop.url, tmp_path / "running", surfaces=surfaces)) as running:
+    with serve(told(loop.url, tmp_path / "running", surfaces=surfaces)) as running:
         eventually(lambda: serves(running) == "2", "version 2 serves")
         with (
             lost(files(champion(loop))),
-            serve(serving_config(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
+            serve(told(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
         ):
-            eventually(begun.service.champions.checked.is_set, "it has looked for its champion")
+            eventually(begun.service.champions.looked.is_set, "it has looked for its champion")
             assert (serves(running), serves(begun)) == ("2", None)
             with loop.world() as world:
                 assert run_update(world, after(20)).published.version == "3"
@@ -557,7 +560,8 @@ def test_the_same_over_http(site: Loop, prefect_server: str, tmp_path: Path) -> 
         shutil.rmtree(tmp_path / "artifacts" / lost_files.lstrip("/"))
         with loop.world() as world:
             outcome = run_update(world, after(21))
-        assert (outcome.claimed.parent_version, outcome.figures["stands_in"]["for"]) == ("2", "3")
+        assert outcome.judged.evidence.stand_in is not None
+        assert (outcome.claimed.parent_version, outcome.judged.evidence.stand_in.lost) == ("2", "3")
         where = promoted(loop, "3").artifact_uri
         assert f"version 3 of feed cannot be loaded: {where}" in loop.updates()[-2]["error"]
-        expect_settled(loop)
+        expect_consistent(loop)

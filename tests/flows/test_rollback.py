@@ -21,7 +21,8 @@ from infra.stack.status import read_surfaces
 from infra.stack.uptake import Uptake
 from models.versions import artifact, delta, promotions
 from models.versions.registry import Registry
-from monitoring.records import evidence_store as records
+from monitoring.records.decisions import read_decision
+from monitoring.records.evidence_store import evidence_of
 from monitoring.records.review import Refused
 from tests import commands
 from tests.worlds.serving import FEATURES, Client, eventually, promote, rank, serve, serving_config
@@ -47,13 +48,15 @@ def test_serving_answers_with_the_version_before_within_two_seconds_even_while_m
         assert rank(client)["model_version"] == "3"
         for former, restored in (("3", "2"), ("2", "1")):
             done = rollback(connection, away, "feed", person="ada", reason="Clicks fell.", through="command line")
-            assert serves(client, restored), "it was said to"
+            assert serves(client, restored), "its sentence says so"
             recorded = promotions.current(connection, "feed")
             assert recorded is not None
             assert datetime.now(UTC) - recorded.promoted_at < timedelta(seconds=2)
             assert (done.state, done.version) == ("rolled back", restored)
-            said = f"Version {restored} is the champion of feed again, in place of version {former}. In service at 1 "
-            assert done.sentence.startswith(said)
+            sentence = (
+                f"Version {restored} is the champion of feed again, in place of version {former}. In service at 1 "
+            )
+            assert done.sentence.startswith(sentence)
             assert "the next update brings it in line" in done.sentence
         rollback(connection, away, "feed", to="3", person="ada", reason="It was not that.", through="desk")
         eventually(partial(serves, client, "3"), "version 3 serves again", within_s=2)
@@ -77,11 +80,11 @@ def test_the_record_says_who_and_why_and_on_what_evidence_the_restored_version_o
             first.artifact_uri,
             first.learned_to,
         )
-        decision = records.read_decision(connection, restored.decision_id)
+        decision = read_decision(connection, restored.decision_id)
         assert decision is not None
-        told = (decision.action, decision.decided_by, decision.reason, decision.through)
-        assert told == ("rollback", "ada", "Clicks fell.", "desk")
-        assert decision.evidence_id == records.evidence_of(connection, first.decision_id).evidence_id
+        by = (decision.action, decision.decided_by, decision.reason, decision.through)
+        assert by == ("rollback", "ada", "Clicks fell.", "desk")
+        assert decision.evidence_id == evidence_of(connection, first.decision_id).evidence_id
         history = promotions.history(connection, "feed")
         assert history == [restored, second, first]
 
@@ -133,9 +136,9 @@ def change_description(version: Path) -> None:
     description.write_text(description.read_text().replace('"steps"', '"stops"'))
 
 
-@pytest.mark.parametrize("harm", [lose_all, lose_weights, cut_weights_short, change_description])
+@pytest.mark.parametrize("damage", [lose_all, lose_weights, cut_weights_short, change_description])
 def test_a_version_that_cannot_be_loaded_is_refused_before_anything_is_recorded(
-    database: str, tmp_path: Path, away: Registry, harm: Callable[[Path], None]
+    database: str, tmp_path: Path, away: Registry, damage: Callable[[Path], None]
 ) -> None:
     models = tmp_path / "models"
     for version in ("1", "2", "3"):
@@ -145,7 +148,7 @@ def test_a_version_that_cannot_be_loaded_is_refused_before_anything_is_recorded(
         connect(database, autocommit=True) as connection,
     ):
         assert serves(client, "3")
-        harm(folder_of(models, "2"))
+        damage(folder_of(models, "2"))
         with pytest.raises(Refused) as refused:
             rollback(connection, away, "feed", person="ada", reason="Clicks fell.", through="desk")
         why = str(refused.value)
@@ -157,7 +160,7 @@ def test_a_version_that_cannot_be_loaded_is_refused_before_anything_is_recorded(
         assert rank(client)["degraded"] == []
 
         lose_all(folder_of(models, "1"))
-        with pytest.raises(Refused, match="nor can any that served lately"):
+        with pytest.raises(Refused, match="nor can any that served recently"):
             rollback(connection, away, "feed", to="1", person="ada", reason="Clicks fell.", through="desk")
         assert serves(client, "3")
 
@@ -183,7 +186,7 @@ def test_what_a_version_is_a_delta_on_must_be_there_too(database: str, tmp_path:
         assert champion.version == "1"
 
 
-def test_what_is_said_to_serve_is_what_serving_says(
+def test_what_is_in_service_is_what_serving_says(
     database: str, tmp_path: Path, away: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     promote(database, tmp_path / "models", "1", features=replace(FEATURES, history=3))  # serving cannot read it
@@ -249,7 +252,7 @@ def test_on_the_command_line_a_version_that_cannot_serve_is_one_line_and_an_exit
     assert line.startswith("millrace: version 1 of feed cannot be loaded: ")
 
 
-def test_nothing_heavy_is_loaded_to_say_no() -> None:
+def test_nothing_heavy_is_imported_for_a_refusal() -> None:
     program = "import sys, flows.review.rollback, models.versions.registry; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert {"torch", "mlflow", "feast", "prefect", "evidently", "pandas"}.isdisjoint(loaded)

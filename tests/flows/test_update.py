@@ -12,23 +12,24 @@ import pytest
 from features.counters.folder import ensure_folded
 from flows import ledger
 from flows.ledger import NothingToLearn
-from flows.steps import judge as judging
-from flows.steps import prepare as steps
+from flows.steps import prepare
+from flows.steps.train import train
 from flows.update import Outcome
 from flows.world import FeaturesChanged, World
 from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models import metrics
 from models.versions import artifact, promotions
-from models.versions.version_names import model_name
-from monitoring.gate.decide import Policy
-from monitoring.records import evidence_store as records
-from tests.worlds.designs import but
-from tests.worlds.loop import UNREACHABLE, Loop, after, expect_settled, run_update
+from models.versions.registry import model_name
+from monitoring.gate.policy import Policy
+from monitoring.records.decisions import read_decisions
+from monitoring.records.evidence_store import read_evidence
+from monitoring.statistics.error_control import PastTests
+from tests.worlds.loop import UNREACHABLE, Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
-STEPS = ["claim", "join", "check", "test", "fine-tune", "judge", "decide", "publish"]
+STEPS = ["claim", "join", "recall", "check", "train", "evaluate", "decide", "record", "publish"]
 
 HOLD_ALL = Policy(requests=1_000_000)
 """Every judging part is too thin for it."""
@@ -49,29 +50,37 @@ def test_an_update_promotes_what_the_evidence_backs_and_the_next_goes_on_where_i
         assert [(champion.learned_to,)] == loop.query(
             "SELECT max(shown_at) FROM impressions WHERE shown_at <= %s", window.split
         )
-        evidence = records.read_evidence(world.connection, champion.update_id)
-        assert evidence is not None
-        assert (evidence.verdict, evidence.reasons) == ("promote", first.verdict.reasons)
-        assert [(evidence.figures["impressions"],)] == loop.query(
+        on_record = read_evidence(world.connection, champion.update_id)
+        assert on_record is not None
+        assert (on_record.verdict, on_record.codes) == ("promote", first.verdict.codes)
+        assert on_record.reasons == first.verdict.reasons
+        assert on_record.evidence == first.judged.evidence, "to the bit, through the database's JSON and back"
+        assert [(on_record.evidence.window.impressions,)] == loop.query(
             "SELECT count(*) FROM impressions WHERE shown_at <= %s", window.end
         )
-        decision = records.read_decisions(world.connection, champion.update_id)[-1]
+        decision = read_decisions(world.connection, champion.update_id)[-1]
         assert (decision.action, decision.decided_by, decision.decision_id) == ("promote", "gate", champion.decision_id)
         [row] = loop.updates()
         assert (row["state"], row["challenger_version"]) == ("promoted", champion.version)
-        assert row["seconds"].keys() >= {"join", "fine-tune", "judge"}
+        assert row["seconds"].keys() >= {"join", "train", "evaluate"}
         expect_published(world, first)
 
         second = run_update(world, after(18))
         assert second.claimed.window.start == window.split
         assert second.claimed.parent_version == champion.version
-        assert second.figures["quality"]["baseline"] == "champion"
-        assert second.figures["prequential"].keys() >= {"auc", "log_loss", "mrr"}
-        assert second.figures["drift"]
-        assert second.figures["drift_baseline"]
-        assert second.figures["process"]["after"]["updates"] == 1
-        assert second.figures["cost"]["score_p99_ms"] > 0
-    expect_settled(loop)
+        evidence = second.judged.evidence
+        assert evidence.comparison is not None
+        assert evidence.comparison.against_champion
+        assert evidence.prequential is not None
+        assert None not in (evidence.prequential.auc, evidence.prequential.log_loss, evidence.prequential.mrr)
+        assert evidence.drift is not None
+        assert evidence.baseline_drift is not None
+        assert evidence.process_after is not None
+        assert evidence.process_after.updates == 1
+        assert evidence.cost is not None
+        assert evidence.cost.score_p99_ms is not None
+        assert evidence.cost.score_p99_ms > 0
+    expect_consistent(loop)
 
 
 def expect_published(world: World, outcome: Outcome) -> None:
@@ -80,30 +89,34 @@ def expect_published(world: World, outcome: Outcome) -> None:
     run = mlflow.get_run(outcome.published.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.tags["verdict"] == "promote"
-    assert run.data.metrics["seconds_fine-tune"] > 0
+    assert run.data.metrics["seconds_train"] > 0
     assert {f.path for f in mlflow.list_artifacts(run.info.run_id)} >= {"report", "evidence.json"}
     champion = promotions.current(world.connection, "feed")
     assert champion is not None
     version = mlflow.get_model_version(model_name("feed"), champion.version)
     assert (version.run_id, version.tags["verdict"]) == (run.info.run_id, "promote")
 
-    served = artifact.load(Path(unquote(urlsplit(champion.artifact_uri).path)))
-    frame = steps.join(world, outcome.claimed)
-    again = judging.learn(world, outcome.claimed, None, frame)
-    np.testing.assert_array_equal(served.score(frame.examples), again.model.score(frame.examples))
-    description = artifact.read_description(Path(unquote(urlsplit(champion.artifact_uri).path)) / "model.json")
-    assert outcome.figures["weights_sha256"] == again.weights_sha256 == description["weights_sha256"]
-    judged = outcome.figures["quality"]["challenger"]
+    folder = Path(unquote(urlsplit(champion.artifact_uri).path))
+    served = artifact.load(folder)
+    window = prepare.join(world, outcome.claimed)
+    retrained = train(world, outcome.claimed, replace(outcome.judged.checks, window=window), None)
+    examples = window.frame.examples
+    np.testing.assert_array_equal(served.score(examples), retrained.trained.model.score(examples))
+    on_record = read_evidence(world.connection, champion.update_id)
+    assert on_record is not None
+    description = artifact.read_description(folder / artifact.DESCRIPTION)
+    assert on_record.weights_sha256 == retrained.weights_sha256 == description["weights_sha256"]
+    comparison = outcome.judged.evidence.comparison
+    assert comparison is not None
+    expected = retrained.trained.learned.log_loss
     if world.surface.judging == "tail":
-        part = frame.examples[judging.trained_to(outcome.claimed, frame) :]
+        part = examples[window.trained_to :]
         expected = metrics.log_loss(served.score(part), part.label)
-    else:
-        expected = again.learned.log_loss
-    assert judged["log_loss"] == pytest.approx(expected, rel=1e-6)
+    assert comparison.challenger.log_loss == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.slow
-def test_with_the_later_part_kept_out_the_weights_are_judged_on_what_they_have_not_learned(loop: Loop) -> None:
+def test_with_the_later_part_held_out_the_weights_are_judged_on_what_they_were_not_trained_on(loop: Loop) -> None:
     with loop.world(judging="tail") as world:
         first = run_update(world, after(14))
         assert first.verdict.verdict == "promote", first.verdict.reasons
@@ -111,40 +124,43 @@ def test_with_the_later_part_kept_out_the_weights_are_judged_on_what_they_have_n
         assert window.start < window.split < window.end
         expect_published(world, first)
         second = run_update(world, after(18))
-        assert second.claimed.window.start == window.split, "what only judged is learned next"
-        assert "again" not in second.figures
-    expect_settled(loop)
+        assert second.claimed.window.start == window.split, "what only judged is trained on next"
+        assert second.judged.evidence.in_sample is None
+    expect_consistent(loop)
 
 
-def test_a_new_design_is_asked_whether_it_is_better_and_waits_until_it_is_shown(loop: Loop) -> None:
+def test_a_new_design_must_be_better_and_waits_until_that_is_shown(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         strict = replace(loop.surface, policy=replace(loop.surface.policy, risk=1e-5))
-        world.surface = replace(strict, design=but(strict.design, rate=1e-3))
+        world.surface = replace(strict, design=replace(strict.design, rate=1e-3))
         settings = run_update(world, after(17))
-        assert settings.figures["hypothesis"] == "better"
-        assert settings.figures["tests"]["after"]["tested"] == 1
-        assert settings.verdict.verdict in ("hold", "reject"), "hours of a small log cannot show it so surely"
-        numb = but(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
+        assert settings.judged.evidence.question == "better"
+        assert settings.judged.evidence.tests == PastTests()
+        # Hours of a small log cannot show it so surely.
+        assert settings.verdict.codes[0] in ("not_shown_better", "shown_worse_design")
+        numb = replace(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
         world.surface = replace(strict, design=numb)
-        shape = run_update(world, after(20))
-        assert shape.figures["hypothesis"] == "better"
-        assert shape.figures["tests"]["after"]["tested"] == 2
-        assert shape.figures["learned"]["impressions"] == shape.figures["quality"]["impressions"]
+        shape = run_update(world, after(20)).judged.evidence
+        assert shape.question == "better"
+        assert shape.tests == PastTests(tested=1)
+        assert shape.training is not None
+        assert shape.comparison is not None
+        assert shape.training.impressions == shape.comparison.impressions
         world.surface = loop.surface
         routine = run_update(world, after(23))
-        assert (routine.figures["hypothesis"], routine.claimed.parent_version) == ("not_worse", champion)
-    expect_settled(loop)
+        assert (routine.judged.evidence.question, routine.claimed.parent_version) == ("not_worse", champion)
+    expect_consistent(loop)
 
 
-def test_a_held_challenger_waits_the_champion_stays_and_what_was_held_is_learned_with_what_comes(loop: Loop) -> None:
+def test_a_held_challenger_waits_the_champion_stays_and_the_next_trains_on_its_window_too(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         split = loop.updates()[0]["split_at"]
         world.surface = replace(world.surface, policy=HOLD_ALL)
         held = run_update(world, after(17))
         assert (held.verdict.verdict, held.published.state) == ("hold", "held")
-        assert "thin" in held.verdict.reasons[0]
+        assert held.verdict.codes[0] == "few_requests"
         assert held.published.version is not None, "whoever decides wants to see it"
         assert held.published.version != champion
         current = promotions.current(world.connection, "feed")
@@ -158,27 +174,27 @@ def test_a_held_challenger_waits_the_champion_stays_and_what_was_held_is_learned
         assert later.claimed.window.start == split == held.claimed.window.start
         assert later.claimed.window.end > held.claimed.window.end
     assert [u["state"] for u in loop.updates()] == ["promoted", "superseded", "promoted"]
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 @pytest.mark.slow
 def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop) -> None:
-    """A first model that is worse than the base rate is held; the next learns what it saw too."""
-    hasty = but(loop.surface.design, rate=3.0, patience=0)
+    """A first model that is worse than the base rate is held; the next is trained on its window too."""
+    hasty = replace(loop.surface.design, rate=3.0, patience=0)
     with loop.world(design=hasty) as world:
         young = run_update(world, after(14))
         assert young.verdict.verdict == "hold", young.verdict.reasons
-        assert "a first model must be better than that" in young.verdict.reasons[0]
+        assert young.verdict.codes[0] == "worse_than_base_rate"
         assert promotions.current(world.connection, "feed") is None
         assert loop.alias() is None
         world.surface = loop.surface
         first = run_update(world, after(20))
         assert first.verdict.verdict == "promote", first.verdict.reasons
         assert first.claimed.window.start == young.claimed.window.start
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
-def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_again(loop: Loop) -> None:
+def test_a_window_whose_labels_are_shuffled_is_rejected_and_not_trained_on_later(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         ensure_folded(
@@ -188,7 +204,7 @@ def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_agai
         world.surface = replace(world.surface, policy=Policy(margin=0.001))
         rejected = run_update(world, after(18))
         assert (rejected.verdict.verdict, rejected.published.state) == ("reject", "rejected"), rejected.verdict.reasons
-        assert "They look shuffled" in rejected.verdict.reasons[0]
+        assert rejected.verdict.codes[0] == "check/labels agree"
         assert rejected.published.version is None
         assert len(world.registry._mlflow.search_model_versions(f"name = '{model_name('feed')}'")) == 1
         assert loop.alias() == champion
@@ -197,7 +213,7 @@ def test_a_challenger_shown_worse_is_rejected_and_its_window_is_not_learned_agai
         later = run_update(world, after(22))
         assert later.claimed.window.start == rejected.claimed.window.split
         assert later.claimed.parent_version == champion
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 def _poison(loop: Loop, start: float, end: float) -> None:
@@ -211,7 +227,7 @@ def _poison(loop: Loop, start: float, end: float) -> None:
         )
 
 
-def test_bad_data_is_rejected_with_its_rows_named_and_nothing_learns_from_it(loop: Loop) -> None:
+def test_bad_data_is_rejected_with_its_rows_named_and_nothing_is_trained_on_it(loop: Loop) -> None:
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         ensure_folded(world.url, world.surface.name, world.surface.features, after(18))
@@ -222,19 +238,19 @@ def test_bad_data_is_rejected_with_its_rows_named_and_nothing_learns_from_it(loo
         _spoil(loop, bad)
         outcome = run_update(world, after(18))
         assert (outcome.verdict.verdict, outcome.published.state) == ("reject", "rejected")
-        assert "features finite" in outcome.verdict.reasons[0]
+        assert outcome.verdict.codes[0] == "check/features finite"
         assert all(name in outcome.verdict.reasons[0] for name in bad), outcome.verdict.reasons
-        assert "fine-tune" not in outcome.seconds
+        assert "train" not in outcome.seconds
         assert outcome.published.version is None
         assert loop.alias() == champion
-        evidence = records.read_evidence(world.connection, outcome.claimed.update_id)
-        assert evidence is not None
-        [failed] = [check for check in evidence.figures["checks"] if not check["passed"]]
-        assert sorted(failed["rows"]) == sorted(bad)
+        on_record = read_evidence(world.connection, outcome.claimed.update_id)
+        assert on_record is not None
+        [failed] = on_record.evidence.failed_checks
+        assert sorted(failed.rows) == sorted(bad)
         later = run_update(world, after(22))
         assert later.verdict.verdict == "promote", later.verdict.reasons
         assert later.claimed.window.start == outcome.claimed.window.split
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
 def _spoil(loop: Loop, impressions: list[str]) -> None:
@@ -252,7 +268,7 @@ def _spoil(loop: Loop, impressions: list[str]) -> None:
 
 
 def test_late_runs_merge_into_one(loop: Loop) -> None:
-    """After hours without a run, one run learns all that is due, and those that come late find nothing."""
+    """After hours without a run, one run trains on all that is due, and those that come late find nothing."""
     with loop.world() as world:
         merged = run_update(world, after(20))
         assert merged.claimed.window.end > after(19.8)
@@ -287,26 +303,26 @@ def test_an_update_that_fails_says_why_in_the_ledger_and_the_next_takes_its_wind
         outcome = run_update(world, after(15))
         assert outcome.verdict.verdict == "promote", outcome.verdict.reasons
         assert outcome.claimed.window.start == failed["window_start"]
-    expect_settled(loop)
+    expect_consistent(loop)
 
 
-def test_the_flow_tells_its_story_on_prefects_run_page(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_story_of_an_update_is_on_prefects_run_page(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     from flows import surfaces
     from flows.update import update
 
     for name, value in settings_environment(loop.settings).items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
-    told = update("feed", after(14))
-    assert told.startswith("promote: There is no champion yet.")
+    outcome = str(update("feed", after(14)))
+    assert outcome.startswith("promote: There is no champion yet.")
     artifacts = {a["key"]: a["data"] for a in asyncio.run(_artifacts(loop.updates()[0]["flow_run_id"]))}
     assert artifacts.keys() == {"update-feed", "report-feed", "version-feed"}
     story = artifacts["update-feed"]
-    for part in ("# feed: promote", told.removeprefix("promote: "), "| AUC |", "| fine-tune |", UNREACHABLE):
+    for part in ("# feed: promote", outcome.removeprefix("promote: "), "| AUC |", "| train |", UNREACHABLE):
         assert part in story
     assert loop.settings.mlflow_pages in artifacts["report-feed"]
     assert "/models/millrace-feed/versions/1" in artifacts["version-feed"]
-    assert update("feed", after(14)).startswith("0 impressions of feed are mature")
+    assert str(update("feed", after(14))).startswith("0 impressions of feed are mature")
     with pytest.raises(ValueError, match="surface 'shop'"):
         update("shop", after(14))
 
@@ -335,4 +351,4 @@ def test_a_champion_of_other_features_is_not_mistaken_for_one_of_these(loop: Loo
     assert [row["state"] for row in loop.updates()] == ["promoted", "failed"]
     with loop.world() as world:
         assert run_update(world, after(18)).verdict.verdict == "promote"
-    expect_settled(loop)
+    expect_consistent(loop)

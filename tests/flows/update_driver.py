@@ -20,11 +20,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-STEPS = ("claim", "join", "check", "test", "learn", "judge", "decide", "publish")
-PUBLISHING = ("start_run", "register", "write_report", "log_metrics", "record", "finish", "set_champion", "finish_run")
-INSIDE = ("checkpoint", "evidence", "create_version")
-POINTS = tuple(f"{when} {what}" for what in (*STEPS, *PUBLISHING, *INSIDE) for when in ("before", "after"))
-"""Every point at which an update can be told to die, by what it is before or after."""
+STEPS = ("claim", "join", "recall", "check", "train", "evaluate", "decide", "record", "publish")
+REGISTRY = ("start_run", "register", "log_metrics", "set_champion", "finish_run")
+INSIDE = (
+    *("checkpoint", "write_evidence", "write_history", "write_decision"),
+    *("write_report", "promotion", "finish", "create_version"),
+)
+POINTS = tuple(f"{when} {what}" for what in (*STEPS, *REGISTRY, *INSIDE) for when in ("before", "after"))
+"""Every point at which an update can be made to die, by what it is before or after."""
 
 
 @dataclass(frozen=True)
@@ -61,37 +64,37 @@ IMPORTED = (
 def main() -> None:
     for module in IMPORTED:
         importlib.import_module(module)
-    _say("ready")
+    _answer("ready")
     running: dict[int, Path] = {}
     for line in sys.stdin:
-        told = json.loads(line)
-        if "wait" in told:
-            _, status = os.waitpid(told["wait"], 0)
-            said = running.pop(told["wait"])
-            _say(json.dumps({"status": os.waitstatus_to_exitcode(status), "said": said.read_text()}))
+        request = json.loads(line)
+        if "wait" in request:
+            _, status = os.waitpid(request["wait"], 0)
+            outcome = running.pop(request["wait"])
+            _answer(json.dumps({"status": os.waitstatus_to_exitcode(status), "outcome": outcome.read_text()}))
             continue
-        job = Job(**told)
+        job = Job(**request)
         Path(job.home).mkdir(parents=True, exist_ok=True)
-        said = Path(job.home) / f"said-{os.urandom(4).hex()}"
-        said.touch()
+        outcome = Path(job.home) / f"outcome-{os.urandom(4).hex()}"
+        outcome.touch()
         child = os.fork()
         if not child:
-            _update(job, said)
-        running[child] = said
-        _say(json.dumps({"pid": child}))
+            _update(job, outcome)
+        running[child] = outcome
+        _answer(json.dumps({"pid": child}))
     os._exit(0)  # nothing was opened here, and the libraries' leave-taking takes long
 
 
-def _say(line: str) -> None:
+def _answer(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
-def _update(job: Job, said: Path) -> None:
-    """Run the job and end this process; ``said`` gets what the update came to."""
+def _update(job: Job, outcome: Path) -> None:
+    """Run the job and end this process; ``outcome`` gets what the update came to."""
     try:
         _put_points(job)
-        said.write_text(_outcome(job))
+        outcome.write_text(_outcome(job))
         os._exit(0)
     except BaseException:
         traceback.print_exc()
@@ -107,34 +110,45 @@ def _outcome(job: Job) -> str:
         try:
             outcome = run_update(world, datetime.fromisoformat(job.as_of))
         except NothingToLearn as reason:
-            return f"nothing to learn: {reason}"
+            return f"nothing to train on: {reason}"
         return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
 
 
 def _put_points(job: Job) -> None:
     from features.counters import checkpoint
-    from flows import ledger
-    from flows.steps import judge as judging
-    from flows.steps import prepare as steps
-    from flows.steps import publish as publishing
+    from flows import ledger, update
+    from flows.steps import prepare, publish
     from models.versions import promotions
     from models.versions.registry import Registry
-    from monitoring.records import evidence_store as records
+    from monitoring.records import history_store
 
-    of: dict[str, tuple[Any, str]] = {name: (steps, name) for name in STEPS}
-    of |= {name: (judging, name) for name in ("learn", "judge")}
-    of |= {name: (publishing, name) for name in ("publish", "write_report")}
-    of |= {name: (Registry, name) for name in ("start_run", "register", "log_metrics", "set_champion", "finish_run")}
-    of |= {"record": (promotions, "record"), "finish": (ledger, "finish")}
-    of |= {"checkpoint": (checkpoint, "save"), "evidence": (records, "write_evidence")}
+    places: dict[str, tuple[Any, str]] = {
+        "claim": (prepare, "claim"),
+        "join": (prepare, "join"),
+        "recall": (update, "read_history"),
+        "check": (update, "check"),
+        "train": (update, "train"),
+        "evaluate": (update, "evaluate"),
+        "decide": (update, "decide"),
+        "record": (publish, "record"),
+        "publish": (publish, "publish"),
+        **{name: (Registry, name) for name in REGISTRY},
+        "checkpoint": (checkpoint, "save"),
+        "write_evidence": (publish, "write_evidence"),
+        "write_history": (history_store, "write"),
+        "write_decision": (publish, "write_decision"),
+        "write_report": (publish, "write_report"),
+        "promotion": (promotions, "record"),
+        "finish": (ledger, "finish"),
+    }
     if job.at is None:
         return
     when, what = job.at.split()
     if what == "create_version":
         from mlflow.tracking import MlflowClient
 
-        of["create_version"] = (MlflowClient, "create_model_version")
-    owner, name = of[what]
+        places["create_version"] = (MlflowClient, "create_model_version")
+    owner, name = places[what]
     setattr(owner, name, _deadly(getattr(owner, name), when, job.signal))
 
 

@@ -68,7 +68,7 @@ def test_each_request_is_one_and_its_rows_stand_side_by_side(frame: Frame) -> No
 def test_a_score_that_knows_nothing_is_worth_nothing(frame: Frame) -> None:
     scores = np.random.default_rng(1).uniform(0.1, 0.3, len(frame))
     found = measure(frame.examples.label, frame.examples.request, scores)
-    assert found["mrr"] == pytest.approx(np.mean(1 / np.arange(1, SLATE + 1)), abs=0.1)
+    assert found.mrr == pytest.approx(np.mean(1 / np.arange(1, SLATE + 1)), abs=0.1)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, 0.0, 61.5, 90.0, 1e4])

@@ -33,7 +33,7 @@ def stream(rate: float, size: int, count: int, seed: int) -> Stream:
 
 
 def followed(windows: Stream) -> tuple[list[str], np.ndarray]:
-    """What the check asks for, window by window, and the labels trained on: a window that is held comes with the
+    """What a failed check leads to, window by window, and the labels trained on: a window that is held comes with the
     next."""
     words, trained, history, waiting, first = (
         list[str](),

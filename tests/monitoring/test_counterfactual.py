@@ -154,7 +154,7 @@ def test_weights_are_clipped_and_the_figures_say_how_much() -> None:
 def refused(found: Evaluated, words: str) -> bool:
     """Whether no value is given, for a reason with these words."""
     figures = found.figures
-    nothing = found.best is figures.snips is figures.doubly_robust is None
+    nothing = (found.best, figures.snips, figures.doubly_robust) == (None, None, None)
     return nothing and words in (figures.refused or "")
 
 

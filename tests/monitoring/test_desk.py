@@ -303,6 +303,22 @@ def test_the_first_page_shows_what_waits_and_what_was_decided(world: DeskWorld, 
     assert "No person has decided yet." in read(ada.get("/?by=people").text)
 
 
+def test_deadlines_stops_and_keys_are_marked_as_attributes(world: DeskWorld) -> None:
+    world.user("olga", "operator")
+    world.held(hours=23)
+    with world.browser() as browser:
+        browser.sign_in("olga")
+        assert re.search(r'<textarea id="why-back"[^>]* accesskey="b">', browser.get("/feed").text)
+        with connect(world.url) as connection:
+            holds.hold(connection, "feed", decided_by="watch", reason="Version 4 was shown worse.")
+        pages = [browser.get(path).text for path in ("/", "/?by=people", "/feed", "/feed/updates/3")]
+    assert '<span class="soon">decide within 1 h</span>' in pages[0]
+    assert '<li class="stopped">' in pages[0]
+    assert [page.count('aria-current="true"') for page in pages] == [1, 1, 0, 0]
+    assert re.search(r'<textarea id="why-release"[^>]* accesskey="b">', pages[2])
+    assert not any("=&#" in page for page in pages), "an attribute with escaped quotes is another one"
+
+
 def test_a_candidates_page_shows_the_verdict_the_figures_and_the_plots(world: DeskWorld, ada: Browser) -> None:
     html = ada.get(f"/feed/updates/{world.held()}").text
     page, measured = read(html), evidence()
@@ -329,13 +345,36 @@ def test_a_candidates_page_shows_the_verdict_the_figures_and_the_plots(world: De
         "3.4 MB",
         "No request of the log has all its propensities.",
         "updates on record",
+        "2,400 of 2,400 impressions",
         "differs on 5 %",
-        "found among 50 items",
+        "among 50 items",
         "without a served row",
     ):
         assert part in page, part
     assert f'src="/feed/updates/{world.run("SELECT max(update_id) FROM updates")[0][0]}/report"' in html
     assert 'sandbox="allow-scripts"' in html
+
+
+def test_of_a_champion_that_is_the_first_there_is_one_drift() -> None:
+    first, later = (
+        shown(replace(evidence(), baseline_drift=drift)) for drift in (evidence().drift, Drift(9, 9, 0.2, ()))
+    )
+    assert [section.key for section in first.drift] == ["drift"]
+    assert [section.key for section in later.drift] == ["drift", "baseline_drift"]
+
+
+def test_a_lost_version_and_a_training_that_stopped_are_shown(world: DeskWorld, ada: Browser) -> None:
+    training = evidence().training
+    assert training is not None
+    measured = replace(
+        evidence(),
+        stand_in=StandIn("4", "3"),
+        training=replace(training, stopped="early", ids_admitted={"user": 3, "os": 0}),
+    )
+    page = read(ada.get(f"/feed/updates/{world.held(measured=measured)}").text)
+    assert "The files of version 4 are lost: version 3 stands in, and is trained on from." in page
+    assert "stopped early: predictions became worse" in page
+    assert "new ids user 3 " in page
 
 
 def test_an_update_that_stopped_at_its_checks_has_its_page(world: DeskWorld, ada: Browser) -> None:
@@ -361,7 +400,9 @@ def test_evidence_of_another_version_of_the_program_is_shown_by_its_reasons(worl
     assert "Reject" in page
 
 
-@pytest.mark.parametrize(("champion", "shares"), [(0.5, "50 %, 60 %, 40 %"), (None, "60 %, 40 %")])
+@pytest.mark.parametrize(
+    ("champion", "shares"), [(0.5, "60 % (champion 50 %, popularity 40 %)"), (None, "60 % (popularity 40 %)")]
+)
 def test_what_towers_find_stands_side_by_side(champion: float | None, shares: str) -> None:
     def found(share: float) -> retrieval.Recall:
         return retrieval.Recall({10: share, 50: None, 100: None})
@@ -378,9 +419,9 @@ def test_what_towers_find_stands_side_by_side(champion: float | None, shares: st
     )
     measured = replace(BARE, towers=retrieval.TowersEvidence(compared, None, 0))
     (facts,) = (facts for facts in shown(measured).facts if facts.title.startswith("Next clicks"))
-    rows = dict(facts.rows)
-    assert rows["found among 10 items"] == shares
-    assert "found among 100 items" not in rows
+    rows = {name: text.replace("\N{NO-BREAK SPACE}", " ") for name, text in facts.rows}
+    assert rows["among 10 items"] == shares
+    assert "among 100 items" not in rows
 
 
 BARE = Evidence(evidence().window, "progressive")
@@ -568,6 +609,7 @@ def test_a_page_of_what_served_says_what_became_of_it(world: DeskWorld, ada: Bro
     assert WORSE.sentence in page
     assert "Measured by the live watch" in page
     assert "for an approval" not in page
+    assert "Version 3 and version 4" in page
     assert "what the champion has served and was not trained on" in page
     assert "columns drifted" in page, "the update's own, not measured again"
     world.promoted("feed", "5", previous="4", hours=0.1)

@@ -1,4 +1,4 @@
-"""What else asks for a person: each limit passed holds the challenger with its reason, and chance alone passes none."""
+"""Beside the log loss: each limit passed holds the challenger with its reason, and chance alone passes none."""
 
 from dataclasses import replace
 from typing import Any
@@ -47,7 +47,7 @@ def compared_with(**changes: Any) -> Evidence:
     return replace(evidence, comparison=replace(evidence.comparison, **changes))
 
 
-def moved(**parts: float) -> PredictionShift:
+def shifted(**parts: float) -> PredictionShift:
     return replace(PredictionShift(0.0, 1.0, 0.1, 0.4, 0.01), **parts)
 
 
@@ -75,12 +75,12 @@ def test_a_challenger_within_every_limit_has_no_finding() -> None:
         ),
         (
             "flat",
-            compared_with(shift=moved(spread=0.05)),
+            compared_with(shift=shifted(spread=0.05)),
             "The challenger's predictions vary 5 % as much as the champion's: it has gone flat.",
         ),
         (
             "prediction_shift",
-            compared_with(shift=moved(p99=7.0)),
+            compared_with(shift=shifted(p99=7.0)),
             "One prediction in a hundred moved by 7.0 or more in log-odds.",
         ),
         (
@@ -169,9 +169,9 @@ def test_of_a_first_model_calibration_is_looked_at_and_no_difference_from_a_cham
 def test_predictions_that_shift_absurdly_are_held() -> None:
     part = window()
     champion = np.clip(part.truth * 0.3, 0.001, 0.999)
-    shifted = evidence_of(compare(part.label, part.request, challenger=part.truth, champion=champion))
-    assert decide(Policy(), shifted).verdict == "hold"
-    found = {finding.code: finding.sentence for finding in guardrails(Policy(), shifted)}
+    absurd = evidence_of(compare(part.label, part.request, challenger=part.truth, champion=champion))
+    assert decide(Policy(), absurd).verdict == "hold"
+    found = {finding.code: finding.sentence for finding in guardrails(Policy(), absurd)}
     assert found["mean_prediction"] == "The mean prediction moved from 0.073 to 0.243."
 
 

@@ -18,7 +18,7 @@ from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.history import (
     PROFILES,
     WINDOWS_OF,
-    Asking,
+    CurrentUpdate,
     InService,
     PastUpdate,
     Recalled,
@@ -101,12 +101,12 @@ def write(connection: psycopg.Connection, update: Update, surface: str = "feed")
     return PastUpdate(remembered, cast(State, update.state), update.version, update.promoted_by, measured_at[0])
 
 
-def next_update(update_id: int = 1 << 40, champion: str | None = None, start: datetime = START) -> Asking:
+def next_update(update_id: int = 1 << 40, champion: str | None = None, start: datetime = START) -> CurrentUpdate:
     in_service = None if champion is None else InService(champion)
-    return Asking(update_id, in_service, start, start + HOUR, judged_from=start)
+    return CurrentUpdate(update_id, in_service, start, start + HOUR, judged_from=start)
 
 
-def read(connection: psycopg.Connection, upcoming: Asking) -> list[PastUpdate]:
+def read(connection: psycopg.Connection, upcoming: CurrentUpdate) -> list[PastUpdate]:
     return history_store.read(connection, "feed", upcoming)
 
 
@@ -291,7 +291,7 @@ def test_what_an_update_needs_is_the_same_from_the_table_and_from_a_list_in_memo
         start = (past[-1].end if past else BEGIN) + later * HOUR
         restored_at = written[len(written) // 2].measured_at if restored and written else None
         in_service = None if champion is None else InService(champion, restored_at)
-        upcoming = Asking(1 << 40, in_service, start, start + HOUR, judged_from=start)
+        upcoming = CurrentUpdate(1 << 40, in_service, start, start + HOUR, judged_from=start)
         assert bits(recall(read(connection, upcoming), upcoming)) == bits(recall(in_memory, upcoming))
 
 

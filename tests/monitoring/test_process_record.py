@@ -98,7 +98,7 @@ def test_of_the_champions_of_before_only_those_still_compared_with_are_counted()
 
 
 def test_a_window_that_was_held_is_not_counted_twice() -> None:
-    """Held at 1 h, its window comes again as part of (0 h, 2 h]: the record goes on from before it."""
+    """Held at 1 h, its window comes once more, as part of (0 h, 2 h]: the record goes on from before it."""
     first = ProcessRecord().add(candidate(0.01), loss=0.005, judged_to=START)
     held = first.add(candidate(-0.01), loss=0.005, judged_to=START + HOUR)
     assert latest_before([first, held], START) == first

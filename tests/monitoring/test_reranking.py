@@ -104,7 +104,7 @@ def test_without_a_champion_the_gain_is_over_the_log() -> None:
     columns = [feed.label.ravel(), request, feed.position.ravel(), feed.propensity.ravel()]
     found = ranking_value(*columns, challenger=feed.challenger.ravel())
     assert found.challenger is not None
-    assert found.challenger.doubly_robust is found.champion is None
+    assert (found.challenger.doubly_robust, found.champion) == (None, None)
     gained, _, _ = known(found.gain)
     value, _, _ = known(found.challenger.snips)
     assert gained == pytest.approx(value - feed.label.mean())
@@ -125,8 +125,8 @@ def test_the_order_of_rows_does_not_matter_and_equal_scores_share_their_places()
 
 
 def refused(found: RankingValue) -> str:
-    """Why nothing is said of an order."""
-    assert found.gain is found.gain_share is found.surely_lost is None
+    """Why an order has no value."""
+    assert (found.gain, found.gain_share, found.surely_lost) == (None, None, None)
     assert found.refused is not None
     return found.refused
 

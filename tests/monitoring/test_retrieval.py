@@ -20,10 +20,10 @@ def test_a_click_is_looked_for_by_those_before_it_without_the_users_last_items()
     ids = np.stack([np.arange(6) + 1, item, np.ones(6, np.int64)], axis=1)
     clicks = Examples(np.zeros((6, 0)), ids, history, np.ones(6), np.arange(6), np.arange(6.0))
     found = replay(towers, towers.recent_clicks, clicks)
-    # 5 leads once it was clicked, 7 follows; who clicked 5 last is not given it again.
+    # 5 leads once it was clicked, 7 follows; who clicked 5 last is not given it once more.
     assert found.places.tolist() == [MISSED, 0, MISSED, 0, 1, MISSED]
     assert found.popular.tolist() == found.places.tolist(), "new towers give what is popular"
-    assert found.lately.ids.tolist() == [5, 7]
+    assert found.recent_clicks.ids.tolist() == [5, 7]
     nothing = replay(towers, towers.recent_clicks, clicks[:0])
     assert not len(nothing.places)
 

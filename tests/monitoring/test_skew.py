@@ -234,7 +234,7 @@ def test_the_folder_probes_now_and_then_and_a_window_adds_it_up(world: str, repl
 def test_figures_name_the_features_that_differ_most(world: str, replica: Client) -> None:
     started = now()
     with probed(world, replica) as found:
-        visits(replica, "again")
+        visits(replica, "regular")
     planted = [
         {"a": FeatureDifference(4, "x", 1.0, 3.0)},
         {"a": FeatureDifference(4, "y", None, 1.0), "b": FeatureDifference(2, "z", 0, 1)},

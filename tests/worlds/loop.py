@@ -44,7 +44,7 @@ def after(hours: float) -> datetime:
 
 
 def small_feed() -> "Surface":
-    """The feed, with batches small enough to learn from five thousand impressions, and a gate that bears their noise:
+    """The feed, with batches small enough to train on five thousand impressions, and a gate that bears their noise:
     it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
     from monitoring.gate.policy import Limit, Policy
@@ -52,7 +52,10 @@ def small_feed() -> "Surface":
 
     design = but(FEED.design, batch_requests=16)
     wide = Limit(100.0)
-    names = ("calibration", "prediction", "moved", "flattened", "slices", "forgetting", "again", "too_good")
+    names = (
+        *("calibration", "mean_prediction", "prediction_shift", "flattened"),
+        *("slices", "forgetting", "in_sample", "too_good"),
+    )
     policy = Policy(margin=0.3, early="pass", **dict.fromkeys(names, wide))
     return replace(FEED, fewest=200, design=design, policy=policy)
 
@@ -69,7 +72,7 @@ def write_log(folder: Path, *, days: float = 1.0, requests_per_day: int = 2400, 
 
 @dataclass(frozen=True)
 class Loop:
-    """A surface, its log in a database, and a registry; nothing has been learned yet."""
+    """A surface, its log in a database, and a registry; no model is trained yet."""
 
     url: str
     tracking: str
@@ -90,7 +93,7 @@ class Loop:
 
     @contextmanager
     def world(self, **changes: Any) -> "Iterator[World]":
-        """The surface's world, the surface changed as told; without Evidently's pages."""
+        """The surface's world, with fields of the surface replaced; without Evidently's pages."""
         from flows.world import open_world
 
         with open_world(self.settings, replace(self.surface, **changes), reports=False) as world:
@@ -124,7 +127,7 @@ def run_update(world: "World", as_of: datetime) -> "Outcome":
     return update(as_of)
 
 
-def expect_settled(loop: Loop) -> None:
+def expect_consistent(loop: Loop) -> None:
     """What holds between updates: one champion, backed and equal to the alias; no claim left; and every impression in
     the training part of exactly one update of each line of champions."""
     from models.versions.version_names import number_of
@@ -135,8 +138,10 @@ def expect_settled(loop: Loop) -> None:
     assert loop.alias() == (number_of(serving[0][0]) if serving else None)
     champions = loop.query("SELECT version, update_id FROM promotions WHERE kind = 'update' ORDER BY update_id")
     assert len({version for version, _ in champions}) == len(champions) == states.count("promoted")
-    told = loop.query("SELECT challenger_version, update_id FROM updates WHERE state = 'promoted' ORDER BY update_id")
-    assert told == champions
+    promoted = loop.query(
+        "SELECT challenger_version, update_id FROM updates WHERE state = 'promoted' ORDER BY update_id"
+    )
+    assert promoted == champions
     back = loop.query("SELECT version, update_id FROM promotions WHERE kind = 'rollback'")
     assert set(back) <= set(champions)
     unbacked = loop.query(
@@ -150,11 +155,11 @@ def expect_settled(loop: Loop) -> None:
     )
     assert unbacked == []
     with connect(loop.url) as connection:
-        expect_learned_once(connection, loop.surface.name)
+        expect_trained_once(connection, loop.surface.name)
 
 
-def expect_learned_once(connection: psycopg.Connection, surface: str) -> int:
-    """Each impression up to where a line of champions has learned is in the training part of exactly one of its
+def expect_trained_once(connection: psycopg.Connection, surface: str) -> int:
+    """Each impression up to where a line of champions has been trained is in the training part of exactly one of its
     updates, for the line of every version that ever served, and of none. Returns the number of lines."""
     updates = connection.execute(
         "SELECT update_id, parent_version, state FROM updates WHERE surface = %s ORDER BY update_id", [surface]

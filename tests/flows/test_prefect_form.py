@@ -12,10 +12,15 @@ from infra.postgres.connections import connect
 from infra.settings import Settings
 from infra.stack.environment import settings_environment
 from monitoring.desk import accounts
-from monitoring.records import evidence_store as records
+from monitoring.evaluation.compare import Change, Comparison, Gain, Measures
+from monitoring.evaluation.evidence import Evidence, WindowFacts
+from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
 from monitoring.records import review
-from monitoring.records.evidence_store import Decision
-from tests.worlds.loop import Loop, after, expect_settled, run_update
+from monitoring.records.decisions import Decision
+from monitoring.records.evidence_store import Measured, Occasion, write_evidence
+from monitoring.statistics.bootstrap import Interval
+from tests.worlds.loop import Loop, after, expect_consistent, run_update
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -98,8 +103,8 @@ class Run:
         from prefect.client.orchestration import get_client
 
         with get_client(sync_client=True) as client:
-            asked = {"artifacts": {"flow_run_id": {"any_": [str(self.id)]}}, "sort": "CREATED_DESC"}
-            found = client._client.post("/artifacts/filter", json=asked).raise_for_status().json()
+            query = {"artifacts": {"flow_run_id": {"any_": [str(self.id)]}}, "sort": "CREATED_DESC"}
+            found = client._client.post("/artifacts/filter", json=query).raise_for_status().json()
         return str(max(found, key=lambda artifact: artifact["created"])["data"])
 
     def form(self, turn: int) -> str:
@@ -118,23 +123,26 @@ def hold(connection: psycopg.Connection, *, decide_by: datetime | None = None) -
     ).fetchone()
     assert made is not None
     update_id: int = made[0]
-    quality = {
-        "baseline": "champion",
-        "champion": {"auc": 0.71, "log_loss": 0.51},
-        "challenger": {"auc": 0.72, "log_loss": 0.5},
-        "intervals": {"auc": {"difference": 0.01, "lower": -0.002, "upper": 0.021}},
-    }
-    reasons = ["Predictions have gone flat: they vary 8 % as much as the champion's."]
-    records.write_evidence(
-        connection,
-        "feed",
-        update_id,
-        champion_version=None,
-        verdict="hold",
-        reasons=reasons,
-        figures={"quality": quality},
-    )
+    measure(connection, update_id, Finding("flat", "hold", {"spread": "8 %"}))
     return update_id
+
+
+def measure(connection: psycopg.Connection, update_id: int, finding: Finding, *, occasion: Occasion = "update") -> None:
+    """Evidence that holds the challenger of an update for this."""
+    unknown = Interval(None, None)
+    comparison = Comparison(
+        impressions=1_000,
+        requests=200,
+        label_rate=0.2,
+        rival="champion",
+        champion=Measures(auc=0.71, log_loss=0.51),
+        challenger=Measures(auc=0.72, log_loss=0.5),
+        gain=Gain(200),
+        changes={"auc": Change(0.01, Interval(-0.002, 0.021), unknown, unknown)},
+    )
+    window = WindowFacts(NOW - timedelta(hours=2), NOW, 1_000, 0.2, 0)
+    evidence = Evidence(window, judged="progressive", comparison=comparison)
+    write_evidence(connection, Measured("feed", update_id, occasion, None, Verdict("hold", (finding,)), evidence))
 
 
 def test_what_the_log_names_is_text_above_the_form_and_a_later_rollback_did_not_decide(
@@ -148,8 +156,8 @@ def test_what_the_log_names_is_text_above_the_form_and_a_later_rollback_did_not_
     latest = found.evidence[0]
     link = "The challenger loses on region = [Approve here](https://evil.example)\n# <b>x</b>."
     hostile = replace(found, evidence=(replace(latest, reasons=(link,)),))
-    for told in (introduction(Settings(), hostile, None), markdown(Settings(), hostile)):
-        assert r"\[Approve here\](https\://evil.example) \# \<b\>x" in told
+    for shown in (introduction(Settings(), hostile, None), markdown(Settings(), hostile)):
+        assert r"\[Approve here\](https\://evil.example) \# \<b\>x" in shown
     by = {"update_id": update_id, "surface": "feed", "evidence_id": latest.evidence_id, "evidence_checksum": ""}
     decided = [
         Decision(decision_id=n, action=action, decided_by=who, reason="So.", decided_at=NOW, through="desk", **by)  # type: ignore[arg-type]
@@ -185,13 +193,13 @@ def test_a_challenger_is_rejected_from_prefects_form_and_the_record_names_the_pe
     assert run.go().is_paused()
     for part in (
         f"# feed, update {waiting}: hold",
-        "Predictions have gone flat",
+        "it has gone flat",
         "| AUC | 0.7100 | 0.7200 | −0.0020 to +0.0210 |",
         f"https://desk.example/feed/updates/{waiting}",
         "millrace user code",
     ):
         assert part in run.page()
-    assert "Predictions have gone flat" in run.form(0)
+    assert "it has gone flat" in run.form(0)
     ended = run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code())
     assert ended.is_completed(), ended
     assert str(ended.result()).startswith("Rejected.")
@@ -202,7 +210,7 @@ def test_a_challenger_is_rejected_from_prefects_form_and_the_record_names_the_pe
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"decision": "perhaps"}, {"reason": " "}, {"reviewer": ""}, {"code": None}, {"more": "than asked"}]
+    "wrong", [{"decision": "perhaps"}, {"reason": " "}, {"reviewer": ""}, {"code": None}, {"more": "than there is"}]
 )
 def test_a_form_that_is_filled_in_wrong_is_refused_and_the_run_waits_on(
     desk: Desk, waiting: int, wrong: dict[str, Any]
@@ -245,19 +253,10 @@ def test_evidence_that_changed_since_it_was_shown_is_shown_first(desk: Desk, wai
     run = desk.start(waiting)
     run.go()
     with connect(desk.url) as connection:
-        records.write_evidence(
-            connection,
-            "feed",
-            waiting,
-            champion_version=None,
-            verdict="hold",
-            reasons=["Measured again, it is worse."],
-            figures={},
-            occasion="review",
-        )
+        measure(connection, waiting, Finding("nothing_to_compare", "hold"), occasion="review")
     assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code()).is_paused()
     assert "has changed since you looked" in run.form(1)
-    assert "Measured again, it is worse." in run.page()
+    assert "There is nothing to compare the challenger on." in run.page()
     assert run.resume(decision="reject", reason=WHY, reviewer="ann", code=desk.code()).is_completed()
 
 
@@ -283,8 +282,7 @@ def test_the_review_of_a_newer_challenger_ends_the_one_it_supersedes(desk: Desk,
     assert old.state.is_cancelled()
     assert "A newer challenger or a rollback has superseded" in str(old.state.message)
     assert new.go().is_paused()
-    again = desk.start(newer)
-    assert again.id == new.id  # an update that died after it asked, and runs again, asks once
+    assert desk.start(newer).id == new.id  # an update that died after it started the review, and runs again
 
 
 def test_the_run_waits_until_the_deadline_and_no_longer(desk: Desk) -> None:
@@ -343,4 +341,4 @@ def test_an_approval_from_prefects_form_puts_the_challenger_into_service(
         " ORDER BY promotion_id DESC LIMIT 1"
     )
     assert (version, person, reason, through) == (held.published.version, "ann", WHY, "prefect")
-    expect_settled(loop)
+    expect_consistent(loop)
