@@ -230,7 +230,7 @@ def test_who_may_not_decide_is_refused_with_what_to_do(held: Loop, monkeypatch: 
         assert "ada may not do this on feed: it wants the role operator" in refusal(word)
     assert "feed is not held" in refusal("release", person="bob")
 
-    monkeypatch.setattr(authorisation, "PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(authorisation, "UPDATE_PATIENCE", timedelta(seconds=0.2))
     with ledger.alone(held.url, "feed"):
         assert "an update of feed is running" in refusal("reject")
     with connect(held.url, autocommit=True) as connection:
