@@ -18,7 +18,7 @@ from infra.postgres.connections import connect, create_database, drop_database, 
 from infra.settings import OWNS, RUNS, Settings
 from tests.roles import ODD, ODD_PASSWORD, with_user
 
-pytest_plugins = ["tests.loop"]
+pytest_plugins = ["tests.worlds.loop"]
 
 OTHERS = ("MILLRACE_", "PREFECT_", "MLFLOW_", "EVIDENTLY_", "FEAST_", "PG")
 """Variables that point to an installation, or to servers, of whoever runs the tests."""

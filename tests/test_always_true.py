@@ -25,7 +25,7 @@ from infra.postgres.connections import connect
 from infra.postgres.copying import INSTANT
 from models.frames import Frame
 from models.versions import promotions
-from tests.loop import NOW, Loop, after, copied, copy_database, expect_consistent, run_update, write_log
+from tests.worlds.loop import NOW, Loop, after, copied, copy_database, expect_consistent, run_update, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.fold import FoldConfig, bench
 from benchmarks.logs import LogConfig
-from tests.loop import write_log
+from tests.worlds.loop import write_log
 
 
 def test_a_small_log_folds_the_same_at_once_and_tick_by_tick() -> None:

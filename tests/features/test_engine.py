@@ -12,7 +12,7 @@ from features.counters.engine import Engine
 from features.counters.pending import PendingEvent
 from features.declare.families import Features
 from features.identity.keys import key_of
-from tests.features.event_worlds import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
+from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
 
 EVERYTHING = 1e9
 """Seconds; one batch."""

@@ -8,7 +8,7 @@ import pytest
 from features.counters.engine import Engine
 from features.counters.rates import NEVER, Rates, read_family, read_user
 from features.declare.families import DAY, HOUR, MINUTE, USER_COLUMNS, Family, Features
-from tests.features.event_worlds import START, event, frame
+from tests.worlds.events import START, event, frame
 
 
 def log_odds(rate: float) -> float:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from features.counters import family_fold
-from tests.features.event_worlds import SMALL, folded, records, world
+from tests.worlds.events import SMALL, folded, records, world
 
 AT_ONCE = 1e9
 

@@ -28,8 +28,8 @@ from infra.stack.environment import clear_session
 from models.versions.mlflow_client import prepare
 from models.versions.registry import Registry
 from tests.commands import millrace
-from tests.loop import NOW, after, write_log
 from tests.roles import ODD, ODD_PASSWORD, with_user
+from tests.worlds.loop import NOW, after, write_log
 
 ATTRIBUTION = timedelta(minutes=30)
 

@@ -19,7 +19,7 @@ from features.team_views.rows import Reader, Way
 from features.team_views.source import MissingIndexWarning, Source, describe, lacks_index
 from infra.addresses import with_database
 from infra.postgres.connections import connect, create_database, drop_database
-from tests.features.view_worlds import NOON, Rows, askers_table, known_to, same
+from tests.worlds.views import NOON, Rows, askers_table, known_to, same
 
 WAYS: tuple[Way, ...] = get_args(Way)
 MICRO, SECOND, HOUR = timedelta(microseconds=1), timedelta(seconds=1), timedelta(hours=1)

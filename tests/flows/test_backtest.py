@@ -18,7 +18,7 @@ from infra.addresses import with_database
 from infra.postgres.connections import connect
 from models.metrics import auc
 from models.versions.registry import Registry
-from tests.loop import NOW, Loop, after, copied, write_log
+from tests.worlds.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

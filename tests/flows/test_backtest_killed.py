@@ -16,8 +16,8 @@ from infra.addresses import with_database
 from infra.postgres.connections import connect
 from infra.postgres.scratch import PREFIX
 from infra.settings import PROJECT
-from tests.loop import UNREACHABLE, after, write_log
-from tests.models.serving_world import eventually
+from tests.worlds.loop import UNREACHABLE, after, write_log
+from tests.worlds.serving import eventually
 
 START_S = 120.0
 """Seconds until a backtest is at work; most of it is imports."""

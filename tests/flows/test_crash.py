@@ -21,7 +21,7 @@ from infra.postgres.connections import connect
 from models.versions import promotions
 from monitoring.records.evidence_store import read_all_evidence
 from tests.flows.update_driver import POINTS, Job
-from tests.loop import Loop, after, copied, expect_consistent
+from tests.worlds.loop import Loop, after, copied, expect_consistent
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -24,8 +24,8 @@ from monitoring.gate.policy import Limit, Policy
 from monitoring.records import holds, review
 from monitoring.records.decisions import write_decision
 from monitoring.records.review import Candidate, Decided, Refused
-from tests.loop import Loop, after, copied, expect_consistent, run_update
-from tests.models.serving_world import eventually
+from tests.worlds.loop import Loop, after, copied, expect_consistent, run_update
+from tests.worlds.serving import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -230,7 +230,7 @@ def test_who_may_not_decide_is_refused_with_what_to_do(held: Loop, monkeypatch: 
         assert "ada may not do this on feed: it wants the role operator" in refusal(word)
     assert "feed is not held" in refusal("release", person="bob")
 
-    monkeypatch.setattr(authorisation, "PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(authorisation, "UPDATE_PATIENCE", timedelta(seconds=0.2))
     with ledger.alone(held.url, "feed"):
         assert "an update of feed is running" in refusal("reject")
     with connect(held.url, autocommit=True) as connection:

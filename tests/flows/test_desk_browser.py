@@ -13,8 +13,8 @@ import pytest
 from infra.postgres.connections import connect
 from monitoring.desk import accounts
 from tests.conftest import free_port
-from tests.loop import Loop, after, run_update
-from tests.models import serving_world
+from tests.worlds import serving as serving_world
+from tests.worlds.loop import Loop, after, run_update
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -19,8 +19,8 @@ from flows.services.fold import fold_log
 from flows.surface import Surface
 from infra.addresses import database_name
 from infra.postgres.connections import connect
-from tests.models.serving_world import FEATURES, eventually
 from tests.models.test_serving_followers import Door
+from tests.worlds.serving import FEATURES, eventually
 
 FEED = Surface("feed", features=FEATURES)
 SHELF = Surface("shelf", features=replace(FEATURES, families=FEATURES.families[:1]))

@@ -35,7 +35,7 @@ from monitoring.records import history_store
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
 from monitoring.statistics.sequential import Moments
-from tests.loop import START, Loop
+from tests.worlds.loop import START, Loop
 
 HOUR = timedelta(hours=1)
 GAIN = Moments(1_000, 0.002, 0.016)

@@ -19,13 +19,13 @@ from infra.http.limits import RequestLimits
 from models.serving.app import LIMITS as OF_SERVING
 from monitoring.desk.app import LIMITS as OF_THE_DESK
 from tests.conftest import free_port
-from tests.models.serving_world import eventually, fresh_database
+from tests.worlds.serving import eventually, fresh_database
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MB = 1 << 20
 
 COMMANDS = {
-    "serving": ("-m", "models.serving", "--surfaces", "tests.models.serving_world:SURFACES"),
+    "serving": ("-m", "models.serving", "--surfaces", "tests.worlds.serving:SURFACES"),
     "desk": ("-m", "flows.services.desk"),
 }
 PATHS = {"serving": "/v1/feed/rank", "desk": "/sign-in"}

@@ -32,7 +32,7 @@ from monitoring.records import holds, review
 from monitoring.records.decisions import read_decisions, write_decision
 from monitoring.records.evidence_store import Measured, write_evidence
 from monitoring.records.review import Refused
-from tests.loop import expect_trained_once
+from tests.worlds.loop import expect_trained_once
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WITHIN = timedelta(hours=24)
@@ -43,7 +43,7 @@ NUMBERS = count()
 @pytest.fixture(scope="module")
 def shared(postgres_url: str) -> Iterator[psycopg.Connection]:
     """One database for all; each surface in it is a world of its own."""
-    from tests.models.serving_world import fresh_database
+    from tests.worlds.serving import fresh_database
 
     with fresh_database(postgres_url) as url, connect(url, autocommit=True) as connection:
         yield connection

@@ -27,7 +27,7 @@ from monitoring.names import WATCH
 from monitoring.records import holds
 from monitoring.records.decisions import read_decisions, write_decision
 from monitoring.records.evidence_store import Measured, evidence_of, read_all_evidence, write_evidence
-from tests.loop import Loop, after, copied
+from tests.worlds.loop import Loop, after, copied
 
 if TYPE_CHECKING:
     from flows.world import World

@@ -19,7 +19,7 @@ from infra.postgres.connections import connect
 from infra.settings import PROJECT
 from tests import commands
 from tests.conftest import free_port
-from tests.models.serving_world import eventually
+from tests.worlds.serving import eventually
 
 NOBODY = 65534
 

@@ -9,7 +9,7 @@ from features.declare.families import HOUR, Family
 from flows.world import World
 from models.learning.model import Model
 from models.versions import promotions
-from tests.loop import Loop, after, expect_consistent, run_update
+from tests.worlds.loop import Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -10,7 +10,7 @@ from features.declare.views import TeamView
 from infra.postgres.connections import connect
 from models.serving.durable.database import Database
 from models.serving.rank.views import Views
-from tests.loop import START, Loop, after, run_update
+from tests.worlds.loop import START, Loop, after, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

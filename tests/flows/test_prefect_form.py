@@ -20,7 +20,7 @@ from monitoring.records import review
 from monitoring.records.decisions import Decision
 from monitoring.records.evidence_store import Measured, Occasion, write_evidence
 from monitoring.statistics.bootstrap import Interval
-from tests.loop import Loop, after, expect_consistent, run_update
+from tests.worlds.loop import Loop, after, expect_consistent, run_update
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State

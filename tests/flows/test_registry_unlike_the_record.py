@@ -26,9 +26,9 @@ from monitoring.evaluation.evidence import StandIn
 from monitoring.gate.policy import Policy
 from monitoring.records import review
 from monitoring.records.review import Refused
-from tests.loop import Loop, after, copied, copy_database, expect_consistent, run_update
 from tests.models.mlflow_server import mlflow_server
-from tests.models.serving_world import Client, eventually, serve, told
+from tests.worlds.loop import Loop, after, copied, copy_database, expect_consistent, run_update
+from tests.worlds.serving import Client, eventually, serve, told
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -16,7 +16,7 @@ from flows.services.retention import make_and_drop
 from infra.postgres.connections import connect
 from infra.settings import Settings
 from models.versions import promotions
-from tests.models.ledger import LEARNED_TO, back
+from tests.worlds.rows import LEARNED_TO, back
 
 RETENTION = 31
 LATER = LEARNED_TO + timedelta(days=1000)

@@ -25,7 +25,7 @@ from monitoring.records.decisions import read_decision
 from monitoring.records.evidence_store import evidence_of
 from monitoring.records.review import Refused
 from tests import commands
-from tests.models.serving_world import FEATURES, Client, eventually, promote, rank, serve, serving_config
+from tests.worlds.serving import FEATURES, Client, eventually, promote, rank, serve, serving_config
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from flows.update import update
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
-from tests.loop import START, Loop, after, copied
+from tests.worlds.loop import START, Loop, after, copied
 
 YEAR_2099 = datetime(2099, 1, 1, tzinfo=UTC)
 IMPOSSIBLE = {

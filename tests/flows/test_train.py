@@ -12,7 +12,7 @@ from models.learning.design import Design
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.versions.artifact import load, save
-from tests.models.small import examples_of
+from tests.worlds.examples import examples_of
 
 LAYOUT = Layout("v1", ("a", "b"), ("user", "item"), 2)
 DESIGN = Design(hidden=(8,), batch_requests=16, replay=10, evict_after=1e4, most_rows=30)

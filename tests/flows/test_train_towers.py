@@ -17,7 +17,7 @@ from models.versions import artifact, promotions
 from models.versions.files import materialise
 from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.records.evidence_store import read_evidence
-from tests.loop import Loop, after, copied, expect_consistent, run_update
+from tests.worlds.loop import Loop, after, copied, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

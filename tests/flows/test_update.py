@@ -25,7 +25,7 @@ from monitoring.gate.policy import Policy
 from monitoring.records.decisions import read_decisions
 from monitoring.records.evidence_store import read_evidence
 from monitoring.statistics.error_control import PastTests
-from tests.loop import UNREACHABLE, Loop, after, expect_consistent, run_update
+from tests.worlds.loop import UNREACHABLE, Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -12,7 +12,7 @@ from flows.cli.user_commands import app
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
 from monitoring.desk import accounts
-from tests.monitoring.desk_world import PASSWORD, cheap_hashes
+from tests.worlds.desk import PASSWORD, cheap_hashes
 
 Run = Callable[..., str]
 

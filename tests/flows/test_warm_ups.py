@@ -16,7 +16,7 @@ from flows.backtest.page import write_page
 from flows.backtest.run import BacktestConfig, replay_log
 from flows.cli.backtest_commands import show
 from models.versions.registry import Registry
-from tests.loop import NOW, Loop, after, copied, write_log
+from tests.worlds.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -55,7 +55,7 @@ IMPORTED = (
     "monitoring.evaluation.evidently_metrics",
     "prefect.flow_engine",
     "prefect.task_engine",
-    "tests.loop",
+    "tests.worlds.loop",
     "torch._dynamo",
 )
 """What an update imports on its way, imported once for all; Feast's own need ``features.feast.config`` first."""
@@ -103,7 +103,7 @@ def _update(job: Job, outcome: Path) -> None:
 
 def _outcome(job: Job) -> str:
     from flows.ledger import NothingToLearn
-    from tests.loop import Loop, run_update, small_feed
+    from tests.worlds.loop import Loop, run_update, small_feed
 
     loop = Loop(job.url, job.tracking, Path(job.artifacts), Path(job.home), small_feed())
     with loop.world() as world:

@@ -5,7 +5,7 @@ import pytest
 from psycopg.types.json import Jsonb
 
 from infra.postgres.connections import MIGRATIONS, connect, migrate
-from tests.models.ledger import back
+from tests.worlds.rows import back
 
 RECORDS = ("decisions", "evidence", "holds", "promotions", "update_history")
 

@@ -13,7 +13,7 @@ import pytest
 from infra.backoff import Backoff
 from infra.follower import IDLE_S, follow, log_failure
 from infra.postgres.connections import connect
-from tests.models.serving_world import eventually
+from tests.worlds.serving import eventually
 
 LOG = logging.getLogger("millrace.test")
 

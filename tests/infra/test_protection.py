@@ -25,8 +25,8 @@ from infra.stack.services import Service, every_service
 from infra.stack.supervision import leftovers
 from tests.commands import millrace
 from tests.conftest import free_port
-from tests.loop import with_user
-from tests.models.ledger import back
+from tests.worlds.loop import with_user
+from tests.worlds.rows import back
 
 ROLES = (RUNS, OWNS, postgres.ADMINISTERS)
 

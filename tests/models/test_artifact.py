@@ -19,9 +19,9 @@ from models.versions.artifact import Parent, load, load_delta, save, save_delta,
 from models.versions.delta import apply, difference, inverse
 from models.versions.folder import DESCRIPTION, WEIGHTS, DamagedModel
 from models.versions.lineage import load_version
-from tests.models.clickworld import LAYOUT, clicks, no_time
-from tests.models.designs import design_of
 from tests.models.test_delta import bits
+from tests.worlds.designs import design_of
+from tests.worlds.examples import LAYOUT, clicks, no_time
 
 
 @pytest.fixture(scope="module")

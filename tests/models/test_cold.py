@@ -16,8 +16,8 @@ from models.networks.layers import Standardise
 from models.networks.ridge import CURVATURE, FROZEN_AFTER, ROWS, Ridge
 from models.versions.artifact import load, save
 from models.versions.delta import apply, difference, inverse
-from tests.models.clickworld import LAYOUT, clicks, no_time
-from tests.models.designs import design_of
+from tests.worlds.designs import design_of
+from tests.worlds.examples import LAYOUT, clicks, no_time
 
 COLUMNS = Layout("cold", tuple("abcdefgh"), ("item", "user"), history=2)
 

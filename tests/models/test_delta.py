@@ -12,7 +12,7 @@ from models.examples import Layout
 from models.learning.model import Model
 from models.tables.id_table import IdTable
 from models.versions.delta import Delta, WrongParent, apply, difference, inverse
-from tests.models.designs import but, design_of
+from tests.worlds.designs import but, design_of
 
 LAYOUT = Layout("delta-1", ("rate",), ("item", "user"))
 DESIGN = design_of(embedding=2, hidden=(4,), cross_layers=1, attention=0, frequency_filter=2, oov_rows=2)

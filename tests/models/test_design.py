@@ -14,8 +14,8 @@ from models.learning.model import Model
 from models.learning.options.replay import ExperienceReplay
 from models.networks.shape import Ftrl, Shape
 from models.versions.artifact import load, save
-from tests.models.designs import but, design_of
-from tests.models.small import examples_of
+from tests.worlds.designs import but, design_of
+from tests.worlds.examples import examples_of
 
 LAYOUT = Layout("v1", ("a", "b"), ("user", "item"), 2)
 DESIGN = design_of(hidden=(8,), batch_requests=16, replay=ExperienceReplay(10), evict_after=1e4, max_rows=30)

@@ -16,9 +16,9 @@ from models.learning.model import Model
 from models.learning.options.replay import ExperienceReplay
 from models.metrics import auc, log_loss
 from models.networks.shape import Ftrl, NetworkOptimiserKind, RankerKind, TableOptimiserKind
-from tests.models.clickworld import LAYOUT, clicks, no_time, truth
-from tests.models.designs import but, design_of
 from tests.models.reference_metrics import calibration_error
+from tests.worlds.designs import but, design_of
+from tests.worlds.examples import LAYOUT, clicks, no_time, truth
 
 SMALL = design_of(hidden=(16,), batch_requests=32, rate=3e-3)
 

@@ -8,7 +8,7 @@ import pytest
 from infra.postgres.connections import connect
 from models.versions import promotions
 from models.versions.promotions import ChampionMoved, Promotion
-from tests.models.ledger import LEARNED_TO, Backing, back
+from tests.worlds.rows import LEARNED_TO, Backing, back
 
 
 def promote(

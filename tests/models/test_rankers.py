@@ -13,8 +13,8 @@ from models.learning.model import Model
 from models.metrics import auc
 from models.networks.rankers import RANKERS
 from models.versions.artifact import load, save
-from tests.models.clickworld import LAYOUT, clicks, no_time, truth
-from tests.models.designs import but, design_of
+from tests.worlds.designs import but, design_of
+from tests.worlds.examples import LAYOUT, clicks, no_time, truth
 
 SMALL = design_of(hidden=(16,), batch_requests=32, rate=3e-3, patience=0)
 LINEAR = but(SMALL, ranker="logistic", rate=0.02)

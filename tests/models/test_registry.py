@@ -17,7 +17,7 @@ from models.versions.files import NoArtifacts, materialise
 from models.versions.mlflow_client import prepare
 from models.versions.registry import NoVersion, Registry
 from tests.models.mlflow_server import mlflow_server
-from tests.models.small import examples_of, small_model
+from tests.worlds.examples import examples_of, small_model
 
 # MLflow warns of type hints of its own while it is imported.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")

@@ -15,8 +15,8 @@ from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.learning.options.replay import ExperienceReplay, Reservoir, request_keys
 from models.versions.artifact import load, save
-from tests.models.clickworld import LAYOUT, clicks, no_time
-from tests.models.designs import design_of
+from tests.worlds.designs import design_of
+from tests.worlds.examples import LAYOUT, clicks, no_time
 
 
 def same(a: Reservoir, b: Reservoir) -> bool:

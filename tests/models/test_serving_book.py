@@ -23,7 +23,7 @@ from infra.postgres import server as postgres
 from infra.postgres.connections import connect, create_database, migrate
 from infra.settings import RUNS
 from tests.conftest import free_port
-from tests.models.serving_world import eventually, promote, with_items
+from tests.worlds.serving import eventually, promote, with_items
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -76,7 +76,7 @@ class Site:
             "MILLRACE_MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
             "MILLRACE_SERVING_PORT": str(self.port),
         }
-        command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.models.serving_world:SURFACES"]
+        command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:SURFACES"]
         with (self.folder / "serving.log").open("ab") as log:
             self.serving = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
         eventually(self._answers, "serving answers", within_s=90)

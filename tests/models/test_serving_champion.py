@@ -23,8 +23,8 @@ from infra.postgres.connections import connect
 from models.examples import Examples
 from models.versions import artifact, promotions
 from tests.conftest import free_port
-from tests.models.ledger import LEARNED_TO, back
-from tests.models.serving_world import (
+from tests.worlds.rows import LEARNED_TO, back
+from tests.worlds.serving import (
     FEATURES,
     eventually,
     fresh_database,
@@ -175,7 +175,7 @@ def process(database: str, home: Path) -> Iterator[tuple[str, Path]]:
         "MILLRACE_MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
         "MILLRACE_SERVING_PORT": str(port),
     }
-    command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.models.serving_world:SURFACES"]
+    command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:SURFACES"]
     with log.open("w") as out:
         running = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
@@ -281,7 +281,7 @@ def test_a_new_champion_is_taken_up_without_a_failed_request_and_each_response_i
 
 
 def test_the_process_refuses_to_start_on_a_surface_that_is_not_declared(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.models.serving_world:NOTHING"]
+    command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:NOTHING"]
     done = subprocess.run(
         command, env=os.environ | {"MILLRACE_HOME": str(tmp_path)}, cwd=REPOSITORY, capture_output=True, text=True
     )

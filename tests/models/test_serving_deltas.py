@@ -12,8 +12,9 @@ from models.versions import artifact, promotions
 from models.versions.delta import difference
 from models.versions.lineage import load_version
 from models.versions.promotions import Promotion
-from tests.models.ledger import LEARNED_TO, back
-from tests.models.serving_world import (
+from tests.worlds.examples import examples_of
+from tests.worlds.rows import LEARNED_TO, back
+from tests.worlds.serving import (
     FEATURES,
     Client,
     eventually,
@@ -24,7 +25,6 @@ from tests.models.serving_world import (
     serving_config,
     with_items,
 )
-from tests.models.small import examples_of
 
 
 def promote_delta(database: str, models: Path, version: str, on: str) -> Promotion:

@@ -16,7 +16,7 @@ from models.serving.follow import feast_users
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.rank.ranking import impression_id
 from models.serving.telemetry import Metrics
-from tests.models.serving_world import (
+from tests.worlds.serving import (
     FEATURES,
     Client,
     eventually,

@@ -18,7 +18,7 @@ from infra.stack.uptake import Uptake, uptake
 from models.serving.durable.entries import LogEntry
 from models.serving.durable.spool import Spool
 from models.versions import promotions
-from tests.models.serving_world import Client, eventually, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import Client, eventually, promote, rank, serve, serving_config, with_items
 
 
 class Door:

@@ -17,7 +17,7 @@ from infra.postgres.connections import connect, create_database, migrate
 from infra.settings import RUNS
 from models.serving.rank.ranking import impression_id
 from tests.conftest import free_port
-from tests.models.serving_world import Client, eventually, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import Client, eventually, imported, promote, rank, serve, serving_config, with_items
 
 
 @dataclass(frozen=True)

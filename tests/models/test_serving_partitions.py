@@ -16,7 +16,7 @@ from models.serving.durable.entries import Feedback, LogEntry
 from models.serving.durable.journal import Journal
 from models.serving.durable.spool import Spool
 from models.serving.telemetry import Metrics
-from tests.models.serving_world import Client, eventually, rank, serve, serving_config
+from tests.worlds.serving import Client, eventually, rank, serve, serving_config
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=UTC)
 ROUNDS = 12

@@ -13,7 +13,7 @@ from infra.postgres.connections import connect
 from models.examples import Examples
 from models.serving.rank.ranking import impression_id
 from models.versions import artifact
-from tests.models.serving_world import (
+from tests.worlds.serving import (
     FEATURES,
     Client,
     fresh_database,

@@ -16,7 +16,8 @@ from models.retrieval.artifact import VersionTowers
 from models.retrieval.learner import fine_tune
 from models.retrieval.towers import TowerDesign, Towers
 from models.serving.rank.ranking import RETRIEVED
-from tests.models.serving_world import (
+from tests.models.test_serving_deltas import promote_delta, record, serves
+from tests.worlds.serving import (
     FEATURES,
     Client,
     eventually,
@@ -27,7 +28,6 @@ from tests.models.serving_world import (
     serving_config,
     with_items,
 )
-from tests.models.test_serving_deltas import promote_delta, record, serves
 
 LAYOUT = layout_of(FEATURES.schema)
 DESIGN = TowerDesign(attributes=("section",), context=("device",), embedding=8, hidden=8)

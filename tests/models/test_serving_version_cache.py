@@ -16,7 +16,7 @@ from models.versions import artifact
 from models.versions.artifact import DamagedModel, Parent
 from models.versions.delta import difference
 from models.versions.registry import Registry
-from tests.models.small import examples_of, small_model
+from tests.worlds.examples import examples_of, small_model
 
 LAYOUT = Layout("v1", ("a", "b"), ("user", "item"), 2)
 NOWHERE = "http://127.0.0.1:1"

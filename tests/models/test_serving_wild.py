@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.postgres.connections import connect
-from tests.models.serving_world import Client, fresh_database, rank, serve, serving_config
+from tests.worlds.serving import Client, fresh_database, rank, serve, serving_config
 
 HUGE = 10**400
 

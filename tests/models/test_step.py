@@ -11,7 +11,7 @@ from models.learning.design import Design
 from models.learning.optimisers import NETWORK_OPTIMISERS, ROW_OPTIMISERS, row_optimiser
 from models.learning.step import Batch, Stepper, cross_entropy
 from models.networks.rankers import RANKERS, Cross, LastItems, row_width
-from tests.models.designs import but, design_of
+from tests.worlds.designs import but, design_of
 
 LAYOUT = Layout("steps", ("a", "b", "c"), ("item", "user"), history=3, kinds=("click", "order"))
 DESIGN = design_of(ranker="attention", embedding=4, hidden=(8,), cross_layers=2, attention=4, averaging=0.0)

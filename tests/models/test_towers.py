@@ -15,7 +15,7 @@ from models.retrieval.recent_clicks import PSEUDO_CLICKS, RecentClicks
 from models.retrieval.towers import TowerDesign, Towers
 from models.versions.artifact import save as save_model
 from models.versions.folder import DESCRIPTION, WEIGHTS, DamagedModel
-from tests.models.designs import design_of
+from tests.worlds.designs import design_of
 
 LAYOUT = Layout("towers-1", (), ("user", "item", "section", "place"), history=3)
 DESIGN = TowerDesign(
@@ -151,7 +151,7 @@ def test_retrieving_is_exact_and_leaves_out_what_it_is_told_to(
     asked = clicks(30, seed=4, start=6000.0)
     index = learned.index(learned.recent_clicks, 6000.0)
     users = learned.users(asked, learned.recent_clicks)
-    monkeypatch.setattr("models.retrieval.index.BLOCK", 7 * len(index))  # seven users at a time
+    monkeypatch.setattr("models.retrieval.index.SCORES_AT_ONCE", 7 * len(index))  # seven users at a time
     found = index.retrieve(users, 10, exclude=asked.history)
     for row in range(len(asked)):
         scores = {

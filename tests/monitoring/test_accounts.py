@@ -11,7 +11,7 @@ from infra.postgres.connections import connect
 from monitoring.desk import accounts, sessions
 from monitoring.desk.accounts import AccountError
 from monitoring.desk.sessions import SignInRefused, TooManyAttempts
-from tests.monitoring.desk_world import cheap_hashes
+from tests.worlds.desk import cheap_hashes
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery"

@@ -8,7 +8,7 @@ from models.ranking_metrics import LabelledScores
 from monitoring.measures import KEYS
 from monitoring.statistics.bootstrap import Drawn, Interval, bootstrap
 from tests.models import reference_metrics as reference
-from tests.monitoring.worlds import Window, window
+from tests.worlds.windows import Window, window
 
 POPULATION = 40_000
 """Requests of the world that samples are drawn from; its own measures are the truth."""

@@ -18,8 +18,8 @@ from monitoring.checks.window import check_window
 from monitoring.evaluation.compare import Comparison, compare
 from monitoring.gate.hypotheses import not_worse
 from monitoring.statistics.chance import CANNOT_BE, between, dispersion, surely_above, surprise_above, surprise_of_odds
-from tests.monitoring.challengers import SHOWN
-from tests.monitoring.worlds import END, NAMES, START, window
+from tests.worlds.challengers import SHOWN
+from tests.worlds.windows import END, NAMES, START, window
 
 BEGIN, STEP = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=10)
 

@@ -10,7 +10,7 @@ import pytest
 from monitoring.checks import limits as check_limits
 from monitoring.checks.limits import IN_A_ROW, PastWindow, outcome, reconsidered
 from monitoring.checks.window import Check, Expected, Limits, check_window
-from tests.monitoring.worlds import END, NAMES, START, window
+from tests.worlds.windows import END, NAMES, START, window
 
 
 def at_this_hour(impressions: int = 2400, label_rate: float = 0.23) -> tuple[PastWindow, ...]:

@@ -10,7 +10,7 @@ from monitoring.evaluation.compare import Gain, Measures, compare, measure, pair
 from monitoring.measures import BY_KEY, KEYS, MEASURES
 from monitoring.statistics.bootstrap import Interval
 from tests.models import reference_metrics as reference
-from tests.monitoring.worlds import window
+from tests.worlds.windows import window
 
 BY_REQUEST = ("grouped_auc", "ndcg", "mrr", "hit_at_1")
 

@@ -13,8 +13,7 @@ from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.versions.artifact import WEIGHTS, save
 from monitoring.evaluation.cost import TIMED_CANDIDATES, WARM_UP, measure, model_bytes, scoring_p99_ms
-from tests.models.clickworld import LAYOUT, clicks
-from tests.models.small import small_model
+from tests.worlds.examples import LAYOUT, clicks, small_model
 
 CLICKS = clicks(200, seed=0)
 

@@ -33,8 +33,8 @@ from monitoring.measures import BY_KEY
 from monitoring.records import holds
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
-from tests.monitoring.desk_world import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, loses
-from tests.monitoring.worlds import evidence
+from tests.worlds.desk import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, loses
+from tests.worlds.windows import evidence
 
 
 @pytest.fixture
@@ -635,7 +635,7 @@ def test_without_a_database_the_desk_says_so(world: DeskWorld) -> None:
     from monitoring.desk import app
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(app, "PATIENCE_S", 0.3)
+        patched.setattr(app, "DATABASE_PATIENCE_S", 0.3)
         with gone.browser() as browser:
             browser.client.cookies.set("millrace-desk", "anything")
             answer = browser.get("/")

@@ -25,8 +25,8 @@ from monitoring.gate.policy import Policy
 from monitoring.records.evidence_store import canonical
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
-from tests.models.clickworld import LAYOUT, clicks, no_time
-from tests.models.designs import but, design_of
+from tests.worlds.designs import but, design_of
+from tests.worlds.examples import LAYOUT, clicks, no_time
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 DESIGN = design_of(hidden=(8,), batch_requests=64, time_budget_s=None)

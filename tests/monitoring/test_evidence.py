@@ -18,8 +18,8 @@ from monitoring.evaluation.evidence import VERSION, Evidence, Forgetting, Window
 from monitoring.evaluation.skew import Skew
 from monitoring.records.evidence_store import canonical
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.challengers import compared, evidence_of, gain_of, with_gain
-from tests.monitoring.worlds import END, START
+from tests.worlds.challengers import compared, evidence_of, gain_of, with_gain
+from tests.worlds.windows import END, START
 
 MOMENTS = datetime(2000, 1, 1), datetime(2100, 1, 1)  # noqa: DTZ001  # hypothesis adds the zone
 

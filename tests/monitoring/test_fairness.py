@@ -6,7 +6,7 @@ import pytest
 from models.ranking_metrics import LabelledScores
 from monitoring.evaluation.fairness import Ratio, treatment
 from monitoring.statistics.bootstrap import Interval
-from tests.monitoring.worlds import window
+from tests.worlds.windows import window
 
 
 def test_a_challenger_that_hides_a_publisher_shows() -> None:

@@ -10,7 +10,7 @@ import pytest
 from monitoring.checks.features import check_features
 from monitoring.checks.limits import Check, Limits, failed
 from monitoring.checks.profiles import FEATURE_FIGURES, Profile
-from tests.monitoring.worlds import NAMES, Window, window
+from tests.worlds.windows import NAMES, Window, window
 
 REFERENCES = [Profile.of(past.dense, NAMES, label=past.label) for past in (window(seed) for seed in range(100, 106))]
 

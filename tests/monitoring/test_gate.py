@@ -15,8 +15,8 @@ from monitoring.gate.policy import Limit, Policy
 from monitoring.records.evidence_store import canonical
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.challengers import SHOWN, compared, evidence_of, with_gain
-from tests.monitoring.worlds import END, START, window
+from tests.worlds.challengers import SHOWN, compared, evidence_of, with_gain
+from tests.worlds.windows import END, START, window
 
 FAILED = Check(
     "label rate",
@@ -197,7 +197,7 @@ def test_the_reasons_as_sentences() -> None:
     assert "% lower than the champion's (at worst" in better[0]
     assert better[1] == "All 12 data checks passed."
     assert better[2].startswith("AUC 0.7")
-    assert ", the champion's 0.6" in better[2]
+    assert ", the champion's 0.7" in better[2]
     assert "; calibration error 0.0" in better[2]
     assert reasons(with_gain(0.001, checks=(FAILED,)))[0] == (
         "Data check 'label rate' failed: 0.00% of the impressions have a label. Allowed: more than 1%."

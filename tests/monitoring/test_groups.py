@@ -13,7 +13,7 @@ from monitoring.evaluation.compare import Comparison, compare, measure
 from monitoring.evaluation.counterfactual import evaluate
 from monitoring.evaluation.reranking import ranking_value
 from monitoring.live.watch import loss_deviation
-from tests.monitoring.worlds import NAMES, Window, window
+from tests.worlds.windows import NAMES, Window, window
 
 PART = window(requests=300)
 ALL = np.arange(len(PART.label))

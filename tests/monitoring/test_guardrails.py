@@ -16,8 +16,8 @@ from monitoring.gate.decide import decide
 from monitoring.gate.guardrails import guardrails
 from monitoring.gate.policy import Limit, Policy
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.challengers import evidence_of, gain_of, with_gain
-from tests.monitoring.worlds import END, START, window
+from tests.worlds.challengers import evidence_of, gain_of, with_gain
+from tests.worlds.windows import END, START, window
 
 COST = Cost(2.0, None, 5_000_000, None, candidates=50, score_p99_ms=3.0)
 DRIFT = Drift(2_000, 2_000, 0.2, (ColumnDrift("a", 0.4, 0.21), ColumnDrift("b", 0.1, 0.21)))

@@ -29,7 +29,7 @@ from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.names import GATE
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.worlds import NAMES, window
+from tests.worlds.windows import NAMES, window
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -37,7 +37,7 @@ from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, write_evidence
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.worlds import END, NAMES, START, evidence, window
+from tests.worlds.windows import END, NAMES, START, evidence, window
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

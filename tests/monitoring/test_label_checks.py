@@ -9,7 +9,7 @@ import pytest
 
 from monitoring.checks.labels import check_labels
 from monitoring.checks.limits import Breach, Check, Limits, PastWindow, failed
-from tests.monitoring.worlds import END, START, Window, window
+from tests.worlds.windows import END, START, Window, window
 
 HISTORY = tuple(
     PastWindow(

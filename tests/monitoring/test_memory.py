@@ -18,8 +18,8 @@ from monitoring.evaluation.window import Checks, Terms, Window
 from monitoring.gate.memory import remember
 from monitoring.gate.policy import Policy
 from monitoring.statistics.error_control import PastTests
-from tests.monitoring.challengers import SHOWN, gain_of, with_gain
-from tests.monitoring.worlds import END, NAMES, START, window
+from tests.worlds.challengers import SHOWN, gain_of, with_gain
+from tests.worlds.windows import END, NAMES, START, window
 
 PART = window(requests=40)
 PROFILES = (Profile.of(PART.dense, NAMES, label=PART.label),)

@@ -28,7 +28,7 @@ from monitoring.records.evidence_store import (
     read_evidence,
     write_evidence,
 )
-from tests.monitoring.worlds import END, START, evidence
+from tests.worlds.windows import END, START, evidence
 
 FEW = Finding("few_requests", "hold", {"requests": "12 requests", "least": "20"})
 

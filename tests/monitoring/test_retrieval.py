@@ -7,7 +7,7 @@ from models.retrieval.towers import TowerDesign, Towers
 from monitoring.evaluation.retrieval import MISSED, Difference, TowersEvidence, compare, difference, replay
 from monitoring.gate.decide import Verdict, decide
 from monitoring.gate.policy import Policy
-from tests.monitoring.challengers import with_gain
+from tests.worlds.challengers import with_gain
 
 LAYOUT = Layout("towers-1", (), ("user", "item", "section"), history=2)
 

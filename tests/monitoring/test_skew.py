@@ -19,7 +19,7 @@ from features.skew.probes import Probes, begin, finish
 from infra.postgres.connections import connect
 from models.serving.follow.live_features import CandidateFeatures
 from monitoring.evaluation.skew import Skew, SkewedFeature, skew
-from tests.models.serving_world import (
+from tests.worlds.serving import (
     FEATURES,
     Client,
     eventually,

@@ -8,7 +8,7 @@ from models import metrics
 from models.ranking_metrics import LabelledScores
 from monitoring.evaluation.slices import FEWEST_OF_SLICE, NONE, OTHERS, Slice, compare_slices, losing
 from monitoring.statistics.sequential import upper_once
-from tests.monitoring.worlds import Window, window
+from tests.worlds.windows import Window, window
 
 
 def sides(part: Window, champion: np.ndarray, challenger: np.ndarray) -> dict[str, LabelledScores]:

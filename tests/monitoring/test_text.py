@@ -20,7 +20,7 @@ from monitoring.gate.decide import Verdict
 from monitoring.gate.findings import Finding
 from monitoring.reports import report
 from monitoring.sentences import as_text, unlinked
-from tests.monitoring.worlds import END, START, window
+from tests.worlds.windows import END, START, window
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 

@@ -30,8 +30,8 @@ from monitoring.reports import workspace
 from monitoring.reports.report import About, Page, build
 from tests.conftest import free_port
 from tests.monitoring.test_drift import page_of
-from tests.monitoring.worlds import END
 from tests.roles import ODD_PASSWORD
+from tests.worlds.windows import END
 
 NOON = datetime(2026, 5, 20, 12, tzinfo=UTC)
 

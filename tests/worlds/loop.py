@@ -48,7 +48,7 @@ def small_feed() -> "Surface":
     it promotes but what is far worse than the champion, or no better than the base rate."""
     from flows.surfaces.feed import FEED
     from monitoring.gate.policy import Limit, Policy
-    from tests.models.designs import but
+    from tests.worlds.designs import but
 
     design = but(FEED.design, batch_requests=16)
     wide = Limit(100.0)

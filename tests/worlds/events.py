@@ -13,6 +13,7 @@ from features.counters.engine import Engine
 from features.counters.table import Counters
 from features.declare.families import DAY, HOUR, MINUTE, Family, Features
 from features.served.rows import Rows, ServedKeys
+from tests.worlds.impressions import ITEM, PLACE, USER, impressions
 
 START = 1_506_816_000.0
 """2017-10-01, midnight UTC."""
@@ -69,28 +70,35 @@ def frame(events: Sequence[dict[str, object]]) -> pl.DataFrame:
 
 def world(seed: int, requests: int = 300, *, late_impressions: float = 0.0, hours: float = 3.0) -> pl.DataFrame:
     """Requests of three items; clicks come at once, or up to 20 minutes after; some contexts are absent."""
-    rng = np.random.default_rng(seed)
+    drawn = impressions(
+        requests,
+        lambda numbers, _: numbers[:, 0] - 1,
+        seed=seed,
+        candidates=3,
+        items=range(15),
+        users=range(12),
+        seconds=hours * HOUR,
+    )
+    random = np.random.default_rng(seed)
     events: list[dict[str, object]] = []
-    for request, moment in enumerate(np.sort(rng.integers(0, int(hours * HOUR * 4), requests)) / 4.0):
-        user, at = f"u{rng.integers(12)}", START + float(moment)
-        device = [None, "phone", "desk"][rng.integers(3)]
-        for place, item in enumerate(rng.choice(15, 3, replace=False)):
-            facts = {
-                "impression_id": f"{request}/{place}",
-                "user": user,
-                "item": f"i{item}",
-                "device": device,
-                "section": f"s{item % 4}",
-                "shown_at": at,
-            }
-            known = at + (float(rng.integers(1, 2000)) if rng.random() < late_impressions else 0.0)
-            events.append(event("impression", at=at, known_at=known, **facts))  # type: ignore[arg-type]
-            if rng.random() < 0.3:
-                delay = float(rng.choice([0.0, 0.25, 30.0, 1200.0]))
-                late = max(at + delay, known)
-                events.append(event("click", at=at + delay, known_at=late, **facts))  # type: ignore[arg-type]
-            if rng.random() < 0.1:
-                events.append(event("dwell", at=at + 9.0, known_at=max(at + 9.0, known), **facts))  # type: ignore[arg-type]
+    for row, (request, second, ids) in enumerate(zip(drawn.request, drawn.second, drawn.ids, strict=True)):
+        at = START + np.floor(second * 4) / 4
+        facts = {
+            "impression_id": f"{request}/{row % 3}",
+            "user": f"u{ids[USER]}",
+            "item": f"i{ids[ITEM]}",
+            "device": [None, "phone", "desk"][ids[PLACE] - 1],
+            "section": f"s{ids[ITEM] % 4}",
+            "shown_at": at,
+        }
+        known = at + (float(random.integers(1, 2000)) if random.random() < late_impressions else 0.0)
+        events.append(event("impression", at=at, known_at=known, **facts))  # type: ignore[arg-type]
+        if drawn.label[row]:
+            delay = float(random.choice([0.0, 0.25, 30.0, 1200.0]))
+            late = max(at + delay, known)
+            events.append(event("click", at=at + delay, known_at=late, **facts))  # type: ignore[arg-type]
+        if random.random() < 0.1:
+            events.append(event("dwell", at=at + 9.0, known_at=max(at + 9.0, known), **facts))  # type: ignore[arg-type]
     return frame(events)
 
 

@@ -30,8 +30,8 @@ from models.serving.config import ServingConfig
 from models.serving.service import RankingService
 from models.versions import artifact, promotions
 from models.versions.promotions import Promotion
-from tests.models.ledger import LEARNED_TO, back
-from tests.models.small import small_model
+from tests.worlds.examples import small_model
+from tests.worlds.rows import LEARNED_TO, back
 
 FEATURES = Features(
     contexts=("device",),

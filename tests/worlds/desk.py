@@ -29,7 +29,7 @@ from monitoring.records import history_store
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, read_evidence, write_evidence
 from monitoring.records.review import Decided, Refused
-from tests.monitoring.worlds import evidence
+from tests.worlds.windows import evidence
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
 PASSWORD = "correct horse battery"

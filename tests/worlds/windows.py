@@ -1,4 +1,4 @@
-"""Small seeded worlds for the tests of monitoring."""
+"""The world as monitoring sees it: a window, and evidence with every part measured on one."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from monitoring.evaluation.reranking import ranking_value
 from monitoring.evaluation.skew import Skew, SkewedFeature
 from monitoring.gate.findings import Finding
 from monitoring.gate.policy import Word
+from tests.worlds.impressions import OTHER, Floats, Ints, impressions
 
 END = datetime(2026, 3, 1, 12, tzinfo=UTC)
 START = END - timedelta(hours=1)
@@ -40,17 +41,28 @@ class Window:
         return 1 / (1 + np.exp(-odds))
 
 
+WEIGHTS = np.array([0.8, 0.1, -0.5, 0.4, 0.3, -0.2])
+"""Of the first features; the others say nothing."""
+
+
 def window(seed: int = 0, requests: int = 480, candidates: int = 5, shift: float = 0.0) -> Window:
-    """A clean hour: `requests` requests of `candidates` impressions, labels drawn from a known probability."""
-    random = np.random.default_rng(seed)
-    rows = requests * candidates
-    request = np.repeat(np.arange(requests), candidates)
-    dense = random.normal(size=(rows, len(NAMES))).astype(np.float16)
-    dense[:, 0] += np.float16(shift)
-    dense[:, 1] = random.integers(0, 4, rows)
-    odds = -1.6 + dense[:, :6].astype(np.float64) @ np.array([0.8, 0.1, -0.5, 0.4, 0.3, -0.2])
-    truth = 1 / (1 + np.exp(-odds))
-    label = (random.random(rows) < truth).astype(np.float32)
+    """A clean hour: `requests` requests of `candidates` impressions, the second feature a count of 0 to 3."""
+
+    def dense_of(numbers: Floats, ids: Ints) -> np.ndarray:
+        dense = numbers.astype(np.float16)
+        dense[:, 0] += np.float16(shift)
+        dense[:, 1] = ids[:, OTHER] % 4
+        return dense
+
+    drawn = impressions(
+        requests,
+        lambda numbers, ids: -1.6 + dense_of(numbers, ids)[:, : len(WEIGHTS)].astype(np.float64) @ WEIGHTS,
+        seed=seed,
+        candidates=candidates,
+        numbers=len(NAMES),
+        ids=OTHER + 1,
+    )
+    request, label, rows = drawn.request, drawn.label, requests * candidates
     shown = [START + timedelta(seconds=1 + int(code) % 3500) for code in request]
     frame = pl.DataFrame(
         {
@@ -63,7 +75,7 @@ def window(seed: int = 0, requests: int = 480, candidates: int = 5, shift: float
             "schema_version": ["v1"] * rows,
         }
     )
-    return Window(frame, dense, truth, label, request)
+    return Window(frame, dense_of(drawn.numbers, drawn.ids), drawn.truth, label, request)
 
 
 @cache

@@ -8,7 +8,7 @@ from monitoring.evaluation.evidence import Evidence, Hypothesis, WindowFacts
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
-from tests.monitoring.worlds import END, START, window
+from tests.worlds.windows import END, START, window
 
 SHOWN = ProcessRecord().add(Moments(20_000, 0.005, 0.016), loss=0.01)
 """Of a process that is shown not to lose."""
