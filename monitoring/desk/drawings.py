@@ -52,7 +52,7 @@ class Curves:
 
 
 @dataclass(frozen=True)
-class Interval:
+class DrawnInterval:
     """An estimate with its bounds beside zero, on a scale of 0 to 100 with zero at 50."""
 
     low: float
@@ -118,7 +118,7 @@ def reliability(champion: Sequence[ReliabilityBin], challenger: Sequence[Reliabi
 
 def interval(
     value: float | None, lower: float | None, upper: float | None, *, scale: float | None = None, better: int = 1
-) -> Interval | None:
+) -> DrawnInterval | None:
     """A bar from `lower` to `upper` around `value`, better to the right. `scale` is what reaches the end; `better` -1:
     lower is better, 0: neither, and nothing is drawn. A bound that is missing runs to the end; None without a value."""
     at, low, high = value, lower, upper
@@ -130,7 +130,7 @@ def interval(
         at, low, high = -at, -high, -low
     tone = "better" if low > 0 else "worse" if high < 0 else ""
     low, at, high = (round(50 + 50 * max(-1.0, min(1.0, bound / reach)), 1) for bound in (low, at, high))
-    return Interval(low, high, at, tone)
+    return DrawnInterval(low, high, at, tone)
 
 
 def _steps(shares: Sequence[float], slot: float, tallest: float) -> str:

@@ -82,7 +82,7 @@ def _training(evidence: Evidence) -> Facts:
             ("the champion's size", words.size(cost.champion_bytes)),
             (
                 f"scoring {cost.candidates} candidates, 99th percentile",
-                words.NOTHING if took is None else f"{words.number(took, 2)}\N{NO-BREAK SPACE}ms",
+                words.NO_FIGURE if took is None else f"{words.number(took, 2)}\N{NO-BREAK SPACE}ms",
             ),
         ]
     return Facts("Training and cost", "", _known(rows))
@@ -109,7 +109,7 @@ def _ranking_value(evidence: Evidence) -> Facts:
 
 def _value(value: Value | None) -> str:
     if value is None or value.value is None:
-        return words.NOTHING
+        return words.NO_FIGURE
     bounds = "" if value.lower is None else f" ({words.number(value.lower)} to {words.number(value.upper)})"
     return f"{words.number(value.value)}{bounds}"
 
@@ -172,4 +172,4 @@ def _window(evidence: Evidence) -> Facts:
 
 
 def _known(rows: Sequence[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    return tuple(row for row in rows if row[1] not in ("", words.NOTHING))
+    return tuple(row for row in rows if row[1] not in ("", words.NO_FIGURE))

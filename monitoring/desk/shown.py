@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
-from monitoring.desk.drawings import Curves, Interval, TwoShapes
+from monitoring.desk.drawings import Curves, DrawnInterval, TwoShapes
 from monitoring.desk.facts import Facts, facts
 from monitoring.evaluation.compare import Comparison, Gain
 from monitoring.evaluation.drift import Drift
@@ -21,7 +21,7 @@ WIDEST = 0.25
 
 
 @dataclass(frozen=True)
-class MeasureRow:
+class ComparedMeasure:
     """One row of champion against challenger."""
 
     name: str
@@ -30,7 +30,7 @@ class MeasureRow:
     challenger: str
     difference: str
     bounds: str
-    bar: Interval | None
+    bar: DrawnInterval | None
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class GainRow:
     note: str
     gain: str
     bounds: str
-    bar: Interval | None
-    champion: str = words.NOTHING
-    challenger: str = words.NOTHING
+    bar: DrawnInterval | None
+    champion: str = words.NO_FIGURE
+    challenger: str = words.NO_FIGURE
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Shown:
     lost: str
     """Which version's files are lost, where they are, as a sentence."""
     judged: str
-    measures: tuple[MeasureRow, ...]
+    measures: tuple[ComparedMeasure, ...]
     left_out: tuple[str, ...]
     """Measures that could not be other than they are, and why."""
     paired: str
@@ -166,7 +166,7 @@ def _paired(compared: Comparison, rival: str) -> str:
     return f"Paired by request, log loss is {change(gain.share)} than {than}'s{shown}."
 
 
-def _measures(compared: Comparison) -> tuple[MeasureRow, ...]:
+def _measures(compared: Comparison) -> tuple[ComparedMeasure, ...]:
     rows = []
     for measure in MEASURES:
         before, now = compared.champion.of(measure), compared.challenger.of(measure)
@@ -176,7 +176,7 @@ def _measures(compared: Comparison) -> tuple[MeasureRow, ...]:
         difference = None if changed is None else changed.difference
         low, high = (None, None) if changed is None else (changed.interval.lower, changed.interval.upper)
         rows.append(
-            MeasureRow(
+            ComparedMeasure(
                 name=measure.title,
                 better=measure.remark,
                 champion=words.number(before),

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from monitoring import sentences
 
-NOTHING = "–"
+NO_FIGURE = "–"
 """In place of a figure that could not be had."""
 
 MINUS = "−"
@@ -13,20 +13,20 @@ MINUS = "−"
 
 def number(value: float | None, digits: int = 4) -> str:
     """``0.4312``; a dash where there is none."""
-    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", MINUS)
+    return NO_FIGURE if value is None else f"{value:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 4) -> str:
     """``+0.0021``, ``−0.0021``; zero has no sign."""
     if value is None:
-        return NOTHING
+        return NO_FIGURE
     text = f"{abs(value):.{digits}f}"
     return text if float(text) == 0 else f"{'+' if value > 0 else MINUS}{text}"
 
 
 def percent(share: float | None, *, signed: bool = False) -> str:
     """As `monitoring.sentences.percent`; a dash where there is none."""
-    return NOTHING if share is None else unbroken(sentences.percent(share, signed=signed))
+    return NO_FIGURE if share is None else unbroken(sentences.percent(share, signed=signed))
 
 
 def unbroken(text: str) -> str:
@@ -36,7 +36,7 @@ def unbroken(text: str) -> str:
 
 def count(value: float | None) -> str:
     """``9,565``."""
-    return NOTHING if value is None else f"{value:,.0f}"
+    return NO_FIGURE if value is None else f"{value:,.0f}"
 
 
 def short(value: float) -> str:
@@ -62,7 +62,7 @@ def sentence(text: str) -> str:
 
 def moment(at: datetime | None) -> str:
     """``1 Mar 2026, 14:05``; the pages say once that times are UTC."""
-    return NOTHING if at is None else f"{at.day} {at:%b %Y, %H:%M}"
+    return NO_FIGURE if at is None else f"{at.day} {at:%b %Y, %H:%M}"
 
 
 def window(start: datetime, end: datetime) -> str:
@@ -77,7 +77,7 @@ def window(start: datetime, end: datetime) -> str:
 def span(length: timedelta | float | None) -> str:
     """``40 s``, ``12 min``, ``3 h 10 min``, ``2 days 4 h``."""
     if length is None:
-        return NOTHING
+        return NO_FIGURE
     seconds = length.total_seconds() if isinstance(length, timedelta) else length
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
@@ -93,7 +93,7 @@ def span(length: timedelta | float | None) -> str:
 def ago(at: datetime | None, now: datetime) -> str:
     """``12 min ago``; ``just now`` for the last half minute."""
     if at is None:
-        return NOTHING
+        return NO_FIGURE
     passed = now - at
     return "just now" if passed < timedelta(seconds=30) else f"{span(passed)} ago"
 
@@ -101,7 +101,7 @@ def ago(at: datetime | None, now: datetime) -> str:
 def size(number_of_bytes: float | None) -> str:
     """``3.1 MB``."""
     if number_of_bytes is None:
-        return NOTHING
+        return NO_FIGURE
     for limit, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
         if number_of_bytes >= limit:
             return f"{number_of_bytes / limit:.1f} {unit}"
