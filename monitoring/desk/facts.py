@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitoring.desk import words
-from monitoring.evaluation.compare import TAIL
+from monitoring.evaluation.compare import TAIL_SHIFT
 from monitoring.evaluation.counterfactual import Value
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.retrieval import RetrievalComparison
@@ -55,7 +55,7 @@ def _shift(evidence: Evidence) -> Facts:
         ("mean prediction, log-odds", words.signed(shift.log_odds, 3)),
         ("mean absolute shift, log-odds", words.number(shift.mean, 3)),
         ("99th percentile of shifts", words.number(shift.p99, 3)),
-        (f"shifted by more than {TAIL:g}", words.percent(shift.tail_share)),
+        (f"shifted by more than {TAIL_SHIFT:g}", words.percent(shift.tail_share)),
         ("spread beside the champion's", words.percent(shift.spread)),
     ]
     return Facts("How far predictions shifted", "", _known(rows))

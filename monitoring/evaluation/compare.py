@@ -28,7 +28,7 @@ CONFIDENCE = 0.95
 
 CHANCE_DRAWS, CHANCE_ROWS = 40, 20_000
 
-TAIL = 1.0
+TAIL_SHIFT = 1.0
 """A prediction whose log-odds moved by more than this (its odds by a factor of 2.7) counts as in the tail."""
 
 Rival = Literal["champion", "base_rate"]
@@ -116,7 +116,7 @@ class PredictionShift:
 
     p99: float | None = None
     tail_share: float | None = None
-    """Predictions that moved by more than :data:`TAIL`."""
+    """Predictions that moved by more than :data:`TAIL_SHIFT`."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ def prediction_shift(champion: np.ndarray, challenger: np.ndarray) -> Prediction
         spread=finite(float(now.std()) / spread) if spread > 1e-9 else None,
         mean=finite(float(move.mean())),
         p99=finite(float(np.quantile(move, 0.99))),
-        tail_share=finite(float((move > TAIL).mean())),
+        tail_share=finite(float((move > TAIL_SHIFT).mean())),
     )
 
 
