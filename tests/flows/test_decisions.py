@@ -148,7 +148,7 @@ def test_what_is_not_remeasured_is_no_reason_against_an_approval(held: Loop) -> 
     with held.world() as world:
         champion = promotions.current(world.connection, "feed")
         world.surface = replace(held.surface, policy=strict)
-        cases = ((first.evidence, champion), (replace(no_process, question=None), champion), (no_process, None))
+        cases = ((first.evidence, champion), (replace(no_process, hypothesis=None), champion), (no_process, None))
         for evidence, rival in cases:
             on_record = replace(first, measured=evidence.as_json())
             remeasured = remeasure(world, replace(candidate, evidence=(on_record,)), rival, after(20))
@@ -230,7 +230,7 @@ def test_who_may_not_decide_is_refused_with_what_to_do(held: Loop, monkeypatch: 
         assert "ada may not do this on feed: it wants the role operator" in refusal(word)
     assert "feed is not held" in refusal("release", person="bob")
 
-    monkeypatch.setattr(authorisation, "PATIENCE", timedelta(seconds=0.2))
+    monkeypatch.setattr(authorisation, "UPDATE_PATIENCE", timedelta(seconds=0.2))
     with ledger.alone(held.url, "feed"):
         assert "an update of feed is running" in refusal("reject")
     with connect(held.url, autocommit=True) as connection:
