@@ -12,12 +12,14 @@ import polars as pl
 import pytest
 
 from flows.backtest.findings import without_model
-from flows.backtest.replay import ARMS
-from flows.backtest.run import Plan, Report, Stage, backtest, replay_log
+from flows.backtest.report import Report
+from flows.backtest.run import BacktestConfig, Stage, backtest, replay_log
+from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Summary
 from infra.addresses import with_database
 from infra.postgres.connections import connect
 from models.metrics import auc
 from models.versions.registry import Registry
+from monitoring.measures import MEASURES
 from tests.worlds.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -26,10 +28,10 @@ WARMUP, EVERY = timedelta(hours=14), timedelta(hours=3)
 
 
 @pytest.fixture(scope="module")
-def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+def config(tmp_path_factory: pytest.TempPathFactory) -> BacktestConfig:
     log, items = write_log(tmp_path_factory.mktemp("log"))
     pl.read_parquet(log).filter(pl.col("shown_at") <= after(20)).write_parquet(log)
-    return Plan(log, items, warmup=WARMUP, every=EVERY)
+    return BacktestConfig(log, items, warmup=WARMUP, every=EVERY)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +40,9 @@ def stages() -> list[Stage]:
 
 
 @pytest.fixture(scope="module")
-def report(site: Loop, prefect_server: str, plan: Plan, stages: list[Stage]) -> Report:
+def report(site: Loop, prefect_server: str, config: BacktestConfig, stages: list[Stage]) -> Report:
     """What `millrace backtest` finds, in a scratch database of its own."""
-    return backtest(site.settings, site.surface, plan, now=NOW, watch=stages.append)
+    return backtest(site.settings, site.surface, config, now=NOW, progress=stages.append)
 
 
 def without_seconds(found: Any) -> Any:
@@ -53,56 +55,69 @@ def without_seconds(found: Any) -> Any:
 
 
 def test_running_the_same_backtest_twice_gives_the_same_numbers(
-    report: Report, site: Loop, plan: Plan, database: str
+    report: Report, site: Loop, config: BacktestConfig, database: str
 ) -> None:
     own = copied(site)
     registry = Registry(own.tracking, own.artifacts.as_uri())
     repeated = replay_log(
-        site.settings, site.surface, plan, url=database, registry=registry, now=NOW, watch=lambda _: None, reports=False
+        site.settings,
+        site.surface,
+        config,
+        url=database,
+        registry=registry,
+        now=NOW,
+        progress=lambda _: None,
+        reports=False,
     )
-    assert json.dumps(without_seconds(repeated.summary())) == json.dumps(without_seconds(report.summary()))
-    for one, other in zip(report.scored, repeated.scored, strict=True):
+    assert json.dumps(without_seconds(repeated.summary().as_json())) == json.dumps(
+        without_seconds(report.summary().as_json())
+    )
+    for one, other in zip(report.windows, repeated.windows, strict=True):
         for arm in ARMS:
             np.testing.assert_array_equal(one.scores[arm], other.scores[arm])
 
 
-def test_every_impression_after_the_warm_up_is_scored_once_before_anything_is_trained_on_it(
-    report: Report, plan: Plan
+def test_every_impression_after_the_warm_up_is_scored_once_before_any_model_trains_on_it(
+    report: Report, config: BacktestConfig
 ) -> None:
-    log = pl.read_parquet(plan.log)
+    log = pl.read_parquet(config.log)
     assert report.impressions == len(log)
-    starts, ends = [part.start for part in report.scored], [part.end for part in report.scored]
+    starts, ends = [part.start for part in report.windows], [part.end for part in report.windows]
     assert starts[1:] == ends[:-1]
-    assert timedelta(0) <= starts[0] - (log["shown_at"].min() + WARMUP) <= timedelta(seconds=plan.tick)  # type: ignore[operator]
-    scored = np.concatenate([part.examples.time for part in report.scored])
+    assert timedelta(0) <= starts[0] - (log["shown_at"].min() + WARMUP) <= timedelta(seconds=config.tick)  # type: ignore[operator]
+    scored = np.concatenate([part.examples.time for part in report.windows])
     later = log.filter(pl.col("shown_at") > starts[0])
     np.testing.assert_array_equal(scored, later["shown_at"].dt.epoch("us").sort().to_numpy() / 1e6)
-    assert sum(part.examples.label.sum() for part in report.scored) == later["clicked"].sum()
-    for part in report.scored:
+    assert sum(part.examples.label.sum() for part in report.windows) == later["clicked"].sum()
+    for part in report.windows:
         known = [update.claimed for update in report.updates if update.claimed.as_of <= part.start]
         assert known
         assert all(claimed.window.end < part.start for claimed in known)
 
 
 def test_fresh_features_are_worth_something_and_so_is_a_fresh_model(report: Report) -> None:
-    found = report.summary()
-    champion, features_only, frozen = (found[arm] for arm in ARMS)
+    arms = report.summary().arms
+    champion, features_only, frozen = (
+        {measure.key: arms[arm].of(measure) or math.nan for measure in MEASURES}
+        for arm in (CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM)
+    )
     # By request: what the whole hour's label rate does, an update of 400 requests cannot follow.
     assert champion["grouped_auc"] > features_only["grouped_auc"] > frozen["grouped_auc"] + 0.05 > 0.55
     assert champion["mrr"] > features_only["mrr"] > frozen["mrr"]
     assert features_only["log_loss"] < frozen["log_loss"]
 
 
-def test_the_summary_is_one_plain_object(report: Report) -> None:
-    found = json.loads(json.dumps(report.summary(), allow_nan=False))
+def test_the_summary_is_one_plain_object_that_is_read_back(report: Report) -> None:
+    found = json.loads(json.dumps(report.summary().as_json(), allow_nan=False))
+    assert Summary.from_json(found) == report.summary()
     assert found["scored"] == sum(window["impressions"] for window in found["windows"])
     measures = {"auc", "grouped_auc", "log_loss", "normalised_entropy", "calibration_error", "mean_prediction"}
     measures |= {"ndcg", "mrr", "hit_at_1"}
     for arm in ARMS:
-        assert found[arm].keys() == measures
-        assert all(math.isfinite(value) for value in found[arm].values())
-    scores = np.concatenate([part.scores["champion"] for part in report.scored])
-    label = np.concatenate([part.examples.label for part in report.scored])
+        assert found[arm.key].keys() == measures
+        assert all(math.isfinite(value) for value in found[arm.key].values())
+    scores = np.concatenate([part.scores[CHAMPION_ARM] for part in report.windows])
+    label = np.concatenate([part.examples.label for part in report.windows])
     assert found["champion"]["auc"] == pytest.approx(auc(scores, label), rel=1e-12)
     assert found["updates"][0]["verdict"] == "promote"
     for update in found["updates"]:
@@ -124,53 +139,62 @@ def test_the_scratch_databases_are_gone_afterwards(report: Report, site: Loop) -
 
 
 def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
-    site: Loop, plan: Plan, prefect_server: str
+    site: Loop, config: BacktestConfig, prefect_server: str
 ) -> None:
     own = copied(site)
     surface = replace(own.surface, fewest=100_000)
     registry = Registry(own.tracking, own.artifacts.as_uri())
     thin = replay_log(
-        own.settings, surface, plan, url=own.url, registry=registry, now=NOW, watch=lambda _: None, reports=False
+        own.settings, surface, config, url=own.url, registry=registry, now=NOW, progress=lambda _: None, reports=False
     )
     found = thin.summary()
-    assert found["scored"] > 0
-    assert found["base_rate"]["impressions"] == found["scored"]
-    assert "fewer than 100,000 mature impressions; use a longer --warmup" in found["base_rate"]["reason"]
-    assert {window["served_by"] for window in found["windows"]} == {"base_rate"}
-    label = np.concatenate([part.examples.label for part in thin.scored])
-    scores = np.concatenate([part.scores["champion"] for part in thin.scored])
+    assert found.evaluated > 0
+    assert found.base_rate is not None
+    assert found.base_rate.impressions == found.evaluated
+    assert "fewer than 100,000 mature impressions; use a longer --warmup" in found.base_rate.reason
+    assert all(window.by_base_rate for window in found.windows)
+    label = np.concatenate([part.examples.label for part in thin.windows])
+    scores = np.concatenate([part.scores[CHAMPION_ARM] for part in thin.windows])
     assert abs(scores.mean() - label.mean()) < 0.05
-    assert found["champion"]["auc"] == pytest.approx(0.5, abs=0.05)
+    assert found.arms[CHAMPION_ARM].auc == pytest.approx(0.5, abs=0.05)
     assert "base rate stood in" in str(without_model(found))
 
 
 @pytest.mark.slow
 def test_a_model_takes_over_from_the_base_rate_as_soon_as_there_is_one(
-    site: Loop, plan: Plan, prefect_server: str, database: str
+    site: Loop, config: BacktestConfig, prefect_server: str, database: str
 ) -> None:
     own = copied(site)
     registry = Registry(own.tracking, own.artifacts.as_uri())
-    minute = replace(plan, warmup=timedelta(minutes=1))  # shorter than the attribution: nothing is mature
+    minute = replace(config, warmup=timedelta(minutes=1))  # shorter than the attribution: nothing is mature
     found = replay_log(
-        own.settings, own.surface, minute, url=database, registry=registry, now=NOW, watch=lambda _: None, reports=False
+        own.settings,
+        own.surface,
+        minute,
+        url=database,
+        registry=registry,
+        now=NOW,
+        progress=lambda _: None,
+        reports=False,
     ).summary()
-    served = [window["served_by"] for window in found["windows"]]
-    assert served == sorted(served)
-    assert set(served) == {"base_rate", "model"}
-    assert 0 < found["base_rate"]["impressions"] < found["scored"]
+    by_base_rate = [window.by_base_rate for window in found.windows]
+    assert by_base_rate == sorted(by_base_rate, reverse=True)
+    assert set(by_base_rate) == {True, False}
+    assert found.base_rate is not None
+    assert 0 < found.base_rate.impressions < found.evaluated
 
 
-def test_a_warm_up_longer_than_the_log_is_refused(site: Loop, plan: Plan, prefect_server: str) -> None:
+def test_a_warm_up_longer_than_the_log_is_refused(site: Loop, config: BacktestConfig, prefect_server: str) -> None:
     own = copied(site)
     registry = Registry(own.tracking, own.artifacts.as_uri())
     with pytest.raises(ValueError, match="use a shorter one"):
         replay_log(
             own.settings,
             own.surface,
-            replace(plan, warmup=timedelta(days=2)),
+            replace(config, warmup=timedelta(days=2)),
             url=own.url,
             registry=registry,
             now=NOW,
-            watch=lambda _: None,
+            progress=lambda _: None,
             reports=False,
         )

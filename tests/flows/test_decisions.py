@@ -148,7 +148,7 @@ def test_what_is_not_remeasured_is_no_reason_against_an_approval(held: Loop) -> 
     with held.world() as world:
         champion = promotions.current(world.connection, "feed")
         world.surface = replace(held.surface, policy=strict)
-        cases = ((first.evidence, champion), (replace(no_process, question=None), champion), (no_process, None))
+        cases = ((first.evidence, champion), (replace(no_process, hypothesis=None), champion), (no_process, None))
         for evidence, rival in cases:
             on_record = replace(first, measured=evidence.as_json())
             remeasured = remeasure(world, replace(candidate, evidence=(on_record,)), rival, after(20))

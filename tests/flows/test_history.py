@@ -191,7 +191,7 @@ def test_after_a_rollback_the_process_has_to_show_itself_anew(world: World) -> N
 def test_what_waits_after_windows_rejected_for_the_same_goes_on_waiting(world: World, with_champion: bool) -> None:
     line = Line(world.connection)
     parent = str(line.update("promoted", (-1, 0), parent=None)) if with_champion else None
-    line.update("rejected", (0, 1), parent=parent, failed=["retries", "features moved"])
+    line.update("rejected", (0, 1), parent=parent, failed=["retries", "features shifted"])
     for hour in range(1, IN_A_ROW + 1):
         line.update("rejected", (hour, hour + 1), parent=parent, failed=["retries"])
 

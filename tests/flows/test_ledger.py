@@ -19,7 +19,7 @@ from flows import ledger
 from flows.ledger import Claim, Cut, NothingToLearn, Opening
 from flows.review import decisions
 from flows.review.rollback import go_back
-from flows.steps.publish import STATES
+from flows.steps.publish import STATE_OF
 from infra.postgres.connections import connect
 from models.versions import promotions
 from models.versions.promotions import ChampionMoved
@@ -77,7 +77,7 @@ class Site:
         measured = Measured(self.surface, claimed.update_id, "update", claimed.parent_version, verdict, evidence)
         on_record = write_evidence(self.connection, measured)
         by = write_decision(self.connection, on_record, action=word, decided_by=GATE, reason="As drawn.")
-        state = STATES[word]
+        state = STATE_OF[word]
         try:
             with self.connection.transaction():
                 if state == "promoted":

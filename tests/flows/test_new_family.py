@@ -13,7 +13,7 @@ from tests.worlds.loop import Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
-NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), toward="item")
+NEW = Family("item_region_device", ("item", "region", "device"), (HOUR,), prior="item")
 
 
 @pytest.mark.slow
@@ -29,7 +29,7 @@ def test_a_new_family_is_back_filled_and_the_champion_serves_on_until_one_with_i
     # Nobody starts it: the next update finds another declaration, and folds the log anew for it.
     with loop.world(features=wider) as world:
         second = run_update(world, after(18))
-        assert second.judged.evidence.question == "better"
+        assert second.judged.evidence.hypothesis == "better"
         frame = world.frame(after(8), after(13), known_by=after(18))
         assert frame.without_row == 0
         assert set(NEW.columns) <= set(world.surface.layout.dense)

@@ -9,7 +9,7 @@ import pytest
 from features.declare.views import TeamView
 from infra.postgres.connections import connect
 from models.serving.durable.database import Database
-from models.serving.rank.views import Views
+from models.serving.rank.views import LiveViews
 from tests.worlds.loop import START, Loop, after, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -69,10 +69,10 @@ def test_a_teams_view_is_trained_on_and_served_as_it_was_known(loop: Loop) -> No
         assert len(set(expected)) > 5
 
         item, at = shown[rows[0]]
-        served = Views((STOCK,), Database(loop.url))
-        values, answered = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
-        assert answered
-        np.testing.assert_array_equal(values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
+        served = LiveViews((STOCK,), Database(loop.url))
+        read = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
+        assert read.complete
+        np.testing.assert_array_equal(read.values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
         served.close()
 
     # The view gone from the declaration, its champion cannot be read: the error names the column.
@@ -113,20 +113,20 @@ def test_any_finite_value_of_a_view_is_trained_on_and_served(loop: Loop) -> None
         assert np.isfinite(own).all()
         assert own[:, 0].min() >= 61_000
         assert own[:, 1].max() == np.finfo(np.float32).max
-        served = Views((LARGE,), Database(loop.url))
+        served = LiveViews((LARGE,), Database(loop.url))
         items, at = frame.table["item_id"][:40].to_list(), frame.examples.time[-1]
-        values, answered = served.read("anybody", items, {}, float(at))
-        assert answered
-        np.testing.assert_array_equal(values, own[:40])
+        read = served.read("anybody", items, {}, float(at))
+        assert read.complete
+        np.testing.assert_array_equal(read.values, own[:40])
         served.close()
 
 
 def test_a_view_that_cannot_be_read_leaves_its_values_unknown_and_says_so() -> None:
-    away = Views((STOCK,), Database("postgresql://127.0.0.1:1/none"))
-    values, answered = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
-    assert not answered
-    assert np.isnan(values).all()
-    assert values.shape == (2, 2)
+    away = LiveViews((STOCK,), Database("postgresql://127.0.0.1:1/none"))
+    read = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    assert not read.complete
+    assert np.isnan(read.values).all()
+    assert read.values.shape == (2, 2)
 
 
 def test_a_changed_view_is_another_layout(loop: Loop) -> None:

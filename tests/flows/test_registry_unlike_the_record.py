@@ -20,15 +20,16 @@ from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models.versions import promotions
 from models.versions.files import RANKER
+from models.versions.mlflow_client import prepare
 from models.versions.promotions import Promotion
-from models.versions.registry import Registry, model_name, number_of, prepare
+from models.versions.registry import Registry
+from models.versions.version_names import model_name, number_of
 from monitoring.evaluation.evidence import StandIn
 from monitoring.gate.policy import Policy
 from monitoring.records import review
 from monitoring.records.review import Refused
 from tests.models.mlflow_server import mlflow_server
-from tests.worlds.loop import Loop, after, copied, copy_database, expect_consistent, run_update
-from tests.worlds.serving import Client, eventually, serve, told
+from tests.worlds.serving import Client, eventually, serve, serving_config
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -531,13 +532,13 @@ def test_serving_keeps_a_lost_champion_that_it_has_and_one_that_begins_serves_th
         found = client.service.champions.current("feed")
         return None if found is None else found.version
 
-    with serve(told(loop.url, tmp_path / "running", surfaces=surfaces)) as running:
+    with serve(serving_config(loop.url, tmp_path / "running", surfaces=surfaces)) as running:
         eventually(lambda: serves(running) == "2", "version 2 serves")
         with (
             lost(files(champion(loop))),
-            serve(told(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
+            serve(serving_config(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
         ):
-            eventually(begun.service.champions.looked.is_set, "it has looked for its champion")
+            eventually(begun.service.champions.checked.is_set, "it has looked for its champion")
             assert (serves(running), serves(begun)) == ("2", None)
             with loop.world() as world:
                 assert run_update(world, after(20)).published.version == "3"

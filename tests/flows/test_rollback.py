@@ -14,12 +14,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from flows.review import rollback as rolling
 from flows.review.rollback import go_back, rollback
 from infra.postgres.connections import connect
 from infra.stack.status import read_surfaces
 from infra.stack.uptake import Uptake
-from models.versions import artifact, delta, promotions
+from models.versions import alias, artifact, delta, promotions
 from models.versions.registry import Registry
 from monitoring.records.decisions import read_decision
 from monitoring.records.evidence_store import evidence_of
@@ -32,7 +31,7 @@ from tests.worlds.serving import FEATURES, Client, eventually, promote, rank, se
 def away(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry that does not answer."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(rolling, "ALIAS_PATIENCE_S", 0.1)
+    monkeypatch.setattr(alias, "PATIENCE_S", 0.1)
     return Registry("http://127.0.0.1:1")
 
 

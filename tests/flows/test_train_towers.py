@@ -11,10 +11,11 @@ from flows.steps.train_towers import fit
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples, Layout
-from models.retrieval.artifact import Carried, carried
+from models.retrieval.artifact import VersionTowers, load_version_towers
 from models.retrieval.towers import TowerDesign, Towers
 from models.versions import artifact, promotions
 from models.versions.files import materialise
+from models.versions.folder import DESCRIPTION, read_description
 from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.records.evidence_store import read_evidence
 from tests.worlds.loop import Loop, after, copied, expect_consistent, run_update
@@ -59,9 +60,9 @@ def with_towers(site: Loop, prefect_server: str) -> Loop:
     return loop
 
 
-def towers_of(world: World, version: str, to: Path) -> Carried:
+def towers_of(world: World, version: str, to: Path) -> VersionTowers:
     """What a version retrieves with, as the registry gives it."""
-    found = carried(world.registry.download(world.registry.version("feed", version).artifact_uri, to))
+    found = load_version_towers(world.registry.download(world.registry.version("feed", version).artifact_uri, to))
     assert found is not None
     return found
 
@@ -81,16 +82,16 @@ def test_towers_are_trained_with_the_ranker_and_travel_with_its_version(with_tow
         before, now = (towers_of(world, version, tmp_path / version) for version in ("1", "2"))
         assert now.towers.steps > before.towers.steps > 0
         # The ranker is a delta on the version before; its towers stand alone.
-        assert artifact.read_description(tmp_path / "2" / artifact.DESCRIPTION)["kind"] == "delta"
+        assert read_description(tmp_path / "2" / DESCRIPTION)["kind"] == "delta"
         frame = prepare.join(world, second.claimed).frame
-        towers, lately = now.towers, now.towers.lately
-        assert set(lately.ids.tolist()) <= now.names.keys()
-        found = towers.index(lately, lately.time).retrieve(towers.users(frame.examples[-50:], lately), 10)
+        towers, recent = now.towers, now.towers.recent_clicks
+        assert set(recent.ids.tolist()) <= now.names.keys()
+        found = towers.index(recent, recent.time).retrieve(towers.users(frame.examples[-50:], recent), 10)
         assert len({now.names[item] for item in found.ids.ravel().tolist()} & set(frame.table["item_id"])) > 5
 
         files = world.registry.version("feed", "2").artifact_uri
         whole = materialise(files, tmp_path / "whole", world.registry.tracking_uri) / "artifacts" / "ranker"
-        copied_towers = carried(whole)
+        copied_towers = load_version_towers(whole)
         assert copied_towers is not None
         assert (copied_towers.towers.steps, copied_towers.names) == (towers.steps, now.names)
         assert artifact.load(whole).steps > 0

@@ -20,11 +20,13 @@ from infra.postgres.connections import connect
 from infra.stack.environment import settings_environment
 from models import metrics
 from models.versions import artifact, promotions
-from models.versions.registry import model_name
+from models.versions.folder import DESCRIPTION, read_description
+from models.versions.version_names import model_name
 from monitoring.gate.policy import Policy
 from monitoring.records.decisions import read_decisions
 from monitoring.records.evidence_store import read_evidence
 from monitoring.statistics.error_control import PastTests
+from tests.worlds.designs import but
 from tests.worlds.loop import UNREACHABLE, Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -104,7 +106,7 @@ def expect_published(world: World, outcome: Outcome) -> None:
     np.testing.assert_array_equal(served.score(examples), retrained.trained.model.score(examples))
     on_record = read_evidence(world.connection, champion.update_id)
     assert on_record is not None
-    description = artifact.read_description(folder / artifact.DESCRIPTION)
+    description = read_description(folder / DESCRIPTION)
     assert on_record.weights_sha256 == retrained.weights_sha256 == description["weights_sha256"]
     comparison = outcome.judged.evidence.comparison
     assert comparison is not None
@@ -133,23 +135,23 @@ def test_a_new_design_must_be_better_and_waits_until_that_is_shown(loop: Loop) -
     with loop.world() as world:
         champion = run_update(world, after(14)).published.version
         strict = replace(loop.surface, policy=replace(loop.surface.policy, risk=1e-5))
-        world.surface = replace(strict, design=replace(strict.design, rate=1e-3))
+        world.surface = replace(strict, design=but(strict.design, rate=1e-3))
         settings = run_update(world, after(17))
-        assert settings.judged.evidence.question == "better"
+        assert settings.judged.evidence.hypothesis == "better"
         assert settings.judged.evidence.tests == PastTests()
         # Hours of a small log cannot show it so surely.
         assert settings.verdict.codes[0] in ("not_shown_better", "shown_worse_design")
-        numb = replace(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
+        numb = but(strict.design, hidden=(16,), embedding=4, rate=1e-9, table_rate=1e-9, ridge=1e9)
         world.surface = replace(strict, design=numb)
         shape = run_update(world, after(20)).judged.evidence
-        assert shape.question == "better"
+        assert shape.hypothesis == "better"
         assert shape.tests == PastTests(tested=1)
         assert shape.training is not None
         assert shape.comparison is not None
         assert shape.training.impressions == shape.comparison.impressions
         world.surface = loop.surface
         routine = run_update(world, after(23))
-        assert (routine.judged.evidence.question, routine.claimed.parent_version) == ("not_worse", champion)
+        assert (routine.judged.evidence.hypothesis, routine.claimed.parent_version) == ("not_worse", champion)
     expect_consistent(loop)
 
 
@@ -180,7 +182,7 @@ def test_a_held_challenger_waits_the_champion_stays_and_the_next_trains_on_its_w
 @pytest.mark.slow
 def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop) -> None:
     """A first model that is worse than the base rate is held; the next is trained on its window too."""
-    hasty = replace(loop.surface.design, rate=3.0, patience=0)
+    hasty = but(loop.surface.design, rate=3.0, patience=0)
     with loop.world(design=hasty) as world:
         young = run_update(world, after(14))
         assert young.verdict.verdict == "hold", young.verdict.reasons

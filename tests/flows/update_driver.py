@@ -120,6 +120,7 @@ def _put_points(job: Job) -> None:
     from flows.steps import prepare, publish
     from models.versions import promotions
     from models.versions.registry import Registry
+    from models.versions.update_runs import UpdateRuns
     from monitoring.records import history_store
 
     places: dict[str, tuple[Any, str]] = {
@@ -132,7 +133,11 @@ def _put_points(job: Job) -> None:
         "decide": (update, "decide"),
         "record": (publish, "record"),
         "publish": (publish, "publish"),
-        **{name: (Registry, name) for name in REGISTRY},
+        "start_run": (UpdateRuns, "start"),
+        "register": (Registry, "register"),
+        "log_metrics": (UpdateRuns, "log_metrics"),
+        "set_champion": (Registry, "set_champion"),
+        "finish_run": (UpdateRuns, "finish"),
         "checkpoint": (checkpoint, "save"),
         "write_evidence": (publish, "write_evidence"),
         "write_history": (history_store, "write"),
