@@ -40,7 +40,7 @@ OPTIONAL = {"position", "model_version", "propensity", "read_tick", "context", "
 
 
 @dataclass(frozen=True)
-class Batch:
+class EventBatch:
     """Checked events, N impressions or N rows of feedback."""
 
     name: LiteralString
@@ -73,17 +73,17 @@ class Batch:
         return refused.select("line", "source", "reason", json_objects(refused, columns).alias("event"))
 
 
-def check_impressions(frame: pl.DataFrame, now: datetime) -> Batch:
+def check_impressions(frame: pl.DataFrame, now: datetime) -> EventBatch:
     """Raises ValueError where a column is missing or has another type."""
     return _checked("impressions", frame, IMPRESSION, ["impression_id"], now)
 
 
-def check_feedback(frame: pl.DataFrame, now: datetime) -> Batch:
+def check_feedback(frame: pl.DataFrame, now: datetime) -> EventBatch:
     """Raises ValueError where a column is missing or has another type."""
     return _checked("feedback", frame, FEEDBACK, ["impression_id", "kind"], now)
 
 
-def reach(batches: Sequence[Batch]) -> dict[str, datetime]:
+def reach(batches: Sequence[EventBatch]) -> dict[str, datetime]:
     """How far back and ahead of a batch's own times the log is searched: of each look-up its first and last time."""
     found: dict[str, datetime] = {}
     for batch in batches:
@@ -100,7 +100,7 @@ def reach(batches: Sequence[Batch]) -> dict[str, datetime]:
     return found
 
 
-def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list[str], now: datetime) -> Batch:
+def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list[str], now: datetime) -> EventBatch:
     for column in schema:
         if column not in frame.columns and column not in OPTIONAL:
             raise ValueError(f"{name} lack the column {column!r}; they need {sorted(schema.keys() - OPTIONAL)}")
@@ -132,7 +132,7 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
         pl.coalesce("reason", "repeated", pl.lit(ACCEPTED))
     )
     counted = rows["counted"].fill_null(value=True) if "counted" in schema else pl.repeat(True, len(rows), eager=True)
-    return Batch(name, happened, rows, first.select("ord", *schema), outcomes.to_series(), counted)
+    return EventBatch(name, happened, rows, first.select("ord", *schema), outcomes.to_series(), counted)
 
 
 def _has_zone(dtype: DataType) -> bool:

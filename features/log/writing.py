@@ -17,7 +17,7 @@ import psycopg
 
 from features.declare.feedback import CLOCK_SKEW, HORIZON, why_too_early
 from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
-from features.log.batches import Batch, check_feedback, check_impressions, reach
+from features.log.batches import EventBatch, check_feedback, check_impressions, reach
 from features.log.dead_letters import DeadLetter, dead_letter, dead_letter_frame
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
 from infra.postgres.copying import copy_in
@@ -211,7 +211,7 @@ def append(
 
 
 def _append(
-    connection: psycopg.Connection, surface: str, batches: Sequence[Batch], now: datetime, source: str
+    connection: psycopg.Connection, surface: str, batches: Sequence[EventBatch], now: datetime, source: str
 ) -> AppendResult:
     outcomes = {batch.name: batch.outcomes for batch in batches}
     counted = {batch.name: batch.counted for batch in batches}

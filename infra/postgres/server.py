@@ -100,7 +100,7 @@ def _set_passwords(cluster: Path, data: Path) -> None:
     passwords = {role: secrets.token_urlsafe(24) for role in (RUNS, OWNS, ADMINISTERS)}
     # Statements that fail are logged otherwise, with the password.
     quiet = ("-c", "log_min_error_statement=panic", "-c", "exit_on_error=on")
-    _run("postgres", "--single", *quiet, "-D", str(cluster), "postgres", say=ROLES % passwords)
+    _run("postgres", "--single", *quiet, "-D", str(cluster), "postgres", stdin=ROLES % passwords)
     written = passfile(data).with_suffix(".part")
     written.unlink(missing_ok=True)
     with os.fdopen(os.open(written, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -260,12 +260,12 @@ def _control(*options: str) -> None:
     )
 
 
-def _run(program: str, *options: str, say: str = "") -> None:
+def _run(program: str, *options: str, stdin: str = "") -> None:
     """Run one of PostgreSQL's programs to its end. Raises StackError with what it complained of."""
     done = subprocess.run(
         [str(_binaries() / program), *options],
         check=False,
-        input=say,
+        input=stdin,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -202,7 +202,7 @@ def compare(
     first before it knew anything, it is paired with the mean label known by then. `slices`: columns of length N to
     look at by value, and `kinds`, 'user' or 'item' for those that are not of the context; `attributes`: columns [N]
     whose values should be treated alike (``fairness``). `seed` draws requests for the intervals, and labels by which
-    the chance part of the calibration error is told. A champion's prediction that is not finite counts as the base
+    the chance part of the calibration error is given. A champion's prediction that is not finite counts as the base
     rate; a challenger's is counted in ``not_finite`` and nothing else is said of it.
     """
     label = np.asarray(label, dtype=np.float64)

@@ -29,8 +29,8 @@ def divergence(found: NDArray[np.float64] | float, mean: NDArray[np.float64] | f
     """Kullback-Leibler divergence of Bernoulli(found) from Bernoulli(mean), in nats."""
     found, mean = np.clip(found, 0.0, 1.0), np.clip(mean, SMALLEST_MEAN, 1 - SMALLEST_MEAN)
     yes = np.where(found > 0, found * np.log(np.maximum(found, 1e-300) / mean), 0.0)
-    no = np.where(found < 1, (1 - found) * np.log(np.maximum(1 - found, 1e-300) / (1 - mean)), 0.0)
-    return np.asarray(yes + no)
+    clear = np.where(found < 1, (1 - found) * np.log(np.maximum(1 - found, 1e-300) / (1 - mean)), 0.0)
+    return np.asarray(yes + clear)
 
 
 def surprise_above(share: float, draws: float, limit: float) -> float:
