@@ -29,6 +29,7 @@ from monitoring.gate.policy import Policy
 from monitoring.records import review
 from monitoring.records.review import Refused
 from tests.models.mlflow_server import mlflow_server
+from tests.worlds.loop import Loop, after, copied, copy_database, expect_consistent, run_update
 from tests.worlds.serving import Client, eventually, serve, serving_config
 
 if TYPE_CHECKING:
