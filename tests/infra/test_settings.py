@@ -11,8 +11,11 @@ from infra.stack.environment import TELEMETRY_OFF, apply, library_environment, s
 from infra.stack.services import every_service
 
 
+PAGE = PROJECT / "docs" / "operating.md"
+
+
 def documented() -> set[str]:
-    return set(re.findall(r"^\| `(MILLRACE_\w+)`", (PROJECT / "infra" / "README.md").read_text(), re.MULTILINE))
+    return set(re.findall(r"^\| `(MILLRACE_\w+)`", PAGE.read_text(), re.MULTILINE))
 
 
 def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
@@ -20,7 +23,7 @@ def test_every_setting_is_documented_and_every_documented_setting_exists() -> No
 
 
 def test_documented_ports_are_the_defaults() -> None:
-    table = (PROJECT / "infra" / "README.md").read_text()
+    table = PAGE.read_text()
     for name, field in Settings.model_fields.items():
         if name.endswith("_port"):
             assert f"| `MILLRACE_{name.upper()}` | {field.default} |" in table

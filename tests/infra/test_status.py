@@ -39,8 +39,8 @@ def update(connection: psycopg.Connection, surface: str, end: datetime, state: s
 def promote(connection: psycopg.Connection, surface: str, version: str, end: datetime) -> None:
     made = update(connection, surface, end, "promoted")
     evidence = connection.execute(
-        "INSERT INTO evidence (surface, update_id, verdict, reasons, figures, checksum)"
-        " VALUES (%s, %s, 'promote', '[]', '{}', 'c') RETURNING evidence_id",
+        "INSERT INTO evidence (surface, update_id, occasion, verdict, codes, reasons, measured, checksum)"
+        " VALUES (%s, %s, 'update', 'promote', '{}', '{}', '{}', 'c') RETURNING evidence_id",
         [surface, made],
     ).fetchone()
     assert evidence is not None
