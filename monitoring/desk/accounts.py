@@ -74,7 +74,7 @@ def add_user(connection: psycopg.Connection, name: str, password: str, *, role: 
         )
     with connection.transaction():
         made = connection.execute(
-            "INSERT INTO users (name, password) VALUES (%s, %s) ON CONFLICT (name) DO NO_FIGURE RETURNING user_id",
+            "INSERT INTO users (name, password) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING RETURNING user_id",
             [name, _hashed(password)],
         ).fetchone()
         if made is None:
