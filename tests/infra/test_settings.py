@@ -10,7 +10,6 @@ from infra.settings import PROJECT, Settings
 from infra.stack.environment import TELEMETRY_OFF, apply, library_environment, settings_environment
 from infra.stack.services import every_service
 
-
 PAGE = PROJECT / "docs" / "operating.md"
 
 
