@@ -1,10 +1,6 @@
 """Figures in words, for reasons that a person reads; and words of the log as the text that they are."""
 
 import re
-from collections.abc import Sequence
-
-from monitoring.evaluation.compare import Comparison
-from monitoring.measures import Measure
 
 
 def change(gain_share: float) -> str:
@@ -37,16 +33,3 @@ def unlinked(sentence: str) -> str:
     """A sentence for a channel whose markup is not known: no address in it is one, and nothing is fetched for it."""
     text = " ".join(sentence.split()).replace("](", "] (").replace("<", "‹").replace(">", "›")
     return re.sub(r"(?i)(www)\.", r"\1 .", text.replace("://", ": //"))
-
-
-def left_out(compared: Comparison, measures: Sequence[Measure]) -> list[str]:
-    """Why figures of the challenger or its rival are not there: "MRR, NDCG: no request has more than one candidate"."""
-    reasons: dict[str, list[str]] = {}
-    ours = compared.challenger.left_out
-    for measure in measures:
-        why, theirs = ours.get(measure.key), compared.champion.left_out.get(measure.key)
-        if why is not None:
-            reasons.setdefault(why, []).append(measure.name)
-        if theirs is not None and theirs != why:
-            reasons.setdefault(f"{theirs} of the {compared.rival_name}", []).append(measure.name)
-    return [f"{', '.join(names)} left out: {reason}" for reason, names in reasons.items()]

@@ -7,14 +7,14 @@ from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
 from monitoring.desk.drawings import Curves, DrawnInterval, TwoShapes
 from monitoring.desk.facts import Facts, facts
-from monitoring.evaluation.compare import Comparison, Gain
+from monitoring.evaluation.compare import Comparison, Gain, left_out
 from monitoring.evaluation.drift import Drift
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.fairness import Ratio, Treatment
 from monitoring.evaluation.slices import Slice
 from monitoring.gate.hypotheses import PROVEN_BASELINE
 from monitoring.measures import MEASURES
-from monitoring.sentences import change, counted, left_out
+from monitoring.sentences import change, counted
 
 WIDEST = 0.25
 """A slice's bar reaches the end at this share of log loss, however wide its bounds are."""

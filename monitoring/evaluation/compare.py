@@ -8,7 +8,7 @@ model says why. A million impressions take seconds.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -381,3 +381,16 @@ def _predictions(before: np.ndarray, now: np.ndarray, bins: int = 24) -> Predict
         for values in (before, now)
     )
     return Predictions(tuple(edges.tolist()), champion, challenger)
+
+
+def left_out(compared: Comparison, measures: Sequence[Measure]) -> list[str]:
+    """Why figures of the challenger or its rival are not there: "MRR, NDCG: no request has more than one candidate"."""
+    reasons: dict[str, list[str]] = {}
+    ours = compared.challenger.left_out
+    for measure in measures:
+        why, theirs = ours.get(measure.key), compared.champion.left_out.get(measure.key)
+        if why is not None:
+            reasons.setdefault(why, []).append(measure.name)
+        if theirs is not None and theirs != why:
+            reasons.setdefault(f"{theirs} of the {compared.rival_name}", []).append(measure.name)
+    return [f"{', '.join(names)} left out: {reason}" for reason, names in reasons.items()]

@@ -1,8 +1,8 @@
 """Evidence in markdown, for Prefect's pages."""
 
-from monitoring.evaluation.compare import Comparison
+from monitoring.evaluation.compare import Comparison, left_out
 from monitoring.measures import MEASURES, number
-from monitoring.sentences import as_text, left_out
+from monitoring.sentences import as_text
 
 
 def comparison_table(compared: Comparison) -> list[str]:

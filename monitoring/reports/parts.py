@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from monitoring.checks.limits import Check
-from monitoring.evaluation.compare import Comparison, Gain
+from monitoring.evaluation.compare import Comparison, Gain, left_out
 from monitoring.evaluation.drift import MeasuredDrift, histogram
 from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict
 from monitoring.measures import MEASURES, number
-from monitoring.sentences import as_text, left_out, percent
+from monitoring.sentences import as_text, percent
 
 BEFORE, NOW = "#9aa3ad", "#c8372d"
 """Colours of the reference (or champion) and of the window (or challenger)."""
