@@ -157,7 +157,11 @@ class Journal:
 def connect_durably(database: Database, *, patient: bool = False) -> psycopg.Connection:
     """A connection whose commits are on the server's disk when they return, whatever its role or database sets."""
     connection = database.connect(patient=patient)
-    connection.execute(WAIT_FOR_THE_DISK)
+    try:
+        connection.execute(WAIT_FOR_THE_DISK)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
