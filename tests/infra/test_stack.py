@@ -94,6 +94,7 @@ def test_up_where_it_is_up_changes_nothing_and_with_other_settings_is_refused(be
     assert {name: state.pid for name, state in Supervisor(beside.home).states().items()} == before
 
 
+@pytest.mark.chaos
 def test_killed_with_9_and_started_again_it_recovers(settings: Settings) -> None:
     services = (postgres(settings), small_server())
     start_stack(settings, services)
@@ -121,6 +122,7 @@ def test_what_a_killed_supervisor_leaves_running_is_stopped_first(beside: Settin
     assert is_well(pages)
 
 
+@pytest.mark.chaos
 def test_down_stops_what_a_killed_supervisor_left_running(settings: Settings) -> None:
     services = (postgres(settings), small_server())
     start_stack(settings, services)
@@ -131,6 +133,7 @@ def test_down_stops_what_a_killed_supervisor_left_running(settings: Settings) ->
     assert not any(is_well(service) for service in services)
 
 
+@pytest.mark.chaos
 def test_a_lock_file_with_the_number_of_another_program_does_not_stop_postgres(settings: Settings) -> None:
     start_stack(settings, (postgres(settings),))
     kill_everything(settings)
