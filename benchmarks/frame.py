@@ -26,7 +26,7 @@ from features.feast.config import repo_config
 from features.feast.definitions import join_keys
 from features.feast.store import Store, open_store
 from features.team_views.reading import ViewReader
-from features.team_views.rows import Reader
+from features.team_views.rows import ArrowReader
 from infra.addresses import conninfo
 from infra.postgres.connections import connect
 from infra.postgres.scratch import scratch_database
@@ -162,7 +162,7 @@ def _lateral(url: str, entities: str, plan: Plan) -> pa.Table | None:
     query = f"SELECT {', '.join(columns)} FROM ({entities}) AS e {' '.join(joins)}"  # noqa: S608
     patience = str(plan.patience // timedelta(milliseconds=1))
     try:
-        with Reader(url, statement_timeout=patience) as reader:
+        with ArrowReader(url, statement_timeout=patience) as reader:
             return reader.read(query)
     except psycopg.errors.QueryCanceled:
         return None
