@@ -28,7 +28,7 @@ from features.feast.config import repo_config
 from features.feast.definitions import join_keys
 from features.feast.store import Store, open_store
 from features.team_views.reading import ViewReader
-from features.team_views.rows import Reader
+from features.team_views.rows import ArrowReader
 from infra.addresses import conninfo
 from infra.postgres.connections import connect
 from infra.postgres.scratch import scratch_database
@@ -161,7 +161,7 @@ def _lateral(url: str, entities: str, patience: timedelta) -> pa.Table | None:
         columns += [f"{view.name}.{value} AS bench_{view.name}__{value}" for value in view.values]
     query = f"SELECT {', '.join(columns)} FROM ({entities}) AS e {' '.join(joins)}"  # noqa: S608
     try:
-        with Reader(url, statement_timeout=_milliseconds(patience)) as reader:
+        with ArrowReader(url, statement_timeout=_milliseconds(patience)) as reader:
             return reader.read(query)
     except psycopg.errors.QueryCanceled:
         return None

@@ -1,4 +1,4 @@
-"""Feast's historical read of keyed views, by our own join: what the offline store hands out for them.
+"""Feast's historical read of keyed views, by our own join: the retrieval job that the offline store returns for them.
 
 Imported by the offline store alone, when Feast is there.
 """
@@ -23,9 +23,9 @@ from feast.repo_config import RepoConfig
 from psycopg import sql
 
 from features.declare.views import ViewRefused, create_index
-from features.team_views.join import Wanted, join_all
-from features.team_views.rows import Reader
-from features.team_views.source import Described, Source
+from features.team_views.join import SourceJoin, join_all
+from features.team_views.rows import ArrowReader
+from features.team_views.source import Described, ViewSource
 
 EVENT_TIME = "event_timestamp"
 """The entity column that holds the time to join as of; another is taken where it is the only time there."""
@@ -35,10 +35,10 @@ INDEX = "index"
 
 
 @dataclass(frozen=True)
-class Keyed:
-    """One keyed view of a question: what to join, by which entity columns, under which names."""
+class KeyedView:
+    """One keyed view of a request: what to join, by which entity columns, under which names."""
 
-    wanted: Wanted
+    join: SourceJoin
     names: tuple[str, ...]
 
 
@@ -50,8 +50,8 @@ def keyed_views(
     *,
     full_names: bool,
     late: bool,
-) -> list[Keyed]:
-    """The views of a question as sources. ``late``: a row is not known before it was created."""
+) -> list[KeyedView]:
+    """The views of a request as sources. ``late``: a row is not known before it was created."""
     long_ago = datetime(1970, 1, 1)  # noqa: DTZ001  # Feast writes bounds with it, which are not used here
     contexts = offline_utils.get_feature_view_query_context(
         feature_refs, views, registry, project, (long_ago, long_ago)
@@ -66,7 +66,7 @@ def keyed_views(
         keys = tuple(column for column, _ in selections)
         relation = context.table_subquery
         named = relation if not relation.startswith("(") else "<the table behind the query>"
-        source = Source(
+        source = ViewSource(
             name=context.name,
             relation=relation,
             keys=keys,
@@ -79,12 +79,12 @@ def keyed_views(
         )
         plain = [context.field_mapping.get(feature, feature) for feature in context.features]
         names = tuple(f"{context.name}__{name}" if full_names else name for name in plain)
-        found.append(Keyed(Wanted(source, tuple(joined for _, joined in selections)), names))
+        found.append(KeyedView(SourceJoin(source, tuple(joined for _, joined in selections)), names))
     return found
 
 
 def name_of(view: FeatureView) -> str:
-    """What the question calls the view."""
+    """The view's name in the request."""
     return str(view.projection.name_to_use())  # type: ignore[no-untyped-call]
 
 
@@ -93,9 +93,9 @@ class KeyedRetrievalJob(PostgreSQLRetrievalJob):
 
     def __init__(
         self,
-        entities: Callable[[Reader], pa.Table],
-        keyed: Sequence[Keyed],
-        reader: Callable[[], Reader],
+        entities: Callable[[ArrowReader], pa.Table],
+        keyed: Sequence[KeyedView],
+        reader: Callable[[], ArrowReader],
         config: RepoConfig,
         full_feature_names: bool,
         on_demand_feature_views: list[OnDemandFeatureView],
@@ -114,17 +114,17 @@ class KeyedRetrievalJob(PostgreSQLRetrievalJob):
         with self._reader() as reader:
             return self._joined(reader)
 
-    def _joined(self, reader: Reader) -> pa.Table:
+    def _joined(self, reader: ArrowReader) -> pa.Table:
         frame = self._entities(reader)
         time = time_column(frame.schema)
         for keyed in self._keyed:
-            missing = [key for key in keyed.wanted.keys if key not in frame.column_names]
+            missing = [key for key in keyed.join.keys if key not in frame.column_names]
             if missing:
                 raise ViewRefused(
-                    f"view {keyed.wanted.source.name}: the entities lack {', '.join(missing)}; they have"
+                    f"view {keyed.join.source.name}: the entities lack {', '.join(missing)}; they have"
                     f" {', '.join(frame.column_names)}"
                 )
-        joined = join_all(reader, [keyed.wanted for keyed in self._keyed], frame, time=time)
+        joined = join_all(reader, [keyed.join for keyed in self._keyed], frame, time=time)
         for keyed, columns in zip(self._keyed, joined, strict=True):
             for name, column in zip(keyed.names, columns, strict=True):
                 frame = frame.append_column(name, column)
@@ -141,7 +141,7 @@ def time_column(schema: pa.Schema) -> str:
     return times[0]
 
 
-def entity_table(entities: pd.DataFrame | pa.Table | str, reader: Reader) -> pa.Table:
+def entity_table(entities: pd.DataFrame | pa.Table | str, reader: ArrowReader) -> pa.Table:
     """Entities of any form as Arrow; SQL is run by ``reader``, once. A time without a zone is UTC, and gets it."""
     if isinstance(entities, pa.Table):
         table = entities
@@ -168,11 +168,11 @@ def _plainly(connection: psycopg.Connection, query: str) -> sql.Composable:
     inner: Any = sql.SQL(query)
     cursor = connection.execute(sql.SQL("SELECT * FROM ({}) AS s LIMIT 0").format(inner))
     types = {column.name: column.type_code for column in cursor.description or ()}
-    described = Described(Source("entities", "", (), EVENT_TIME, None, (), None, False, ""), (), types)
+    described = Described(ViewSource("entities", "", (), EVENT_TIME, None, (), None, False, ""), (), types)
     columns = [sql.SQL("{} AS {}").format(described.plain(name), sql.Identifier(name)) for name in types]
     return sql.SQL("SELECT {} FROM ({}) AS s").format(sql.SQL(", ").join(columns), inner)
 
 
-def metadata_of(feature_refs: list[str], keyed: Sequence[Keyed]) -> RetrievalMetadata:
-    """What Feast keeps with a saved dataset."""
-    return RetrievalMetadata(features=feature_refs, keys=sorted({key for each in keyed for key in each.wanted.keys}))
+def metadata_of(feature_refs: list[str], keyed: Sequence[KeyedView]) -> RetrievalMetadata:
+    """What Feast stores with a saved dataset."""
+    return RetrievalMetadata(features=feature_refs, keys=sorted({key for each in keyed for key in each.join.keys}))

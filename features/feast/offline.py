@@ -1,16 +1,16 @@
-"""Feast's offline store on PostgreSQL, reading only the days that were asked for.
+"""Feast's offline store on PostgreSQL, reading only the days of the request.
 
 Feast bounds a view's scan from above, and from below by the view's TTL, with bounds that the planner cannot see: of a
 log of months, a frame of one hour reads everything. Here a view tagged with :data:`LOOK_BACK` is scanned between
 (first entity time - look-back) and the last one, written as literals, so that PostgreSQL reads those partitions and
 block ranges only. The point-in-time join itself is Feast's own.
 
-Also unlike the parent's: entities given as SQL live in a temporary table of the connection that asks (a killed client
+Also unlike the parent's: entities given as SQL live in a temporary table of the connection that reads (a killed client
 leaves none behind), are run once instead of three times and analysed before the join; sessions run in UTC.
 
 A view without that tag is keyed: a team's table of values by key and time. Feast's own join of such views is wrong on
 composite keys and takes minutes; they are joined by :mod:`features.team_views.join`, after the tagged ones. Entities
-may come as SQL, as a DataFrame and, for keyed views alone, as an Arrow table, whose order is kept.
+may come as SQL, as a DataFrame and, for keyed views alone, as an Arrow table, whose order stays.
 
 Feast finds the store by its class path (:data:`CLASS_PATH`); nothing here is imported before Feast is.
 """
@@ -44,7 +44,7 @@ from feast.type_map import pg_type_code_to_arrow
 from psycopg import sql
 
 from features.feast.keyed import EVENT_TIME, KeyedRetrievalJob, entity_table, keyed_views, metadata_of, name_of
-from features.team_views.rows import Reader
+from features.team_views.rows import ArrowReader
 
 PATIENT: Mapping[str, str] = {"work_mem": "64MB", "statement_timeout": "600s", "cursor_tuple_fraction": "1"}
 """Of a session that reads frames. One that nobody waits for any more ends by itself; its sorts of served rows want more
@@ -170,11 +170,11 @@ def _with_keyed(
     names = {name_of(view) for view in keyed}
     mine = [reference for reference in feature_refs if reference.split(":")[0] in names]
 
-    def read_window(reader: Reader) -> pa.Table:
+    def with_windowed(reader: ArrowReader) -> pa.Table:
         if not windowed and (views == own or not isinstance(entities, str)):
             return entity_table(entities, reader)
         if not windowed:
-            with Reader(own, **PATIENT) as beside:
+            with ArrowReader(own, **PATIENT) as beside:
                 return entity_table(entities, beside)
         job = WindowOfflineStore.get_historical_features(
             config,
@@ -190,9 +190,9 @@ def _with_keyed(
 
     found = keyed_views(mine, keyed, registry, project, full_names=full_names, late=late)
     return KeyedRetrievalJob(
-        read_window,
+        with_windowed,
         found,
-        lambda: Reader(views, **PATIENT),
+        lambda: ArrowReader(views, **PATIENT),
         config,
         full_names,
         OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry),

@@ -1,9 +1,9 @@
-"""A team's views as they are read to serve: the values of some candidates as of an instant.
+"""A team's views as serving reads them: the values of some candidates as of an instant.
 
     reader = ViewReader(inspect(connection, views))
     numbers = reader.read(connection, {"user_id": ["u7"], "item_id": ["a1", "a2"], "region": ["13"]}, as_of)
 
-The same rows win as in a training frame: the two differ in nothing but the way they look.
+The same rows win as in a training frame; only the access path differs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,22 +18,19 @@ from psycopg import sql
 
 from features.declare.views import TeamView, expect_apart, narrowed, view_columns
 from features.team_views.keys import comparable
-from features.team_views.source import Described, describe, expect_numbers, lacks_index, source_of, warn_of_index
+from features.team_views.source import TIMESTAMPTZ, Described, describe, expect_numbers, source_of, warn_of_index
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """A team's view whose table has been looked at."""
+    """A team's view with the types of its table."""
 
     view: TeamView
     described: Described
 
-    complaint: str | None
-    """What is to be done about a missing index."""
-
 
 def inspect(connection: psycopg.Connection, views: Sequence[TeamView]) -> tuple[Inspected, ...]:
-    """Look at the views' tables. ``connection`` must commit by itself.
+    """Check the views against their tables. ``connection`` must commit by itself.
 
     Raises ViewRefused where one cannot be joined as it is declared, ValueError where two have one name; warns
     (MissingIndexWarning) where a large one has no index to look its keys up.
@@ -43,9 +40,8 @@ def inspect(connection: psycopg.Connection, views: Sequence[TeamView]) -> tuple[
     for view in views:
         described = describe(connection, source_of(view))
         expect_numbers(connection, described)
-        complaint = lacks_index(connection, described)
-        warn_of_index(complaint)
-        found.append(Inspected(view, described, complaint))
+        warn_of_index(connection, described)
+        found.append(Inspected(view, described))
     return tuple(found)
 
 
@@ -81,8 +77,7 @@ class ViewReader:
             if distinct:
                 parameters = {f"k{place}": list(column) for place, column in enumerate(zip(*distinct, strict=True))}
                 # Not prepared: a prepared statement fails once the table's columns have changed.
-                cursor = connection.execute(query, parameters | {"as_of": as_of}, binary=True, prepare=False)
-                rows = cursor.fetchall()
+                rows = connection.execute(query, parameters | {"as_of": as_of}, binary=True, prepare=False).fetchall()
                 values = narrowed(
                     np.array(
                         [[np.nan if value is None else value for value in row[1:]] for row in rows], dtype=np.float64
@@ -157,5 +152,5 @@ def _query(described: Described) -> sql.Composed:
 
 def _instant(described: Described, column: str) -> sql.SQL:
     """The parameter ``as_of`` in the type of a time column, so that an index serves."""
-    zoned = described.types[column] == 1184
+    zoned = described.types[column] == TIMESTAMPTZ
     return sql.SQL("%(as_of)s::timestamptz" if zoned else "(%(as_of)s::timestamptz AT TIME ZONE 'UTC')")

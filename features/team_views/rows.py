@@ -1,7 +1,7 @@
-"""The rows of a view that can matter to some askers, read from PostgreSQL into Arrow.
+"""The rows of a view that can matter to some entities, read from PostgreSQL into Arrow.
 
-Two ways, whichever the planner thinks cheaper: *the slice*, all rows up to the last asker (and from the first one's TTL
-on), or *look-ups*, for each key asked for only from the row that was known at its first asker to its last asker.
+Two access paths, whichever the planner thinks cheaper: *the scan*, all rows up to the last entity (and from the first
+one's TTL on), or *look-ups*, for each key only from the row that was known at its first entity to its last entity.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,16 +15,16 @@ import psycopg
 import pyarrow as pa
 from psycopg import sql
 
-from features.team_views.source import Described, lacks_index, one_key, plan_of, warn_of_index
+from features.team_views.source import TIMESTAMPTZ, Described, one_key, plan_of, warn_of_index
 from infra.addresses import conninfo
 
-Way = Literal["slice", "look-ups"]
+AccessPath = Literal["scan", "look-ups"]
 
 TRANSFER = 0.3
 """What a row costs to bring here and join, in the planner's units (1: reading a page)."""
 
 LOOK_UPS = 2
-"""Descents of the index that a key takes: for the row before its first asker, and for those since."""
+"""Descents of the index that a key takes: for the row before its first entity, and for those since."""
 
 KEYS_TABLE = "millrace_keys"
 """The temporary table of the keys to look up."""
@@ -33,8 +33,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, eq=False)
-class WantedKeys:
-    """The distinct keys asked for, with the span of their askers' times, µs since 1970."""
+class EntityKeys:
+    """The distinct keys of the entities, with the span of their entities' times, µs since 1970."""
 
     keys: pl.DataFrame
     """Columns ``k0``, ``k1``, … (Int64 or String, without null), ``code``, ``first``, ``last``."""
@@ -43,16 +43,16 @@ class WantedKeys:
 
     @property
     def first(self) -> int:
-        """The time of the first asker."""
+        """The time of the first entity."""
         return int(self.keys.select(pl.col("first").min()).item())
 
     @property
     def last(self) -> int:
-        """The time of the last asker."""
+        """The time of the last entity."""
         return int(self.keys.select(pl.col("last").max()).item())
 
 
-class Reader:
+class ArrowReader:
     """Reads from one database; a connection for the planner and one for the rows, each opened when first used."""
 
     def __init__(self, url: str, **session: str) -> None:
@@ -61,7 +61,7 @@ class Reader:
         self._planner: psycopg.Connection | None = None
         self._arrow: Any = None
 
-    def __enter__(self) -> "Reader":
+    def __enter__(self) -> "ArrowReader":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -69,13 +69,13 @@ class Reader:
             if connection is not None:
                 connection.close()
 
-    def another(self) -> "Reader":
+    def another(self) -> "ArrowReader":
         """A reader of the same database, with connections of its own."""
-        return Reader(self._url, **self._session)
+        return ArrowReader(self._url, **self._session)
 
     @property
     def planner(self) -> psycopg.Connection:
-        """For questions about types and plans; commits by itself."""
+        """For queries about types and plans; commits by itself."""
         if self._planner is None:
             self._planner = psycopg.connect(conninfo(self._url, **self._session), autocommit=True)
         return self._planner
@@ -88,16 +88,11 @@ class Reader:
             return cursor.fetch_arrow_table()
 
     def put(self, name: str, table: pa.Table) -> None:
-        """Make a temporary table; one of that name gives way."""
+        """Make a temporary table; one of that name is replaced."""
         with _as_psycopg(), self._cursor() as cursor:
             cursor.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(sql.Identifier(name)).as_string())
             cursor.adbc_ingest(name, table, mode="create", temporary=True)
             cursor.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(name)).as_string())
-
-    def append(self, schema: str | None, name: str, table: pa.Table) -> int:
-        """Append to a table, column by name; all of it or nothing. Gives the number of rows."""
-        with _as_psycopg(), self._cursor() as cursor:
-            return int(cursor.adbc_ingest(name, table, mode="append", db_schema_name=schema))
 
     def _cursor(self) -> Any:
         if self._arrow is None:
@@ -122,20 +117,22 @@ def _as_psycopg() -> Iterator[None]:
         raise kind(str(error)) from error
 
 
-def rows_for(reader: Reader, described: Described, wanted: WantedKeys, *, way: Way | None = None) -> pa.Table:
+def rows_for(
+    reader: ArrowReader, described: Described, wanted: EntityKeys, *, access: AccessPath | None = None
+) -> pa.Table:
     """Rows of the view that may count for ``wanted``: columns ``code`` or ``k0`` …, ``at``, ``created``, ``v0`` ….
 
-    ``way`` is chosen by the planner's estimate where it is not given; warns (MissingIndexWarning) where look-ups want
-    an index.
+    ``access`` is chosen by the planner's estimate where it is not given; warns (MissingIndexWarning) where look-ups
+    want an index.
     """
-    if way is None:
-        warn_of_index(lacks_index(reader.planner, described))
-        way = cheaper(reader.planner, described, wanted)
-    if way == "slice":
-        return reader.read(_slice(described, wanted))
+    if access is None:
+        warn_of_index(reader.planner, described)
+        access = cheaper(reader.planner, described, wanted)
+    if access == "scan":
+        return reader.read(_scan(described, wanted))
     source = described.source
     # Of the very type of the view's own times, so that its index serves.
-    times = pa.timestamp("us", "UTC" if described.types[source.timestamp] == 1184 else None)
+    times = pa.timestamp("us", "UTC" if described.types[source.timestamp] == TIMESTAMPTZ else None)
     spans = wanted.keys.with_columns(oldest=pl.col("first") - _microseconds(wanted.ttl or timedelta(0)))
     keys = spans.to_arrow()
     for name in ("first", "last", "oldest"):
@@ -147,16 +144,16 @@ def rows_for(reader: Reader, described: Described, wanted: WantedKeys, *, way: W
     return reader.read(_look_ups(described, wanted.ttl is not None))
 
 
-def cheaper(connection: psycopg.Connection, described: Described, wanted: WantedKeys) -> Way:
-    """The way that the planner's estimates favour."""
-    whole = plan_of(connection, _slice(described, wanted))
+def cheaper(connection: psycopg.Connection, described: Described, wanted: EntityKeys) -> AccessPath:
+    """The access path that the planner's estimates favour."""
+    whole = plan_of(connection, _scan(described, wanted))
     one = plan_of(connection, one_key(described))
     scan = whole["Total Cost"] + TRANSFER * whole["Plan Rows"]
     look_ups = len(wanted.keys) * (LOOK_UPS * one["Total Cost"] + TRANSFER)
-    return "slice" if scan < look_ups else "look-ups"
+    return "scan" if scan < look_ups else "look-ups"
 
 
-def nothing(reader: Reader, described: Described) -> pa.Table:
+def no_rows(reader: ArrowReader, described: Described) -> pa.Table:
     """No row, in the types of :func:`rows_for`."""
     columns = _columns(described, _key_columns(described))
     return reader.read(
@@ -164,8 +161,8 @@ def nothing(reader: Reader, described: Described) -> pa.Table:
     )
 
 
-def _slice(described: Described, wanted: WantedKeys) -> sql.Composable:
-    """All rows that can count for anybody."""
+def _scan(described: Described, wanted: EntityKeys) -> sql.Composable:
+    """All rows that can count for any entity."""
     source = described.source
     time = sql.Identifier(source.timestamp)
     last = EPOCH + timedelta(microseconds=wanted.last)
@@ -199,8 +196,8 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) AS found
 """
-"""A row older than the latest that a key's first asker knows can win for none of its askers. OFFSET keeps the planner
-from joining the whole table by a hash, whatever it makes of the number of keys."""
+"""A row older than the latest that a key's first entity knows can win for none of its entities. OFFSET prevents the
+planner from joining the whole table by a hash, whatever it makes of the number of keys."""
 
 
 def _look_ups(described: Described, limited: bool) -> sql.Composable:
@@ -209,11 +206,11 @@ def _look_ups(described: Described, limited: bool) -> sql.Composable:
     known: dict[str, sql.Composable] = {name: sql.SQL("") for name in ("first", "last")}
     if source.late:
         assert source.created is not None
-        created, naive = sql.Identifier(source.created), described.types[source.created] != 1184
+        created, naive = sql.Identifier(source.created), described.types[source.created] != TIMESTAMPTZ
         for name in known:
             # The keys' times have the type of the view's times; the two columns may differ in theirs.
             bound: sql.Composable = sql.SQL("k.{}").format(sql.Identifier(name))
-            if naive != (described.types[source.timestamp] != 1184):
+            if naive != (described.types[source.timestamp] != TIMESTAMPTZ):
                 bound = sql.SQL("({} AT TIME ZONE 'UTC')").format(bound)
             known[name] = sql.SQL("AND s.{0} <= {1} AND s.{0} > '-infinity'").format(created, bound)
     alike: list[sql.Composable] = [
@@ -261,7 +258,7 @@ def _columns(described: Described, keys: Sequence[sql.Composable]) -> sql.Compos
 def _zoned(described: Described, column: str) -> sql.Composable:
     """A time as timestamptz; without a zone it is UTC."""
     name = sql.Identifier(column)
-    if described.types[column] == 1184:
+    if described.types[column] == TIMESTAMPTZ:
         return sql.SQL("s.{}").format(name)
     return sql.SQL("(s.{}::timestamp AT TIME ZONE 'UTC')").format(name)
 

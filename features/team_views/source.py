@@ -1,4 +1,4 @@
-"""Where a view's rows lie: its SQL relation, its columns and their types, and whether an index serves its look-ups."""
+"""The table behind a view: its SQL relation, its columns and their types, and whether an index serves its look-ups."""
 
 import json
 import warnings
@@ -9,21 +9,39 @@ from typing import Any, Literal
 
 import psycopg
 from psycopg import sql
+from psycopg.postgres import types as postgres_types
 
 from features.declare.views import TeamView, ViewRefused
 
 Kind = Literal["integer", "text"]
 
-KEY_KINDS: Mapping[int, Kind] = {20: "integer", 21: "integer", 23: "integer", 25: "text", 1043: "text"}
-"""PostgreSQL's type codes that a key may be of: int8, int2, int4, text, varchar."""
+KEY_KINDS: Mapping[int, Kind] = {
+    **{postgres_types[name].oid: "integer" for name in ("int2", "int4", "int8")},
+    **{postgres_types[name].oid: "text" for name in ("text", "varchar")},
+}
+"""PostgreSQL's type codes that a key may be of."""
 
-TIME_TYPES: Mapping[int, str] = {1184: "timestamptz", 1114: "timestamp", 1082: "date"}
+TIMESTAMPTZ = postgres_types["timestamptz"].oid
+TIME_TYPES = {postgres_types[name].oid for name in ("timestamptz", "timestamp", "date")}
 
-NUMBER_TYPES = {16: "boolean", 21: "smallint", 23: "integer", 20: "bigint", 700: "real", 701: "double precision"}
-"""Type codes that a value of a team's view may be of."""
+NUMERIC = postgres_types["numeric"].oid
+NUMBER_TYPES = {
+    postgres_types[name].oid: postgres_types[name].regtype
+    for name in ("bool", "int2", "int4", "int8", "float4", "float8")
+}
+"""Type codes that a value of a team's view may be of, with their names in SQL."""
+
+PLAIN = {
+    *KEY_KINDS,
+    *TIME_TYPES,
+    *NUMBER_TYPES,
+    postgres_types["bytea"].oid,
+    *(postgres_types[name].array_oid for name in ("bool", "int2", "int4", "int8", "float4", "float8", "text")),
+}
+"""Type codes that ADBC reads into plain Arrow types."""
 
 INDEXED_FROM = 10_000
-"""Rows above which a view without an index for its look-ups is complained of."""
+"""Rows above which it is warned of a view without an index for its look-ups."""
 
 
 class MissingIndexWarning(UserWarning):
@@ -31,7 +49,7 @@ class MissingIndexWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Source:
+class ViewSource:
     """What to join: the rows of a relation, by key, as of a time."""
 
     name: str
@@ -52,9 +70,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Described:
-    """A source whose columns have been looked at."""
+    """A source with the types of its columns."""
 
-    source: Source
+    source: ViewSource
     key_kinds: tuple[Kind, ...]
     types: Mapping[str, int]
     """PostgreSQL's type code of every column."""
@@ -63,25 +81,21 @@ class Described:
         """The column as SQL that reads into plain Arrow: numeric as float8, what has no Arrow type as text."""
         name = sql.Identifier(column)
         code = self.types[column]
-        if code == 1700:
+        if code == NUMERIC:
             return sql.SQL("s.{}::float8").format(name)
         return sql.SQL("s.{}" if code in PLAIN else "s.{}::text").format(name)
 
     def literal(self, column: str, instant: Any) -> sql.Composable:
         """A time with a zone to compare ``column`` with: of the column's own type, so that an index serves."""
         text = instant.isoformat(sep=" ")
-        if self.types[column] == 1184:
+        if self.types[column] == TIMESTAMPTZ:
             return sql.SQL("{}::timestamptz").format(sql.Literal(text))
         return sql.SQL("{}::timestamptz AT TIME ZONE 'UTC'").format(sql.Literal(text))
 
 
-PLAIN = {16, 17, 20, 21, 23, 25, 700, 701, 1000, 1005, 1007, 1009, 1016, 1021, 1022, 1043, 1082, 1114, 1184}
-"""Type codes that ADBC reads into plain Arrow types."""
-
-
-def source_of(view: TeamView) -> Source:
+def source_of(view: TeamView) -> ViewSource:
     """The rows of a team's view; what was created after a time is not known then."""
-    return Source(
+    return ViewSource(
         name=view.name,
         relation=view.relation,
         keys=tuple(view.keys),
@@ -94,8 +108,8 @@ def source_of(view: TeamView) -> Source:
     )
 
 
-def describe(connection: psycopg.Connection, source: Source) -> Described:
-    """Look at the source's columns.
+def describe(connection: psycopg.Connection, source: ViewSource) -> Described:
+    """Read the types of the source's columns.
 
     Raises ViewRefused where the relation or a column is missing, or a key or a time has a type that cannot be joined.
     """
@@ -138,9 +152,9 @@ def expect_numbers(connection: psycopg.Connection, described: Described) -> None
 
 
 def lacks_index(connection: psycopg.Connection, described: Described) -> str | None:
-    """What to say where no index serves the look-up of one key, None where one does or the table is small.
+    """The warning where no index serves the look-up of one key, None where one does or the table is small.
 
-    Asks the planner what it would do if it had to avoid reading whole tables and sorting.
+    Decided by what the planner would do if it had to avoid reading whole tables and sorting.
     """
     source = described.source
     rows = plan_of(connection, sql.SQL("SELECT 1 FROM {} AS s").format(sql.SQL(source.relation)))["Plan Rows"]
@@ -159,10 +173,11 @@ def lacks_index(connection: psycopg.Connection, described: Described) -> str | N
     )
 
 
-def warn_of_index(complaint: str | None) -> None:
-    """Pass the complaint on, if there is one."""
-    if complaint is not None:
-        warnings.warn(complaint, MissingIndexWarning, stacklevel=3)
+def warn_of_index(connection: psycopg.Connection, described: Described) -> None:
+    """Warn (MissingIndexWarning) where :func:`lacks_index` finds none."""
+    warning = lacks_index(connection, described)
+    if warning is not None:
+        warnings.warn(warning, MissingIndexWarning, stacklevel=3)
 
 
 def one_key(described: Described) -> sql.Composable:

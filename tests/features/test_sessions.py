@@ -17,7 +17,7 @@ from features.counters.folder import Folder
 from features.feast.online_rows import user_rows
 from features.feast.store import open_store
 from features.ingest.importing import import_log
-from features.team_views.rows import Reader
+from features.team_views.rows import ArrowReader
 from flows.surfaces.feed import FEATURES
 from infra.addresses import compose, parameters, sqlalchemy_url, with_database
 from infra.errors import SessionRefused
@@ -91,7 +91,7 @@ def whole_way(url: str, folder: Path) -> dict[str, Any]:
         )
         store.write_users(users)
         found["online"] = {user: store.read_user(user) for user in users["user_id"]}
-    with Reader(url) as reader:
+    with ArrowReader(url) as reader:
         found["arrow"] = reader.read(
             "SELECT impression_id, shown_at, propensity, context::text AS context, shown_at::text AS written"
             " FROM impressions ORDER BY 1"
@@ -186,7 +186,7 @@ def test_what_an_address_may_set_reaches_every_library_alike(postgres_server: st
             assert given is not None
             # the server itself shows what is not ASCII escaped
             assert given[:2] + given[3:] == wanted[:2] + wanted[3:]
-        with Reader(asking) as reader:
+        with ArrowReader(asking) as reader:
             assert tuple(reader.read(query).to_pylist()[0].values()) == given
         engine = create_engine(sqlalchemy_url(asking))
         with engine.connect() as by_alchemy:

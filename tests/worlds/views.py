@@ -1,4 +1,4 @@
-"""Small tables of views with askers, and the same join as a loop in plain Python: what every join must equal."""
+"""Small tables of views with entities, and the same join as a loop in plain Python: what every join must equal."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -57,15 +57,15 @@ class Rows:
 
 def known_to(
     rows: Rows,
-    askers: Sequence[tuple[tuple[Any, ...], datetime | None]],
+    entities: Sequence[tuple[tuple[Any, ...], datetime | None]],
     *,
     ttl: timedelta | None,
     created: bool,
     late: bool,
 ) -> list[Row]:
-    """Of each asker (keys, time) the values that it may know: one row at a time, by the words of the declaration."""
+    """Of each entity (keys, time) the values that it may know: one row at a time, by the words of the declaration."""
     found = []
-    for keys, at in askers:
+    for keys, at in entities:
         best: Row | None = None
         if at is not None and None not in keys:
             for row in rows.rows:
@@ -103,17 +103,17 @@ def _utc(time: datetime) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def askers_table(
-    askers: Sequence[tuple[tuple[Any, ...], datetime | None]], types: Mapping[str, pa.DataType]
+def entities_table(
+    entities: Sequence[tuple[tuple[Any, ...], datetime | None]], types: Mapping[str, pa.DataType]
 ) -> pa.Table:
-    """Askers as Arrow: a column a key, named and typed by ``types``, and ``event_timestamp``."""
+    """Entities as Arrow: a column a key, named and typed by ``types``, and ``event_timestamp``."""
     columns: dict[str, pa.Array] = {}
     for place, (name, kind) in enumerate(types.items()):
-        texts = [keys[place] for keys, _ in askers]
+        texts = [keys[place] for keys, _ in entities]
         if pa.types.is_string(kind):
             texts = [None if text is None else str(text) for text in texts]
         columns[name] = pa.array(texts, kind)
-    columns["event_timestamp"] = pa.array([at for _, at in askers], pa.timestamp("us", "UTC"))
+    columns["event_timestamp"] = pa.array([at for _, at in entities], pa.timestamp("us", "UTC"))
     return pa.table(columns)
 
 
