@@ -46,7 +46,7 @@ logger = logging.getLogger("millrace.desk")
 LIMITS = Limits(body=64 << 10, bodies=8 << 20)
 """A form holds a reason, and little else."""
 
-PATIENCE_S = 5.0
+DATABASE_PATIENCE_S = 5.0
 """How long a page waits for the database before it says that there is none."""
 
 HASHES_AT_ONCE = 2
@@ -91,7 +91,7 @@ def create_app(desk: Desk) -> FastAPI:
         kwargs={"autocommit": True},
         min_size=1,
         max_size=8,
-        timeout=PATIENCE_S,
+        timeout=DATABASE_PATIENCE_S,
         open=False,
         check=ConnectionPool.check_connection,
     )

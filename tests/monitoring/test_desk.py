@@ -635,7 +635,7 @@ def test_without_a_database_the_desk_says_so(world: DeskWorld) -> None:
     from monitoring.desk import app
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(app, "PATIENCE_S", 0.3)
+        patched.setattr(app, "DATABASE_PATIENCE_S", 0.3)
         with gone.browser() as browser:
             browser.client.cookies.set("millrace-desk", "anything")
             answer = browser.get("/")
