@@ -71,7 +71,9 @@ def _canonical(column: pl.Series) -> pl.Series:
     if dtype == pl.Time:
         return column.dt.to_string("%H:%M:%S%.f")
     if dtype == pl.Duration:
-        return _canonical(column.dt.total_microseconds() / 1e6)
+        # numpy divides; polars would multiply by a rounded millionth, which gives 1.1 s other digits.
+        seconds = column.dt.total_microseconds().to_numpy() / 1e6
+        return _canonical(pl.Series(seconds, dtype=pl.Float64, nan_to_null=True))
     if isinstance(dtype, pl.Categorical | pl.Enum):
         return column.cast(pl.String)
     distinct = column.unique().drop_nulls()

@@ -10,6 +10,7 @@ import typer
 
 from flows.cli.arguments import (
     AsJson,
+    BadArgument,
     Items,
     SurfaceName,
     argument_errors,
@@ -47,6 +48,8 @@ def drill(
         read = _read(declared, log, items, days)
     start = optional_instant(from_)
     read = read if start is None else read.after(start)
+    if read.shown.is_empty():
+        raise BadArgument(f"--from {from_}: {read.name} shows nothing after that")
     begin = read.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0)
     with progress_bar("drill", quiet=as_json) as bar:
         done = drilling.drill(

@@ -111,20 +111,17 @@ class Drilled:
     updates: list[Judged] = field(default_factory=list)
     """The hourly ones of clean windows."""
 
-    before_last: InMemory | None = None
-    """As it stood before the last of these."""
-
     @property
     def clean(self) -> Sequence[Clean]:
         return [clean for clean in (self.hourly, self.tens) if clean.windows]
 
     @property
     def passed(self) -> bool:
-        """Every fault is caught and named, none of the clean windows rejected and few held."""
+        """Faults were planted and each is caught and named, none of the clean windows rejected and few held."""
         windows = sum(clean.windows for clean in self.clean)
         held, rejected = (sum(getattr(clean, which) for clean in self.clean) for which in ("held", "rejected"))
         every = all(planted.caught and planted.named for planted in self.planted)
-        return every and not rejected and held <= HELD_AT_MOST * windows
+        return bool(self.planted) and every and not rejected and held <= HELD_AT_MOST * windows
 
 
 def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float], progress: Progress) -> Drilled:
@@ -132,9 +129,10 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
     done = Drilled(log.name)
     every = spans(log, HOUR)
     begins = every[0][0] + DAY
-    if every[-1][1] - SCENE_BEFORE_END <= begins + HOUR:
+    scene_at = scene_end(log, every)
+    if scene_at <= begins + HOUR:
         raise LogTooShort(f"{log.name} spans {len(every)} hours; a drill takes 36 or more, the first day to begin with")
-    tens_from, scene_at = every[-1][1] - plan.tens, every[-1][1] - SCENE_BEFORE_END
+    tens_from = every[-1][1] - plan.tens
     folding, hourly = Folding(surface.features, surface.attribution), InMemory(surface)
     tens: InMemory | None = None
     for window, before in _windows(log, folding, scene_at):
@@ -142,6 +140,8 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
             hourly.keep(window)
             continue
         if hourly.champion is None:
+            if before is not None:
+                progress(f"{window.end:%m-%d %H:%M}: no model serves yet into whose window faults could be planted")
             judged = _update(hourly, window, progress)
             continue
         if window.start >= tens_from:
@@ -151,11 +151,17 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
                     done.tens.add(judged)
         if before is not None:
             done.planted += planted(hourly, window, before, log, plan, clock=clock, progress=progress)
-        done.before_last = hourly.fork()
         if (judged := _update(hourly, window, progress)) is not None:
             done.hourly.add(judged)
             done.updates.append(judged)
     return done
+
+
+def scene_end(log: Log, every: Sequence[tuple[datetime, datetime]]) -> datetime:
+    """The end of the hour in which faults are planted: the last one with impressions that ends long enough before the
+    log does."""
+    latest = every[-1][1] - SCENE_BEFORE_END
+    return max((end for start, end in every if end <= latest and len(rows_of(log, start, end))), default=every[0][0])
 
 
 def _windows(log: Log, folding: Folding, scene_at: datetime) -> Iterator[tuple[LogWindow, Folding | None]]:

@@ -131,7 +131,7 @@ class InMemory:
         whole = self._with_left(window)
         claimed = self._claimed(whole)
         champion = self._met_champion(met)
-        history = self._history(claimed)
+        history = self.history(claimed)
         checks = check(claimed, champion, history)
         fitted = self._fit(window, claimed, champion, met) if checks.sound else None
         evidence = evaluate(checks, champion, None if fitted is None else fitted.trained, history)
@@ -232,7 +232,7 @@ class InMemory:
         """What a model of another shape is trained on before the window."""
         return joined([part.within(end - self.surface.rehearse, end) for part in self.seen]).frame
 
-    def _history(self, claimed: Window) -> History:
+    def history(self, claimed: Window) -> History:
         """What an update needs to know of the past."""
         champion = self.champion
         current = CurrentUpdate(
