@@ -19,7 +19,7 @@ from benchmarks.table import Row, Table, machine
 from flows.drill import drill
 from flows.drill.drill import DAY, HELD_AT_MOST, Clean, Drilled, Planted
 from flows.drill.faults import FAULTS, Fault
-from flows.drill.in_memory import Judged
+from flows.drill.in_memory import JudgedWindow
 from flows.drill.windows import Log, read_log, simulated
 from flows.surface import Surface
 from models import metrics
@@ -98,7 +98,7 @@ def logs(config: GateConfig, progress: Progress) -> Iterator[Log]:
     yield simulated(seed=config.seed, days=config.days, requests_per_day=config.requests_per_day)
 
 
-def gains(judged: Judged) -> NDArray[np.float64]:
+def gains(judged: JudgedWindow) -> NDArray[np.float64]:
     """Gain of each judged request in log loss, as a share of the champion's."""
     if judged.trained is None:
         return np.zeros(0)

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.table import Row
-from flows.drill.in_memory import Judged
+from flows.drill.in_memory import JudgedWindow
 from models.examples import apart, concat
 from models.frames import Frame
 from monitoring.evaluation.evaluate import evaluate
@@ -40,7 +40,7 @@ def repeated(window: Window, rows: int) -> Window:
     return replace(window, split=end, end=end, frame=whole, propensity=propensity)
 
 
-def evaluated(judged: Judged, rows: int, clock: Callable[[], float]) -> list[Row]:
+def evaluated(judged: JudgedWindow, rows: int, clock: Callable[[], float]) -> list[Row]:
     """Seconds per million impressions of the data checks, and of champion against challenger with all slices.
 
     Scoring is what serving and training pay for, and is a row of its own.
@@ -73,7 +73,7 @@ def evaluated(judged: Judged, rows: int, clock: Callable[[], float]) -> list[Row
     ]
 
 
-def sample_report(surface: str, judged: Judged, folder: Path, clock: Callable[[], float]) -> Row:
+def sample_report(surface: str, judged: JudgedWindow, folder: Path, clock: Callable[[], float]) -> Row:
     """Seconds from the evidence to the file of the Evidently report, Evidently's import included."""
     window = judged.checks.window
     about = report.About(surface, window.update_id, window.start, window.end, "1", "2")

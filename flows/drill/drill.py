@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from flows.drill.faults import FAULTS, Fault, Scene
-from flows.drill.in_memory import InMemory, Judged
+from flows.drill.in_memory import InMemory, JudgedWindow
 from flows.drill.windows import Folding, Log, LogTooShort, LogWindow, rows_of, spans
 from flows.surface import Surface
 from monitoring.gate.policy import Word
@@ -92,7 +92,7 @@ class Clean:
     def rejected(self) -> int:
         return sum(stopped.verdict == "reject" for stopped in self.stopped)
 
-    def add(self, judged: Judged) -> None:
+    def add(self, judged: JudgedWindow) -> None:
         self.windows += 1
         if judged.verdict.verdict != "promote":
             name = f"{judged.window.end:%Y-%m-%d %H:%M} UTC"
@@ -108,7 +108,7 @@ class Drilled:
     planted: list[Planted] = field(default_factory=list)
     hourly: Clean = field(default_factory=lambda: Clean("hour"))
     tens: Clean = field(default_factory=lambda: Clean("ten minutes"))
-    updates: list[Judged] = field(default_factory=list)
+    updates: list[JudgedWindow] = field(default_factory=list)
     """The hourly ones of clean windows."""
 
     @property
@@ -173,7 +173,7 @@ def _windows(log: Log, folding: Folding, scene_at: datetime) -> Iterator[tuple[L
             yield LogWindow(start, end, folding.fold(shown, end), shown), before
 
 
-def _update(updates: InMemory, window: LogWindow, progress: Progress) -> Judged | None:
+def _update(updates: InMemory, window: LogWindow, progress: Progress) -> JudgedWindow | None:
     """One update that is followed; None where the window waits for more."""
     if updates.waits(window):
         return None

@@ -41,7 +41,7 @@ DEFAULT_MET = Met(words=())
 
 
 @dataclass(frozen=True, eq=False)
-class Version:
+class TrainedVersion:
     """A model that was, or is, in service."""
 
     version: str
@@ -61,7 +61,7 @@ class Version:
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedWindow:
     """What an update of a window came to."""
 
     window: LogWindow
@@ -80,7 +80,7 @@ class InMemory:
 
     def __init__(self, surface: Surface) -> None:
         self.surface = surface
-        self.line: list[Version] = []
+        self.line: list[TrainedVersion] = []
         """Champions in order, the present one last."""
         self.seen: list[LogWindow] = []
         """Training parts of promoted windows, of the days that updates look back on."""
@@ -94,7 +94,7 @@ class InMemory:
         self._trained_to: datetime | None = None
 
     @property
-    def champion(self) -> Version | None:
+    def champion(self) -> TrainedVersion | None:
         """In service; None before the first."""
         return self.line[-1] if self.line else None
 
@@ -105,7 +105,7 @@ class InMemory:
         other._rejected, other._past = list(self._rejected), list(self._past)
         return other
 
-    def served_at(self, moment: datetime) -> Version:
+    def served_at(self, moment: datetime) -> TrainedVersion:
         """The champion of a while ago: the last that was trained up to ``moment``, or the first."""
         known = [version for version in self.line if version.trained_to <= moment]
         return (known or self.line[:1])[-1]
@@ -122,7 +122,7 @@ class InMemory:
         self._left = self._with_left(window)
         self._unseen += len(window)
 
-    def judge(self, window: LogWindow, met: Met = DEFAULT_MET) -> Judged:
+    def judge(self, window: LogWindow, met: Met = DEFAULT_MET) -> JudgedWindow:
         """One update of the window and of what is left from before it; a fault's ``met`` stands for the window.
 
         Changes nothing: ``follow`` does.
@@ -135,9 +135,9 @@ class InMemory:
         checks = check(claimed, champion, history)
         fitted = self._fit(window, claimed, champion, met) if checks.sound else None
         evidence = evaluate(checks, champion, None if fitted is None else fitted.trained, history)
-        return Judged(whole, checks, fitted, evidence, decide(self.surface.policy, evidence))
+        return JudgedWindow(whole, checks, fitted, evidence, decide(self.surface.policy, evidence))
 
-    def follow(self, judged: Judged) -> None:
+    def follow(self, judged: JudgedWindow) -> None:
         """Let the verdict stand: move the champion, or leave it; what was not trained on is left for the next."""
         state, claimed, window = STATE_OF[judged.verdict.verdict], judged.checks.window, judged.window
         registered = 1 + sum(update.version is not None for update in self._past)
@@ -160,7 +160,7 @@ class InMemory:
         assert version is not None
         last_part = part.within(claimed.split - DRIFT_SPAN, claimed.split).frame
         self.line.append(
-            Version(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, last_part)
+            TrainedVersion(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, last_part)
         )
         self._first_part = last_part if self._first_part is None else self._first_part
         oldest = window.end - max(2 * DAY, self.surface.rehearse)

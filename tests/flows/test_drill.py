@@ -20,7 +20,7 @@ from features.ingest.simulate import simulate
 from flows.drill import drill
 from flows.drill.drill import Clean, Drilled, Planted, Stopped
 from flows.drill.faults import FAULTS, Fault
-from flows.drill.in_memory import InMemory, Judged
+from flows.drill.in_memory import InMemory, JudgedWindow
 from flows.drill.windows import MICROSECOND, Folding, Log, LogWindow, read_log, rows_of, simulated, spans
 from flows.steps.history import recall_past
 from flows.surface import Surface
@@ -30,8 +30,8 @@ from models.retrieval.towers import TowerDesign
 from models.versions import promotions
 from monitoring.evaluation.history import Recalled
 from monitoring.gate.policy import Limit, Policy
-from tests.loop import NOW, START, Loop, after, copied, run_update, write_log
-from tests.models.designs import but
+from tests.worlds.designs import but
+from tests.worlds.loop import NOW, START, Loop, after, copied, run_update, write_log
 
 if TYPE_CHECKING:
     from flows.update import Outcome
@@ -50,7 +50,7 @@ class Pair:
 
     by_prefect: "Outcome"
     recalled: Recalled
-    in_memory: Judged
+    in_memory: JudgedWindow
     recalled_in_memory: Recalled
 
     @property

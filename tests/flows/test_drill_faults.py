@@ -19,8 +19,8 @@ from flows.surfaces.feed import FEED
 from infra.postgres.connections import connect
 from models.learning.learner import fine_tune
 from models.learning.model import Model
-from tests.loop import NOW, write_log
-from tests.models.designs import but
+from tests.worlds.designs import but
+from tests.worlds.loop import NOW, write_log
 
 HOUR = timedelta(hours=1)
 
