@@ -11,7 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database, without_login
-from infra.own_origin import Place
+from infra.host_names import HostPort
 
 RUNS, OWNS = "millrace", "millrace_owner"
 """Roles of the embedded PostgreSQL: the one that processes run as, and the one that makes the tables and keeps the
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     @classmethod
     def _hosts(cls, text: str) -> str:
         for name in _listed(text):
-            Place.parse(name)
+            HostPort.parse(name)
         return text
 
     @field_validator("trusted_proxies")

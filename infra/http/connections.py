@@ -1,9 +1,9 @@
 """uvicorn's connections with limits on what comes before a request has begun: the other half of ``infra.http.limits``.
 
-    uvicorn.run(app, http=limited(Limits()))
+    uvicorn.run(app, http=limited(HttpLimits()))
 
 uvicorn closes a connection that is idle after an answer. One that never sends a request, or sends headers without an
-end, it keeps for ever, and of headers it keeps all there are.
+end, stays open for ever, and headers may be of any length.
 """
 
 import asyncio
@@ -11,13 +11,13 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from infra.http.limits import Limits
+from infra.http.limits import HttpLimits
 
 
 class LimitedProtocol(HttpToolsProtocol):
     """A connection whose requests begin in time, with headers of bounded length; one of a bounded number."""
 
-    limits = Limits()
+    limits = HttpLimits()
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -76,6 +76,6 @@ class LimitedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-def limited(limits: Limits) -> type[LimitedProtocol]:
+def limited(limits: HttpLimits) -> type[LimitedProtocol]:
     """The protocol with these limits, for uvicorn's ``http``."""
     return type("LimitedProtocol", (LimitedProtocol,), {"limits": limits})

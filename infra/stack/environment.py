@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
-from infra.own_origin import Names
+from infra.host_names import HostNames
 from infra.settings import Settings
 
 TELEMETRY_OFF = {
@@ -30,7 +30,7 @@ def library_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_UI_API_URL": settings.prefect_api,  # else the page asks port 4200
         # Else every origin's, of the temporary servers too. Its page at localhost asks the API at 127.0.0.1.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
-            Names.of(settings.host, settings.prefect_port, settings.other_hosts).origins()
+            HostNames.of(settings.host, settings.prefect_port, settings.other_hosts).origins()
         ),
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes and 360 MB in place of 10 and 806

@@ -20,13 +20,14 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
 
-from infra.http.limits import App, BodyLimits, Limits
+from infra.http.limits import BodyLimits, HttpLimits
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
 from models.serving.rank.ranking import NoTowers
 from models.serving.service import NoSurface, NotDurable, Service, Serving, SurfaceUnclear, TooLate
 
-LIMITS = Limits(body=4 << 20)
+LIMITS = HttpLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
 
 
@@ -150,8 +151,8 @@ def _said(status: int, place: list[str | int], message: str) -> JSONResponse:
     return JSONResponse({"detail": [{"loc": place, "msg": message}]}, status)
 
 
-def _too_much(status: int, why: str) -> App:
-    answer: App = _said(status, ["body"], why)
+def _too_much(status: int, why: str) -> ASGIApp:
+    answer: ASGIApp = _said(status, ["body"], why)
     return answer
 
 

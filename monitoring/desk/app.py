@@ -32,7 +32,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from infra.addresses import conninfo
 from infra.errors import MillraceError
-from infra.http.limits import BodyLimits, Limits, plain
+from infra.http.limits import BodyLimits, HttpLimits, plain
 from monitoring.desk import accounts, guard, pages, sessions
 from monitoring.desk.guard import Cookies, Forged, NoSession, NotAllowed, NotFound
 from monitoring.desk.pages import Links, Pages
@@ -43,7 +43,7 @@ from monitoring.records.review import Candidate, Decided, Refused
 
 logger = logging.getLogger("millrace.desk")
 
-LIMITS = Limits(body=64 << 10, bodies=8 << 20)
+LIMITS = HttpLimits(body=64 << 10, bodies=8 << 20)
 """A form holds a reason, and little else."""
 
 PATIENCE_S = 5.0

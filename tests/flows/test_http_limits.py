@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from infra.http.limits import Limits
+from infra.http.limits import HttpLimits
 from models.serving.app import LIMITS as OF_SERVING
 from monitoring.desk.app import LIMITS as OF_THE_DESK
 from tests.conftest import free_port
@@ -39,7 +39,7 @@ class Server:
     port: int
     path: str
     """Takes POST."""
-    limits: Limits
+    limits: HttpLimits
     process: psutil.Process
 
     @property
