@@ -8,7 +8,7 @@ fold and an update do, spends a twentieth of its time on that.
 import ctypes
 import sys
 
-KEPT = 256 * 2**20
+MOST_FREED = 256 * 2**20
 """Freed bytes that stay with the process, at most, at the end of its heap."""
 
 LARGE = 32 * 2**20
@@ -22,5 +22,5 @@ def keep_freed() -> None:
     """Let this process keep what it frees. Nothing changes where there is no glibc."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform.startswith("linux") else None
     if mallopt is not None:
-        mallopt(TRIM_THRESHOLD, KEPT)
+        mallopt(TRIM_THRESHOLD, MOST_FREED)
         mallopt(MMAP_THRESHOLD, LARGE)

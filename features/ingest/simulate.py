@@ -169,8 +169,8 @@ def _requests(random: np.random.Generator, readers: _Readers, days: float, per_d
     passed = np.cumsum(pause)
     hour = begin[session] + passed - passed[np.searchsorted(session, session)]
     hour = np.round(hour * 3.6e6) / 3.6e6
-    kept = np.flatnonzero(hour < days * 24)
-    order = kept[np.lexsort((nth[kept], session[kept], hour[kept]))]
+    inside = np.flatnonzero(hour < days * 24)
+    order = inside[np.lexsort((nth[inside], session[inside], hour[inside]))]
     return owner[session[order]], hour[order], np.minimum(nth[order], 6)
 
 

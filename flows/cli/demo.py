@@ -21,7 +21,8 @@ from flows.surfaces import find
 from infra.backoff import Backoff
 from infra.errors import MillraceError
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK, start_stack, stop_stack
+from infra.stack.home import LOCK
+from infra.stack.lifecycle import start_stack, stop_stack
 from infra.stack.services import every_service
 
 SURFACE = "feed"

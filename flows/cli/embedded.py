@@ -11,9 +11,12 @@ import psycopg
 from infra.addresses import with_database
 from infra.errors import StackError
 from infra.postgres import server as postgres
-from infra.postgres.connections import connect, migrate
+from infra.postgres.connections import connect
+from infra.postgres.migrations import migrate
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK, check_port, ensure_database, expect_home, prepare_home, runs
+from infra.stack.home import LOCK, expect_home, prepare_home
+from infra.stack.lifecycle import ensure_database, is_running
+from infra.stack.ports import check_port
 from infra.stack.services import PROBE_S, every_service
 
 
@@ -25,7 +28,7 @@ def running_database(settings: Settings) -> Iterator[None]:
     """
     if not settings.database_url:
         expect_home(settings)
-    if settings.database_url or runs(settings):
+    if settings.database_url or is_running(settings):
         _prepare(settings)
         yield
         return
@@ -63,7 +66,7 @@ def _leave(lock: IO[str], data: Path) -> None:
 
 def _prepare(settings: Settings) -> None:
     ensure_database(settings.database_owner)
-    migrate(settings.database_owner, runs_as=settings.database)
+    migrate(settings.database_owner, user_url=settings.database)
 
 
 def _answers(url: str) -> bool:

@@ -78,7 +78,7 @@ def update(
     from flows.ledger import expect_time
     from infra.postgres.connections import connect
     from infra.stack import environment
-    from infra.stack.lifecycle import prepare_home
+    from infra.stack.home import prepare_home
 
     settings = load_settings()
     with _told():
@@ -119,7 +119,7 @@ def backtest(
 ) -> None:
     """Replay a log with itself as the clock, and see what fresh features and fresh models are worth."""
     from infra.stack import environment
-    from infra.stack.lifecycle import prepare_home
+    from infra.stack.home import prepare_home
 
     settings = load_settings()
     with _told():

@@ -67,7 +67,7 @@ def status(
 
     from flows.cli.registry_warnings import with_warnings
     from infra.stack import environment
-    from infra.stack.lifecycle import expect_home
+    from infra.stack.home import expect_home
     from infra.stack.services import every_service
     from infra.stack.status import read_status
 
@@ -98,14 +98,14 @@ def _stay(settings: "Settings") -> None:
     import threading
 
     from infra.errors import StackError
-    from infra.stack.lifecycle import runs, stop_stack
+    from infra.stack.lifecycle import is_running, stop_stack
     from infra.stack.supervision import leftovers
 
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: asked.set())
     while not asked.wait(timeout=1.0):
-        if not runs(settings) and not asked.wait(timeout=2.0):
+        if not is_running(settings) and not asked.wait(timeout=2.0):
             if leftovers(settings.home.resolve()):
                 raise StackError("the process supervisor was killed; millrace up starts anew from what is there")
             print("The stack was stopped.")

@@ -1,4 +1,4 @@
-"""How a process that listens nowhere says that it is at work: its parts touch a file as they go.
+"""The heartbeat of a process that listens nowhere: its parts touch a file as they go.
 
 A process that hangs, or whose work fails again and again, is up; its pulse stops.
 """
@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from infra.stack.begin import runs
+from infra.stack.begin import run_folder
 
 LONGEST_S = 60.0
 """Seconds between two beats of a process that is well, at most."""
@@ -26,13 +26,13 @@ class Pulse:
         now = time.monotonic()
         self._last[part] = now
         if all(now - last <= LONGEST_S for last in list(self._last.values())):
-            with contextlib.suppress(OSError):  # the work goes on where nobody can be told
+            with contextlib.suppress(OSError):  # the work goes on where the file cannot be written
                 self._file.parent.mkdir(exist_ok=True)
                 self._file.touch()
 
 
 def path(home: Path, name: str) -> Path:
-    return runs(home) / f"{name}.pulse"
+    return run_folder(home) / f"{name}.pulse"
 
 
 def beats(home: Path, name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Which serving processes have taken a promotion into service: asked of PostgreSQL, which each of them tells.
+"""Which serving processes have taken a promotion into service: each shows it in PostgreSQL by advisory locks.
 
 A serving process follows the promotions by one connection. For each surface it follows, each promotion it serves, and
-each that it could not load, that connection holds a shared advisory lock: so what is told ends with the process, or
+each that it could not load, that connection holds a shared advisory lock: so what is shown ends with the process, or
 with its connection, and there is nothing to clear away.
 """
 
@@ -40,28 +40,28 @@ class Uptake:
     """Those that tried, and could not load it."""
 
     @property
-    def settled(self) -> bool:
+    def answered(self) -> bool:
         """Whether each has answered."""
         return self.serving + self.refusing >= self.following
 
     @property
     def sentence(self) -> str:
-        """For a person who has just changed the champion, or asks how it is."""
+        """For a person who has just changed the champion, or looks how it is."""
         if not self.following:
             return "No serving process is connected; each takes it when it starts."
         processes = "1 serving process" if self.following == 1 else f"{self.following} serving processes"
         if self.serving >= self.following:
             return f"In service at {processes}."
         away = self.following - self.serving
-        told = f"{away} of {processes} {'has' if away == 1 else 'have'} not taken it"
-        cannot = "" if not self.refusing else f"; {self.refusing} cannot load it, and /readyz there says why"
-        return f"Not in service everywhere: {told}{cannot}."
+        lag = f"{away} of {processes} {'has' if away == 1 else 'have'} not taken it"
+        cannot = "" if not self.refusing else f"; {self.refusing} cannot load it: /readyz there has the reason"
+        return f"Not in service everywhere: {lag}{cannot}."
 
 
 NOBODY = Uptake(0, 0, 0)
 
 
-class Shown:
+class UptakeLocks:
     """What one serving process shows of itself, by the connection it follows the promotions with (autocommit mode)."""
 
     def __init__(self, connection: psycopg.Connection, surfaces: Collection[str]) -> None:
@@ -88,11 +88,17 @@ def uptake(
 
     ``connection`` is in autocommit mode.
     """
-    asked = {"follows": FOLLOWS, "serves": SERVES, "refuses": REFUSES, "surface": surface, "promotion": promotion_id}
+    parameters = {
+        "follows": FOLLOWS,
+        "serves": SERVES,
+        "refuses": REFUSES,
+        "surface": surface,
+        "promotion": promotion_id,
+    }
     until = time.monotonic() + patience_s
     while True:
-        (row,) = connection.execute(_HELD, asked).fetchall()
+        (row,) = connection.execute(_HELD, parameters).fetchall()
         found = Uptake(*row)
-        if found.settled or time.monotonic() >= until:
+        if found.answered or time.monotonic() >= until:
             return found
         time.sleep(LOOK_AGAIN_S)

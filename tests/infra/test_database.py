@@ -3,7 +3,8 @@
 import psycopg
 import pytest
 
-from infra.postgres.connections import connect, migrate
+from infra.postgres.connections import connect
+from infra.postgres.migrations import migrate
 
 
 def test_migrating_twice_applies_nothing_the_second_time(database: str) -> None:

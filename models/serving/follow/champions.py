@@ -17,7 +17,7 @@ import numpy as np
 import psycopg
 
 from infra.backoff import Backoff
-from infra.stack.uptake import Shown
+from infra.stack.uptake import UptakeLocks
 from models.examples import Examples, Layout
 from models.learning.model import Model
 from models.retrieval.artifact import Carried
@@ -140,14 +140,14 @@ class Champions:
 
     def _follow(self) -> None:
         connection: psycopg.Connection | None = None
-        shown: Shown | None = None
+        shown: UptakeLocks | None = None
         trouble = pause()
         while not self._stopping.is_set():
             try:
                 if connection is None or shown is None:
                     connection = self._database.connect(autocommit=True)
                     connection.execute(f"LISTEN {promotions.CHANNEL}")
-                    shown = Shown(connection, self._surfaces)
+                    shown = UptakeLocks(connection, self._surfaces)
                 for surface in self._surfaces:
                     self._look(connection, surface)
                 shown.show(
