@@ -31,7 +31,8 @@ from features.served.rows import Rows
 from flows.drill.windows import Log, RecentRows, events_of
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
-from infra.postgres.connections import connect, migrate
+from infra.postgres.connections import connect
+from infra.postgres.migrations import migrate
 from infra.postgres.scratch import scratch_database
 
 EVENTS_A_SECOND = 150_000.0

@@ -11,10 +11,10 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database, without_login
-from infra.own_origin import Place
+from infra.host_names import HostPort
 
-RUNS, OWNS = "millrace", "millrace_owner"
-"""Roles of the embedded PostgreSQL: the one that processes run as, and the one that makes the tables and keeps the
+USER_ROLE, OWNER_ROLE = "millrace", "millrace_owner"
+"""Roles of the embedded PostgreSQL: the one that processes use, and the one that makes the tables and owns the
 records."""
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     @classmethod
     def _hosts(cls, text: str) -> str:
         for name in _listed(text):
-            Place.parse(name)
+            HostPort.parse(name)
         return text
 
     @field_validator("trusted_proxies")
@@ -158,14 +158,14 @@ class Settings(BaseSettings):
         """psycopg URL of Millrace's own database."""
         if self.database_url:
             return self.database_url
-        return self._embedded(RUNS)
+        return self._embedded(USER_ROLE)
 
     @property
     def database_owner(self) -> str:
         """The same as the role that makes and migrates its tables."""
         if self.database_url:
             return self.database_owner_url or self.database_url
-        return self._embedded(OWNS)
+        return self._embedded(OWNER_ROLE)
 
     def _embedded(self, role: str) -> str:
         return embedded(self.home.resolve(), self.host, self.postgres_port, role, "millrace")

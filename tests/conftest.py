@@ -14,8 +14,9 @@ from psycopg import sql
 
 from infra.addresses import compose, database_name, embedded, parameters, with_database
 from infra.postgres import server as postgres
-from infra.postgres.connections import connect, create_database, drop_database, migrate
-from infra.settings import OWNS, RUNS, Settings
+from infra.postgres.connections import connect, create_database, drop_database
+from infra.postgres.migrations import migrate
+from infra.settings import OWNER_ROLE, USER_ROLE, Settings
 from tests.roles import ODD, ODD_PASSWORD, with_user
 
 pytest_plugins = ["tests.worlds.loop"]
@@ -79,7 +80,7 @@ def postgres_url(postgres_server: str) -> str:
 
     It owns this database, as that of a production where one role does everything.
     """
-    url = with_user(with_database(postgres_server, "template_millrace"), RUNS)
+    url = with_user(with_database(postgres_server, "template_millrace"), USER_ROLE)
     create_database(url)
     migrate(url)
     return url
@@ -98,9 +99,9 @@ def database(postgres_url: str) -> Iterator[str]:
 def guarded(postgres_server: str) -> Iterator[str]:
     """URL of a database as the embedded stack makes it: the role that runs does not own its records."""
     url = with_database(postgres_server, f"guarded_{uuid.uuid4().hex[:12]}")
-    owner, runs = with_user(url, OWNS), with_user(url, RUNS)
+    owner, runs = with_user(url, OWNER_ROLE), with_user(url, USER_ROLE)
     create_database(owner)
-    migrate(owner, runs_as=runs)
+    migrate(owner, user_url=runs)
     yield runs
     drop_database(owner)
 

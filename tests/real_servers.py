@@ -13,7 +13,8 @@ import httpx
 
 from infra.settings import Settings
 from infra.stack.environment import library_environment, settings_environment
-from infra.stack.lifecycle import ensure_database, prepare_home
+from infra.stack.home import prepare_home
+from infra.stack.lifecycle import ensure_database
 from infra.stack.services import Service, databases, every_service, is_well, write_evidently_configuration
 from tests.conftest import free_port
 

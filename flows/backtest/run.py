@@ -20,7 +20,8 @@ from flows.surface import Surface
 from flows.update import Outcome, run
 from flows.world import World, open_world
 from infra.addresses import database_name, sqlalchemy_url, with_database
-from infra.postgres.connections import connect, migrate
+from infra.postgres.connections import connect
+from infra.postgres.migrations import migrate
 from infra.postgres.scratch import scratch_database
 from infra.settings import Settings
 from models.versions.mlflow_client import prepare

@@ -45,7 +45,7 @@ def backtest(
     """Replay a log with itself as the clock, and see what fresh features and fresh models are worth."""
     from flows.cli.progress import progress_bar
     from infra.stack import environment
-    from infra.stack.lifecycle import prepare_home
+    from infra.stack.home import prepare_home
 
     settings = load_settings()
     with argument_errors():

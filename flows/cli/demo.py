@@ -21,7 +21,8 @@ from flows.surfaces import find
 from infra.backoff import Backoff
 from infra.errors import MillraceError
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK_FILE, start_stack, stop_stack
+from infra.stack.home import LOCK_FILE
+from infra.stack.lifecycle import start_stack, stop_stack
 from infra.stack.services import every_service
 
 SURFACE = "feed"

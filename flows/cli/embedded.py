@@ -11,9 +11,12 @@ import psycopg
 from infra.addresses import with_database
 from infra.errors import StackError
 from infra.postgres import server as postgres
-from infra.postgres.connections import connect, migrate
+from infra.postgres.connections import connect
+from infra.postgres.migrations import migrate
 from infra.settings import Settings
-from infra.stack.lifecycle import LOCK_FILE, check_port, ensure_database, expect_home, is_running, prepare_home
+from infra.stack.home import LOCK_FILE, expect_home, prepare_home
+from infra.stack.lifecycle import ensure_database, is_running
+from infra.stack.ports import check_port
 from infra.stack.services import PROBE_S, every_service
 
 
@@ -63,7 +66,7 @@ def _leave(lock: IO[str], data: Path) -> None:
 
 def _prepare(settings: Settings) -> None:
     ensure_database(settings.database_owner)
-    migrate(settings.database_owner, runs_as=settings.database)
+    migrate(settings.database_owner, user_url=settings.database)
 
 
 def _answers(url: str) -> bool:

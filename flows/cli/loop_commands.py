@@ -73,7 +73,7 @@ def update(
     from flows.ledger import expect_time
     from infra.postgres.connections import connect
     from infra.stack import environment
-    from infra.stack.lifecycle import prepare_home
+    from infra.stack.home import prepare_home
 
     settings = load_settings()
     with argument_errors():

@@ -65,7 +65,7 @@ def status(as_json: AsJson = False) -> None:
 
     from flows.cli.registry_warnings import with_warnings
     from infra.stack import environment
-    from infra.stack.lifecycle import expect_home
+    from infra.stack.home import expect_home
     from infra.stack.services import every_service
     from infra.stack.status import read_status
 

@@ -1,9 +1,9 @@
 """uvicorn's connections with limits on what comes before a request has begun: the other half of ``infra.http.limits``.
 
-    uvicorn.run(app, http=limited(Limits()))
+    uvicorn.run(app, http=limited(RequestLimits()))
 
 uvicorn closes a connection that is idle after an answer. One that never sends a request, or sends headers without an
-end, it keeps for ever, and of headers it keeps all there are.
+end, stays open for ever, and headers may be of any length.
 """
 
 import asyncio

@@ -1,20 +1,17 @@
 """What a client may send, and how long it may take, before anything of it is parsed: every HTTP server of ours.
 
-    app.add_middleware(BodyLimits, refuse=answer)   # ASGI; FastAPI and Starlette among others
+    app.add_middleware(BodyLimits, refuse=plain, limits=RequestLimits())   # ASGI; FastAPI and Starlette among others
 
-``BodyLimits`` counts the bytes that arrive, whatever a header says of them, and hands the request on once it is there
-as a whole. What it cannot see, since no request has begun, ``infra.http.connections`` limits.
+``BodyLimits`` counts the bytes that arrive, whatever a header promises, and passes the request on once all of it is
+there. What it cannot see, since no request has begun, ``infra.http.connections`` limits.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Message, Receive, Send], Awaitable[None]]
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 @dataclass(frozen=True)
@@ -52,12 +49,12 @@ class Refusal:
 
 
 class BodyLimits:
-    """ASGI middleware: 413 for a body too long, 408 for one that does not come, 503 while others take all the room.
+    """ASGI middleware: 413 for a body too long, 408 for one that does not come, 503 while others fill the memory.
 
     The connection of a request refused is closed: what it would still send is not waited for.
     """
 
-    def __init__(self, app: App, *, refuse: Callable[[int, str], App], limits: RequestLimits) -> None:
+    def __init__(self, app: ASGIApp, *, refuse: Callable[[int, str], ASGIApp], limits: RequestLimits) -> None:
         """``refuse`` makes the answer of a status and a sentence."""
         self._app = app
         self._refuse = refuse
@@ -65,7 +62,7 @@ class BodyLimits:
         self._held = 0
         """Bytes of the bodies of all requests that are not answered yet."""
 
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -78,7 +75,7 @@ class BodyLimits:
         finally:
             self._held -= len(body)
 
-    async def _body(self, scope: Message, receive: Receive) -> bytes | Refusal:
+    async def _body(self, scope: Scope, receive: Receive) -> bytes | Refusal:
         promised = dict(scope["headers"]).get(b"content-length", b"")
         # Of more digits than any length has, and of no number, the server has refused the request already.
         if promised.isdigit() and int(promised[:20]) > self._limits.body:
@@ -102,7 +99,7 @@ class BodyLimits:
         while True:
             message = await receive()
             if message["type"] != "http.request":
-                return Refusal(400, "the body ended too soon")  # said to nobody: the client is gone
+                return Refusal(400, "the body ended too soon")  # nobody reads it: the client is gone
             chunk = message.get("body", b"")
             body += chunk
             self._held += len(chunk)
@@ -114,16 +111,9 @@ class BodyLimits:
                 return None
 
 
-def plain(status: int, why: str) -> App:
+def plain(status: int, why: str) -> ASGIApp:
     """A refusal in plain text, with a status and a sentence."""
-
-    async def answer(scope: Message, receive: Receive, send: Send) -> None:
-        text = f"{why}\n".encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(text)).encode())]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
-
-    return answer
+    return PlainTextResponse(f"{why}\n", status)
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

@@ -5,10 +5,12 @@ import logging
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from infra.host_names import HostNames
 from infra.http.connections import limited
 from infra.http.limits import BodyLimits, RequestLimits, plain
-from infra.own_origin import App, Names, OwnOrigin
+from infra.http.own_origin import OwnOrigin
 from infra.settings import Settings
 
 GRACE_S = 10
@@ -18,13 +20,13 @@ PAGES = RequestLimits(body=64 << 20, bodies=256 << 20, arrive_s=60.0)
 """Of servers that are not our own program: reports and batches of metrics are sent to them, by us."""
 
 
-def names_of(settings: Settings, port: int, address: str) -> Names:
+def names_of(settings: Settings, port: int, address: str) -> HostNames:
     """The names of an embedded server at ``port``; ``address`` is the one under which it is shown to people."""
-    return Names.of(settings.host, port, (_origin(address), *settings.other_hosts))
+    return HostNames.of(settings.host, port, (_origin(address), *settings.other_hosts))
 
 
 def listen(
-    app: Any, settings: Settings, port: int, address: str, *, limits: RequestLimits | None = None, **options: Any
+    app: ASGIApp, settings: Settings, port: int, address: str, *, limits: RequestLimits | None = None, **options: Any
 ) -> None:
     """Serve the ASGI app at ``port`` until SIGTERM or SIGINT. ``options`` go to uvicorn.
 
@@ -32,7 +34,7 @@ def listen(
     """
     if limits is None:
         app, limits = BodyLimits(app, refuse=plain, limits=PAGES), PAGES
-    guarded: App = OwnOrigin(app, names_of(settings, port, address))
+    guarded: ASGIApp = OwnOrigin(app, names_of(settings, port, address))
     defaults: dict[str, Any] = {
         "access_log": False,
         "log_level": logging.WARNING,

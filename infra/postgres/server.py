@@ -23,7 +23,7 @@ import psutil
 
 from infra.addresses import passfile
 from infra.errors import StackError
-from infra.settings import OWNS, RUNS, Settings
+from infra.settings import OWNER_ROLE, USER_ROLE, Settings
 
 SYSTEM_USER = "pgserver"
 
@@ -46,13 +46,13 @@ local all all            scram-sha-256
 """
 
 ROLES = f"""\
-DO $$ BEGIN IF to_regrole('{RUNS}') IS NULL THEN CREATE ROLE {RUNS}; END IF; END $$
-DO $$ BEGIN IF to_regrole('{OWNS}') IS NULL THEN CREATE ROLE {OWNS}; END IF; END $$
-ALTER ROLE {RUNS} LOGIN CREATEDB NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '%({RUNS})s'
-ALTER ROLE {OWNS} LOGIN CREATEDB NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '%({OWNS})s'
+DO $$ BEGIN IF to_regrole('{USER_ROLE}') IS NULL THEN CREATE ROLE {USER_ROLE}; END IF; END $$
+DO $$ BEGIN IF to_regrole('{OWNER_ROLE}') IS NULL THEN CREATE ROLE {OWNER_ROLE}; END IF; END $$
+ALTER ROLE {USER_ROLE} LOGIN CREATEDB NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '%({USER_ROLE})s'
+ALTER ROLE {OWNER_ROLE} LOGIN CREATEDB NOSUPERUSER NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD '%({OWNER_ROLE})s'
 ALTER ROLE {ADMINISTERS} LOGIN PASSWORD '%({ADMINISTERS})s'
-GRANT {RUNS} TO {OWNS}
-GRANT pg_checkpoint TO {RUNS}
+GRANT {USER_ROLE} TO {OWNER_ROLE}
+GRANT pg_checkpoint TO {USER_ROLE}
 """
 """One statement a line, as PostgreSQL's single-user mode reads them."""
 
@@ -61,7 +61,7 @@ def initialise(data: Path) -> None:
     """Make the data folder, its roles and their passwords where they are not there yet, and say who may connect.
 
     Safe to call from several processes at once, and again after a crash. Where the passfile was lost, and the server
-    does not run, the roles get new passwords. Raises StackError with what PostgreSQL said where it cannot be done.
+    does not run, the roles get new passwords. Raises StackError with PostgreSQL's error where it cannot be done.
     """
     data.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(data):
@@ -97,7 +97,7 @@ def initialise(data: Path) -> None:
 
 def _set_passwords(cluster: Path, data: Path) -> None:
     """New passwords for the roles of a server that does not run, made with them, and written to the passfile."""
-    passwords = {role: secrets.token_urlsafe(24) for role in (RUNS, OWNS, ADMINISTERS)}
+    passwords = {role: secrets.token_urlsafe(24) for role in (USER_ROLE, OWNER_ROLE, ADMINISTERS)}
     # Statements that fail are logged otherwise, with the password.
     quiet = ("-c", "log_min_error_statement=panic", "-c", "exit_on_error=on")
     _run("postgres", "--single", *quiet, "-D", str(cluster), "postgres", stdin=ROLES % passwords)
@@ -179,7 +179,7 @@ def arguments(host: str, port: int) -> list[str]:
 def start(data: Path, host: str, port: int) -> None:
     """Start the server in the background and wait until it answers.
 
-    Raises StackError with what the server's log says of it when it does not start.
+    Raises StackError with the reason from the server's log when it does not start.
     """
     initialise(data)
     options = " ".join(f'"{a}"' if a == "" else a for a in arguments(host, port))

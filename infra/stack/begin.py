@@ -1,4 +1,4 @@
-"""Begin a service of the stack: what an earlier run of it left over is stopped, and after failures there is a wait.
+"""Begin a service of the stack: what it left over earlier is stopped, and after failures there is a wait.
 
     python -m infra.stack.begin NAME COMMAND...
 
@@ -26,10 +26,10 @@ NAME_VARIABLE = "MILLRACE_SERVICE"
 """The variable that holds the service's name."""
 
 STEADY_S = 60.0
-"""A run of so many seconds was a good one, longer than any service takes to start: failures are counted anew."""
+"""An attempt of so many seconds was a good one, longer than any service takes to start: failures are counted anew."""
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-"""Between two runs; after a good one there is none."""
+"""Between two attempts; after a good one there is none."""
 
 OURS = "-- "
 """Before the lines that this program adds to the service's log."""
@@ -40,11 +40,11 @@ POLITE_S = 5.0
 
 @dataclass(frozen=True)
 class Attempt:
-    """One run of a service, written down as it begins."""
+    """One attempt to run a service, stored as it begins."""
 
     pid: int
     failures: int
-    """Runs in a row before this one that were no good ones."""
+    """Attempts in a row before this one that were no good ones."""
     begins_s: float
     """When the wait is over, on the clock ``time.monotonic`` that all processes share."""
 
@@ -59,7 +59,7 @@ def run_folder(home: Path) -> Path:
 
 
 def read_attempt(home: Path, name: str) -> Attempt | None:
-    """The newest run of a service; None when there is none, or it was cut short as it was written."""
+    """The newest attempt of a service; None when there is none, or its file was cut short."""
     try:
         return Attempt(**json.loads((run_folder(home) / f"{name}.json").read_text()))
     except (OSError, ValueError, TypeError):
@@ -72,7 +72,7 @@ def forget_attempts(home: Path, name: str) -> None:
 
 
 def next_attempt(last: Attempt | None, now: float, pid: int) -> Attempt:
-    """The run that follows ``last``, which has ended just now."""
+    """The attempt that follows ``last``, which has ended just now."""
     if last is None or now - last.begins_s >= STEADY_S:
         return Attempt(pid, 0, now)
     pause = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S)
@@ -115,7 +115,7 @@ def main() -> None:
     folder = run_folder(home)
     stopped = stop_rest(lambda: [process for process in marked(home, name) if process.pid != os.getpid()])
     if stopped:
-        print(f"{OURS}{stopped} processes left over from an earlier run of {name} were stopped", flush=True)  # noqa: T201
+        print(f"{OURS}{stopped} processes left over by {name} were stopped", flush=True)  # noqa: T201
     attempt = next_attempt(read_attempt(home, name), time.monotonic(), os.getpid())
     draft = folder / f"{name}.draft"
     with contextlib.suppress(OSError):  # a full disk is no reason not to try

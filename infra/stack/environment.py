@@ -9,7 +9,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
-from infra.own_origin import Names
+from infra.host_names import HostNames
 from infra.settings import Settings
 
 TELEMETRY_OFF = {
@@ -30,7 +30,7 @@ def library_environment(settings: Settings) -> dict[str, str]:
         "PREFECT_SERVER_UI_API_URL": settings.prefect_api,  # else the page asks port 4200
         # Else every origin's, of the temporary servers too. Its page at localhost asks the API at 127.0.0.1.
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(
-            Names.of(settings.host, settings.prefect_port, settings.other_hosts).origins()
+            HostNames.of(settings.host, settings.prefect_port, settings.other_hosts).origins()
         ),
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes and 360 MB in place of 10 and 806
@@ -39,7 +39,7 @@ def library_environment(settings: Settings) -> dict[str, str]:
 
 
 OURS_TO_SET = ("PGOPTIONS", "PGDATESTYLE", "PGTZ", "PGGEQO", "PGCLIENTENCODING")
-"""What libpq takes from the environment into a session, over what an address says."""
+"""What libpq takes from the environment into a session, over the address."""
 
 OWNERS_ALONE = "MILLRACE_DATABASE_OWNER_URL"
 """Who migrates needs it; no long-lived process does, and none is given it."""
@@ -65,9 +65,9 @@ def clear_session(settings: Settings, environment: MutableMapping[str, str] = os
 
 
 def apply(settings: Settings) -> None:
-    """Set ``library_environment`` for this process; the settings win over what a variable said before."""
+    """Set ``library_environment`` for this process; the settings win over earlier values of a variable."""
     clear_session(settings)
     os.environ.update(library_environment(settings))
-    with suppress(OSError):  # a home that cannot be made is told of by whoever needs it
+    with suppress(OSError):  # who needs a home that cannot be made, reports it
         settings.home.resolve().mkdir(mode=0o700, parents=True, exist_ok=True)
         Path(os.environ["PREFECT_HOME"]).mkdir(exist_ok=True)  # else Prefect warns as it is imported

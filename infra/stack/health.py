@@ -1,6 +1,5 @@
-"""How a service is: asked of the service itself, and believed only when its own process answers."""
+"""The health of a service: what it answers itself, believed only when its own process answers."""
 
-import contextlib
 import http.client
 import time
 import xmlrpc.client
@@ -15,6 +14,7 @@ import psutil
 from infra.postgres import server as postgres
 from infra.stack import pulse
 from infra.stack.begin import OURS, marked, read_attempt
+from infra.stack.ports import listeners, living
 from infra.stack.services import Service, is_well
 from infra.stack.supervision import ProcessState, Supervisor, log_path, tail
 
@@ -43,7 +43,7 @@ class Health:
 
 
 def examine(home: Path, services: Sequence[Service]) -> list[Health]:
-    """Ask all of them at once; takes little more than ``PROBE_S`` seconds at most."""
+    """Probe all of them at once; takes little more than ``PROBE_S`` seconds at most."""
     states = supervised(home)
     listening = listeners()
     with ThreadPoolExecutor(max(1, len(services))) as pool:
@@ -51,21 +51,11 @@ def examine(home: Path, services: Sequence[Service]) -> list[Health]:
 
 
 def supervised(home: Path) -> dict[str, ProcessState] | None:
-    """What the supervisor says; None when none answers."""
+    """The supervisor's processes; None when it does not answer."""
     try:
         return Supervisor(home).states()
     except (OSError, http.client.HTTPException, xmlrpc.client.Error):
         return None
-
-
-def listeners() -> dict[int, set[int]]:
-    """Process ids by the port they listen on; of other users' processes none can be seen."""
-    found: dict[int, set[int]] = {}
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections("tcp"):
-            if connection.pid and connection.status == psutil.CONN_LISTEN:
-                found.setdefault(connection.laddr.port, set()).add(connection.pid)
-    return found
 
 
 def _examine(
@@ -85,13 +75,13 @@ def _examine(
             return Health(name, "failed", f"runs unwatched (process {left.pid}); mend it: millrace up")
         if state is not None and state.state not in ("STOPPED", "STOPPING"):
             return Health(name, "waiting", _last_line(home, name))
-        return Health(name, "down", taken_by=_process(next(iter(holders))) if holders else None)
+        return Health(name, "down", taken_by=living(holders))
     own = _tree(state.pid)
     if holders and not holders & own:
         left = _left_over(home, name, holders)
-        who = left or _process(next(iter(holders)))
+        who = left or living(holders)
         by = f"{who.name()} (process {who.pid})" if who else "another program"
-        what = f"port {service.port} is taken by {by}{', left over from a run before' if left else ''}"
+        what = f"port {service.port} is taken by {by}{', left over from before' if left else ''}"
         return Health(name, "failed", what, taken_by=None if left else who)
     if attempt is not None and attempt.pid == state.pid and attempt.waits_s:
         tries = f"failed {attempt.failures} times, begins again in {attempt.waits_s:.0f} s"
@@ -116,18 +106,9 @@ def _tree(pid: int) -> set[int]:
 
 
 def _left_over(home: Path, name: str, holders: set[int]) -> psutil.Process | None:
-    """Of the processes that hold a port one that an earlier run of the service left there."""
+    """Of the processes that hold a port one that the service left there earlier."""
     ours = postgres.processes(home / "postgres") if name == "postgres" else marked(home, name)
     return next((process for process in ours if process.pid in holders), None)
-
-
-def _process(pid: int) -> psutil.Process | None:
-    """The living process; None where it is dying, or somebody else's."""
-    with contextlib.suppress(psutil.Error):
-        process = psutil.Process(pid)
-        if process.cmdline():  # a dying process has given up its memory, and this with it
-            return process
-    return None
 
 
 def _last_line(home: Path, name: str) -> str:

@@ -1,4 +1,4 @@
-"""How a process that listens nowhere says that it is at work: its parts touch a file as they go.
+"""The heartbeat of a process that listens nowhere: its parts touch a file as they go.
 
 A process that hangs, or whose work fails again and again, is up; its pulse stops.
 """
@@ -26,7 +26,7 @@ class Pulse:
         now = time.monotonic()
         self._last[part] = now
         if all(now - last <= LONGEST_S for last in list(self._last.values())):
-            with contextlib.suppress(OSError):  # the work goes on where nobody can be told
+            with contextlib.suppress(OSError):  # the work goes on where the file cannot be written
                 self._file.parent.mkdir(exist_ok=True)
                 self._file.touch()
 

@@ -1,4 +1,4 @@
-"""The services of an installation: what runs, where it answers, how it is known to be well.
+"""The services of an installation: what is started, where it answers, how it is known to be well.
 
 A service whose address is set (``MILLRACE_PREFECT_API_URL`` and so on) exists elsewhere: it is watched, never started.
 """
@@ -17,7 +17,7 @@ from infra.postgres.connections import connect
 from infra.settings import Settings
 
 PROBE_S = 3.0
-"""Seconds a service has to answer when asked for its health."""
+"""Seconds a service has to answer a health check."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Service:
     """Variables for this service alone; what is secret goes here, since a command line can be read by all."""
 
     first: bool = False
-    """Started before those that can wait for it: what it does is asked for at once."""
+    """Started before those that can wait for it: what it does is wanted at once."""
 
     after: tuple[str, ...] = ()
     """Services that must be well before this one is started."""
@@ -153,7 +153,7 @@ def write_evidently_configuration(settings: Settings) -> None:
 
 
 def is_well(service: Service) -> bool:
-    """Ask the service's health address; False when it has none or does not answer within ``PROBE_S`` seconds."""
+    """Probe the service's health address; False when it has none or does not answer within ``PROBE_S`` seconds."""
     if service.health is None:
         return False
     if service.health.startswith("postgres"):

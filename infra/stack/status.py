@@ -61,11 +61,11 @@ class ServiceStatus:
 class SurfaceStatus:
     surface: str
     champion: str | None
-    """The version of the newest promotion; whether it serves, ``uptake`` says."""
+    """The version of the newest promotion; whether it serves is in ``uptake``."""
     watermark: datetime | None
     """Event time up to which a finished update has gone."""
     freshness_s: float | None
-    """Seconds since the newest event that the champion learned from."""
+    """Seconds since the newest event that the champion was trained on."""
     uptake: Uptake = NOBODY
     """How many serving processes are connected, and what they have made of the champion."""
     warnings: tuple[str, ...] = ()
@@ -138,7 +138,7 @@ class Status:
 
 
 def read_status(settings: Settings, services: Sequence[Service], now: datetime) -> Status:
-    """Ask every service at once, and the database for its surfaces; takes about ``PROBE_S`` seconds at most."""
+    """Probe every service at once, and read the surfaces; takes about ``PROBE_S`` seconds at most."""
     with ThreadPoolExecutor(2) as pool:
         surfaces = pool.submit(read_surfaces, settings.database, now)
         warnings = pool.submit(read_warnings, settings.database, now)
@@ -161,7 +161,7 @@ def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]
             rows = connection.execute(LIST_SURFACES).fetchall()
             taken = {surface: uptake(connection, surface, promotion) for surface, _, _, promotion, _ in rows}
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
-        return ()  # what it is, the warnings say
+        return ()  # the warnings have the reason
     return tuple(
         SurfaceStatus(
             surface=surface,

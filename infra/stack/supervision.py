@@ -2,7 +2,7 @@
 
 Everything it starts carries the variable ``MILLRACE_STACK`` with the home of the installation, so that what a killed
 supervisor leaves behind can be found again. A service that ends begins again for as long as the supervisor runs, after
-waits that ``infra.stack.begin`` keeps.
+waits that ``infra.stack.begin`` makes.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ STOP_S = 20
 
 @dataclass(frozen=True)
 class ProcessState:
-    """What the supervisor says of one service."""
+    """One service as the supervisor sees it."""
 
     state: str
     """STOPPED, STARTING, RUNNING, BACKOFF, STOPPING, EXITED, FATAL or UNKNOWN."""
@@ -130,7 +130,7 @@ def log_path(home: Path, name: str) -> Path:
 
 
 def configuration(home: Path, services: Sequence[Service], environment: Mapping[str, str]) -> str:
-    """Text of the supervisor's configuration file. Nothing starts by itself: ``infra.stack.lifecycle`` keeps the order.
+    """Text of the supervisor's configuration file. Nothing starts by itself: the order is ``infra.stack.lifecycle``'s.
 
     The environment that ``launch`` is given enters as a checksum, so that other settings make another text.
     """
@@ -176,7 +176,7 @@ def configuration(home: Path, services: Sequence[Service], environment: Mapping[
 def launch(home: Path, text: str, environment: Mapping[str, str]) -> Supervisor:
     """Start the supervisor with this configuration, as a daemon, and wait until it answers.
 
-    Raises StackError with what it said when it does not.
+    Raises StackError with its output when it does not.
     """
     file = home / "supervisord.conf"
     file.touch(mode=0o600)

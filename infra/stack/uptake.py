@@ -1,7 +1,7 @@
-"""Which serving processes have taken a promotion into service: asked of PostgreSQL, which each of them tells.
+"""Which serving processes have taken a promotion into service: each shows it in PostgreSQL by advisory locks.
 
 A serving process follows the promotions by one connection. For each surface it follows, each promotion it serves, and
-each that it could not load, that connection holds a shared advisory lock: so what is told ends with the process, or
+each that it could not load, that connection holds a shared advisory lock: so what is shown ends with the process, or
 with its connection, and there is nothing to clear away.
 """
 
@@ -46,7 +46,7 @@ class Uptake:
 
     @property
     def sentence(self) -> str:
-        """For a person who has just changed the champion, or asks how it is."""
+        """For a person who has just changed the champion, or looks how it is."""
         if not self.following:
             return "No serving process is connected; each takes it when it starts."
         processes = "1 serving process" if self.following == 1 else f"{self.following} serving processes"

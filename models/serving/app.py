@@ -20,8 +20,9 @@ from dataclasses import asdict
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp
 
-from infra.http.limits import App, BodyLimits, RequestLimits
+from infra.http.limits import BodyLimits, RequestLimits
 from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
 from models.serving.config import ServingConfig
 from models.serving.feedback import UnfitFeedback
@@ -140,8 +141,8 @@ def _problem(status: int, place: list[str | int], message: str) -> JSONResponse:
     return JSONResponse({"detail": [{"loc": place, "msg": message}]}, status)
 
 
-def _refusal(status: int, why: str) -> App:
-    response: App = _problem(status, ["body"], why)
+def _refusal(status: int, why: str) -> ASGIApp:
+    response: ASGIApp = _problem(status, ["body"], why)
     return response
 
 

@@ -21,7 +21,8 @@ from features.team_views.rows import ArrowReader
 from flows.surfaces.feed import FEATURES
 from infra.addresses import compose, parameters, sqlalchemy_url, with_database
 from infra.errors import SessionRefused
-from infra.postgres.connections import connect, create_database, drop_database, migrate
+from infra.postgres.connections import connect, create_database, drop_database
+from infra.postgres.migrations import migrate
 from infra.postgres.server import ADMINISTERS
 from infra.settings import Settings
 from infra.stack.environment import clear_session

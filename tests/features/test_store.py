@@ -19,7 +19,8 @@ from features.feast.definitions import USER_ROW
 from features.feast.store import Store, open_store
 from features.feast.training_frame import FRAME, labelled_impressions
 from infra.addresses import database_name, with_database
-from infra.postgres.connections import connect, create_database, drop_database, migrate
+from infra.postgres.connections import connect, create_database, drop_database
+from infra.postgres.migrations import migrate
 
 DAY = datetime(2017, 10, 1, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)

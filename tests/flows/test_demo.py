@@ -7,7 +7,7 @@ import pytest
 from flows.cli.demo import MARK, NotOurs, clear_home
 from infra.settings import Settings
 from infra.stack import environment
-from infra.stack.lifecycle import prepare_home
+from infra.stack.home import prepare_home
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from infra.postgres.connections import MIGRATIONS, connect, migrate
+from infra.postgres.connections import connect
+from infra.postgres.migrations import MIGRATIONS, migrate
 from tests.worlds.rows import back
 
 RECORDS = ("decisions", "evidence", "holds", "promotions", "update_history")

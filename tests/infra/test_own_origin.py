@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
-from infra.own_origin import Names, OwnOrigin, Place
+from infra.host_names import HostNames, HostPort
+from infra.http.own_origin import OwnOrigin
 from infra.settings import Settings
 
-HERE = Names.of("127.0.0.1", 8361)
-BEHIND = Names.of("0.0.0.0", 8361, ["desk.example", "https://ops.example:8443"])
+HERE = HostNames.of("127.0.0.1", 8361)
+BEHIND = HostNames.of("0.0.0.0", 8361, ["desk.example", "https://ops.example:8443"])
 
 
-def answer(names: Names, method: str = "POST", kind: str = "http", **headers: str) -> int:
+def answer(names: HostNames, method: str = "POST", kind: str = "http", **headers: str) -> int:
     """The status of a request with these headers; of a web socket's 101 where it is let through."""
     sent: list[Any] = []
 
@@ -106,7 +107,7 @@ def test_behind_a_balancer_the_names_that_settings_give_are_its_own() -> None:
 @pytest.mark.parametrize("text", ["", "a b/c", "http://", "ann@host", "host/path", "host:99999999"])
 def test_what_is_no_host_is_refused_where_it_is_set(text: str) -> None:
     with pytest.raises(ValueError):
-        Place.parse(text)
+        HostPort.parse(text)
     if text:
         with pytest.raises(ValueError, match="allowed_hosts"):
             Settings(allowed_hosts=f"fine.example, {text}")

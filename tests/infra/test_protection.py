@@ -18,9 +18,11 @@ import pytest
 from infra.addresses import database_name, embedded, parameters, passfile, with_database
 from infra.errors import StackError
 from infra.postgres import server as postgres
-from infra.postgres.connections import MIGRATIONS, connect, create_database, drop_database, migrate
-from infra.settings import OWNS, RUNS, Settings
-from infra.stack.lifecycle import prepare_home, start_stack, stop_stack
+from infra.postgres.connections import connect, create_database, drop_database
+from infra.postgres.migrations import MIGRATIONS, migrate
+from infra.settings import OWNER_ROLE, USER_ROLE, Settings
+from infra.stack.home import prepare_home
+from infra.stack.lifecycle import start_stack, stop_stack
 from infra.stack.services import Service, every_service
 from infra.stack.supervision import leftovers
 from tests.commands import millrace
@@ -28,7 +30,7 @@ from tests.conftest import free_port
 from tests.worlds.loop import with_user
 from tests.worlds.rows import back
 
-ROLES = (RUNS, OWNS, postgres.ADMINISTERS)
+ROLES = (USER_ROLE, OWNER_ROLE, postgres.ADMINISTERS)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +138,7 @@ def test_a_password_stands_in_no_log_argument_or_address(installation: Settings)
 )
 def test_the_role_that_runs_is_no_superuser(guarded: str, attack: str) -> None:
     with connect(guarded, autocommit=True) as connection:
-        assert connection.info.user == RUNS
+        assert connection.info.user == USER_ROLE
         with pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFile)):
             connection.execute(attack)
 
@@ -224,8 +226,8 @@ def test_a_new_table_of_records_is_out_of_reach_of_the_role_that_runs(
         "CREATE TABLE notes_any PARTITION OF notes DEFAULT;"
         "ALTER TABLE updates ADD COLUMN later text;"
     )
-    monkeypatch.setattr("infra.postgres.connections.MIGRATIONS", tmp_path)
-    assert migrate(with_user(guarded, OWNS), runs_as=guarded) == ["9999_later"]
+    monkeypatch.setattr("infra.postgres.migrations.MIGRATIONS", tmp_path)
+    assert migrate(with_user(guarded, OWNER_ROLE), user_url=guarded) == ["9999_later"]
     with connect(guarded) as connection:
         connection.execute("INSERT INTO verdicts (note) VALUES ('hold')")
         connection.execute("INSERT INTO notes (note) VALUES ('a')")
@@ -250,7 +252,7 @@ def test_a_role_of_ones_own_for_migrations_in_production(postgres_server: str) -
         database_owner_url=f"postgresql://{names['owner']}:pw@{base}",
     )
     try:
-        migrate(settings.database_owner, runs_as=settings.database)
+        migrate(settings.database_owner, user_url=settings.database)
         with connect(settings.database) as connection:
             connection.execute("INSERT INTO items (surface, item_id) VALUES ('feed', 'a')")
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
@@ -262,7 +264,7 @@ def test_a_role_of_ones_own_for_migrations_in_production(postgres_server: str) -
 def test_lost_passwords_are_made_anew_and_the_data_stay(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = Path(tempfile.mkdtemp(prefix="millrace-lost-"))
     data, port = home / "postgres", free_port()
-    url = embedded(home, "127.0.0.1", port, RUNS, "kept")
+    url = embedded(home, "127.0.0.1", port, USER_ROLE, "kept")
     try:
         postgres.start(data, "127.0.0.1", port)
         create_database(url)
@@ -324,7 +326,7 @@ def test_a_program_that_took_the_port_is_not_sent_the_password(tmp_path: Path) -
 
     home = tmp_path / "home"
     home.mkdir()
-    passfile(home / "postgres").write_text(f"*:*:*:{RUNS}:the-secret\n")
+    passfile(home / "postgres").write_text(f"*:*:*:{USER_ROLE}:the-secret\n")
     passfile(home / "postgres").chmod(0o600)
     heard = b""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -347,7 +349,7 @@ def test_a_program_that_took_the_port_is_not_sent_the_password(tmp_path: Path) -
         thread = threading.Thread(target=pretend)
         thread.start()
         with pytest.raises(psycopg.OperationalError, match="authentication method requirement"):
-            connect(embedded(home, "127.0.0.1", port, RUNS, "millrace"), timeout_s=5)
+            connect(embedded(home, "127.0.0.1", port, USER_ROLE, "millrace"), timeout_s=5)
         thread.join(20)
     assert b"the-secret" not in heard
 

@@ -16,7 +16,8 @@ import pytest
 from infra.errors import PortTaken, StackError
 from infra.postgres.connections import connect
 from infra.settings import Settings
-from infra.stack.lifecycle import lock, start_stack, stop_stack
+from infra.stack.home import lock
+from infra.stack.lifecycle import start_stack, stop_stack
 from infra.stack.services import Service, every_service, is_well
 from infra.stack.supervision import LONGEST_SOCKET_PATH, Supervisor, leftovers, socket_path
 from tests.conftest import free_port

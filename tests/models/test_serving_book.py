@@ -20,8 +20,9 @@ import pytest
 
 from infra.addresses import embedded
 from infra.postgres import server as postgres
-from infra.postgres.connections import connect, create_database, migrate
-from infra.settings import RUNS
+from infra.postgres.connections import connect, create_database
+from infra.postgres.migrations import migrate
+from infra.settings import USER_ROLE
 from tests.conftest import free_port
 from tests.worlds.serving import eventually, promote, with_items
 
@@ -45,7 +46,7 @@ class Site:
 
     @property
     def database(self) -> str:
-        return embedded(self.folder / "server", "127.0.0.1", self.postgres_port, RUNS, "millrace")
+        return embedded(self.folder / "server", "127.0.0.1", self.postgres_port, USER_ROLE, "millrace")
 
     @property
     def address(self) -> str:

@@ -13,8 +13,9 @@ import pytest
 
 from infra.addresses import embedded
 from infra.postgres import server as postgres
-from infra.postgres.connections import connect, create_database, migrate
-from infra.settings import RUNS
+from infra.postgres.connections import connect, create_database
+from infra.postgres.migrations import migrate
+from infra.settings import USER_ROLE
 from models.serving.rank.ranking import impression_id
 from tests.conftest import free_port
 from tests.worlds.serving import Client, eventually, imported, promote, rank, serve, serving_config, with_items
@@ -44,7 +45,7 @@ def server() -> Iterator[Server]:
     port = free_port()
     # not under pytest's own folder: a later session closes that to others, the server's user among them
     data = Path(tempfile.mkdtemp(prefix="millrace-outage-")) / "postgres"
-    own = Server(data, port, embedded(data.parent, "127.0.0.1", port, RUNS, "millrace"))
+    own = Server(data, port, embedded(data.parent, "127.0.0.1", port, USER_ROLE, "millrace"))
     try:
         own.start()
         create_database(own.url)

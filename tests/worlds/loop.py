@@ -19,9 +19,10 @@ from features.feast.store import open_store
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
 from infra.addresses import database_name, sqlalchemy_url, with_database
-from infra.postgres.connections import connect, create_database, migrate
+from infra.postgres.connections import connect, create_database
+from infra.postgres.migrations import migrate
 from infra.postgres.server import ADMINISTERS
-from infra.settings import OWNS, RUNS, Settings
+from infra.settings import OWNER_ROLE, USER_ROLE, Settings
 from infra.stack.environment import TELEMETRY_OFF
 from tests.roles import with_user
 
@@ -207,8 +208,8 @@ def copy_database(source: str, name: str) -> str:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database_name(source)]
         )
-        admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)} OWNER {OWNS}")
-        admin.execute(f"GRANT CREATE ON DATABASE {database_name(url)} TO {RUNS}")
+        admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)} OWNER {OWNER_ROLE}")
+        admin.execute(f"GRANT CREATE ON DATABASE {database_name(url)} TO {USER_ROLE}")
     return url
 
 
@@ -238,8 +239,8 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
 
     folder = tmp_path_factory.mktemp("site")
     url, mlflow = (with_database(postgres_url, f"{name}_{uuid.uuid4().hex[:12]}") for name in ("site", "site_mlflow"))
-    create_database(with_user(url, OWNS))
-    migrate(with_user(url, OWNS), runs_as=url)  # as the embedded stack has it
+    create_database(with_user(url, OWNER_ROLE))
+    migrate(with_user(url, OWNER_ROLE), user_url=url)  # as the embedded stack has it
     surface = small_feed()
     log, items = write_log(folder)
     import_log(url, surface.name, log, items=items, feedback=None, now=NOW)
