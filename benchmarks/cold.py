@@ -23,7 +23,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.logs import SEEDED_LOG, LogConfig
 from benchmarks.stream import Stream, folded
 from benchmarks.table import Row, Table, machine
-from flows.drill.windows import Log, simulated
+from flows.drill.logs import Log, simulated
 from flows.surface import Surface
 from models import metrics
 from models.examples import Examples, apart, concat

@@ -28,7 +28,8 @@ from features.identity.keys import Keys
 from features.ingest.importing import import_log
 from features.log.json_texts import value_of, values_of
 from features.served.rows import Rows
-from flows.drill.windows import Log, RecentRows, events_of
+from flows.drill.logs import Log
+from flows.drill.windows import RecentRows, events_of
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 from infra.postgres.connections import connect

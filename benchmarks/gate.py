@@ -20,7 +20,7 @@ from flows.drill import drill
 from flows.drill.drill import DAY, HELD_AT_MOST, Clean, Drilled, Planted
 from flows.drill.faults import FAULTS, Fault
 from flows.drill.in_memory import JudgedWindow
-from flows.drill.windows import Log, read_log, simulated
+from flows.drill.logs import Log, read_log, simulated
 from flows.surface import Surface
 from models import metrics
 from monitoring.evaluation.evaluate import JudgedPart

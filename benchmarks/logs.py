@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from flows.drill.windows import Log, read_log, simulated
+from flows.drill.logs import Log, read_log, simulated
 
 
 @dataclass(frozen=True)

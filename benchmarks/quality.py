@@ -21,7 +21,7 @@ from benchmarks.pictures import costs, lines
 from benchmarks.prequential import StreamResult, Variant, prequential, reported
 from benchmarks.stream import EVERY_EVENT, HOUR, Stream, folded, shuffled
 from benchmarks.table import Row, Table, machine
-from flows.drill.windows import Log
+from flows.drill.logs import Log
 from flows.surface import Surface
 from models.learning.design import Design
 from monitoring.measures import BY_KEY, Measure

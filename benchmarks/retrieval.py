@@ -21,7 +21,8 @@ from benchmarks.logs import TWO_BUSY_DAYS, LogConfig
 from benchmarks.retrievers import CoClicks, ItemRetriever, Popular, TwoTowers
 from benchmarks.table import Row, Table, machine
 from features.declare.families import Features
-from flows.drill.windows import Folding, Log, LogTooShort, windows
+from flows.drill.logs import Log, LogTooShort
+from flows.drill.windows import Folding, windows
 from flows.surface import Surface
 from models.examples import EMPTY, Examples, Layout, concat
 from models.retrieval.towers import TowerDesign, Towers

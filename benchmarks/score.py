@@ -20,7 +20,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.large_table import BEGIN
 from benchmarks.stream import folded
 from benchmarks.table import Row, Table, machine
-from flows.drill.windows import simulated
+from flows.drill.logs import simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 from models.examples import Examples

@@ -15,7 +15,8 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from flows.drill.windows import Folding, Log, LogTooShort, events_of, frame_of, rows_of, spans
+from flows.drill.logs import Log, LogTooShort, rows_of, spans
+from flows.drill.windows import Folding, events_of, frame_of
 from flows.surface import Surface
 from models.examples import Examples, Layout, apart, concat
 from models.frames import HALF_MICROSECOND, Frame

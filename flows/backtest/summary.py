@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from monitoring.evaluation.compare import Measures
+from monitoring.evaluation.comparison import Measures
 from monitoring.gate.policy import Word
 from monitoring.measures import KEYS, MEASURES
 

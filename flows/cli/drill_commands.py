@@ -21,7 +21,7 @@ from flows.cli.arguments import (
 )
 
 if TYPE_CHECKING:
-    from flows.drill.windows import Log
+    from flows.drill.logs import Log
     from flows.surface import Surface
 
 
@@ -72,11 +72,11 @@ def drill(
 def _read(surface: "Surface", log: Path | None, items: Path | None, days: float) -> "Log":
     """The log that is named, or what the installation has logged of the surface."""
     from flows.cli.embedded import running_database
-    from flows.drill import windows
+    from flows.drill import logs
     from infra.postgres.connections import connect
 
     if log is not None:
-        return windows.read_log(log.stem, log, items)
+        return logs.read_log(log.stem, log, items)
     settings = load_settings()
     with running_database(settings), connect(settings.database) as connection:
-        return windows.logged(connection, surface, days=days)
+        return logs.logged(connection, surface, days=days)

@@ -17,7 +17,8 @@ import numpy as np
 
 from flows.drill.faults import FAULTS, Fault, Scene
 from flows.drill.in_memory import InMemory, JudgedWindow
-from flows.drill.windows import Folding, Log, LogTooShort, LogWindow, rows_of, spans
+from flows.drill.logs import Log, LogTooShort, rows_of, spans
+from flows.drill.windows import Folding, LogWindow
 from flows.surface import Surface
 from monitoring.gate.policy import Word
 

@@ -18,7 +18,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from flows.drill.faults import Met
-from flows.drill.windows import MICROSECOND, LogWindow, joined
+from flows.drill.logs import MICROSECOND
+from flows.drill.windows import LogWindow, joined
 from flows.steps.history import DRIFT_SPAN, EARLIER
 from flows.steps.publish import STATE_OF, trained_to
 from flows.steps.train import Fitted, Start, fit

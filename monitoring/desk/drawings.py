@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitoring.desk.words import short
-from monitoring.evaluation.compare import Predictions, ReliabilityBin
+from monitoring.evaluation.comparison import Predictions, ReliabilityBin
 from monitoring.evaluation.drift import Histogram
 
 WIDTH, HEIGHT, TOP, BASE = 320, 132, 6, 108

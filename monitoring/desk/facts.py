@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from monitoring.desk import words
-from monitoring.evaluation.compare import TAIL_SHIFT
+from monitoring.evaluation.comparison import TAIL_SHIFT
 from monitoring.evaluation.counterfactual import Value
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.retrieval import RetrievalComparison

@@ -7,7 +7,7 @@ from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
 from monitoring.desk.drawings import Curves, DrawnInterval, TwoShapes
 from monitoring.desk.facts import Facts, facts
-from monitoring.evaluation.compare import Comparison, Gain, left_out
+from monitoring.evaluation.comparison import Comparison, Gain, left_out
 from monitoring.evaluation.drift import Drift
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.fairness import Ratio, Treatment

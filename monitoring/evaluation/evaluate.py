@@ -21,7 +21,8 @@ from models.examples import Examples
 from models.frames import Frame
 from models.learning.learner import TrainingResult
 from models.learning.model import Model
-from monitoring.evaluation.compare import Comparison, compare, measure, paired, prediction_shift
+from monitoring.evaluation.compare import compare, measure, paired, prediction_shift
+from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.evidence import (
     Evidence,

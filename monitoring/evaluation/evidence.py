@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from monitoring.checks import limits
 from monitoring.checks.limits import Check
-from monitoring.evaluation.compare import Comparison, Gain, Measures, PredictionShift
+from monitoring.evaluation.comparison import Comparison, Gain, Measures, PredictionShift
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.drift import Drift
 from monitoring.evaluation.process_record import ProcessRecord

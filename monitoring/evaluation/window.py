@@ -23,7 +23,8 @@ from monitoring.checks import window as window_checks
 from monitoring.checks.limits import Check, Expected, Limits
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
-from monitoring.evaluation.compare import Measures, measure
+from monitoring.evaluation.compare import measure
+from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.drift import MeasuredDrift
 from monitoring.evaluation.history import History
 from monitoring.evaluation.skew import Skew

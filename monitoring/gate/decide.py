@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
-from monitoring.evaluation.compare import Comparison
+from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.gate import hypotheses

@@ -7,7 +7,7 @@ the limit is what is shown of it, its bound.
 
 from collections.abc import Callable, Iterator, Mapping
 
-from monitoring.evaluation.compare import Comparison
+from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.retrieval import RetrievalComparison

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models import metrics
-from monitoring.evaluation.compare import Comparison, Measures
+from monitoring.evaluation.comparison import Comparison, Measures
 from monitoring.gate.findings import Finding
 from monitoring.sentences import change, counted, percent
 from monitoring.statistics import sequential

@@ -1,6 +1,6 @@
 """Evidence in markdown, for Prefect's pages."""
 
-from monitoring.evaluation.compare import Comparison, left_out
+from monitoring.evaluation.comparison import Comparison, left_out
 from monitoring.measures import MEASURES, number
 from monitoring.sentences import as_text
 

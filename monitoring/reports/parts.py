@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from monitoring.checks.limits import Check
-from monitoring.evaluation.compare import Comparison, Gain, left_out
+from monitoring.evaluation.comparison import Comparison, Gain, left_out
 from monitoring.evaluation.drift import MeasuredDrift, histogram
 from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict

@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.cold import BASE, LOGISTIC, TREES, VOWPAL, ColdConfig, bench, cut
 from benchmarks.stream import folded
-from flows.drill.windows import simulated
+from flows.drill.logs import simulated
 from flows.surfaces.feed import FEED
 
 

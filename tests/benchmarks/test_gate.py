@@ -11,7 +11,7 @@ from benchmarks.designs import with_fields
 from benchmarks.gate import GateConfig, bench
 from benchmarks.table import Row, Table
 from flows.drill.faults import FAULTS
-from flows.drill.windows import LogTooShort
+from flows.drill.logs import LogTooShort
 from flows.surfaces.feed import FEED
 
 HOUR = timedelta(hours=1)

@@ -17,7 +17,7 @@ from benchmarks.logs import LogConfig
 from benchmarks.prequential import StreamResult, Variant, prequential
 from benchmarks.stream import EVERY_EVENT, HOUR, Refresh, Stream, folded, schedule, shuffled
 from benchmarks.table import Row, Table
-from flows.drill.windows import Log, LogTooShort, simulated
+from flows.drill.logs import Log, LogTooShort, simulated
 from flows.surface import Surface
 from flows.surfaces.feed import FEED
 

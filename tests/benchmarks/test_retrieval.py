@@ -19,7 +19,7 @@ from benchmarks.retrieval import (
     layout_of,
 )
 from benchmarks.retrievers import CoClicks, Popular
-from flows.drill.windows import LogTooShort
+from flows.drill.logs import LogTooShort
 from flows.surfaces.feed import FEED
 from models.examples import EMPTY, Examples
 from monitoring.evaluation.retrieval import MISSED

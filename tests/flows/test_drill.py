@@ -21,7 +21,8 @@ from flows.drill import drill
 from flows.drill.drill import Clean, Drilled, Planted, Stopped
 from flows.drill.faults import FAULTS, Fault
 from flows.drill.in_memory import InMemory, JudgedWindow
-from flows.drill.windows import MICROSECOND, Folding, Log, LogWindow, read_log, rows_of, simulated, spans
+from flows.drill.logs import MICROSECOND, Log, read_log, rows_of, simulated, spans
+from flows.drill.windows import Folding, LogWindow
 from flows.steps.history import recall_past
 from flows.surface import Surface
 from flows.surfaces.feed import FEED

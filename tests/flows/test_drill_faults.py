@@ -14,7 +14,8 @@ from features.ingest.importing import import_log
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from flows.drill.faults import FAULTS, Fault, Met, Scene, widest
-from flows.drill.windows import Folding, LogWindow, events_of, joined, logged, read_log, simulated, windows
+from flows.drill.logs import logged, read_log, simulated
+from flows.drill.windows import Folding, LogWindow, events_of, joined, windows
 from flows.surfaces.feed import FEED
 from infra.postgres.connections import connect
 from models.learning.learner import fine_tune

@@ -12,7 +12,7 @@ from infra.postgres.connections import connect
 from infra.settings import Settings
 from infra.stack.environment import settings_environment
 from monitoring.desk import accounts
-from monitoring.evaluation.compare import Change, Comparison, Gain, Measures
+from monitoring.evaluation.comparison import Change, Comparison, Gain, Measures
 from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.gate.decide import Verdict
 from monitoring.gate.findings import Finding

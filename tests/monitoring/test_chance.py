@@ -15,7 +15,8 @@ from monitoring.checks.labels import check_labels
 from monitoring.checks.limits import Check, Expected, Limits, PastWindow, failed
 from monitoring.checks.profiles import Profile
 from monitoring.checks.window import check_window
-from monitoring.evaluation.compare import Comparison, compare
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.comparison import Comparison
 from monitoring.gate.hypotheses import not_worse
 from monitoring.statistics.chance import CANNOT_BE, between, dispersion, surely_above, surprise_above, surprise_of_odds
 from tests.worlds.challengers import SHOWN

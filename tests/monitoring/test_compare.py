@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from models import metrics
-from monitoring.evaluation.compare import Gain, Measures, compare, measure, paired, prediction_shift
+from monitoring.evaluation.compare import compare, measure, paired, prediction_shift
+from monitoring.evaluation.comparison import Gain, Measures
 from monitoring.measures import BY_KEY, KEYS, MEASURES
 from monitoring.statistics.bootstrap import Interval
 from tests.models import reference_metrics as reference

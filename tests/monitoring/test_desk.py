@@ -21,7 +21,7 @@ from monitoring.desk.accounts import disable, set_password
 from monitoring.desk.app import LIMITS
 from monitoring.desk.shown import shown
 from monitoring.evaluation import retrieval
-from monitoring.evaluation.compare import Comparison, Gain, Measures
+from monitoring.evaluation.comparison import Comparison, Gain, Measures
 from monitoring.evaluation.drift import ColumnDrift, Drift, Histogram
 from monitoring.evaluation.evidence import AtWork, Evidence, ReferenceGain, StandIn
 from monitoring.evaluation.process_record import ProcessRecord

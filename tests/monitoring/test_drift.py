@@ -14,7 +14,8 @@ import pytest
 from monitoring.checks.limits import Expected, PastWindow
 from monitoring.checks.window import check_window
 from monitoring.evaluation import drift
-from monitoring.evaluation.compare import Measures, compare
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.drift import Drift, Histogram, MeasuredDrift, important, measure, sample
 from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.gate.decide import decide

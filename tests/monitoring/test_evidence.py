@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from monitoring.checks.limits import Check
-from monitoring.evaluation.compare import Measures
+from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.evidence import VERSION, Evidence, Forgetting, WindowFacts
 from monitoring.evaluation.skew import Skew
 from monitoring.records.evidence_store import canonical

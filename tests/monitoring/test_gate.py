@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from monitoring.checks.limits import Check
-from monitoring.evaluation.compare import Comparison, compare
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.gate.decide import Verdict, decide

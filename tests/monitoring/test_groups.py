@@ -9,7 +9,8 @@ import pytest
 
 from models import metrics
 from monitoring.checks.profiles import Profile
-from monitoring.evaluation.compare import Comparison, compare, measure
+from monitoring.evaluation.compare import compare, measure
+from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.counterfactual import evaluate
 from monitoring.evaluation.reranking import ranking_value
 from monitoring.live.watch import loss_deviation

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from monitoring.evaluation.compare import Comparison, PredictionShift, compare
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.comparison import Comparison, PredictionShift
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.drift import ColumnDrift, Drift
 from monitoring.evaluation.evidence import Evidence, Forgetting, InSample, ReferenceGain, Training

@@ -12,7 +12,7 @@ from models.examples import Examples
 from models.frames import Frame
 from monitoring.checks.limits import Check, Limits, PastWindow
 from monitoring.checks.profiles import Profile
-from monitoring.evaluation.compare import Measures
+from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.evidence import Evidence, ReferenceGain, WindowFacts
 from monitoring.evaluation.window import Checks, Terms, Window
 from monitoring.gate.memory import remember

@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from monitoring.evaluation.compare import Comparison, Gain, compare
+from monitoring.evaluation.compare import compare
+from monitoring.evaluation.comparison import Comparison, Gain
 from monitoring.evaluation.evidence import Evidence, Hypothesis, WindowFacts
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests

@@ -1,0 +1,142 @@
+"""Click logs: the user's, read from files or from the event log, and a simulated one.
+
+log = read_log("globo", path, items)
+for start, end in spans(log, timedelta(hours=1)):
+    shown = rows_of(log, start, end)
+"""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import psycopg
+
+from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, ImportRefused, read_parquet
+from features.log.reading import extent, first_feedback, read_impressions, read_showings
+from flows.surface import Surface
+from infra.errors import MillraceError
+from infra.postgres.copying import INSTANT, json_objects
+
+MICROSECOND = timedelta(microseconds=1)
+
+
+class LogTooShort(MillraceError):
+    """A log that has too little left after its warm-up."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Log:
+    """A click log as the event log would have it."""
+
+    name: str
+
+    shown: pl.DataFrame
+    """A row an impression, in order of ``shown_at``: impression_id, request_id, user_id, item_id (text), position,
+    shown_at, clicked, clicked_at (null where not clicked), propensity (null where none was logged), context and
+    attributes (JSON texts)."""
+
+    contexts: tuple[str, ...]
+    """Names in ``context``."""
+
+    def until(self, end: datetime) -> "Log":
+        """The log up to and without ``end``."""
+        return replace(self, shown=self.shown.filter(pl.col("shown_at") < end))
+
+    def after(self, start: datetime) -> "Log":
+        """The log from ``start`` on, without it."""
+        return replace(self, shown=self.shown.filter(pl.col("shown_at") > start))
+
+
+def read_log(name: str, log: Path, items: Path | None, *, until: datetime | None = None) -> Log:
+    """Read a log's files, in the form of ``millrace import``. Raises ImportRefused where that would."""
+    rows = read_parquet(log, LOG_COLUMNS)
+    if until is not None:
+        rows = rows.filter(pl.col("shown_at") < until)
+    if rows.is_empty():
+        raise ImportRefused(f"{log} has no impression{'' if until is None else f' before {until}'}")
+    return log_of(name, rows, None if items is None else read_parquet(items, ["item_id"]))
+
+
+def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
+    """A log from the frames of its files; rows that an import would refuse must not be in them."""
+    contexts = [column for column in rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
+    clicked_at = pl.col("clicked_at") if "clicked_at" in rows.columns else pl.col("shown_at")
+    clicked = pl.col("clicked").cast(pl.Boolean)
+    shown = rows.select(
+        *(pl.col(key).cast(pl.String) for key in ("impression_id", "request_id", "user_id", "item_id")),
+        pl.col("position").cast(pl.Int32),
+        pl.col("shown_at").cast(INSTANT),
+        clicked,
+        pl.when(clicked).then(clicked_at.fill_null(pl.col("shown_at"))).cast(INSTANT).alias("clicked_at"),
+        (pl.col("propensity") if "propensity" in rows.columns else pl.lit(None)).cast(pl.Float64).alias("propensity"),
+        json_objects(rows, contexts).alias("context"),
+    )
+    if items is None:
+        shown = shown.with_columns(pl.lit(None, pl.String).alias("attributes"))
+    else:
+        attributes = items.select(
+            pl.col("item_id").cast(pl.String),
+            json_objects(items, [column for column in items.columns if column != "item_id"]).alias("attributes"),
+        ).unique("item_id", maintain_order=True)
+        shown = shown.join(attributes, on="item_id", how="left", maintain_order="left")
+    return Log(name, shown.sort("shown_at", maintain_order=True), tuple(contexts))
+
+
+def logged(connection: psycopg.Connection, surface: Surface, *, days: float) -> Log:
+    """The last days of a surface's own event log. Raises LogTooShort for an empty one."""
+    found = extent(connection, surface.name)
+    if found is None:
+        raise LogTooShort(f"the log of {surface.name} is empty; import one, or name one with --log")
+    end = found[1]
+    start = max(end - timedelta(days=days), found[0] - MICROSECOND)
+    events = read_impressions(connection, surface.name, start, end).drop("at")
+    for beside in (
+        read_showings(connection, surface.name, start, end),
+        first_feedback(connection, surface.name, surface.label, start, end + surface.attribution),
+    ):
+        events = events.join(beside, on="impression_id", how="left", maintain_order="left")
+    shown = events.select(
+        *("impression_id", "request_id", "user_id", "item_id", "position"),
+        (pl.col("shown_at") * 1e6).round().cast(pl.Int64).cast(INSTANT).alias("shown_at"),
+        pl.col("at").is_not_null().alias("clicked"),
+        pl.col("at").cast(INSTANT).alias("clicked_at"),
+        *("propensity", "context", "attributes"),
+    )
+    return Log(surface.name, shown.sort("shown_at", maintain_order=True), surface.features.contexts)
+
+
+def simulated(*, seed: int, days: float, requests_per_day: int) -> Log:
+    """The seeded log of :mod:`features.ingest.simulate`, of a size that an hour has about as much of as a real
+    site's."""
+    from features.ingest.simulate import simulate
+
+    rows, items, _ = simulate(
+        seed=seed,
+        start=datetime(2026, 1, 5, tzinfo=UTC),
+        days=days,
+        users=max(requests_per_day // 2, 50),
+        items_per_day=max(requests_per_day // 40, 50),
+        requests_per_day=requests_per_day,
+    )
+    return log_of("seeded", rows, items.select("item_id", "section"))
+
+
+def spans(log: Log, every: timedelta) -> list[tuple[datetime, datetime]]:
+    """The spans ``(start, end]`` of a log, on multiples of ``every``, each ending with a tick; empty ones included."""
+    first, last = log.shown["shown_at"][0], log.shown["shown_at"][-1]
+    step = every.total_seconds()
+    start = datetime.fromtimestamp(first.timestamp() // step * step, UTC) - MICROSECOND
+    found = []
+    while start < last:
+        found.append((start, start + every))
+        start += every
+    return found
+
+
+def rows_of(log: Log, start: datetime, end: datetime) -> pl.DataFrame:
+    """The log's rows shown in ``(start, end]``."""
+    low, high = (log.shown["shown_at"].search_sorted(moment, side="right") for moment in (start, end))
+    return log.shown[int(low) : int(high)]
