@@ -16,8 +16,9 @@ from infra.http.listening import listen
 from infra.settings import Settings
 from infra.stack import environment
 from models.versions.registry import Registry
-from monitoring.desk.app import LIMITS, Desk, create_app
+from monitoring.desk.app import LIMITS, create_app
 from monitoring.desk.pages import Links
+from monitoring.desk.site import Desk
 
 
 def desk(settings: Settings, surfaces: Mapping[str, Surface] = SURFACES) -> FastAPI:

@@ -8,7 +8,6 @@ process that ends in the challenger; the very weights that would go live are loo
 more (in sample), yesterday's impressions (forgetting), and how far predictions shifted.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -36,11 +35,9 @@ from monitoring.evaluation.evidence import (
 from monitoring.evaluation.history import History, Reference
 from monitoring.evaluation.reranking import RankingValue, ranking_value
 from monitoring.evaluation.retrieval import TowersEvidence
-from monitoring.evaluation.window import Champion, Checks, Window, context_of, contexts_of, new_ids
+from monitoring.evaluation.slice_columns import attribute, slice_columns
+from monitoring.evaluation.window import Champion, Checks, Window
 from monitoring.statistics.bootstrap import finite
-
-HEAD_SHARE = 0.2
-"""Share of a window's items, those shown most, that are its head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +165,7 @@ class JudgedPart:
     def comparison(self, champion: Champion | None) -> Comparison:
         """Challenger against champion, on the whole and by slice."""
         part, table, terms = self.examples, self.table, self.window.terms
-        columns, kinds = slices(table, part, terms.contexts, None if champion is None else champion.model)
+        columns, kinds = slice_columns(table, part, terms.contexts, champion)
         return compare(
             part.label,
             part.request,
@@ -176,7 +173,7 @@ class JudgedPart:
             champion=self.champion_scores,
             slices=columns,
             kinds=kinds,
-            attributes=None if terms.fairness is None else {terms.fairness: _attribute(table, terms.fairness)},
+            attributes=None if terms.fairness is None else {terms.fairness: attribute(table, terms.fairness)},
             progressive=terms.judging == "progressive",
             seed=self.window.update_id,
         )
@@ -219,7 +216,9 @@ def remeasure(window: Window, champion: Champion | None, challenger: Model) -> E
     """Both on the impressions of a window that neither was trained on."""
     frame, examples = window.frame, window.frame.examples
     served = None if champion is None else champion.model.score(examples)
-    columns, kinds = slices(frame.table, examples, window.terms.contexts, None if champion is None else champion.model)
+    columns, kinds = slice_columns(
+        frame.table, examples, window.terms.contexts, None if champion is None else champion.model
+    )
     return Evidence(
         window=WindowFacts(
             window.start,
@@ -261,28 +260,6 @@ def forgetting(earlier: Frame, champion: Model, challenger: Model) -> Forgetting
     )
 
 
-def slices(
-    table: pl.DataFrame, part: Examples, contexts: Sequence[str], champion: Model | None
-) -> tuple[Mapping[str, pl.Series], Mapping[str, str]]:
-    """Columns [J] to look at by value, and what kind each is."""
-    columns = dict(contexts_of(table, contexts))
-    kinds = dict.fromkeys(contexts, "context")
-    for kind, new in new_ids(part, champion).items():
-        name = {"users": "reader", "items": "item"}[kind]
-        columns[name], kinds[name] = _named(new, "new", "known"), kind[:-1]
-    columns["item's place"], kinds["item's place"] = _named(head(table["item_id"]), "head", "tail"), "item"
-    return columns, kinds
-
-
-def head(items: pl.Series) -> NDArray[np.bool_]:
-    """Which rows [J] show one of the items shown most."""
-    counts = items.value_counts()
-    name = items.name or "item_id"
-    counts = counts.sort("count", name, descending=[True, False])  # of those shown as often, always the same
-    often = counts.head(max(1, round(HEAD_SHARE * len(counts))))[name]
-    return items.is_in(often.implode()).to_numpy()
-
-
 def _training(learned: TrainingResult, given: int) -> Training:
     return Training(
         learned.examples,
@@ -293,11 +270,3 @@ def _training(learned: TrainingResult, given: int) -> Training:
         rows_touched=dict(learned.touched),
         ids_admitted={name: len(ids) for name, ids in learned.admitted.items()},
     )
-
-
-def _attribute(table: pl.DataFrame, name: str) -> pl.Series:
-    return table[name].cast(pl.String) if name in table.columns else context_of(table, name)
-
-
-def _named(flag: NDArray[np.bool_], yes: str, no: str) -> pl.Series:
-    return pl.Series(np.where(flag, yes, no))

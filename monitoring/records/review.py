@@ -69,6 +69,12 @@ FROM updates u WHERE u.update_id = %s
 """
 
 
+SERVED = """
+SELECT version, max(learned_to) AS learned_to, max(promoted_at) AS last_promoted FROM promotions WHERE surface = %s
+GROUP BY version ORDER BY max(promotion_id) DESC LIMIT %s
+"""
+
+
 class Refused(MillraceError):
     """A decision that is not taken; the message says why, and what to do. The record is as it was."""
 
@@ -152,6 +158,15 @@ class Standing:
     waiting: int
     """Held challengers that wait."""
     hold: Hold | None
+
+
+@dataclass(frozen=True)
+class ServedVersion:
+    """A version that was in service."""
+
+    version: str
+    learned_to: datetime
+    last_promoted: datetime
 
 
 @dataclass(frozen=True)
@@ -240,6 +255,12 @@ def standings(connection: psycopg.Connection, surfaces: Collection[str], now: da
         hold = holds.held(connection, surface)
         found.append(Standing(surface=surface, waiting=waits.count(surface), hold=hold, **champion))
     return found
+
+
+def served(connection: psycopg.Connection, surface: str, limit: int = 30) -> list[ServedVersion]:
+    """Versions that have served the surface, the latest first: what can be rolled back to."""
+    with connection.cursor(row_factory=class_row(ServedVersion)) as cursor:
+        return cursor.execute(SERVED, [surface, limit]).fetchall()
 
 
 def candidate(connection: psycopg.Connection, update_id: int) -> Candidate | None:

@@ -15,10 +15,11 @@ from models.learning.model import Model
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.compare import paired
 from monitoring.evaluation.cost import Cost
-from monitoring.evaluation.evaluate import Trained, evaluate, forgetting, head, remeasure
+from monitoring.evaluation.evaluate import Trained, evaluate, forgetting, remeasure
 from monitoring.evaluation.evidence import Evidence, Hypothesis
 from monitoring.evaluation.history import History, Recalled, Reference
 from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.slice_columns import head
 from monitoring.evaluation.window import Champion, Judging, Terms, Window, check
 from monitoring.gate.decide import decide
 from monitoring.gate.policy import Policy

@@ -18,8 +18,9 @@ from fastapi.testclient import TestClient
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
 from monitoring.desk import accounts
-from monitoring.desk.app import Desk, create_app
+from monitoring.desk.app import create_app
 from monitoring.desk.pages import Links
+from monitoring.desk.site import Desk
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.history import Remembered
 from monitoring.gate.decide import Verdict

@@ -1,0 +1,122 @@
+"""What every route of the desk needs: the outside, the database, who is signed in, and the pages."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Any, Protocol
+
+import psycopg
+from fastapi import Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from psycopg_pool import ConnectionPool
+
+from monitoring.desk import guard, sessions
+from monitoring.desk.guard import Cookies, NoSession, NotFound
+from monitoring.desk.pages import LOOKED_AT, Links, Pages
+from monitoring.desk.sessions import Session
+from monitoring.records import holds, review
+from monitoring.records.review import Candidate, Decided
+
+
+class Decide(Protocol):
+    """Approve or reject a candidate. Raises Refused with a sentence for the person."""
+
+    def __call__(self, surface: str, update_id: int, *, person: str, reason: str, checksum: str) -> Decided: ...
+
+
+class RollBack(Protocol):
+    def __call__(self, surface: str, *, to: str | None, person: str, reason: str) -> Decided: ...
+
+
+class Release(Protocol):
+    def __call__(self, surface: str, *, person: str, reason: str) -> Decided: ...
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The outside, as the desk needs it."""
+
+    database_url: str
+    surfaces: Mapping[str, int]
+    """How many people must approve a candidate of each."""
+    approve: Decide
+    reject: Decide
+    rollback: RollBack
+    release: Release
+    report: Callable[[str, int], bytes | None]
+    """The Evidently report of a surface's update, as HTML; None where there is none."""
+    links: Links = field(default_factory=Links)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One desk at work."""
+
+    desk: Desk
+    pool: ConnectionPool[psycopg.Connection]
+    cookies: Cookies
+    pages: Pages
+
+    @property
+    def now(self) -> datetime:
+        return self.desk.clock()
+
+    def session(self, request: Request) -> Session:
+        """Whose request it is. Raises NoSession."""
+        token = self.cookies.read(request)
+        if token is None:
+            raise NoSession
+        with self.pool.connection() as connection:
+            session = sessions.resume(connection, token, now=self.now)
+        if session is None:
+            raise NoSession
+        return session
+
+    def form_session(self, request: Request, csrf: Annotated[str, Form()] = "") -> Session:
+        """Whose form it is. Raises NoSession, and Forged where it comes from elsewhere."""
+        session = self.session(request)
+        guard.check_origin(request, self.desk.links.desk)
+        guard.check_token(session, csrf)
+        return session
+
+    def seen(self, session: Session) -> list[str]:
+        """The surfaces that the person may look at."""
+        return [surface for surface in self.desk.surfaces if session.person.may("viewer", surface)]
+
+    def page(self, request: Request, html: str, status: int = 200) -> Response:
+        """A page, after which the notice it shows is gone."""
+        response = HTMLResponse(html, status)
+        if self.cookies.notice(request):
+            self.cookies.drop_notice(response)
+        return response
+
+    def redirect(self, path: str, done: Decided) -> Response:
+        """To a page that says once what was done."""
+        response = RedirectResponse(path, 303)
+        self.cookies.leave_notice(response, done.sentence)
+        return response
+
+    def read_candidate(self, connection: psycopg.Connection, surface: str, update_id: int) -> Candidate:
+        """Raises NotFound."""
+        if update_id >= 1 << 63:  # no bigint: the database would refuse to look
+            raise NotFound
+        found = review.candidate(connection, update_id)
+        if found is None or found.surface != surface:
+            raise NotFound
+        return found
+
+    def candidate_html(self, session: Session, surface: str, update_id: int, **messages: Any) -> str:
+        with self.pool.connection() as connection:
+            found = self.read_candidate(connection, surface, update_id)
+            hold = holds.held(connection, surface)
+        return self.pages.candidate(session, self.now, found, hold, **messages)
+
+    def surface_html(self, session: Session, surface: str, **messages: Any) -> str:
+        now = self.now
+        with self.pool.connection() as connection:
+            (standing,) = review.standings(connection, [surface], now)
+            waiting = review.waiting(connection, [surface], now)
+            entries = review.decided(connection, [surface], limit=LOOKED_AT)
+            served = review.served(connection, surface)
+        return self.pages.surface(session, now, standing, waiting, entries, served, **messages)
