@@ -216,9 +216,7 @@ def remeasure(window: Window, champion: Champion | None, challenger: Model) -> E
     """Both on the impressions of a window that neither was trained on."""
     frame, examples = window.frame, window.frame.examples
     served = None if champion is None else champion.model.score(examples)
-    columns, kinds = slice_columns(
-        frame.table, examples, window.terms.contexts, None if champion is None else champion.model
-    )
+    columns, kinds = slice_columns(frame.table, examples, window.terms.contexts, champion)
     return Evidence(
         window=WindowFacts(
             window.start,
