@@ -133,14 +133,11 @@ def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
     unknown = 1.0 - len(values) / max(len(column), 1)
     if not len(values):
         return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, np.nan, *[np.nan] * len(QUANTILES)]
-    order = np.argsort(values, kind="stable")
-    ordered = values[order]
+    ordered = np.sort(values)
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     counts = np.diff(np.concatenate([starts, [len(ordered)]]))
     most = int(np.argmax(counts))
     mean, sd = float(values.mean()), float(values.std())
-    ranks = np.repeat(starts + (counts - 1) / 2, counts)
-    y = label[known][order]
     quantiles = ordered[np.round(np.array(QUANTILES) * (len(ordered) - 1)).astype(np.int64)]
     zero, share = float((values == 0).mean()), counts[most] / len(values)
     return [
@@ -151,7 +148,7 @@ def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
         mean,
         sd,
         _clock(values, sd),
-        _auc(ranks, y),
+        _auc(values, ordered, label[known]),
         *quantiles.tolist(),
     ]
 
@@ -166,14 +163,16 @@ def _clock(values: Floats, sd: float) -> float:
     return float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
 
 
-def _auc(ranks: np.ndarray, label: np.ndarray) -> float:
-    """AUC of values given by their mean ranks, from 0, over all values; NaN where a class is missing."""
+def _auc(values: Floats, ordered: Floats, label: Floats) -> float:
+    """AUC of values [N] by label [N], NaN where it is not known; ``ordered`` are the values, sorted. NaN where a class
+    is missing."""
     clicked, others = label > 0.5, label <= 0.5
     ones, zeros = int(clicked.sum()), int(others.sum())
     if not ones or not zeros:
         return float("nan")
-    if ones + zeros < len(label):  # ranks among the known labels only
-        known = clicked | others
-        _, place, counts = np.unique(ranks[known], return_inverse=True, return_counts=True)
-        ranks, clicked = (np.cumsum(counts) - (counts + 1) / 2)[place], clicked[known]
-    return float((ranks[clicked].sum() - ones * (ones - 1) / 2) / (ones * zeros))
+    if ones + zeros < len(label):
+        ordered = np.sort(values[clicked | others])
+    of_clicked = np.sort(values[clicked])
+    left, right = (np.searchsorted(ordered, of_clicked, side) for side in ("left", "right"))
+    ranks = (left + right - 1) / 2  # mean rank from 0, over equal values
+    return float((ranks.sum() - ones * (ones - 1) / 2) / (ones * zeros))

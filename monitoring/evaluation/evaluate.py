@@ -125,8 +125,8 @@ class JudgedPart:
     """The part of a window that judges, [J] impressions."""
 
     window: Window
-    rows: NDArray[np.int64]
-    """[J], in the window's frame."""
+    rows: slice
+    """Of the window's frame."""
 
     scores: NDArray[np.float64]
     """[J], the challenger's."""
@@ -142,10 +142,10 @@ class JudgedPart:
     def of(cls, checks: Checks, challenger: Trained) -> "JudgedPart":
         window, examples = checks.window, checks.window.frame.examples
         if window.terms.judging == "tail":
-            rows = np.arange(window.trained_to, len(examples))
-            scores = challenger.model.score(examples[window.trained_to :])
+            rows = slice(window.trained_to, len(examples))
+            scores = challenger.model.score(examples[rows])
             return cls(window, rows, scores, checks.scores, challenger.model, None)
-        rows = np.arange(challenger.learned.reached)
+        rows = slice(challenger.learned.reached)
         scores = challenger.learned.predicted[rows]
         return cls(window, rows, scores, checks.scores, challenger.model, challenger.model.score(examples))
 
