@@ -21,7 +21,7 @@ class Bar:
 
     def print(self, line: str) -> None:
         """A line above the bar."""
-        self.progress.console.print(line)
+        self.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

@@ -105,18 +105,9 @@ def weights(promotion: promotions.Promotion) -> str:
 
 
 @pytest.fixture(scope="module")
-def first_done(site: Loop, driver: Driver) -> Loop:
-    """A loop whose first update is done."""
-    loop = copied(site)
-    status, outcome = driver.run(loop, FIRST)
-    assert (status, outcome[:7]) == (0, "promote"), outcome
-    return loop
-
-
-@pytest.fixture(scope="module")
-def undisturbed(first_done: Loop, driver: Driver) -> Loop:
+def undisturbed(one_version: Loop, driver: Driver) -> Loop:
     """How the second update ends when nothing kills it."""
-    loop = copied(first_done)
+    loop = copied(one_version)
     status, outcome = driver.run(loop, SECOND)
     assert (status, outcome[:7]) == (0, "promote"), outcome
     return loop
@@ -138,10 +129,10 @@ def expect_as_undisturbed(loop: Loop, undisturbed: Loop) -> None:
 
 
 def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_next_run_finishes(
-    first_done: Loop, undisturbed: Loop, driver: Driver
+    one_version: Loop, undisturbed: Loop, driver: Driver
 ) -> None:
     """One update dies at one point after another, each time taken over by the next."""
-    loop = copied(first_done)
+    loop = copied(one_version)
     old = champions(loop)[0].version
     for attempt, point in enumerate(ON_THE_WAY):
         status, outcome = driver.run(loop, THIRD if attempt else SECOND, at=point)  # who takes over goes by the claim
@@ -157,9 +148,9 @@ def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_nex
 
 
 @pytest.mark.chaos
-def test_weights_that_nobody_judged_are_never_promoted(first_done: Loop, driver: Driver) -> None:
+def test_weights_that_nobody_judged_are_never_promoted(one_version: Loop, driver: Driver) -> None:
     """What dies after registering and trains other weights when it is repeated promotes those: they were judged."""
-    loop = copied(first_done)
+    loop = copied(one_version)
     assert driver.run(loop, SECOND, at="after register")[0] == -signal.SIGKILL
     with connect(loop.url) as connection:  # the same window has other labels then, and gives other weights
         connection.execute("DELETE FROM feedback WHERE at > %s AND impression_id LIKE '%%3'", [FIRST])
@@ -172,8 +163,8 @@ def test_weights_that_nobody_judged_are_never_promoted(first_done: Loop, driver:
     assert (dead.window.label_rate or 0) > (repeated.window.label_rate or 0)
 
 
-def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(first_done: Loop, driver: Driver) -> None:
-    loop = copied(first_done)
+def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(one_version: Loop, driver: Driver) -> None:
+    loop = copied(one_version)
     stopped = driver.start(loop, SECOND, at="after claim", signal=signal.SIGSTOP)
     deadline = time.monotonic() + 120
     while len(loop.updates()) < 2:
@@ -192,9 +183,9 @@ def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(fir
 @pytest.mark.chaos
 @pytest.mark.parametrize("point", POINTS)
 def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_been(
-    point: str, first_done: Loop, undisturbed: Loop, driver: Driver
+    point: str, one_version: Loop, undisturbed: Loop, driver: Driver
 ) -> None:
-    loop = copied(first_done)
+    loop = copied(one_version)
     status, outcome = driver.run(loop, SECOND, at=point)
     assert status == -signal.SIGKILL, outcome
     status, outcome = driver.run(loop, SECOND)
@@ -209,10 +200,10 @@ def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_bee
 @pytest.mark.chaos
 @pytest.mark.parametrize("point", ["after claim", "after register", "before set_champion"])
 def test_a_first_update_killed_on_its_way_ends_the_same(
-    point: str, site: Loop, first_done: Loop, driver: Driver
+    point: str, site: Loop, one_version: Loop, driver: Driver
 ) -> None:
     loop = copied(site)
     assert driver.run(loop, FIRST, at=point)[0] == -signal.SIGKILL
     status, outcome = driver.run(loop, FIRST)
     assert status == 0, outcome
-    expect_as_undisturbed(loop, first_done)
+    expect_as_undisturbed(loop, one_version)

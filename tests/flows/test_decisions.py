@@ -39,12 +39,10 @@ PEOPLE = {"ada": ("analyst", "feed"), "bob": ("operator", "*"), "eve": ("viewer"
 
 
 @pytest.fixture(scope="module")
-def undecided(site: Loop, prefect_server: str) -> Loop:
+def undecided(one_version: Loop) -> Loop:
     """A champion of hour 14, a challenger of hour 17 that waits, and people."""
-    loop = copied(site)
-    with loop.world() as world:
-        assert run_update(world, after(14)).verdict.verdict == "promote"
-        world.surface = replace(world.surface, policy=HOLD_ALL)
+    loop = copied(one_version)
+    with loop.world(policy=HOLD_ALL) as world:
         assert run_update(world, after(17)).verdict.verdict == "hold"
     with connect(loop.url, autocommit=True) as connection:
         for name, (role, surface) in PEOPLE.items():

@@ -89,10 +89,8 @@ def recorded(loop: Loop, update_id: int) -> list[tuple[Any, ...]]:
     )
 
 
-def test_a_held_challenger_is_rejected_and_another_approved_and_serving_answers_with_it(loop: Loop) -> None:
-    with loop.world() as world:
-        begun = run_update(world, after(14))
-        assert begun.published.state == "promoted", begun.verdict.reasons
+def test_a_held_challenger_is_rejected_and_another_approved_and_serving_answers_with_it(served_loop: Loop) -> None:
+    loop = served_loop
     ((champion,),) = loop.query("SELECT version FROM promotions")
     with connect(loop.url, autocommit=True) as connection:
         accounts.add_user(connection, "ada", PASSWORD, role="analyst", surface="feed")

@@ -44,18 +44,9 @@ HOLD_ALL = Policy(requests=1_000_000)
 
 
 @pytest.fixture(scope="module")
-def one(site: Loop, prefect_server: str) -> Loop:
-    """A loop whose first version serves."""
-    loop = copied(site)
-    with loop.world() as world:
-        assert run_update(world, after(14)).verdict.verdict == "promote"
-    return loop
-
-
-@pytest.fixture(scope="module")
-def two(one: Loop) -> Loop:
+def two(one_version: Loop) -> Loop:
     """A loop in which version 2, a delta, serves after version 1."""
-    loop = copied(one)
+    loop = copied(one_version)
     with loop.world() as world:
         assert run_update(world, after(17)).verdict.verdict == "promote"
     return loop
@@ -204,8 +195,8 @@ def test_the_record_leads_and_the_next_update_trains_on(
 
 
 @pytest.mark.slow
-def test_an_older_backup_of_mlflow_hands_out_a_number_that_the_record_knows(one: Loop) -> None:
-    loop = copied(one)
+def test_an_older_backup_of_mlflow_hands_out_a_number_that_the_record_knows(one_version: Loop) -> None:
+    loop = copied(one_version)
     backup = copy_database(loop.tracking.replace("+psycopg", ""), "backup")
     with loop.world() as world:
         assert run_update(world, after(17)).published.version == "2"

@@ -131,9 +131,10 @@ def test_with_the_later_part_held_out_the_weights_are_judged_on_what_they_were_n
     expect_consistent(loop)
 
 
-def test_a_new_design_must_be_better_and_waits_until_that_is_shown(loop: Loop) -> None:
+def test_a_new_design_must_be_better_and_waits_until_that_is_shown(served_loop: Loop) -> None:
+    loop = served_loop
     with loop.world() as world:
-        champion = run_update(world, after(14)).published.version
+        champion = loop.alias()
         strict = replace(loop.surface, policy=replace(loop.surface.policy, risk=1e-5))
         world.surface = replace(strict, design=but(strict.design, rate=1e-3))
         settings = run_update(world, after(17))
@@ -155,9 +156,10 @@ def test_a_new_design_must_be_better_and_waits_until_that_is_shown(loop: Loop) -
     expect_consistent(loop)
 
 
-def test_a_held_challenger_waits_the_champion_stays_and_the_next_trains_on_its_window_too(loop: Loop) -> None:
+def test_a_held_challenger_waits_the_champion_stays_and_the_next_trains_on_its_window_too(served_loop: Loop) -> None:
+    loop = served_loop
     with loop.world() as world:
-        champion = run_update(world, after(14)).published.version
+        champion = loop.alias()
         split = loop.updates()[0]["split_at"]
         world.surface = replace(world.surface, policy=HOLD_ALL)
         held = run_update(world, after(17))
@@ -196,9 +198,10 @@ def test_a_young_surface_waits_until_it_has_enough_for_a_first_model(loop: Loop)
     expect_consistent(loop)
 
 
-def test_a_window_whose_labels_are_shuffled_is_rejected_and_not_trained_on_later(loop: Loop) -> None:
+def test_a_window_whose_labels_are_shuffled_is_rejected_and_not_trained_on_later(served_loop: Loop) -> None:
+    loop = served_loop
     with loop.world() as world:
-        champion = run_update(world, after(14)).published.version
+        champion = loop.alias()
         ensure_folded(
             world.url, world.surface.name, world.surface.features, after(18)
         )  # or the counters, and so the champion, would follow the wrong clicks
@@ -229,9 +232,10 @@ def _poison(loop: Loop, start: float, end: float) -> None:
         )
 
 
-def test_bad_data_is_rejected_with_its_rows_named_and_nothing_is_trained_on_it(loop: Loop) -> None:
+def test_bad_data_is_rejected_with_its_rows_named_and_nothing_is_trained_on_it(served_loop: Loop) -> None:
+    loop = served_loop
     with loop.world() as world:
-        champion = run_update(world, after(14)).published.version
+        champion = loop.alias()
         ensure_folded(world.url, world.surface.name, world.surface.features, after(18))
         bad = [
             name

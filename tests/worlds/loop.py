@@ -250,6 +250,22 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     return Loop(url, sqlalchemy_url(mlflow), folder / "artifacts", folder / "home", surface)
 
 
+@pytest.fixture(scope="session")
+def one_version(site: Loop, prefect_server: str) -> Loop:
+    """The loop that tests copy which need a champion: its first version, of hour 14, serves."""
+    loop = copied(site)
+    with loop.world() as world:
+        first = run_update(world, after(14))
+    assert first.verdict.verdict == "promote", first.verdict.reasons
+    return loop
+
+
+@pytest.fixture
+def served_loop(one_version: Loop) -> Loop:
+    """A loop of one's own, in which a first version serves."""
+    return copied(one_version)
+
+
 @pytest.fixture
 def loop(site: Loop, prefect_server: str) -> Loop:
     """A loop of one's own. Its databases go with the server: to drop one costs more than a test."""
