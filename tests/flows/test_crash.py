@@ -23,12 +23,12 @@ from monitoring.records.evidence_store import read_all_evidence
 from tests.flows.update_driver import POINTS, Job
 from tests.worlds.loop import Loop, after, copied, expect_consistent
 
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
+pytestmark = [pytest.mark.chaos, pytest.mark.filterwarnings("ignore::UserWarning:mlflow")]
 
 FIRST, SECOND, THIRD = after(14), after(18), after(22)
 
 ON_THE_WAY = ("after claim", "before set_champion")
-"""Where the second update dies in `make test`, one after another; `make test-all` tries every point for itself."""
+"""Where the second update dies, one after another, before it ends."""
 
 EVIDENCE = "SELECT DISTINCT measured - 'cost' FROM evidence WHERE update_id = %s"  # the cost is in seconds
 HISTORY = "SELECT DISTINCT to_jsonb(h) - '{history_id,measured_at}'::text[] FROM update_history h WHERE update_id = %s"
@@ -105,9 +105,18 @@ def weights(promotion: promotions.Promotion) -> str:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(one_version: Loop, driver: Driver) -> Loop:
+def first_done(site: Loop, driver: Driver) -> Loop:
+    """A loop whose first update is done."""
+    loop = copied(site)
+    status, outcome = driver.run(loop, FIRST)
+    assert (status, outcome[:7]) == (0, "promote"), outcome
+    return loop
+
+
+@pytest.fixture(scope="module")
+def undisturbed(first_done: Loop, driver: Driver) -> Loop:
     """How the second update ends when nothing kills it."""
-    loop = copied(one_version)
+    loop = copied(first_done)
     status, outcome = driver.run(loop, SECOND)
     assert (status, outcome[:7]) == (0, "promote"), outcome
     return loop
@@ -129,10 +138,10 @@ def expect_as_undisturbed(loop: Loop, undisturbed: Loop) -> None:
 
 
 def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_next_run_finishes(
-    one_version: Loop, undisturbed: Loop, driver: Driver
+    first_done: Loop, undisturbed: Loop, driver: Driver
 ) -> None:
     """One update dies at one point after another, each time taken over by the next."""
-    loop = copied(one_version)
+    loop = copied(first_done)
     old = champions(loop)[0].version
     for attempt, point in enumerate(ON_THE_WAY):
         status, outcome = driver.run(loop, THIRD if attempt else SECOND, at=point)  # who takes over goes by the claim
@@ -147,10 +156,9 @@ def test_a_crash_at_any_point_leaves_the_old_champion_or_the_new_one_and_the_nex
     expect_as_undisturbed(loop, undisturbed)
 
 
-@pytest.mark.chaos
-def test_weights_that_nobody_judged_are_never_promoted(one_version: Loop, driver: Driver) -> None:
+def test_weights_that_nobody_judged_are_never_promoted(first_done: Loop, driver: Driver) -> None:
     """What dies after registering and trains other weights when it is repeated promotes those: they were judged."""
-    loop = copied(one_version)
+    loop = copied(first_done)
     assert driver.run(loop, SECOND, at="after register")[0] == -signal.SIGKILL
     with connect(loop.url) as connection:  # the same window has other labels then, and gives other weights
         connection.execute("DELETE FROM feedback WHERE at > %s AND impression_id LIKE '%%3'", [FIRST])
@@ -163,8 +171,8 @@ def test_weights_that_nobody_judged_are_never_promoted(one_version: Loop, driver
     assert (dead.window.label_rate or 0) > (repeated.window.label_rate or 0)
 
 
-def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(one_version: Loop, driver: Driver) -> None:
-    loop = copied(one_version)
+def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(first_done: Loop, driver: Driver) -> None:
+    loop = copied(first_done)
     stopped = driver.start(loop, SECOND, at="after claim", signal=signal.SIGSTOP)
     deadline = time.monotonic() + 120
     while len(loop.updates()) < 2:
@@ -180,12 +188,11 @@ def test_of_two_processes_at_once_one_claims_and_the_other_is_merged_into_it(one
     expect_consistent(loop)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("point", POINTS)
 def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_been(
-    point: str, one_version: Loop, undisturbed: Loop, driver: Driver
+    point: str, first_done: Loop, undisturbed: Loop, driver: Driver
 ) -> None:
-    loop = copied(one_version)
+    loop = copied(first_done)
     status, outcome = driver.run(loop, SECOND, at=point)
     assert status == -signal.SIGKILL, outcome
     status, outcome = driver.run(loop, SECOND)
@@ -197,13 +204,12 @@ def test_an_update_killed_at_each_point_and_run_again_ends_as_if_nothing_had_bee
     assert len(champions(loop)) == 3 or "promote" not in outcome
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("point", ["after claim", "after register", "before set_champion"])
 def test_a_first_update_killed_on_its_way_ends_the_same(
-    point: str, site: Loop, one_version: Loop, driver: Driver
+    point: str, site: Loop, first_done: Loop, driver: Driver
 ) -> None:
     loop = copied(site)
     assert driver.run(loop, FIRST, at=point)[0] == -signal.SIGKILL
     status, outcome = driver.run(loop, FIRST)
     assert status == 0, outcome
-    expect_as_undisturbed(loop, one_version)
+    expect_as_undisturbed(loop, first_done)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,7 +12,7 @@ import pytest
 
 from infra.addresses import database_name, with_database
 from infra.postgres.connections import connect, create_database
-from infra.postgres.scratch import clear_scratch, scratch_database
+from infra.postgres.scratch import LOCK, clear_scratch, scratch_database
 
 OWNER = """
 import sys
@@ -37,6 +38,15 @@ def owner(url: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
             process.kill()
 
 
+def unheld(url: str, name: str) -> None:
+    """Wait until the server has noticed that the owner is gone."""
+    deadline = time.monotonic() + 30
+    with connect(with_database(url, "postgres"), autocommit=True) as connection:
+        while connection.execute(LOCK, [name]).fetchone() != (True,):
+            assert time.monotonic() < deadline, "the lock of a killed owner is held"
+            time.sleep(0.02)
+
+
 def names(url: str) -> set[str]:
     with connect(with_database(url, "postgres")) as connection:
         return {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
@@ -47,6 +57,7 @@ def test_what_a_killed_owner_leaves_is_dropped_by_the_next_and_a_living_ones_is_
         assert {alive, f"{alive}_mlflow", dead, f"{dead}_mlflow"} <= names(database)
         killed.send_signal(signal.SIGKILL)
         killed.wait()
+        unheld(database, dead)
         with scratch_database(database, "test") as own:
             there = names(database)
             assert {alive, f"{alive}_mlflow", database_name(own)} <= there
@@ -60,6 +71,7 @@ def test_one_that_somebody_is_connected_to_stays_although_its_owner_is_gone(data
     with owner(database) as (killed, dead):
         killed.send_signal(signal.SIGKILL)
         killed.wait()
+        unheld(database, dead)
         with connect(with_database(database, dead)):
             assert clear_scratch(database) == [f"{dead}_mlflow"]
         # the server may take a moment to notice that the connection is closed

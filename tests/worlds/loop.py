@@ -19,7 +19,7 @@ from features.feast.store import open_store
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
 from infra.addresses import database_name, sqlalchemy_url, with_database
-from infra.postgres.connections import connect, create_database
+from infra.postgres.connections import connect, create_database, drop_database
 from infra.postgres.migrations import migrate
 from infra.postgres.server import ADMINISTERS
 from infra.settings import OWNER_ROLE, USER_ROLE, Settings
@@ -219,6 +219,15 @@ def copied(loop: Loop) -> Loop:
     return replace(loop, url=copy_database(loop.url, "loop"), tracking=sqlalchemy_url(tracking))
 
 
+@contextmanager
+def own(loop: Loop) -> Iterator[Loop]:
+    """A copy that is dropped in the end."""
+    copy = copied(loop)
+    yield copy
+    for url in (copy.url, copy.tracking):
+        drop_database(with_user(url, ADMINISTERS))
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[str]:
     """Address of a Prefect server with a database of its own, which flows in this process report to."""
@@ -261,12 +270,14 @@ def one_version(site: Loop, prefect_server: str) -> Loop:
 
 
 @pytest.fixture
-def served_loop(one_version: Loop) -> Loop:
+def served_loop(one_version: Loop) -> Iterator[Loop]:
     """A loop of one's own, in which a first version serves."""
-    return copied(one_version)
+    with own(one_version) as loop:
+        yield loop
 
 
 @pytest.fixture
-def loop(site: Loop, prefect_server: str) -> Loop:
-    """A loop of one's own. Its databases go with the server: to drop one costs more than a test."""
-    return copied(site)
+def loop(site: Loop, prefect_server: str) -> Iterator[Loop]:
+    """A loop of one's own."""
+    with own(site) as loop:
+        yield loop
