@@ -44,14 +44,20 @@ def loop(site: Loop, prefect_server: str) -> Iterator[Loop]:
         yield own
 
 
-@pytest.mark.parametrize("flow", [update, watch], ids=["update", "watch"])
 @pytest.mark.parametrize("which", IMPOSSIBLE)
-def test_a_run_as_of_a_time_that_cannot_be_claims_nothing(loop: Loop, flow: Callable[..., Any], which: str) -> None:
-    """As Prefect calls it: from its page, a deployment or a script."""
+def test_a_time_that_cannot_be_is_refused_in_one_line(loop: Loop, which: str) -> None:
     moment, words = IMPOSSIBLE[which]
-    with pytest.raises(ImpossibleTime, match=words) as refused:
-        flow("feed", moment)
+    with connect(loop.url) as connection, pytest.raises(ImpossibleTime, match=words) as refused:
+        expect_time(connection, "feed", moment, datetime.now(UTC))
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("flow", [update, watch], ids=["update", "watch"])
+def test_a_run_as_of_a_time_that_cannot_be_claims_nothing(loop: Loop, flow: Callable[..., Any]) -> None:
+    """As Prefect calls it: from its page, a deployment or a script."""
+    moment, words = IMPOSSIBLE["the future"]
+    with pytest.raises(ImpossibleTime, match=words):
+        flow("feed", moment)
     assert loop.updates() == []
 
 

@@ -64,7 +64,7 @@ RARE, USELESS = {"rate": 0.01}, {"signal": 0.0}
 @pytest.mark.parametrize(
     "told", [{}, RARE, USELESS, {**RARE, **USELESS}, {"columns": 1}], ids=["plain", "rare", "useless", "both", "one"]
 )
-@pytest.mark.parametrize("requests", [100, 400])
+@pytest.mark.parametrize("requests", [100, pytest.param(400, marks=pytest.mark.slow)])
 def test_on_small_data_it_is_never_worse_than_the_base_rate_by_more_than_chance(
     told: dict[str, float], requests: int
 ) -> None:
@@ -112,7 +112,7 @@ def newton(examples: Examples, then: Examples, strength: float) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-z @ w)))
 
 
-@pytest.mark.parametrize("requests", [200, 1_000, 3_000])
+@pytest.mark.parametrize("requests", [200, 1_000, pytest.param(3_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("rate", [0.2, 0.05])
 def test_from_a_thousand_impressions_on_it_is_level_with_logistic_regression(requests: int, rate: float) -> None:
     theirs, ours, label = [], [], []

@@ -102,7 +102,9 @@ def test_the_same_steps_give_the_same_bits(optimiser: str, precision: str) -> No
     assert all(torch.isfinite(p).all() for p in first[1].parameters())
 
 
-@pytest.mark.parametrize("ranker", sorted(RANKERS))
+@pytest.mark.parametrize(
+    "ranker", ["cross", *(pytest.param(name, marks=pytest.mark.slow) for name in sorted({*RANKERS} - {"cross"}))]
+)
 def test_bfloat16_learns_the_same_to_its_precision(ranker: str) -> None:
     design = but(DESIGN, ranker=ranker)
     wide = learned(design, 12)
