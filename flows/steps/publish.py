@@ -107,7 +107,7 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
             example=challenger.trained.model.own(judged.checks.window.frame.examples[:5]),
             tags={
                 "verdict": verdict.verdict,
-                "kept_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
+                "stored_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
             },
             description=as_text(" ".join(verdict.reasons)),
         )
