@@ -8,13 +8,14 @@ ends now; the stack is left running on it, with the schedule on.
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import httpx
-import polars as pl
 
+from features.ingest.file_columns import instant
+from features.ingest.importing import LOG_COLUMNS, read_parquet
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.surfaces import find
@@ -97,16 +98,27 @@ def simulated(folder: Path, now: datetime) -> BacktestConfig:
     return BacktestConfig(paths[0], paths[1], paths[2], warmup=timedelta(days=1), every=timedelta(hours=1))
 
 
-def shift_to_now(config: BacktestConfig, now: datetime) -> timedelta:
-    """How far to shift the log's times so that its last impression was shown just now."""
-    shown = pl.scan_parquet(config.log).select(pl.col("shown_at"))
+def span(config: BacktestConfig) -> tuple[datetime, datetime]:
+    """When the log's first and last impression were shown. Raises ImportRefused where the file is no log, ValueError
+    where nothing was shown at a time that is known."""
+    rows = read_parquet(config.log, LOG_COLUMNS)
+    time = instant("shown_at", rows.schema["shown_at"], timedelta()).value
+    shown = rows.select(time.alias("shown_at"))["shown_at"].drop_nulls()
     if config.until is not None:
-        shown = shown.filter(pl.col("shown_at") <= config.until)
-    last = shown.max().collect().item()
-    if last is None:
-        raise ValueError(f"--log {config.log}: it has no impression before --until {config.until}")
-    shift: timedelta = now - last.astimezone(UTC) - timedelta(seconds=1)
-    return shift
+        shown = shown.filter(shown <= config.until)
+    if shown.is_empty():
+        before = "" if config.until is None else f" before --until {config.until}"
+        raise ValueError(f"--log {config.log}: no impression has a shown_at that is a time with a zone{before}")
+    first, last = shown.min(), shown.max()
+    assert isinstance(first, datetime)
+    assert isinstance(last, datetime)
+    return first, last
+
+
+def fitted(config: BacktestConfig) -> BacktestConfig:
+    """The same with a warm-up that leaves half of a short log to be scored."""
+    first, last = span(config)
+    return replace(config, warmup=min(config.warmup, (last - first) / 2))
 
 
 def run(
@@ -118,6 +130,8 @@ def run(
     progress: Callable[[Stage], None],
 ) -> tuple[Report, RankedTwice]:
     """Run the demo; the stack is up when it returns, and when it fails. ``report`` gets what is done, a line each."""
+    if config is not None:
+        config = fitted(config)  # before anything is cleared or started: the log may be none
     clear_home(settings)
     services = every_service(settings)
     report("Starting the stack ...")
@@ -133,7 +147,7 @@ def run(
         now=now,
         progress=progress,
         reports=True,
-        shift=shift_to_now(config, now),
+        shift=now - span(config)[1] - timedelta(seconds=1),
     )
     report("Starting serving, the fold and the schedule ...")
     start_stack(settings, services, report=report)

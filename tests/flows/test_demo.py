@@ -1,13 +1,19 @@
 """The demo begins from nothing, and throws away nothing that it did not make."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
-from flows.cli.demo import MARK, NotOurs, clear_home
+from features.ingest.importing import LOG_COLUMNS, ImportRefused
+from flows.backtest.run import BacktestConfig
+from flows.cli.demo import MARK, NotOurs, clear_home, fitted
 from infra.settings import Settings
 from infra.stack import environment
 from infra.stack.home import prepare_home
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -45,3 +51,21 @@ def test_the_next_demo_begins_from_nothing(settings: Settings) -> None:
     (settings.home / "log.parquet").write_text("of the last demo")
     clear_home(settings)
     assert [path.name for path in settings.home.iterdir()] == [MARK]
+
+
+@pytest.mark.parametrize(("hours", "warmup"), [(30.0, 15.0), (72.0, 24.0)])
+def test_half_of_a_short_log_is_left_to_be_scored(tmp_path: Path, hours: float, warmup: float) -> None:
+    shown = [NOON, NOON + timedelta(hours=hours)]
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS} | {"shown_at": shown}).write_parquet(path)
+    assert fitted(BacktestConfig(path)).warmup == timedelta(hours=warmup)
+
+
+def test_a_log_without_times_is_refused_before_anything_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS}).write_parquet(path)
+    with pytest.raises(ValueError, match="no impression has a shown_at that is a time with a zone"):
+        fitted(BacktestConfig(path))
+    pl.DataFrame({"shown": [NOON]}).write_parquet(path)
+    with pytest.raises(ImportRefused, match="lacks the column 'impression_id'"):
+        fitted(BacktestConfig(path))
