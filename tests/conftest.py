@@ -1,11 +1,9 @@
 """One real PostgreSQL a session, one database a test; and an installation of the tests' own."""
 
-import contextlib
 import os
 import shutil
 import socket
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,29 +53,11 @@ def pytest_configure(config: pytest.Config) -> None:
             os.environ[f"MILLRACE_{name.upper()}"] = str(free_port())
 
 
-MEMORY = Path("/dev/shm")  # noqa: S108  we make a folder of our own there
-ROOM = 8 << 30
-"""Bytes that must be free there."""
-
-
-def folder_in_memory(prefix: str) -> Path:
-    """A new folder, in memory where there is room: a database is copied there in a tenth of the time.
-
-    What sessions that were killed have left there is removed.
-    """
-    for left in MEMORY.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):
-            if not postgres.processes(left / "postgres") and time.time() - left.stat().st_mtime > 3600:
-                shutil.rmtree(left)
-    roomy = os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM
-    return Path(tempfile.mkdtemp(prefix=prefix, dir=MEMORY if roomy else None))
-
-
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Address of a running embedded server, as its superuser: for what an administrator does."""
     # not under pytest's own folder: a later session closes that to others, the server's user among them
-    home = folder_in_memory("millrace-postgres-")
+    home = Path(tempfile.mkdtemp(prefix="millrace-postgres-"))
     data = home / "postgres"
     port = free_port()
     postgres.start(data, "127.0.0.1", port)
@@ -85,8 +65,8 @@ def postgres_server() -> Iterator[str]:
     try:
         with connect(url, autocommit=True) as admin:
             # The tests kill clients, never this server's machine: no need to wait for its disk.
-            for setting in ("fsync = off", "full_page_writes = off", "max_wal_size = '128MB'"):
-                admin.execute(f"ALTER SYSTEM SET {setting}")
+            for setting in ("fsync", "full_page_writes"):
+                admin.execute(f"ALTER SYSTEM SET {setting} = off")
             admin.execute("SELECT pg_reload_conf()")
         yield url
     finally:

@@ -9,7 +9,6 @@ POST /{surface}/updates/{id}          approve or reject it, with a reason
 POST /{surface}/rollback, /release
 """
 
-from collections.abc import Callable
 from functools import partial
 from html import escape
 from typing import Annotated
@@ -22,9 +21,9 @@ from infra.errors import MillraceError
 from monitoring.desk import guard, sessions
 from monitoring.desk.pages import LONGEST_REASON, LOOKED_AT
 from monitoring.desk.sessions import Session, SignInRefused, TooManyAttempts
-from monitoring.desk.site import Site
+from monitoring.desk.site import Release, Site
 from monitoring.records import review
-from monitoring.records.review import Decided, Refused
+from monitoring.records.review import Refused
 
 HASHES_AT_ONCE = 2
 """Passwords looked at together; each takes 64 MiB for a twentieth of a second."""
@@ -161,7 +160,7 @@ def deciding_routes(site: Site) -> APIRouter:
     def release(request: Request, session: Writer, surface: str, reason: Annotated[str, Form()] = "") -> Response:
         return operate(request, session, surface, site.desk.release, reason)
 
-    def operate(request: Request, session: Session, surface: str, act: Callable[..., Decided], reason: str) -> Response:
+    def operate(request: Request, session: Session, surface: str, act: Release, reason: str) -> Response:
         guard.require(session.person, "operator", surface, site.desk.surfaces)
         word = _plain(reason)
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol, TypedDict, Unpack
 
 import psycopg
 from fastapi import Form, Request, Response
@@ -47,6 +47,17 @@ class Desk:
     """The Evidently report of a surface's update, as HTML; None where there is none."""
     links: Links = field(default_factory=Links)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+class Messages(TypedDict, total=False):
+    """What a page says beside its content."""
+
+    notice: str | None
+    """What was just done."""
+    refused: str | None
+    """Why it was not."""
+    reason: str
+    """What the person had written before they were refused."""
 
 
 @dataclass(frozen=True)
@@ -106,13 +117,13 @@ class Site:
             raise NotFound
         return found
 
-    def candidate_html(self, session: Session, surface: str, update_id: int, **messages: Any) -> str:
+    def candidate_html(self, session: Session, surface: str, update_id: int, **messages: Unpack[Messages]) -> str:
         with self.pool.connection() as connection:
             found = self.read_candidate(connection, surface, update_id)
             hold = holds.held(connection, surface)
         return self.pages.candidate(session, self.now, found, hold, **messages)
 
-    def surface_html(self, session: Session, surface: str, **messages: Any) -> str:
+    def surface_html(self, session: Session, surface: str, **messages: Unpack[Messages]) -> str:
         now = self.now
         with self.pool.connection() as connection:
             (standing,) = review.standings(connection, [surface], now)
