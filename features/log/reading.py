@@ -6,6 +6,7 @@
 Labels come with the training frame (:mod:`features.feast.store`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -162,6 +163,27 @@ def _midnight(day: date) -> datetime:
 
 FIRST_SHOWN = "SELECT min(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
 LAST = "SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
+
+
+LOGGED = """
+SELECT impression_id, 'impression' FROM impressions
+WHERE surface = %s AND impression_id = ANY(%s) AND shown_at >= %s AND shown_at <= %s AND seq <= %s
+UNION ALL
+SELECT impression_id, kind FROM feedback
+WHERE surface = %s AND impression_id = ANY(%s) AND at >= %s AND at <= %s AND seq > 0 AND seq <= %s
+"""
+
+
+def read_logged(
+    connection: psycopg.Connection, surface: str, impression_ids: Sequence[str], times: tuple[float, float], to_seq: int
+) -> set[tuple[str, str]]:
+    """Which events of these impressions have a place up to ``to_seq``: impression and kind, as ``EVENT`` has them.
+
+    ``times``: the first and the last of what is known of them, in seconds since 1970.
+    """
+    first, last = (datetime.fromtimestamp(moment, UTC) for moment in times)
+    wanted = [surface, list(impression_ids), first - HORIZON - SLACK, last + SKEW + SLACK, to_seq]
+    return set(connection.execute(LOGGED, wanted + wanted).fetchall())
 
 
 def extent(connection: psycopg.Connection, surface: str) -> tuple[datetime, datetime] | None:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from models.frames import Frame
 from models.learning.model import Model
+from monitoring.checks.history import DAYS_COMPARED, RECENT_SPAN
 from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.process_record import ProcessRecord, latest_before
@@ -20,11 +21,8 @@ from monitoring.statistics.error_control import PastTests
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
-WINDOWS_OF = timedelta(days=14)
+WINDOWS_OF = timedelta(days=DAYS_COMPARED)
 """How far back windows are compared with."""
-
-RECENT_SPAN = timedelta(hours=6)
-"""How far back every window is compared with, whatever its hour."""
 
 PROFILES = 24
 """Profiles that a window's features are compared with, the newest."""
@@ -187,7 +185,7 @@ def _windows(past: Sequence[PastUpdate], current: CurrentUpdate) -> tuple[PastWi
         for window in reversed(promoted)
         if earliest - WINDOWS_OF < window.end <= current.start
         and (
-            window.end > current.start - max(RECENT_SPAN, 3 * length)
+            window.end >= current.start - max(RECENT_SPAN, 3 * length)
             or (window.start + (window.end - window.start) / 2 - earliest) % DAY <= latest - earliest
         )
     )

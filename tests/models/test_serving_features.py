@@ -1,5 +1,6 @@
 """The features of users and items that requests are ranked with, and how soon they are there."""
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,6 +152,32 @@ def test_an_event_of_its_own_request_that_comes_by_the_log_too_counts_once(repli
     np.testing.assert_array_equal(added.history, folded.history)
     clicks = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
     np.testing.assert_array_equal(added.dense[:, clicks], folded.dense[:, clicks])
+
+
+def test_an_event_that_the_fold_had_counted_before_the_log_is_loaded_counts_once(deaf: Client, database: str) -> None:
+    """Accepted while the log could not be followed; folded, and in the checkpoint, by the time that it can."""
+    now = datetime.now(UTC).timestamp
+    live = LiveFeatures("feed", FEATURES, Database(database), Metrics(), now, NEVER)
+    shown = rank(deaf, user_id="early", items=["a"])["items"][0]["impression_id"]
+    click(deaf, shown)
+    with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folder:
+        (at,) = connection.execute(
+            "SELECT date_part('epoch', shown_at) FROM impressions WHERE impression_id = %s", [shown]
+        ).fetchall()[0]
+        live.add_impressions([shown], live.read("early", ["a"], {}, at).ids, at)
+        live.add_click(shown, 1.0, now())
+        folder.fold(datetime.fromtimestamp(now() + 10, UTC))
+        assert folder.engine is not None
+        once = folder.engine.read("early", ["a"], [{"section": "news"}], {}, now() + 60)[0]
+    stopping = threading.Event()
+    follower = threading.Thread(target=live.follow, args=(stopping,))
+    follower.start()
+    assert live.ready.wait(60)
+    stopping.set()
+    follower.join()
+    read = live.read("early", ["a"], {}, now() + 60)
+    columns = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
+    np.testing.assert_array_equal(read.dense[:, columns], once[:, columns])
 
 
 def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(replica: Client, database: str) -> None:

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from features.counters import checkpoint
 from features.counters.engine import Engine
 from features.counters.folder import whole_ticks
-from features.counters.pending import PendingEvent
+from features.counters.pending import NEVER_CAME_S, PendingEvent
 from features.declare.families import Features
 from features.declare.feedback import counts, is_too_early
 from features.identity.keys import Keys
+from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
@@ -41,8 +42,6 @@ SERVING = 4_000
 """Events at once while requests are served: about as long as a request may wait for them."""
 IMPRESSIONS_CACHED = 200_000
 """Impressions in memory; the oldest go first."""
-NEVER_CAME_S = 3600.0
-"""An event that the log has not shown for so long was not accepted by it."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +202,7 @@ class LiveFeatures:
             # Position and state of one moment: the fold may write the next checkpoint while this one is read.
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             engine = checkpoint.load(connection, self.surface, self.declared)
+            self._forget_checkpointed(connection, engine.seq)
         checkpointed = engine.seq
         self._fold_new(connection, engine, LOADING, stopping)
         # Numba compiles at the first call, and no request should wait for that.
@@ -244,6 +244,18 @@ class LiveFeatures:
             else:
                 engine.fold(events, served_keys=keys)
             self._forget_folded(events, engine.time)
+
+    def _forget_checkpointed(self, connection: psycopg.Connection, seq: int) -> None:
+        """Of the events added here, forget those that the fold had counted up to that place of the log."""
+        with self._lock:
+            names = [impression_id for impression_id, _ in self._unfolded]
+            times = [event.time for event in self._unfolded.values()]
+        if not names:
+            return
+        logged = read_logged(connection, self.surface, names, (min(times), max(times)), seq)
+        counted = {(name, kind == "impression") for name, kind in logged if kind in ("impression", self.declared.click)}
+        with self._lock:
+            self._unfolded = {key: event for key, event in self._unfolded.items() if key not in counted}
 
     def _forget_folded(self, folded: pl.DataFrame, time_folded: float) -> None:
         """Of the events added here, forget those that were folded, and those that never came."""
