@@ -1,4 +1,4 @@
-"""One real PostgreSQL a session, one database a test; and an installation of the tests' own."""
+"""One real PostgreSQL a session, one database a test; an installation of the tests' own; and what sessions share."""
 
 import os
 import shutil
@@ -6,7 +6,9 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -39,6 +41,10 @@ def free_port() -> int:
             return port
 
 
+SHARED = pytest.StashKey[Path]()
+"""The folder that all workers of pytest-xdist share, with what one of them made for all."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported that reads them: no variable of another installation, and a home and ports of our
     own, so that neither a file of a test nor what it starts sees the installation of whoever runs it."""
@@ -46,11 +52,28 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="millrace-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    of_all: str | None = getattr(config, "workerinput", {}).get("shared")
+    if of_all is None:
+        (home / "shared").mkdir()
+    config.stash[SHARED] = Path(of_all or home / "shared")
+    if of_all is not None:
+        os.environ["OMP_NUM_THREADS"] = "1"  # the workers are as many as the cores can take
     os.environ["MILLRACE_HOME"] = str(home / "home")
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     for name in Settings.model_fields:
         if name.endswith("_port"):
             os.environ[f"MILLRACE_{name.upper()}"] = str(free_port())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Of pytest-xdist, before a worker starts."""
+    node.workerinput["shared"] = str(node.config.stash[SHARED])
+
+
+@pytest.fixture(scope="session")
+def shared(pytestconfig: pytest.Config) -> Path:
+    return pytestconfig.stash[SHARED]
 
 
 @pytest.fixture(scope="session")
@@ -86,13 +109,23 @@ def postgres_url(postgres_server: str) -> str:
     return url
 
 
+@contextmanager
+def fresh_database(template: str) -> Iterator[str]:
+    """URL of a copy of a database, which is dropped in the end."""
+    url = with_database(template, f"test_{uuid.uuid4().hex[:12]}")
+    with connect(with_database(template, "postgres"), autocommit=True) as admin:
+        names = [sql.Identifier(database_name(each)) for each in (url, template)]
+        # by files: the default writes the log ahead of every page, at three times the cost
+        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(*names))
+    yield url
+    drop_database(url)
+
+
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[str]:
     """URL of a fresh, migrated database."""
-    url = with_database(postgres_url, f"test_{uuid.uuid4().hex[:12]}")
-    copy(postgres_url, url)
-    yield url
-    drop_database(url)
+    with fresh_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -118,13 +151,6 @@ def odd(postgres_server: str) -> Iterator[str]:
     migrate(url)
     yield url
     drop_database(url)
-
-
-def copy(source: str, to: str) -> None:
-    """A database once more."""
-    names = [sql.Identifier(database_name(url)) for url in (to, source)]
-    with connect(with_database(source, "postgres"), autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ import pytest
 from features.feast.definitions import USER_ROW
 from features.feast.store import Store, open_store
 from features.feast.training_frame import FRAME, labelled_impressions
-from infra.addresses import database_name, with_database
+from infra.addresses import with_database
 from infra.postgres.connections import connect, create_database, drop_database
 from infra.postgres.migrations import migrate
+from tests.conftest import fresh_database
 
 DAY = datetime(2017, 10, 1, tzinfo=UTC)
 NOON = DAY + timedelta(hours=12)
@@ -51,11 +52,8 @@ def applied(postgres_url: str) -> Iterator[str]:
 @pytest.fixture
 def url(applied: str) -> Iterator[str]:
     """URL of a fresh copy of it."""
-    copy = with_database(applied, f"store_{uuid.uuid4().hex[:12]}")
-    with connect(with_database(applied, "postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {database_name(copy)} TEMPLATE {database_name(applied)}")
-    yield copy
-    drop_database(copy)
+    with fresh_database(applied) as copy:
+        yield copy
 
 
 @pytest.fixture

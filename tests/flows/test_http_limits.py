@@ -18,8 +18,8 @@ import pytest
 from infra.http.limits import RequestLimits
 from models.serving.app import LIMITS as OF_SERVING
 from monitoring.desk.app import LIMITS as OF_THE_DESK
-from tests.conftest import free_port
-from tests.worlds.serving import eventually, fresh_database
+from tests.conftest import free_port, fresh_database
+from tests.worlds.serving import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MB = 1 << 20

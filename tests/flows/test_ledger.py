@@ -43,7 +43,7 @@ NUMBERS = count()
 @pytest.fixture(scope="module")
 def shared(postgres_url: str) -> Iterator[psycopg.Connection]:
     """One database for all; each surface in it is a world of its own."""
-    from tests.worlds.serving import fresh_database
+    from tests.conftest import fresh_database
 
     with fresh_database(postgres_url) as url, connect(url, autocommit=True) as connection:
         yield connection

@@ -15,7 +15,8 @@ from infra.postgres.connections import connect
 from models.examples import Examples
 from models.frames import Frame, from_arrow, parted
 from monitoring.evaluation.compare import measure
-from tests.worlds.serving import FEATURES, fresh_database
+from tests.conftest import fresh_database
+from tests.worlds.serving import FEATURES
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=1)

@@ -19,7 +19,8 @@ from features.log.json_texts import value_of
 from features.log.reading import read_events
 from infra.postgres.connections import connect
 from models.serving.rank.ranking import impression_id
-from tests.worlds.serving import Client, fresh_database, serve, serving_config
+from tests.conftest import fresh_database
+from tests.worlds.serving import Client, serve, serving_config
 
 NAMES = ("country", "geo.country", "user agent", "k[0]", "größe", 'a"b', "c\\d", "$", "'", "*", "^k.*$", "a\nb", "%s")
 ATTRIBUTES = ("cat.main", "$.x")

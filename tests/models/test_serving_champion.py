@@ -22,18 +22,9 @@ from infra.addresses import with_database
 from infra.postgres.connections import connect
 from models.examples import Examples
 from models.versions import artifact, promotions
-from tests.conftest import free_port
+from tests.conftest import free_port, fresh_database
 from tests.worlds.rows import LEARNED_TO, back
-from tests.worlds.serving import (
-    FEATURES,
-    eventually,
-    fresh_database,
-    promote,
-    rank,
-    serve,
-    serving_config,
-    with_items,
-)
+from tests.worlds.serving import FEATURES, eventually, promote, rank, serve, serving_config, with_items
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

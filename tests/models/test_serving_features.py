@@ -17,11 +17,11 @@ from models.serving.follow import feast_users
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.rank.ranking import impression_id
 from models.serving.telemetry import Metrics
+from tests.conftest import fresh_database
 from tests.worlds.serving import (
     FEATURES,
     Client,
     eventually,
-    fresh_database,
     imported,
     promote,
     rank,

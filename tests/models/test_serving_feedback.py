@@ -15,7 +15,8 @@ from features.feast.store import open_store
 from features.identity.keys import key_of
 from features.log import writing as log
 from infra.postgres.connections import connect
-from tests.worlds.serving import FEATURES, Client, eventually, fresh_database, rank, serve, serving_config
+from tests.conftest import fresh_database
+from tests.worlds.serving import FEATURES, Client, eventually, rank, serve, serving_config
 
 SKEW = timedelta(minutes=5)
 LATEST = timedelta(seconds=FEATURES.attribution)

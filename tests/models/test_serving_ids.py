@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from infra.postgres.connections import connect
 from models.serving.rank.ranking import impression_id, surface_of
-from tests.worlds.serving import Client, fresh_database, rank, serve, serving_config
+from tests.conftest import fresh_database
+from tests.worlds.serving import Client, rank, serve, serving_config
 
 
 @pytest.fixture(scope="module")

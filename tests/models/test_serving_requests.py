@@ -13,16 +13,8 @@ from infra.postgres.connections import connect
 from models.examples import Examples
 from models.serving.rank.ranking import impression_id
 from models.versions import artifact
-from tests.worlds.serving import (
-    FEATURES,
-    Client,
-    fresh_database,
-    promote,
-    rank,
-    serve,
-    serving_config,
-    with_items,
-)
+from tests.conftest import fresh_database
+from tests.worlds.serving import FEATURES, Client, promote, rank, serve, serving_config, with_items
 
 
 @pytest.fixture(scope="module")

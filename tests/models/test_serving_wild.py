@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infra.postgres.connections import connect
-from tests.worlds.serving import Client, fresh_database, rank, serve, serving_config
+from tests.conftest import fresh_database
+from tests.worlds.serving import Client, rank, serve, serving_config
 
 HUGE = 10**400
 

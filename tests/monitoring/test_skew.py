@@ -19,11 +19,11 @@ from features.skew.probes import Probes, begin, finish
 from infra.postgres.connections import connect
 from models.serving.follow.live_features import CandidateFeatures
 from monitoring.evaluation.skew import Skew, SkewedFeature, skew
+from tests.conftest import fresh_database
 from tests.worlds.serving import (
     FEATURES,
     Client,
     eventually,
-    fresh_database,
     imported,
     promote,
     rank,

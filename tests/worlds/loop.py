@@ -25,6 +25,7 @@ from infra.postgres.server import ADMINISTERS
 from infra.settings import OWNER_ROLE, USER_ROLE, Settings
 from infra.stack.environment import TELEMETRY_OFF
 from tests.roles import with_user
+from tests.worlds import prefect_server as servers
 
 if TYPE_CHECKING:
     from flows.surface import Surface
@@ -208,7 +209,10 @@ def copy_database(source: str, name: str) -> str:
         admin.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database_name(source)]
         )
-        admin.execute(f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)} OWNER {OWNER_ROLE}")
+        admin.execute(
+            f"CREATE DATABASE {database_name(url)} TEMPLATE {database_name(source)} OWNER {OWNER_ROLE}"
+            " STRATEGY file_copy"
+        )
         admin.execute(f"GRANT CREATE ON DATABASE {database_name(url)} TO {USER_ROLE}")
     return url
 
@@ -229,16 +233,18 @@ def own(loop: Loop) -> Iterator[Loop]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server() -> Iterator[str]:
-    """Address of a Prefect server with a database of its own, which flows in this process report to."""
+def prefect_server(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect server which flows in this process report to."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in (*TELEMETRY_OFF.items(), ("PREFECT_LOGGING_LEVEL", "WARNING")):
             environment.setenv(name, value)
-        from prefect.settings import PREFECT_API_URL
-        from prefect.testing.utilities import prefect_test_harness
+        from prefect.settings import PREFECT_API_URL, temporary_settings
 
-        with prefect_test_harness(server_startup_timeout=120):
-            yield PREFECT_API_URL.value()
+        with (
+            servers.prefect_server(tmp_path_factory.mktemp("prefect"), shared) as address,
+            temporary_settings({PREFECT_API_URL: address}),
+        ):
+            yield address
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A small surface to serve: its features, its models, its champion, and an app around them."""
 
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from features.declare.schema import RowSchema
 from features.declare.views import TeamView
 from features.log.items import append_items
 from features.log.writing import append
-from infra.addresses import with_database
-from infra.postgres.connections import connect, drop_database
+from infra.postgres.connections import connect
 from models.examples import Layout
 from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import VersionTowers
@@ -144,17 +142,6 @@ def eventually(what: Callable[[], bool], name: str, within_s: float = 20.0) -> N
     while not what():
         assert time.monotonic() < deadline, f"not within {within_s} s: {name}"
         time.sleep(0.02)
-
-
-@contextmanager
-def fresh_database(postgres_url: str) -> Iterator[str]:
-    """As the fixture ``database``, for as long as one likes."""
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with connect(with_database(postgres_url, "postgres"), autocommit=True) as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE template_millrace")
-    url = with_database(postgres_url, name)
-    yield url
-    drop_database(url)
 
 
 def with_items(database: str) -> None:
