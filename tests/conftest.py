@@ -52,11 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
         del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="millrace-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-    of_all: str | None = getattr(config, "workerinput", {}).get("shared")
-    if of_all is None:
-        (home / "shared").mkdir()
-    config.stash[SHARED] = Path(of_all or home / "shared")
-    if of_all is not None:
+    of_worker = getattr(config, "workerinput", None)
+    if of_worker is None:
+        config.stash[SHARED] = home / "shared"
+        config.stash[SHARED].mkdir()
+    else:
+        config.stash[SHARED] = Path(of_worker["shared"])
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers are as many as the cores can take
     os.environ["MILLRACE_HOME"] = str(home / "home")
     os.environ["PREFECT_HOME"] = str(home / "prefect")
@@ -72,7 +73,8 @@ def pytest_configure_node(node: Any) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared(pytestconfig: pytest.Config) -> Path:
+def shared_folder(pytestconfig: pytest.Config) -> Path:
+    """Of all workers: what one makes here, the others need not."""
     return pytestconfig.stash[SHARED]
 
 

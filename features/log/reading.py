@@ -1,6 +1,7 @@
 """Reading the event log: in the order of its places for the fold, by the time shown for training and checks.
 
 - :func:`read_events` gives events in order of their places, for the fold;
+- :func:`read_logged` says which of some events have a place up to one;
 - :func:`read_impressions` gives impressions by the time they were shown, :func:`read_propensities` their propensities.
 
 Labels come with the training frame (:mod:`features.feast.store`).
@@ -165,6 +166,19 @@ FIRST_SHOWN = "SELECT min(shown_at) FROM impressions WHERE surface = %s AND show
 LAST = "SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at >= %s AND shown_at < %s"
 
 
+def extent(connection: psycopg.Connection, surface: str) -> tuple[datetime, datetime] | None:
+    """When the first and the last impression were shown; None when there is none."""
+    days, _ = _days(connection, surface, -1, BEYOND)
+    if days == NO_DAYS:
+        return None
+    day = timedelta(days=1)
+    first = connection.execute(FIRST_SHOWN, [surface, days.start, days.start + day], prepare=False).fetchone()
+    last = connection.execute(LAST, [surface, days.end - day, days.end], prepare=False).fetchone()
+    assert first is not None, "an aggregate has one row"
+    assert last is not None, "an aggregate has one row"
+    return first[0], last[0]
+
+
 LOGGED = """
 SELECT impression_id, 'impression' FROM impressions
 WHERE surface = %s AND impression_id = ANY(%s) AND shown_at >= %s AND shown_at <= %s AND seq <= %s
@@ -184,19 +198,6 @@ def read_logged(
     first, last = (datetime.fromtimestamp(moment, UTC) for moment in times)
     wanted = [surface, list(impression_ids), first - HORIZON - SLACK, last + SKEW + SLACK, to_seq]
     return set(connection.execute(LOGGED, wanted + wanted).fetchall())
-
-
-def extent(connection: psycopg.Connection, surface: str) -> tuple[datetime, datetime] | None:
-    """When the first and the last impression were shown; None when there is none."""
-    days, _ = _days(connection, surface, -1, BEYOND)
-    if days == NO_DAYS:
-        return None
-    day = timedelta(days=1)
-    first = connection.execute(FIRST_SHOWN, [surface, days.start, days.start + day], prepare=False).fetchone()
-    last = connection.execute(LAST, [surface, days.end - day, days.end], prepare=False).fetchone()
-    assert first is not None, "an aggregate has one row"
-    assert last is not None, "an aggregate has one row"
-    return first[0], last[0]
 
 
 def read_impressions(connection: psycopg.Connection, surface: str, start: datetime, end: datetime) -> pl.DataFrame:

@@ -58,7 +58,7 @@ def scoring_p99_ms(
     *,
     rows: int,
     clock: Callable[[], float],
-    calls: int = 100,
+    calls: int = 200,
 ) -> float | None:
     """The 99th percentile of the milliseconds that scoring ``rows`` candidates takes, over ``calls`` calls.
 

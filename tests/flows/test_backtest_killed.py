@@ -17,7 +17,7 @@ from infra.postgres.connections import connect
 from infra.postgres.scratch import PREFIX
 from infra.settings import PROJECT
 from tests.worlds.loop import UNREACHABLE, after, write_log
-from tests.worlds.serving import eventually
+from tests.worlds.waiting import eventually
 
 START_S = 120.0
 """Seconds until a backtest is at work; most of it is imports."""

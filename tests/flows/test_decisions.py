@@ -25,7 +25,7 @@ from monitoring.records import holds, review
 from monitoring.records.decisions import write_decision
 from monitoring.records.review import Candidate, Decided, Refused
 from tests.worlds.loop import Loop, after, copied, expect_consistent, run_update
-from tests.worlds.serving import eventually
+from tests.worlds.waiting import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 

@@ -20,7 +20,8 @@ from flows.surface import Surface
 from infra.addresses import database_name
 from infra.postgres.connections import connect
 from tests.models.test_serving_followers import Door
-from tests.worlds.serving import FEATURES, eventually
+from tests.worlds.serving import FEATURES
+from tests.worlds.waiting import eventually
 
 FEED = Surface("feed", features=FEATURES)
 SHELF = Surface("shelf", features=replace(FEATURES, families=FEATURES.families[:1]))

@@ -19,7 +19,7 @@ from infra.http.limits import RequestLimits
 from models.serving.app import LIMITS as OF_SERVING
 from monitoring.desk.app import LIMITS as OF_THE_DESK
 from tests.conftest import free_port, fresh_database
-from tests.worlds.serving import eventually
+from tests.worlds.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MB = 1 << 20

@@ -19,7 +19,7 @@ from infra.postgres.connections import connect
 from infra.settings import PROJECT
 from tests import commands
 from tests.conftest import free_port
-from tests.worlds.serving import eventually
+from tests.worlds.waiting import eventually
 
 NOBODY = 65534
 

@@ -12,7 +12,7 @@ import pytest
 from flows.review.notices import notify, page_of
 from infra.settings import Settings
 from tests.conftest import free_port
-from tests.worlds.serving import eventually
+from tests.worlds.waiting import eventually
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ from monitoring.records import review
 from monitoring.records.review import Refused
 from tests.models.mlflow_server import mlflow_server
 from tests.worlds.loop import Loop, after, copied, copy_database, expect_consistent, run_update
-from tests.worlds.serving import Client, eventually, serve, serving_config
+from tests.worlds.serving import Client, serve, serving_config
+from tests.worlds.waiting import eventually
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient

@@ -24,7 +24,8 @@ from monitoring.records.decisions import read_decision
 from monitoring.records.evidence_store import evidence_of
 from monitoring.records.review import Refused
 from tests import commands
-from tests.worlds.serving import FEATURES, Client, eventually, promote, rank, serve, serving_config
+from tests.worlds.serving import FEATURES, Client, promote, rank, serve, serving_config
+from tests.worlds.waiting import eventually
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ def test_a_time_that_cannot_be_is_refused_in_one_line(loop: Loop, which: str) ->
 
 
 @pytest.mark.parametrize("flow", [update, watch], ids=["update", "watch"])
-def test_a_run_as_of_a_time_that_cannot_be_claims_nothing(loop: Loop, flow: Callable[..., Any]) -> None:
+def test_a_run_as_of_a_time_that_cannot_be_claims_nothing(loop: Loop, flow: Callable[[str, datetime], object]) -> None:
     """As Prefect calls it: from its page, a deployment or a script."""
     moment, words = IMPOSSIBLE["the future"]
     with pytest.raises(ImpossibleTime, match=words):

@@ -13,7 +13,7 @@ import pytest
 from infra.backoff import Backoff
 from infra.follower import IDLE_S, follow, log_failure
 from infra.postgres.connections import connect
-from tests.worlds.serving import eventually
+from tests.worlds.waiting import eventually
 
 LOG = logging.getLogger("millrace.test")
 

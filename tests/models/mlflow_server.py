@@ -5,13 +5,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 from infra.stack.environment import TELEMETRY_OFF
 from tests.conftest import free_port
+from tests.worlds.waiting import eventually
 
 
 @contextlib.contextmanager
@@ -26,13 +27,15 @@ def mlflow_server(home: Path) -> Iterator[str]:
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            with contextlib.suppress(OSError), urlopen(f"http://{address}/health", timeout=5):
-                break
-            assert time.monotonic() < deadline, "MLflow's server does not start"
-            time.sleep(0.2)
+        eventually(partial(_answers, server, address), "MLflow's server answers", within_s=120)
         yield f"http://{address}"
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def _answers(server: "subprocess.Popen[bytes]", address: str) -> bool:
+    assert server.poll() is None, "MLflow's server does not start"
+    with contextlib.suppress(OSError), urlopen(f"http://{address}/health", timeout=5):
+        return True
+    return False

@@ -24,7 +24,8 @@ from infra.postgres.connections import connect, create_database
 from infra.postgres.migrations import migrate
 from infra.settings import USER_ROLE
 from tests.conftest import free_port
-from tests.worlds.serving import eventually, promote, with_items
+from tests.worlds.serving import promote, with_items
+from tests.worlds.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

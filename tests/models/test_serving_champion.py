@@ -24,7 +24,8 @@ from models.examples import Examples
 from models.versions import artifact, promotions
 from tests.conftest import free_port, fresh_database
 from tests.worlds.rows import LEARNED_TO, back
-from tests.worlds.serving import FEATURES, eventually, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import FEATURES, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

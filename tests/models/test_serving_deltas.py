@@ -14,17 +14,8 @@ from models.versions.lineage import load_version
 from models.versions.promotions import Promotion
 from tests.worlds.examples import examples_of
 from tests.worlds.rows import LEARNED_TO, back
-from tests.worlds.serving import (
-    FEATURES,
-    Client,
-    eventually,
-    layout_of,
-    promote,
-    rank,
-    serve,
-    serving_config,
-    with_items,
-)
+from tests.worlds.serving import FEATURES, Client, layout_of, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 
 def promote_delta(database: str, models: Path, version: str, on: str) -> Promotion:

@@ -1,6 +1,7 @@
 """The features of users and items that requests are ranked with, and how soon they are there."""
 
 import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,17 +19,8 @@ from models.serving.follow.live_features import LiveFeatures
 from models.serving.rank.ranking import impression_id
 from models.serving.telemetry import Metrics
 from tests.conftest import fresh_database
-from tests.worlds.serving import (
-    FEATURES,
-    Client,
-    eventually,
-    imported,
-    promote,
-    rank,
-    serve,
-    serving_config,
-    with_items,
-)
+from tests.worlds.serving import FEATURES, Client, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 NEVER = 3600.0
 
@@ -156,7 +148,7 @@ def test_an_event_of_its_own_request_that_comes_by_the_log_too_counts_once(repli
 
 def test_an_event_that_the_fold_had_counted_before_the_log_is_loaded_counts_once(deaf: Client, database: str) -> None:
     """Accepted while the log could not be followed; folded, and in the checkpoint, by the time that it can."""
-    now = datetime.now(UTC).timestamp
+    now = time.time
     live = LiveFeatures("feed", FEATURES, Database(database), Metrics(), now, NEVER)
     shown = rank(deaf, user_id="early", items=["a"])["items"][0]["impression_id"]
     click(deaf, shown)

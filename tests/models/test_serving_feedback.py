@@ -16,7 +16,8 @@ from features.identity.keys import key_of
 from features.log import writing as log
 from infra.postgres.connections import connect
 from tests.conftest import fresh_database
-from tests.worlds.serving import FEATURES, Client, eventually, rank, serve, serving_config
+from tests.worlds.serving import FEATURES, Client, rank, serve, serving_config
+from tests.worlds.waiting import eventually
 
 SKEW = timedelta(minutes=5)
 LATEST = timedelta(seconds=FEATURES.attribution)

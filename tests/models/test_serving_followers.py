@@ -19,7 +19,8 @@ from infra.stack.uptake import Uptake, uptake
 from models.serving.durable.entries import LogEntry
 from models.serving.durable.spool import Spool
 from models.versions import promotions
-from tests.worlds.serving import Client, eventually, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import Client, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 # SQLAlchemy, with which Feast reads its registry, leaves a connection that was being set up when the server went away
 # to the garbage collector.

@@ -18,7 +18,8 @@ from infra.postgres.migrations import migrate
 from infra.settings import USER_ROLE
 from models.serving.rank.ranking import impression_id
 from tests.conftest import free_port
-from tests.worlds.serving import Client, eventually, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import Client, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 
 @dataclass(frozen=True)

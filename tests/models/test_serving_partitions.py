@@ -16,7 +16,8 @@ from models.serving.durable.entries import Feedback, LogEntry
 from models.serving.durable.journal import Journal
 from models.serving.durable.spool import Spool
 from models.serving.telemetry import Metrics
-from tests.worlds.serving import Client, eventually, rank, serve, serving_config
+from tests.worlds.serving import Client, rank, serve, serving_config
+from tests.worlds.waiting import eventually
 
 MIDNIGHT = datetime(2026, 1, 10, tzinfo=UTC)
 ROUNDS = 12

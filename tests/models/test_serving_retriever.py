@@ -17,17 +17,8 @@ from models.retrieval.learner import fine_tune
 from models.retrieval.towers import TowerDesign, Towers
 from models.serving.rank.ranking import RETRIEVED
 from tests.models.test_serving_deltas import promote_delta, record, serves
-from tests.worlds.serving import (
-    FEATURES,
-    Client,
-    eventually,
-    layout_of,
-    promote,
-    rank,
-    serve,
-    serving_config,
-    with_items,
-)
+from tests.worlds.serving import FEATURES, Client, layout_of, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 LAYOUT = layout_of(FEATURES.schema)
 DESIGN = TowerDesign(attributes=("section",), context=("device",), embedding=8, hidden=8)

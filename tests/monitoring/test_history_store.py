@@ -278,7 +278,7 @@ def updates(draw: st.DrawFn) -> list[Update]:
     return found
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(past=updates(), champion=versions, later=st.sampled_from([0, 1, 24, 24 * 30]), restored=st.booleans())
 @example(past=[], champion="1", later=0, restored=True)
 def test_what_an_update_needs_is_the_same_from_the_table_and_from_a_list_in_memory(

@@ -20,17 +20,8 @@ from infra.postgres.connections import connect
 from models.serving.follow.live_features import CandidateFeatures
 from monitoring.evaluation.skew import Skew, SkewedFeature, skew
 from tests.conftest import fresh_database
-from tests.worlds.serving import (
-    FEATURES,
-    Client,
-    eventually,
-    imported,
-    promote,
-    rank,
-    serve,
-    serving_config,
-    with_items,
-)
+from tests.worlds.serving import FEATURES, Client, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.waiting import eventually
 
 NEVER = 3600.0
 COLUMNS = len(FEATURES.schema.dense) + len(FEATURES.schema.ids) + 1

@@ -233,7 +233,7 @@ def own(loop: Loop) -> Iterator[Loop]:
 
 
 @pytest.fixture(scope="session")
-def prefect_server(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_server(shared_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Prefect server which flows in this process report to."""
     with pytest.MonkeyPatch.context() as environment:
         for name, value in (*TELEMETRY_OFF.items(), ("PREFECT_LOGGING_LEVEL", "WARNING")):
@@ -241,7 +241,7 @@ def prefect_server(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         from prefect.settings import PREFECT_API_URL, temporary_settings
 
         with (
-            servers.prefect_server(tmp_path_factory.mktemp("prefect"), shared) as address,
+            servers.prefect_server(tmp_path_factory.mktemp("prefect"), shared_folder) as address,
             temporary_settings({PREFECT_API_URL: address}),
         ):
             yield address

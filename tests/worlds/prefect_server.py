@@ -8,14 +8,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.request import urlopen
 
 from tests.conftest import free_port
-
-START_S = 120
+from tests.worlds.waiting import eventually
 
 
 @contextlib.contextmanager
@@ -40,7 +39,7 @@ def prefect_server(home: Path, shared: Path) -> Iterator[str]:
                 shutil.copyfile(tables, database)
             server = stack.enter_context(subprocess.Popen(command, env=environment, start_new_session=True))
             stack.callback(os.killpg, server.pid, signal.SIGKILL)
-            _wait(server, port)
+            eventually(partial(_answers, server, port), "Prefect's server answers", within_s=120)
             if not tables.exists():
                 with (
                     contextlib.closing(sqlite3.connect(database)) as made,
@@ -50,11 +49,8 @@ def prefect_server(home: Path, shared: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}/api"
 
 
-def _wait(server: "subprocess.Popen[bytes]", port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):
-            return
-        assert server.poll() is None, "Prefect's server does not start"
-        assert time.monotonic() < deadline, "Prefect's server does not start"
-        time.sleep(0.1)
+def _answers(server: "subprocess.Popen[bytes]", port: int) -> bool:
+    assert server.poll() is None, "Prefect's server does not start"
+    with contextlib.suppress(OSError), urlopen(f"http://127.0.0.1:{port}/api/health", timeout=5):
+        return True
+    return False

@@ -1,7 +1,6 @@
 """A small surface to serve: its features, its models, its champion, and an app around them."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +29,7 @@ from models.versions import artifact, promotions
 from models.versions.promotions import Promotion
 from tests.worlds.examples import small_model
 from tests.worlds.rows import LEARNED_TO, back
+from tests.worlds.waiting import eventually
 
 FEATURES = Features(
     contexts=("device",),
@@ -134,14 +134,6 @@ def rank(client: Client, **changes: Any) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
-
-
-def eventually(what: Callable[[], bool], name: str, within_s: float = 20.0) -> None:
-    """Wait until ``what`` holds; fail with ``name`` when it does not in time."""
-    deadline = time.monotonic() + within_s
-    while not what():
-        assert time.monotonic() < deadline, f"not within {within_s} s: {name}"
-        time.sleep(0.02)
 
 
 def with_items(database: str) -> None:
