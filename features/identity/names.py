@@ -1,9 +1,12 @@
-"""What a text must be to serve as an id, or to name a context column or an attribute."""
+"""What a text must be to serve as an id, or to name a column or a kind of feedback."""
 
 from collections.abc import Sequence
 
 LONGEST_ID = 256
 """Bytes of an id in UTF-8, and of the name of a context column or an attribute."""
+
+KIND_PATTERN = r"[a-z][a-z0-9_]{0,63}"
+"""Names of kinds of feedback."""
 
 
 def name_fault(name: str) -> str | None:

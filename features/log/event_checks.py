@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from features.identity.names import LONGEST_ID, name_fault, text_fault
+from features.identity.names import KIND_PATTERN, LONGEST_ID, name_fault, text_fault
 from features.identity.values import canonical, canonical_rows
 from infra.postgres.copying import INSTANT, storable
 
@@ -29,9 +29,6 @@ LARGEST_ATTRIBUTES = 64 << 10
 
 LARGEST_INTEGER = 2**64 - 1
 SMALLEST_INTEGER = -(2**63)
-
-KIND_PATTERN = r"[a-z][a-z0-9_]{0,63}"
-"""Names of kinds of feedback."""
 
 IDS = ("impression_id", "request_id", "user_id", "item_id", "model_version")
 INSTANTS = ("shown_at", "at", "known_at", "clicked_at")

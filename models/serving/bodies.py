@@ -20,13 +20,12 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from features.identity.names import LONGEST_ID, name_fault, text_fault
+from features.identity.names import KIND_PATTERN, LONGEST_ID, name_fault, text_fault
 from features.identity.values import EXACT, canonical
 from features.log.event_checks import (
     EARLIEST,
     KIND_MUST,
     KIND_MUST_NOT,
-    KIND_PATTERN,
     LARGEST_CONTEXT,
     LARGEST_INTEGER,
     LONGEST_CONTEXT,
