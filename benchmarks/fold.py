@@ -22,8 +22,9 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.logs import BUSY_LOG, LogConfig
 from benchmarks.table import Row, Table, machine
 from features.counters.engine import Engine
+from features.counters.event_values import Candidates
 from features.counters.folder import MOST_EVENTS_AT_ONCE, Folder
-from features.declare.families import Features
+from features.declare.features import Features
 from features.identity.keys import Keys
 from features.ingest.importing import import_log
 from features.log.json_texts import value_of, values_of
@@ -31,7 +32,7 @@ from features.served.rows import Rows
 from flows.drill.logs import Log
 from flows.drill.windows import RecentRows, events_of
 from flows.surface import Surface
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 from infra.postgres.connections import connect
 from infra.postgres.migrations import migrate
 from infra.postgres.scratch import scratch_database
@@ -63,7 +64,7 @@ def bench(config: FoldConfig, *, clock: Clock, progress: Progress, cpu: Clock = 
     Raises ImportRefused when the log is not one.
     """
     declared, log = config.surface.features, config.log.read()
-    events = events_of(log.shown, log.shown.filter(pl.col("clicked")), 0)
+    events = events_of(log.shown, log.shown.filter(pl.col("clicked")), declared.label.kind, 0)
     _engine_of(declared, events[:1000])  # what is compiled is compiled now
     progress(f"{len(events):,} events of {log.name}")
     spent, engine = [], Engine(declared)
@@ -96,10 +97,10 @@ def _read(engine: Engine, log: Log, cpu: Clock) -> Row:
     """What serving reads from the engine: the last candidates shown, for one user, at the end of the log."""
     items = log.shown["item_id"][-50_000:].unique(maintain_order=True)[-CANDIDATES:].to_list()
     user, at = log.shown["user_id"][-1], engine.time + 1.0
-    spent = []
+    candidates, spent = Candidates(user, items), list[float]()
     for _ in range(REQUESTS):
         began = cpu()
-        engine.read(user, items, [{}] * len(items), {}, at)
+        engine.read(candidates, at)
         spent.append(cpu() - began)
     return Row(f"  a read of {len(items)} candidates, median", float(np.median(spent)) * 1e3, "ms")
 
@@ -112,7 +113,7 @@ def _cuts(declared: Features, events: pl.DataFrame) -> Row:
         parts.append(live.fold(tick, served_keys=served.look_up))
         served.keep(parts[-1])
     one, other = [whole.fold(events)], parts
-    same = all(_bytes(one, name) == _bytes(other, name) for name in ("dense", "ids", "history"))
+    same = all(_bytes(one, name) == _bytes(other, name) for name in ("dense", "numbers", "ids", "history"))
     what = f"{len(events):,} events in {len(parts):,} ticks, and at once: the same rows"
     return Row(what, "to the bit" if same else "NOT THE SAME", goal="to the bit", met=same)
 
@@ -121,11 +122,11 @@ class ServedRows:
     """Every served row by its impression, for clicks that come ticks after it."""
 
     def __init__(self, declared: Features) -> None:
-        self.none = np.zeros(len(declared.ids), np.int64), np.zeros(declared.history, np.int64)
+        self.none = np.zeros(declared.width, np.int64), np.zeros(declared.history, np.int64)
         self.rows: dict[str, tuple[Keys, Keys]] = {}
 
     def keep(self, rows: Rows) -> None:
-        self.rows |= zip(rows.impression_id, zip(rows.ids, rows.history, strict=True), strict=True)
+        self.rows |= zip(rows.impression_id, zip(rows.values.ids, rows.values.history, strict=True), strict=True)
 
     def look_up(self, wanted: pl.DataFrame) -> tuple[NDArray[np.bool_], Keys, Keys]:
         """As :data:`features.counters.engine.ServedKeys`."""
@@ -136,7 +137,7 @@ class ServedRows:
 
 
 def _bytes(parts: list[Rows], name: str) -> bytes:
-    return b"".join(np.ascontiguousarray(getattr(rows, name)).tobytes() for rows in parts)
+    return b"".join(np.ascontiguousarray(getattr(rows.values, name)).tobytes() for rows in parts)
 
 
 def _engine_of(declared: Features, events: pl.DataFrame) -> Engine:
@@ -183,7 +184,7 @@ def _whole(surface: Surface, config: LogConfig, log: Log, url: str, clock: Clock
 
 def _write(log: Log, path: Path, items: Path) -> None:
     """The seeded log as files."""
-    found = values_of(log.shown["context"], log.contexts)
+    found = values_of(log.shown["context"], [*log.contexts])
     context = [found[name].alias(name) for name in log.contexts]
     columns = ["impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked", "clicked_at"]
     log.shown.select(*columns, *context).write_parquet(path)

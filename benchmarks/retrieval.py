@@ -20,7 +20,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.logs import TWO_BUSY_DAYS, LogConfig
 from benchmarks.retrievers import CoClicks, ItemRetriever, Popular, TwoTowers
 from benchmarks.table import Row, Table, machine
-from features.declare.families import Features
+from features.declare.features import Features
 from flows.drill.logs import Log, LogTooShort
 from flows.drill.windows import Folding, windows
 from flows.surface import Surface
@@ -65,8 +65,8 @@ class RetrievalConfig:
 
 def bench(config: RetrievalConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it. Raises ImportRefused for a log it cannot read, and LogTooShort."""
-    log, features = config.log.read(), config.surface.features
-    queries, clicked_at = clicks_of(log, features, config.surface.attribution)
+    log, features = config.log.read(), ids_alone(config.surface.features)
+    queries, clicked_at = clicks_of(log, features)
     layout = layout_of(features)
     begins = float(np.floor(queries.time[0])) + config.warmup.total_seconds()
     if queries.time[-1] <= begins:
@@ -87,6 +87,13 @@ def bench(config: RetrievalConfig, *, clock: Clock, progress: Progress) -> Table
     )
 
 
+def ids_alone(features: Features) -> Features:
+    """The same without most counters: only ids and last items are wanted, so those families stay that name one of the
+    user's state."""
+    named = [family for family in features.counted if any(name in features.of_state for name in family.key)]
+    return replace(features, families=tuple(replace(family, prior=None, share_of=None) for family in named))
+
+
 def layout_of(features: Features) -> Layout:
     """Ids and last items of the surface, without its numbers."""
     return Layout(features.schema.version, (), features.schema.ids, features.schema.history)
@@ -94,14 +101,15 @@ def layout_of(features: Features) -> Layout:
 
 def design_of(features: Features) -> TowerDesign:
     """Towers of the surface's own columns: all ids but the user's are context, and the attributes the item's."""
-    own = ("user", "item", *features.attributes)
-    return TowerDesign(features.attributes, tuple(name for name in features.schema.ids if name not in own))
+    of_items = tuple(column.name for column in features.of_items)
+    own = ("user", "item", *of_items)
+    return TowerDesign(of_items, tuple(name for name in features.schema.ids if name not in own))
 
 
-def clicks_of(log: Log, features: Features, attribution: timedelta) -> tuple[Examples, NDArray[np.float64]]:
+def clicks_of(log: Log, features: Features) -> tuple[Examples, NDArray[np.float64]]:
     """The log's clicks as queries (in order of showing, with the user's state just before), and when each came [N],
-    seconds. The fold goes without its counters: only ids and last items are wanted."""
-    folding = Folding(replace(features, families=()), attribution)
+    seconds."""
+    folding = Folding(features)
     parts, times = list[Examples](), list[NDArray[np.float64]]()
     for window in windows(log, folding, timedelta(hours=6)):
         chosen = np.flatnonzero(window.frame.examples.label > 0)

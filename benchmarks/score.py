@@ -22,7 +22,7 @@ from benchmarks.stream import folded
 from benchmarks.table import Row, Table, machine
 from flows.drill.logs import simulated
 from flows.surface import Surface
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 from models.examples import Examples
 from models.learning.learner import fine_tune
 from models.learning.model import Model, gather, one_thread, tensor

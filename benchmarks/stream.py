@@ -77,7 +77,7 @@ def folded(log: Log, surface: Surface, *, warmup: timedelta, refresh: Refresh = 
     warm = every[0][0] + warmup
     if every[-1][0] < warm:
         raise LogTooShort(f"{log.name} spans {len(every)} hours, and the warm-up takes {warmup / HOUR:g} of them")
-    folding = Folding(surface.features, surface.attribution)
+    folding = Folding(surface.features)
     parts = apart([frame.examples for frame in frames(log, folding, every, warm, refresh)])
     begins = (warm + timedelta(microseconds=1)).timestamp()
     return Stream(log.name, surface.layout, concat(parts), begins, time.process_time() - began)
@@ -87,7 +87,6 @@ def frames(
     log: Log, folding: Folding, every: list[tuple[datetime, datetime]], warm: datetime, refresh: Refresh
 ) -> Iterator[Frame]:
     """The frame of each hour that has one. After the warm-up its features are as old as ``refresh`` has them."""
-    schema = folding.engine.schema
     for start, end in every:
         shown = rows_of(log, start, end)
         if not len(shown):
@@ -95,9 +94,9 @@ def frames(
         if refresh == "live" or start < warm:
             yield folding.fold(shown, end)
             continue
-        events = events_of(shown, shown.clear(), 0)
+        events = events_of(shown, shown.clear(), folding.engine.declared.label.kind, 0)
         rows = folding.engine.read_as_of(events, (start if refresh == "hourly" else warm).timestamp())
-        yield frame_of(shown, rows, schema, folding.attribution)
+        yield frame_of(shown, rows, folding.engine.declared)
         if refresh == "hourly":
             folding.fold(shown, end)
 

@@ -114,7 +114,7 @@ def losses(turns: list[Examples], trainers: list[Trainer]) -> list[Row]:
     """Log loss of the first kind, each row predicted just before it was trained on, over the last turn and (for
     information) the turns before."""
     found = {
-        trainer.name: [log_loss(p, part.label[:, 0]) for p, part in zip(trainer.predicted, turns, strict=True)]
+        trainer.name: [log_loss(p, part.label) for p, part in zip(trainer.predicted, turns, strict=True)]
         for trainer in trainers
     }
     rows = list[Row]()
@@ -133,7 +133,7 @@ def beside_the_cpu(config: UpdateConfig, trainers: list[Trainer], turns: list[Ex
     name = "update, float32, row-wise"
     train = updates(grown_model(config, design_of(config, low=False)), torch.device("cpu"))
     here, there = (
-        log_loss(predicted[-1], turns[-1].label[:, 0])
+        log_loss(predicted[-1], turns[-1].label)
         for predicted in (
             next(trainer for trainer in trainers if trainer.name == name).predicted,
             [train(part) for part in turns],

@@ -107,7 +107,7 @@ def steps(config: UpdateConfig, model: Model, device: torch.device) -> Train:
 
     def train(part: Examples) -> NDArray[np.float64]:
         stepper.network.observe(torch.from_numpy(part.dense).to(device), design.learning.normalisation_rows)
-        label = torch.from_numpy(part.label)
+        label = torch.from_numpy(part.of_kinds)
         whole = Batch(
             torch.from_numpy(part.dense),
             torch.from_numpy(part.ids + np.arange(config.columns) * config.rows),
@@ -125,7 +125,7 @@ def batches(config: UpdateConfig, peer: TorchRanker) -> Train:
     """A peer, batch by batch."""
 
     def train(part: Examples) -> NDArray[np.float64]:
-        columns = part.dense, part.ids - 1, part.label
+        columns = part.dense, part.ids - 1, part.of_kinds
         dense, ids, label = (torch.from_numpy(column).to(peer.device) for column in columns)
         peer.network.standardise.observe(dense, 1e6)
         logits = [

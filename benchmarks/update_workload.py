@@ -66,13 +66,15 @@ def impressions(config: UpdateConfig) -> Iterator[Examples]:
         alone, crossed = effect[..., 0].sum(1), (effect[:, :-1, 1] * effect[:, 1:, 1]).sum(1)
         logit = dense @ slope + (alone + crossed)[:, None] - np.arange(1, len(FEEDBACK_KINDS) + 1)
         request = turn * count + np.arange(count)
+        targets = (draw.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32)
         yield Examples(
             dense=dense.astype(np.float32),
             ids=place + 1,
             history=np.zeros((count, 0), np.int64),
-            label=(draw.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32),
+            label=targets[:, 0],
             request=request,
             time=request.astype(np.float64),
+            targets=targets,
         )
 
 

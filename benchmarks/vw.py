@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks.prequential import StreamResult
 from benchmarks.stream import EVERY_EVENT, Stream, schedule
-from features.declare.families import Features
+from features.declare.features import Features
 
 ITEM, SECTION, USER, CONTEXT, LAST, BEFORE_LAST = "i", "s", "u", "c", "l", "m"
 """Its namespaces: the item, its attributes, the user, the context, the item clicked last, the one before."""
@@ -76,8 +76,8 @@ class VwText:
         """The ids of the stream's impressions, without the surface's counters and other numbers."""
         began = time.process_time()
         names, examples = stream.layout.ids, stream.examples
-        columns = [(ITEM, "item"), *((SECTION, name) for name in declared.attributes), (USER, "user")]
-        columns += [(CONTEXT, name) for name in declared.contexts]
+        columns = [(ITEM, "item"), *((SECTION, column.name) for column in declared.of_items), (USER, "user")]
+        columns += [(CONTEXT, column.name) for column in declared.contexts]
         namespaces = [(space, examples.ids[:, names.index(name)]) for space, name in columns]
         namespaces += list(zip((LAST, BEFORE_LAST), examples.history.T[:2], strict=False))
         line, words, space_before = "", dict[str, NDArray[np.int64]](), ""

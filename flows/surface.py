@@ -1,10 +1,14 @@
 """What a surface is: its events and labels, its features, its model, its update, its gate and its schedule."""
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import get_args
 
-from features.declare.families import Features
-from features.declare.views import TeamView, expect_apart
+from features.declare.expected import expect_tuple, is_number
+from features.declare.features import Features
+from features.declare.log import Log
+from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
 from models.examples import Layout
 from models.frames import layout_of
 from models.learning.design import Design
@@ -13,6 +17,17 @@ from monitoring.checks.limits import Limits
 from monitoring.evaluation.window import Judging, Terms
 from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
+
+MINUTE, LONGEST = timedelta(minutes=1), timedelta(days=366)
+
+NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+def surface_name_fault(name: object) -> str | None:
+    """Why a surface cannot be called so; None where it can: it becomes part of names of tables, views and pages."""
+    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > 32:
+        return "must be lower-case letters and digits, begun by a letter, with single _ between: 32 at most"
+    return None
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,9 @@ class Surface:
 
     views: tuple[TeamView, ...] = ()
     """A team's own tables of values by key and time, joined to each impression as they were known at its time."""
+
+    log: Log = field(default_factory=Log)
+    """What the team's log calls its columns, and what is made up."""
 
     design: Design = field(default_factory=Design)
     """Of a first model, and of those that learn on from it. Changed, the next challenger is of the new design, and must
@@ -51,7 +69,7 @@ class Surface:
     """How far back a model of a new shape learns before it is judged on the window, against the champion."""
 
     fairness: str | None = None
-    """A key of the context, or a column of the frame, whose values are looked at for equal treatment."""
+    """An id of the request, ``user_id`` or ``item_id``, whose values are looked at for equal treatment."""
 
     fewest: int = 500
     """Impressions below which a window waits for more."""
@@ -65,26 +83,57 @@ class Surface:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.judge_share < 1:
-            raise ValueError(f"surface {self.name}: judge_share {self.judge_share} must be between 0 and 1")
+        fault = surface_name_fault(self.name)
+        if fault is not None:
+            raise ValueError(f"Surface: name {self.name!r} {fault}")
+        about = f"surface {self.name}"
+        for field_name, value, kind in (
+            ("features", self.features, Features),
+            ("log", self.log, Log),
+            ("design", self.design, Design),
+            ("policy", self.policy, Policy),
+            ("limits", self.limits, Limits),
+            ("watch", self.watch, Watch),
+        ):
+            if not isinstance(value, kind):
+                raise ValueError(f"{about}: {field_name} is {value!r}: write {field_name}={kind.__name__}(...)")
+        expect_tuple(about, "views", self.views, TeamView, "(TeamView(...),)")
+        if self.judging not in get_args(Judging):
+            raise ValueError(f"{about}: judging {self.judging!r} must be one of {', '.join(get_args(Judging))}")
+        if not is_number(self.judge_share) or not 0 < self.judge_share < 1:
+            raise ValueError(f"{about}: judge_share {self.judge_share!r} must be between 0 and 1")
+        for field_name, least in (("every", MINUTE), ("judge_at_most", MINUTE), ("rehearse", timedelta(0))):
+            length = getattr(self, field_name)
+            if not isinstance(length, timedelta) or not least <= length <= LONGEST:
+                raise ValueError(
+                    f"{about}: {field_name} {length!r} must be a timedelta of {least} to {LONGEST.days} days"
+                )
+        if not is_number(self.fewest) or self.fewest < 1:
+            raise ValueError(f"{about}: fewest {self.fewest!r} must be a number of impressions, at least 1")
+        known = [*IMPRESSION_KEYS, *(column.name for column in self.features.contexts)]
+        if self.fairness is not None and self.fairness not in known:
+            raise ValueError(f"{about}: fairness {self.fairness!r} is no id that a request brings: {', '.join(known)}")
         expect_apart(self.views)
+        own = {*IMPRESSION_KEYS, *(column.column for column in self.features.columns)}
+        for view in self.views:
+            odd = next((source for source in view.keys.values() if source not in own), None)
+            if odd is not None:
+                raise ValueError(
+                    f"{about}: view {view.name} is keyed by {odd!r}, which is no column; there are"
+                    f" {', '.join(sorted(own))}"
+                )
         if self.towers is not None:
             self.towers.expect(self.layout)
 
     @property
-    def label(self) -> str:
-        """The kind of feedback that the ranker predicts: the one that the features count."""
-        return self.features.click
-
-    @property
     def attribution(self) -> timedelta:
-        """How long it may come after its impression and still count. The watermark trails by it."""
+        """How long after an impression its labels are all known. The watermark trails by it."""
         return timedelta(seconds=self.features.attribution)
 
     @property
     def layout(self) -> Layout:
         """How a model reads what is known of an impression."""
-        return layout_of(self.features.schema, self.views, (self.label,))
+        return layout_of(self.features.schema, self.views, self.features.labels)
 
     @property
     def terms(self) -> Terms:
@@ -93,7 +142,7 @@ class Surface:
             judging=self.judging,
             features=self.layout.dense,
             schema_version=self.features.schema.version,
-            contexts=self.features.contexts,
+            contexts={column.name: column.column for column in self.features.contexts},
             limits=self.limits,
             margin=self.policy.margin,
             fairness=self.fairness,

@@ -28,7 +28,7 @@ from flows.steps import prepare, publish, stand_in, story
 from flows.steps.history import read_history
 from flows.steps.publish import Judged, Published
 from flows.steps.train import train
-from flows.surfaces import find
+from flows.taken_up import running
 from flows.world import LostVersion, World, open_world
 from infra import memory
 from infra.errors import MillraceError
@@ -87,7 +87,8 @@ def update(surface: str, as_of: datetime | None = None) -> str | State[str]:
     """
     memory.keep_freed()
     now = datetime.now(UTC)
-    with open_world(Settings(), find(surface)) as world:
+    settings = Settings()
+    with open_world(settings, running(settings, surface)) as world:
         as_of = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
         try:

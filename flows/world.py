@@ -96,17 +96,9 @@ class World:
 
     def frame(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """Impressions shown in ``(start, end]`` with their served rows, and labels as known then."""
-        schema, views = self.surface.features.schema, self.surface.views
-        table = self.store.training_frame(
-            start,
-            end,
-            self.surface.label,
-            self.surface.attribution,
-            known_by,
-            schema_version=schema.version,
-            views=views,
-        )
-        return from_arrow(table, schema, views)
+        schema, labels, views = self.surface.features.schema, self.surface.features.labels, self.surface.views
+        table = self.store.training_frame(start, end, labels, known_by, schema_version=schema.version, views=views)
+        return from_arrow(table, schema, labels, views)
 
     def older(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """The frame of a window long mature, which other updates ask for too."""

@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     home: Path = PROJECT / ".millrace"
     """State of the embedded stack: databases, artifacts, logs."""
 
+    surfaces: Path = Path("surfaces")
+    """The folder of the team's surface files; by default that of the folder where the command runs."""
+
     host: str = "127.0.0.1"
     """Address every embedded server listens on."""
 
@@ -74,7 +77,7 @@ class Settings(BaseSettings):
     notice_block: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
     """A Prefect notification block that notices go through, as ``slack-webhook/team``; events tell of them anyway."""
 
-    @field_validator("home", mode="before")
+    @field_validator("home", "surfaces", mode="before")
     @classmethod
     def _folder(cls, value: Path | str) -> Path:
         if str(value).strip() == "" or "\0" in str(value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,10 @@ class Layout:
     """The id column that names the candidate. The history holds ids of the same kind and shares its table."""
 
     kinds: tuple[str, ...] = ("click",)
-    """The feedback kinds predicted, a logit each; the first is what ``Model.score`` gives."""
+    """The feedback kinds predicted, a logit each."""
+
+    weights: tuple[float, ...] = ()
+    """Of each kind in the score, which is the weighted mean of their probabilities. Empty: the first alone."""
 
     meanings: tuple[str, ...] = ()
     """A checksum of the definition of each column: of the dense ones, the ids, and the history. Empty: not known."""
@@ -52,10 +55,22 @@ class Layout:
                 raise ValueError(f"layout.{name} names a column twice: {values}")
         if not self.kinds:
             raise ValueError("layout.kinds is empty: name at least one feedback kind to predict")
+        object.__setattr__(self, "weights", tuple(self.weights))
+        if self.weights and (len(self.weights) != len(self.kinds) or min(self.weights) < 0 or not sum(self.weights)):
+            raise ValueError(
+                f"layout.weights is {self.weights}: give one for each of {self.kinds}, 0 or above, not all of them 0"
+            )
         if self.history < 0:
             raise ValueError(f"layout.history is {self.history}: give the number of last items, 0 for none")
         if self.history and self.history_of not in self.ids:
             raise ValueError(f"layout.history_of is {self.history_of!r}, which is none of the id columns {self.ids}")
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """[kinds]; of each kind in the score, 1 in all."""
+        weights = np.array(self.weights or [1.0, *(0.0 for _ in self.kinds[1:])])
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
     def within(self, other: Layout) -> Columns | None:
         """The indices of these columns in ``other``; None where the two are the same.
@@ -108,7 +123,7 @@ class Examples:
     """[N, L]; the user's last items before the impression, the most recent first, then ``EMPTY``."""
 
     label: NDArray[np.float32]
-    """[N] or [N, kinds], 0 to 1; NaN where it is not known (scoring ignores labels)."""
+    """[N], 0 to 1, what ranking is judged by; NaN where it is not known (scoring ignores labels)."""
 
     request: NDArray[np.int64]
     """[N]; a code for the request of each row."""
@@ -116,15 +131,21 @@ class Examples:
     time: NDArray[np.float64]
     """[N]; seconds since 1970 at which each row was shown."""
 
+    targets: NDArray[np.float32] | None = None
+    """[N, kinds], what each kind of feedback comes to, 0 to 1, NaN where it is not known; None: the label is the only
+    one."""
+
     def __post_init__(self) -> None:
-        shapes = {"dense": 2, "ids": 2, "history": 2, "label": None, "request": 1, "time": 1}
+        shapes = {"dense": 2, "ids": 2, "history": 2, "label": 1, "request": 1, "time": 1, "targets": 2}
         types = {"dense": np.float32, "ids": np.int64, "history": np.int64, "label": np.float32}
-        types |= {"request": np.int64, "time": np.float64}
+        types |= {"request": np.int64, "time": np.float64, "targets": np.float32}
         for name, dimensions in shapes.items():
+            if getattr(self, name) is None:
+                continue
             array = np.asarray(getattr(self, name))
             if len(array) != len(self.dense):
                 raise ValueError(f"examples.{name} has {len(array)} rows and dense has {len(self.dense)}")
-            if array.ndim != dimensions and dimensions is not None:
+            if array.ndim != dimensions:
                 raise ValueError(f"examples.{name} has {array.ndim} dimensions, not {dimensions}")
             object.__setattr__(self, name, array.astype(types[name], copy=False))
 
@@ -133,7 +154,13 @@ class Examples:
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Examples:
         """The rows of a slice, a mask or an array of positions. A slice copies nothing."""
-        return Examples(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        arrays: dict[str, Any] = {name: array[rows] for name, array in vars(self).items() if array is not None}
+        return Examples(**arrays)
+
+    @property
+    def of_kinds(self) -> NDArray[np.float32]:
+        """The targets [N, kinds]."""
+        return self.label[:, None] if self.targets is None else self.targets
 
     def expect(self, layout: Layout) -> None:
         """Refuse columns that are not those of ``layout``."""
@@ -141,6 +168,7 @@ class Examples:
             ("dense", self.dense.shape[1], len(layout.dense)),
             ("ids", self.ids.shape[1], len(layout.ids)),
             ("history", self.history.shape[1], layout.history),
+            *([] if self.targets is None else [("targets", self.targets.shape[1], len(layout.kinds))]),
         ):
             if found != wanted:
                 raise ValueError(
@@ -181,5 +209,6 @@ def concat(parts: Sequence[Examples]) -> Examples:
     """The rows of all parts, one after the other."""
     if not parts:
         raise ValueError("nothing to concatenate: give at least one part")
-    columns = {field.name: [getattr(part, field.name) for part in parts] for field in fields(Examples)}
-    return Examples(**{name: np.concatenate(arrays) for name, arrays in columns.items()})
+    names = [name for name, array in vars(parts[0]).items() if array is not None]
+    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Examples(**columns)

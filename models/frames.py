@@ -7,9 +7,12 @@ from hashlib import sha256
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from features.declare.schema import RowSchema
+from features.declare.labels import Label
+from features.declare.schema import RowSchema, RowValues
 from features.declare.views import TeamView, dense, view_columns
+from features.feast.training_frame import target_columns
 from models.examples import Examples, Layout
 
 HALF_MICROSECOND = 5e-7
@@ -45,36 +48,70 @@ def parted(frame: Frame, at: float) -> Frame:
     return Frame(frame.table[order], replace(frame.examples[order], request=request), frame.without_row)
 
 
-def layout_of(schema: RowSchema, views: Sequence[TeamView], kinds: Sequence[str]) -> Layout:
-    """The layout of served rows and, after their numbers, of the values of a team's own views."""
-    version, numbers = schema.version, len(schema.dense)
+def layout_of(schema: RowSchema, views: Sequence[TeamView], labels: Sequence[Label]) -> Layout:
+    """The layout of served rows: their dense values, what is made of their numbers, the values of a team's views."""
+    version, dense_values = schema.version, len(schema.dense)
     if views:
         version += "+" + sha256(repr(tuple(views)).encode()).hexdigest()[:8]
     own = [sha256(repr((view, value)).encode()).hexdigest()[:12] for view in views for value in view.values]
+    of_numbers = schema.meanings[dense_values : dense_values + len(schema.numbers)]
     return Layout(
         schema_version=version,
-        dense=(*schema.dense, *view_columns(views)),
+        dense=(*schema.dense, *(name + form for name in schema.numbers for form in FORMS), *view_columns(views)),
         ids=schema.ids,
         history=schema.history,
         history_of="item",
-        kinds=tuple(kinds),
-        meanings=(*schema.meanings[:numbers], *own, *schema.meanings[numbers:]),
+        kinds=tuple(label.kind for label in labels),
+        weights=tuple(label.weight for label in labels),
+        meanings=(
+            *schema.meanings[:dense_values],
+            *(meaning + form for meaning in of_numbers for form in FORMS),
+            *own,
+            *schema.meanings[dense_values + len(schema.numbers) :],
+        ),
     )
 
 
-def from_arrow(table: pa.Table, schema: RowSchema, views: Sequence[TeamView] = ()) -> Frame:
+FORMS = ("", "_log", "_known")
+"""What a model reads of a number: itself, its size (the inverse hyperbolic sine, a logarithm that knows 0 and below),
+and whether it is there at all."""
+
+
+def dense_of(values: RowValues, views: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The dense columns (N, D) of a layout, of what is known of N impressions and their views' values (N, V)."""
+    forms = (values.numbers, np.arcsinh(values.numbers), np.isfinite(values.numbers).astype(np.float32))
+    numbers = np.stack(forms, axis=2).reshape(len(values), len(FORMS) * values.numbers.shape[1])
+    return np.concatenate([values.dense.astype(np.float32), numbers, views], axis=1)
+
+
+def to_score(values: RowValues, views: NDArray[np.float32], schema: RowSchema, at: float) -> Examples:
+    """N candidates of one request ``at`` (seconds since 1970), as a model takes them; without labels."""
+    count = len(values)
+    return Examples(
+        dense=dense_of(values, views),
+        ids=values.ids[:, : len(schema.ids)],
+        history=values.history,
+        label=np.full(count, np.nan, np.float32),
+        request=np.zeros(count, np.int64),
+        time=np.full(count, at),
+    )
+
+
+def from_arrow(table: pa.Table, schema: RowSchema, labels: Sequence[Label], views: Sequence[TeamView] = ()) -> Frame:
     """Unpack a training frame of the store. Its rows stay in order: request by request."""
     pulled = pl.DataFrame(table)
     has_row = pulled["row"].is_not_null()
     rows = pulled.filter(has_row)
-    numbers, ids, history = schema.unpack(rows["row"].to_list())
-    own = dense(table, views)[has_row.to_numpy()]
+    values = schema.unpack(rows["row"].to_list())
+    targets = rows.select(target_columns(labels)).to_numpy().astype(np.float32)
     examples = Examples(
-        dense=np.concatenate([numbers.astype(np.float32), own], axis=1) if views else numbers.astype(np.float32),
-        ids=ids,
-        history=history,
+        dense=dense_of(values, dense(table, views)[has_row.to_numpy()]),
+        ids=values.ids[:, : len(schema.ids)],
+        history=values.history,
         label=rows["label"].to_numpy().astype(np.float32),
         request=rows.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
         time=rows["shown_at"].dt.epoch("us").to_numpy() / 1e6,
+        targets=None if len(labels) == 1 else targets,
     )
-    return Frame(rows.drop("row", *view_columns(views)), examples, len(pulled) - len(rows))
+    beside = ["row", *view_columns(views), *(target_columns(labels) if len(labels) > 1 else ())]
+    return Frame(rows.drop(beside), examples, len(pulled) - len(rows))

@@ -71,7 +71,7 @@ class LabelledScores:
     """[N]."""
 
     label: Floats
-    """[N], 0 or 1."""
+    """[N], 0 to 1. Ranking measures take every value above 0 for a click, whatever it is worth."""
 
     request: Codes
     """[N], request of each row, 0 to R - 1."""
@@ -103,7 +103,7 @@ class LabelledScores:
 
     @property
     def clicked(self) -> NDArray[np.bool_]:
-        return self.label > 0.5
+        return self.label > 0
 
     @cached_property
     def requests(self) -> int:

@@ -16,6 +16,7 @@ import pytest
 
 from features.counters import checkpoint
 from features.counters.folder import Folder
+from features.declare.labels import Label
 from features.feast.store import open_store
 from features.ingest.importing import import_log
 from features.log.writing import append
@@ -139,7 +140,7 @@ def test_a_label_is_what_feedback_known_at_the_watermark_says(site: Loop, tmp_pa
     """Against a plain loop over the log, with a window for clicks that is short enough to matter."""
     attribution = timedelta(seconds=8)
     own = copied(site)
-    features = replace(own.surface.features, attribution=attribution.total_seconds())
+    features = replace(own.surface.features, labels=(Label("click", within=attribution),))
     frame, claimed = training_frame(replace(own, surface=replace(own.surface, features=features)), after(14))
     log = pl.read_parquet(write_log(tmp_path)[0]).filter(pl.col("shown_at") <= claimed.window.end)
     expected = {

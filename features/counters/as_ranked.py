@@ -1,4 +1,4 @@
-"""A click, and an impression that serving ranked, count for the keys that the impression was ranked with."""
+"""Feedback, and an impression that serving ranked, count for the keys that the impression was ranked with."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ Bool = NDArray[np.bool_]
 class EventKeys:
     """What N events are counted by, beside their time."""
 
-    ids: Keys  # (N, K)
+    ids: Keys  # (N, K + B)
     history: Keys  # (N, L)
 
 
@@ -34,7 +34,7 @@ def as_ranked(
 ) -> tuple[EventKeys, Bool]:
     """The keys that events count for; and which were looked up and have no served row (N,).
 
-    ``click`` (N,): which are clicks that count. ``now``: the keys at each event's own time, which are those of a row
+    ``click`` (N,): which are feedback that counts. ``now``: the keys at each event's own time, which are those of a row
     made now; ``own_ids``: those that the event itself holds. Where there is no served row, nor one made now, a click
     and its impression count for these alone: so it is whether they are folded together or apart. ``served_keys``
     None: nothing has a served row.

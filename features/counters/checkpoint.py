@@ -13,7 +13,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from features.counters.engine import Engine
-from features.declare.families import Features
+from features.declare.features import Features
 
 USERS = "users"
 PART_BYTES = 64 << 20
@@ -108,9 +108,9 @@ def _layouts(engine: Engine) -> dict[str, np.dtype[np.void]]:
         name: np.dtype([("key", "<i8"), ("times", "<f8", (3,)), ("sums", "<f8", (counters.sums.shape[1],))])
         for name, counters in engine.counters.items()
     }
-    last = (engine.users.history,)
+    last, remembered = (engine.users.history,), (engine.users.columns, engine.users.history)
     layouts[USERS] = np.dtype(
-        [("key", "<i8"), ("numbers", "<f8", (6,)), ("items", "<i8", last), ("sections", "<i8", last)]
+        [("key", "<i8"), ("numbers", "<f8", (6,)), ("items", "<i8", last), ("remembered", "<i8", remembered)]
     )
     return layouts
 
@@ -128,7 +128,7 @@ def _pack(engine: Engine, family: str, dtype: np.dtype[np.void], rows: NDArray[n
         users = engine.users
         packed["key"] = np.fromiter(users.rows, np.int64, len(users.rows))[rows]
         packed["numbers"], packed["items"] = users.numbers[rows], users.items[rows]
-        packed["sections"] = users.sections[rows]
+        packed["remembered"] = users.remembered[rows]
     else:
         counters = engine.counters[family]
         packed["key"], packed["times"] = counters.keys[rows], counters.times[rows]
@@ -142,4 +142,5 @@ def _restore(engine: Engine, family: str, rows: NDArray[np.void]) -> None:
         return
     users = engine.users
     place = users.row_of(rows["key"])
-    users.numbers[place], users.items[place], users.sections[place] = rows["numbers"], rows["items"], rows["sections"]
+    users.numbers[place], users.items[place] = rows["numbers"], rows["items"]
+    users.remembered[place] = rows["remembered"]

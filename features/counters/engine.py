@@ -6,7 +6,7 @@ The same engine is run by the fold, by every serving replica, by a backtest and 
     rows = engine.fold(read_events(connection, "feed", after_seq=0, limit=100_000))
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,25 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.counters.as_ranked import EventKeys, Made, as_ranked
-from features.counters.event_ids import EventIds
+from features.counters.event_values import Candidates, EventValues
 from features.counters.family_fold import FamilyRows, fold_families
 from features.counters.pending import PendingEvents
 from features.counters.table import Counters
 from features.counters.users import LAST_SEEN, UserEvents, UserReads, Users, follow
-from features.declare import feedback
-from features.declare.families import Features
+from features.declare.features import Features
+from features.declare.schema import RowValues
 from features.identity.keys import Keys, key_of
 from features.served.rows import Rows, ServedKeys
 
 Float = NDArray[np.float64]
-Float16 = NDArray[np.float16]
+Float32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 
 AFTER_ALL = np.iinfo(np.int64).max
 """A tick after every other: a read as of everything folded."""
+
+NO_LABEL = -1
+"""Place among the labels of what counts for none."""
 
 PROMPT_S = 10.0
 """Seconds within which an impression that serving ranked is in the log, but for one that waited in the spool."""
@@ -41,15 +44,15 @@ class Engine:
     def __init__(self, declared: Features) -> None:
         self.declared = declared
         self.schema = declared.schema
-        self.counters = {family.name: Counters.empty(family.half_lives) for family in declared.families}
-        self.users = Users(declared.history)
+        self.counters = {family.name: Counters.empty(family.half_lives) for family in declared.counted}
+        self.users = Users(declared.history, len(declared.remembered))
         self.seq = 0
         """Events up to here are folded."""
         self.time = 0.0
         """Seconds since the epoch of the last event folded; no later event is put before it."""
         self.pending = PendingEvents()
         """Events that are in the log and not folded yet: add them, and they count where their users are read."""
-        self._ids = EventIds(declared)
+        self.values = EventValues(declared)
 
     @property
     def tick(self) -> int:
@@ -70,13 +73,13 @@ class Engine:
             return self.read_as_of(events, self.time)
         time = np.maximum.accumulate(np.concatenate([[self.time], events["known_at"].to_numpy()]))[1:]
         shown = (events["kind"] == "impression").to_numpy()
-        click = clicks(events, self.declared)
-        own_ids = self._ids.of_events(events)
-        reads = self._follow_users(own_ids, time, shown, click)
-        now = EventKeys(self._ids.with_state(own_ids, reads, time), reads.items)
+        kind, click = counted(events, self.declared)
+        own_ids, numbers = self.values.of_events(events)
+        reads = self._follow_users(own_ids, time, shown, kind == 0)
+        now = EventKeys(self.values.with_state(own_ids, reads, time), reads.items)
         late, live = time - events["shown_at"].to_numpy(), events["live"].to_numpy()
         made = Made(always=shown & ~live & (late <= 0), if_lacking=shown & live & (late <= PROMPT_S))
-        keys, lacking = as_ranked(events, click, made, now, own_ids, served_keys)
+        keys, lacking = as_ranked(events, kind >= 0, made, now, own_ids, served_keys)
         wanted = made.always | (made.if_lacking & lacking)
         dense = fold_families(
             self.declared,
@@ -84,11 +87,12 @@ class Engine:
             FamilyRows(
                 ids=keys.ids,
                 history=keys.history,
-                sections=reads.sections,
+                remembered=reads.remembered,
                 time=time,
                 tick=np.floor(time / self.declared.tick).astype(np.int64),
                 wanted=wanted,
-                click=click.astype(np.float64),
+                kind=kind,
+                click=click,
                 shown=shown.astype(np.float64),
                 numbers=reads.numbers,
                 hour_at=time,
@@ -98,66 +102,65 @@ class Engine:
         self.time = float(time[-1])
         self._forget_pending(events)
         names = events["impression_id"].filter(pl.Series(wanted, dtype=pl.Boolean))
-        return Rows(names, time[wanted], dense, keys.ids[wanted], keys.history[wanted])
+        return Rows(names, time[wanted], RowValues(dense, numbers[wanted], keys.ids[wanted], keys.history[wanted]))
 
     def read_as_of(self, events: pl.DataFrame, at: float) -> Rows:
         """What the state says of each impression as of one instant, whatever has happened since: features frozen."""
         shown = events.filter(pl.col("kind") == "impression")
         none, shown_at = np.zeros(len(shown), dtype=bool), shown["shown_at"].to_numpy()
-        own_ids = self._ids.of_events(shown)
+        own_ids, numbers = self.values.of_events(shown)
         reads = self._follow_users(own_ids, np.full(len(shown), at), none, none)
-        return Rows(shown["impression_id"], shown_at, *self._read(own_ids, reads, at, shown_at))
+        return Rows(shown["impression_id"], shown_at, self._read(own_ids, numbers, reads, at, shown_at))
 
-    def read(
-        self,
-        user_id: str,
-        items: Sequence[str],
-        attributes: Sequence[Mapping[str, object]],
-        context: Mapping[str, object],
-        at: float,
-    ) -> tuple[Float16, Keys, Keys]:
-        """Features of candidates for one user now: dense (N, D), ids (N, K), history (N, L). Changes nothing.
+    def read(self, candidates: Candidates, at: float) -> RowValues:
+        """Features of N candidates for one user now. Changes nothing.
 
         The user's own state is exact to what was folded or is pending; counters are as of the ticks folded.
         """
-        count = len(items)
-        own_ids = self._ids.of_request(user_id, items, attributes, context)
-        one = self._user_now(key_of("user", user_id), at)
-        reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.sections)))  # type: ignore[arg-type]
-        return self._read(own_ids, reads, at, np.full(count, at))
+        count = len(candidates.items)
+        own_ids, numbers = self.values.of_request(candidates)
+        one = self._user_now(key_of("user", candidates.user_id), at)
+        reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.remembered)))  # type: ignore[arg-type]
+        return self._read(own_ids, numbers, reads, at, np.full(count, at))
 
     def restore_user(self, user_id: str, row: Mapping[str, Any]) -> None:
         """Take a user's state from their online row, where the fold has written it."""
         numbers = [row["session_start"], row["last_seen"], row["last_click"]]
         counts = [row["session_clicks"], row["clicks"], row["impressions"]]
-        items, sections = (np.array(row[name], dtype=np.int64) for name in ("last_items", "last_sections"))
-        self.users.put(key_of("user", user_id), np.array([*numbers, *counts], dtype=np.float64), items, sections)
+        items, remembered = (np.array(row[name] or [], dtype=np.int64) for name in ("last_items", "remembered"))
+        self.users.put(
+            key_of("user", user_id),
+            np.array([*numbers, *counts], dtype=np.float64),
+            items,
+            remembered.reshape(self.users.columns, self.users.history),
+        )
 
-    def _read(self, own_ids: Keys, reads: UserReads, at: float, hour_at: Float) -> tuple[Float16, Keys, Keys]:
-        """Dense (N, D), ids (N, K) and history (N, L) as of ``at``, of everything folded. Adds nothing."""
+    def _read(self, own_ids: Keys, numbers: Float32, reads: UserReads, at: float, hour_at: Float) -> RowValues:
+        """As of ``at``, of everything folded. Adds nothing."""
         count = len(own_ids)
         time, nothing = np.full(count, at), np.zeros(count)
-        ids = self._ids.with_state(own_ids, reads, time)
+        ids = self.values.with_state(own_ids, reads, time)
         rows = FamilyRows(
             ids=ids,
             history=reads.items,
-            sections=reads.sections,
+            remembered=reads.remembered,
             time=time,
             tick=np.full(count, AFTER_ALL),
             wanted=np.ones(count, dtype=bool),
+            kind=np.full(count, NO_LABEL),
             click=nothing,
             shown=nothing,
             numbers=reads.numbers,
             hour_at=hour_at,
         )
-        return fold_families(self.declared, self.counters, rows), ids, reads.items
+        return RowValues(fold_families(self.declared, self.counters, rows), numbers, ids, reads.items)
 
     def _user_now(self, user: int, at: float) -> UserReads:
         """The user's state at ``at``, from what was folded and what is pending."""
-        scratch, last_seen = Users(self.declared.history), 0.0
+        scratch, last_seen = Users(self.users.history, self.users.columns), 0.0
         row = self.users.rows.get(user)
         if row is not None:
-            scratch.put(user, self.users.numbers[row], self.users.items[row], self.users.sections[row])
+            scratch.put(user, self.users.numbers[row], self.users.items[row], self.users.remembered[row])
             last_seen = float(np.nan_to_num(self.users.numbers[row, LAST_SEEN]))
         since = self.pending.before(user, at)
         events = UserEvents(
@@ -166,28 +169,38 @@ class Engine:
             shown=np.array([*(event.shown for event in since), False]),
             click=np.array([*(not event.shown for event in since), False]),
             item=np.array([*(event.item for event in since), 0]),
-            section=np.array([*(event.section for event in since), 0]),
+            remembered=np.array([*(event.remembered for event in since), (0,) * self.users.columns], dtype=np.int64),
         )
         reads = follow(scratch, events, self.declared.session_gap)
-        return UserReads(reads.numbers[-1:], reads.items[-1:], reads.sections[-1:])
+        return UserReads(reads.numbers[-1:], reads.items[-1:], reads.remembered[-1:])
 
     def _follow_users(self, ids: Keys, time: Float, shown: Bool, click: Bool) -> UserReads:
-        section = ids[:, 2] if self.declared.attributes else np.zeros(len(ids), dtype=np.int64)
         events = UserEvents(
-            user=self.users.row_of(ids[:, 0]), time=time, shown=shown, click=click, item=ids[:, 1], section=section
+            user=self.users.row_of(ids[:, 0]),
+            time=time,
+            shown=shown,
+            click=click,
+            item=ids[:, 1],
+            remembered=self.values.remembered(ids),
         )
         return follow(self.users, events, self.declared.session_gap)
 
     def _forget_pending(self, events: pl.DataFrame) -> None:
         if not self.pending:
             return
-        counted = events.filter(pl.col("kind").is_in(["impression", self.declared.click]))
+        counted = events.filter(pl.col("kind").is_in(["impression", self.declared.label.kind]))
         folded = set(zip(counted["impression_id"], counted["kind"] == "impression", strict=True))
         self.pending.forget(folded, self.time)
 
 
-def clicks(events: pl.DataFrame, declared: Features) -> Bool:
-    """Which events (N,) are clicks that count."""
-    kind = (events["kind"] == declared.click).to_numpy()
+def counted(events: pl.DataFrame, declared: Features) -> tuple[NDArray[np.int64], Float]:
+    """Of events (N,) the label whose feedback each is, ``NO_LABEL`` where it is none or does not count; and what it
+    counts as."""
+    label, worth = np.full(len(events), NO_LABEL), np.zeros(len(events))
     value = events["value"].fill_null(0.0).to_numpy()
-    return kind & feedback.counts(value, events["at"].to_numpy(), events["shown_at"].to_numpy(), declared.attribution)
+    at, shown_at = events["at"].to_numpy(), events["shown_at"].to_numpy()
+    for place, one in enumerate(declared.labels):
+        of_kind = (events["kind"] == one.kind).to_numpy()
+        targets = one.targets(value[of_kind], at[of_kind], shown_at[of_kind])
+        worth[of_kind], label[of_kind] = targets, np.where(targets > 0, place, NO_LABEL)
+    return label, worth

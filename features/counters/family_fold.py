@@ -14,7 +14,7 @@ from features.counters.float16 import side_by_side, to_float16
 from features.counters.fold import Adds, Reads, fold
 from features.counters.rates import Rates, read_family, read_user
 from features.counters.table import Counters
-from features.declare.families import Features
+from features.declare.features import Features
 from features.identity.keys import Keys, combine_after, combine_columns, key_of
 
 Float = NDArray[np.float64]
@@ -32,14 +32,15 @@ EVERYTHING = key_of("all", "")
 class FamilyRows:
     """N events with all that any family is keyed by or reads."""
 
-    ids: Keys  # (N, K)
+    ids: Keys  # (N, K + B)
     history: Keys  # (N, L)
-    sections: Keys  # (N, L) of the items of the history
+    remembered: Keys  # (N, R, L) of the columns beside them
     time: Float  # (N,) not falling
     tick: NDArray[np.int64]  # (N,) not falling
     wanted: Bool  # (N,) to be read
-    click: Float  # (N,) what is added to clicks
-    shown: Float  # (N,) what is added to impressions
+    kind: NDArray[np.int64]  # (N,) which label's feedback it is; -1 for an impression, and for what counts for nothing
+    click: Float  # (N,) what it adds to the clicks of its kind
+    shown: Float  # (N,) what it adds to impressions
     numbers: Float  # (N, 6) of the user
     hour_at: Float  # (N,) time from which the hour of the day is taken
 
@@ -78,17 +79,18 @@ def fold_families(declared: Features, counters: Mapping[str, Counters], rows: Fa
 
 def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: FamilyRows, dense: Float16) -> None:
     """Fold every family over the rows that add, and put the values of those wanted into ``dense`` (W, D)."""
-    wanted, adds = _chosen(rows.wanted), _chosen(rows.adds)
+    wanted = _chosen(rows.wanted)
+    added = {kind: _added(rows, place) for place, kind in enumerate(declared.kinds)}
     at, read_tick = rows.time[wanted], rows.tick[wanted]
-    add_time, add_tick, click, shown = rows.time[adds], rows.tick[adds], rows.click[adds], rows.shown[adds]
     rates: dict[str | None, Rates] = {None: Rates.all_of(declared.base_rate, len(at))}
     wholes: dict[str, Float] = {}
     columns: list[Float16] = []
-    for family, own in zip(declared.families, _keys_of_families(declared, rows), strict=True):
+    for family, own in zip(declared.counted, _keys_of_families(declared, rows), strict=True):
+        adds, of_kind = added[family.kind or declared.label.kind]
         sums, times = fold(
             counters[family.name],
             Reads(own[wanted], at, read_tick),
-            Adds(own[adds], add_time, add_tick, click, shown),
+            Adds(own[adds], *of_kind),
             per_key=family.naive_bayes,
         )
         if not len(at):
@@ -104,21 +106,41 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Famil
 
 def _keys_of_families(declared: Features, rows: FamilyRows) -> Iterator[Keys]:
     """The keys (N, M) that each family counts by, in their order."""
-    own: dict[tuple[str, ...], Keys] = {(): np.full(len(rows.ids), EVERYTHING, dtype=np.int64)}
-    pairs: dict[tuple[bool, tuple[str, ...]], Keys] = {}
-    for family in declared.families:
-        key, count = family.key, family.last_items or family.last_sections
-        if key not in own:
-            own[key] = combine_columns(rows.ids, np.array([declared.ids.index(name) for name in key]))
-        if not count:
-            yield own[key][:, None]
+    own: dict[tuple[str, ...], Keys] = {(): np.full((len(rows.ids), 1), EVERYTHING, dtype=np.int64)}
+    pairs: dict[tuple[str, tuple[str, ...]], Keys] = {}
+    for family in declared.counted:
+        if family.key not in own:
+            own[family.key] = _combined(declared, family.key, rows.ids)
+        if family.recent is None:
+            yield own[family.key]
             continue
-        which = family.last_sections > 0, key
-        if which not in pairs:
-            alike = (f for f in declared.families if (f.last_sections > 0, f.key) == which)
-            most = max(f.last_items or f.last_sections for f in alike)
-            pairs[which] = combine_after(rows.sections if family.last_sections else rows.history, own[key], most)
-        yield np.ascontiguousarray(pairs[which][:, :count])
+        column = family.recent.column
+        if (column, family.key) not in pairs:
+            counts = (
+                f.recent.count
+                for f in declared.counted
+                if f.recent and (f.recent.column, f.key) == (column, family.key)
+            )
+            values = rows.history if column == "item" else rows.remembered[:, declared.remembered.index(column)]
+            pairs[column, family.key] = combine_after(values, own[family.key][:, 0], max(counts))
+        yield np.ascontiguousarray(pairs[column, family.key][:, : family.recent.count])
+
+
+def _combined(declared: Features, key: tuple[str, ...], ids: Keys) -> Keys:
+    """The keys (N, M) of these columns together: one, or as many as a bag among them has values."""
+    slots = next((declared.slots[name] for name in key if name in declared.slots), None)
+    values = range(1) if slots is None else range(slots.start, slots.stop)
+    columns = [
+        np.array([value if name in declared.slots else declared.ids.index(name) for name in key]) for value in values
+    ]
+    return np.stack([combine_columns(ids, each) for each in columns], axis=1)
+
+
+def _added(rows: FamilyRows, kind: int) -> tuple[Bool | slice, tuple[Float, NDArray[np.int64], Float, Float]]:
+    """Which rows add to the families of a kind; and their time, tick, clicks and impressions."""
+    click = np.where(rows.kind == kind, rows.click, 0.0)
+    adds = _chosen((click > 0) | (rows.shown > 0))
+    return adds, (rows.time[adds], rows.tick[adds], click[adds], rows.shown[adds])
 
 
 def _chosen(rows: Bool) -> Bool | slice:

@@ -13,7 +13,7 @@ import psycopg
 
 from features.counters import checkpoint
 from features.counters.engine import Engine
-from features.declare.families import Features
+from features.declare.features import Features
 from features.log.reading import read_events
 from features.served import rows as served_rows
 from infra.backoff import Backoff

@@ -18,7 +18,9 @@ class PendingEvent:
 
     user: int
     item: int
-    section: int
+    remembered: tuple[int, ...]
+    """Its values of the columns that the user's state remembers."""
+
     time: float
 
 

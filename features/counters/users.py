@@ -20,16 +20,24 @@ SESSION_START, LAST_SEEN, LAST_CLICK, SESSION_CLICKS, CLICKS, SHOWN = range(USER
 
 @dataclass
 class Users:
-    """The state of every known user: numbers (capacity, 6) and the last items clicked, newest first."""
+    """The state of every known user: numbers (capacity, 6), the last items clicked, what is remembered beside them."""
 
     history: int
-    """How many items are remembered."""
+    """How many items are remembered, newest first."""
+
+    columns: int = 0
+    """R: of how many columns the values are remembered with them."""
 
     rows: dict[int, int] = field(default_factory=dict)
     numbers: Float = field(default_factory=lambda: np.empty((0, USER_NUMBERS)))
     dirty: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
-    items: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
-    sections: Keys = field(default_factory=lambda: np.empty((0, 0), dtype=np.int64))
+    items: Keys = field(init=False)
+    remembered: Keys = field(init=False)
+    """(capacity, R, history)."""
+
+    def __post_init__(self) -> None:
+        self.items = np.zeros((0, self.history), dtype=np.int64)
+        self.remembered = np.zeros((0, self.columns, self.history), dtype=np.int64)
 
     def row_of(self, keys: Keys) -> NDArray[np.int64]:
         """Rows (N,) of users, made where they are new."""
@@ -42,15 +50,15 @@ class Users:
             blank[:, [SESSION_START, LAST_SEEN, LAST_CLICK]] = np.nan
             self.numbers = np.concatenate([self.numbers, blank])
             self.dirty = np.concatenate([self.dirty, np.zeros(extra, dtype=np.bool_)])
-            none = np.zeros((extra, self.history), dtype=np.int64)
-            self.items = np.concatenate([self.items.reshape(-1, self.history), none])
-            self.sections = np.concatenate([self.sections.reshape(-1, self.history), none])
+            none = np.zeros((extra, self.columns + 1, self.history), dtype=np.int64)
+            self.items = np.concatenate([self.items, none[:, 0]])
+            self.remembered = np.concatenate([self.remembered, none[:, 1:]])
         return found[inverse]
 
-    def put(self, key: int, numbers: Float, items: Keys, sections: Keys) -> None:
+    def put(self, key: int, numbers: Float, items: Keys, remembered: Keys) -> None:
         """Restore one user."""
         row = self.row_of(np.array([key]))[0]
-        self.numbers[row], self.items[row], self.sections[row] = numbers, items, sections
+        self.numbers[row], self.items[row], self.remembered[row] = numbers, items, remembered
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ class UserEvents:
     shown: NDArray[np.bool_]  # (N,)
     click: NDArray[np.bool_]  # (N,)
     item: Keys  # (N,)
-    section: Keys  # (N,)
+    remembered: Keys  # (N, R)
 
 
 @dataclass(frozen=True)
@@ -71,7 +79,7 @@ class UserReads:
 
     numbers: Float  # (N, 6)
     items: Keys  # (N, history), newest first, 0 = none
-    sections: Keys  # (N, history)
+    remembered: Keys  # (N, R, history), of the columns beside them
 
 
 def follow(users: Users, events: UserEvents, session_gap: float) -> UserReads:
@@ -80,25 +88,25 @@ def follow(users: Users, events: UserEvents, session_gap: float) -> UserReads:
     count = len(events.time)
     numbers = np.zeros((count, USER_NUMBERS))
     items = np.zeros((count, users.history), dtype=np.int64)
-    sections = np.zeros((count, users.history), dtype=np.int64)
+    remembered = np.zeros((count, users.columns, users.history), dtype=np.int64)
     if count:
         _follow(
             users.numbers,
             users.dirty,
             users.items,
-            users.sections,
+            users.remembered,
             session_gap,
             events.user,
             events.time,
             events.shown,
             events.click,
             events.item,
-            events.section,
+            events.remembered,
             numbers,
             items,
-            sections,
+            remembered,
         )
-    return UserReads(numbers, items, sections)
+    return UserReads(numbers, items, remembered)
 
 
 @numba.njit(cache=True)
@@ -106,17 +114,17 @@ def _follow(  # type: ignore[no-untyped-def]
     numbers,
     dirty,
     items,
-    sections,
+    remembered,
     session_gap,
     user,
     time,
     shown,
     click,
     item,
-    section,
+    value,
     out_numbers,
     out_items,
-    out_sections,
+    out_remembered,
 ):
     first = 0
     while first < len(time):
@@ -125,7 +133,7 @@ def _follow(  # type: ignore[no-untyped-def]
             row = user[end]
             out_numbers[end] = numbers[row]
             out_items[end] = items[row]
-            out_sections[end] = sections[row]
+            out_remembered[end] = remembered[row]
             # a session that has gone silent is over, though nothing has been written since
             if not (time[end] - numbers[row, LAST_SEEN] <= session_gap):
                 out_numbers[end, SESSION_START] = np.nan
@@ -148,7 +156,9 @@ def _follow(  # type: ignore[no-untyped-def]
                 numbers[row, CLICKS] += 1.0
                 for h in range(items.shape[1] - 1, 0, -1):
                     items[row, h] = items[row, h - 1]
-                    sections[row, h] = sections[row, h - 1]
                 items[row, 0] = item[i]
-                sections[row, 0] = section[i]
+                for column in range(remembered.shape[1]):
+                    for h in range(items.shape[1] - 1, 0, -1):
+                        remembered[row, column, h] = remembered[row, column, h - 1]
+                    remembered[row, column, 0] = value[i, column]
         first = end

@@ -1,1 +1,1 @@
-"""What a surface file is written with: columns, counter families, labels, the served row, a team's own views."""
+"""What a surface file is written with: columns, labels, counter families, a log's columns, a team's own views."""

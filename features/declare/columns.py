@@ -10,9 +10,11 @@ A value is looked for where the impression was logged, by that name; then, of an
 of it (:mod:`features.log.entities`). So a price that changes is best given with each impression.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from features.declare.expected import expect_text
 from features.identity.names import name_fault
 
 Owner = Literal["request", "item", "user"]
@@ -20,8 +22,8 @@ Owner = Literal["request", "item", "user"]
 TAKEN = ("user", "item", "stage", "activity", "pause")
 """Ids that every surface has: who, what, and three that are made from the user's state."""
 
-STATE = "last_"
-"""What begins so is remembered by the user's state (:func:`features.declare.families.last`)."""
+REMEMBERED = re.compile(r"last(\d*)_(.+)", re.DOTALL)
+"""Names of what the user's state remembers (:func:`features.declare.families.last`)."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,15 @@ class _Column:
 
     def __post_init__(self) -> None:
         kind = type(self).__name__
-        if not isinstance(self.name, str):
-            raise ValueError(f"{kind}({self.name!r}): the name of a column is a text")
+        expect_text(f"{kind}({self.name!r})", "name", self.name)
+        expect_text(f"{kind}({self.name!r})", "column", self.column)
         for what, name in (("name", self.name), ("column", self.column or self.name)):
             fault = name_fault(name)
             if fault is not None:
                 raise ValueError(f"{kind}({self.name!r}): the {what} {name!r} {fault}")
-        if self.name in TAKEN or self.name.startswith(STATE):
+        if self.name in TAKEN or REMEMBERED.fullmatch(self.name):
             raise ValueError(
-                f"{kind}({self.name!r}): {', '.join(TAKEN)} and names that begin with {STATE} are taken;"
+                f"{kind}({self.name!r}): {', '.join(TAKEN)} and names that begin with last_ are taken;"
                 f' call it otherwise: {kind}("log_{self.name}", column="{self.name}")'
             )
         if self.of not in get_args(Owner):
@@ -71,13 +73,16 @@ class _Bag(_Column):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.most, int) or not 1 <= self.most <= 64:
+        if self.most not in range(1, 65):
             raise ValueError(f"{type(self).__name__}({self.name!r}): most={self.most!r} must be 1 to 64")
 
 
 @dataclass(frozen=True)
 class Tags(_Bag):
     """A list of ids without order, such as genres; one that is there twice counts once."""
+
+    separator: str | None = None
+    """In a text that is no list: what stands between them, as in ``Drama|Comedy``. None: the text is one id."""
 
 
 @dataclass(frozen=True)

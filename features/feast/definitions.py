@@ -15,7 +15,7 @@ AS_OF = "as_of"
 
 USER: dict[str, pl.DataType] = {
     "last_items": pl.List(pl.Int64()),  # keys of the items clicked, newest first, 0 = none
-    "last_sections": pl.List(pl.Int64()),  # and of their sections
+    "remembered": pl.List(pl.Int64()),  # and of the columns remembered with them, one after the other
     "session_start": pl.Float64(),  # epoch seconds; NaN: never
     "last_seen": pl.Float64(),
     "last_click": pl.Float64(),

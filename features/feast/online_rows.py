@@ -20,13 +20,13 @@ def user_rows(engine: Engine, users: Sequence[str]) -> pl.DataFrame:
         if (row := engine.users.rows.get(key)) is not None
     ]
     names, rows = [user for user, _ in known], np.array([row for _, row in known], dtype=np.int64)
-    numbers = engine.users.numbers[rows]
+    numbers, columns = engine.users.numbers[rows], engine.users.columns
     return pl.DataFrame(
         {
             "user_id": names,
             AS_OF: [datetime.fromtimestamp(engine.time, UTC)] * len(names),
             "last_items": engine.users.items[rows].tolist(),
-            "last_sections": engine.users.sections[rows].tolist(),
+            "remembered": engine.users.remembered[rows].reshape(len(rows), columns * engine.users.history).tolist(),
             "session_start": numbers[:, SESSION_START],
             "last_seen": numbers[:, LAST_SEEN],
             "last_click": numbers[:, LAST_CLICK],

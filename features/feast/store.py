@@ -6,23 +6,24 @@ serving while it starts. Feast's own tables live in the schema ``feast`` of the 
 
     store = open_store(url, "feed")
     store.apply()
-    frame = store.training_frame(start, end, "click", attribution, known_by)
+    frame = store.training_frame(start, end, (Label("click"),), known_by)
 """
 
 import re
 from collections.abc import Sequence
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import datetime
 from math import nan
 from typing import TYPE_CHECKING, Any, Self
 
 import polars as pl
 import pyarrow as pa
 
+from features.declare.labels import Label
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
 from features.feast.client import FeastClient, one_at_a_time
 from features.feast.definitions import AS_OF, USER, USER_ROW, definitions, join_keys, view_definitions
-from features.feast.training_frame import FRAME, IMPRESSION_KEY, labelled_impressions, of_version
+from features.feast.training_frame import IMPRESSION_KEY, frame_schema, labelled_impressions, of_version, with_label
 from features.log.json_texts import value_of
 from features.team_views.reading import Inspected, inspect
 from infra.postgres.connections import connect
@@ -91,32 +92,32 @@ class Store:
         self,
         start: datetime,
         end: datetime,
-        label_kind: str,
-        attribution: timedelta,
+        labels: Sequence[Label],
         known_by: datetime,
         *,
         schema_version: str | None = None,
         views: Sequence[TeamView] = (),
     ) -> pa.Table:
-        """Impressions shown in ``(start, end]`` with their label and their row as served; columns of :data:`FRAME`.
+        """Impressions shown in ``(start, end]`` with their label and their row as served; columns of
+        :func:`frame_schema`.
 
         Then the columns of ``views`` (``views.view_columns``), in their own types, as known when each was shown; the
         views must have been applied.
 
-        The label is 1 where feedback ``label_kind`` counts (:mod:`features.declare.feedback`) and was known by
-        ``known_by``, else 0. The rows of one request (one ``request_id`` of one user) are side by side, whatever lies
-        between them in time: ordered by the first showing of the request, then request_id, user_id, position,
-        impression_id. After a back-fill an impression has a row of each schema version: name the one that is wanted;
-        ValueError where there are several and none is named.
+        A target is what the feedback of its label's kind counts as (:mod:`features.declare.labels`) where it was known
+        by ``known_by``, else 0; ``label`` is their weighted mean. The rows of one request (one ``request_id`` of one
+        user) are side by side, whatever lies between them in time: ordered by the first showing of the request, then
+        request_id, user_id, position, impression_id. After a back-fill an impression has a row of each schema version:
+        name the one that is wanted; ValueError where there are several and none is named.
         """
-        entities = labelled_impressions(self.surface, start, end, label_kind, attribution, known_by)
+        entities = labelled_impressions(self.surface, start, end, labels, known_by)
 
         def pull(feast: "FeatureStore") -> pa.Table:
             service = feast.get_feature_service(f"{self.surface}_training", allow_cache=True)
             return feast.get_historical_features(features=service, entity_df=entities).to_arrow()
 
         pulled = self._feast.call(pull).rename_columns({"event_timestamp": "shown_at"})
-        frame = pl.DataFrame(pulled.select(FRAME.names).cast(FRAME))
+        frame = with_label(pl.DataFrame(pulled), labels)
         if schema_version is not None:
             frame = of_version(frame, schema_version)
         began = pl.col("shown_at").min().over("user_id", "request_id")
@@ -128,7 +129,8 @@ class Store:
                 f" versions {', '.join(sorted(set(repeated['schema_version'])))}: name one schema_version, or delete"
                 " the repeated rows"
             )
-        whole = frame.to_arrow().cast(FRAME)
+        schema = frame_schema(labels)
+        whole = frame.to_arrow().select(schema.names).cast(schema)
         return self._with_views(whole, frame, views) if views else whole
 
     def _with_views(self, whole: pa.Table, frame: pl.DataFrame, views: Sequence[TeamView]) -> pa.Table:

@@ -20,6 +20,7 @@ from features.identity.values import canonical_rows
 from features.ingest.file_columns import LogColumn, identifier, instant, meant, number, truth, whole
 from features.log.append_result import AppendResult
 from features.log.dead_letters import dead_letter_frame
+from features.log.entities import append_entities
 from features.log.event_checks import (
     LARGEST_CONTEXT,
     LONGEST_CONTEXT,
@@ -29,7 +30,6 @@ from features.log.event_checks import (
     reasons,
     unfit,
 )
-from features.log.items import append_items
 from features.log.partitions import ensure_partitions
 from features.log.writing import append
 from infra.postgres.connections import connect
@@ -216,7 +216,7 @@ def _check_feedback(path: Path, rows: pl.DataFrame, times: FileTimes) -> Checked
 
 
 def _check_items(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:
-    fault = pl.lit(canonical_attributes(rows)["reason"])
+    fault = pl.lit(canonical_attributes(rows, "item_id")["reason"])
     columns = {"item_id": identifier("item_id", rows.schema["item_id"]), "fault": LogColumn(fault, fault)}
     bad = reasons("item_id", times.now)
     return _sort_out(path, rows, _typed(rows, columns).drop("fault"), bad, ["item_id"])
@@ -270,7 +270,7 @@ def _dead_letter(connection: psycopg.Connection, surface: str, file: CheckedFile
 
 def _append_items(connection: psycopg.Connection, surface: str, file: CheckedFile) -> None:
     for good in file.good.iter_slices(CHUNK):
-        append_items(connection, surface, file.rows[good["line"] - 1].with_columns(good["item_id"]))
+        append_entities(connection, surface, "items", file.rows[good["line"] - 1].with_columns(good["item_id"]))
 
 
 def _chunks(shown: CheckedFile, all_feedback: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:

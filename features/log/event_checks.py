@@ -110,9 +110,9 @@ def canonical_objects(texts: pl.Series, what: str, longest: int, largest: int) -
     return pl.DataFrame({"text": of(canonical_texts), "reason": of(why)})
 
 
-def canonical_attributes(items: pl.DataFrame) -> pl.DataFrame:
-    """The columns of items beside ``item_id``, as :func:`canonical_objects` gives them."""
-    texts = canonical_rows(items, [column for column in items.columns if column != "item_id"])
+def canonical_attributes(rows: pl.DataFrame, key: str) -> pl.DataFrame:
+    """The columns of items or users beside their key, as :func:`canonical_objects` gives them."""
+    texts = canonical_rows(rows, [column for column in rows.columns if column != key])
     return canonical_objects(texts, "attributes", LONGEST_ATTRIBUTE, LARGEST_ATTRIBUTES)
 
 

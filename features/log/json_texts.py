@@ -4,7 +4,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.identity.values import canonical
 
@@ -24,6 +26,17 @@ def values_of(texts: pl.Series, names: Sequence[str]) -> Mapping[str, pl.Series]
         else pl.Series(texts.name, [None] * len(texts), dtype=pl.String)
         for name in names
     }
+
+
+def objects_of(texts: pl.Series) -> tuple[Sequence[Mapping[str, Any]], NDArray[np.int64]]:
+    """The distinct objects of these texts (N,), the last an empty one, and which of them each text is; null is the
+    empty one."""
+    distinct = texts.unique().drop_nulls()
+    if not len(distinct):
+        return [{}], np.zeros(len(texts), dtype=np.int64)
+    numbers = pl.int_range(len(distinct), dtype=pl.Int64, eager=True)
+    place = texts.replace_strict(distinct, numbers, default=None, return_dtype=pl.Int64)
+    return [*map(json.loads, distinct), {}], place.fill_null(len(distinct)).to_numpy()
 
 
 def _under(name: str, objects: Sequence[Mapping[str, Any]]) -> pl.Series:

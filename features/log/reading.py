@@ -26,6 +26,7 @@ EVENT: Schema = {
     "user_id": pl.String,
     "item_id": pl.String,
     "attributes": pl.String,
+    "user_attributes": pl.String,
     "context": pl.String,
     "shown_at": pl.Float64,
     "at": pl.Float64,
@@ -37,7 +38,7 @@ EVENT: Schema = {
 
 OF_IMPRESSION = ["impression_id", "request_id", "user_id", "item_id", "context", "shown_at", "read_tick", "live"]
 
-RAW_EVENT: Schema = {key: EVENT[key] for key in EVENT if key != "attributes"}
+RAW_EVENT: Schema = {key: EVENT[key] for key in EVENT if not key.endswith("attributes")}
 
 # date_part gives a float at once; extract would go through numeric, at three times the cost.
 OF_SHOWN = """
@@ -67,16 +68,17 @@ SELECT events, min(day), max(day) FROM event_days
 WHERE surface = %s AND last_seq > %s AND first_seq <= %s GROUP BY events
 """
 
-ATTRIBUTES = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
+OF_ITEMS = "SELECT item_id, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
+OF_USERS = "SELECT user_id, attributes FROM users WHERE surface = %s AND user_id = ANY(%s)"
 
 
 def read_events(connection: psycopg.Connection, surface: str, after_seq: int, limit: int) -> pl.DataFrame:
     """The next ``limit`` events of the log after place ``after_seq``, in order; fewer only at its end.
 
     Columns as ``EVENT``: ``kind`` is ``'impression'`` or the feedback's kind; ``shown_at``, ``at`` and ``known_at`` are
-    seconds since the epoch; ``attributes`` (of the item, null when the item is not known) and ``context`` are JSON
-    texts; ``live``: a model of ours ranked the impression. A feedback row has its impression's columns, and is known
-    no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
+    seconds since the epoch; ``attributes`` (of the item), ``user_attributes`` (null when the log knows none) and
+    ``context`` are JSON texts; ``live``: a model of ours ranked the impression. A feedback row has its impression's
+    columns, and is known no earlier than it. Of an impression, ``at`` is ``shown_at`` and ``value`` is null.
     """
     with connection.transaction():
         newest = connection.execute("SELECT last_value FROM event_seq").fetchone()
@@ -91,10 +93,16 @@ def read_events(connection: psycopg.Connection, surface: str, after_seq: int, li
             width *= 4  # places also go to other surfaces, and are lost with a rolled-back transaction
         if not found:
             return pl.DataFrame(schema=EVENT)
-        events = pl.concat(pieces).head(limit)
-        items = events["item_id"].unique().to_list()
-        attributes = copy_out(connection, ATTRIBUTES, [surface, items], {"item_id": pl.String, "attributes": pl.String})
-    return events.join(attributes, on="item_id", how="left", maintain_order="left").select(*EVENT)
+        return _with_attributes(connection, surface, pl.concat(pieces).head(limit))
+
+
+def _with_attributes(connection: psycopg.Connection, surface: str, events: pl.DataFrame) -> pl.DataFrame:
+    """Events with what the log knows of their items and users, columns as ``EVENT``."""
+    for query, key, column in ((OF_ITEMS, "item_id", "attributes"), (OF_USERS, "user_id", "user_attributes")):
+        wanted = [surface, events[key].unique().to_list()]
+        found = copy_out(connection, query, wanted, {key: pl.String, column: pl.String})
+        events = events.join(found, on=key, how="left", maintain_order="left")
+    return events.select(*EVENT)
 
 
 def _events_between(connection: psycopg.Connection, surface: str, after: int, to: int) -> pl.DataFrame:
@@ -204,9 +212,7 @@ def read_impressions(connection: psycopg.Connection, surface: str, start: dateti
     """Impressions shown in ``(start, end]`` as events, columns as ``EVENT``, in the order of their places."""
     query = OF_SHOWN + "AND shown_at > %s AND shown_at <= %s"
     shown = copy_out(connection, query, [surface, start, end], RAW_EVENT).sort("seq")
-    items = shown["item_id"].unique().to_list()
-    attributes = copy_out(connection, ATTRIBUTES, [surface, items], {"item_id": pl.String, "attributes": pl.String})
-    return shown.join(attributes, on="item_id", how="left", maintain_order="left").select(*EVENT)
+    return _with_attributes(connection, surface, shown)
 
 
 SHOWINGS = """
@@ -236,9 +242,11 @@ def read_propensities(connection: psycopg.Connection, surface: str, start: datet
 def first_feedback(
     connection: psycopg.Connection, surface: str, kind: str, start: datetime, end: datetime
 ) -> pl.DataFrame:
-    """``impression_id`` and ``at`` of the first positive feedback of a kind that came in ``(start, end]``."""
+    """``impression_id``, ``at`` and ``value`` of the first positive feedback of a kind that came in
+    ``(start, end]``."""
     sql = """
-    SELECT impression_id, min(at) FROM feedback
-    WHERE surface = %s AND kind = %s AND value > 0 AND seq > 0 AND at > %s AND at <= %s GROUP BY impression_id
+    SELECT DISTINCT ON (impression_id) impression_id, at, value FROM feedback
+    WHERE surface = %s AND kind = %s AND value > 0 AND seq > 0 AND at > %s AND at <= %s ORDER BY impression_id, at
     """
-    return copy_out(connection, sql, [surface, kind, start, end], {"impression_id": pl.String, "at": INSTANT})
+    schema: Schema = {"impression_id": pl.String, "at": INSTANT, "value": pl.Float64}
+    return copy_out(connection, sql, [surface, kind, start, end], schema)

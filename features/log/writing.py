@@ -1,7 +1,7 @@
 """Writing the event log in PostgreSQL: what was shown, and what came of it.
 
-The only code that writes ``impressions``, ``feedback`` and ``event_days``; items are written by
-:mod:`features.log.items`, dead letters by :mod:`features.log.dead_letters`, and :mod:`features.log.reading` reads.
+The only code that writes ``impressions``, ``feedback`` and ``event_days``; items and users are written by
+:mod:`features.log.entities`, dead letters by :mod:`features.log.dead_letters`, and :mod:`features.log.reading` reads.
 
 :func:`append` takes impressions and feedback, once each, and gives every event its place (``seq``). A place is given
 while the surface's advisory lock is held, up to the commit. So places become visible in order, and a reader that

@@ -14,7 +14,7 @@ import polars as pl
 import psycopg
 from numpy.typing import NDArray
 
-from features.declare.schema import RowSchema
+from features.declare.schema import RowSchema, RowValues
 from features.identity.keys import Keys
 
 COPY = "COPY served (surface, impression_id, shown_at, schema_version, row) FROM STDIN (FORMAT binary)"
@@ -32,13 +32,11 @@ class Rows:
 
     impression_id: pl.Series  # (N,)
     shown_at: NDArray[np.float64]  # (N,) seconds since the epoch
-    dense: NDArray[np.float16]  # (N, D)
-    ids: Keys  # (N, K)
-    history: Keys  # (N, L)
+    values: RowValues  # of N
 
 
 ServedKeys = Callable[[pl.DataFrame], tuple[NDArray[np.bool_], Keys, Keys]]
-"""Given impression_id and shown_at, which have a served row, and those rows' ids (N, K) and history (N, L)."""
+"""Given impression_id and shown_at, which have a served row, and those rows' ids (N, K + B) and history (N, L)."""
 
 
 def write(connection: psycopg.Connection, surface: str, schema: RowSchema, rows: Rows) -> None:
@@ -48,7 +46,7 @@ def write(connection: psycopg.Connection, surface: str, schema: RowSchema, rows:
         return
     names = [name.encode() for name in rows.impression_id]
     shown_us = (rows.shown_at * 1e6).round().astype(np.int64)
-    bodies = schema.table(rows.dense, rows.ids, rows.history).view(f"V{schema.dtype.itemsize}")
+    bodies = schema.table(rows.values).view(f"V{schema.dtype.itemsize}")
     _copy(connection, surface, schema.version, names, shown_us, bodies)
 
 
@@ -120,10 +118,12 @@ def served_keys(connection: psycopg.Connection, surface: str, schema: RowSchema)
             prepare=False,
         ).fetchall()
         place = {impression_id: i for i, (impression_id, _) in enumerate(found)}
-        _, ids, history = schema.unpack([bytes(row) for _, row in found])
+        rows = schema.unpack([bytes(row) for _, row in found])
+        ids, history = rows.ids, rows.history
         at = np.array([place.get(impression_id, -1) for impression_id in wanted["impression_id"]], dtype=np.int64)
         if not len(found):
-            ids, history = np.zeros((1, len(schema.ids)), np.int64), np.zeros((1, schema.history), np.int64)
+            ids = np.zeros((1, len(schema.ids) + schema.bags), np.int64)
+            history = np.zeros((1, schema.history), np.int64)
         return at >= 0, ids[at], history[at]
 
     return look_up

@@ -7,18 +7,11 @@ from datetime import datetime
 
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 
-from features.declare.schema import RowSchema
+from features.declare.schema import RowSchema, RowValues
 
 TOLERANCE = 0.02
 """Difference of a dense value that counts. They are logs and log-odds, so it is 2 %; as float16 they round by 0.4 %."""
-
-HISTORY = "history"
-"""Name under which the user's last items are compared."""
-
-Row = tuple[NDArray[np.float16], NDArray[np.int64], NDArray[np.int64]]
-"""Dense values (D,), ids (K,), last items (L,) of one impression."""
 
 
 @dataclass(frozen=True)
@@ -51,25 +44,25 @@ class ServedComparison:
 
 
 def differing(
-    schema: RowSchema, names: Sequence[str], served: Sequence[bytes], joined: Sequence[Row]
+    schema: RowSchema, names: Sequence[str], served: Sequence[bytes], joined: RowValues
 ) -> dict[str, FeatureDifference]:
     """The features that differ, of N impressions."""
-    dense, ids, history = schema.unpack(served)
-    our_dense, our_ids, our_history = (np.stack(part) for part in zip(*joined, strict=True))
-    theirs, ours = dense.astype(np.float64), our_dense.astype(np.float64)
-    their_keys, our_keys = np.column_stack([ids, history[:, :1]]), np.column_stack([our_ids, our_history[:, :1]])
+    logged = schema.unpack(served)
+    theirs, ours = (np.column_stack([rows.dense, rows.numbers]).astype(np.float64) for rows in (logged, joined))
+    their_keys, our_keys = (np.column_stack([rows.ids, rows.history[:, :1]]) for rows in (logged, joined))
     with np.errstate(invalid="ignore"):  # infinity less infinity; equal ones do not differ
         gap = np.where(np.isnan(theirs) | np.isnan(ours), np.inf, np.abs(theirs - ours))
     gap[(theirs == ours) | (np.isnan(theirs) & np.isnan(ours))] = 0.0
-    sizes = np.column_stack([gap, ids != our_ids, (history != our_history).sum(axis=1)])  # [N, columns]
+    last = (logged.history != joined.history).sum(axis=1)
+    sizes = np.column_stack([gap, logged.ids != joined.ids, last])  # [N, columns]
     limits = np.zeros(sizes.shape[1])
     limits[: len(schema.dense)] = TOLERANCE
     found = {}
-    for column, name in enumerate([*schema.dense, *schema.ids, HISTORY]):
+    for column, name in enumerate(schema.columns):
         count = int((sizes[:, column] > limits[column]).sum())
         if not count:
             continue
-        worst, key = int(np.argmax(sizes[:, column])), column - len(schema.dense)
+        worst, key = int(np.argmax(sizes[:, column])), column - gap.shape[1]
         if key < 0:
             their, our = _finite(theirs[worst, column]), _finite(ours[worst, column])
         else:

@@ -13,7 +13,7 @@ The fold's service does this through :class:`Probes`; ``monitoring/evaluation/sk
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -23,14 +23,14 @@ import psycopg
 from numpy.typing import NDArray
 
 from features.counters import checkpoint
-from features.counters.engine import Engine, clicks
+from features.counters.engine import Engine, counted
+from features.counters.event_values import Candidates
 from features.counters.folder import Folder, whole_ticks
 from features.counters.pending import PendingEvent
-from features.declare.families import Features
-from features.identity.keys import key_of
-from features.identity.values import canonical
+from features.declare.features import Features
+from features.declare.schema import RowValues, together
 from features.served.rows import MILLISECOND, served_keys
-from features.skew.comparison import Row, ServedComparison, differing, write
+from features.skew.comparison import ServedComparison, differing, write
 
 MOST_FOLDED = 50_000
 """Events a probe folds again at most."""
@@ -85,11 +85,10 @@ def finish(
     drawn = every.sample(min(requests, len(every)), seed=int(random.integers(1 << 32)))
     sampled = readable.join(drawn, on=["user_id", "request_id"], how="semi", maintain_order="left")
     sampled = sampled.sort("read_tick", "shown_at", "user_id", "request_id", "seq")
-    joined = _replayed(connection, probe, events, sampled)
+    joined = _replayed(connection, probe, events, sampled) if len(sampled) else None
     served = _served(connection, probe.surface, engine.schema.version, sampled)
-    both = [
-        (name, served[name], row) for name, row in zip(sampled["impression_id"], joined, strict=True) if name in served
-    ]
+    both = [(place, name) for place, name in enumerate(sampled["impression_id"]) if name in served]
+    names = [name for _, name in both]
     first, last = _extent(sampled if len(sampled) else live)
     return ServedComparison(
         first_shown=first,
@@ -97,8 +96,12 @@ def finish(
         impressions=len(both),
         without_row=len(sampled) - len(both),
         left_out=len(live) - len(readable),
-        columns=len(engine.schema.dense) + len(engine.schema.ids) + 1,
-        differing=differing(engine.schema, *zip(*both, strict=True)) if both else {},
+        columns=len(engine.schema.columns),
+        differing=differing(
+            engine.schema, names, [served[name] for name in names], joined[np.array([place for place, _ in both])]
+        )
+        if joined is not None and both
+        else {},
     )
 
 
@@ -144,7 +147,7 @@ class Probes:
         return self._folder.connection.execute(RANKED_SINCE, [self._folder.surface, start]).fetchone() == (True,)
 
 
-def _replayed(connection: psycopg.Connection, probe: Probe, events: pl.DataFrame, sampled: pl.DataFrame) -> list[Row]:
+def _replayed(connection: psycopg.Connection, probe: Probe, events: pl.DataFrame, sampled: pl.DataFrame) -> RowValues:
     """What the log says of the impressions in ``sampled``, in their order: the events are folded as far as the tick
     that a request was ranked as of, and then it is read as serving reads."""
     engine = probe.engine
@@ -152,14 +155,14 @@ def _replayed(connection: psycopg.Connection, probe: Probe, events: pl.DataFrame
     engine.pending.add(list(_seen(events.filter(of_users), engine)))
     keys = served_keys(connection, probe.surface, engine.schema)
     ticks = _ticks(events, engine)
-    done, rows = 0, list[Row]()
+    done, rows = 0, list[RowValues]()
     for _, request in sampled.group_by("read_tick", "shown_at", "request_id", "user_id", maintain_order=True):
         upto = int(np.searchsorted(ticks, request["read_tick"][0]))
         if upto > done:
             engine.fold(events[done:upto], served_keys=keys)
             done = upto
-        rows += _joined(engine, request)
-    return rows
+        rows.append(_joined(engine, request))
+    return together(rows)
 
 
 def _extent(shown: pl.DataFrame) -> tuple[datetime, datetime]:
@@ -176,33 +179,32 @@ def _ticks(events: pl.DataFrame, engine: Engine) -> NDArray[np.int64]:
 
 def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[PendingEvent]:
     """Showings and clicks as serving's memory takes them."""
-    counted = events.filter(
-        ((pl.col("kind") == "impression") | pl.Series(clicks(events, engine.declared), dtype=pl.Boolean))
+    label, _ = counted(events, engine.declared)
+    seen = events.filter(
+        ((pl.col("kind") == "impression") | pl.Series(label == 0, dtype=pl.Boolean))
         & (pl.col("known_at") - pl.col("at") <= COUNTED_WITHIN_S)
     )
-    section = engine.declared.attributes[0] if engine.declared.attributes else None
-    for event in counted.iter_rows(named=True):
-        text = None if section is None else canonical(json.loads(event["attributes"] or "{}").get(section))
-        yield PendingEvent(
-            impression_id=event["impression_id"],
-            shown=event["kind"] == "impression",
-            user=key_of("user", event["user_id"]),
-            item=key_of("item", event["item_id"]),
-            section=0 if section is None or text is None else key_of(section, text),
-            time=event["at"],
-        )
+    ids, _ = engine.values.of_events(seen)
+    remembered = engine.values.remembered(ids)
+    for event, keys, beside in zip(seen.iter_rows(named=True), ids.tolist(), remembered.tolist(), strict=True):
+        shown = event["kind"] == "impression"
+        yield PendingEvent(event["impression_id"], shown, keys[0], keys[1], tuple(beside), event["at"])
 
 
-def _joined(engine: Engine, request: pl.DataFrame) -> Iterator[Row]:
+def _joined(engine: Engine, request: pl.DataFrame) -> RowValues:
     """What the state says of the items of one request, in their order."""
-    dense, ids, history = engine.read(
-        request["user_id"][0],
-        request["item_id"].to_list(),
-        [json.loads(text or "{}") for text in request["attributes"]],
-        json.loads(request["context"][0] or "{}"),
-        request["shown_at"][0],
+
+    def objects(column: str) -> list[Mapping[str, object]]:
+        return [json.loads(text or "{}") for text in request[column]]
+
+    candidates = Candidates(
+        user_id=request["user_id"][0],
+        items=request["item_id"].to_list(),
+        values=objects("context"),
+        attributes=objects("attributes"),
+        of_user=json.loads(request["user_attributes"][0] or "{}"),
     )
-    return zip(dense, ids, history, strict=True)
+    return engine.read(candidates, request["shown_at"][0])
 
 
 def _served(connection: psycopg.Connection, surface: str, version: str, sampled: pl.DataFrame) -> dict[str, bytes]:

@@ -8,7 +8,7 @@ gives one.
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples
-from models.frames import Frame
+from models.frames import FORMS, Frame, dense_of
 from models.learning.model import Model
 from models.versions import promotions
 
@@ -172,14 +172,13 @@ def frozen_examples(frozen: Engine, shown: pl.DataFrame, table: pl.DataFrame, at
     rows = frozen.read_as_of(shown, at.timestamp())
     place = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
     order = table.select("impression_id").join(place, on="impression_id", how="left", maintain_order="left")["place"]
-    at_rows = order.to_numpy()
-    return Examples(
-        dense=np.concatenate([rows.dense[at_rows].astype(np.float32), live.dense[:, rows.dense.shape[1] :]], axis=1),
-        ids=rows.ids[at_rows],
-        history=rows.history[at_rows],
-        label=live.label,
-        request=live.request,
-        time=live.time,
+    values = rows.values[order.to_numpy()]
+    views = values.dense.shape[1] + len(FORMS) * values.numbers.shape[1]
+    return replace(
+        live,
+        dense=dense_of(values, live.dense[:, views:]),
+        ids=values.ids[:, : live.ids.shape[1]],
+        history=values.history,
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flows.surface import Surface
     from infra.settings import Settings
 
-SurfaceName = Annotated[str, typer.Option("--surface", help="The surface, a file of flows/surfaces.")]
+SurfaceName = Annotated[str, typer.Option("--surface", help="The surface, declared in a file of the folder surfaces.")]
 Items = Annotated[Path | None, typer.Option(help="Parquet file of items: item_id and their columns.")]
 Feedback = Annotated[Path | None, typer.Option(help="Parquet file of late feedback: impression_id, kind, value, at.")]
 Until = Annotated[str | None, typer.Option(help="Leave out what was shown after this time, UTC.")]
@@ -122,8 +122,7 @@ def expect_files(*paths: Path | None) -> None:
 
 
 def find_surface(name: str) -> "Surface":
-    """The declared surface of that name. Raises BadArgument for any other."""
-    from flows.surfaces import find
+    """The surface of that name, of the team's folder or of the examples. Raises BadSurface."""
+    from flows.surface_files import find
 
-    with argument_errors():
-        return find(name)
+    return find(load_settings().surfaces, name).surface

@@ -83,6 +83,7 @@ def backtest(
 
 
 def demo(
+    surface: Annotated[str, typer.Option("--surface", help="Of the examples: feed, movies, shop; or yours.")] = "feed",
     log: Annotated[Path | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
     items: Items = None,
     feedback: Feedback = None,
@@ -107,6 +108,7 @@ def demo(
         with progress_bar() as bar:
             found, ranked = demonstration.run(
                 settings,
+                surface,
                 config,
                 now=datetime.now(UTC),
                 report=bar.print,

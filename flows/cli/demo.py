@@ -18,7 +18,9 @@ from features.ingest.file_columns import instant
 from features.ingest.importing import LOG_COLUMNS, read_parquet
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
-from flows.surfaces import find
+from flows.surface import Surface
+from flows.surface_files import add
+from flows.taken_up import take_up
 from infra.backoff import Backoff
 from infra.errors import MillraceError
 from infra.settings import Settings
@@ -26,7 +28,6 @@ from infra.stack.home import LOCK_FILE
 from infra.stack.lifecycle import start_stack, stop_stack
 from infra.stack.services import every_service
 
-SURFACE = "feed"
 MARK = "demo"
 """File that marks a home as the demo's, so that the next demo may begin from nothing."""
 
@@ -123,16 +124,22 @@ def fitted(config: BacktestConfig) -> BacktestConfig:
 
 def run(
     settings: Settings,
+    surface: str,
     config: BacktestConfig | None,
     *,
     now: datetime,
     report: Callable[[str], None],
     progress: Callable[[Stage], None],
 ) -> tuple[Report, RankedTwice]:
-    """Run the demo; the stack is up when it returns, and when it fails. ``report`` gets what is done, a line each."""
+    """Run the demo of a surface; the stack is up when it returns, and when it fails. ``report`` gets what is done, a
+    line each."""
+    file, added = add(settings.surfaces, surface)
+    if added:
+        report(f"Wrote {file.path}: the declaration of {surface}, yours to change")
     if config is not None:
         config = fitted(config)  # before anything is cleared or started: the log may be none
     clear_home(settings)
+    take_up(settings)
     services = every_service(settings)
     report("Starting the stack ...")
     start_stack(settings, services, report=report, later=LATER)
@@ -140,7 +147,7 @@ def run(
     report("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
     found = replay_log(
         settings,
-        find(SURFACE),
+        file.surface,
         config,
         url=settings.database,
         registry=None,
@@ -151,55 +158,55 @@ def run(
     )
     report("Starting serving, the fold and the schedule ...")
     start_stack(settings, services, report=report)
-    return found, rank_click_rank(settings)
+    return found, rank_click_rank(settings, file.surface)
 
 
 READY_S = 60.0
 """How long serving may take to read the features and the champion."""
 
 
-def _wait_until_ready(client: httpx.Client) -> None:
+def _wait_until_ready(client: httpx.Client, surface: str) -> None:
     deadline, pause = time.monotonic() + READY_S, Backoff(first_s=0.1, most_s=2.0)
-    while _features(client) != "live":
+    while _features(client, surface) != "live":
         if time.monotonic() > deadline:
             raise NotReady(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
         time.sleep(pause.next_s())
 
 
-def _features(client: httpx.Client) -> str | None:
+def _features(client: httpx.Client, surface: str) -> str | None:
     """``live`` once serving has read the log."""
-    state: str | None = client.get("/readyz").json().get("surfaces", {}).get(SURFACE, {}).get("features")
+    state: str | None = client.get("/readyz").json().get("surfaces", {}).get(surface, {}).get("features")
     return state
 
 
-def rank_click_rank(settings: Settings) -> RankedTwice:
+def rank_click_rank(settings: Settings, surface: Surface) -> RankedTwice:
     """Rank for a reader, click the last of the list, and rank once more."""
     from infra.postgres.connections import connect
 
     with connect(settings.database) as connection:
         found = connection.execute(
-            "SELECT user_id, context FROM impressions WHERE surface = %s ORDER BY shown_at DESC LIMIT 1", [SURFACE]
+            "SELECT user_id, context FROM impressions WHERE surface = %s ORDER BY shown_at DESC LIMIT 1", [surface.name]
         ).fetchone()
         items = connection.execute(
             "SELECT item_id FROM impressions WHERE surface = %s AND shown_at > (SELECT max(shown_at) FROM impressions"
             " WHERE surface = %s) - interval '1 hour' GROUP BY item_id ORDER BY count(*) DESC, item_id LIMIT 8",
-            [SURFACE, SURFACE],
+            [surface.name, surface.name],
         ).fetchall()
     assert found is not None
     user, context = found
     request = {"user_id": user, "context": context, "items": [item for (item,) in items]}
     with httpx.Client(base_url=settings.serving, timeout=30, trust_env=False) as client:
-        _wait_until_ready(client)
-        _, before = _rank(client, request)
+        _wait_until_ready(client, surface.name)
+        _, before = _rank(client, surface, request)
         clicked = before[-1]
-        feedback = {"impression_id": clicked.impression_id, "kind": "click"}
+        feedback = {"impression_id": clicked.impression_id, "kind": surface.features.label.kind}
         client.post("/v1/feedback", json=feedback).raise_for_status()
-        version, after = _rank(client, request)
+        version, after = _rank(client, surface, request)
     return RankedTwice(version, user, clicked.item_id, before, after)
 
 
-def _rank(client: httpx.Client, request: dict[str, object]) -> tuple[str, list[AnswerItem]]:
+def _rank(client: httpx.Client, surface: Surface, request: dict[str, object]) -> tuple[str, list[AnswerItem]]:
     """The version that answered, and its items."""
-    answer = client.post(f"/v1/{SURFACE}/rank", json=request).raise_for_status().json()
+    answer = client.post(f"/v1/{surface.name}/rank", json=request).raise_for_status().json()
     items = [AnswerItem(item["impression_id"], item["item_id"], item["score"]) for item in answer["items"]]
     return answer["model_version"], items

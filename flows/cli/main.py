@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli import backtest_commands, drill_commands, loop_commands, review_commands, user_commands
+from flows.cli import (
+    backtest_commands,
+    drill_commands,
+    loop_commands,
+    review_commands,
+    surface_commands,
+    user_commands,
+)
 from flows.cli.arguments import AsJson, load_settings
 
 if TYPE_CHECKING:
@@ -31,11 +38,16 @@ def up(
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return as soon as everything is healthy.")] = False,
 ) -> None:
     """Start the embedded stack, wait until it is healthy, and stay until Ctrl-C."""
+    from flows.taken_up import take_up
+    from infra.stack.home import prepare_home
     from infra.stack.lifecycle import start_stack
     from infra.stack.services import every_service
 
     settings = load_settings()
     services = every_service(settings)
+    prepare_home(settings)
+    for why in take_up(settings).broken.values():
+        print(f"{why}\n  It is left out; what was taken up of it before goes on.", flush=True)
     start_stack(settings, services, report=lambda line: print(line, flush=True))
     print()
     for service in services:
@@ -64,6 +76,7 @@ def status(as_json: AsJson = False) -> None:
     from datetime import UTC, datetime
 
     from flows.cli.registry_warnings import with_warnings
+    from flows.cli.surface_states import with_declarations
     from infra.stack import environment
     from infra.stack.home import expect_home
     from infra.stack.services import every_service
@@ -73,6 +86,7 @@ def status(as_json: AsJson = False) -> None:
     expect_home(settings)
     environment.apply(settings)
     found = with_warnings(settings, read_status(settings, every_service(settings), datetime.now(UTC)))
+    found = with_declarations(settings, found)
     if as_json:
         print(json.dumps(found.as_json(), indent=2))
     else:
@@ -89,6 +103,8 @@ app.command()(review_commands.rollback)
 app.command()(review_commands.release)
 app.add_typer(review_commands.decide, name="decide")
 app.add_typer(user_commands.app, name="user")
+app.add_typer(surface_commands.app, name="surface")
+app.command()(surface_commands.reload)
 
 
 def _stay(settings: "Settings") -> None:
@@ -123,10 +139,11 @@ def _print_status(found: "Status") -> None:
         colour = {"healthy": "green", "starting": "yellow", "waiting": "yellow"}.get(service.state, "red")
         detail = f"  {escape(service.detail)}" if service.detail else ""
         services.add_row(service.name, service.address or "", f"[{colour}]{service.state}[/]{detail}")
-    surfaces = Table("surface", "champion", "watermark", "freshness", box=None, pad_edge=False)
+    surfaces = Table("surface", "declared", "champion", "watermark", "freshness", box=None, pad_edge=False)
     for surface in found.surfaces:
         surfaces.add_row(
             surface.surface,
+            surface.version or "by no file",
             f"version {surface.champion}" if surface.champion else "none yet",
             f"{surface.watermark:%Y-%m-%d %H:%M:%S} UTC" if surface.watermark else "",
             "" if surface.freshness_s is None else _length(surface.freshness_s),

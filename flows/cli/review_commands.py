@@ -5,6 +5,7 @@ Whoever has a shell here has the database too, so these want no password: the re
 operating system's user, or the one given with ``--as``, and that it was the command line.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -44,9 +45,11 @@ def rollback(
 def release(surface: SurfaceName, why: Why, as_: As = None) -> None:
     """Let a surface that is held for a person go on with its updates."""
     from flows.review.decisions import Decisions
+    from flows.taken_up import running
 
     find_surface(surface)
-    decisions = Decisions(apply_settings(), find_surface)
+    settings = apply_settings()
+    decisions = Decisions(settings, partial(running, settings))
     _print(decisions.release(surface, person=_person(as_), reason=why, through="command line"))
 
 
@@ -67,6 +70,7 @@ def _decide(act: Literal["approve", "reject"], update: int, why: str, as_: str |
     from datetime import UTC, datetime
 
     from flows.review.decisions import Decisions
+    from flows.taken_up import running
     from infra.postgres.connections import connect
     from monitoring.records import review
 
@@ -77,7 +81,7 @@ def _decide(act: Literal["approve", "reject"], update: int, why: str, as_: str |
             waiting = review.waiting(connection, review.surfaces(connection), datetime.now(UTC))
             numbers = ", ".join(str(one.update_id) for one in waiting) or "none"
             raise review.Refused(f"update {update} has no challenger to decide on; waiting: {numbers}")
-    decisions = Decisions(settings, find_surface)
+    decisions = Decisions(settings, partial(running, settings))
     take = decisions.approve if act == "approve" else decisions.reject
     checksum = candidate.latest.checksum
     _print(take(candidate.surface, update, person=_person(as_), reason=why, checksum=checksum, through="command line"))

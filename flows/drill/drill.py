@@ -134,7 +134,7 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
     if scene_at <= begins + HOUR:
         raise LogTooShort(f"{log.name} spans {len(every)} hours; a drill takes 36 or more, the first day to begin with")
     tens_from = every[-1][1] - plan.tens
-    folding, hourly = Folding(surface.features, surface.attribution), InMemory(surface)
+    folding, hourly = Folding(surface.features), InMemory(surface)
     tens: InMemory | None = None
     for window, before in _windows(log, folding, scene_at):
         if window.end <= begins:

@@ -51,7 +51,7 @@ class Scene:
     names: tuple[str, ...]
     """Of the features."""
 
-    contexts: tuple[str, ...]
+    contexts: Mapping[str, str]
 
     clock: Callable[[], float]
 
@@ -144,7 +144,7 @@ def window_not_closed(scene: Scene, minutes: float, random: np.random.Generator)
 def value_dropped(scene: Scene, share: float, random: np.random.Generator) -> Met:
     """A share of the clicks of one value of a context column never reached the log."""
     column = widest(scene)
-    values = context_of(scene.window.shown, column)
+    values = context_of(scene.window.shown, scene.contexts[column])
     # The second largest: the largest may be most of the site, and then it is no longer a matter of one value.
     value = values.value_counts(sort=True)[values.name][1]
     lost = (values == value).to_numpy() & (random.random(len(values)) < share)
@@ -159,15 +159,15 @@ def value_dropped(scene: Scene, share: float, random: np.random.Generator) -> Me
 def widest(scene: Scene) -> str:
     """The context column with most values that are each common: COMMON of the impressions or more."""
     counts = {
-        name: int((context_of(scene.window.shown, name).value_counts()["count"] >= COMMON * len(scene.window)).sum())
-        for name in scene.contexts
+        name: int((context_of(scene.window.shown, key).value_counts()["count"] >= COMMON * len(scene.window)).sum())
+        for name, key in scene.contexts.items()
     }
     return max(counts, key=lambda name: (counts[name], name))
 
 
 def has_contexts(scene: Scene) -> bool:
     """Is there a context column with a second value?"""
-    return any(context_of(scene.window.shown, name).n_unique() > 1 for name in scene.contexts)
+    return any(context_of(scene.window.shown, key).n_unique() > 1 for key in scene.contexts.values())
 
 
 # -- features -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ for start, end in spans(log, timedelta(hours=1)):
     shown = rows_of(log, start, end)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,11 +36,11 @@ class Log:
 
     shown: pl.DataFrame
     """A row an impression, in order of ``shown_at``: impression_id, request_id, user_id, item_id (text), position,
-    shown_at, clicked, clicked_at (null where not clicked), propensity (null where none was logged), context and
-    attributes (JSON texts)."""
+    shown_at, clicked (whether feedback of the first label's kind came), clicked_at and value (null where none did),
+    propensity (null where none was logged), context, attributes and user_attributes (JSON texts)."""
 
-    contexts: tuple[str, ...]
-    """Names in ``context``."""
+    contexts: Mapping[str, str]
+    """Ids that the request brings: names, and their keys in ``context``."""
 
     def until(self, end: datetime) -> "Log":
         """The log up to and without ``end``."""
@@ -71,6 +72,7 @@ def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
         pl.col("shown_at").cast(INSTANT),
         clicked,
         pl.when(clicked).then(clicked_at.fill_null(pl.col("shown_at"))).cast(INSTANT).alias("clicked_at"),
+        pl.when(clicked).then(1.0).alias("value"),
         (pl.col("propensity") if "propensity" in rows.columns else pl.lit(None)).cast(pl.Float64).alias("propensity"),
         json_objects(rows, contexts).alias("context"),
     )
@@ -82,7 +84,8 @@ def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
             json_objects(items, [column for column in items.columns if column != "item_id"]).alias("attributes"),
         ).unique("item_id", maintain_order=True)
         shown = shown.join(attributes, on="item_id", how="left", maintain_order="left")
-    return Log(name, shown.sort("shown_at", maintain_order=True), tuple(contexts))
+    shown = shown.with_columns(pl.lit(None, pl.String).alias("user_attributes"))
+    return Log(name, shown.sort("shown_at", maintain_order=True), {column: column for column in contexts})
 
 
 def logged(connection: psycopg.Connection, surface: Surface, *, days: float) -> Log:
@@ -92,10 +95,10 @@ def logged(connection: psycopg.Connection, surface: Surface, *, days: float) -> 
         raise LogTooShort(f"the log of {surface.name} is empty; import one, or name one with --log")
     end = found[1]
     start = max(end - timedelta(days=days), found[0] - MICROSECOND)
-    events = read_impressions(connection, surface.name, start, end).drop("at")
+    events = read_impressions(connection, surface.name, start, end).drop("at", "value")
     for beside in (
         read_showings(connection, surface.name, start, end),
-        first_feedback(connection, surface.name, surface.label, start, end + surface.attribution),
+        first_feedback(connection, surface.name, surface.features.label.kind, start, end + surface.attribution),
     ):
         events = events.join(beside, on="impression_id", how="left", maintain_order="left")
     shown = events.select(
@@ -103,9 +106,9 @@ def logged(connection: psycopg.Connection, surface: Surface, *, days: float) -> 
         (pl.col("shown_at") * 1e6).round().cast(pl.Int64).cast(INSTANT).alias("shown_at"),
         pl.col("at").is_not_null().alias("clicked"),
         pl.col("at").cast(INSTANT).alias("clicked_at"),
-        *("propensity", "context", "attributes"),
+        *("value", "propensity", "context", "attributes", "user_attributes"),
     )
-    return Log(surface.name, shown.sort("shown_at", maintain_order=True), surface.features.contexts)
+    return Log(surface.name, shown.sort("shown_at", maintain_order=True), surface.terms.contexts)
 
 
 def simulated(*, seed: int, days: float, requests_per_day: int) -> Log:

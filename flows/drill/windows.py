@@ -16,14 +16,14 @@ import numpy as np
 import polars as pl
 
 from features.counters.engine import Engine
-from features.declare.families import Features
-from features.declare.schema import RowSchema
+from features.declare.features import Features
+from features.declare.schema import RowSchema, RowValues
 from features.identity.keys import Keys
 from features.log.reading import EVENT
 from features.served.rows import Rows
 from flows.drill.logs import Log, rows_of, spans
 from models.examples import Examples, concat
-from models.frames import Frame
+from models.frames import Frame, dense_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +78,8 @@ def joined(windows: Sequence[LogWindow]) -> LogWindow:
 class Folding:
     """The fold of one log in memory. ``copy.deepcopy`` gives one that folds on by itself: what would have been."""
 
-    def __init__(self, declared: Features, attribution: timedelta) -> None:
+    def __init__(self, declared: Features) -> None:
         self.engine = Engine(declared)
-        self.attribution = attribution
         self._seq = 0
         self._late: pl.DataFrame | None = None
         self._served = RecentRows(declared.schema)
@@ -93,11 +92,12 @@ class Folding:
         clicked = shown.filter(pl.col("clicked"))
         clicks = clicked if self._late is None else pl.concat([self._late, clicked])
         self._late = clicks.filter(pl.col("clicked_at") > end)
-        events = events_of(shown, clicks.filter(pl.col("clicked_at") <= end), self._seq)
+        kind = self.engine.declared.label.kind
+        events = events_of(shown, clicks.filter(pl.col("clicked_at") <= end), kind, self._seq)
         self._seq += len(events)
         rows = self.engine.fold(events, served_keys=self._served.look_up)
         self._served.keep(rows)
-        return frame_of(shown, rows, self.engine.schema, self.attribution)
+        return frame_of(shown, rows, self.engine.declared)
 
 
 class RecentRows:
@@ -113,7 +113,7 @@ class RecentRows:
 
     def look_up(self, wanted: pl.DataFrame) -> tuple[np.ndarray, Keys, Keys]:
         """As :data:`features.counters.engine.ServedKeys`."""
-        ids = np.zeros((len(wanted), len(self._schema.ids)), np.int64)
+        ids = np.zeros((len(wanted), len(self._schema.ids) + self._schema.bags), np.int64)
         history = np.zeros((len(wanted), self._schema.history), np.int64)
         found = np.zeros(len(wanted), dtype=bool)
         for rows in self._last:
@@ -121,46 +121,46 @@ class RecentRows:
             place = wanted.join(own, on="impression_id", how="left", maintain_order="left")["place"]
             here = place.is_not_null().to_numpy()
             at = place.drop_nulls().to_numpy()
-            ids[here], history[here], found[here] = rows.ids[at], rows.history[at], True
+            ids[here], history[here], found[here] = rows.values.ids[at], rows.values.history[at], True
         return found, ids, history
 
 
-def events_of(shown: pl.DataFrame, clicks: pl.DataFrame, after_seq: int) -> pl.DataFrame:
-    """Impressions and clicks as events of the log, each known when it happened, places from ``after_seq`` + 1."""
+def events_of(shown: pl.DataFrame, clicks: pl.DataFrame, label: str, after_seq: int) -> pl.DataFrame:
+    """Impressions and their feedback of the kind ``label`` as events of the log, each known when it happened, places
+    from ``after_seq`` + 1."""
 
     def events(rows: pl.DataFrame, kind: str, at: str) -> pl.DataFrame:
         seconds = pl.Series(seconds_of(rows[at]))
         return rows.select(
             pl.lit(kind).alias("kind"),
-            *("impression_id", "request_id", "user_id", "item_id", "attributes", "context"),
+            *("impression_id", "request_id", "user_id", "item_id", "attributes", "user_attributes", "context"),
             pl.Series("shown_at", seconds_of(rows["shown_at"])),
             seconds.alias("at"),
             seconds.alias("known_at"),
-            pl.lit(1.0 if kind == "click" else None, pl.Float64).alias("value"),
+            pl.lit(None, pl.Float64).alias("value") if kind == "impression" else pl.col("value").fill_null(1.0),
             pl.lit(None, pl.Int64).alias("read_tick"),
             pl.lit(value=False).alias("live"),
         )
 
-    both = pl.concat([events(shown, "impression", "shown_at"), events(clicks, "click", "clicked_at")])
+    both = pl.concat([events(shown, "impression", "shown_at"), events(clicks, label, "clicked_at")])
     ordered = both.sort("known_at", maintain_order=True)  # impressions before clicks of the same instant
     return ordered.with_columns((pl.int_range(pl.len()) + after_seq + 1).alias("seq")).select(*EVENT)
 
 
-def frame_of(shown: pl.DataFrame, rows: Rows, schema: RowSchema, attribution: timedelta) -> Frame:
+def frame_of(shown: pl.DataFrame, rows: Rows, declared: Features) -> Frame:
     """The training frame of these impressions, in the order that the store gives."""
+    value = shown.select(pl.when("clicked").then(pl.col("value").fill_null(1.0)).otherwise(0.0)).to_series().to_numpy()
+    at = seconds_of(shown["clicked_at"].fill_null(shown["shown_at"]))
     table = shown.select(
         *("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "context"),
-        (pl.col("clicked") & (pl.col("clicked_at") - pl.col("shown_at") <= attribution))
-        .fill_null(value=False)
-        .cast(pl.Float32)
-        .alias("label"),
-        pl.lit(schema.version).alias("schema_version"),
+        pl.Series("label", declared.label.targets(value, at, seconds_of(shown["shown_at"])), dtype=pl.Float32),
+        pl.lit(declared.schema.version).alias("schema_version"),
     )
     own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
     placed = as_stored(table).join(own, on="impression_id", how="left", maintain_order="left")
     kept = placed.filter(pl.col("place").is_not_null())
     at = kept["place"].to_numpy()
-    return Frame(kept.drop("place"), examples_of(kept, rows, at), len(placed) - len(kept))
+    return Frame(kept.drop("place"), examples_of(kept, rows.values[at], declared), len(placed) - len(kept))
 
 
 def as_stored(table: pl.DataFrame) -> pl.DataFrame:
@@ -183,12 +183,12 @@ def requests_of(table: pl.DataFrame) -> np.ndarray:
     return codes.astype(np.int64)
 
 
-def examples_of(table: pl.DataFrame, rows: Rows, at: np.ndarray) -> Examples:
-    """Rows ``at`` [N] as examples, beside their table [N rows]."""
+def examples_of(table: pl.DataFrame, values: RowValues, declared: Features) -> Examples:
+    """What is known of N impressions as examples, beside their table [N rows]."""
     return Examples(
-        dense=rows.dense[at].astype(np.float32),
-        ids=rows.ids[at],
-        history=rows.history[at],
+        dense=dense_of(values, np.zeros((len(values), 0), np.float32)),
+        ids=values.ids[:, : len(declared.ids)],
+        history=values.history,
         label=table["label"].to_numpy().astype(np.float32),
         request=requests_of(table),
         time=seconds_of(table["shown_at"]),

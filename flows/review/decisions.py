@@ -42,7 +42,7 @@ class Decisions:
 
     settings: Settings
     find: Callable[[str], Surface]
-    """The surface of a name; ValueError for any other. ``flows.surfaces.find``."""
+    """The surface of a name; BadSurface for any other. ``flows.taken_up.running``."""
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def approve(

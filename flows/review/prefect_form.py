@@ -11,6 +11,7 @@ the review desk's, into the same record. Prefect knows no users: who decides pro
 
 import logging
 from datetime import datetime
+from functools import partial
 from itertools import count
 from typing import Literal
 
@@ -21,9 +22,10 @@ from prefect.input import RunInput, create_flow_run_input, read_flow_run_input
 from pydantic import Field
 
 from flows import ledger
+from flows.artifact_keys import artifact_key
 from flows.review.decisions import Decisions
 from flows.review.notices import page_of
-from flows.surfaces import find
+from flows.taken_up import running
 from infra.postgres.connections import connect
 from infra.settings import Settings
 from monitoring.desk import accounts
@@ -49,7 +51,7 @@ def review_candidate(surface: str, update_id: int) -> str:
     """Wait for a person's decision on a held challenger; returns what it came to."""
     settings = Settings()
     with connect(settings.database, autocommit=True) as connection:
-        return discuss(connection, Decisions(settings, find), surface, update_id)
+        return discuss(connection, Decisions(settings, partial(running, settings)), surface, update_id)
 
 
 def discuss(connection: psycopg.Connection, decisions: Decisions, surface: str, update_id: int) -> str:
@@ -89,7 +91,9 @@ def _show_form(
     shown = read_flow_run_input(f"shown-{turn}")
     if shown is None:
         page = markdown(settings, candidate, message)
-        create_markdown_artifact(page, key=f"review-{candidate.surface}", description=f"update {candidate.update_id}")
+        create_markdown_artifact(
+            page, key=artifact_key("review", candidate.surface), description=f"update {candidate.update_id}"
+        )
         shown = candidate.latest.checksum
         create_flow_run_input(f"shown-{turn}", shown)
     left = None if candidate.decide_by is None else max(1, int((candidate.decide_by - now).total_seconds()))

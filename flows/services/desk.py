@@ -4,13 +4,13 @@ python -m flows.services.desk
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from fastapi import FastAPI
 
 from flows.review.decisions import Decisions
 from flows.surface import Surface
-from flows.surfaces import SURFACES
+from flows.taken_up import Running
 from infra.addresses import without_login
 from infra.http.listening import listen
 from infra.settings import Settings
@@ -21,14 +21,31 @@ from monitoring.desk.pages import Links
 from monitoring.desk.site import Desk
 
 
-def desk(settings: Settings, surfaces: Mapping[str, Surface] = SURFACES) -> FastAPI:
-    """The app over this installation's database and registry."""
+class Approvals(Mapping[str, int]):
+    """How many approvals a challenger of each surface needs, as the surfaces are declared now."""
+
+    def __init__(self, surfaces: Mapping[str, Surface]) -> None:
+        self._surfaces = surfaces
+
+    def __getitem__(self, name: str) -> int:
+        return self._surfaces[name].policy.approvals
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._surfaces)
+
+    def __len__(self) -> int:
+        return len(self._surfaces)
+
+
+def desk(settings: Settings, surfaces: Mapping[str, Surface] | None = None) -> FastAPI:
+    """The app over this installation's database and registry; of the surfaces taken up, where none are given."""
+    surfaces = Running(settings) if surfaces is None else surfaces
     decisions = Decisions(settings, surfaces.__getitem__)
     registry = Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
     return create_app(
         Desk(
             database_url=settings.database,
-            surfaces={name: surface.policy.approvals for name, surface in surfaces.items()},
+            surfaces=Approvals(surfaces),
             approve=decisions.approve,
             reject=decisions.reject,
             rollback=decisions.rollback,

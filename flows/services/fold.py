@@ -22,7 +22,8 @@ from features.feast.store import Store, open_store
 from features.skew.probes import Probes
 from flows.services import retention
 from flows.surface import Surface
-from flows.surfaces import SURFACES
+from flows.surface_files import SurfaceFile
+from flows.taken_up import Running
 from infra import memory
 from infra.follower import follow, log_failure
 from infra.postgres.connections import connect
@@ -50,25 +51,29 @@ def fold_log(
     surface: Surface,
     stopping: threading.Event,
     now: Callable[[], datetime],
-    beat: Callable[[], None],
+    beat: Callable[[str | None], None],
 ) -> None:
-    """Fold one surface's log until ``stopping`` is set, whatever becomes of the database meanwhile; ``beat`` at each
-    tick."""
+    """Fold one surface's log until ``stopping`` is set, whatever becomes of the database meanwhile. ``beat`` gets None
+    at each tick, and after a failure its reason."""
     stale: set[str] = set()  # outlives connections: a user that was folded is touched no more until their next event
 
     def tick(opened: _Opened) -> None:
         if opened.folder.take():
-            opened.folder.fold(now(), progress=lambda _: beat(), touched=stale)
+            opened.folder.fold(now(), progress=lambda _: beat(None), touched=stale)
             write_online(opened.folder, opened.store, stale)
         opened.probes.look(now())
-        beat()
+        beat(None)
+
+    def failed(error: Exception, wait_s: float) -> None:
+        log_failure(log, f"the fold of {surface.name}", error, wait_s)
+        beat(" ".join(str(error).split()))
 
     follow(
         tick,
         opening=partial(_opening, url, surface),
         every_s=surface.features.tick,
         stopping=stopping,
-        failed=partial(log_failure, log, f"the fold of {surface.name}"),
+        failed=failed,
     )
 
 
@@ -92,6 +97,67 @@ def write_online(folder: Folder, store: Store, stale: set[str]) -> None:
         stale.difference_update(users)
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """The fold of one surface, in a thread of its own."""
+
+    version: str
+    """Of the surface's file."""
+    thread: threading.Thread
+    stopping: threading.Event
+
+    def stop(self) -> None:
+        self.stopping.set()
+        self.thread.join()
+
+
+class Folds:
+    """The folds of the surfaces as they are taken up."""
+
+    def __init__(self, settings: Settings, pulse: Pulse) -> None:
+        self._settings = settings
+        self._surfaces = Running(settings)
+        self._pulse = pulse
+        self._folds: dict[str, _Fold] = {}
+
+    def look(self) -> None:
+        """Begin the folds of surfaces that are new or changed, and end those that are gone."""
+        files = self._surfaces.files().surfaces
+        wanted = {name: file.version for name, file in files.items()}
+        if {name: fold.version for name, fold in self._folds.items()} == wanted:
+            self._pulse.write()
+            return
+        for name, fold in list(self._folds.items()):
+            if wanted.get(name) != fold.version:
+                self._folds.pop(name).stop()
+        self._pulse.parts(wanted)
+        for name in wanted.keys() - self._folds.keys():
+            self._folds[name] = self._begin(files[name])
+        log.info(
+            "folding %s", ", ".join(f"{name} by version {version}" for name, version in wanted.items()) or "nothing"
+        )
+
+    def _begin(self, file: SurfaceFile) -> _Fold:
+        name, stopping = file.surface.name, threading.Event()
+        thread = threading.Thread(
+            target=fold_log,
+            args=(self._settings.database, file.surface, stopping, now, partial(self._pulse.beat, name)),
+            name=name,
+        )
+        thread.start()
+        return _Fold(file.version, thread, stopping)
+
+    def stop(self) -> None:
+        for fold in self._folds.values():
+            fold.stopping.set()
+        for fold in self._folds.values():
+            fold.stop()
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
 def main() -> None:
     settings = Settings()
     environment.apply(settings)
@@ -100,27 +166,16 @@ def main() -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    pulse = Pulse(settings.home.resolve(), "fold", SURFACES)
-    threads = [
-        threading.Thread(
-            target=fold_log,
-            args=(settings.database, surface, stopping, lambda: datetime.now(UTC), partial(pulse.beat, name)),
-            name=name,
-        )
-        for name, surface in SURFACES.items()
-    ]
-    threads.append(
-        threading.Thread(
-            target=retention.upkeep,
-            args=(settings.database, settings.retention_days, stopping, lambda: datetime.now(UTC)),
-            name="partitions",
-        )
+    folds = Folds(settings, Pulse(settings.home.resolve(), "fold"))
+    upkeep = threading.Thread(
+        target=retention.upkeep, args=(settings.database, settings.retention_days, stopping, now), name="partitions"
     )
-    for thread in threads:
-        thread.start()
-    log.info("folding %s", ", ".join(SURFACES))
-    for thread in threads:
-        thread.join()
+    upkeep.start()
+    while not stopping.is_set():
+        folds.look()
+        stopping.wait(1.0)
+    folds.stop()
+    upkeep.join()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The live watch of a surface: each hour, and after each promotion once labels have matured.
 
-    python -c "from features.counters.folder import ensure_folded
-from flows.services.live_watch import watch; watch('feed')"
+    python -c "from flows.services.live_watch import watch; watch('feed')"
 
 It looks at what the champion has served (an imported log: at what was shown after the champion's training part). On a
 breach the version before it serves again, once, and the surface is held for a person; where going back is no remedy, or
@@ -21,10 +20,11 @@ from prefect.artifacts import create_markdown_artifact
 
 from features.counters.folder import ensure_folded
 from flows import ledger
+from flows.artifact_keys import artifact_key
 from flows.review.notices import Kind, notify, page_of
 from flows.review.prefect_form import close_overdue
 from flows.review.rollback import go_back, in_service, sentence
-from flows.surfaces import find
+from flows.taken_up import running
 from flows.world import FeaturesChanged, LostVersion, World, open_world
 from infra.settings import Settings
 from models.frames import Frame
@@ -34,6 +34,7 @@ from models.versions.promotions import Promotion
 from monitoring.evaluation.compare import compare
 from monitoring.evaluation.compare import measure as compare_measure
 from monitoring.evaluation.evidence import AtWork, Evidence, WindowFacts
+from monitoring.evaluation.units import units_of
 from monitoring.gate.decide import Verdict
 from monitoring.live.watch import Promised, Watching, judge, loss_deviation, staleness
 from monitoring.names import WATCH
@@ -66,8 +67,9 @@ class Watched:
 @flow(name="watch", flow_run_name="watch {surface}", persist_result=False)
 def watch(surface: str, as_of: datetime | None = None) -> str:
     """Look at what the champion has served, and go back where it breaks its promise."""
-    declared = find(surface)
-    with open_world(Settings(), declared) as world:
+    settings = Settings()
+    declared = running(settings, surface)
+    with open_world(settings, declared) as world:
         now = datetime.now(UTC)
         now = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
@@ -75,7 +77,9 @@ def watch(surface: str, as_of: datetime | None = None) -> str:
         for reason in watched.reasons:
             get_run_logger().info(reason)
         lines = [f"# {surface}: {watched.state}", "", *(f"- {as_text(reason)}" for reason in watched.reasons)]
-        create_markdown_artifact("\n".join(lines), key=f"watch-{surface}", description=f"{surface}: {watched.state}")
+        create_markdown_artifact(
+            "\n".join(lines), key=artifact_key("watch", surface), description=f"{surface}: {watched.state}"
+        )
         return f"{watched.state}: {watched.reasons[0]}"
 
 
@@ -135,18 +139,20 @@ def measure(world: World, champion: Promotion, before: Promotion | None, frame: 
     examples, limits = frame.examples, world.surface.watch
     scores = world.model(champion).score(examples)
     earlier = _readable(world, before)
+    units = units_of(examples)
     compared = compare(
         examples.label,
-        examples.request,
+        units.codes,
         challenger=scores,
         champion=None if earlier is None else earlier.score(examples),
+        of_users=units.of_users,
         seed=champion.promotion_id,
     )
     promised = _promised(world.connection, champion)
     watching = judge(
         limits,
         compared,
-        loss_deviation(examples.label, examples.request, scores),
+        loss_deviation(examples.label, units.codes, scores),
         promised,
         now=champion.version,
         before=before.version if before and earlier else None,

@@ -1,4 +1,4 @@
-"""The process that runs the scheduled flows.
+"""The process that runs the scheduled flows, of the surfaces as they were last taken up.
 
     python -m flows.services.schedule
 
@@ -7,68 +7,128 @@ A review has no schedule: an update that holds starts it.
 """
 
 import asyncio
+import logging
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
+from flows.surface_files import SurfaceFile
+from flows.taken_up import Running
 from infra.settings import Settings
 from infra.stack import environment
 from infra.stack.pulse import Pulse
 
+log = logging.getLogger("millrace.schedule")
+
 WATCH_EVERY = timedelta(hours=1)
+
+TAG = "millrace"
+"""Of every deployment of ours."""
+
+POLLS = "polls"
+"""The part of the pulse that beats when Prefect's server says what is due."""
 
 
 def main() -> None:
     settings = Settings()
     environment.apply(settings)  # before Prefect is imported, which reads its settings then
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
 
-    from flows.review.prefect_form import review_candidate
-    from flows.services.live_watch import watch
-    from flows.surface import Surface
-    from flows.surfaces import SURFACES
-    from flows.update import update
-
-    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-
-    def deployments(surface: Surface) -> tuple[Any, ...]:
-        parameters = {"surface": surface.name}
-        about: dict[str, Any] = {"name": surface.name, "parameters": parameters, "tags": ["millrace", surface.name]}
-        return (
-            update.to_deployment(
-                **about,
-                interval=surface.every,
-                description=f"Keeps the ranker of {surface.name} fresh.",
-                concurrency_limit=one_at_a_time,
-            ),
-            watch.to_deployment(
-                **about,
-                interval=WATCH_EVERY,
-                description=f"Looks at what the champion of {surface.name} has served, and goes back where it must.",
-                concurrency_limit=one_at_a_time,
-            ),
-            review_candidate.to_deployment(
-                **about, description=f"Asks a person about a challenger of {surface.name} that is held."
-            ),
-        )
-
     runner = Runner(pause_on_shutdown=False)
-    for surface in SURFACES.values():
-        for deployment in deployments(surface):
-            runner.add_deployment(deployment)
-    pulse = Pulse(settings.home.resolve(), "flows", ["polls"])
+    pulse = Pulse(settings.home.resolve(), "flows")
+    pulse.parts([POLLS])
 
     async def work() -> None:
-        beating = asyncio.create_task(_beat(runner, pulse))
+        beside = [
+            asyncio.create_task(_deploy(runner, Running(settings), pulse)),
+            asyncio.create_task(_beat(runner, pulse)),
+        ]
         try:
             await runner.start()
         finally:
-            beating.cancel()
+            for task in beside:
+                task.cancel()
 
     with suppress(KeyboardInterrupt, TerminationSignal):
         asyncio.run(work())
+
+
+def deployments(file: SurfaceFile) -> tuple[Any, ...]:
+    """What runs for a surface."""
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+
+    from flows.review.prefect_form import review_candidate
+    from flows.services.live_watch import watch
+    from flows.update import update
+
+    surface = file.surface
+    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
+    about: dict[str, Any] = {
+        "name": surface.name,
+        "parameters": {"surface": surface.name},
+        "tags": [TAG, surface.name],
+        "version": file.version,
+    }
+    return (
+        update.to_deployment(
+            **about,
+            interval=surface.every,
+            description=f"Keeps the ranker of {surface.name} fresh.",
+            concurrency_limit=one_at_a_time,
+        ),
+        watch.to_deployment(
+            **about,
+            interval=WATCH_EVERY,
+            description=f"Looks at what the champion of {surface.name} has served, and goes back where it must.",
+            concurrency_limit=one_at_a_time,
+        ),
+        review_candidate.to_deployment(
+            **about, description=f"Asks a person about a challenger of {surface.name} that is held."
+        ),
+    )
+
+
+async def _deploy(runner: Any, surfaces: Running, pulse: Pulse) -> None:
+    """Deploy each surface as it is taken up, and pause what is gone."""
+    done = dict[str, str]()
+    first = True
+    while True:
+        files = surfaces.files().surfaces
+        failing = dict[str, str]()
+        for name, file in files.items():
+            if done.get(name) == file.version:
+                continue
+            try:
+                for deployment in deployments(file):
+                    await runner.aadd_deployment(deployment)
+                done[name] = file.version
+                log.info("surface %s runs by version %s", name, file.version)
+            except Exception as error:
+                log.exception("surface %s cannot be scheduled", name)
+                failing[name] = " ".join(str(error).split())
+        if first or done.keys() - files.keys():
+            await _pause_others(set(files))
+            done = {name: version for name, version in done.items() if name in files}
+            first = False
+        pulse.parts({POLLS: None} | done)
+        for name in files:
+            pulse.beat(name, failing.get(name))
+        await asyncio.sleep(1)
+
+
+async def _pause_others(names: set[str]) -> None:
+    """Pause deployments of ours of other surfaces than these: nobody would run them."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+
+    ours = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    async with get_client() as client:
+        for deployment in await client.read_deployments(deployment_filter=ours):
+            if deployment.name not in names and not deployment.paused:
+                await client.pause_deployment(deployment.id)
+                log.info("surface %s is gone; its schedule is paused", deployment.name)
 
 
 async def _beat(runner: Any, pulse: Pulse) -> None:
@@ -77,7 +137,7 @@ async def _beat(runner: Any, pulse: Pulse) -> None:
     while True:
         if runner.last_polled not in (None, seen):
             seen = runner.last_polled
-            pulse.beat("polls")
+            pulse.beat(POLLS)
         await asyncio.sleep(1)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from prefect import get_run_logger
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 
+from flows.artifact_keys import artifact_key
 from flows.steps.publish import Judged, Published
 from flows.world import World
 from monitoring.evaluation.evidence import Evidence
@@ -26,18 +27,22 @@ def write(world: World, judged: Judged, published: Published, seconds: Mapping[s
         logger.info(reason)
     create_markdown_artifact(
         markdown(world, judged, published, seconds),
-        key=f"update-{surface}",
+        key=artifact_key("update", surface),
         description=f"{surface}: {verdict.verdict}",
     )
-    create_link_artifact(published.run_page, key=f"report-{surface}", link_text="Evidence and report (MLflow run)")
+    report = artifact_key("report", surface)
+    create_link_artifact(published.run_page, key=report, link_text="Evidence and report (MLflow run)")
     if published.version is not None:
         page = world.registry.version_page(world.settings.mlflow_pages, surface, published.version)
-        create_link_artifact(page, key=f"version-{surface}", link_text=f"Version {published.version} (MLflow)")
+        create_link_artifact(
+            page, key=artifact_key("version", surface), link_text=f"Version {published.version} (MLflow)"
+        )
 
 
 def markdown(world: World, judged: Judged, published: Published, seconds: Mapping[str, float]) -> str:
     """The story in markdown."""
     evidence, window, surface = judged.evidence, judged.claimed.window, world.surface.name
+    kind = world.surface.features.label.kind
     lines = [
         f"# {surface}: {judged.verdict.verdict}",
         "",
@@ -51,7 +56,7 @@ def markdown(world: World, judged: Judged, published: Published, seconds: Mappin
             if window.split == window.end
             else f" were trained on; those up to {window.end:%Y-%m-%d %H:%M:%S} judged the challenger."
         ),
-        f"{evidence.window.impressions:,} impressions in all, {_rate(evidence)} with a {world.surface.label}.",
+        f"{evidence.window.impressions:,} impressions in all, {_rate(evidence)} with a {kind}.",
         "",
     ]
     if evidence.stand_in is not None:

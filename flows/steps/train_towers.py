@@ -116,7 +116,7 @@ def not_finite(towers: Towers, clicks: Examples) -> int:
 
 def clicks_of(towers: Towers, examples: Examples) -> Examples:
     """The rows that were clicked, in the order of their showing."""
-    label = examples.label if examples.label.ndim == 1 else examples.label[:, 0]
+    label = examples.label
     item = examples.ids[:, towers.layout.ids.index(towers.layout.history_of)]
     rows = np.flatnonzero((label > 0) & (item != EMPTY))
     return examples[rows[np.argsort(examples.time[rows], kind="stable")]]

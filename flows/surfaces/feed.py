@@ -1,6 +1,8 @@
 """The feed: articles a reader may click."""
 
-from features.declare.families import DAY, HOUR, MINUTE, Family, Features
+from features.declare.columns import Id
+from features.declare.families import DAY, HOUR, MINUTE, Family, Recent, last
+from features.declare.features import Features
 from flows.surface import Surface
 
 TREND = (5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
@@ -11,8 +13,7 @@ NEXT = (HOUR, 12 * HOUR)
 TASTE = (10 * MINUTE, HOUR, DAY, 7 * DAY)
 
 FEATURES = Features(
-    contexts=("device", "os", "region", "referrer"),
-    attributes=("section",),
+    columns=(Id("section", of="item"), Id("device"), Id("os"), Id("region"), Id("referrer")),
     # A reader's next click is often logged exactly 30 s after the last, which then leads to it: a pause of its own.
     pauses=(29.5, 30.5, MINUTE, 5 * MINUTE, 30 * MINUTE),
     families=(
@@ -30,11 +31,13 @@ FEATURES = Features(
         Family("item_activity", ("item", "activity"), CONTEXT, prior="item"),
         Family("item_pause", ("item", "pause"), PAUSES, prior="item"),
         Family("item_pause_referrer", ("item", "pause", "referrer"), PAUSES, prior="item"),
-        Family("item_after", ("item", "last_section"), NEXT, prior="item", pseudo_counts=5, sizes=2),
-        Family("item_after_referrer", ("item", "last_section", "referrer"), NEXT, prior="item", pseudo_counts=5),
-        Family("item_last", ("item",), PAIR, prior="item", pseudo_counts=5, last_items=1),
-        Family("item_last3", ("item",), PAIR, prior="item", pseudo_counts=5, last_items=3),
-        Family("item_last10", ("item",), PAIR, prior="item", pseudo_counts=5, last_items=10, naive_bayes=True),
+        Family("item_after", ("item", last("section")), NEXT, prior="item", pseudo_counts=5, sizes=2),
+        Family("item_after_referrer", ("item", last("section"), "referrer"), NEXT, prior="item", pseudo_counts=5),
+        Family("item_last", ("item",), PAIR, prior="item", pseudo_counts=5, recent=Recent("item", 1)),
+        Family("item_last3", ("item",), PAIR, prior="item", pseudo_counts=5, recent=Recent("item", 3)),
+        Family(
+            "item_last10", ("item",), PAIR, prior="item", pseudo_counts=5, recent=Recent("item", 10), naive_bayes=True
+        ),
         Family("user_section", ("user", "section"), TASTE, prior="section", sizes=4),
         # What each of the reader's last sections says of this one, together.
         Family(
@@ -43,16 +46,18 @@ FEATURES = Features(
             (DAY,),
             prior="section",
             pseudo_counts=5,
-            last_sections=10,
+            recent=Recent("section", 10),
             naive_bayes=True,
             sizes=0,
         ),
         Family("section_region", ("section", "region"), CONTEXT, prior="section"),
         Family("section_pause", ("section", "pause", "referrer"), PAUSES, prior="section"),
-        Family("section_last", ("section", "last_section"), (DAY,), prior="section", pseudo_counts=5),
-        Family("section_before", ("section", "section_before"), (DAY, 7 * DAY), prior="section", pseudo_counts=5),
-        Family("section_item", ("section",), (6 * HOUR, DAY), prior="section", pseudo_counts=5, last_items=1),
+        Family("section_last", ("section", last("section")), (DAY,), prior="section", pseudo_counts=5),
+        Family("section_before", ("section", last("section", 2)), (DAY, 7 * DAY), prior="section", pseudo_counts=5),
+        Family(
+            "section_item", ("section",), (6 * HOUR, DAY), prior="section", pseudo_counts=5, recent=Recent("item", 1)
+        ),
     ),
 )
 
-FEED = Surface(name="feed", features=FEATURES)
+SURFACE = Surface(name="feed", features=FEATURES)

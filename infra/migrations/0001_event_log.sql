@@ -1,4 +1,4 @@
--- The event log: items, impressions, feedback, dead letters. One sequence gives every accepted event its
+-- The event log: items, users, impressions, feedback, dead letters. One sequence gives every accepted event its
 -- place; a writer holds the surface's advisory lock from taking numbers to commit, so numbers become
 -- visible in order and a reader that remembers the last one it saw misses nothing.
 
@@ -9,6 +9,13 @@ CREATE TABLE items (
     item_id text NOT NULL,
     attributes jsonb NOT NULL DEFAULT '{}',
     PRIMARY KEY (surface, item_id)
+);
+
+CREATE TABLE users (
+    surface text NOT NULL,
+    user_id text NOT NULL,
+    attributes jsonb NOT NULL DEFAULT '{}',
+    PRIMARY KEY (surface, user_id)
 );
 
 CREATE TABLE impressions (

@@ -47,7 +47,8 @@ OWNERS_ALONE = "MILLRACE_DATABASE_OWNER_URL"
 
 def settings_environment(settings: Settings) -> dict[str, str]:
     """The ``MILLRACE_*`` variables from which a long-lived process reads the same settings, without the owner's."""
-    values = settings.model_dump(exclude_none=True, exclude={"database_owner_url"}) | {"home": settings.home.resolve()}
+    folders = {"home": settings.home.resolve(), "surfaces": settings.surfaces.resolve()}
+    values = settings.model_dump(exclude_none=True, exclude={"database_owner_url"}) | folders
     return {f"MILLRACE_{name.upper()}": str(value) for name, value in values.items()}
 
 

@@ -90,7 +90,7 @@ def _examine(
         return Health(name, "healthy")
     age_s = state.up_s if attempt is None or attempt.pid != state.pid else time.monotonic() - attempt.begins_s
     # It listens, or was at work once: then it has started, and hangs.
-    started = bool(holders) or pulse.path(home, name).exists()
+    started = bool(holders) or pulse.has_worked(home, name)
     if age_s < START_S and not started:
         failures = 0 if attempt is None else attempt.failures
         return Health(name, "starting", f"failed {failures} times: {_last_line(home, name)}" if failures else "")

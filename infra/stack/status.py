@@ -66,6 +66,8 @@ class SurfaceStatus:
     """Event time up to which a finished update has gone."""
     freshness_s: float | None
     """Seconds since the newest event that the champion was trained on."""
+    version: str | None = None
+    """Of the file that declares it; None where none does."""
     uptake: Uptake = NOBODY
     """How many serving processes are connected, and what they have made of the champion."""
     warnings: tuple[str, ...] = ()
@@ -125,6 +127,7 @@ class Status:
             "surfaces": [
                 {
                     "name": surface.surface,
+                    "version": surface.version,
                     "champion": surface.champion,
                     "watermark": surface.watermark.isoformat() if surface.watermark else None,
                     "freshness_s": surface.freshness_s,

@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.examples import Examples, concat
-from models.learning.model import Model, WorkingSet, gather, scatter, tensor
+from models.examples import Examples, Layout, concat
+from models.learning.model import Model, WorkingSet, gather, scatter, scores_of, tensor
 from models.learning.optimisers import row_optimiser
 from models.learning.options.distillation import distilled
 from models.learning.options.replay import ReplaySampler
@@ -30,7 +30,7 @@ class Chunk:
     """The outcome of training on some batches, of n rows."""
 
     predicted: NDArray[np.float64]
-    """[n], the probability of each row just before it was trained on, by the network that would have served it."""
+    """[n], the score of each row just before it was trained on, by the network that would have served it."""
 
     by_latest: NDArray[np.float64]
     """[n], the same by the latest weights, whether or not their average is what would have served."""
@@ -103,10 +103,10 @@ def train(
         own = mixed[: batch.stop - batch.start]
         if serving is not None:
             with torch.no_grad():
-                predicted.append(serving(own.dense, own.ids, own.history, stepper.table)[:, 0])
+                predicted.append(serving(own.dense, own.ids, own.history, stepper.table))
         requests = 1 + np.count_nonzero(np.diff(examples.request[batch]))
         part = requests / model.design.learning.batch_requests
-        by_latest.append(stepper.step(mixed, share, part)[: len(own), 0])
+        by_latest.append(stepper.step(mixed, share, part)[: len(own)])
         done += 1
         first += size
 
@@ -120,22 +120,22 @@ def train(
     tuned = Model(model.layout, model.design, network, tables, moments, model.steps + done, latest, model.reservoir)
     none = np.zeros(0, np.int64)
     return tuned, Chunk(
-        probabilities(predicted or by_latest),
-        probabilities(by_latest),
+        scores(predicted or by_latest, model.layout),
+        scores(by_latest, model.layout),
         done,
         tuple(none if own is None else own.ids for own in working.gathered),
         tuple(none if own is None else own.admitted for own in working.gathered),
     )
 
 
-def probabilities(logits: list[Tensor]) -> NDArray[np.float64]:
+def scores(logits: list[Tensor], layout: Layout) -> NDArray[np.float64]:
     """Of the batches' logits, one after the other."""
-    return torch.sigmoid(torch.cat(logits).double()).cpu().numpy() if logits else np.zeros(0)
+    return scores_of(torch.cat(logits), layout) if logits else np.zeros(0)
 
 
 def batch_of(start: Model, examples: Examples, working: WorkingSet, distillation: float) -> Batch:
     """All rows of a chunk as tensors."""
-    label = tensor(examples.label).reshape(len(examples), -1)
+    label = tensor(examples.of_kinds)
     known = torch.isfinite(label)
     target, weight = torch.where(known, label, 0), known.float()
     if distillation and start.steps:  # a new model is no teacher

@@ -49,11 +49,11 @@ class TrainingResult:
     stopped: Literal["done", "early", "time"]
 
     log_loss: float
-    """Mean log loss of the first kind, each impression predicted just before it was trained on (progressive
+    """Mean log loss of the score, each impression predicted just before it was trained on (progressive
     validation: Blum et al. 1999). NaN when none was."""
 
     predicted: NDArray[np.float64]
-    """[N], the probability of each impression just before it was trained on, as ``log_loss`` has it, by the weights
+    """[N], the score of each impression just before it was trained on, as ``log_loss`` has it, by the weights
     that would have served then: their average where there is one. NaN for those that training did not reach. Those of
     chunks that were undone (``early``) are in it too."""
 
@@ -88,7 +88,7 @@ def fine_tune(
     learning, began = model.design.learning, clock()
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batches = batches_of(examples, learning, model.steps)
-    label = examples.label if examples.label.ndim == 1 else examples.label[:, 0]
+    label = examples.label
 
     def out_of_time() -> bool:
         return learning.time_budget_s is not None and clock() - began >= learning.time_budget_s

@@ -176,8 +176,9 @@ class Model:
         return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir)
 
     def score(self, examples: Examples, batch: int = 2048) -> NDArray[np.float64]:
-        """Probability [N] of the layout's first feedback kind; each row's depends on that row alone."""
-        return torch.sigmoid(self.logits(examples, batch)[:, 0].double()).numpy()
+        """What each row [N] is ranked by, 0 to 1: the mean probability of the layout's kinds, weighted; it depends on
+        that row alone."""
+        return scores_of(self.logits(examples, batch), self.layout)
 
     def logits(self, examples: Examples, batch: int = 2048) -> Tensor:
         """Log-odds [N, kinds] of each feedback kind."""
@@ -190,6 +191,12 @@ class Model:
             table = tensor(working.weights)
             starts = range(0, len(examples), batch)
             return torch.cat([self.network(*(c[first : first + batch] for c in columns), table) for first in starts])
+
+
+def scores_of(logits: Tensor, layout: Layout) -> NDArray[np.float64]:
+    """The scores [N] of logits [N, kinds]."""
+    scores: NDArray[np.float64] = torch.sigmoid(logits.double()).cpu().numpy() @ layout.shares
+    return scores
 
 
 def gather(model: Model, examples: Examples, *, counted: NDArray[np.bool_] | None = None) -> WorkingSet:

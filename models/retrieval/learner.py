@@ -52,7 +52,7 @@ def fine_tune(
     ``device`` is named as torch does; by default it is a GPU where there is one.
     """
     examples.expect(towers.layout)
-    label = examples.label if examples.label.ndim == 1 else examples.label[:, 0]
+    label = examples.label
     item = examples.ids[:, towers.layout.ids.index(towers.layout.history_of)]
     rows = np.flatnonzero((label > 0) & (item != EMPTY))
     clicks = examples[rows[np.argsort(examples.time[rows], kind="stable")]]

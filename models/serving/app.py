@@ -63,7 +63,7 @@ def create_app(config: ServingConfig) -> FastAPI:
     @app.post("/v1/{surface}/rank")
     async def rank(surface: str, body: RankBody) -> JSONResponse:
         """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others."""
-        repeated = _first_repeated([str(item) for item in body.items or ()])
+        repeated = _first_repeated([str(item.id) for item in body.items or ()])
         if repeated is not None:
             return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
         response = await service.rank(surface, body)

@@ -5,6 +5,8 @@
 
 import math
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -77,6 +79,12 @@ def _context_key(value: object) -> str:
 
 
 def _context_value(value: object) -> str | None:
+    if isinstance(value, list):
+        return _text(canonical([_scalar(each) for each in value]) or "", LONGEST_CONTEXT)
+    return _scalar(value)
+
+
+def _scalar(value: object) -> str | None:
     if isinstance(value, bool) or value is None:
         return canonical(value)
     if isinstance(value, int):
@@ -85,7 +93,25 @@ def _context_value(value: object) -> str | None:
         return canonical(_finite(value))
     if isinstance(value, str):
         return _text(value, LONGEST_CONTEXT)
-    raise ValueError("must be a text, a number, true, false or null")
+    raise ValueError("must be a text, a number, true, false or null, or a list of them")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An item to be ranked, with what the request brings of it."""
+
+    id: str | int
+    values: Mapping[str, str | None] = field(default_factory=dict)
+    """By the log's names, as canonical texts."""
+
+
+def _candidate(value: object) -> Candidate:
+    if not isinstance(value, dict):
+        return Candidate(_id(value))
+    if "id" not in value:
+        raise ValueError('must be an id, or an object with an "id" and values')
+    values = {_context_key(name): _context_value(one) for name, one in value.items() if name != "id"}
+    return Candidate(_id(value["id"]), _context(values))
 
 
 def _context(values: dict[str, str | None]) -> dict[str, str | None]:
@@ -136,9 +162,11 @@ ContextKey = Annotated[str, PlainValidator(_context_key), _schema("string")]
 ContextValue = Annotated[
     str | None,
     PlainValidator(_context_value),
-    _schema("string", "number", "boolean", "null"),
+    _schema("string", "number", "boolean", "null", "array"),
 ]
 """As its canonical text."""
+
+CandidateItem = Annotated[Candidate, PlainValidator(_candidate), _schema("string", "integer", "object")]
 Number = Annotated[float, PlainValidator(_finite), _schema("number")]
 
 
@@ -148,8 +176,9 @@ class RankBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
-    items: Annotated[list[Id], Field(min_length=1, max_length=MOST_CANDIDATES)] | None = None
-    """The candidates, each once. When absent, the model in service retrieves them, if it can."""
+    items: Annotated[list[CandidateItem], Field(min_length=1, max_length=MOST_CANDIDATES)] | None = None
+    """The candidates, each once: an id, or ``{"id": 7, "price": 9.5, ...}`` with values of its own. When absent, the
+    model in service retrieves them, if it can."""
     context: Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_NAMES), AfterValidator(_context)] = {}
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
     """How many to show: the best; all when absent, of retrieved ones too."""

@@ -1,12 +1,25 @@
 """The configuration of one serving process."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from features.declare.families import Features
+from features.declare.features import Features
 from features.declare.views import TeamView
+
+
+@dataclass(frozen=True)
+class ServedSurface:
+    """As much of a surface's declaration as serving needs."""
+
+    features: Features
+
+    views: tuple[TeamView, ...] = ()
+    """A team's own."""
+
+    version: str = ""
+    """Of the file that declares it: of another version it is served anew."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +28,8 @@ class ServingConfig:
 
     database_url: str
 
-    surfaces: Mapping[str, Features]
-    """The features of each surface it serves."""
+    surfaces: Callable[[], Mapping[str, ServedSurface]]
+    """The surfaces as they are declared now, by name; asked again now and then."""
 
     cache: Path
     """A folder of its own on a local disk, for models and for the spool; it must outlive the process."""
@@ -25,9 +38,6 @@ class ServingConfig:
     """MLflow's, to fetch versions whose address needs it."""
 
     artifact_root: str | None = None
-
-    views: Mapping[str, Sequence[TeamView]] = field(default_factory=dict)
-    """A team's own views, of the surfaces that have some."""
 
     poll_s: float = 2.0
     """How often the promotions are looked for, beside being notified."""
@@ -44,9 +54,10 @@ class ServingConfig:
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
 
+    report: Callable[[Mapping[str, str]], None] = lambda versions: None
+    """Is given the versions of the surfaces that are in service, again and again."""
+
     def __post_init__(self) -> None:
-        if not self.surfaces:
-            raise ValueError("surfaces is empty: name at least one surface to serve")
         for name in ("poll_s", "follow_s", "threads", "patience_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")

@@ -63,8 +63,10 @@ class UnfitFeedback(ValueError):
 class FeedbackIntake:
     """Of all surfaces of a process. May be called by many threads."""
 
-    def __init__(self, rankers: Mapping[str, SurfaceRanker], database: Database, clock: Callable[[], float]) -> None:
-        self._rankers = rankers
+    def __init__(
+        self, rankers: Callable[[], Mapping[str, SurfaceRanker]], database: Database, clock: Callable[[], float]
+    ) -> None:
+        self._current = rankers
         self._database = database
         self._clock = clock
 
@@ -80,12 +82,16 @@ class FeedbackIntake:
             feedback.setdefault(surface, []).append(one)
             places.setdefault(surface, []).append(place)
             live_features = self._rankers[surface].live_features
-            if event.kind == live_features.declared.click:
+            if event.kind == live_features.declared.label.kind:
                 live_features.add_click(event.impression_id, event.value, at)
         return [
             FeedbackEntry(LogEntry(surface, feedback=tuple(some)), tuple(places[surface]))
             for surface, some in feedback.items()
         ]
+
+    @property
+    def _rankers(self) -> Mapping[str, SurfaceRanker]:
+        return self._current()
 
     def _time_of(self, place: int, event: FeedbackBody, now: float) -> float:
         """When it happened, in seconds since 1970; a client's clock may be ahead of ours, and is not believed."""

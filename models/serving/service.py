@@ -15,7 +15,6 @@ from typing import Literal, TypeVar
 import psycopg
 
 from features.log.append_result import ALREADY_THERE
-from models.frames import layout_of
 from models.serving.bodies import FeedbackBody, RankBody
 from models.serving.config import ServingConfig
 from models.serving.durable.database import Database
@@ -26,14 +25,18 @@ from models.serving.durable.partitions_ahead import follow_calendar
 from models.serving.durable.spool import Spool
 from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of, without_log
 from models.serving.follow.champions import Champions
-from models.serving.follow.live_features import LiveFeatures
-from models.serving.follow.retriever import Retriever
+from models.serving.generation import Generation
 from models.serving.rank.ranking import Ranked, SurfaceRanker
-from models.serving.rank.views import LiveViews
 from models.serving.telemetry import LOG, Metrics
 from models.versions.registry import Registry
 
 Result = TypeVar("Result")
+
+SURFACES_EVERY_S = 1.0
+"""How often it is looked whether the surfaces were taken up anew."""
+
+TAKE_OVER_S = 300.0
+"""How long the next generation may take to catch up with the log before it serves as it is."""
 
 
 class NoSurface(LookupError):
@@ -57,6 +60,8 @@ class RankResponse:
 
 @dataclass(frozen=True)
 class SurfaceState:
+    version: str
+    """Of the file that declares it."""
     champion: str | None
     behind: str | None
     features: Literal["stale", "live"]
@@ -80,30 +85,9 @@ class RankingService:
         self.metrics = Metrics()
         self.database = Database(config.database_url)
         self.metrics.database.set_function(lambda: float(self.database.available))
-        registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
-        views = {surface: tuple(config.views.get(surface, ())) for surface in config.surfaces}
-        self.champions = Champions(
-            {surface: layout_of(f.schema, views[surface], (f.click,)) for surface, f in config.surfaces.items()},
-            config.cache / "models",
-            registry,
-            self.database,
-            self.metrics,
-            config.clock,
-            config.poll_s,
-        )
-        self.rankers = {
-            surface: SurfaceRanker(
-                surface,
-                declared,
-                self.champions,
-                LiveFeatures(surface, declared, self.database, self.metrics, config.clock, config.follow_s),
-                Retriever(surface, declared, self.champions, self.database, config.clock, config.follow_s),
-                LiveViews(views[surface], self.database),
-                config.clock,
-            )
-            for surface, declared in config.surfaces.items()
-        }
-        self._feedback = FeedbackIntake(self.rankers, self.database, config.clock)
+        self._registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
+        self._generation = self._made()
+        self._feedback = FeedbackIntake(lambda: self.rankers, self.database, config.clock)
         self._spool: Spool | None = None
         self._journal: Journal | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -111,6 +95,17 @@ class RankingService:
         self._followers: list[threading.Thread] = []
         self._served: dict[str, str] = {}
         """The version that served the last request, by surface."""
+
+    def _made(self) -> Generation:
+        return Generation(self.config.surfaces(), self.config, self.database, self._registry, self.metrics)
+
+    @property
+    def champions(self) -> Champions:
+        return self._generation.champions
+
+    @property
+    def rankers(self) -> Mapping[str, SurfaceRanker]:
+        return self._generation.rankers
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
@@ -181,13 +176,11 @@ class RankingService:
         self._journal = Journal(self.database, self._spool, self.metrics, self.config.clock)
         self._pool = ThreadPoolExecutor(self.config.threads, thread_name_prefix="rank")
         self._journal.start()
-        self.champions.restore()
+        self._generation.start()
         follows: dict[str, Callable[[threading.Event], None]] = {
             "drain": Drain(self.database, self._spool, self.metrics, self.config.clock).follow,
             "partitions": partial(follow_calendar, self.database, self.config.clock),
-            "promotions": self.champions.follow,
-            **{f"features {surface}": ranker.live_features.follow for surface, ranker in self.rankers.items()},
-            **{f"clicks {surface}": ranker.retriever.follow for surface, ranker in self.rankers.items()},
+            "surfaces": self._follow_surfaces,
         }
         self._followers = [
             threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True)
@@ -195,6 +188,26 @@ class RankingService:
         ]
         for follower in self._followers:
             follower.start()
+
+    def _follow_surfaces(self, stopping: threading.Event) -> None:
+        """Serve the surfaces as they are declared now; where that changes, the next generation takes over once it has
+        caught up with the log."""
+        while not stopping.is_set():
+            try:
+                wanted = {name: surface.version for name, surface in self.config.surfaces().items()}
+                if wanted != self._generation.versions:
+                    self._take_over(self._made(), stopping)
+                self.config.report(self._generation.versions)
+            except Exception:
+                LOG.exception("the surfaces cannot be taken up; those in service go on")
+            stopping.wait(SURFACES_EVERY_S)
+
+    def _take_over(self, following: Generation, stopping: threading.Event) -> None:
+        following.start()
+        following.wait_until_ready(stopping, TAKE_OVER_S)
+        before, self._generation = self._generation, following
+        before.stop()
+        LOG.info("the surfaces were taken up", extra={"facts": {"surfaces": following.versions}})
 
     def stop(self) -> None:
         """End; what was accepted is durable when this returns."""
@@ -206,17 +219,15 @@ class RankingService:
         self.database.wake()
         for follower in self._followers:
             follower.join(JOIN_S)
-        for ranker in self.rankers.values():
-            ranker.views.close()
+        self._generation.stop()
         if self._spool is not None:
             self._spool.close()
         self.database.close()
 
     def state(self) -> ServiceState:
         """Ready once models and features are in place, or it is known that the database is away."""
-        live = [ranker.live_features.ready.is_set() for ranker in self.rankers.values()]
         return ServiceState(
-            ready=self.champions.checked.is_set() and all(live),
+            ready=self._generation.ready,
             database=self.database.available,
             spooled=self._spool.waiting if self._spool else 0,
             surfaces={surface: self._surface_state(surface, ranker) for surface, ranker in self.rankers.items()},
@@ -225,6 +236,7 @@ class RankingService:
     def _surface_state(self, surface: str, ranker: SurfaceRanker) -> SurfaceState:
         champion = self.champions.current(surface)
         return SurfaceState(
+            version=self._generation.versions[surface],
             champion=champion.version if champion else None,
             behind=self.champions.behind(surface),
             features="stale" if ranker.live_features.stale() else "live",

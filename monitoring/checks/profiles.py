@@ -166,7 +166,7 @@ def _clock(values: Floats, sd: float) -> float:
 def _auc(values: Floats, ordered: Floats, label: Floats) -> float:
     """AUC of values [N] by label [N], NaN where it is not known; ``ordered`` are the values, sorted. NaN where a class
     is missing."""
-    clicked, others = label > 0.5, label <= 0.5
+    clicked, others = label > 0, label <= 0
     ones, zeros = int(clicked.sum()), int(others.sum())
     if not ones or not zeros:
         return float("nan")

@@ -74,7 +74,7 @@ def add_user(connection: psycopg.Connection, name: str, password: str, *, role: 
         )
     with connection.transaction():
         made = connection.execute(
-            "INSERT INTO users (name, password) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING RETURNING user_id",
+            "INSERT INTO people (name, password) VALUES (%s, %s) ON CONFLICT (name) DO NOTHING RETURNING user_id",
             [name, _hashed(password)],
         ).fetchone()
         if made is None:
@@ -107,7 +107,7 @@ def set_password(connection: psycopg.Connection, name: str, password: str) -> No
     """Another password; whoever is signed in by that name is signed out, and codes are void."""
     person, hashed = _known(connection, name), _hashed(password)
     with connection.transaction():
-        connection.execute("UPDATE users SET password = %s WHERE user_id = %s", [hashed, person.user_id])
+        connection.execute("UPDATE people SET password = %s WHERE user_id = %s", [hashed, person.user_id])
         _end_everything(connection, person)
 
 
@@ -116,14 +116,14 @@ def disable(connection: psycopg.Connection, name: str, *, now: datetime) -> None
     person = _known(connection, name)
     with connection.transaction():
         connection.execute(
-            "UPDATE users SET disabled_at = coalesce(disabled_at, %s) WHERE user_id = %s", [now, person.user_id]
+            "UPDATE people SET disabled_at = coalesce(disabled_at, %s) WHERE user_id = %s", [now, person.user_id]
         )
         _end_everything(connection, person)
 
 
 def enable(connection: psycopg.Connection, name: str) -> None:
     """Undo `disable`."""
-    connection.execute("UPDATE users SET disabled_at = NULL WHERE user_id = %s", [_known(connection, name).user_id])
+    connection.execute("UPDATE people SET disabled_at = NULL WHERE user_id = %s", [_known(connection, name).user_id])
 
 
 def find(connection: psycopg.Connection, name: str) -> Person | None:
@@ -137,7 +137,7 @@ def by_id(connection: psycopg.Connection, user_id: int) -> Person | None:
 
 def people(connection: psycopg.Connection) -> list[Person]:
     """Every user, by name."""
-    names = connection.execute("SELECT name FROM users ORDER BY name").fetchall()
+    names = connection.execute("SELECT name FROM people ORDER BY name").fetchall()
     return [_known(connection, name) for (name,) in names]
 
 
@@ -177,7 +177,7 @@ def use_code(connection: psycopg.Connection, name: str, code: str, now: datetime
     Under another name it is spent all the same: where it was entered, others may read it.
     """
     spent = connection.execute(
-        "UPDATE review_codes c SET used_at = %(now)s FROM users u WHERE u.user_id = c.user_id"
+        "UPDATE review_codes c SET used_at = %(now)s FROM people u WHERE u.user_id = c.user_id"
         " AND c.code_sha256 = %(code)s AND c.used_at IS NULL AND c.expires_at > %(now)s"
         " RETURNING u.name = %(name)s AND u.disabled_at IS NULL",
         {"now": now, "name": name, "code": digest(re.sub(r"[\s-]", "", code).upper())},
@@ -192,7 +192,7 @@ def digest(secret: str) -> bytes:
 
 def password_holds(connection: psycopg.Connection, name: str, password: str) -> Person | None:
     """The user whose name and password these are; None otherwise, after the same work whatever is wrong."""
-    row = connection.execute("SELECT user_id, password, disabled_at FROM users WHERE name = %s", [name]).fetchone()
+    row = connection.execute("SELECT user_id, password, disabled_at FROM people WHERE name = %s", [name]).fetchone()
     stored = row[1] if row else decoy()
     try:
         hasher().verify(stored, _canonical(password[: LONGEST + 1]))
@@ -202,7 +202,7 @@ def password_holds(connection: psycopg.Connection, name: str, password: str) -> 
         return None
     if hasher().check_needs_rehash(stored):
         rehashed = hasher().hash(_canonical(password))
-        connection.execute("UPDATE users SET password = %s WHERE user_id = %s", [rehashed, row[0]])
+        connection.execute("UPDATE people SET password = %s WHERE user_id = %s", [rehashed, row[0]])
     return by_id(connection, row[0])
 
 
@@ -245,7 +245,7 @@ def _one(connection: psycopg.Connection, *, name: str | None = None, user_id: in
     row = connection.execute(
         "SELECT u.user_id, u.name, u.disabled_at,"
         " coalesce(jsonb_object_agg(g.surface, g.role) FILTER (WHERE g.role IS NOT NULL), '{}')"
-        " FROM users u LEFT JOIN grants g USING (user_id) WHERE u.name = %s OR u.user_id = %s GROUP BY u.user_id",
+        " FROM people u LEFT JOIN grants g USING (user_id) WHERE u.name = %s OR u.user_id = %s GROUP BY u.user_id",
         [name, user_id],
     ).fetchone()
     return None if row is None else Person(user_id=row[0], name=row[1], disabled_at=row[2], grants=row[3])

@@ -41,25 +41,30 @@ def compare(
     *,
     challenger: np.ndarray,
     champion: np.ndarray | None,
+    of_users: bool = False,
     slices: Mapping[str, Column] | None = None,
     kinds: Mapping[str, str] | None = None,
     attributes: Mapping[str, Column] | None = None,
     progressive: bool = False,
     seed: int = 0,
 ) -> Comparison:
-    """Measure both on N impressions: labels f[N] of 0 and 1 (NaN: not known, left out), request [N], predictions f[N].
+    """Measure both on N impressions: labels f[N], 0 to 1 (NaN: not known, left out), request [N], predictions f[N].
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
     constant there is. With `progressive`, where the challenger predicted each row before it learned from it and the
-    first before it knew anything, it is paired with the mean label known by then. `slices`: columns of length N to
-    look at by value, and `kinds`, 'user' or 'item' for those that are not of the context; `attributes`: columns [N]
-    whose values should be treated alike (``fairness``). `seed` draws requests for the intervals, and labels by which
-    the chance part of the calibration error is given. A champion's prediction that is not finite counts as the base
-    rate; a challenger's is counted in ``not_finite`` and nothing else is said of it.
+    first before it knew anything, it is paired with the mean label known by then. `of_users`: `request` names users,
+    whose impressions are each a request of their own, in order of time (:mod:`monitoring.evaluation.units`). `slices`:
+    columns of length N to look at by value, and `kinds`, 'user' or 'item' for those that are not of the context;
+    `attributes`: columns [N] whose values should be treated alike (``fairness``). `seed` draws requests for the
+    intervals, and labels by which the chance part of the calibration error is given. A champion's prediction that is
+    not finite counts as the base rate; a challenger's is counted in ``not_finite`` and nothing else is said of it.
     """
     label = np.asarray(label, dtype=np.float64)
     labelled = np.flatnonzero(np.isfinite(label))
     group = codes(np.asarray(request)[labelled])
+    in_time = np.full(len(label), np.nan)
+    if of_users:
+        in_time[labelled] = so_far(label[labelled], np.arange(len(labelled)))
     if (np.diff(group) < 0).any():  # the bootstrap wants the rows of a request side by side
         together = np.argsort(group, kind="stable")
         labelled, group = labelled[together], group[together]
@@ -73,7 +78,8 @@ def compare(
     served = LabelledScores.of(before, label, group)
     rival: Rival = "base_rate" if champion is None else "champion"
     if bad or not len(label):
-        known = _of(bootstrap([served], seed=seed, draws=0), 0) if len(label) else Measures()
+        alone = bootstrap([served], seed=seed, draws=0, of_users=of_users) if len(label) else None
+        known = Measures() if alone is None else _of(alone, 0)
         return Comparison(
             len(label),
             served.requests,
@@ -85,10 +91,11 @@ def compare(
         )
     tried = LabelledScores.of(now, label, group)
     early = progressive and champion is None
-    paired_with = so_far(label, group) if early else before
+    known_by_then = in_time[labelled] if of_users else so_far(label, group)
+    paired_with = known_by_then if early else before
     # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
     all_alike = champion is None and not early and rate in (0.0, 1.0)
-    drawn = bootstrap([served, tried], seed=seed)
+    drawn = bootstrap([served, tried], seed=seed, of_users=of_users)
     columns = {name: pl.Series(values).gather(labelled) for name, values in (slices or {}).items()}
     alike = {name: pl.Series(values).gather(labelled) for name, values in (attributes or {}).items()}
     return Comparison(

@@ -36,6 +36,7 @@ from monitoring.evaluation.history import History, Reference
 from monitoring.evaluation.reranking import RankingValue, ranking_value
 from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.evaluation.slice_columns import attribute, slice_columns
+from monitoring.evaluation.units import units_of
 from monitoring.evaluation.window import Champion, Checks, Window
 from monitoring.statistics.bootstrap import finite
 
@@ -166,14 +167,18 @@ class JudgedPart:
         """Challenger against champion, on the whole and by slice."""
         part, table, terms = self.examples, self.table, self.window.terms
         columns, kinds = slice_columns(table, part, terms.contexts, champion)
+        units = units_of(part)
         return compare(
             part.label,
-            part.request,
+            units.codes,
             challenger=self.scores,
             champion=self.champion_scores,
+            of_users=units.of_users,
             slices=columns,
             kinds=kinds,
-            attributes=None if terms.fairness is None else {terms.fairness: attribute(table, terms.fairness)},
+            attributes=None
+            if terms.fairness is None
+            else {terms.fairness: attribute(table, terms.fairness, terms.contexts)},
             progressive=terms.judging == "progressive",
             seed=self.window.update_id,
         )
@@ -181,7 +186,7 @@ class JudgedPart:
     def over(self, reference: Reference) -> ReferenceGain:
         """Against a champion of before, on the same fresh impressions."""
         part = self.examples
-        gain = paired(part.label, part.request, reference.model.score(part), self.scores)
+        gain = paired(part.label, units_of(part).codes, reference.model.score(part), self.scores)
         return ReferenceGain(reference.name, reference.version, gain)
 
     def in_sample(self) -> InSample | None:
@@ -191,7 +196,7 @@ class JudgedPart:
             return None
         examples = self.window.frame.examples
         return InSample(
-            gain=paired(examples.label, examples.request, self.served, self.final),
+            gain=paired(examples.label, units_of(examples).codes, self.served, self.final),
             log_loss=finite(metrics.log_loss(self.final, examples.label)),
             champion_log_loss=finite(metrics.log_loss(self.served, examples.label)),
             shift=prediction_shift(self.served, self.final),
@@ -217,6 +222,7 @@ def remeasure(window: Window, champion: Champion | None, challenger: Model) -> E
     frame, examples = window.frame, window.frame.examples
     served = None if champion is None else champion.model.score(examples)
     columns, kinds = slice_columns(frame.table, examples, window.terms.contexts, champion)
+    units = units_of(examples)
     return Evidence(
         window=WindowFacts(
             window.start,
@@ -229,9 +235,10 @@ def remeasure(window: Window, champion: Champion | None, challenger: Model) -> E
         champion=None if champion is None else champion.version,
         comparison=compare(
             examples.label,
-            examples.request,
+            units.codes,
             challenger=challenger.score(examples),
             champion=served,
+            of_users=units.of_users,
             slices=columns,
             kinds=kinds,
             seed=window.update_id,
@@ -254,7 +261,7 @@ def forgetting(earlier: Frame, champion: Model, challenger: Model) -> Forgetting
         len(examples),
         finite(metrics.log_loss(before, examples.label)),
         finite(metrics.log_loss(now, examples.label)),
-        paired(examples.label, examples.request, before, now),
+        paired(examples.label, units_of(examples).codes, before, now),
     )
 
 

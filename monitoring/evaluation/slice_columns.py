@@ -1,6 +1,6 @@
 """The columns by whose values a comparison is looked at: context, whether reader and item are new, the item's place."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -14,7 +14,7 @@ HEAD_SHARE = 0.2
 
 
 def slice_columns(
-    table: pl.DataFrame, part: Examples, contexts: Sequence[str], champion: Champion | None
+    table: pl.DataFrame, part: Examples, contexts: Mapping[str, str], champion: Champion | None
 ) -> tuple[Mapping[str, pl.Series], Mapping[str, str]]:
     """Columns [J] to look at by value, and what kind each is."""
     columns = dict(contexts_of(table, contexts))
@@ -35,9 +35,9 @@ def head(items: pl.Series) -> NDArray[np.bool_]:
     return items.is_in(often.implode()).to_numpy()
 
 
-def attribute(table: pl.DataFrame, name: str) -> pl.Series:
+def attribute(table: pl.DataFrame, name: str, contexts: Mapping[str, str]) -> pl.Series:
     """The values [J] of a column that users should be treated alike by."""
-    return table[name].cast(pl.String) if name in table.columns else context_of(table, name)
+    return context_of(table, contexts[name]) if name in contexts else table[name].cast(pl.String)
 
 
 def _named(flag: NDArray[np.bool_], yes: str, no: str) -> pl.Series:

@@ -3,7 +3,7 @@
 checks = check(window, champion, history)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -43,15 +43,15 @@ class Terms:
     schema_version: str
     """Of served rows."""
 
-    contexts: tuple[str, ...]
-    """Keys of the impressions' context to look at by value."""
+    contexts: Mapping[str, str]
+    """What of the impressions' context is looked at by value: names, and their keys there."""
 
     limits: Limits
     margin: float
     """A challenger is not worse when its log loss is higher by less than this share."""
 
     fairness: str | None = None
-    """A key of the context, or a column of the frame, whose values must be treated alike."""
+    """One of ``contexts``, or a column of the frame, whose values must be treated alike."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,9 +217,9 @@ def new_ids(examples: Examples, champion: Model | None) -> dict[str, NDArray[np.
     return new
 
 
-def contexts_of(table: pl.DataFrame, names: Sequence[str]) -> Mapping[str, pl.Series]:
+def contexts_of(table: pl.DataFrame, contexts: Mapping[str, str]) -> Mapping[str, pl.Series]:
     """Values [J] of several keys of the context, by name."""
-    return {name: context_of(table, name) for name in names}
+    return {name: context_of(table, key) for name, key in contexts.items()}
 
 
 def context_of(table: pl.DataFrame, name: str) -> pl.Series:

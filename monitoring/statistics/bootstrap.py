@@ -117,10 +117,11 @@ class Drawn:
         return float(hidden[~worse].sum()), float(hidden[worse].sum())
 
 
-def bootstrap(models: Sequence[LabelledScores], *, seed: int, draws: int = DRAWS) -> Drawn:
+def bootstrap(models: Sequence[LabelledScores], *, seed: int, draws: int = DRAWS, of_users: bool = False) -> Drawn:
     """Measure models on the same rows, whose requests must be ascending codes (``models.ranking_metrics.codes``).
 
-    Without ``draws`` only the values are measured, and no interval is known.
+    Without ``draws`` only the values are measured, and no interval is known. ``of_users``: the codes are those of
+    users, whose impressions are each a request of their own.
     """
     first = models[0]
     assert bool((np.diff(first.request) >= 0).all()), "rows of a request must stand side by side, codes ascending"
@@ -145,7 +146,9 @@ def bootstrap(models: Sequence[LabelledScores], *, seed: int, draws: int = DRAWS
     by_model = np.split(sums[:, SHARED:], len(models), axis=1)
     parts = [_measures(sums[:, :SHARED], own) for own in by_model]
     values = {name: np.stack([part[name] for part in parts], axis=1) for name in KEYS}
-    left_out = tuple(_left_out(model, shared) for model in models)
+    left_out = tuple(
+        _left_out(model, shared) | (dict.fromkeys(BY_REQUEST, ONE_CANDIDATE) if of_users else {}) for model in models
+    )
     for place, reasons in enumerate(left_out):
         for name in reasons:
             values[name][:, place] = np.nan

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.cold import BASE, LOGISTIC, TREES, VOWPAL, ColdConfig, bench, cut
 from benchmarks.stream import folded
 from flows.drill.logs import simulated
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 
 
 def test_each_size_stands_beside_the_base_rate_logistic_regression_trees_and_vowpal_wabbit() -> None:

@@ -12,7 +12,7 @@ from benchmarks.gate import GateConfig, bench
 from benchmarks.table import Row, Table
 from flows.drill.faults import FAULTS
 from flows.drill.logs import LogTooShort
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 
 HOUR = timedelta(hours=1)
 

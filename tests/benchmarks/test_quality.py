@@ -19,7 +19,7 @@ from benchmarks.stream import EVERY_EVENT, HOUR, Refresh, Stream, folded, schedu
 from benchmarks.table import Row, Table
 from flows.drill.logs import Log, LogTooShort, simulated
 from flows.surface import Surface
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 
 WARMUP = timedelta(hours=6)
 SIZE = "python -m benchmarks size"

@@ -20,7 +20,7 @@ from benchmarks.retrieval import (
 )
 from benchmarks.retrievers import CoClicks, Popular
 from flows.drill.logs import LogTooShort
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 from models.examples import EMPTY, Examples
 from monitoring.evaluation.retrieval import MISSED
 
@@ -36,7 +36,7 @@ CONFIG = RetrievalConfig(
 
 
 def clicks() -> tuple[Examples, np.ndarray]:
-    return clicks_of(CONFIG.log.read(), FEED.features, FEED.attribution)
+    return clicks_of(CONFIG.log.read(), FEED.features)
 
 
 def test_clicks_come_after_their_queries_with_the_users_last_items() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.score import ScoreConfig, bench, grown, requests
 from benchmarks.stream import folded
 from flows.drill.logs import simulated
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 

@@ -9,8 +9,9 @@ import pytest
 
 from features.counters import checkpoint
 from features.counters.engine import Engine
+from features.counters.event_values import Candidates
 from features.counters.pending import PendingEvent
-from features.declare.families import Features
+from features.declare.features import Features
 from features.identity.keys import key_of
 from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
 
@@ -75,10 +76,14 @@ def test_a_late_click_counts_for_the_keys_its_impression_was_ranked_with() -> No
         ]
     )
     lift = SMALL.schema.dense.index("item_stage_lift_1h")
-    seen = [folded(events, SMALL, seconds)[1].rows["c/0"][0][lift] for seconds in (SMALL.tick, EVERYTHING)]
+
+    def known(events: pl.DataFrame, seconds: float) -> float:
+        return float(SMALL.schema.unpack([folded(events, SMALL, seconds)[1].rows["c/0"]]).dense[0, lift])
+
+    seen = [known(events, seconds) for seconds in (SMALL.tick, EVERYTHING)]
     assert seen[0] == seen[1]
     # both the impression and the click of i1 are in the counter of (i1, stage 0), as is all of i1: about its own rate
-    without = folded(events.filter(pl.col("kind") == "impression"), SMALL, EVERYTHING)[1].rows["c/0"][0][lift]
+    without = known(events.filter(pl.col("kind") == "impression"), EVERYTHING)
     assert seen[0] > without
 
 
@@ -97,8 +102,8 @@ def test_nothing_reads_its_own_instant(place: int) -> None:
     name = row["impression_id"][0]
     at_once = impressions.filter(pl.col("shown_at") == at)["impression_id"]
     for other in {name, *at_once}:
-        assert with_click.rows[other][0].tobytes() == without_click.rows[other][0].tobytes()
-        assert with_click.rows[other][0].tobytes() == plain.rows[other][0].tobytes()
+        assert with_click.rows[other] == without_click.rows[other]
+        assert with_click.rows[other] == plain.rows[other]
     assert not with_click.equals(without_click), "the click should change what later impressions know"
 
 
@@ -108,7 +113,7 @@ def test_a_row_depends_on_nothing_after_it(seed: int) -> None:
     whole = folded(events, SMALL, EVERYTHING)[1]
     cut = int(np.random.default_rng(seed).integers(40, len(events)))
     before = folded(events[:cut], SMALL, EVERYTHING)[1]
-    assert all(whole.rows[name][0].tobytes() == row[0].tobytes() for name, row in before.rows.items())
+    assert all(whole.rows[name] == row for name, row in before.rows.items())
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -124,16 +129,14 @@ def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
         )
         engine.pending.add([pending_of(row) for row in seen.iter_rows(named=True)])
         for row in batch.filter(pl.col("kind") == "impression").iter_rows(named=True):
-            dense, ids, history = engine.read(
+            candidates = Candidates(
                 row["user_id"],
                 [row["item_id"]],
-                [json.loads(row["attributes"])],
                 json.loads(row["context"]),
-                row["shown_at"],
+                attributes=[json.loads(row["attributes"])],
             )
-            expected = wanted.rows[row["impression_id"]]
-            for got, want in zip((dense, ids, history), expected, strict=True):
-                assert got[0].tobytes() == want.tobytes()
+            (read,) = SMALL.schema.pack(engine.read(candidates, row["shown_at"]))
+            assert read == wanted.rows[row["impression_id"]]
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
     assert not engine.pending, "what is folded need not be remembered"
 
@@ -143,14 +146,16 @@ def test_a_candidate_is_read_the_same_whatever_is_read_with_it() -> None:
     items = [f"i{n}" for n in range(15)]
     attributes = [{"section": f"s{n % 4}"} for n in range(15)]
     at, context = engine.time + 5, {"device": "desk"}
-    together = engine.read("u3", items, attributes, context, at)
-    order = np.random.default_rng(0).permutation(15)
-    shuffled = engine.read("u3", [items[n] for n in order], [attributes[n] for n in order], context, at)
-    for one, other in zip(together, shuffled, strict=True):
-        assert one[order].tobytes() == other.tobytes()
+
+    def read(rows: list[int]) -> list[bytes]:
+        chosen = Candidates("u3", [items[n] for n in rows], context, attributes=[attributes[n] for n in rows])
+        return SMALL.schema.pack(engine.read(chosen, at))
+
+    together = read([*range(15)])
+    order = np.random.default_rng(0).permutation(15).tolist()
+    assert read(order) == [together[n] for n in order]
     for n in (0, 7, 14):
-        alone = engine.read("u3", [items[n]], [attributes[n]], context, at)
-        assert all(one[n].tobytes() == other[0].tobytes() for one, other in zip(together, alone, strict=True))
+        assert read([n]) == [together[n]]
 
 
 def test_reading_changes_nothing() -> None:
@@ -160,10 +165,10 @@ def test_reading_changes_nothing() -> None:
     for one in (engine, untouched):
         one.fold(events[:half])
     for user in ("u1", "stranger"):
-        engine.read(user, ["i1", "unheard of"], [{}, {}], {}, engine.time + 100)
+        engine.read(Candidates(user, ["i1", "unheard of"]), engine.time + 100)
     engine.read_as_of(events[half:], engine.time)
     first, second = engine.fold(events[half:]), untouched.fold(events[half:])
-    assert first.dense.tobytes() == second.dense.tobytes()
+    assert SMALL.schema.pack(first.values) == SMALL.schema.pack(second.values)
     assert all((engine.counters[n].sums == untouched.counters[n].sums).all() for n in engine.counters)
 
 
@@ -215,14 +220,14 @@ def test_values_are_finite_in_float16() -> None:
     engine, ledger = folded(events, SMALL, EVERYTHING)
     for counters in engine.counters.values():
         counters.sums[: counters.size] += 1e9
-    dense, _, _ = engine.read("u", ["i1", "x"], [{"section": "s1"}, {}], {"device": "phone"}, engine.time + 1)
-    for row in (*dense, *(row[0] for row in ledger.rows.values())):
-        assert np.isfinite(row).all()
+    candidates = Candidates("u", ["i1", "x"], {"device": "phone"}, attributes=[{"section": "s1"}, {}])
+    for read in (engine.read(candidates, engine.time + 1), SMALL.schema.unpack([*ledger.rows.values()])):
+        assert np.isfinite(read.dense).all()
 
 
 def test_an_empty_batch_is_nothing() -> None:
     rows = Engine(SMALL).fold(world(1, requests=2)[:0])
-    assert rows.dense.shape == (0, len(SMALL.schema.dense))
+    assert rows.values.dense.shape == (0, len(SMALL.schema.dense))
 
 
 def test_the_feed_is_declared_and_reads_finite() -> None:
@@ -246,7 +251,7 @@ def pending_of(row: dict[str, object]) -> PendingEvent:
         shown=row["kind"] == "impression",
         user=key_of("user", str(row["user_id"])),
         item=key_of("item", str(row["item_id"])),
-        section=key_of("section", json.loads(str(row["attributes"]))["section"]),
+        remembered=(key_of("section", json.loads(str(row["attributes"]))["section"]),),
         time=float(row["known_at"]),  # type: ignore[arg-type]
     )
 
@@ -254,7 +259,7 @@ def pending_of(row: dict[str, object]) -> PendingEvent:
 def same_state(one: Engine, other: Engine) -> bool:
     """The same counters and users, whatever the rows they are kept in."""
     declared: Features = one.declared
-    for name in (family.name for family in declared.families):
+    for name in (family.name for family in declared.counted):
         if records(one.counters[name]).tobytes() != records(other.counters[name]).tobytes():
             return False
     users = one.users.rows.keys() & other.users.rows.keys()

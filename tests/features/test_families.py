@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 
 from features.counters.engine import Engine
+from features.counters.event_values import Candidates
 from features.counters.rates import NEVER, Rates, read_family, read_user
-from features.declare.families import DAY, HOUR, MINUTE, USER_COLUMNS, Family, Features
+from features.declare.columns import Id
+from features.declare.families import DAY, HOUR, MINUTE, Family, Recent, last
+from features.declare.features import USER_COLUMNS, Features
+from features.identity.keys import key_of
 from tests.worlds.events import START, event, frame
 
 
@@ -16,7 +20,7 @@ def log_odds(rate: float) -> float:
 
 
 def declare(*families: Family, **more: object) -> Features:
-    return Features(contexts=("device",), attributes=("section",), families=families, **more)  # type: ignore[arg-type]
+    return Features(columns=(Id("section", of="item"), Id("device")), families=families, **more)  # type: ignore[arg-type]
 
 
 def test_a_trend_is_shrunk_toward_the_next_longer_half_life() -> None:
@@ -33,7 +37,14 @@ def test_a_trend_is_shrunk_toward_the_next_longer_half_life() -> None:
 
 def test_each_of_several_last_items_speaks_for_itself() -> None:
     family = Family(
-        "taste", ("section",), (HOUR, DAY), prior="item", pseudo_counts=5, last_sections=3, naive_bayes=True, sizes=1
+        "taste",
+        ("section",),
+        (HOUR, DAY),
+        prior="item",
+        pseudo_counts=5,
+        recent=Recent("section", 3),
+        naive_bayes=True,
+        sizes=1,
     )
     # Clicks at 1 h and 1 d, then impressions, of three sections in turn; nothing is known of the last.
     sums = np.array([[1.0, 3.0, 4.0, 20.0, 0.0, 1.0, 2.0, 30.0, 0.0, 0.0, 0.0, 0.0]])
@@ -106,7 +117,7 @@ def test_the_pause_since_the_last_click_has_its_own_id() -> None:
     column = declared.ids.index("pause")
 
     def pause(user: str, after: float) -> int:
-        return int(engine.read(user, ["i2"], [{}], {}, START + after)[1][0, column])
+        return int(engine.read(Candidates(user, ["i2"]), START + after).ids[0, column])
 
     never = pause("stranger", 5.0)
     buckets = [{pause("u", after) for after in moments} for moments in ((0.5, 9.99), (10.0, 29.9), (30.0, 9999.0))]
@@ -115,16 +126,16 @@ def test_the_pause_since_the_last_click_has_its_own_id() -> None:
 
 
 def test_the_last_sections_are_ids() -> None:
-    declared = declare(Family("all", (), (DAY,), trend=True))
+    after = Family("after", ("section", last("section"), last("section", 2)), (DAY,))
+    declared = declare(Family("all", (), (DAY,), trend=True), after)
     engine = Engine(declared)
     for n, item in enumerate(("i1", "i2")):
         facts = (str(n), "u", item, START + 60 * n)
         engine.fold(frame([event("impression", *facts), event("click", *facts)]))
-    _, ids, _ = engine.read("u", ["i1", "i2"], [{"section": "si1"[-2:]}, {"section": "s2"}], {}, START + 100)
-    read = dict(zip(declared.ids, ids.T, strict=True))
-    first, second = (engine.read("v", ["x"], [{"section": s}], {}, START + 100)[1][0, 2] for s in ("s1", "s2"))
+    read = dict(zip(declared.ids, engine.read(Candidates("u", ["i1", "i2"]), START + 100).ids.T, strict=True))
+    first, second = (key_of("section", section) for section in ("s1", "s2"))
     assert read["last_section"].tolist() == [second, second]
-    assert read["section_before"].tolist() == [first, first]
+    assert read["last2_section"].tolist() == [first, first]
 
 
 def test_what_changes_a_value_changes_the_version() -> None:
@@ -146,7 +157,7 @@ def test_what_changes_a_value_changes_the_version() -> None:
         ((Family("a", ("nosuch",), (HOUR,)),), "nosuch"),
         ((Family("a", ("item",), (HOUR,), prior="b"), Family("b", ("item",), (HOUR,))), "before it"),
         ((Family("a", ("item",), (HOUR,)), Family("a", ("user",), (HOUR,))), "twice"),
-        ((Family("a", ("item",), (HOUR,), last_items=11),), "history 10"),
+        ((Family("a", ("item",), (HOUR,), recent=Recent("item", 11)),), "history 10"),
         ((Family("a", (), (DAY,)), Family("b", ("item",), (HOUR,), share_of="a")), "same half_lives"),
     ],
 )

@@ -12,7 +12,7 @@ import pytest
 
 from features.log.append_result import AppendResult
 from features.log.dead_letters import DeadLetter, dead_letter
-from features.log.items import append_items
+from features.log.entities import append_entities
 from features.log.partitions import ensure_partitions, spans
 from features.log.reading import extent, read_events, read_impressions
 from features.log.writing import append
@@ -99,7 +99,7 @@ def test_events_are_placed_by_when_they_were_known_impressions_first(connection:
 
 
 def test_an_event_carries_its_impression_and_item(connection: psycopg.Connection) -> None:
-    append_items(connection, "feed", pl.DataFrame({"item_id": ["i"], "section": ["news"], "old": [None]}))
+    append_entities(connection, "feed", "items", pl.DataFrame({"item_id": ["i"], "section": ["news"], "old": [None]}))
     context = '{"device": 3, "os": "x"}'
     add(
         connection,
@@ -256,7 +256,7 @@ def test_a_line_is_buried_once(connection: psycopg.Connection) -> None:
 def test_texts_come_back_as_they_were(connection: psycopg.Connection, text: str) -> None:
     context = json.dumps({"key": text, "nul": "\0", "half": "\ud83d", "tab": "\t"})
     add(connection, [shown(text, 0, user_id=text, item_id=text, context=context)], [said(text, 1)])
-    append_items(connection, "feed", pl.DataFrame({"item_id": [text], "title": [text]}))
+    append_entities(connection, "feed", "items", pl.DataFrame({"item_id": [text], "title": [text]}))
     first, second = read_events(connection, "feed", 0, 10).to_dicts()
     assert (first["impression_id"], first["user_id"], first["item_id"], second["impression_id"]) == (text,) * 4
     assert json.loads(first["context"]) == {"key": text, "nul": "\ufffd", "half": "\ufffd", "tab": "\t"}
@@ -280,9 +280,11 @@ def test_a_frame_that_is_not_a_log_is_refused_by_the_name_of_its_column(connecti
 
 def test_items_keep_what_is_not_told_anew(connection: psycopg.Connection) -> None:
     first = pl.DataFrame({"item_id": ["a", "b", "a"], "section": ["x", "y", "z"], "tags": [["1"], [], ["2", "3"]]})
-    assert append_items(connection, "feed", first) == AppendResult(2, 0, 0)
-    assert append_items(connection, "feed", first) == AppendResult(0, 2, 0)
-    assert append_items(connection, "feed", pl.DataFrame({"item_id": ["a"], "title": ["A"]})) == AppendResult(1, 0, 0)
+    assert append_entities(connection, "feed", "items", first) == AppendResult(2, 0, 0)
+    assert append_entities(connection, "feed", "items", first) == AppendResult(0, 2, 0)
+    assert append_entities(
+        connection, "feed", "items", pl.DataFrame({"item_id": ["a"], "title": ["A"]})
+    ) == AppendResult(1, 0, 0)
     rows = connection.execute("SELECT item_id, attributes FROM items ORDER BY item_id").fetchall()
     assert rows == [("a", {"section": "z", "tags": '["2","3"]', "title": "A"}), ("b", {"section": "y", "tags": "[]"})]
 

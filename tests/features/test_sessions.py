@@ -14,6 +14,7 @@ from psycopg import sql
 from sqlalchemy import create_engine, text
 
 from features.counters.folder import Folder
+from features.declare.labels import Label
 from features.feast.online_rows import user_rows
 from features.feast.store import open_store
 from features.ingest.importing import import_log
@@ -88,7 +89,7 @@ def whole_way(url: str, folder: Path) -> dict[str, Any]:
         store.apply()
         version = FEATURES.schema.version
         found["frame"] = pl.DataFrame(
-            store.training_frame(after(1), after(5), "click", ATTRIBUTION, NOW, schema_version=version)
+            store.training_frame(after(1), after(5), (Label("click", within=ATTRIBUTION),), NOW, schema_version=version)
         )
         store.write_users(users)
         found["online"] = {user: store.read_user(user) for user in users["user_id"]}

@@ -38,7 +38,7 @@ def events_of(users: Users, moments: Moments) -> UserEvents:
         shown=np.array([kind == "shown" for kind in kinds]),
         click=np.array([kind == "click" for kind in kinds]),
         item=items,
-        section=items % 3,
+        remembered=np.stack([items % 3, items % 2], axis=1),
     )
 
 
@@ -47,7 +47,7 @@ def by_hand(moments: Moments) -> UserReads:
     time = 1000.0 + np.cumsum([m[1] for m in moments])
     numbers = np.zeros((len(moments), 6))
     items = np.zeros((len(moments), HISTORY), dtype=np.int64)
-    sections = np.zeros((len(moments), HISTORY), dtype=np.int64)
+    remembered = np.zeros((len(moments), 2, HISTORY), dtype=np.int64)
     for i, (user, _, _, _) in enumerate(moments):
         start = seen = clicked = np.nan
         session = clicks = shown = 0
@@ -67,20 +67,21 @@ def by_hand(moments: Moments) -> UserReads:
         numbers[i, [SESSION_START, LAST_SEEN, LAST_CLICK]] = start, seen, clicked
         numbers[i, [SESSION_CLICKS, CLICKS, SHOWN]] = session, clicks, shown
         last = last[:HISTORY]
-        items[i, : len(last)], sections[i, : len(last)] = last, [item % 3 for item in last]
-    return UserReads(numbers, items, sections)
+        items[i, : len(last)] = last
+        remembered[i, :, : len(last)] = [item % 3 for item in last], [item % 2 for item in last]
+    return UserReads(numbers, items, remembered)
 
 
 def same(one: UserReads, other: UserReads) -> None:
     np.testing.assert_array_equal(one.numbers, other.numbers)
     np.testing.assert_array_equal(one.items, other.items)
-    np.testing.assert_array_equal(one.sections, other.sections)
+    np.testing.assert_array_equal(one.remembered, other.remembered)
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(moment, max_size=25))
 def test_every_row_knows_all_of_its_user_before_its_own_instant(moments: Moments) -> None:
-    users = Users(HISTORY)
+    users = Users(HISTORY, 2)
     same(follow(users, events_of(users, moments), GAP), by_hand(moments))
 
 
@@ -91,7 +92,7 @@ def test_a_cut_between_two_instants_changes_nothing(moments: Moments, cut: int) 
     cut = min(cut, len(moments) - 1)
     while cut < len(moments) and time[cut] == time[cut - 1]:
         cut += 1
-    users = Users(HISTORY)
+    users = Users(HISTORY, 2)
     events = events_of(users, moments)
     first, second = (
         UserEvents(*(getattr(events, name)[rows] for name in UserEvents.__dataclass_fields__))
@@ -107,7 +108,7 @@ def test_a_cut_between_two_instants_changes_nothing(moments: Moments, cut: int) 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(moment, min_size=1, max_size=25))
 def test_reads_leave_no_trace(moments: Moments) -> None:
-    users, others = Users(HISTORY), Users(HISTORY)
+    users, others = Users(HISTORY, 2), Users(HISTORY, 2)
     follow(users, events_of(users, moments), GAP)
     written = [m[2] != "read" for m in moments]
     events = events_of(others, moments)
@@ -117,10 +118,10 @@ def test_reads_leave_no_trace(moments: Moments) -> None:
 
 
 def test_a_restored_user_reads_as_before() -> None:
-    users, again = Users(HISTORY), Users(HISTORY)
+    users, again = Users(HISTORY, 2), Users(HISTORY, 2)
     moments: Moments = [(0, 0.0, "shown", 1), (1, 3.0, "click", 2), (0, 3.0, "click", 4), (0, 3.0, "click", 5)]
     follow(users, events_of(users, moments), GAP)
     for key, row in users.rows.items():
-        again.put(key, users.numbers[row], users.items[row], users.sections[row])
+        again.put(key, users.numbers[row], users.items[row], users.remembered[row])
     look: Moments = [(0, 20.0, "read", 1), (1, 0.0, "read", 1), (2, 0.0, "read", 1)]
     same(follow(users, events_of(users, look), GAP), follow(again, events_of(again, look), GAP))

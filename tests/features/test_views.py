@@ -10,6 +10,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
+from features.declare.labels import Label
 from features.declare.views import TeamView, ViewRefused, dense, view_columns
 from features.feast.store import Store, open_store
 from features.feast.training_frame import FRAME
@@ -96,7 +97,7 @@ def store(url: str) -> Iterator[Store]:
 
 
 def frame(store: Store, views: tuple[TeamView, ...]) -> pa.Table:
-    return store.training_frame(DAY, LATER, "click", HOUR, LATER, views=views)
+    return store.training_frame(DAY, LATER, (Label("click", within=HOUR),), LATER, views=views)
 
 
 class TestFrame:
@@ -117,7 +118,7 @@ class TestFrame:
         assert frame(store, VIEWS).select(FRAME.names).equals(frame(store, ()))
 
     def test_an_empty_window_has_the_columns_too(self, store: Store) -> None:
-        pulled = store.training_frame(LATER, LATER + HOUR, "click", HOUR, LATER, views=VIEWS)
+        pulled = store.training_frame(LATER, LATER + HOUR, (Label("click", within=HOUR),), LATER, views=VIEWS)
         assert pulled.num_rows == 0
         assert dense(pulled, VIEWS).shape == (0, 4)
 

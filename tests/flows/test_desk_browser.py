@@ -99,7 +99,7 @@ def test_a_held_challenger_is_rejected_and_another_approved_and_serving_answers_
     config = serving_world.serving_config(
         loop.url,
         loop.home / "serving",
-        surfaces={"feed": loop.surface.features},
+        features=loop.surface.features,
         tracking_uri=loop.tracking,
         artifact_root=loop.artifacts.as_uri(),
     )

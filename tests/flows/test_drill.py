@@ -25,14 +25,14 @@ from flows.drill.logs import MICROSECOND, Log, read_log, rows_of, simulated, spa
 from flows.drill.windows import Folding, LogWindow
 from flows.steps.history import recall_past
 from flows.surface import Surface
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 from infra.stack.environment import settings_environment
 from models.retrieval.towers import TowerDesign
 from models.versions import promotions
 from monitoring.evaluation.history import Recalled
 from monitoring.gate.policy import Limit, Policy
 from tests.worlds.designs import but
-from tests.worlds.loop import NOW, START, Loop, after, copied, run_update, write_log
+from tests.worlds.loop import NOW, START, SURFACES, Loop, after, copied, run_update, write_log
 
 if TYPE_CHECKING:
     from flows.update import Outcome
@@ -88,7 +88,7 @@ def differences(one: object, other: object, where: str) -> Iterator[str]:
 def pairs(loop: Loop, log: Log, updates: Sequence[tuple[float, Surface]]) -> Iterator[Pair]:
     """Successive updates as of these hours, both ways, each by the surface as it is then."""
     surface = updates[0][1]
-    folding, memory = Folding(surface.features, surface.attribution), InMemory(surface)
+    folding, memory = Folding(surface.features), InMemory(surface)
     start = log.shown["shown_at"][0] - MICROSECOND
     with replace(loop, surface=surface).world() as world:
         for hour, declared in updates:
@@ -231,13 +231,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @contextmanager
 def commanded(settings: Mapping[str, str]) -> Iterator[pytest.MonkeyPatch]:
     """The command line of a small surface whose drill plants few faults and cuts no window short."""
-    from flows import surfaces
-
-    small = replace(FEED, design=but(FEED.design, batch_requests=16), fewest=200)
     with pytest.MonkeyPatch.context() as patched:
         for name, value in settings.items():
             patched.setenv(name, value)
-        patched.setitem(surfaces.SURFACES, "feed", small)
+        patched.setenv("MILLRACE_SURFACES", str(SURFACES))
         patched.setattr(drill, "Plan", partial(drill.Plan, tens=timedelta(0), faults=planted()))
         yield patched
 

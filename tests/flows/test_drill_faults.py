@@ -16,7 +16,7 @@ from features.log.reading import read_events
 from flows.drill.faults import FAULTS, Fault, Met, Scene, widest
 from flows.drill.logs import logged, read_log, simulated
 from flows.drill.windows import Folding, LogWindow, events_of, joined, windows
-from flows.surfaces.feed import FEED
+from flows.surfaces.feed import SURFACE as FEED
 from infra.postgres.connections import connect
 from models.learning.learner import fine_tune
 from models.learning.model import Model
@@ -35,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def scene() -> Scene:
     """The sixth hour of a small seeded log, and a model trained on the first five."""
     log = simulated(seed=4, days=0.25, requests_per_day=6000)
-    folding = Folding(FEED.features, FEED.attribution)
+    folding = Folding(FEED.features)
     seen: list[LogWindow] = []
     before = copy.deepcopy(folding)
     for window in windows(log, folding, HOUR):
@@ -72,12 +72,12 @@ def test_a_window_in_memory_has_the_rows_that_the_fold_writes(files: tuple[Path,
         written = dict(connection.execute("SELECT impression_id, row FROM served").fetchall())
     schema = FEED.features.schema
     found = 0
-    for window in windows(read_log("small", path, items), Folding(FEED.features, FEED.attribution), HOUR):
+    for window in windows(read_log("small", path, items), Folding(FEED.features), HOUR):
         table, examples = window.frame.table, window.frame.examples
-        dense, ids, history = schema.unpack([bytes(written[name]) for name in table["impression_id"]])
-        np.testing.assert_array_equal(examples.dense, dense.astype(np.float32))
-        np.testing.assert_array_equal(examples.ids, ids)
-        np.testing.assert_array_equal(examples.history, history)
+        rows = schema.unpack([bytes(written[name]) for name in table["impression_id"]])
+        np.testing.assert_array_equal(examples.dense, rows.dense.astype(np.float32))
+        np.testing.assert_array_equal(examples.ids, rows.ids)
+        np.testing.assert_array_equal(examples.history, rows.history)
         assert window.frame.without_row == 0
         assert np.all(np.diff(examples.time) >= 0)
         found += len(table)
@@ -92,7 +92,10 @@ def test_a_logs_events_are_those_of_the_database_to_the_bit(files: tuple[Path, P
         stored = read_events(connection, "feed", 0, 1_000_000)
     shown = read_log("small", path, items).shown
     clicks = shown.filter("clicked")
-    both = [events_of(shown, clicks, 0), *(events_of(shown[n : n + 1], clicks[:0], 0) for n in range(20))]
+    both = [
+        events_of(shown, clicks, "click", 0),
+        *(events_of(shown[n : n + 1], clicks[:0], "click", 0) for n in range(20)),
+    ]
     times = ("shown_at", "at", "known_at")
     for events in both:
         placed = events.join(stored, on=["kind", "impression_id"], how="left", suffix="_stored", maintain_order="left")

@@ -37,6 +37,10 @@ class Fold:
 
     beats: list[None] = field(default_factory=list)
 
+    def beat(self, failing: str | None) -> None:
+        if failing is None:
+            self.beats.append(None)
+
     def beats_again(self, name: str) -> None:
         before = len(self.beats)
         eventually(lambda: len(self.beats) > before + 1, name, SLOWLY)  # one may have been on its way
@@ -46,9 +50,7 @@ class Fold:
 def following(url: str, surface: Surface) -> Iterator[Fold]:
     """The real thing, in a thread as the service has it; stopped at the end, and then it must have ended."""
     fold, stopping = Fold(), threading.Event()
-    thread = threading.Thread(
-        target=fold_log, args=(url, surface, stopping, lambda: NOW, lambda: fold.beats.append(None)), daemon=True
-    )
+    thread = threading.Thread(target=fold_log, args=(url, surface, stopping, lambda: NOW, fold.beat), daemon=True)
     thread.start()
     try:
         yield fold

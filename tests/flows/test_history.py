@@ -13,7 +13,7 @@ from flows.ledger import Claim, WindowSpan
 from flows.steps import history
 from flows.steps.history import recall_past, references
 from flows.steps.train import earlier
-from flows.surfaces import find
+from flows.surfaces.feed import SURFACE as FEED
 from flows.world import World, open_world
 from infra.addresses import sqlalchemy_url
 from infra.settings import Settings
@@ -48,7 +48,7 @@ Both = tuple[ProcessRecord, ProcessRecord]
 def world(database: str, tmp_path: Path) -> Iterator[World]:
     registry = Registry(sqlalchemy_url(database), tmp_path.as_uri())
     settings = Settings(home=tmp_path, database_url=database)
-    with open_world(settings, find("feed"), url=database, registry=registry, reports=False) as opened:
+    with open_world(settings, FEED, url=database, registry=registry, reports=False) as opened:
         yield opened
 
 

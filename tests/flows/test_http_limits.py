@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 MB = 1 << 20
 
 COMMANDS = {
-    "serving": ("-m", "models.serving", "--surfaces", "tests.worlds.serving:SURFACES"),
+    "serving": ("-m", "models.serving", "--surfaces", "tests.worlds.serving:declared"),
     "desk": ("-m", "flows.services.desk"),
 }
 PATHS = {"serving": "/v1/feed/rank", "desk": "/sign-in"}

@@ -271,10 +271,7 @@ def test_a_surface_without_a_champion_has_nothing_to_watch(site: Loop, notices: 
 def test_what_the_flow_saw_is_on_prefects_run_page(
     live: Loop, prefect_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import surfaces
-
     for name, value in settings_environment(live.settings).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(surfaces.SURFACES, "feed", live.surface)
     run: Callable[[str, datetime], str] = watch
     assert run("feed", after(16)).startswith("well: On ")

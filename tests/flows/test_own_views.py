@@ -70,7 +70,7 @@ def test_a_teams_view_is_trained_on_and_served_as_it_was_known(loop: Loop) -> No
 
         item, at = shown[rows[0]]
         served = LiveViews((STOCK,), Database(loop.url))
-        read = served.read("anybody", [item, "unheard of"], {"region": 3}, at.timestamp())
+        read = served.read("anybody", [item, "unheard of"], [{}, {}], {"region": 3}, at.timestamp())
         assert read.complete
         np.testing.assert_array_equal(read.values, np.array([known(loop, item, at), (np.nan, np.nan)], np.float32))
         served.close()
@@ -115,7 +115,7 @@ def test_any_finite_value_of_a_view_is_trained_on_and_served(loop: Loop) -> None
         assert own[:, 1].max() == np.finfo(np.float32).max
         served = LiveViews((LARGE,), Database(loop.url))
         items, at = frame.table["item_id"][:40].to_list(), frame.examples.time[-1]
-        read = served.read("anybody", items, {}, float(at))
+        read = served.read("anybody", items, [{}] * len(items), {}, float(at))
         assert read.complete
         np.testing.assert_array_equal(read.values, own[:40])
         served.close()
@@ -123,7 +123,7 @@ def test_any_finite_value_of_a_view_is_trained_on_and_served(loop: Loop) -> None
 
 def test_a_view_that_cannot_be_read_leaves_its_values_unknown_and_says_so() -> None:
     away = LiveViews((STOCK,), Database("postgresql://127.0.0.1:1/none"))
-    read = away.read("anybody", ["a", "b"], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
+    read = away.read("anybody", ["a", "b"], [{}, {}], {}, datetime(2026, 1, 1, tzinfo=UTC).timestamp())
     assert not read.complete
     assert np.isnan(read.values).all()
     assert read.values.shape == (2, 2)

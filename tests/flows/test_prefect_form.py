@@ -315,13 +315,10 @@ def test_an_approval_from_prefects_form_puts_the_challenger_into_service(
     served_loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The whole: an update holds, a person approves on Prefect's page, the registry and the record follow."""
-    from flows import surfaces
-
     loop, champion = served_loop, served_loop.alias()
     deploy()
     for name, value in settings_environment(loop.settings).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
     with loop.world(policy=replace(loop.surface.policy, requests=1_000_000)) as world:
         held = run_update(world, after(18))
         assert held.verdict.verdict == "hold", held.verdict.reasons

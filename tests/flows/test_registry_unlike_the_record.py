@@ -342,12 +342,10 @@ def test_where_the_files_are_back_in_time_nothing_has_been(two: Loop) -> None:
 
 def millrace(loop: Loop, monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
     """What a command of the command line prints, or, where it fails, its one line."""
-    from flows import surfaces
     from flows.cli.main import app
 
     for name, value in settings_environment(loop.settings).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
     # This process has the environment of the tests' own Prefect server.
     monkeypatch.setattr("infra.stack.environment.apply", lambda _: None)
     monkeypatch.setattr("flows.cli.prefect_api.prefect_api", lambda _: nullcontext())
@@ -519,17 +517,17 @@ def test_serving_keeps_a_lost_champion_that_it_has_and_one_that_begins_serves_th
     two: Loop, tmp_path: Path
 ) -> None:
     loop = copied(two)
-    surfaces = {"feed": loop.surface.features}
+    features = loop.surface.features
 
     def serves(client: Client) -> str | None:
         found = client.service.champions.current("feed")
         return None if found is None else found.version
 
-    with serve(serving_config(loop.url, tmp_path / "running", surfaces=surfaces)) as running:
+    with serve(serving_config(loop.url, tmp_path / "running", features=features)) as running:
         eventually(lambda: serves(running) == "2", "version 2 serves")
         with (
             lost(files(champion(loop))),
-            serve(serving_config(loop.url, tmp_path / "begun", surfaces=surfaces), ready=False) as begun,
+            serve(serving_config(loop.url, tmp_path / "begun", features=features), ready=False) as begun,
         ):
             eventually(begun.service.champions.checked.is_set, "it has looked for its champion")
             assert (serves(running), serves(begun)) == ("2", None)

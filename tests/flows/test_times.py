@@ -10,7 +10,6 @@ import pytest
 from prefect.exceptions import ParameterTypeError
 from typer.testing import CliRunner
 
-from flows import surfaces
 from flows.cli.main import app
 from flows.ledger import CLOCKS_APART, ImpossibleTime, expect_time
 from flows.services.live_watch import watch
@@ -40,7 +39,6 @@ def loop(site: Loop, prefect_server: str) -> Iterator[Loop]:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in settings_environment(own.settings).items():
             environment.setenv(name, value)
-        environment.setitem(surfaces.SURFACES, "feed", own.surface)
         yield own
 
 

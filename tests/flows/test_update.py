@@ -14,6 +14,7 @@ from flows import ledger
 from flows.ledger import NothingToLearn
 from flows.steps import prepare
 from flows.steps.train import train
+from flows.surface_files import BadSurface
 from flows.update import Outcome
 from flows.world import FeaturesChanged, World
 from infra.postgres.connections import connect
@@ -266,10 +267,10 @@ def _spoil(loop: Loop, impressions: list[str]) -> None:
         for name in impressions:
             found = connection.execute("SELECT row FROM served WHERE impression_id = %s", [name]).fetchone()
             assert found is not None
-            dense, ids, history = schema.unpack([bytes(found[0])])
-            dense = dense.copy()
+            row = schema.unpack([bytes(found[0])])
+            dense = row.dense.copy()
             dense[0, 5] = np.inf
-            [packed] = schema.pack(dense, ids, history)
+            [packed] = schema.pack(replace(row, dense=dense))
             connection.execute("UPDATE served SET row = %s WHERE impression_id = %s", [packed, name])
 
 
@@ -313,12 +314,10 @@ def test_an_update_that_fails_says_why_in_the_ledger_and_the_next_takes_its_wind
 
 
 def test_the_story_of_an_update_is_on_prefects_run_page(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flows import surfaces
     from flows.update import update
 
     for name, value in settings_environment(loop.settings).items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setitem(surfaces.SURFACES, "feed", loop.surface)
     outcome = str(update("feed", after(14)))
     assert outcome.startswith("promote: There is no champion yet.")
     artifacts = {a["key"]: a["data"] for a in asyncio.run(_artifacts(loop.updates()[0]["flow_run_id"]))}
@@ -329,8 +328,8 @@ def test_the_story_of_an_update_is_on_prefects_run_page(loop: Loop, monkeypatch:
     assert loop.settings.mlflow_pages in artifacts["report-feed"]
     assert "/models/millrace-feed/versions/1" in artifacts["version-feed"]
     assert str(update("feed", after(14))).startswith("0 impressions of feed are mature")
-    with pytest.raises(ValueError, match="surface 'shop'"):
-        update("shop", after(14))
+    with pytest.raises(BadSurface, match="surface 'moon'"):
+        update("moon", after(14))
 
 
 async def _artifacts(flow_run_id: str) -> list[dict[str, Any]]:

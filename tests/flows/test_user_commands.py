@@ -70,7 +70,7 @@ def test_what_cannot_be_done_says_what_to_do(user: Run) -> None:
     add(user)
     for wrong, words in (
         (("add", "ada", "--role", "viewer", "--surface", "feed", "--password-stdin"), "millrace user grant ada"),
-        (("add", "ben", "--role", "viewer", "--surface", "moon", "--password-stdin"), "flows/surfaces has feed"),
+        (("add", "ben", "--role", "viewer", "--surface", "moon", "--password-stdin"), "surface 'moon'"),
         (("add", "gate", "--role", "viewer", "--surface", "feed", "--password-stdin"), "the program itself"),
         (("add", "ben", "--role", "viewer", "--surface", "feed"), "--password-stdin"),
         (("code", "ben"), "millrace user list"),

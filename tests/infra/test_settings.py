@@ -29,7 +29,7 @@ def test_documented_ports_are_the_defaults() -> None:
 
 
 def test_another_process_reads_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(home=tmp_path, postgres_port=1234, database_url="postgresql://a:b@db/feed")
+    settings = Settings(home=tmp_path, surfaces=tmp_path, postgres_port=1234, database_url="postgresql://a:b@db/feed")
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
     assert Settings() == settings

@@ -47,7 +47,8 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Quiet).serve_fo
 WORKER = """
 import pathlib, sys, time
 from infra.stack.pulse import Pulse
-pulse = Pulse(pathlib.Path(sys.argv[1]), "worker", ["one", "other"])
+pulse = Pulse(pathlib.Path(sys.argv[1]), "worker")
+pulse.parts(["one", "other"])
 pulse.beat("one")
 if sys.argv[2] == "both":
     pulse.beat("other")
@@ -282,7 +283,9 @@ def test_a_process_that_listens_nowhere_is_well_while_all_its_parts_work(
 
 
 def test_a_pulse_where_nothing_can_be_written_stops_no_work(tmp_path: Path) -> None:
-    Pulse(tmp_path / "not" / "there", "fold", ["feed"]).beat("feed")
+    pulse = Pulse(tmp_path / "not" / "there", "fold")
+    pulse.parts(["feed"])
+    pulse.beat("feed")
 
 
 @pytest.mark.chaos

@@ -50,9 +50,8 @@ def frame(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 folder.fold(NOW)
             version = FEATURES.schema.version
             span = NOON - timedelta(hours=1), NOON + timedelta(hours=1)
-            yield from_arrow(
-                store.training_frame(*span, "click", timedelta(minutes=5), NOW, schema_version=version), FEATURES.schema
-            )
+            table = store.training_frame(*span, FEATURES.labels, NOW, schema_version=version)
+            yield from_arrow(table, FEATURES.schema, FEATURES.labels)
 
 
 def test_each_request_is_one_and_its_rows_stand_side_by_side(frame: Frame) -> None:

@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.counters.engine import Engine
-from features.declare.families import Family, Features
+from features.counters.event_values import Candidates
+from features.declare.columns import Id
+from features.declare.families import Family
+from features.declare.features import Features
 from features.ingest.importing import ImportRefused, import_log
 from features.log.json_texts import value_of
 from features.log.reading import read_events
@@ -25,8 +28,7 @@ from tests.worlds.serving import Client, serve, serving_config
 NAMES = ("country", "geo.country", "user agent", "k[0]", "größe", 'a"b', "c\\d", "$", "'", "*", "^k.*$", "a\nb", "%s")
 ATTRIBUTES = ("cat.main", "$.x")
 FEATURES = Features(
-    contexts=NAMES,
-    attributes=ATTRIBUTES,
+    columns=(*(Id(name, of="item") for name in ATTRIBUTES), *map(Id, NAMES)),
     families=(Family("item", ("item",), (3600.0,)), Family("here", ("item", "geo.country"), (3600.0,), prior="item")),
 )
 
@@ -40,7 +42,7 @@ def database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     cache = tmp_path_factory.mktemp("serving")
-    with serve(serving_config(database, cache, surfaces={"feed": FEATURES}, patience_s=60.0)) as client:
+    with serve(serving_config(database, cache, features=FEATURES, patience_s=60.0)) as client:
         yield client
 
 
@@ -73,8 +75,8 @@ def imported(database: str, log: pl.DataFrame, items: pl.DataFrame | None = None
 
 def ids(event: pl.DataFrame, attributes: dict[str, Any], context: dict[str, Any]) -> tuple[dict[str, int], ...]:
     """By name, the ids that the fold makes of an event, and those of a request with these values."""
-    folded = Engine(FEATURES).fold(event.with_columns(live=False, known_at="shown_at")).ids[-1]
-    _, served, _ = Engine(FEATURES).read("u", ["a"], [attributes], context, 1.0)
+    folded = Engine(FEATURES).fold(event.with_columns(live=False, known_at="shown_at")).values.ids[-1]
+    served = Engine(FEATURES).read(Candidates("u", ["a"], context, attributes=[attributes]), 1.0).ids
     wanted = {"user", "item", *NAMES, *ATTRIBUTES}
     return tuple(
         {name: key for name, key in zip(FEATURES.ids, row.tolist(), strict=True) if name in wanted}

@@ -387,7 +387,7 @@ def test_several_kinds_of_feedback_are_learned_together() -> None:
     layout = replace(LAYOUT, kinds=("click", "like"))
     window = clicks(2_000, seed=15)
     likes = np.where(window.label > 0, window.dense[:, 1] > 5, np.nan)
-    both = replace(window, label=np.stack([window.label, likes], axis=1).astype(np.float32))
+    both = replace(window, targets=np.stack([window.label, likes], axis=1).astype(np.float32))
     model, _ = fine_tune(Model.new(layout, SMALL, 0), both, seed=0, device="cpu", clock=no_time)
     fresh = clicks(2_000, seed=16)
     assert auc(model.score(fresh), fresh.label) > 0.7
@@ -401,15 +401,28 @@ def test_each_part_can_be_left_out(design: Design) -> None:
 
 
 @pytest.mark.parametrize("kinds", [("click",), ("click", "like")])
-def test_labels_may_be_columns_and_what_is_replayed_has_as_many(kinds: tuple[str, ...]) -> None:
+def test_what_is_replayed_has_as_many_targets_as_the_window(kinds: tuple[str, ...]) -> None:
     model = Model.new(replace(LAYOUT, kinds=kinds), but(SMALL, replay=ExperienceReplay(20)), 0)
     for seed in (40, 41):
         window = clicks(60, seed=seed)
-        columns = replace(window, label=np.repeat(window.label[:, None], len(kinds), axis=1))
+        columns = replace(window, targets=np.repeat(window.label[:, None], len(kinds), axis=1))
         model = tune(model, columns)
     assert len(model.reservoir) == 20
     if len(kinds) == 1:
-        tune(model, clicks(60, seed=42))  # one kind may be a plain row of labels too
+        tune(model, clicks(60, seed=42))  # of one kind the labels are the targets
+
+
+def test_a_score_is_the_weighted_mean_of_the_kinds() -> None:
+    window = clicks(1_000, seed=15)
+    both = replace(window, targets=np.stack([window.label, 1 - window.label], axis=1))
+    for weights, expected in (((1.0, 0.0), 1.0), ((0.0, 2.0), -1.0), ((1.0, 1.0), 0.0)):
+        layout = replace(LAYOUT, kinds=("click", "pass"), weights=weights)
+        judged = replace(both, label=both.of_kinds @ np.float32(weights) / np.float32(sum(weights)))
+        model, _ = fine_tune(Model.new(layout, SMALL, 0), judged, seed=0, device="cpu", clock=no_time)
+        p = 1 / (1 + np.exp(-model.logits(window).double().numpy()))
+        np.testing.assert_allclose(model.score(window), p @ np.array(weights) / sum(weights), rtol=1e-12)
+        gap = model.score(window)[window.label > 0].mean() - model.score(window)[window.label == 0].mean()
+        assert np.sign(np.round(gap, 2)) == expected
 
 
 @pytest.mark.parametrize("ranker", get_args(RankerKind))

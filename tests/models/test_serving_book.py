@@ -78,7 +78,7 @@ class Site:
             "MILLRACE_MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
             "MILLRACE_SERVING_PORT": str(self.port),
         }
-        command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:SURFACES"]
+        command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:declared"]
         with (self.folder / "serving.log").open("ab") as log:
             self.serving = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
         eventually(self._answers, "serving answers", within_s=90)

@@ -20,7 +20,7 @@ import torch
 
 from infra.addresses import with_database
 from infra.postgres.connections import connect
-from models.examples import Examples
+from models.frames import to_score
 from models.versions import artifact, promotions
 from tests.conftest import free_port, fresh_database
 from tests.worlds.rows import LEARNED_TO, back
@@ -167,7 +167,7 @@ def process(database: str, home: Path) -> Iterator[tuple[str, Path]]:
         "MILLRACE_MLFLOW_TRACKING_URI": "http://127.0.0.1:1",
         "MILLRACE_SERVING_PORT": str(port),
     }
-    command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:SURFACES"]
+    command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:declared"]
     with log.open("w") as out:
         running = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=out, stderr=subprocess.STDOUT)
     address = f"http://127.0.0.1:{port}"
@@ -265,9 +265,9 @@ def test_a_new_champion_is_taken_up_without_a_failed_request_and_each_response_i
     for answer in hammer.answers[:: max(1, len(hammer.answers) // 200)]:
         rows = [served[item["impression_id"]] for item in answer["items"]]
         assert {version for version, _ in rows} == {answer["model_version"]}
-        dense, ids, history = FEATURES.schema.unpack([row for _, row in rows])
+        read = FEATURES.schema.unpack([row for _, row in rows])
         scores = models[answer["model_version"]].score(
-            Examples(dense.astype(np.float32), ids, history, np.zeros(4, np.float32), np.zeros(4, int), np.zeros(4))
+            to_score(read, np.zeros((4, 0), np.float32), FEATURES.schema, 0.0)
         )
         np.testing.assert_allclose(scores, [item["score"] for item in answer["items"]], rtol=1e-6)
 

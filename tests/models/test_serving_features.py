@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.counters.event_values import Candidates
 from features.counters.folder import Folder
 from features.identity.keys import key_of
 from infra.postgres.connections import connect
@@ -23,6 +24,8 @@ from tests.worlds.serving import FEATURES, Client, imported, promote, rank, serv
 from tests.worlds.waiting import eventually
 
 NEVER = 3600.0
+
+NEWS = [{"section": "news"}]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +64,7 @@ def last_items(database: str, request_id: str) -> list[int]:
             " WHERE i.request_id = %s LIMIT 1",
             [request_id],
         ).fetchall()
-    return [int(key) for key in FEATURES.schema.unpack([bytes(served[0][0])])[2][0] if key]
+    return [int(key) for key in FEATURES.schema.unpack([bytes(served[0][0])]).history[0] if key]
 
 
 def click(client: Client, impression_id: str) -> None:
@@ -127,7 +130,7 @@ def test_a_click_taken_by_one_replica_reaches_the_other_by_the_log(
     live = replica.service.rankers["feed"].live_features
 
     def known() -> bool:
-        read = live.read("roamer", ["a"], {}, datetime.now(UTC).timestamp())
+        read = live.read("roamer", ["a"], [{}], {}, datetime.now(UTC).timestamp()).values
         return bool(read.history[0, 0] == key_of("item", "b"))
 
     eventually(known, "the other replica knows the click")
@@ -138,9 +141,9 @@ def test_an_event_of_its_own_request_that_comes_by_the_log_too_counts_once(repli
     for item in ("a", "b"):
         click(replica, impression_of(rank(replica, user_id="once"), item))
     at = datetime.now(UTC).timestamp() + 60
-    added = live.read("once", ["a"], {}, at)
+    added = live.read("once", ["a"], [{}], {}, at).values
     eventually(lambda: not live._unfolded, "all that was added is folded")
-    folded = live.read("once", ["a"], {}, at)
+    folded = live.read("once", ["a"], [{}], {}, at).values
     np.testing.assert_array_equal(added.history, folded.history)
     clicks = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
     np.testing.assert_array_equal(added.dense[:, clicks], folded.dense[:, clicks])
@@ -156,18 +159,18 @@ def test_an_event_that_the_fold_had_counted_before_the_log_is_loaded_counts_once
         (at,) = connection.execute(
             "SELECT date_part('epoch', shown_at) FROM impressions WHERE impression_id = %s", [shown]
         ).fetchall()[0]
-        live.add_impressions([shown], live.read("early", ["a"], {}, at).ids, at)
+        live.add_impressions([shown], live.read("early", ["a"], [{}], {}, at).values.ids, at)
         live.add_click(shown, 1.0, now())
         folder.fold(datetime.fromtimestamp(now() + 10, UTC))
         assert folder.engine is not None
-        once = folder.engine.read("early", ["a"], [{"section": "news"}], {}, now() + 60)[0]
+        once = folder.engine.read(Candidates("early", ["a"], attributes=NEWS), now() + 60).dense
     stopping = threading.Event()
     follower = threading.Thread(target=live.follow, args=(stopping,))
     follower.start()
     assert live.ready.wait(60)
     stopping.set()
     follower.join()
-    read = live.read("early", ["a"], {}, now() + 60)
+    read = live.read("early", ["a"], [{}], {}, now() + 60).values
     columns = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
     np.testing.assert_array_equal(read.dense[:, columns], once[:, columns])
 
@@ -185,24 +188,21 @@ def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(repl
     at = live._engine.time + 1
     for user in ("same-0", "same-1", "old", "nobody"):
         attributes = [{"section": "news"}, {"section": "sport"}, {}]
-        for ours, theirs in zip(
-            live._engine.read(user, ["a", "b", "unknown"], attributes, {"device": "phone"}, at),
-            replayed.read(user, ["a", "b", "unknown"], attributes, {"device": "phone"}, at),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(ours, theirs)
+        candidates = Candidates(user, ["a", "b", "unknown"], {"device": "phone"}, attributes=attributes)
+        ours, theirs = (FEATURES.schema.pack(engine.read(candidates, at)) for engine in (live._engine, replayed))
+        assert ours == theirs
 
 
 def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) -> None:
-    from features.log.items import append_items
+    from features.log.entities import append_entities
 
     with connect(database) as connection:
-        append_items(connection, "feed", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
+        append_entities(connection, "feed", "items", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
     rank(deaf, user_id="u2", items=["fresh"], request_id="fresh-1")
     with connect(database) as connection:
         name = impression_id("feed", "u2", "fresh-1", "fresh")
         row = connection.execute("SELECT row FROM served WHERE impression_id = %s", [name]).fetchall()
-    ids = FEATURES.schema.unpack([bytes(row[0][0])])[1]
+    ids = FEATURES.schema.unpack([bytes(row[0][0])]).ids
     assert ids[0, FEATURES.ids.index("section")] == key_of("section", "sport")
 
 
@@ -223,11 +223,11 @@ def test_until_the_log_is_in_memory_a_user_is_read_from_feast(database: str, mon
     cold = LiveFeatures("feed", FEATURES, Database(database), Metrics(), lambda: now, NEVER)
     cold.feast_users.start()
     eventually(lambda: cold.feast_users._read is not None, "Feast is open", within_s=60)
-    read = cold.read("old", ["a"], {}, now)
+    read = cold.read("old", ["a"], [{}], {}, now)
     assert read.degraded == ("features",)
-    assert read.history[0].tolist() == [key_of("item", "a")] * 4
-    warm = folded.read("old", ["a"], [{"section": "news"}], {}, now)[0]
+    assert read.values.history[0].tolist() == [key_of("item", "a")] * 4
+    warm = folded.read(Candidates("old", ["a"], attributes=NEWS), now).dense
     columns = [i for i, name in enumerate(FEATURES.schema.dense) if name.startswith("user_") and "section" not in name]
-    np.testing.assert_array_equal(read.dense[:, columns], warm[:, columns])
+    np.testing.assert_array_equal(read.values.dense[:, columns], warm[:, columns])
     cold.feast_users.close()
     eventually(lambda: cold.feast_users._read is None, "Feast is closed")

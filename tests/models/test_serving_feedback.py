@@ -154,7 +154,7 @@ def labelled(database: str, at: datetime) -> dict[str, float]:
     with open_store(database, "feed") as store:
         store.apply()
         frame = store.training_frame(
-            at - timedelta(seconds=1), datetime.now(UTC), "click", LATEST, datetime.now(UTC) + timedelta(minutes=1)
+            at - timedelta(seconds=1), datetime.now(UTC), FEATURES.labels, datetime.now(UTC) + timedelta(minutes=1)
         )
     return dict(zip(frame["impression_id"].to_pylist(), frame["label"].to_pylist(), strict=True))
 

@@ -153,7 +153,7 @@ def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_emptied
 def test_a_teams_view_that_cannot_be_read_costs_no_connection_a_request(door: Door, tmp_path: Path) -> None:
     door.open = True
     gone = TeamView(name="loyalty", table="nowhere", keys={"customer": "user_id"}, values=("points",))
-    with serve(serving_config(door.url, tmp_path / "cache", views={"feed": (gone,)})) as client:
+    with serve(serving_config(door.url, tmp_path / "cache", views=(gone,))) as client:
         eventually(lambda: set(rank(client)["degraded"]) == {"model", "views"}, "all but the view is there")
         began = time.monotonic()
         for _ in range(50):

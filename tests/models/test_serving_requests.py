@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from infra.postgres.connections import connect
-from models.examples import Examples
+from models.frames import to_score
 from models.serving.rank.ranking import impression_id
 from models.versions import artifact
 from tests.conftest import fresh_database
@@ -74,13 +74,8 @@ def test_what_was_shown_is_in_the_log_with_the_row_it_was_ranked_with(
             " WHERE schema_version = %s AND request_id = %s ORDER BY position",
             [FEATURES.schema.version, answer["request_id"]],
         ).fetchall()
-    dense, ids, history = FEATURES.schema.unpack([bytes(row) for (row,) in served])
-    count = len(dense)
-    expected = model.score(
-        Examples(
-            dense.astype(np.float32), ids, history, np.zeros(count, np.float32), np.zeros(count, int), np.zeros(count)
-        )
-    )
+    read = FEATURES.schema.unpack([bytes(row) for (row,) in served])
+    expected = model.score(to_score(read, np.zeros((len(read), 0), np.float32), FEATURES.schema, 0.0))
     np.testing.assert_allclose(expected, [item["score"] for item in answer["items"]], rtol=1e-6)
 
 

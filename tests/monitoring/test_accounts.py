@@ -47,7 +47,7 @@ def test_neither_passwords_nor_cookies_nor_codes_can_be_read_from_the_database(u
     code = accounts.make_code(users, "ada", NOW, 10 * MINUTE)
     stored = "".join(
         str(users.execute(f"SELECT t::text FROM {table} t").fetchall())
-        for table in ("users", "sessions", "review_codes", "sign_ins")
+        for table in ("people", "sessions", "review_codes", "sign_ins")
     )
     assert "$argon2id$" in stored
     for secret in (PASSWORD, token, code, code.replace("-", "")):
@@ -61,7 +61,7 @@ def test_a_password_costs_what_is_recommended_and_an_older_cost_is_raised(
     cost = accounts.hasher()
     assert (cost.type.name, cost.memory_cost, cost.time_cost, cost.parallelism) == ("ID", 64 << 10, 3, 4)
     sign_in(users)
-    stored = users.execute("SELECT password FROM users").fetchone()
+    stored = users.execute("SELECT password FROM people").fetchone()
     assert stored is not None
     assert "m=65536,t=3,p=4" in stored[0]
     sign_in(users)

@@ -73,7 +73,9 @@ def window_of(judging: Judging, requests: int = 500, seed: int = 2, fairness: st
         end=end,
         as_of=end + timedelta(minutes=10),
         frame=parted(frame_of(requests, seed), split.timestamp()),
-        terms=Terms(judging, LAYOUT.dense, LAYOUT.schema_version, ("place",), Limits(), margin=0.01, fairness=fairness),
+        terms=Terms(
+            judging, LAYOUT.dense, LAYOUT.schema_version, {"place": "place"}, Limits(), margin=0.01, fairness=fairness
+        ),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from features.counters.folder import Folder
 from features.identity.keys import key_of
-from features.log.items import append_items
+from features.log.entities import append_entities
 from features.log.reading import read_events
 from features.skew.comparison import FeatureDifference, ServedComparison, write
 from features.skew.probes import Probes, begin, finish
@@ -137,9 +137,9 @@ def test_a_feature_served_with_another_value_is_named(
 
     def in_other_units(*arguments: object) -> CandidateFeatures:
         read = type(live_features).read(live_features, *arguments)  # type: ignore[arg-type]
-        dense = read.dense.copy()
+        dense = read.values.dense.copy()
         dense[:, column] = dense[:, column] / 2 + 1
-        return replace(read, dense=dense)
+        return replace(read, values=replace(read.values, dense=dense))
 
     with probed(world, replica) as found:
         monkeypatch.setattr(live_features, "read", in_other_units)
@@ -158,15 +158,15 @@ def test_a_replica_that_missed_a_users_clicks_and_an_items_new_section_is_told(
         rank(deaf, user_id="somebody else")  # has the items of now in its memory
         visits(replica, "roamer")
         with connect(world) as connection:
-            append_items(connection, "feed", pl.DataFrame({"item_id": ["d"], "section": ["film"]}))
+            append_entities(connection, "feed", "items", pl.DataFrame({"item_id": ["d"], "section": ["film"]}))
         roamed = rank(deaf, user_id="roamer", request_id="roamed")
     names = found[0].differing
-    assert {"history", "user_clicks", "last_section"} <= set(names)
+    assert {"history", "user_clicks"} <= set(names)
     assert names["user_clicks"].impression_id in {item["impression_id"] for item in roamed["items"]}
     assert (names["user_clicks"].served, names["user_clicks"].joined) == (0.0, pytest.approx(np.log(5), abs=0.01))
     assert (names["section"].served, names["section"].joined) == (key_of("section", "art"), key_of("section", "film"))
     with connect(world) as connection:
-        append_items(connection, "feed", pl.DataFrame({"item_id": ["d"], "section": ["art"]}))
+        append_entities(connection, "feed", "items", pl.DataFrame({"item_id": ["d"], "section": ["art"]}))
 
 
 def test_rows_of_another_schema_and_reads_older_than_the_probe_are_counted(
@@ -177,7 +177,7 @@ def test_rows_of_another_schema_and_reads_older_than_the_probe_are_counted(
         visits(replica, "mover")  # over some ticks that the slow one does not see
         with (
             probed(world, replica) as found,
-            serve(serving_config(world, folder / "other", surfaces={"feed": other})) as stranger,
+            serve(serving_config(world, folder / "other", features=other)) as stranger,
         ):
             rank(slow, user_id="late")
             rank(stranger, user_id="strange")

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from features.counters.engine import Engine
 from features.counters.table import Counters
-from features.declare.families import DAY, HOUR, MINUTE, Family, Features
+from features.declare.columns import Id
+from features.declare.families import DAY, HOUR, MINUTE, Family, Recent, last
+from features.declare.features import Features
 from features.served.rows import Rows, ServedKeys
 from tests.worlds.impressions import ITEM, PLACE, USER, impressions
 
@@ -19,21 +21,36 @@ START = 1_506_816_000.0
 """2017-10-01, midnight UTC."""
 
 SMALL = Features(
-    contexts=("device",),
-    attributes=("section",),
+    columns=(Id("section", of="item"), Id("device")),
     families=(
         Family("all", (), (DAY,), trend=True, sizes=0),
         Family("item", ("item",), (5 * MINUTE, HOUR, DAY), prior="all", trend=True, sizes=3, ages=True),
         Family("item_device", ("item", "device"), (15 * MINUTE, 12 * HOUR), prior="item"),
         Family("item_stage", ("item", "stage"), (HOUR,), prior="item"),
         Family("item_activity", ("item", "activity"), (HOUR,), prior="item"),
-        Family("pairs", ("item",), (HOUR, DAY), prior="item", pseudo_counts=5, last_items=3),
+        Family("pairs", ("item",), (HOUR, DAY), prior="item", pseudo_counts=5, recent=Recent("item", 3)),
         Family(
-            "pairs_each", ("item",), (HOUR, DAY), prior="item", pseudo_counts=5, last_items=3, naive_bayes=True, sizes=1
+            "pairs_each",
+            ("item",),
+            (HOUR, DAY),
+            prior="item",
+            pseudo_counts=5,
+            recent=Recent("item", 3),
+            naive_bayes=True,
+            sizes=1,
         ),
-        Family("taste", ("section",), (DAY,), prior="all", pseudo_counts=5, last_sections=4, naive_bayes=True, sizes=0),
+        Family(
+            "taste",
+            ("section",),
+            (DAY,),
+            prior="all",
+            pseudo_counts=5,
+            recent=Recent("section", 4),
+            naive_bayes=True,
+            sizes=0,
+        ),
         Family("user_section", ("user", "section"), (DAY,), prior="all"),
-        Family("section_last", ("section", "last_section"), (DAY,), prior="all"),
+        Family("section_last", ("section", last("section")), (DAY,), prior="all"),
     ),
     history=4,
 )
@@ -49,6 +66,7 @@ def event(kind: str, impression_id: str, user: str, item: str, at: float, **more
         "user_id": user,
         "item_id": item,
         "attributes": json.dumps({"section": section}),
+        "user_attributes": None,
         "context": json.dumps({"device": device}),
         "shown_at": at,
         "at": at,
@@ -63,7 +81,13 @@ def event(kind: str, impression_id: str, user: str, item: str, at: float, **more
 def frame(events: Sequence[dict[str, object]]) -> pl.DataFrame:
     """Events in the order the log gives: by when they were known, impressions first."""
     ordered = sorted(events, key=lambda e: (e["known_at"], e["kind"] != "impression"))
-    schema = {"read_tick": pl.Int64, "live": pl.Boolean, "shown_at": pl.Float64, "at": pl.Float64}
+    schema = {
+        "user_attributes": pl.String,
+        "read_tick": pl.Int64,
+        "live": pl.Boolean,
+        "shown_at": pl.Float64,
+        "at": pl.Float64,
+    }
     table = pl.DataFrame(ordered, schema_overrides=schema | {"known_at": pl.Float64, "value": pl.Float64})
     return table.with_columns((pl.int_range(pl.len()) + 1).alias("seq"))
 
@@ -104,34 +128,33 @@ def world(seed: int, requests: int = 300, *, late_impressions: float = 0.0, hour
 
 @dataclass
 class Ledger:
-    """The served rows written so far, by impression."""
+    """The served rows written so far, packed, by impression."""
 
     declared: Features
-    rows: dict[str, tuple[NDArray[np.float16], NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=dict)
+    rows: dict[str, bytes] = field(default_factory=dict)
 
     def write(self, rows: Rows) -> None:
-        for i, name in enumerate(rows.impression_id):
+        for name, row in zip(rows.impression_id, self.declared.schema.pack(rows.values), strict=True):
             assert name not in self.rows, f"{name} got a row twice"
-            self.rows[name] = rows.dense[i], rows.ids[i], rows.history[i]
+            self.rows[name] = row
 
     @property
     def served_keys(self) -> ServedKeys:
         def found(wanted: pl.DataFrame) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.int64]]:
             there = np.array([name in self.rows for name in wanted["impression_id"]], dtype=bool)
-            ids = np.zeros((len(wanted), len(self.declared.ids)), dtype=np.int64)
+            ids = np.zeros((len(wanted), self.declared.width), dtype=np.int64)
             history = np.zeros((len(wanted), self.declared.history), dtype=np.int64)
-            for i in np.flatnonzero(there):
-                _, ids[i], history[i] = self.rows[wanted["impression_id"][int(i)]]
+            rows = self.declared.schema.unpack(
+                [self.rows[name] for name in wanted["impression_id"] if name in self.rows]
+            )
+            ids[there], history[there] = rows.ids, rows.history
             return there, ids, history
 
         return found
 
     def equals(self, other: "Ledger") -> bool:
         """Same impressions, same bits."""
-        return self.rows.keys() == other.rows.keys() and all(
-            all(a.tobytes() == b.tobytes() for a, b in zip(self.rows[name], other.rows[name], strict=True))
-            for name in self.rows
-        )
+        return self.rows == other.rows
 
 
 def batches(events: pl.DataFrame, seconds: float, tick: float) -> Iterable[pl.DataFrame]:
@@ -172,6 +195,6 @@ def restarted(engine: Engine) -> Engine:
         fresh.counters[name].load(counters.keys[known], counters.times[known], counters.sums[known])
     for key, row in engine.users.rows.items():
         users = engine.users
-        fresh.users.put(key, users.numbers[row], users.items[row], users.sections[row])
+        fresh.users.put(key, users.numbers[row], users.items[row], users.remembered[row])
     fresh.seq, fresh.time = engine.seq, engine.time
     return fresh

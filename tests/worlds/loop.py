@@ -45,21 +45,15 @@ def after(hours: float) -> datetime:
     return START + timedelta(hours=hours)
 
 
-def small_feed() -> "Surface":
-    """The feed, with batches small enough to train on five thousand impressions, and a gate that bears their noise:
-    it promotes but what is far worse than the champion, or no better than the base rate."""
-    from flows.surfaces.feed import FEED
-    from monitoring.gate.policy import Limit, Policy
-    from tests.worlds.designs import but
+SURFACES = Path(__file__).parent / "surfaces"
+"""The folder of the loop's surface file."""
 
-    design = but(FEED.design, batch_requests=16)
-    wide = Limit(100.0)
-    names = (
-        *("calibration", "mean_prediction", "prediction_shift", "flattened"),
-        *("slices", "forgetting", "in_sample", "too_good"),
-    )
-    policy = Policy(margin=0.3, early="pass", **dict.fromkeys(names, wide))
-    return replace(FEED, fewest=200, design=design, policy=policy)
+
+def small_feed() -> "Surface":
+    """The surface of the loop, as its file declares it."""
+    from flows.surface_files import read_file
+
+    return read_file(SURFACES / "feed.py").surface
 
 
 def write_log(folder: Path, *, days: float = 1.0, requests_per_day: int = 2400, seed: int = 3) -> tuple[Path, Path]:
@@ -86,6 +80,7 @@ class Loop:
     def settings(self) -> Settings:
         return Settings(
             home=self.home,
+            surfaces=SURFACES,
             database_url=self.url,
             mlflow_tracking_uri=self.tracking,
             # A server of MLflow's hands out the files itself.

@@ -1,6 +1,6 @@
 """A small surface to serve: its features, its models, its champion, and an app around them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,17 +13,20 @@ import polars as pl
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
-from features.declare.families import DAY, HOUR, Family, Features
+from features.declare.columns import Id
+from features.declare.families import DAY, HOUR, Family
+from features.declare.features import Features
 from features.declare.schema import RowSchema
 from features.declare.views import TeamView
-from features.log.items import append_items
+from features.log.entities import append_entities
 from features.log.writing import append
 from infra.postgres.connections import connect
+from infra.settings import Settings
 from models.examples import Layout
 from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import VersionTowers
 from models.serving.app import create_app
-from models.serving.config import ServingConfig
+from models.serving.config import ServedSurface, ServingConfig
 from models.serving.service import RankingService
 from models.versions import artifact, promotions
 from models.versions.promotions import Promotion
@@ -32,8 +35,7 @@ from tests.worlds.rows import LEARNED_TO, back
 from tests.worlds.waiting import eventually
 
 FEATURES = Features(
-    contexts=("device",),
-    attributes=("section",),
+    columns=(Id("section", of="item"), Id("device")),
     families=(
         Family("all", (), (DAY,), trend=True, sizes=0),
         Family("item", ("item",), (HOUR, DAY), prior="all", trend=True, ages=True),
@@ -81,11 +83,17 @@ def promote(
         )
 
 
-def serving_config(database: str, cache: Path, **changes: Any) -> ServingConfig:
-    """The configuration of a serving process of this world."""
+def serving_config(
+    database: str,
+    cache: Path,
+    features: Features = FEATURES,
+    views: tuple[TeamView, ...] = (),
+    **changes: Any,
+) -> ServingConfig:
+    """The configuration of a serving process of this world, or of a feed with other features or views."""
     settings: dict[str, Any] = {
         "database_url": database,
-        "surfaces": {"feed": FEATURES},
+        "surfaces": lambda: {"feed": ServedSurface(features, views)},
         "cache": cache,
         "tracking_uri": "http://127.0.0.1:1",
         "poll_s": 0.5,
@@ -138,7 +146,7 @@ def rank(client: Client, **changes: Any) -> dict[str, Any]:
 
 def with_items(database: str) -> None:
     with connect(database) as connection:
-        append_items(connection, "feed", ITEMS)
+        append_entities(connection, "feed", "items", ITEMS)
 
 
 def imported(database: str, clicks: int = 20) -> None:
@@ -170,13 +178,6 @@ def imported(database: str, clicks: int = 20) -> None:
         append(connection, "feed", impressions=shown, feedback=clicked, now=now, source="test")
 
 
-@dataclass(frozen=True)
-class Declared:
-    """As much of a surface's declaration as serving needs."""
-
-    features: Features
-    views: tuple[TeamView, ...] = ()
-
-
-SURFACES = {"feed": Declared(FEATURES)}
-"""What ``python -m models.serving --surfaces`` is pointed to."""
+def declared(_: Settings) -> Callable[[], Mapping[str, ServedSurface]]:
+    """What ``python -m models.serving --surfaces`` is pointed to."""
+    return lambda: {"feed": ServedSurface(FEATURES)}

@@ -54,9 +54,10 @@ class Reservoir:
             dense=np.zeros((0, len(layout.dense)), np.float32),
             ids=np.zeros((0, len(layout.ids)), np.int64),
             history=np.zeros((0, layout.history), np.int64),
-            label=np.zeros((0, kinds) if kinds > 1 else 0, np.float32),
+            label=np.zeros(0, np.float32),
             request=np.zeros(0, np.int64),
             time=np.zeros(0),
+            targets=np.zeros((0, kinds), np.float32),
         )
         return Reservoir(seed, np.zeros(0, np.uint64), none)
 
@@ -67,8 +68,7 @@ class Reservoir:
         """The sample, of ``size`` requests, of the past and ``examples``."""
         if not len(examples):
             return self
-        if self.examples.label.ndim != examples.label.ndim:
-            examples = replace(examples, label=examples.label.reshape(len(examples), *self.examples.label.shape[1:]))
+        examples = replace(examples, targets=examples.of_kinds)
         new = self._least(request_keys(examples, self.seed), examples, size)
         codes = new.examples.request + len(self)
         both = concat([self.examples, replace(new.examples, request=codes)])
@@ -115,8 +115,8 @@ class ReplaySampler:
         dealt, self.deck = self.deck[:wanted], self.deck[wanted:]
         rows = self.reservoir.examples[self.reservoir.rows(dealt)]
         # Codes unlike the batch's own, so that no two requests become one.
-        label = rows.label.reshape(len(rows), *batch.label.shape[1:])
-        return replace(rows, request=batch.request.min() - 1 - rows.request, label=label)
+        targets = None if batch.targets is None else rows.targets
+        return replace(rows, request=batch.request.min() - 1 - rows.request, targets=targets)
 
 
 def request_keys(examples: Examples, seed: int) -> NDArray[np.uint64]:

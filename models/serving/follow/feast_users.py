@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Mapping, Sized
 
+from features.declare.features import Features
 from models.serving.durable.database import Database
 from models.serving.telemetry import LOG
 
@@ -13,10 +14,9 @@ FEAST_AFTER_S = 3.0
 class FeastUsers:
     """Of one surface, between :meth:`start` and :meth:`close`."""
 
-    def __init__(self, surface: str, history: int, database: Database) -> None:
-        """``history``: last items in the state of a user, by the features served here."""
+    def __init__(self, surface: str, declared: Features, database: Database) -> None:
         self._surface = surface
-        self._history = history
+        self._sizes = {"last_items": declared.history, "remembered": declared.history * len(declared.remembered)}
         self._database = database
         self._read: Callable[[str], Mapping[str, object] | None] | None = None
         self._closed = threading.Event()
@@ -41,9 +41,9 @@ class FeastUsers:
             return None
         if row is None:
             return None
-        last_items = row["last_items"]
         # A row of another version of the features is no state of this engine's.
-        return row if isinstance(last_items, Sized) and len(last_items) == self._history else None
+        lists = [(row[name] or [], size) for name, size in self._sizes.items()]  # Feast gives an empty list as None
+        return row if all(isinstance(keys, Sized) and len(keys) == size for keys, size in lists) else None
 
     def _open(self) -> None:
         if self._closed.wait(FEAST_AFTER_S):

@@ -1,21 +1,22 @@
 """The keys of an impression, which a click on it is counted by: as ranked here, or looked up in the log."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import polars as pl
 from psycopg.rows import class_row
 
-from features.declare.families import Features
+from features.counters.event_values import EventValues
 from features.declare.feedback import CLOCK_SKEW, HORIZON
-from features.identity.keys import key_of
-from features.identity.values import canonical
 from features.log.partitions import SKEW
 from models.serving.durable.database import AWAY, Database
 
 LOOK_UP_IMPRESSION = """
-SELECT i.user_id, i.item_id, a.attributes, date_part('epoch', i.shown_at) AS shown_at FROM impressions i
+SELECT i.user_id, i.item_id, i.context::text, a.attributes::text, u.attributes::text AS user_attributes,
+    date_part('epoch', i.shown_at) AS shown_at
+FROM impressions i
 LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id
+LEFT JOIN users u ON u.surface = i.surface AND u.user_id = i.user_id
 WHERE i.surface = %s AND i.impression_id = %s AND i.shown_at >= %s AND i.shown_at <= %s
 AND NOT EXISTS (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s
                 AND f.at >= %s AND f.at <= %s AND f.kind = %s)
@@ -27,8 +28,8 @@ ORDER BY i.shown_at DESC LIMIT 1
 class ImpressionKeys:
     user: int
     item: int
-    section: int
-    """Of the item's first attribute; 0 where there is none."""
+    remembered: tuple[int, ...]
+    """Its values of the columns that the user's state remembers."""
     shown_at: float
     """Seconds since 1970."""
 
@@ -37,20 +38,22 @@ class ImpressionKeys:
 class _ImpressionRow:
     user_id: str
     item_id: str
-    attributes: Mapping[str, object] | None
+    context: str
+    attributes: str | None
+    user_attributes: str | None
     shown_at: float
 
 
 def look_up(
-    database: Database, surface: str, declared: Features, impression_id: str, at: float
+    database: Database, surface: str, values: EventValues, kind: str, impression_id: str, at: float
 ) -> ImpressionKeys | None:
-    """Keys of an impression clicked ``at`` that this process did not rank; None when the log has none, has its click
-    already, or is away."""
-    clicked = datetime.fromtimestamp(at, UTC)
+    """Keys of an impression that this process did not rank, with feedback of a ``kind`` at ``at``; None when the log
+    has none, has that feedback already, or is away."""
+    happened = datetime.fromtimestamp(at, UTC)
     parameters = [
-        *(surface, impression_id, clicked - HORIZON, clicked + CLOCK_SKEW),
-        *(surface, impression_id, clicked - HORIZON - SKEW, clicked + HORIZON + SKEW),
-        declared.click,
+        *(surface, impression_id, happened - HORIZON, happened + CLOCK_SKEW),
+        *(surface, impression_id, happened - HORIZON - SKEW, happened + HORIZON + SKEW),
+        kind,
     ]
     try:
         found = database.query(LOOK_UP_IMPRESSION, parameters, class_row(_ImpressionRow))
@@ -58,14 +61,9 @@ def look_up(
         return None
     if not found:
         return None
-    (logged,) = found
-    section = _section(declared, logged.attributes or {})
-    return ImpressionKeys(key_of("user", logged.user_id), key_of("item", logged.item_id), section, logged.shown_at)
+    logged = pl.DataFrame([vars(found[0])], schema_overrides=dict.fromkeys(TEXTS, pl.String))
+    ids, _ = values.of_events(logged)
+    return ImpressionKeys(int(ids[0, 0]), int(ids[0, 1]), tuple(values.remembered(ids)[0].tolist()), found[0].shown_at)
 
 
-def _section(declared: Features, attributes: Mapping[str, object]) -> int:
-    if not declared.attributes:
-        return 0
-    name = declared.attributes[0]
-    text = canonical(attributes.get(name))
-    return 0 if text is None else key_of(name, text)
+TEXTS = ("context", "attributes", "user_attributes")

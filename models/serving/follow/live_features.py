@@ -22,18 +22,20 @@ from numpy.typing import NDArray
 
 from features.counters import checkpoint
 from features.counters.engine import Engine
+from features.counters.event_values import Candidates, EventValues, Objects
 from features.counters.folder import whole_ticks
 from features.counters.pending import NEVER_CAME_S, PendingEvent
-from features.declare.families import Features
-from features.declare.feedback import counts, is_too_early
+from features.declare.features import Features
+from features.declare.feedback import is_too_early
+from features.declare.schema import RowValues
 from features.identity.keys import Keys
 from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
+from models.serving.follow.entity_attributes import EntityAttributes
 from models.serving.follow.feast_users import FeastUsers
 from models.serving.follow.impression_keys import ImpressionKeys, look_up
-from models.serving.follow.item_attributes import ItemAttributes
 from models.serving.telemetry import LOG, Metrics
 
 LOADING = 100_000
@@ -48,9 +50,7 @@ IMPRESSIONS_CACHED = 200_000
 class CandidateFeatures:
     """What was known of N candidates for one user."""
 
-    dense: NDArray[np.float16]  # (N, D)
-    ids: Keys  # (N, K)
-    history: Keys  # (N, L)
+    values: RowValues  # of N
     tick: int
     """Counters were read as of the ticks before this one."""
     degraded: tuple[str, ...]
@@ -83,41 +83,41 @@ class LiveFeatures:
         """Events added here that the engine has not folded yet, by impression and whether it is a showing."""
         self._followed_at: float | None = None
         metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
-        self._items = ItemAttributes(surface, database, clock)
+        self._values = EventValues(declared)
+        self._items = EntityAttributes(surface, "items", database, clock)
+        self._users = EntityAttributes(surface, "users", database, clock)
+        self._of_users = any(column.of == "user" for column in declared.columns)
         self._impressions: OrderedDict[str, ImpressionKeys] = OrderedDict()
         self._clicked: OrderedDict[str, None] = OrderedDict()
-        self.feast_users = FeastUsers(surface, declared.history, database)
+        self.feast_users = FeastUsers(surface, declared, database)
         self.ready = threading.Event()
         """Set once the engine has caught up, or the database was found to be away."""
 
     # --- on the path of a request -----------------------------------------------------------------------------------
 
-    def read(self, user_id: str, items: Sequence[str], context: Mapping[str, object], at: float) -> CandidateFeatures:
-        """Everything the model reads of these candidates."""
+    def read(
+        self, user_id: str, items: Sequence[str], values: Objects, context: Mapping[str, object], at: float
+    ) -> CandidateFeatures:
+        """Everything the model reads of these candidates; ``values``: what the request brings of each."""
         attributes, items_degraded = self._items.of(items)
-        (dense, ids, history), tick = self._read(user_id, items, attributes, context, at)
-        degraded = ("features",) if self.stale() else ("items",) if items_degraded else ()
-        return CandidateFeatures(dense, ids, history, tick, degraded)
+        of_user, users_degraded = self._users.of([user_id]) if self._of_users else ([{}], False)
+        read, tick = self._read(Candidates(user_id, items, context, values, attributes, of_user[0]), at)
+        degraded = ("features",) if self.stale() else ("items",) if items_degraded or users_degraded else ()
+        return CandidateFeatures(read, tick, degraded)
 
     def read_user(self, user_id: str, context: Mapping[str, object], at: float) -> tuple[Keys, Keys]:
         """Ids [1, K] and last items [1, L] of a user, as :meth:`read` gives them; columns of the item say nothing."""
-        (_, ids, history), _ = self._read(user_id, [""], [{}], context, at)
-        return ids, history
+        of_user, _ = self._users.of([user_id]) if self._of_users else ([{}], False)
+        read, _ = self._read(Candidates(user_id, [""], context, of_user=of_user[0]), at)
+        return read.ids[:, : len(self.declared.ids)], read.history
 
-    def _read(
-        self,
-        user_id: str,
-        items: Sequence[str],
-        attributes: Sequence[Mapping[str, object]],
-        context: Mapping[str, object],
-        at: float,
-    ) -> tuple[tuple[NDArray[np.float16], Keys, Keys], int]:
+    def _read(self, candidates: Candidates, at: float) -> tuple[RowValues, int]:
         """What the engine knows, and the tick before which its counters are read."""
-        state = self.feast_users.state(user_id) if self._blank else None
+        state = self.feast_users.state(candidates.user_id) if self._blank else None
         with self._lock:
             if self._blank and state is not None:
-                self._engine.restore_user(user_id, state)
-            return self._engine.read(user_id, items, attributes, context, at), self._engine.tick + 1
+                self._engine.restore_user(candidates.user_id, state)
+            return self._engine.read(candidates, at), self._engine.tick + 1
 
     def stale(self) -> bool:
         """True while the log has not been followed for a while, or not at all."""
@@ -129,14 +129,14 @@ class LiveFeatures:
     def add_impressions(self, impression_ids: Sequence[str], ids: Keys, at: float) -> None:
         """Impressions that are about to be logged. Before the log is written: the fold may not read an event there that
         this memory then takes for a new one."""
-        attributed = bool(self.declared.attributes)
+        remembered = self._values.remembered(ids).tolist()
         with self._lock:
             new = [
-                (name, ImpressionKeys(int(row[0]), int(row[1]), int(row[2]) if attributed else 0, at))
-                for name, row in zip(impression_ids, ids, strict=True)
+                (name, ImpressionKeys(row[0], row[1], tuple(beside), at))
+                for name, row, beside in zip(impression_ids, ids[:, :2].tolist(), remembered, strict=True)
                 if name not in self._impressions
             ]
-            self._see([PendingEvent(name, True, keys.user, keys.item, keys.section, at) for name, keys in new])
+            self._see([PendingEvent(name, True, keys.user, keys.item, keys.remembered, at) for name, keys in new])
             self._impressions.update(new)
             while len(self._impressions) > IMPRESSIONS_CACHED:
                 self._impressions.popitem(last=False)
@@ -146,7 +146,8 @@ class LiveFeatures:
         it will count in the log."""
         keys = self._impressions.get(impression_id)
         if keys is None:
-            keys = look_up(self._database, self.surface, self.declared, impression_id, at)
+            kind = self.declared.label.kind
+            keys = look_up(self._database, self.surface, self._values, kind, impression_id, at)
         if keys is None:
             return
         # As the log does: what is stamped a little before the showing happens with it, what is earlier not at all.
@@ -159,8 +160,8 @@ class LiveFeatures:
             self._clicked[impression_id] = None
             if len(self._clicked) > IMPRESSIONS_CACHED:
                 self._clicked.popitem(last=False)
-            if counts(np.array(value), np.array(at), np.array(keys.shown_at), self.declared.attribution):
-                self._see([PendingEvent(impression_id, False, keys.user, keys.item, keys.section, at)])
+            if self.declared.label.targets(np.array(value), np.array(at), np.array(keys.shown_at)) > 0:
+                self._see([PendingEvent(impression_id, False, keys.user, keys.item, keys.remembered, at)])
 
     def _see(self, events: Sequence[PendingEvent]) -> None:
         self._engine.pending.add(events)
@@ -206,7 +207,7 @@ class LiveFeatures:
         checkpointed = engine.seq
         self._fold_new(connection, engine, LOADING, stopping)
         # Numba compiles at the first call, and no request should wait for that.
-        engine.read("", [""], [{}], {}, self._clock())
+        engine.read(Candidates("", [""]), self._clock())
         with self._lock:
             # What was accepted meanwhile and is not folded yet must go on counting.
             engine.pending.add(list(self._unfolded.values()))
@@ -236,8 +237,12 @@ class LiveFeatures:
                 if not len(events):
                     return
                 keys = prefetched(served_keys(connection, self.surface, engine.schema), events, engine)
-            known = events.select("item_id", "attributes").unique("item_id", keep="last").drop_nulls()
-            self._items.add({item: json.loads(text) for item, text in known.iter_rows()})
+            for cached, key, column in (
+                (self._items, "item_id", "attributes"),
+                (self._users, "user_id", "user_attributes"),
+            ):
+                known = events.select(key, column).unique(key, keep="last").drop_nulls()
+                cached.add({name: json.loads(text) for name, text in known.iter_rows()})
             if engine is self._engine:
                 with self._lock:
                     engine.fold(events, served_keys=keys)
@@ -253,7 +258,8 @@ class LiveFeatures:
         if not names:
             return
         logged = read_logged(connection, self.surface, names, (min(times), max(times)), seq)
-        counted = {(name, kind == "impression") for name, kind in logged if kind in ("impression", self.declared.click)}
+        kinds = ("impression", self.declared.label.kind)
+        counted = {(name, kind == "impression") for name, kind in logged if kind in kinds}
         with self._lock:
             self._unfolded = {key: event for key, event in self._unfolded.items() if key not in counted}
 
@@ -262,7 +268,7 @@ class LiveFeatures:
         with self._lock:
             if not self._unfolded:
                 return
-            folded = folded.filter(pl.col("kind").is_in(["impression", self.declared.click]))
+            folded = folded.filter(pl.col("kind").is_in(["impression", self.declared.label.kind]))
             done = set(zip(folded["impression_id"], folded["kind"] == "impression", strict=True))
             self._unfolded = {
                 key: event
@@ -276,8 +282,8 @@ def prefetched(look_up: ServedKeys, events: pl.DataFrame, engine: Engine) -> Ser
     # Of impressions from elsewhere the fold looks up those that reach it after their time: their row cannot be made.
     folded_at = np.maximum.accumulate(np.append(engine.time, events["known_at"].to_numpy()))[1:]
     late = pl.Series(folded_at - events["shown_at"].to_numpy() > 0, dtype=pl.Boolean)
-    click = pl.col("kind") == engine.declared.click
-    wanted = events.filter(pl.col("live") | late | click).select("impression_id", "shown_at").unique()
+    feedback = pl.col("kind").is_in(list(engine.declared.kinds))
+    wanted = events.filter(pl.col("live") | late | feedback).select("impression_id", "shown_at").unique()
     if not len(wanted):
         return look_up
     found, ids, history = look_up(wanted)

@@ -7,15 +7,14 @@ towers were trained on, which came with the version, and goes on with those that
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 
 import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
-from features.declare.families import Features
-from features.declare.feedback import COUNTS
+from features.declare.features import Features
+from features.declare.labels import COUNTS
 from features.identity.keys import key_of, keys_of
 from features.identity.values import canonical
 from infra.follower import follow
@@ -30,13 +29,13 @@ CLICKS_READ = 20_000
 # What the towers were trained on is not read again; what is no longer alive is of no use.
 CLICKED = (
     """
-SELECT f.seq, i.item_id, a.attributes, date_part('epoch', f.at) AS clicked_at
+SELECT f.seq, i.item_id, coalesce(a.attributes, '{}') || i.context AS values, date_part('epoch', f.at) AS clicked_at
 FROM feedback f
 JOIN impressions i ON i.surface = f.surface AND i.impression_id = f.impression_id
 LEFT JOIN items a ON a.surface = f.surface AND a.item_id = i.item_id
 WHERE f.surface = %(surface)s AND f.kind = %(click)s AND f.seq > %(after)s
   AND """
-    + COUNTS.format(attribution="%(attribution)s")
+    + COUNTS.format(at_least="%(at_least)s", within="%(within)s")
     + """ AND f.at > to_timestamp(%(alive)s) AND i.shown_at > to_timestamp(%(trained_to)s)
 ORDER BY f.seq LIMIT %(most)s
 """
@@ -49,7 +48,8 @@ class _ClickRow:
 
     seq: int
     item_id: str
-    attributes: Mapping[str, object] | None
+    values: Mapping[str, object]
+    """What the log knows of the item, and what was logged with it."""
     clicked_at: float
 
 
@@ -83,8 +83,8 @@ class Retriever:
         follow_s: float,
     ) -> None:
         self.surface = surface
-        self._click = declared.click
-        self._attribution = timedelta(seconds=declared.attribution)
+        self._label = declared.label
+        self._keys = {column.name: column.column for column in declared.of_items}
         self._champions = champions
         self._database = database
         self._clock = clock
@@ -151,8 +151,8 @@ class Retriever:
         now, towers = self._clock(), state.index.towers
         parameters = {
             "surface": self.surface,
-            "click": self._click,
-            "attribution": self._attribution,
+            "click": self._label.kind,
+            **self._label.parameters(),
             "after": state.after,
             "alive": now - towers.design.alive_s,
             "trained_to": 0.0 if state.after else state.trained_to,
@@ -160,7 +160,7 @@ class Retriever:
         }
         with connection.cursor(row_factory=class_row(_ClickRow)) as cursor:
             rows = cursor.execute(CLICKED, parameters).fetchall()
-        followed = state.index.follow(_with_keys(rows, towers.design.attributes), now)
+        followed = state.index.follow(_with_keys(rows, towers.design.attributes, self._keys), now)
         after = rows[-1].seq if rows else state.after
         with self._lock:
             # Another version may have begun to serve meanwhile: then the same clicks are read again for it.
@@ -169,11 +169,12 @@ class Retriever:
         return len(rows) == CLICKS_READ
 
 
-def _with_keys(rows: Sequence[_ClickRow], names: tuple[str, ...]) -> Clicks:
-    """Clicks with their keys, and those of their items' attributes by these names."""
+def _with_keys(rows: Sequence[_ClickRow], names: tuple[str, ...], logged: Mapping[str, str]) -> Clicks:
+    """Clicks with their keys, and those of their items' attributes by these names; ``logged``: what the log calls
+    them."""
     attributes = np.zeros((len(rows), len(names)), np.int64)
     for column, name in enumerate(names):
-        texts = [canonical((row.attributes or {}).get(name)) for row in rows]
+        texts = [canonical(row.values.get(logged[name])) for row in rows]
         attributes[:, column] = [0 if text is None else key_of(name, text) for text in texts]
     items = tuple(row.item_id for row in rows)
     return Clicks(

@@ -14,9 +14,9 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
-from features.declare.families import Features
-from models.examples import Examples
-from models.serving.bodies import MOST_CANDIDATES, RankBody
+from features.declare.features import Features
+from models.frames import to_score
+from models.serving.bodies import MOST_CANDIDATES, Candidate, RankBody
 from models.serving.durable.entries import Impression, LogEntry
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import CandidateFeatures, LiveFeatures
@@ -92,25 +92,25 @@ class SurfaceRanker:
         degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
         named = body.items
         if named is None:
-            named = self._retrieved(champion, request)
+            named = [Candidate(item) for item in self._retrieved(champion, request)]
             if not named:
                 lacks = tuple(sorted({"retrieval", *degraded}))
                 return Ranked(request.request_id, version, lacks, (), LogEntry(self.surface), 0)
             if self.retriever.stale():
                 degraded.add("retrieval")
-        items = [str(item) for item in named]
-        features = self.live_features.read(request.user, items, body.context, request.now)
-        views = self.views.read(request.user, items, body.context, request.now)
+        items, values = [str(item.id) for item in named], [item.values for item in named]
+        features = self.live_features.read(request.user, items, values, body.context, request.now)
+        views = self.views.read(request.user, items, values, body.context, request.now)
         degraded |= {*features.degraded, *(() if views.complete else ("views",))}
         if champion is None:
             degraded.add("model")
             scores = np.full(len(items), self.declared.base_rate)
         else:
-            scores = champion.model.score(_examples(features, views.values, request.now))
+            scores = champion.model.score(to_score(features.values, views.values, self.declared.schema, request.now))
         order = np.argsort(-scores, kind="stable")[: body.limit]
         shown = tuple(
             RankedItem(
-                item_id=named[place],
+                item_id=named[place].id,
                 score=float(scores[place]),
                 position=position,
                 impression_id=impression_id(self.surface, request.user, request.request_id, items[place]),
@@ -118,8 +118,10 @@ class SurfaceRanker:
             )
             for position, place in enumerate(order.tolist())
         )
-        entry = self._entry(request, version, shown, features, order)
-        self.live_features.add_impressions([one.impression_id for one in shown], features.ids[order], request.now)
+        contexts = [json.dumps({**body.context, **values[place]}) for place in order]
+        entry = self._entry(request, version, shown, features, order, contexts)
+        ids = features.values.ids[order]
+        self.live_features.add_impressions([one.impression_id for one in shown], ids, request.now)
         return Ranked(request.request_id, version, tuple(sorted(degraded)), shown, entry, len(items))
 
     def _retrieved(self, champion: LoadedChampion | None, request: "_Request") -> list[str | int]:
@@ -142,11 +144,11 @@ class SurfaceRanker:
         shown: Sequence[RankedItem],
         features: CandidateFeatures,
         order: NDArray[np.intp],
+        contexts: Sequence[str],
     ) -> LogEntry:
         """The impressions for the log, each with the row it was ranked with."""
         schema = self.declared.schema
-        rows = schema.pack(features.dense[order], features.ids[order], features.history[order])
-        context = json.dumps(request.body.context)
+        rows = schema.pack(features.values[order])
         return LogEntry(
             self.surface,
             impressions=tuple(
@@ -164,7 +166,7 @@ class SurfaceRanker:
                     schema_version=schema.version,
                     row=base64.b64encode(row).decode(),
                 )
-                for one, row in zip(shown, rows, strict=True)
+                for one, row, context in zip(shown, rows, contexts, strict=True)
             ),
         )
 
@@ -178,19 +180,6 @@ class _Request:
     request_id: str
     now: float
     """Seconds since 1970."""
-
-
-def _examples(features: CandidateFeatures, views: NDArray[np.float32], now: float) -> Examples:
-    """What was read of N candidates, as the model takes it."""
-    n = len(features.ids)
-    return Examples(
-        dense=np.concatenate([features.dense.astype(np.float32), views], axis=1),
-        ids=features.ids,
-        history=features.history,
-        label=np.zeros(n, np.float32),
-        request=np.zeros(n, np.int64),
-        time=np.full(n, now),
-    )
 
 
 def impression_id(surface: str, user: str, request_id: str, item: str) -> str:

@@ -43,12 +43,22 @@ class LiveViews:
         self._not_before = 0.0
         """By the monotonic clock: a view that cannot be read is not tried with every request."""
 
-    def read(self, user: str, items: Sequence[str], context: Mapping[str, object], at: float) -> ViewValues:
-        """The values of the candidates ``items`` for one user, ``at`` seconds since 1970."""
+    def read(
+        self,
+        user: str,
+        items: Sequence[str],
+        values: Sequence[Mapping[str, object]],
+        context: Mapping[str, object],
+        at: float,
+    ) -> ViewValues:
+        """The values of the candidates ``items`` for one user, ``at`` seconds since 1970. ``values``: what the request
+        brings of each item."""
         if not self._views:
             return ViewValues(np.zeros((len(items), 0), np.float32), complete=True)
         if self._database.available and time.monotonic() >= self._not_before:
             known: dict[str, Sequence[str | None]] = {name: [canonical(value)] for name, value in context.items()}
+            for name in {name for own in values for name in own}:
+                known[name] = [canonical(own.get(name, context.get(name))) for own in values]
             known |= {"user_id": [user], "item_id": items}
             connection: psycopg.Connection | None = getattr(self._own, "connection", None)
             try:
@@ -57,11 +67,11 @@ class LiveViews:
                     with self._changing:
                         self._connections = [*(each for each in self._connections if not each.closed), connection]
                 reader = self._reader or self._inspected(connection)
-                values = reader.read(connection, known, datetime.fromtimestamp(at, UTC))
+                found = reader.read(connection, known, datetime.fromtimestamp(at, UTC))
                 if self._backoff.failures:
                     with self._changing:
                         self._backoff.reset()
-                return ViewValues(values, complete=True)
+                return ViewValues(found, complete=True)
             except AWAY as error:
                 self._database.mark_away(error)
             except ViewRefused as error:

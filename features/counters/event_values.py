@@ -1,0 +1,200 @@
+"""The values of events in a surface's columns: ids, bags and numbers, and the ids made from the user's state.
+
+The ids stand in the order of ``Features.ids``, behind them the values of the bags.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from features.counters.users import CLICKS, LAST_CLICK, SESSION_CLICKS, UserReads
+from features.declare.columns import Column, Id, Tags, Text
+from features.declare.families import ACTIVITY, PAUSE, STAGE
+from features.declare.features import Features
+from features.identity.keys import Keys, key_of, keys_of
+from features.identity.values import canonical
+from features.log.json_texts import objects_of
+
+Float32 = NDArray[np.float32]
+
+LEVELS = 32
+"""Of ``stage`` and of ``activity``: more than logarithms of clicks come to."""
+
+STAGE_KEYS = np.array([key_of(STAGE, str(n)) for n in range(LEVELS)], dtype=np.int64)
+ACTIVITY_KEYS = np.array([key_of(ACTIVITY, str(n)) for n in range(LEVELS)], dtype=np.int64)
+NEVER_CLICKED = key_of(PAUSE, "never")
+
+WORD = re.compile(r"\w+")
+
+Objects = Sequence[Mapping[str, object]]
+"""Values by the log's names for them."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N items to be ranked for one user, with all that is known of them by the log's names."""
+
+    user_id: str
+
+    items: Sequence[str]
+
+    context: Mapping[str, object] = field(default_factory=dict)
+    """What the request brings."""
+
+    values: Objects = ()
+    """What it brings of each item; none given: nothing."""
+
+    attributes: Objects = ()
+    """What the log knows of each item."""
+
+    of_user: Mapping[str, object] = field(default_factory=dict)
+    """What the log knows of the user."""
+
+    def logged(self, place: int) -> Mapping[str, object]:
+        """What is logged with the impression of one of them."""
+        return {**self.context, **self.values[place]} if any(self.values) else self.context
+
+
+class EventValues:
+    """Reads the values of one surface's events."""
+
+    def __init__(self, declared: Features) -> None:
+        self._declared = declared
+        place = {name: i for i, name in enumerate(declared.ids)}
+        self._ids = [(place[column.name], column) for column in declared.columns if isinstance(column, Id)]
+        self._numbers = list(enumerate(declared.numbers))
+        self._bags = [(declared.slots[bag.name], bag) for bag in declared.bags]
+        self._remembered = np.array([place[name] for name in declared.remembered], dtype=np.int64)
+        self._pause_keys = np.array([key_of(PAUSE, str(n)) for n in range(len(declared.pauses) + 1)], dtype=np.int64)
+
+    def of_events(self, events: pl.DataFrame) -> tuple[Keys, Float32]:
+        """Ids (N, K + B) and numbers (N, M) that the events themselves hold; those made from the user's state are 0."""
+        ids, numbers = self._blank(len(events))
+        ids[:, 0] = keys_of("user", events["user_id"])
+        ids[:, 1] = keys_of("item", events["item_id"])
+        own, code = objects_of(events["context"])
+        self._fill(ids, numbers, own, code)
+        for owner, texts in (("item", "attributes"), ("user", "user_attributes")):
+            if any(column.of == owner for column in self._declared.columns):
+                self._fill(ids, numbers, *objects_of(events[texts]), owner)
+        return ids, numbers
+
+    def of_request(self, candidates: Candidates) -> tuple[Keys, Float32]:
+        """The same of N candidates for one user."""
+        ids, numbers = self._blank(len(candidates.items))
+        ids[:, 0] = key_of("user", candidates.user_id)
+        ids[:, 1] = [key_of("item", item) for item in candidates.items]
+        each, one = np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64)
+        if any(candidates.values):
+            self._fill(ids, numbers, [candidates.logged(place) for place in range(len(ids))], each)
+        else:
+            self._fill(ids, numbers, [candidates.context], one)
+        if any(candidates.attributes):
+            self._fill(ids, numbers, candidates.attributes, each, "item")
+        self._fill(ids, numbers, [candidates.of_user], one, "user")
+        return ids, numbers
+
+    def with_state(self, ids: Keys, reads: UserReads, at: NDArray[np.float64]) -> Keys:
+        """The ids with those of the user's state just before ``at`` (N,) filled in."""
+        ids, column = ids.copy(), self._declared.ids.index
+        stage = np.minimum(reads.numbers[:, SESSION_CLICKS], LEVELS - 1).astype(np.int64)
+        stage = np.where(stage > 5, 5 + (np.log2(np.maximum(stage, 1) / 5.0)).astype(np.int64) + 1, stage)
+        activity = np.minimum(np.log2(1.0 + reads.numbers[:, CLICKS]), LEVELS - 1).astype(np.int64)
+        ids[:, column(STAGE)] = STAGE_KEYS[stage]
+        ids[:, column(ACTIVITY)] = ACTIVITY_KEYS[activity]
+        since_click = at - reads.numbers[:, LAST_CLICK]
+        pause = self._pause_keys[np.searchsorted(self._declared.pauses, since_click, side="right")]
+        ids[:, column(PAUSE)] = np.where(np.isnan(since_click), NEVER_CLICKED, pause)
+        for name, (remembered, nth) in self._declared.of_state.items():
+            ids[:, column(name)] = reads.remembered[:, self._declared.remembered.index(remembered), nth - 1]
+        return ids
+
+    def remembered(self, ids: Keys) -> Keys:
+        """Of ids (N, K + B) those that the user's state remembers of a click (N, R)."""
+        return ids[:, self._remembered]
+
+    def _blank(self, count: int) -> tuple[Keys, Float32]:
+        ids = np.zeros((count, self._declared.width), dtype=np.int64)
+        return ids, np.full((count, len(self._numbers)), np.nan, dtype=np.float32)
+
+    def _fill(self, ids: Keys, numbers: Float32, objects: Objects, code: Keys, owner: str | None = None) -> None:
+        """Put in what is not there yet, of the columns of an owner or of all; ``code`` (N,): each row's object."""
+
+        def found(columns: Sequence[tuple[Any, Column]]) -> Iterator[tuple[Any, Any, list[object]]]:
+            for place, column in columns:
+                if owner in (None, column.of):
+                    yield place, column, [values.get(column.column) for values in objects]
+
+        for place, column, values in found(self._ids):
+            keys = _keys(column.name, values)[code]
+            ids[:, place] = np.where(ids[:, place] == 0, keys, ids[:, place])
+        for place, _, values in found(self._numbers):
+            read = np.array([number_of(value) for value in values], dtype=np.float32)[code]
+            numbers[:, place] = np.where(np.isnan(numbers[:, place]), read, numbers[:, place])
+        for slots, bag, values in found(self._bags):
+            keys = np.zeros((len(values), bag.most), dtype=np.int64)
+            for row, value in enumerate(values):
+                some = values_in(bag, value)
+                keys[row, : len(some)] = [key_of(bag.name, text) for text in some]
+            lacking = (ids[:, slots] == 0).all(axis=1)
+            ids[lacking, slots] = keys[code[lacking]]
+
+
+def _keys(name: str, values: Sequence[object]) -> Keys:
+    texts = [canonical(value) for value in values]
+    if len(texts) > FEW:
+        return keys_of(name, texts)
+    return np.array([0 if text is None else key_of(name, text) for text in texts], dtype=np.int64)
+
+
+FEW = 1_000
+"""Values up to which it is quicker to hash each than to look for those that are alike."""
+
+
+def number_of(value: object) -> float:
+    """A value of a ``Number`` column: as a number, as the text of one, as truth; NaN where it is none."""
+    if isinstance(value, bool | int | float):
+        number = float(value)
+    elif isinstance(value, str):
+        try:
+            number = float({"true": "1", "false": "0"}.get(value, value))
+        except ValueError:
+            return math.nan
+    else:
+        return math.nan
+    # What is finite stays so: beyond float32 it is the largest there.
+    return math.copysign(min(abs(number), LARGEST), number) if math.isfinite(number) else math.nan
+
+
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def values_in(bag: Tags | Text, value: object) -> list[str]:
+    """The first different values in a bag, as canonical texts."""
+    if value is None:
+        return []
+    if isinstance(bag, Text):
+        texts: Sequence[str | None] = WORD.findall((canonical(value) or "").casefold())
+    else:
+        texts = [canonical(each) for each in _listed(value, bag.separator)]
+    return list(dict.fromkeys(text for text in texts if text))[: bag.most]
+
+
+def _listed(value: object, separator: str | None) -> Sequence[object]:
+    """A list as it is, or as the text of one in JSON, as the log has it, or with a separator; one value alone."""
+    if isinstance(value, str) and value.startswith("["):
+        with suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str) and separator:
+        return [part.strip() for part in value.split(separator)]
+    return [value]

@@ -1,0 +1,118 @@
+"""The surfaces that the processes of an installation run by: a copy of the team's files, taken up as a whole.
+
+    take_up(settings)           # millrace up, millrace reload
+    running = Running(settings)
+    running.files()             # in every process: as last taken up
+
+A file that is being edited is nobody's declaration yet. Taken up are those that are sound; where a file is not, what
+was taken up of it before stays, so a mistake in one stops nothing. The copy lies in the installation's home.
+"""
+
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from flows.surface import Surface
+from flows.surface_files import SurfaceFile, SurfaceFiles, find, read_folder
+from infra.settings import Settings
+from models.serving.config import ServedSurface
+
+
+@dataclass(frozen=True)
+class TakenUp:
+    """What taking up came to, by the names of surfaces."""
+
+    new: tuple[str, ...]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    broken: Mapping[Path, str]
+    """Files of the team's folder that were not taken up, and why."""
+
+
+def copy_of(settings: Settings) -> Path:
+    """Where the copy lies: a link to a folder that is never changed."""
+    return settings.home.resolve() / "surfaces"
+
+
+def take_up(settings: Settings) -> TakenUp:
+    """Copy the team's files; from then on every process runs by them."""
+    copy = copy_of(settings)
+    before, now = read_folder(copy), read_folder(settings.surfaces)
+    kept = {
+        one.path: name
+        for name, one in before.surfaces.items()
+        if name not in now.surfaces and one.path.name in {path.name for path in now.broken}
+    }
+    copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = 1 + max((int(path.name.rpartition("-")[2]) for path in copy.parent.glob("surfaces-*")), default=0)
+    folder = copy.parent / f"surfaces-{number}"
+    folder.mkdir(mode=0o700)
+    for path in (*kept, *(one.path for one in now.surfaces.values())):
+        shutil.copyfile(path, folder / path.name)
+    link = copy.parent / f"surfaces-{number}.link"
+    link.symlink_to(folder.name)
+    link.replace(copy)
+    for former in copy.parent.glob("surfaces-*"):
+        if former != folder:
+            shutil.rmtree(former, ignore_errors=True)
+    old, new = before.surfaces, read_folder(copy).surfaces
+    return TakenUp(
+        new=tuple(name for name in new if name not in old),
+        changed=tuple(name for name in new if name in old and new[name].version != old[name].version),
+        gone=tuple(name for name in old if name not in new),
+        broken=now.broken,
+    )
+
+
+def running(settings: Settings, name: str) -> Surface:
+    """The surface of that name as last taken up; one that was not, as the team's folder or the examples have it. Raises
+    BadSurface."""
+    taken = Running(settings)
+    return taken[name] if name in taken else find(settings.surfaces, name).surface
+
+
+class Running(Mapping[str, Surface]):
+    """The surfaces as last taken up, read again where they were since. May be shared by threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._reading = threading.Lock()
+        self._read: tuple[object, SurfaceFiles] | None = None
+
+    def files(self) -> SurfaceFiles:
+        """As last taken up; where nothing was, as the team's folder has them."""
+        copy = copy_of(self._settings)
+        stamp: object = None
+        with suppress(OSError):
+            stamp = copy.readlink()
+        with self._reading:
+            if self._read is None or self._read[0] != stamp or stamp is None:
+                self._read = stamp, read_folder(self._settings.surfaces if stamp is None else copy.resolve())
+            return self._read[1]
+
+    def file(self, name: str) -> SurfaceFile:
+        """Raises KeyError for a surface that is not there."""
+        return self.files().surfaces[name]
+
+    def __getitem__(self, name: str) -> Surface:
+        return self.file(name).surface
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files().surfaces)
+
+    def __len__(self) -> int:
+        return len(self.files().surfaces)
+
+
+def served(settings: Settings) -> Callable[[], Mapping[str, ServedSurface]]:
+    """What serving needs of the surfaces, as last taken up."""
+    running = Running(settings)
+
+    def current() -> Mapping[str, ServedSurface]:
+        files = running.files().surfaces.values()
+        return {one.surface.name: ServedSurface(one.surface.features, one.surface.views, one.version) for one in files}
+
+    return current

@@ -1,0 +1,67 @@
+"""The attributes of items or users, in memory: from the log as it is followed, or looked up for a request that needs
+them."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import LiteralString
+
+from psycopg.rows import class_row
+
+from features.log.entities import Entity
+from models.serving.durable.database import AWAY, Database
+
+CACHED = 200_000
+"""Items, and users, in memory; the oldest go first."""
+UNKNOWN_S = 5.0
+"""One that was not found is looked up again after so long."""
+
+LOOK_UPS: dict[Entity, LiteralString] = {
+    "items": "SELECT item_id AS key, attributes FROM items WHERE surface = %s AND item_id = ANY(%s)",
+    "users": "SELECT user_id AS key, attributes FROM users WHERE surface = %s AND user_id = ANY(%s)",
+}
+
+
+@dataclass(frozen=True)
+class _Row:
+    key: str
+    attributes: Mapping[str, object]
+
+
+class EntityAttributes:
+    """Of the items or users of one surface. Any thread may read and add."""
+
+    def __init__(self, surface: str, entity: Entity, database: Database, clock: Callable[[], float]) -> None:
+        self._surface = surface
+        self._look_up = LOOK_UPS[entity]
+        self._database = database
+        self._clock = clock
+        self._adding = threading.Lock()
+        self._known: OrderedDict[str, Mapping[str, object]] = OrderedDict()
+        self._unknown: dict[str, float] = {}
+        """When one was looked up in vain, seconds since 1970."""
+
+    def of(self, keys: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
+        """Attributes of each, empty where it has none; and whether some could not be looked up."""
+        now = self._clock()
+        missing = [key for key in keys if key not in self._known and now - self._unknown.get(key, -1e18) > UNKNOWN_S]
+        degraded = False
+        if missing:
+            try:
+                found = self._database.query(self._look_up, [self._surface, missing], class_row(_Row))
+            except AWAY:
+                degraded = True
+            else:
+                self.add({row.key: row.attributes for row in found})
+                self._unknown.update((key, now) for key in set(missing).difference(row.key for row in found))
+                if len(self._unknown) > CACHED:
+                    self._unknown.clear()
+        return [self._known.get(key, {}) for key in keys], degraded
+
+    def add(self, attributes: Mapping[str, Mapping[str, object]]) -> None:
+        """What the log has of some now."""
+        with self._adding:
+            self._known.update(attributes)
+            while len(self._known) > CACHED:
+                self._known.popitem(last=False)

@@ -1,0 +1,97 @@
+"""The surfaces as one set of declarations has them: what is in service until the files are taken up anew.
+
+    generation = Generation(config.surfaces(), config, database, registry, metrics)
+    generation.start()
+    generation.rankers["feed"].rank(body)
+
+``service`` makes the next one beside that in service and puts it into its place once it has caught up with the log.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from models.frames import layout_of
+from models.serving.config import ServedSurface, ServingConfig
+from models.serving.durable.database import Database
+from models.serving.durable.journal import JOIN_S
+from models.serving.follow.champions import Champions
+from models.serving.follow.live_features import LiveFeatures
+from models.serving.follow.retriever import Retriever
+from models.serving.rank.ranking import SurfaceRanker
+from models.serving.rank.views import LiveViews
+from models.serving.telemetry import Metrics
+from models.versions.registry import Registry
+
+
+class Generation:
+    """Between ``start`` and ``stop``."""
+
+    def __init__(
+        self,
+        surfaces: Mapping[str, ServedSurface],
+        config: ServingConfig,
+        database: Database,
+        registry: Registry,
+        metrics: Metrics,
+    ) -> None:
+        self.versions = {name: surface.version for name, surface in surfaces.items()}
+        self.champions = Champions(
+            {name: layout_of(one.features.schema, one.views, one.features.labels) for name, one in surfaces.items()},
+            config.cache / "models",
+            registry,
+            database,
+            metrics,
+            config.clock,
+            config.poll_s,
+        )
+        self.rankers = {
+            name: SurfaceRanker(
+                name,
+                surface.features,
+                self.champions,
+                LiveFeatures(name, surface.features, database, metrics, config.clock, config.follow_s),
+                Retriever(name, surface.features, self.champions, database, config.clock, config.follow_s),
+                LiveViews(surface.views, database),
+                config.clock,
+            )
+            for name, surface in surfaces.items()
+        }
+        self._database = database
+        self._stopping = threading.Event()
+        self._followers: list[threading.Thread] = []
+
+    def start(self) -> None:
+        """Take the cached models into service; the rest comes in the background."""
+        self.champions.restore()
+        follows: dict[str, Callable[[threading.Event], None]] = {
+            "promotions": self.champions.follow,
+            **{f"features {surface}": ranker.live_features.follow for surface, ranker in self.rankers.items()},
+            **{f"clicks {surface}": ranker.retriever.follow for surface, ranker in self.rankers.items()},
+        }
+        self._followers = [
+            threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True)
+            for name, follow in follows.items()
+        ]
+        for follower in self._followers:
+            follower.start()
+
+    @property
+    def ready(self) -> bool:
+        """Once models and features are in place, or it is known that the database is away."""
+        return self.champions.checked.is_set() and all(r.live_features.ready.is_set() for r in self.rankers.values())
+
+    def wait_until_ready(self, stopping: threading.Event, patience_s: float) -> None:
+        """Until it is, or ``stopping`` is set, or so many seconds have passed."""
+        until = time.monotonic() + patience_s
+        while not self.ready and time.monotonic() < until and not stopping.wait(0.1):
+            pass
+
+    def stop(self) -> None:
+        """End what it follows."""
+        self._stopping.set()
+        self._database.wake()
+        for follower in self._followers:
+            follower.join(JOIN_S)
+        for ranker in self.rankers.values():
+            ranker.views.close()
