@@ -9,7 +9,7 @@ import json
 import math
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from features.counters import checkpoint
 from features.counters.engine import Engine
+from features.counters.event_ids import EventIds
 from features.counters.folder import whole_ticks
 from features.counters.pending import NEVER_CAME_S, PendingEvent
 from features.declare.families import Features
@@ -31,8 +32,9 @@ from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
+from models.serving.durable.entries import Impression
 from models.serving.follow.feast_users import FeastUsers
-from models.serving.follow.impression_keys import ImpressionKeys, look_up
+from models.serving.follow.impression_keys import ImpressionKeys, logged, look_up
 from models.serving.follow.item_attributes import ItemAttributes
 from models.serving.telemetry import LOG, Metrics
 
@@ -83,6 +85,7 @@ class LiveFeatures:
         """Events added here that the engine has not folded yet, by impression and whether it is a showing."""
         self._followed_at: float | None = None
         metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
+        self._ids = EventIds(declared)
         self._items = ItemAttributes(surface, database, clock)
         self._impressions: OrderedDict[str, ImpressionKeys] = OrderedDict()
         self._clicked: OrderedDict[str, None] = OrderedDict()
@@ -140,6 +143,22 @@ class LiveFeatures:
             self._impressions.update(new)
             while len(self._impressions) > IMPRESSIONS_CACHED:
                 self._impressions.popitem(last=False)
+
+    def add_shown(self, shown: Sequence[Impression]) -> None:
+        """Impressions that others served, about to be logged: each that neither this memory nor the log knows counts in
+        its user's next request."""
+        first = {one.impression_id: one for one in reversed(shown) if one.impression_id not in self._impressions}
+        there = logged(self._database, self.surface, list(first.values()))
+        together = defaultdict[tuple[str, str, int], list[Impression]](list)
+        for name, one in first.items():
+            if name not in there:
+                together[one.user_id, one.context, one.shown_at].append(one)
+        self._items.of([one.item_id for some in together.values() for one in some])  # in one look-up
+        for (user_id, context, shown_at), some in together.items():
+            items = [one.item_id for one in some]
+            attributes, _ = self._items.of(items)
+            ids = self._ids.of_request(user_id, items, attributes, json.loads(context))
+            self.add_impressions([one.impression_id for one in some], ids, shown_at / 1e6)
 
     def add_click(self, impression_id: str, value: float, at: float) -> None:
         """Feedback of the kind that counts as a click, about to be logged: it counts in the user's next request where
