@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli import backtest_commands, drill_commands, loop_commands, review_commands, user_commands
+from flows.cli import backtest_commands, drill_commands, loop_commands, review_commands, stream_commands, user_commands
 from flows.cli.arguments import AsJson, load_settings
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 app.command("import")(loop_commands.import_log)
+app.command()(stream_commands.consume)
 app.command()(loop_commands.update)
 app.command()(backtest_commands.backtest)
 app.command()(backtest_commands.demo)
