@@ -4,6 +4,7 @@ decides nothing; it is told of the places for those who watch how far behind a r
 Needs the package ``confluent-kafka``, which comes with ``millrace[kafka]``.
 """
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,6 +18,9 @@ from features.ingest.stream_messages import Message
 
 ANSWER_S = 10.0
 """How long a broker has to answer a question."""
+
+CLOSE_S = 3.0
+"""How long a reader that is closed waits for a broker to take its last places; librdkafka would wait for minutes."""
 
 MOST_MESSAGES = 4000
 LARGEST_BYTES = 8 << 20
@@ -133,6 +137,12 @@ class TopicReader:
         return lag
 
     def close(self) -> None:
+        """Let go of the brokers. Where they are away, what they were yet to be told is not waited for."""
+        closing = threading.Thread(target=self._close, name=f"close {self.topic}", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+
+    def _close(self) -> None:
         with suppress(KafkaException, RuntimeError):
             self._consumer.close()
 
@@ -144,8 +154,7 @@ class TopicReader:
         assert offset is not None, "a message without an error has its place"
         _, milliseconds = one.timestamp()
         stamped = None if milliseconds < 0 else _instant(milliseconds)  # -1 where there is none
-        value = one.value()
-        return Message(self.topic, partition, offset, value.encode() if isinstance(value, str) else value, stamped)
+        return Message(self.topic, partition, offset, one.value(), stamped)
 
     def _failed(self, error: KafkaError) -> None:
         """librdkafka tries most by itself; it says so when no broker is left, and what it gives up."""
