@@ -12,18 +12,19 @@ import psycopg
 from infra.postgres.copying import copy_in, storable
 
 STAGE_LETTERS = """
-CREATE TEMP TABLE IF NOT EXISTS staged_letters (line bigint, reason text, event jsonb) ON COMMIT DELETE ROWS;
+CREATE TEMP TABLE IF NOT EXISTS staged_letters (source text, line bigint, reason text, event jsonb)
+    ON COMMIT DELETE ROWS;
 TRUNCATE staged_letters
 """
 
 # A line of a file is stored once, however often the file is imported.
 INSERT = """
 INSERT INTO dead_letters (surface, source, line, reason, event, received_at)
-SELECT %(surface)s, %(source)s, s.line, s.reason, s.event, %(now)s FROM staged_letters s
+SELECT %(surface)s, s.source, s.line, s.reason, s.event, %(now)s FROM staged_letters s
 WHERE s.line IS NULL OR NOT EXISTS (
-    SELECT FROM dead_letters d WHERE d.surface = %(surface)s AND d.source = %(source)s
+    SELECT FROM dead_letters d WHERE d.surface = %(surface)s AND d.source = s.source
     AND d.line = s.line AND d.reason = s.reason AND d.event = s.event)
-ORDER BY s.line
+ORDER BY s.source, s.line
 """
 
 
@@ -36,6 +37,8 @@ class DeadLetter:
     reason: str
     event: dict[str, Any]
     """The event as it was received, as far as JSON can hold it."""
+    source: str | None = None
+    """Where it came from, if that is not where all of a call's came from."""
 
 
 def dead_letter(
@@ -47,6 +50,7 @@ def dead_letter(
     """
     frame = pl.DataFrame(
         {
+            "source": pl.Series([letter.source for letter in letters], dtype=pl.String),
             "line": pl.Series([letter.line for letter in letters], dtype=pl.Int64),
             "reason": pl.Series([letter.reason for letter in letters], dtype=pl.String),
             "event": pl.Series([_text(letter.event) for letter in letters], dtype=pl.String),
@@ -58,12 +62,14 @@ def dead_letter(
 def dead_letter_frame(
     connection: psycopg.Connection, surface: str, source: str, letters: pl.DataFrame, now: datetime
 ) -> int:
-    """As :func:`dead_letter`, of a frame with ``line`` (whole number or null), ``reason`` and ``event`` (JSON text)."""
+    """As :func:`dead_letter`, of a frame with ``line`` (whole number or null), ``reason`` and ``event`` (JSON text); a
+    column ``source`` may give rows a source of their own."""
     if letters.is_empty():
         return 0
     connection.execute(STAGE_LETTERS)
-    copy_in(connection, "staged_letters", letters.select("line", "reason", storable(letters["event"])))
-    connection.execute(INSERT, {"surface": surface, "source": source, "now": now})
+    own = pl.col("source").fill_null(source) if "source" in letters.columns else pl.lit(source).alias("source")
+    copy_in(connection, "staged_letters", letters.select(own, "line", "reason", storable(letters["event"])))
+    connection.execute(INSERT, {"surface": surface, "now": now})
     return letters.height
 
 

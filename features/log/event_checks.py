@@ -74,7 +74,7 @@ def unfit(column: str, now: datetime) -> list[pl.Expr]:
 
 
 KIND_MUST = "must be a lower-case word such as click or dwell, of 64 characters at most"
-KIND_MUST_NOT = "must name what the user did; impressions are logged when they are ranked"
+KIND_MUST_NOT = "must name what the user did; an impression is no feedback"
 
 
 def because(bad: pl.Expr, reason: str) -> pl.Expr:

@@ -246,9 +246,7 @@ def _append(
                 event = {"impression_id": impression_id, "kind": kind, "value": value, "at": at, "known_at": known_at}
                 waited.append(DeadLetter(None, reason, event))
         for batch in batches:
-            letters = batch.refused(outcomes[batch.name]).with_columns(pl.col("source").fill_null(source))
-            for (name,), some in letters.group_by("source", maintain_order=True):
-                dead += dead_letter_frame(connection, surface, str(name), some, now)
+            dead += dead_letter_frame(connection, surface, source, batch.refused(outcomes[batch.name]), now)
         dead_letter(connection, surface, source, waited, now)
         connection.execute(GIVE_PLACES, NO_SPAN | known, prepare=False)
         try:

@@ -14,6 +14,7 @@ from flows.cli import (
     drill_commands,
     loop_commands,
     review_commands,
+    stream_commands,
     surface_commands,
     user_commands,
 )
@@ -94,6 +95,7 @@ def status(as_json: AsJson = False) -> None:
 
 
 app.command("import")(loop_commands.import_log)
+app.command()(stream_commands.consume)
 app.command()(loop_commands.update)
 app.command()(backtest_commands.backtest)
 app.command()(backtest_commands.demo)

@@ -53,8 +53,8 @@ CREATE INDEX feedback_seq ON feedback USING brin (seq) WITH (pages_per_range = 3
 CREATE TABLE dead_letters (
     dead_letter_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     surface text NOT NULL,
-    source text NOT NULL, -- the file, or the endpoint
-    line bigint,          -- row of the file, from 1
+    source text NOT NULL, -- the file, the endpoint, or topic/partition@offset
+    line bigint,          -- row of the file, or place in the message, from 1
     reason text NOT NULL,
     event jsonb NOT NULL,
     received_at timestamptz NOT NULL

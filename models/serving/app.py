@@ -2,11 +2,12 @@
 
     POST /v1/{surface}/rank    candidates in, or none to have them retrieved; ranked out, their impressions logged
     POST /v1/feedback          what users did with impressions, one or a list
+    POST /v1/{surface}/events  impressions that others served, and feedback
     GET  /healthz              the process answers
     GET  /readyz               models and features are in place; 503 before
     GET  /metrics              for Prometheus
 
-A request that cannot be served as sent gets 422 and the name of the field; one for a surface that is not served here,
+A request that cannot be taken as sent gets 422 and the name of the field; one for a surface that is not served here,
 404; one that could not be made durable, 503; one too long, 413; one that does not arrive in time, 408. A 2xx answer to
 ``rank`` or ``feedback`` says that what it logs is durable: committed, or on this machine's disk.
 """
@@ -23,7 +24,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from infra.http.limits import BodyLimits, RequestLimits
-from models.serving.bodies import LIST, ONE, AnyFeedback, FeedbackList, RankBody
+from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackList, RankBody
 from models.serving.config import ServingConfig
 from models.serving.feedback import UnfitFeedback
 from models.serving.rank.ranking import NoTowers
@@ -101,6 +102,24 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
+    @app.post("/v1/{surface}/events")
+    async def events(surface: str, body: EventsBody) -> JSONResponse:
+        """Take impressions that others served, and feedback, in any order. ``events`` has what became of each, in the
+        order they came: ``taken``, ``already there``, or ``refused`` with the place and the reason."""
+        result = await service.events(surface, body.events)
+        became: list[dict[str, object]] = [{"outcome": outcome} for outcome in result.outcomes]
+        for place, unfit in result.refused.items():
+            became[place] |= {"loc": _encodable(["body", "events", place, *unfit.field]), "msg": unfit.reason}
+        return JSONResponse(
+            {
+                "accepted": result.accepted,
+                "repeated": result.repeated,
+                "refused": len(result.refused),
+                "degraded": result.degraded,
+                "events": became,
+            }
+        )
+
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -148,8 +167,11 @@ def _refusal(status: int, why: str) -> ASGIApp:
 
 def _place(location: tuple[str | int, ...]) -> list[str | int]:
     """Where in the body, without the tags of its forms."""
-    parts = [part for i, part in enumerate(location) if not (i == 1 and part in (ONE, LIST))]
-    # A field may be called what no answer can hold.
+    return _encodable([part for i, part in enumerate(location) if not (i == 1 and part in (ONE, LIST))])
+
+
+def _encodable(parts: list[str | int]) -> list[str | int]:
+    """A field may be called what no answer can hold."""
     return [part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part for part in parts]
 
 

@@ -1,7 +1,8 @@
 """The surfaces of one process: a request from its body to its durable entry, and the threads beside the requests.
 
-``app`` calls :meth:`RankingService.rank` and :meth:`RankingService.feedback`. Ranking is in ``rank.ranking``, the
-reading of feedback in ``feedback``, and what makes both durable in ``durable.journal``.
+``app`` calls :meth:`RankingService.rank`, :meth:`RankingService.feedback` and :meth:`RankingService.events`. Ranking is
+in ``rank.ranking``, the reading of feedback in ``feedback``, of what others showed in ``events``, and what makes all of
+it durable in ``durable.journal``.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from typing import Literal, TypeVar
 import psycopg
 
 from features.log.append_result import ALREADY_THERE
-from models.serving.bodies import FeedbackBody, RankBody
+from models.serving.bodies import FeedbackBody, RankBody, SentEvent
 from models.serving.config import ServingConfig
 from models.serving.durable.database import Database
 from models.serving.durable.drain import Drain
@@ -23,6 +24,7 @@ from models.serving.durable.entries import LogEntry, Recorded
 from models.serving.durable.journal import JOIN_S, Journal
 from models.serving.durable.partitions_ahead import follow_calendar
 from models.serving.durable.spool import Spool
+from models.serving.events import EventIntake, EventsResult, result_of_events
 from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of, without_log
 from models.serving.follow.champions import Champions
 from models.serving.generation import Generation
@@ -88,6 +90,7 @@ class RankingService:
         self._registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
         self._generation = self._made()
         self._feedback = FeedbackIntake(lambda: self.rankers, self.database, config.clock)
+        self._events = EventIntake(self._feedback, config.clock)
         self._spool: Spool | None = None
         self._journal: Journal | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -111,10 +114,7 @@ class RankingService:
 
     async def rank(self, surface: str, body: RankBody) -> RankResponse:
         """The candidates in order, once their impressions are durable. Raises NoSurface; NoTowers; NotDurable."""
-        ranker = self.rankers.get(surface)
-        if ranker is None:
-            these = ", ".join(sorted(self.rankers))
-            raise NoSurface(f"surface {surface!r} is not served here; these are: {these}")
+        ranker = self._ranker(surface)
         ranked = await self._in_thread(partial(ranker.rank, body))
         recorded = await self._record([ranked.entry] if ranked.items else [])
         repeated = sum(outcome == ALREADY_THERE for one in recorded for outcome in one.impressions)
@@ -130,6 +130,21 @@ class RankingService:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
         entries = await self._in_thread(partial(self._feedback.accept, events))
         return result_of(entries, await self._record([each.entry for each in entries]))
+
+    async def events(self, surface: str, events: Sequence[SentEvent]) -> EventsResult:
+        """Take what others showed, and feedback; what became of each, once they are durable. Raises NoSurface;
+        NotDurable."""
+        accepted = await self._in_thread(partial(self._events.accept, self._ranker(surface), events))
+        if accepted.unfit:
+            self.metrics.unfit.labels(surface).inc(len(accepted.unfit))
+        return result_of_events(accepted, await self._record([accepted.entry] if accepted.any else []))
+
+    def _ranker(self, surface: str) -> SurfaceRanker:
+        ranker = self.rankers.get(surface)
+        if ranker is None:
+            these = ", ".join(sorted(self.rankers))
+            raise NoSurface(f"surface {surface!r} is not served here; these are: {these}")
+        return ranker
 
     def _first_served(self, surface: str, version: str) -> None:
         self._served[surface] = version

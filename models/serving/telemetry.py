@@ -50,6 +50,7 @@ class Metrics:
         self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
         self.unread = counter("unread_entries", "Spooled entries that could not be read: their files are set aside")
         self.repeated = counter("repeated_events", "Events that were in the log already", "surface", "event")
+        self.unfit = counter("unfit_events", "Events refused as they were sent", "surface")
         self.dead_letters = counter("dead_letter_events", "Events that the log refused", "surface", "event")
 
     def page(self) -> bytes:

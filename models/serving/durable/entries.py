@@ -11,23 +11,24 @@ STRICT = ConfigDict(extra="forbid")
 
 @dataclass(frozen=True)
 class Impression:
-    """An impression as it is logged, with its served row."""
+    """An impression as it is logged, with its served row. Of one that others served there is no version, no row and
+    no tick."""
 
     impression_id: str
     request_id: str
     user_id: str
     item_id: str
-    position: int
+    position: int | None
     shown_at: int
     """Microseconds since 1970."""
-    model_version: str
-    propensity: float
-    read_tick: int
+    model_version: str | None
+    propensity: float | None
+    read_tick: int | None
     """Its features were read as of the ticks before this one."""
     context: str
     """JSON text."""
-    schema_version: str
-    row: str
+    schema_version: str | None
+    row: str | None
     """The served row, in base64."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT

@@ -223,7 +223,7 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEn
     if result.dead_letters:
         LOG.error("the log refused %d events of %s; see its dead letters", result.dead_letters, surface)
     if impressions is not None:
-        taken = impressions.filter(result.impressions == ACCEPTED)
+        taken = impressions.filter((result.impressions == ACCEPTED) & impressions["row"].is_not_null())
         packed = pl.Series("row", [base64.b64decode(row) for row in taken["row"]], dtype=pl.Binary)
         rows = taken.select("impression_id", "shown_at", "schema_version", packed)
         try:

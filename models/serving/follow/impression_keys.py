@@ -1,5 +1,6 @@
 """The keys of an impression, which a click on it is counted by: as ranked here, or looked up in the log."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from features.counters.event_values import EventValues
 from features.declare.feedback import CLOCK_SKEW, HORIZON
 from features.log.partitions import SKEW
 from models.serving.durable.database import AWAY, Database
+from models.serving.durable.entries import Impression
 
 LOOK_UP_IMPRESSION = """
 SELECT i.user_id, i.item_id, i.context::text, a.attributes::text, u.attributes::text AS user_attributes,
@@ -21,6 +23,11 @@ WHERE i.surface = %s AND i.impression_id = %s AND i.shown_at >= %s AND i.shown_a
 AND NOT EXISTS (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s
                 AND f.at >= %s AND f.at <= %s AND f.kind = %s)
 ORDER BY i.shown_at DESC LIMIT 1
+"""
+
+LOGGED_IMPRESSIONS = """
+SELECT impression_id FROM impressions
+WHERE surface = %s AND impression_id = ANY(%s) AND shown_at >= %s AND shown_at <= %s
 """
 
 
@@ -67,3 +74,21 @@ def look_up(
 
 
 TEXTS = ("context", "attributes", "user_attributes")
+
+
+@dataclass(frozen=True)
+class _LoggedRow:
+    impression_id: str
+
+
+def logged(database: Database, surface: str, shown: Sequence[Impression]) -> set[str]:
+    """Which of these the log has, as shown at about the same time; none where it is away."""
+    if not shown:
+        return set()
+    times = [datetime.fromtimestamp(one.shown_at / 1e6, UTC) for one in shown]
+    names = [one.impression_id for one in shown]
+    parameters = [surface, names, min(times) - CLOCK_SKEW, max(times) + CLOCK_SKEW]
+    try:
+        return {row.impression_id for row in database.query(LOGGED_IMPRESSIONS, parameters, class_row(_LoggedRow))}
+    except AWAY:
+        return set()

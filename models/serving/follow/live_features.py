@@ -33,9 +33,10 @@ from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
+from models.serving.durable.entries import Impression
 from models.serving.follow.entity_attributes import EntityAttributes
 from models.serving.follow.feast_users import FeastUsers
-from models.serving.follow.impression_keys import ImpressionKeys, look_up
+from models.serving.follow.impression_keys import ImpressionKeys, logged, look_up
 from models.serving.telemetry import LOG, Metrics
 
 LOADING = 100_000
@@ -100,16 +101,21 @@ class LiveFeatures:
     ) -> CandidateFeatures:
         """Everything the model reads of these candidates; ``values``: what the request brings of each."""
         attributes, items_degraded = self._items.of(items)
-        of_user, users_degraded = self._users.of([user_id]) if self._of_users else ([{}], False)
+        of_user, users_degraded = self._known_users([user_id])
         read, tick = self._read(Candidates(user_id, items, context, values, attributes, of_user[0]), at)
         degraded = ("features",) if self.stale() else ("items",) if items_degraded or users_degraded else ()
         return CandidateFeatures(read, tick, degraded)
 
     def read_user(self, user_id: str, context: Mapping[str, object], at: float) -> tuple[Keys, Keys]:
         """Ids [1, K] and last items [1, L] of a user, as :meth:`read` gives them; columns of the item say nothing."""
-        of_user, _ = self._users.of([user_id]) if self._of_users else ([{}], False)
+        of_user, _ = self._known_users([user_id])
         read, _ = self._read(Candidates(user_id, [""], context, of_user=of_user[0]), at)
         return read.ids[:, : len(self.declared.ids)], read.history
+
+    def _known_users(self, users: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
+        """What the log knows of users, where the surface has a column of theirs; and whether some could not be looked
+        up."""
+        return self._users.of(users) if self._of_users else ([{}] * len(users), False)
 
     def _read(self, candidates: Candidates, at: float) -> tuple[RowValues, int]:
         """What the engine knows, and the tick before which its counters are read."""
@@ -140,6 +146,29 @@ class LiveFeatures:
             self._impressions.update(new)
             while len(self._impressions) > IMPRESSIONS_CACHED:
                 self._impressions.popitem(last=False)
+
+    def add_shown(self, shown: Sequence[Impression]) -> None:
+        """Impressions that others served, about to be logged: each that neither this memory nor the log knows counts in
+        its user's next request."""
+        first = {one.impression_id: one for one in reversed(shown) if one.impression_id not in self._impressions}
+        there = logged(self._database, self.surface, list(first.values()))
+        new = [one for name, one in first.items() if name not in there]
+        if not new:
+            return
+        users, items = [one.user_id for one in new], [one.item_id for one in new]
+        ids, _ = self._values.of_events(
+            pl.DataFrame(
+                {
+                    "user_id": users,
+                    "item_id": items,
+                    "context": [one.context for one in new],
+                    "attributes": [json.dumps(known) for known in self._items.of(items)[0]],
+                    "user_attributes": [json.dumps(known) for known in self._known_users(users)[0]],
+                }
+            )
+        )
+        for place, one in enumerate(new):
+            self.add_impressions([one.impression_id], ids[place : place + 1], one.shown_at / 1e6)
 
     def add_click(self, impression_id: str, value: float, at: float) -> None:
         """Feedback of the kind that counts as a click, about to be logged: it counts in the user's next request where

@@ -1,0 +1,133 @@
+"""Events of a request of others: impressions that they served, and feedback on these or on ours.
+
+``service`` calls it and makes the entry durable. What is new counts in its user's next request at once: it is added to
+``follow.live_features``. An event that is refused does not take its neighbours with it.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from features.declare.feedback import HORIZON
+from features.ingest.json_events import FeedbackEvent, ImpressionEvent, Unfit, not_to_come
+from features.log.append_result import ACCEPTED, ALREADY_THERE
+from models.serving.bodies import FeedbackBody, SentEvent
+from models.serving.durable.entries import Feedback, Impression, LogEntry, Recorded
+from models.serving.feedback import FeedbackIntake, UnfitFeedback, without_log
+from models.serving.rank.ranking import SurfaceRanker
+
+REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class AcceptedEvents:
+    """The events of one request on their way to the log."""
+
+    entry: LogEntry
+    impressions: tuple[int, ...]
+    """Of each impression of the entry, its place in the request."""
+    feedback: tuple[int, ...]
+    unfit: Mapping[int, Unfit]
+    """The others, by their place."""
+
+    @property
+    def any(self) -> bool:
+        return bool(self.impressions or self.feedback)
+
+
+@dataclass(frozen=True)
+class EventsResult:
+    """What became of the events of one request."""
+
+    outcomes: tuple[str, ...]
+    """Of each: ``taken``, ``already there``, as far as the log answered at once, or ``refused``."""
+    refused: Mapping[int, Unfit]
+    """By their place in the request."""
+    degraded: tuple[str, ...]
+
+    @property
+    def accepted(self) -> int:
+        """Events that are in the log, or on their way to it."""
+        return len(self.outcomes) - len(self.refused)
+
+    @property
+    def repeated(self) -> int:
+        """Of these, how many were there already."""
+        return sum(outcome == ALREADY_THERE for outcome in self.outcomes)
+
+
+class EventIntake:
+    """May be called by many threads."""
+
+    def __init__(self, feedback: FeedbackIntake, clock: Callable[[], float]) -> None:
+        self._feedback = feedback
+        self._clock = clock
+
+    def accept(self, ranker: SurfaceRanker, events: Sequence[SentEvent]) -> AcceptedEvents:
+        """The entry of a surface's events. Impressions before feedback, so that a click finds its own."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        shown: dict[int, Impression] = {}
+        given: dict[int, Feedback] = {}
+        unfit: dict[int, Unfit] = {}
+        for place, event in enumerate(events):
+            if isinstance(event, Unfit):
+                unfit[place] = event
+            elif isinstance(event, ImpressionEvent):
+                one = _impression(event, now)
+                if isinstance(one, Unfit):
+                    unfit[place] = one
+                else:
+                    shown[place] = one
+        ranker.live_features.add_shown(list(shown.values()))
+        for place, event in enumerate(events):
+            if isinstance(event, FeedbackEvent):
+                body = FeedbackBody(
+                    impression_id=event.impression_id,
+                    kind=event.kind,
+                    value=event.value,
+                    at=event.at,
+                    surface=ranker.surface,
+                )
+                try:
+                    (accepted,) = self._feedback.accept([body])
+                except UnfitFeedback as error:
+                    unfit[place] = Unfit((error.field,), str(error))
+                else:
+                    (given[place],) = accepted.entry.feedback
+        entry = LogEntry(ranker.surface, tuple(shown.values()), tuple(given.values()))
+        return AcceptedEvents(entry, tuple(shown), tuple(given), unfit)
+
+
+def _impression(event: ImpressionEvent, now: datetime) -> Impression | Unfit:
+    shown_at = not_to_come(event.shown_at, now)
+    if shown_at > now:
+        return Unfit(("shown_at",), "is in the future; send it with the time at which it was shown")
+    if shown_at < now - HORIZON:
+        return Unfit(("shown_at",), f"is more than {HORIZON.days} days ago; import what is older, from a file")
+    return Impression(
+        impression_id=event.impression_id,
+        request_id=event.request_id or event.impression_id,
+        user_id=event.user_id,
+        item_id=event.item_id,
+        position=event.position,
+        shown_at=round(shown_at.timestamp() * 1e6),
+        model_version=None,
+        propensity=event.propensity,
+        read_tick=None,
+        context=json.dumps(event.context),
+        schema_version=None,
+        row=None,
+    )
+
+
+def result_of_events(accepted: AcceptedEvents, recorded: Sequence[Recorded]) -> EventsResult:
+    """What became of the events of a request, whose entry, where there was any, was recorded so."""
+    outcomes = dict.fromkeys([*accepted.impressions, *accepted.feedback], ACCEPTED)
+    for one in recorded:
+        for places, found in ((accepted.impressions, one.impressions), (accepted.feedback, one.feedback)):
+            outcomes |= dict(zip(places, found, strict=False))  # of none while it is in the spool
+    reasons = {place: Unfit((), found) for place, found in outcomes.items() if found not in (ACCEPTED, ALREADY_THERE)}
+    refused = dict(sorted({**reasons, **accepted.unfit}.items()))
+    outcomes |= dict.fromkeys(refused, REFUSED)
+    return EventsResult(tuple(outcomes[place] for place in sorted(outcomes)), refused, without_log(recorded))
