@@ -89,6 +89,7 @@ def import_log(
     surface: str,
     log: Path,
     *,
+    label: str = "click",
     items: Path | None,
     feedback: Path | None,
     now: datetime,
@@ -99,9 +100,9 @@ def import_log(
 ) -> AppendResult:
     """Import ``log``, with ``items`` and ``feedback``, into the log of ``surface`` in the migrated database ``url``.
 
-    Only events in ``(from_, until]`` are taken, by the files' own times; then all times are moved by ``shift``, and
-    none may be after ``now``. Each event counts as known when it happened. ``progress`` gets how many events are done,
-    and of how many.
+    What the log calls clicked is feedback of the kind ``label``. Only events in ``(from_, until]`` are taken, by the
+    files' own times; then all times are moved by ``shift``, and none may be after ``now``. Each event counts as known
+    when it happened. ``progress`` gets how many events are done, and of how many.
 
     Counts rows of the log and of the feedback; the click in an impression's row is no row of its own, and items are not
     events. The dead letters are those of all the files.
@@ -111,7 +112,7 @@ def import_log(
     times = FileTimes(now, until, from_, shift)
     shown = _check_log(log, read_parquet(log, LOG_COLUMNS), times)
     files = [shown]
-    all_feedback = _clicks(shown.good, times)
+    all_feedback = _clicks(shown.good, label, times)
     if feedback is not None:
         others = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), times)
         files.append(others)
@@ -243,12 +244,12 @@ def _sort_out(path: Path, rows: pl.DataFrame, typed: pl.DataFrame, bad: list[pl.
     return CheckedFile(path, rows, good, letters)
 
 
-def _clicks(shown: pl.DataFrame, times: FileTimes) -> pl.DataFrame:
-    """The clicks of the log's rows, as of the impression where their time is unknown."""
+def _clicks(shown: pl.DataFrame, label: str, times: FileTimes) -> pl.DataFrame:
+    """What the log's rows say was clicked, as feedback of a kind; as of the impression where its time is unknown."""
     at = pl.coalesce("clicked_at", "shown_at") if "clicked_at" in shown.columns else pl.col("shown_at")
     clicks = shown.filter("clicked").select(
         "impression_id",
-        pl.lit("click").alias("kind"),
+        pl.lit(label).alias("kind"),
         pl.lit(1.0).alias("value"),
         at.alias("at"),
         pl.lit(value=False).alias("counted"),

@@ -115,6 +115,7 @@ def replay_log(
         url,
         surface.name,
         config.log,
+        label=surface.features.label.kind,
         items=config.items,
         feedback=config.feedback,
         now=now,

@@ -19,7 +19,7 @@ from features.ingest.importing import LOG_COLUMNS, read_parquet
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.surface import Surface
-from flows.surface_files import add
+from flows.surface_files import add, find
 from flows.taken_up import take_up
 from infra.backoff import Backoff
 from infra.errors import MillraceError
@@ -133,12 +133,13 @@ def run(
 ) -> tuple[Report, RankedTwice]:
     """Run the demo of a surface; the stack is up when it returns, and when it fails. ``report`` gets what is done, a
     line each."""
-    file, added = add(settings.surfaces, surface)
-    if added:
-        report(f"Wrote {file.path}: the declaration of {surface}, yours to change")
+    find(settings.surfaces, surface)
     if config is not None:
         config = fitted(config)  # before anything is cleared or started: the log may be none
     clear_home(settings)
+    file, added = add(settings.surfaces, surface)
+    if added:
+        report(f"Wrote {file.path}: the declaration of {surface}, yours to change")
     take_up(settings)
     services = every_service(settings)
     report("Starting the stack ...")

@@ -40,13 +40,14 @@ def import_log(
     from flows.cli.progress import progress_bar
 
     settings = load_settings()
-    find_surface(surface)
+    declared = find_surface(surface)
     expect_files(log, items, feedback)
     with argument_errors(), running_database(settings), progress_bar("import", quiet=as_json) as bar:
         result = importing.import_log(
             settings.database,
             surface,
             log,
+            label=declared.features.label.kind,
             items=items,
             feedback=feedback,
             now=datetime.now(UTC),

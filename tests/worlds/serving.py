@@ -88,12 +88,13 @@ def serving_config(
     cache: Path,
     features: Features = FEATURES,
     views: tuple[TeamView, ...] = (),
+    declared: Callable[[], Mapping[str, ServedSurface]] | None = None,
     **changes: Any,
 ) -> ServingConfig:
     """The configuration of a serving process of this world, or of a feed with other features or views."""
     settings: dict[str, Any] = {
         "database_url": database,
-        "surfaces": lambda: {"feed": ServedSurface(features, views)},
+        "surfaces": declared or (lambda: {"feed": ServedSurface(features, views)}),
         "cache": cache,
         "tracking_uri": "http://127.0.0.1:1",
         "poll_s": 0.5,
