@@ -5,19 +5,23 @@ feedback. Rows that the log cannot take become dead letters with their line (the
 What is there already is passed over, so an import that was killed goes on when it is run again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import polars as pl
 import psycopg
 from psycopg import sql
 
+from features.declare.columns import Column
 from features.declare.feedback import CLOCK_SKEW, HORIZON
+from features.declare.log import Log
 from features.identity.names import expect_names
 from features.identity.values import canonical_rows
 from features.ingest.file_columns import LogColumn, identifier, instant, meant, number, truth, whole
+from features.ingest.mapping import CannotBeMapped, MappedLog, mapped
 from features.log.append_result import AppendResult
 from features.log.dead_letters import dead_letter_frame
 from features.log.entities import append_entities
@@ -40,6 +44,9 @@ FEEDBACK_COLUMNS = ["impression_id", "kind", "value", "at"]
 
 LOG_EXTRAS = ["clicked_at", "propensity"]
 """Columns of a log that have a meaning when they are there; every other one is context."""
+
+PLAIN = Log()
+"""A log in the format of ``LOG_COLUMNS``."""
 
 CHUNK = 100_000
 """Events to a transaction: about a second's work, which is what a killed import loses."""
@@ -90,6 +97,8 @@ def import_log(
     log: Path,
     *,
     label: str = "click",
+    mapping: Log = PLAIN,
+    declared: Sequence[Column] = (),
     items: Path | None,
     feedback: Path | None,
     now: datetime,
@@ -110,23 +119,23 @@ def import_log(
     Raises ImportRefused, before anything is written, when a file is no parquet or lacks a column.
     """
     times = FileTimes(now, until, from_, shift)
-    shown = _check_log(log, read_parquet(log, LOG_COLUMNS), times)
+    found = read_log(log, mapping)
+    shown = _check_log(log, found.rows, times)
     files = [shown]
     all_feedback = _clicks(shown.good, label, times)
+    if len(found.feedback):
+        of_rows = _check_feedback(log, found.feedback.drop("line"), times)
+        lines = found.feedback["line"].gather(of_rows.good["line"] - 1)
+        files.append(of_rows)
+        all_feedback = pl.concat([all_feedback, _as_feedback(of_rows.good.with_columns(lines), log, counted=False)])
     if feedback is not None:
-        others = _check_feedback(feedback, read_parquet(feedback, FEEDBACK_COLUMNS), times)
+        others = _check_feedback(feedback, read_table(feedback, FEEDBACK_COLUMNS), times)
         files.append(others)
-        own = others.good.select(
-            *FEEDBACK_COLUMNS,
-            pl.lit(value=True).alias("counted"),
-            pl.col("line").cast(pl.Int64),
-            pl.lit(str(feedback)).alias("source"),
-        )
-        all_feedback = pl.concat([all_feedback, own])
+        all_feedback = pl.concat([all_feedback, _as_feedback(others.good, feedback, counted=True)])
     if items is not None:
-        files.append(_check_items(items, read_parquet(items, ["item_id"]), times))
+        files.append(_check_items(items, read_items(items, mapping), times))
 
-    done = AppendResult()
+    done = AppendResult(notes=(*found.made_up, *_unlike(found.rows, files, declared)))
     with connect(url) as connection:
         for file in files:
             done += AppendResult(dead_letters=_dead_letter(connection, surface, file, now))
@@ -146,14 +155,70 @@ def import_log(
     return done
 
 
-def read_parquet(path: Path, columns: list[str]) -> pl.DataFrame:
-    """The file's rows; raises ImportRefused when it is no parquet or lacks one of ``columns``."""
+def read_log(path: Path, mapping: Log) -> MappedLog:
+    """A log's rows in our columns. Raises ImportRefused."""
     try:
-        rows = pl.read_parquet(path, glob=False)
+        return mapped(path, read_table(path, []), mapping)
+    except CannotBeMapped as error:
+        raise ImportRefused(str(error)) from error
+
+
+def read_items(path: Path, mapping: Log) -> pl.DataFrame:
+    """The rows of a file of items, their ids in ``item_id``. Raises ImportRefused."""
+    rows = read_table(path, [mapping.items_key] if mapping.items_key else [])
+    key = mapping.items_key or ("item_id" if "item_id" in rows.columns else mapping.item_id or "item_id")
+    if key not in rows.columns:
+        raise ImportRefused(
+            f"{path} lacks the column {key!r}; say in the surface's file what it is called there:"
+            f' log=Log(items_key="..."); it has {", ".join(map(repr, rows.columns))}'
+        )
+    return rows if key == "item_id" else rows.rename({key: "item_id"})
+
+
+def _as_feedback(good: pl.DataFrame, source: Path, *, counted: bool) -> pl.DataFrame:
+    """``counted``: each is a row of its own, and not of an impression's."""
+    return good.select(
+        *FEEDBACK_COLUMNS,
+        pl.lit(value=counted).alias("counted"),
+        pl.col("line").cast(pl.Int64),
+        pl.lit(str(source) if counted else None, pl.String).alias("source"),
+    )
+
+
+def _unlike(rows: pl.DataFrame, files: Sequence[CheckedFile], declared: Sequence[Column]) -> Iterator[str]:
+    """Where the files and what the surface declares of them differ, a sentence each."""
+    if not declared:
+        return
+    own = [name for name in rows.columns if name not in LOG_COLUMNS + LOG_EXTRAS]
+    there = {name for file in files for name in file.rows.columns if file.rows[name].null_count() < len(file.rows)}
+    lacking = [column.column for column in declared if column.column not in there]
+    unused = [name for name in own if name not in {column.column for column in declared}]
+    if lacking:
+        yield f"declared, in no row: {', '.join(lacking)}"
+    if unused:
+        yield f"in the log, unused: {', '.join(unused)}"
+
+
+READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
+    # As text: the surface says what is a number, and an id stays as it is written.
+    ".csv": partial(pl.read_csv, infer_schema=False),
+    ".tsv": partial(pl.read_csv, infer_schema=False, separator="\t"),
+    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
+    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
+}
+"""By the ends of names, also before .gz and .zst; any other file is read as parquet."""
+
+
+def read_table(path: Path, columns: list[str]) -> pl.DataFrame:
+    """The file's rows; raises ImportRefused when it cannot be read or lacks one of ``columns``."""
+    ends = [end for end in path.suffixes if end not in (".gz", ".zst")][-1:]
+    read, kind = next(((READERS[end], end[1:]) for end in ends if end in READERS), (_parquet, "parquet"))
+    try:
+        rows = read(path)
     except FileNotFoundError as error:
-        raise ImportRefused(f"{path} does not exist; give the path of a parquet file") from error
+        raise ImportRefused(f"{path} does not exist; give the path of a {kind} file") from error
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise ImportRefused(f"{path} is not a parquet file that can be read: {error}") from error
+        raise ImportRefused(f"{path} is not a {kind} file that can be read: {error}") from error
     lacking = [column for column in columns if column not in rows.columns]
     if lacking:
         raise ImportRefused(
@@ -168,6 +233,10 @@ def read_parquet(path: Path, columns: list[str]) -> pl.DataFrame:
     except ValueError as error:
         raise ImportRefused(f"{error}; rename it") from error
     return rows.with_columns(meant(column) for column in rows)
+
+
+def _parquet(path: Path) -> pl.DataFrame:
+    return pl.read_parquet(path, glob=False)
 
 
 def _check_log(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:

@@ -20,6 +20,9 @@ class AppendResult:
     already_there: int = 0
     dead_letters: int = 0
 
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    """What a person should know of how it was read, a sentence each."""
+
     impressions: pl.Series = field(default_factory=_none, compare=False, repr=False)
     """Of each row given: ``taken``, ``already there``, or the reason for which it is a dead letter."""
 
@@ -31,4 +34,5 @@ class AppendResult:
             self.imported + other.imported,
             self.already_there + other.already_there,
             self.dead_letters + other.dead_letters,
+            (*self.notes, *other.notes),
         )

@@ -258,4 +258,6 @@ def _append(
         connection.execute(NOTE_DAYS, {"surface": surface})
     taken = sum(int((counted[name] & (outcome == ACCEPTED)).sum()) for name, outcome in outcomes.items())
     there_already = sum(int((counted[name] & (outcome == ALREADY_THERE)).sum()) for name, outcome in outcomes.items())
-    return AppendResult(taken, there_already, dead, **outcomes)
+    none = pl.Series(dtype=pl.String)
+    of_impressions, of_feedback = (outcomes.get(name, none) for name in ("impressions", "feedback"))
+    return AppendResult(taken, there_already, dead, impressions=of_impressions, feedback=of_feedback)

@@ -116,6 +116,7 @@ def replay_log(
         surface.name,
         config.log,
         label=surface.features.label.kind,
+        mapping=surface.log,
         items=config.items,
         feedback=config.feedback,
         now=now,

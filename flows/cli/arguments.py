@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 SurfaceName = Annotated[str, typer.Option("--surface", help="The surface, declared in a file of the folder surfaces.")]
-Items = Annotated[Path | None, typer.Option(help="Parquet file of items: item_id and their columns.")]
-Feedback = Annotated[Path | None, typer.Option(help="Parquet file of late feedback: impression_id, kind, value, at.")]
+Items = Annotated[Path | None, typer.Option(help="File of items: item_id and their columns.")]
+Feedback = Annotated[Path | None, typer.Option(help="File of feedback: impression_id, kind, value, at.")]
 Until = Annotated[str | None, typer.Option(help="Leave out what was shown after this time, UTC.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 
@@ -114,9 +114,9 @@ def expect_files(*paths: Path | None) -> None:
         if path is None:
             continue
         if path.is_dir():
-            raise BadArgument(f"{path} is a folder; give the path of a parquet file")
+            raise BadArgument(f"{path} is a folder; give the path of a file")
         if not path.exists():
-            raise BadArgument(f"{path} does not exist; give the path of a parquet file")
+            raise BadArgument(f"{path} does not exist; give the path of a file")
         if not os.access(path, os.R_OK):
             raise BadArgument(f"{path} cannot be read by you; ask its owner, or copy it")
 

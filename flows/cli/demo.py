@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from features.ingest.file_columns import instant
-from features.ingest.importing import LOG_COLUMNS, read_parquet
+from features.ingest.importing import read_log
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.surface import Surface
@@ -99,10 +99,10 @@ def simulated(folder: Path, now: datetime) -> BacktestConfig:
     return BacktestConfig(paths[0], paths[1], paths[2], warmup=timedelta(days=1), every=timedelta(hours=1))
 
 
-def span(config: BacktestConfig) -> tuple[datetime, datetime]:
+def span(surface: Surface, config: BacktestConfig) -> tuple[datetime, datetime]:
     """When the log's first and last impression were shown. Raises ImportRefused where the file is no log, ValueError
     where nothing was shown at a time that is known."""
-    rows = read_parquet(config.log, LOG_COLUMNS)
+    rows = read_log(config.log, surface.log).rows
     time = instant("shown_at", rows.schema["shown_at"], timedelta()).value
     shown = rows.select(time.alias("shown_at"))["shown_at"].drop_nulls()
     if config.until is not None:
@@ -116,9 +116,9 @@ def span(config: BacktestConfig) -> tuple[datetime, datetime]:
     return first, last
 
 
-def fitted(config: BacktestConfig) -> BacktestConfig:
+def fitted(surface: Surface, config: BacktestConfig) -> BacktestConfig:
     """The same with a warm-up that leaves half of a short log to be scored."""
-    first, last = span(config)
+    first, last = span(surface, config)
     return replace(config, warmup=min(config.warmup, (last - first) / 2))
 
 
@@ -133,9 +133,9 @@ def run(
 ) -> tuple[Report, RankedTwice]:
     """Run the demo of a surface; the stack is up when it returns, and when it fails. ``report`` gets what is done, a
     line each."""
-    find(settings.surfaces, surface)
+    declared = find(settings.surfaces, surface).surface
     if config is not None:
-        config = fitted(config)  # before anything is cleared or started: the log may be none
+        config = fitted(declared, config)  # before anything is cleared or started: the log may be none
     clear_home(settings)
     file, added = add(settings.surfaces, surface)
     if added:
@@ -155,7 +155,7 @@ def run(
         now=now,
         progress=progress,
         reports=True,
-        shift=now - span(config)[1] - timedelta(seconds=1),
+        shift=now - span(file.surface, config)[1] - timedelta(seconds=1),
     )
     report("Starting serving, the fold and the schedule ...")
     start_stack(settings, services, report=report)

@@ -28,7 +28,7 @@ class UpdateFailed(MillraceError):
 
 
 def import_log(
-    log: Annotated[Path, typer.Argument(help="Parquet file of impressions with their clicks.")],
+    log: Annotated[Path, typer.Argument(help="File of impressions: parquet, CSV, TSV or JSON lines.")],
     surface: SurfaceName,
     items: Items = None,
     feedback: Feedback = None,
@@ -48,6 +48,8 @@ def import_log(
             surface,
             log,
             label=declared.features.label.kind,
+            mapping=declared.log,
+            declared=declared.features.columns,
             items=items,
             feedback=feedback,
             now=datetime.now(UTC),
@@ -61,6 +63,8 @@ def import_log(
         f"{result.imported:,} events imported, {result.already_there:,} were already there,"
         f" {result.dead_letters:,} dead letters."
     )
+    for note in result.notes:
+        print(f"{note[:1].upper()}{note[1:]}.")
     if result.dead_letters:
         print("What they are and why: table dead_letters, columns source, line, reason and event.")
 

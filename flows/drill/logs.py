@@ -13,7 +13,8 @@ from pathlib import Path
 import polars as pl
 import psycopg
 
-from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, ImportRefused, read_parquet
+from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, PLAIN, ImportRefused, read_items
+from features.ingest.importing import read_log as read_mapped
 from features.log.reading import extent, first_feedback, read_impressions, read_showings
 from flows.surface import Surface
 from infra.errors import MillraceError
@@ -53,12 +54,12 @@ class Log:
 
 def read_log(name: str, log: Path, items: Path | None, *, until: datetime | None = None) -> Log:
     """Read a log's files, in the form of ``millrace import``. Raises ImportRefused where that would."""
-    rows = read_parquet(log, LOG_COLUMNS)
+    rows = read_mapped(log, PLAIN).rows
     if until is not None:
         rows = rows.filter(pl.col("shown_at") < until)
     if rows.is_empty():
         raise ImportRefused(f"{log} has no impression{'' if until is None else f' before {until}'}")
-    return log_of(name, rows, None if items is None else read_parquet(items, ["item_id"]))
+    return log_of(name, rows, None if items is None else read_items(items, PLAIN))
 
 
 def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:

@@ -9,6 +9,7 @@ import pytest
 from features.ingest.importing import LOG_COLUMNS, ImportRefused
 from flows.backtest.run import BacktestConfig
 from flows.cli.demo import MARK, NotOurs, clear_home, fitted
+from flows.surfaces.feed import SURFACE as FEED
 from infra.settings import Settings
 from infra.stack import environment
 from infra.stack.home import prepare_home
@@ -58,14 +59,14 @@ def test_half_of_a_short_log_is_left_to_be_scored(tmp_path: Path, hours: float, 
     shown = [NOON, NOON + timedelta(hours=hours)]
     path = tmp_path / "log.parquet"
     pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS} | {"shown_at": shown}).write_parquet(path)
-    assert fitted(BacktestConfig(path)).warmup == timedelta(hours=warmup)
+    assert fitted(FEED, BacktestConfig(path)).warmup == timedelta(hours=warmup)
 
 
 def test_a_log_without_times_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS}).write_parquet(path)
     with pytest.raises(ValueError, match="no impression has a shown_at that is a time with a zone"):
-        fitted(BacktestConfig(path))
+        fitted(FEED, BacktestConfig(path))
     pl.DataFrame({"shown": [NOON]}).write_parquet(path)
-    with pytest.raises(ImportRefused, match="lacks the column 'impression_id'"):
-        fitted(BacktestConfig(path))
+    with pytest.raises(ImportRefused, match="lacks the column 'user_id'"):
+        fitted(FEED, BacktestConfig(path))

@@ -1,0 +1,33 @@
+"""Movies: each rating is an impression; four stars and more is a like. Tastes last for months."""
+
+from datetime import timedelta
+
+from features.declare.columns import Tags
+from features.declare.families import DAY
+from features.declare.features import Features
+from features.declare.labels import Label
+from features.declare.log import FromRow, Log
+from features.declare.standard import standard
+from flows.surface import Surface
+
+COLUMNS = (Tags("genres", of="item", separator="|"),)
+
+SURFACE = Surface(
+    name="movies",
+    features=Features(
+        columns=COLUMNS,
+        labels=(Label("rating", at_least=4),),
+        families=standard(
+            COLUMNS,
+            trend=(30 * DAY, 365 * DAY, 3650 * DAY),
+            context=(365 * DAY,),
+            pair=(365 * DAY, 3650 * DAY),
+            taste=(30 * DAY, 365 * DAY, 3650 * DAY),
+        ),
+        base_rate=0.5,
+        tick=60.0,
+    ),
+    log=Log(user_id="userId", item_id="movieId", shown_at="timestamp", feedback=(FromRow("rating", column="rating"),)),
+    every=timedelta(days=1),
+    rehearse=timedelta(days=60),
+)
