@@ -17,6 +17,7 @@ from infra.stack.home import prepare_home
 from infra.stack.lifecycle import ensure_database
 from infra.stack.services import Service, databases, every_service, is_well, write_evidently_configuration
 from tests.conftest import free_port
+from tests.worlds.loop import SURFACES
 
 START_S = 240
 
@@ -42,7 +43,8 @@ class Running:
 
 @contextmanager
 def running(home: Path, database: str, name: str, **settings_of: Any) -> Iterator[Running]:
-    settings = Settings(home=home, database_url=database, **settings_of | {f"{name}_port": free_port()})
+    ports = settings_of | {f"{name}_port": free_port()}
+    settings = Settings(home=home, surfaces=SURFACES, database_url=database, **ports)
     services = tuple(service for service in every_service(settings) if service.name == name)
     prepare_home(settings)
     for url in databases(settings, services):

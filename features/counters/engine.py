@@ -62,10 +62,10 @@ class Engine:
     def fold(self, events: pl.DataFrame, *, served_keys: ServedKeys | None = None) -> Rows:
         """Fold events (as ``reading.read_events`` gives them); return the rows of those impressions that have none yet.
 
-        The last tick must be whole: every event of it is in ``events``. An impression that reaches the log after
-        later events were folded is counted, but gets no row: what was known at its time is gone. One that serving
-        ranked has a row already; under another schema version, as after a change of features, it gets one of this:
-        of what was known as it reached the log, if that was within ``PROMPT_S``.
+        The last tick must be whole: every event of it is in ``events``. An impression gets the row of what was known as
+        it reached the log; where it came more than ``PROMPT_S`` after it was shown it is counted, but gets no row: what
+        was known at its time is gone. One that serving ranked has a row already, unless it is of another schema
+        version, as after a change of features.
 
         ``served_keys`` looks up the rows that impressions have already; None where there are none.
         """
@@ -77,8 +77,9 @@ class Engine:
         own_ids, numbers = self.values.of_events(events)
         reads = self._follow_users(own_ids, time, shown, kind == 0)
         now = EventKeys(self.values.with_state(own_ids, reads, time), reads.items)
-        late, live = time - events["shown_at"].to_numpy(), events["live"].to_numpy()
-        made = Made(always=shown & ~live & (late <= 0), if_lacking=shown & live & (late <= PROMPT_S))
+        shown_at, live = events["shown_at"].to_numpy(), events["live"].to_numpy()
+        late = time - shown_at
+        made = Made(always=shown & ~live & (late <= 0), if_lacking=shown & (late <= PROMPT_S))
         keys, lacking = as_ranked(events, kind >= 0, made, now, own_ids, served_keys)
         wanted = made.always | (made.if_lacking & lacking)
         dense = fold_families(
@@ -102,7 +103,7 @@ class Engine:
         self.time = float(time[-1])
         self._forget_pending(events)
         names = events["impression_id"].filter(pl.Series(wanted, dtype=pl.Boolean))
-        return Rows(names, time[wanted], RowValues(dense, numbers[wanted], keys.ids[wanted], keys.history[wanted]))
+        return Rows(names, shown_at[wanted], RowValues(dense, numbers[wanted], keys.ids[wanted], keys.history[wanted]))
 
     def read_as_of(self, events: pl.DataFrame, at: float) -> Rows:
         """What the state says of each impression as of one instant, whatever has happened since: features frozen."""

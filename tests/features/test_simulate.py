@@ -71,7 +71,7 @@ def test_fresh_rates_say_more_than_old_ones(site: tuple[pl.DataFrame, ...]) -> N
         then = then.group_by("item_id", "quarter").agg(pl.col("clicks", "seen").sum())
         joined = log.join(then, on=["item_id", "quarter"], how="left", maintain_order="left").fill_null(0)
         rate = (joined["clicks"] + 1.6) / (joined["seen"] + 8)
-        return auc(log["clicked"].to_numpy().astype(np.float64), rate.to_numpy())
+        return auc(rate.to_numpy(), log["clicked"].to_numpy())
 
     assert quality(range(1, 5)) > 0.62
     assert quality(range(1, 5)) > quality(range(25, 29)) + 0.05

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.counters.users import CLICKS, SHOWN
+from features.feast.store import open_store
 from features.identity.keys import key_of
 from infra.postgres.connections import connect
 from models.serving.bodies import MOST_EVENTS
@@ -18,7 +19,7 @@ from tests.conftest import fresh_database
 from tests.models.test_serving_feedback import clicks_of
 from tests.models.test_serving_outage import Server, server  # noqa: F401 - a fixture
 from tests.models.test_serving_wild import HUGE, WILD, post
-from tests.worlds.serving import Client, rank, serve, serving_config, with_items
+from tests.worlds.serving import FEATURES, Client, rank, serve, serving_config, with_items
 from tests.worlds.waiting import eventually
 
 SECOND = timedelta(seconds=1)
@@ -84,6 +85,20 @@ def test_an_impression_and_its_click_are_logged_as_sent_and_count_at_once(client
         context = {"device": "phone", "price": "2", "tags": '["x","1"]'}
         assert found == [("r1", "7", "b", 2, at, None, 0.25, None, context, True)]
         assert clicks_of(connection, client, "7") == 1.0
+
+
+def test_what_comes_promptly_is_trained_on_and_what_comes_late_is_only_counted(client: Client, database: str) -> None:
+    at = datetime.now(UTC)
+    send(client, shown("prompt", shown_at=at.isoformat()), shown("late", shown_at=(at - 30 * SECOND).isoformat()))
+    with connect(database, autocommit=True) as connection:
+        clicks_of(connection, client, "user of prompt")  # folds the log
+    with open_store(database, "feed") as store:
+        store.apply()
+        end = datetime.now(UTC)
+        frame = store.training_frame(at - 60 * SECOND, end, FEATURES.labels, end + 60 * SECOND)
+    rows = dict(zip(frame["impression_id"].to_pylist(), frame["row"].to_pylist(), strict=True))
+    assert rows["prompt"] is not None
+    assert rows["late"] is None
 
 
 def test_what_may_be_left_out_may_be_left_out(client: Client, database: str) -> None:

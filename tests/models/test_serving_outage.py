@@ -117,7 +117,7 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         state = client.get("/readyz").json()
         assert (state["database"], state["surfaces"]["feed"]) == (
             False,
-            {"champion": "7", "behind": "the promotions were not looked for yet", "features": "stale"},
+            {"version": "", "champion": "7", "behind": "the promotions were not looked for yet", "features": "stale"},
         )
 
         server.start()

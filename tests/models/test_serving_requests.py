@@ -263,7 +263,7 @@ def test_metrics_and_health_are_there(client: Client) -> None:
     assert "millrace_database_up 1.0" in page
     assert "millrace_freshness_seconds" in page
     state = client.get("/readyz").json()
-    assert state["surfaces"]["feed"] == {"champion": "1", "behind": None, "features": "live"}
+    assert state["surfaces"]["feed"] == {"version": "", "champion": "1", "behind": None, "features": "live"}
 
 
 def test_neighbours_share_a_commit(client: Client) -> None:

@@ -36,11 +36,12 @@ def any_features(random: Random) -> Features:
     own = list[Family]()
     for n in range(random.integers(0, 5)):
         own.append(_family(random, f"own{n}", scalars, bags, [label.kind for label in labels], own))
+    derived = random.random() < 0.2
     return Features(
         columns=columns,
         labels=labels,
-        families=None if random.random() < 0.2 else (*families, *own),
-        history=int(random.integers(3 if own else 10, 12)) if not families else 10,
+        families=None if derived else (*families, *own),
+        history=10 if derived or families else int(random.integers(3, 12)),
         base_rate=float(random.choice([0.001, 0.1, 0.9])),
         tick=float(random.choice([1.0, 2.0, 5.0])),
     )
