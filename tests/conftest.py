@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[SHARED] = Path(of_worker["shared"])
         os.environ["OMP_NUM_THREADS"] = "1"  # the workers are as many as the cores can take
     os.environ["MILLRACE_HOME"] = str(home / "home")
+    os.environ["MILLRACE_SURFACES"] = str(home / "surfaces")
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     for name in Settings.model_fields:
         if name.endswith("_port"):

@@ -12,6 +12,7 @@ PORTS = [name for name in Settings.model_fields if name.endswith("_port")]
 def test_the_installation_of_the_tests_is_their_own() -> None:
     settings = Settings()
     assert PROJECT not in settings.home.resolve().parents
+    assert PROJECT not in settings.surfaces.resolve().parents
     defaults = {Settings.model_fields[name].default for name in PORTS}
     assert defaults.isdisjoint(getattr(settings, name) for name in PORTS)
     given = settings.model_dump(exclude_none=True)

@@ -14,6 +14,7 @@ What a log does not have, and the rule by which it is made:
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
+from math import inf
 from pathlib import Path
 
 import polars as pl
@@ -26,7 +27,7 @@ NEEDED = ("user_id", "item_id", "shown_at")
 
 NAMED = ("impression_id", "request_id", *NEEDED, "position", "propensity")
 
-UNITS = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0), (float("inf"), 1e-3))
+UNITS = ((1e11, 1e6), (1e14, 1e3), (1e17, 1.0), (inf, 1e-3))
 """Sizes below which a number counts seconds, milliseconds, microseconds, nanoseconds since 1970; and how many
 microseconds each is. Seconds below the first are those up to the year 5138."""
 
@@ -181,7 +182,7 @@ def _in_zone(naive: pl.Series, zone: str) -> pl.Series:
 
 def _of_numbers(column: pl.Series, numbers: pl.Series) -> pl.Series:
     size = numbers.abs().median()
-    if not isinstance(size, float) or size < YEAR_1990:
+    if not isinstance(size, float) or not YEAR_1990 <= size < inf:
         return column
     microseconds = next(microseconds for most, microseconds in UNITS if size < most)
     whole = (numbers * microseconds).round().cast(pl.Int64, strict=False)

@@ -13,7 +13,7 @@ from features.declare.columns import Id
 from features.declare.features import Features
 from flows.surface import Surface
 
-SURFACE = Surface(name="shop", features=Features(columns=(Id("device"),)))
+SURFACE = Surface(name="kiosk", features=Features(columns=(Id("device"),)))
 """
 
 
@@ -22,53 +22,53 @@ def settings(tmp_path: Path) -> Settings:
     """An installation with one surface of its own."""
     folder = tmp_path / "surfaces"
     folder.mkdir()
-    (folder / "shop.py").write_text(SHOP)
+    (folder / "kiosk.py").write_text(SHOP)
     return Settings(home=tmp_path / "home", surfaces=folder)
 
 
-def write(settings: Settings, text: str, name: str = "shop.py") -> None:
+def write(settings: Settings, text: str, name: str = "kiosk.py") -> None:
     (settings.surfaces / name).write_text(text)
 
 
 def test_an_edit_is_nobodys_declaration_until_it_is_taken_up(settings: Settings) -> None:
     surfaces = Running(settings)
-    assert list(surfaces) == ["shop"]  # nothing was taken up yet: as the folder has it
-    assert take_up(settings).new == ("shop",)
-    before = surfaces.file("shop")
+    assert list(surfaces) == ["kiosk"]  # nothing was taken up yet: as the folder has it
+    assert take_up(settings).new == ("kiosk",)
+    before = surfaces.file("kiosk")
     write(settings, SHOP.replace("device", "browser"))
-    assert surfaces.file("shop") == before
-    assert running(settings, "shop").features.columns[0].name == "device"
+    assert surfaces.file("kiosk") == before
+    assert running(settings, "kiosk").features.columns[0].name == "device"
     taken = take_up(settings)
-    assert (taken.new, taken.changed, taken.gone, taken.broken) == ((), ("shop",), (), {})
-    assert surfaces["shop"].features.columns[0].name == "browser"
-    assert surfaces.file("shop").version != before.version
+    assert (taken.new, taken.changed, taken.gone, taken.broken) == ((), ("kiosk",), (), {})
+    assert surfaces["kiosk"].features.columns[0].name == "browser"
+    assert surfaces.file("kiosk").version != before.version
     assert len([*copy_of(settings).parent.glob("surfaces-*")]) == 1
 
 
 def test_of_a_file_that_is_wrong_what_was_taken_up_before_goes_on_and_the_others_change(settings: Settings) -> None:
     add(settings.surfaces, "feed")
     take_up(settings)
-    before = Running(settings).file("shop").version
+    before = Running(settings).file("kiosk").version
     write(settings, SHOP.replace('Id("device")', 'Id("stage")'))
-    write(settings, SHOP.replace('"shop"', '"ads"'), "ads.py")
+    write(settings, SHOP.replace('"kiosk"', '"ads"'), "ads.py")
     taken = take_up(settings)
     assert (taken.new, taken.changed, taken.gone) == (("ads",), (), ())
-    assert "Id('stage')" in taken.broken[settings.surfaces / "shop.py"]
+    assert "Id('stage')" in taken.broken[settings.surfaces / "kiosk.py"]
     surfaces = Running(settings)
-    assert list(surfaces) == ["ads", "feed", "shop"]
-    assert surfaces.file("shop").version == before
+    assert list(surfaces) == ["ads", "feed", "kiosk"]
+    assert surfaces.file("kiosk").version == before
 
 
 def test_a_file_that_is_gone_is_served_no_longer(settings: Settings) -> None:
     add(settings.surfaces, "feed")
     take_up(settings)
     now = served(settings)
-    assert set(now()) == {"feed", "shop"}
-    (settings.surfaces / "shop.py").unlink()
-    assert take_up(settings).gone == ("shop",)
+    assert set(now()) == {"feed", "kiosk"}
+    (settings.surfaces / "kiosk.py").unlink()
+    assert take_up(settings).gone == ("kiosk",)
     assert set(now()) == {"feed"}
-    with pytest.raises(BadSurface, match="surface 'shop'"):
-        running(settings, "shop")
+    with pytest.raises(BadSurface, match="surface 'kiosk'"):
+        running(settings, "kiosk")
 
 
 def test_an_example_need_not_be_copied_to_be_named(settings: Settings) -> None:
