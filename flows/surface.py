@@ -1,6 +1,5 @@
 """What a surface is: its events and labels, its features, its model, its update, its gate and its schedule."""
 
-import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import get_args
@@ -9,6 +8,7 @@ from features.declare.expected import expect_tuple, is_number
 from features.declare.features import Features
 from features.declare.log import Log
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
+from features.identity.names import surface_name_fault
 from models.examples import Layout
 from models.frames import layout_of
 from models.learning.design import Design
@@ -19,15 +19,6 @@ from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
 
 MINUTE, LONGEST = timedelta(minutes=1), timedelta(days=366)
-
-NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-
-
-def surface_name_fault(name: object) -> str | None:
-    """Why a surface cannot be called so; None where it can: it becomes part of names of tables, views and pages."""
-    if not isinstance(name, str) or not NAME.fullmatch(name) or len(name) > 32:
-        return "must be lower-case letters and digits, begun by a letter, with single _ between: 32 at most"
-    return None
 
 
 @dataclass(frozen=True)
@@ -85,7 +76,7 @@ class Surface:
     def __post_init__(self) -> None:
         fault = surface_name_fault(self.name)
         if fault is not None:
-            raise ValueError(f"Surface: name {self.name!r} {fault}")
+            raise ValueError(f"Surface: name {self.name!r}: {fault}")
         about = f"surface {self.name}"
         for field_name, value, kind in (
             ("features", self.features, Features),

@@ -27,6 +27,9 @@ EXAMPLES = Path(__file__).parent / "surfaces"
 CALLED = "SURFACE"
 """What a file calls its surface."""
 
+TAKE_AN_EXAMPLE = "begin with an example: millrace surface add feed"
+"""What to do where nothing is declared."""
+
 
 class BadSurface(MillraceError):
     """A file that declares no surface: the message names it, its line, what is wrong and what to do."""
@@ -99,7 +102,7 @@ def read_file(path: Path) -> SurfaceFile:
     module.__file__ = str(path)
     try:
         exec(compile(source, str(path), "exec"), vars(module))  # noqa: S102 - it is the team's own program
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever the team's program does, the others go on
         raise BadSurface(_explained(path, error)) from error
     declared = vars(module).get(CALLED)
     if not isinstance(declared, Surface):
@@ -121,8 +124,7 @@ def find(folder: Path, name: str) -> SurfaceFile:
         return examples[name]
     there = ", ".join(own.surfaces) or "nothing yet"
     raise BadSurface(
-        f"surface {name!r}: {folder} declares {there}, and the examples are {', '.join(examples)}; make one of a log:"
-        " millrace init --log LOG"
+        f"surface {name!r}: {folder} declares {there}, and the examples are {', '.join(examples)}; {TAKE_AN_EXAMPLE}"
     )
 
 
@@ -138,7 +140,7 @@ def add(folder: Path, name: str) -> tuple[SurfaceFile, bool]:
     return read_file(path), True
 
 
-def _explained(path: Path, error: Exception) -> str:
+def _explained(path: Path, error: Exception | SystemExit) -> str:
     """Where the file goes wrong, why, and what to do."""
     if isinstance(error, SyntaxError):
         return f"{path}, line {error.lineno}: {error.msg}: {(error.text or '').strip()}"

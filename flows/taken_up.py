@@ -8,12 +8,14 @@ A file that is being edited is nobody's declaration yet. Taken up are those that
 was taken up of it before stays, so a mistake in one stops nothing. The copy lies in the installation's home.
 """
 
+import fcntl
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 
 from flows.surface import Surface
 from flows.surface_files import SurfaceFile, SurfaceFiles, find, read_folder
@@ -40,31 +42,34 @@ def copy_of(settings: Settings) -> Path:
 def take_up(settings: Settings) -> TakenUp:
     """Copy the team's files; from then on every process runs by them."""
     copy = copy_of(settings)
-    before, now = read_folder(copy), read_folder(settings.surfaces)
-    kept = {
-        one.path: name
-        for name, one in before.surfaces.items()
-        if name not in now.surfaces and one.path.name in {path.name for path in now.broken}
-    }
     copy.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    number = 1 + max((int(path.name.rpartition("-")[2]) for path in copy.parent.glob("surfaces-*")), default=0)
-    folder = copy.parent / f"surfaces-{number}"
-    folder.mkdir(mode=0o700)
-    for path in (*kept, *(one.path for one in now.surfaces.values())):
-        shutil.copyfile(path, folder / path.name)
-    link = copy.parent / f"surfaces-{number}.link"
-    link.symlink_to(folder.name)
-    link.replace(copy)
-    for former in copy.parent.glob("surfaces-*"):
-        if former != folder:
-            shutil.rmtree(former, ignore_errors=True)
-    old, new = before.surfaces, read_folder(copy).surfaces
+    with (copy.parent / "surfaces.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before, now = read_folder(copy), read_folder(settings.surfaces)
+        mistaken = {path.name for path in now.broken}
+        kept = [one for one in before.surfaces.values() if one.path.name in mistaken]
+        kept = [one for one in kept if one.surface.name not in now.surfaces]
+        _replace(copy, [one.path for one in (*kept, *now.surfaces.values())])
+        old, new = before.surfaces, read_folder(copy).surfaces
     return TakenUp(
         new=tuple(name for name in new if name not in old),
         changed=tuple(name for name in new if name in old and new[name].version != old[name].version),
         gone=tuple(name for name in old if name not in new),
         broken=now.broken,
     )
+
+
+def _replace(copy: Path, files: Sequence[Path]) -> None:
+    """Copies of these files in place of the copy, at once. What a copy that was killed left behind is cleared away."""
+    folder = Path(mkdtemp(prefix="surfaces-", dir=copy.parent))
+    for path in files:
+        shutil.copyfile(path, folder / path.name)
+    link = folder / "link"
+    link.symlink_to(folder.name)
+    link.replace(copy)
+    for former in copy.parent.glob("surfaces-*"):
+        if former != folder:
+            shutil.rmtree(former, ignore_errors=True)
 
 
 def running(settings: Settings, name: str) -> Surface:
@@ -80,18 +85,26 @@ class Running(Mapping[str, Surface]):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._reading = threading.Lock()
-        self._read: tuple[object, SurfaceFiles] | None = None
+        self._read: tuple[Path, SurfaceFiles] | None = None
 
     def files(self) -> SurfaceFiles:
         """As last taken up; where nothing was, as the team's folder has them."""
-        copy = copy_of(self._settings)
-        stamp: object = None
-        with suppress(OSError):
-            stamp = copy.readlink()
         with self._reading:
-            if self._read is None or self._read[0] != stamp or stamp is None:
-                self._read = stamp, read_folder(self._settings.surfaces if stamp is None else copy.resolve())
-            return self._read[1]
+            while True:
+                folder = self._folder()
+                if folder is None:
+                    return read_folder(self._settings.surfaces)
+                if self._read is None or self._read[0] != folder:
+                    self._read = folder, read_folder(folder)
+                if folder == self._folder():  # and was not cleared away while it was read
+                    return self._read[1]
+
+    def _folder(self) -> Path | None:
+        """What was last taken up; None where nothing was."""
+        copy = copy_of(self._settings)
+        with suppress(OSError):
+            return copy.parent / copy.readlink()
+        return None
 
     def file(self, name: str) -> SurfaceFile:
         """Raises KeyError for a surface that is not there."""

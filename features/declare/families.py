@@ -109,7 +109,7 @@ class Family:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """Names of the family's dense columns."""
-        lives = [_short(life) for life in self.half_lives]
+        lives = [short_span(life) for life in self.half_lives]
         names = [f"{self.name}_{'rate' if self.trend else 'lift'}_{life}" for life in lives]
         if self.naive_bayes:
             names += [f"{self.name}_most_{life}" for life in lives]
@@ -121,7 +121,8 @@ class Family:
         return tuple(names)
 
 
-def _short(seconds: float) -> str:
+def short_span(seconds: float) -> str:
+    """``15m``, ``12h``: a span in its largest whole unit."""
     for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m")):
         if seconds >= unit and seconds % unit == 0:
             return f"{seconds / unit:.0f}{name}"

@@ -9,7 +9,6 @@ serving while it starts. Feast's own tables live in the schema ``feast`` of the 
     frame = store.training_frame(start, end, (Label("click"),), known_by)
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
@@ -24,6 +23,7 @@ from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
 from features.feast.client import FeastClient, one_at_a_time
 from features.feast.definitions import AS_OF, USER, USER_ROW, definitions, join_keys, view_definitions
 from features.feast.training_frame import IMPRESSION_KEY, frame_schema, labelled_impressions, of_version, with_label
+from features.identity.names import surface_name_fault
 from features.log.json_texts import value_of
 from features.team_views.reading import Inspected, inspect
 from infra.postgres.connections import connect
@@ -39,10 +39,9 @@ def open_store(url: str, surface: str, *, project: str = "millrace", views_url: 
 
     Raises ValueError when the surface's name cannot be part of a table's name.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", surface):
-        raise ValueError(
-            f"surface {surface!r}: use a lower-case letter, then letters, digits or underscores, 32 at most"
-        )
+    fault = surface_name_fault(surface)
+    if fault is not None:
+        raise ValueError(f"surface {surface!r}: {fault}")
     return Store(url, surface, project, views_url)
 
 

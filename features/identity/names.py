@@ -1,5 +1,6 @@
-"""What a text must be to serve as an id, or to name a column or a kind of feedback."""
+"""What a text must be to serve as an id, or to name a surface, a column or a kind of feedback."""
 
+import re
 from collections.abc import Sequence
 
 LONGEST_ID = 256
@@ -7,6 +8,16 @@ LONGEST_ID = 256
 
 KIND_PATTERN = r"[a-z][a-z0-9_]{0,63}"
 """Names of kinds of feedback."""
+
+SURFACE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+
+def surface_name_fault(name: object) -> str | None:
+    """What a surface is to be called instead; None where the name will do: it becomes part of those of tables, views
+    and pages."""
+    if not isinstance(name, str) or not SURFACE.fullmatch(name) or len(name) > 32:
+        return "use a lower-case letter, then such letters and digits with single _ between them, 32 at most"
+    return None
 
 
 def name_fault(name: str) -> str | None:

@@ -84,20 +84,26 @@ def whole(name: str, dtype: DataType) -> LogColumn:
     """A 32-bit whole number; NaN counts as nothing."""
     source = pl.col(name)
     wrong = f"{name} is not a whole number"
-    if dtype.is_float():
+    if dtype == pl.String:
+        source = source.cast(pl.Float64, strict=False).fill_null(pl.when(source.is_not_null()).then(pl.lit(0.5)))
+    if dtype.is_float() or dtype == pl.String:
         source = source.fill_nan(None)
         value = pl.when(source == source.round()).then(source.cast(pl.Int32, strict=False))
         return LogColumn(value, because(source.is_not_null() & value.is_null(), wrong))
-    return _cast(source, pl.Int32 if dtype.is_integer() or dtype in (pl.String, pl.Null) else None, pl.Int32, wrong)
+    return _cast(source, pl.Int32 if dtype.is_integer() or dtype == pl.Null else None, pl.Int32, wrong)
 
 
 def truth(name: str, dtype: DataType) -> LogColumn:
-    """True or false, also as 1 and 0; nothing is wrong here, since it is not known what happened."""
+    """True or false, also as 1 and 0, and as texts of these; nothing is wrong here, since it is not known what
+    happened."""
     source = pl.col(name)
     wrong = f"{name} is neither true nor false"
     if dtype == pl.Boolean:
         return LogColumn(source, because(source.is_null(), f"{name} is missing"))
-    if not dtype.is_numeric():
+    if dtype == pl.String:
+        texts = source.str.to_lowercase().replace({"true": "1", "false": "0"})
+        source = texts.cast(pl.Float64, strict=False).fill_null(pl.when(texts.is_not_null()).then(pl.lit(-1.0)))
+    elif not dtype.is_numeric():
         return LogColumn(pl.lit(None, pl.Boolean), pl.lit(wrong))
     value = pl.when(source == 1).then(pl.lit(True)).when(source == 0).then(pl.lit(False))
     return LogColumn(

@@ -1,14 +1,13 @@
-"""A parquet log into the event log: ``millrace import --surface feed LOG.parquet``.
+"""A log in files into the event log: ``millrace import --surface feed LOG``.
 
 The log has one row an impression, with whether it was clicked; beside it may stand a file of items and one of other
 feedback. Rows that the log cannot take become dead letters with their line (the row's number, from 1) and reason.
 What is there already is passed over, so an import that was killed goes on when it is run again.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -18,10 +17,9 @@ from psycopg import sql
 from features.declare.columns import Column
 from features.declare.feedback import CLOCK_SKEW, HORIZON
 from features.declare.log import Log
-from features.identity.names import expect_names
 from features.identity.values import canonical_rows
-from features.ingest.file_columns import LogColumn, identifier, instant, meant, number, truth, whole
-from features.ingest.mapping import CannotBeMapped, MappedLog, mapped
+from features.ingest.file_columns import LogColumn, identifier, instant, number, truth, whole
+from features.ingest.log_files import PLAIN, read_items, read_log, read_table
 from features.log.append_result import AppendResult
 from features.log.dead_letters import dead_letter_frame
 from features.log.entities import append_entities
@@ -45,19 +43,12 @@ FEEDBACK_COLUMNS = ["impression_id", "kind", "value", "at"]
 LOG_EXTRAS = ["clicked_at", "propensity"]
 """Columns of a log that have a meaning when they are there; every other one is context."""
 
-PLAIN = Log()
-"""A log in the format of ``LOG_COLUMNS``."""
-
 CHUNK = 100_000
 """Events to a transaction: about a second's work, which is what a killed import loses."""
 
 
 ANALYZE_FROM = 50_000
 """Events after which the planner's statistics are renewed, rather than left to autovacuum's next round."""
-
-
-class ImportRefused(ValueError):
-    """A file refused whole, as no parquet file or without a column: nothing was imported."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +107,21 @@ def import_log(
     Counts rows of the log and of the feedback; the click in an impression's row is no row of its own, and items are not
     events. The dead letters are those of all the files.
 
-    Raises ImportRefused, before anything is written, when a file is no parquet or lacks a column.
+    Raises ImportRefused, before anything is written, when a file cannot be read or lacks a column.
     """
     times = FileTimes(now, until, from_, shift)
     found = read_log(log, mapping)
-    shown = _check_log(log, found.rows, times)
+    shown = replace(_check_log(log, found.rows, times), rows=found.given)
     files = [shown]
     all_feedback = _clicks(shown.good, label, times)
     if len(found.feedback):
         of_rows = _check_feedback(log, found.feedback.drop("line"), times)
-        lines = found.feedback["line"].gather(of_rows.good["line"] - 1)
-        files.append(of_rows)
-        all_feedback = pl.concat([all_feedback, _as_feedback(of_rows.good.with_columns(lines), log, counted=False)])
+        good, letters = (
+            frame.with_columns(found.feedback["line"].gather(frame["line"] - 1))
+            for frame in (of_rows.good, of_rows.letters)
+        )
+        files.append(replace(of_rows, rows=found.given, letters=letters))
+        all_feedback = pl.concat([all_feedback, _as_feedback(good, log, counted=False)])
     if feedback is not None:
         others = _check_feedback(feedback, read_table(feedback, FEEDBACK_COLUMNS), times)
         files.append(others)
@@ -135,7 +129,8 @@ def import_log(
     if items is not None:
         files.append(_check_items(items, read_items(items, mapping), times))
 
-    done = AppendResult(notes=(*found.made_up, *_unlike(found.rows, files, declared)))
+    of_items = [] if items is None else [files[-1].rows]
+    done = AppendResult(notes=(*found.made_up, *_unlike(found.rows, of_items, declared)))
     with connect(url) as connection:
         for file in files:
             done += AppendResult(dead_letters=_dead_letter(connection, surface, file, now))
@@ -155,26 +150,6 @@ def import_log(
     return done
 
 
-def read_log(path: Path, mapping: Log) -> MappedLog:
-    """A log's rows in our columns. Raises ImportRefused."""
-    try:
-        return mapped(path, read_table(path, []), mapping)
-    except CannotBeMapped as error:
-        raise ImportRefused(str(error)) from error
-
-
-def read_items(path: Path, mapping: Log) -> pl.DataFrame:
-    """The rows of a file of items, their ids in ``item_id``. Raises ImportRefused."""
-    rows = read_table(path, [mapping.items_key] if mapping.items_key else [])
-    key = mapping.items_key or ("item_id" if "item_id" in rows.columns else mapping.item_id or "item_id")
-    if key not in rows.columns:
-        raise ImportRefused(
-            f"{path} lacks the column {key!r}; say in the surface's file what it is called there:"
-            f' log=Log(items_key="..."); it has {", ".join(map(repr, rows.columns))}'
-        )
-    return rows if key == "item_id" else rows.rename({key: "item_id"})
-
-
 def _as_feedback(good: pl.DataFrame, source: Path, *, counted: bool) -> pl.DataFrame:
     """``counted``: each is a row of its own, and not of an impression's."""
     return good.select(
@@ -185,58 +160,18 @@ def _as_feedback(good: pl.DataFrame, source: Path, *, counted: bool) -> pl.DataF
     )
 
 
-def _unlike(rows: pl.DataFrame, files: Sequence[CheckedFile], declared: Sequence[Column]) -> Iterator[str]:
+def _unlike(rows: pl.DataFrame, beside: Sequence[pl.DataFrame], declared: Sequence[Column]) -> Iterator[str]:
     """Where the files and what the surface declares of them differ, a sentence each."""
     if not declared:
         return
     own = [name for name in rows.columns if name not in LOG_COLUMNS + LOG_EXTRAS]
-    there = {name for file in files for name in file.rows.columns if file.rows[name].null_count() < len(file.rows)}
+    there = {name for frame in (rows, *beside) for name in frame.columns if frame[name].null_count() < len(frame)}
     lacking = [column.column for column in declared if column.column not in there]
     unused = [name for name in own if name not in {column.column for column in declared}]
     if lacking:
         yield f"declared, in no row: {', '.join(lacking)}"
     if unused:
         yield f"in the log, unused: {', '.join(unused)}"
-
-
-READERS: Mapping[str, Callable[[Path], pl.DataFrame]] = {
-    # As text: the surface says what is a number, and an id stays as it is written.
-    ".csv": partial(pl.read_csv, infer_schema=False),
-    ".tsv": partial(pl.read_csv, infer_schema=False, separator="\t"),
-    ".jsonl": partial(pl.read_ndjson, infer_schema_length=None),
-    ".ndjson": partial(pl.read_ndjson, infer_schema_length=None),
-}
-"""By the ends of names, also before .gz and .zst; any other file is read as parquet."""
-
-
-def read_table(path: Path, columns: list[str]) -> pl.DataFrame:
-    """The file's rows; raises ImportRefused when it cannot be read or lacks one of ``columns``."""
-    ends = [end for end in path.suffixes if end not in (".gz", ".zst")][-1:]
-    read, kind = next(((READERS[end], end[1:]) for end in ends if end in READERS), (_parquet, "parquet"))
-    try:
-        rows = read(path)
-    except FileNotFoundError as error:
-        raise ImportRefused(f"{path} does not exist; give the path of a {kind} file") from error
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise ImportRefused(f"{path} is not a {kind} file that can be read: {error}") from error
-    lacking = [column for column in columns if column not in rows.columns]
-    if lacking:
-        raise ImportRefused(
-            f"{path} lacks the column {', '.join(map(repr, lacking))}; it has {', '.join(map(repr, rows.columns))}"
-        )
-    for column, dtype in rows.schema.items():
-        for inside, what in (("Binary", "bytes"), ("Date", "times")):
-            if dtype.is_nested() and inside in str(dtype):
-                raise ImportRefused(f"{path}: column {column!r} holds {what} in {dtype}; write them as text")
-    try:
-        expect_names(rows.columns, str(path))
-    except ValueError as error:
-        raise ImportRefused(f"{error}; rename it") from error
-    return rows.with_columns(meant(column) for column in rows)
-
-
-def _parquet(path: Path) -> pl.DataFrame:
-    return pl.read_parquet(path, glob=False)
 
 
 def _check_log(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:

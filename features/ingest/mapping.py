@@ -5,7 +5,7 @@ What a log does not have, and the rule by which it is made:
 - **No impression id**: a checksum of the row, the same whenever the file is read; of rows that are alike each has a
   number too.
 - **No request id**: rows of one user no more than ``Log.request_gap`` apart are one request; with
-  ``Log.one_candidate``, or without an order by time, each is its own.
+  ``Log.one_candidate`` each is its own, and so is a row without a time.
 - **No position**: none.
 - **Times that are numbers**: seconds, milliseconds, microseconds or nanoseconds since 1970, by their size; of seconds
   before 1990 none is a time.
@@ -20,7 +20,8 @@ from pathlib import Path
 import polars as pl
 
 from features.declare.log import FromRow, Log
-from infra.postgres.copying import INSTANT, Schema, json_objects
+from features.ingest.file_columns import NAIVE, instant
+from infra.postgres.copying import Schema, json_objects
 
 NEEDED = ("user_id", "item_id", "shown_at")
 """Columns that no rule can make up."""
@@ -40,7 +41,7 @@ FEEDBACK: Schema = {
     "impression_id": pl.String,
     "kind": pl.String,
     "value": pl.Float64,
-    "at": INSTANT,
+    "at": pl.String,
     "line": pl.Int64,
 }
 
@@ -52,6 +53,9 @@ class CannotBeMapped(ValueError):
 @dataclass(frozen=True)
 class MappedLog:
     """A team's log as the event log wants it."""
+
+    given: pl.DataFrame
+    """As in the file."""
 
     rows: pl.DataFrame
     """In the order of the file, with all of ``importing.LOG_COLUMNS``."""
@@ -94,7 +98,7 @@ def mapped(path: Path, rows: pl.DataFrame, log: Log) -> MappedLog:
         made_up.append("no column clicked: labels come from feedback alone")
     if log.feedback or CLICKED not in frame.columns:
         frame = frame.with_columns(pl.lit(value=False).alias(CLICKED))
-    return MappedLog(frame, pl.concat(feedback) if feedback else pl.DataFrame(schema=FEEDBACK), tuple(made_up))
+    return MappedLog(rows, frame, pl.concat(feedback) if feedback else pl.DataFrame(schema=FEEDBACK), tuple(made_up))
 
 
 def _with_ids(frame: pl.DataFrame, log: Log) -> tuple[pl.DataFrame, list[str]]:
@@ -114,9 +118,11 @@ def _with_ids(frame: pl.DataFrame, log: Log) -> tuple[pl.DataFrame, list[str]]:
 
 def _with_requests(frame: pl.DataFrame, log: Log) -> tuple[pl.DataFrame, str]:
     own = pl.col("impression_id").cast(pl.String)
-    if log.one_candidate or not isinstance(frame.schema["shown_at"], pl.Datetime):
+    if log.one_candidate:
         return frame.with_columns(own.alias("request_id")), "no request ids: each impression is its own"
-    ordered = frame.select("user_id", "shown_at", own).with_row_index("place").sort("user_id", "shown_at", "place")
+    at = instant("shown_at", frame.schema["shown_at"], timedelta(0)).value
+    ordered = frame.select("user_id", at.alias("shown_at"), own).with_row_index("place")
+    ordered = ordered.sort("user_id", "shown_at", "place")
     apart = pl.col("shown_at").diff().over("user_id").fill_null(timedelta(days=1)) > log.request_gap
     ordered = ordered.with_columns(pl.when(apart).then("impression_id").forward_fill().alias("request_id"))
     request = ordered.sort("place")["request_id"]
@@ -131,11 +137,12 @@ def _from_row(path: Path, frame: pl.DataFrame, one: FromRow, zone: str | None) -
                 f"{path} lacks the column {name!r}, which FromRow({one.kind!r}) names; it has"
                 f" {', '.join(map(repr, frame.columns))}"
             )
-    at = frame["shown_at"] if one.at is None else instants(frame[one.at], zone)
-    for name, dtype in ((one.at, at.dtype), ("shown_at", frame.schema["shown_at"])):
-        if not isinstance(dtype, pl.Datetime) or dtype.time_zone is None:
+    shown_at = frame["shown_at"]
+    at = shown_at if one.at is None else instants(frame[one.at], zone)
+    for name, times in ((one.at, at), ("shown_at", shown_at)):
+        if not _has_zone(times, zone):
             raise CannotBeMapped(
-                f"{path}: {name!r} is {dtype}, which is no time with a zone; say which it is in:"
+                f"{path}: {name!r} is {times.dtype}, which is no time with a zone; say which it is in:"
                 f' log=Log(time_zone="UTC")'
             )
     if one.column is None:
@@ -148,11 +155,30 @@ def _from_row(path: Path, frame: pl.DataFrame, one: FromRow, zone: str | None) -
             "impression_id": frame["impression_id"].cast(pl.String),
             "kind": pl.repeat(one.kind, len(frame), dtype=pl.String, eager=True),
             "value": value,
-            "at": pl.select(pl.coalesce(at, frame["shown_at"])).to_series().cast(INSTANT),
+            "at": pl.select(pl.coalesce(*map(_texts, (at, shown_at)))).to_series(),
             "line": pl.int_range(1, len(frame) + 1, eager=True),
         }
     )
     return found.filter(pl.col("value").is_not_null() & pl.col("value").is_not_nan() & (pl.col("value") != 0))
+
+
+def _has_zone(times: pl.Series, zone: str | None) -> bool:
+    """Whether times can be in the log; of texts each is looked at when it is taken."""
+    if isinstance(times.dtype, pl.Datetime):
+        return times.dtype.time_zone is not None
+    if times.dtype == pl.String:
+        return zone is not None or not times.str.contains(NAIVE).any()
+    return times.null_count() == len(times)
+
+
+def _texts(times: pl.Series) -> pl.Series:
+    """Times as texts, where they are none yet."""
+    if not isinstance(times.dtype, pl.Datetime):
+        return times.cast(pl.String)
+    return times.dt.convert_time_zone("UTC").dt.to_string(TEXT)
+
+
+TEXT = "%Y-%m-%dT%H:%M:%S%.f+00:00"
 
 
 def instants(column: pl.Series, zone: str | None) -> pl.Series:
@@ -167,9 +193,9 @@ def instants(column: pl.Series, zone: str | None) -> pl.Series:
             return _of_numbers(column, numbers)
         if zone is None:
             return column
-        naive = column.str.contains(r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$")
+        naive = column.str.contains(NAIVE)
         parsed = column.str.replace("T", " ", literal=True).str.to_datetime(time_unit="us", strict=False)
-        zoned = _in_zone(parsed, zone).dt.convert_time_zone("UTC").dt.to_string("%Y-%m-%dT%H:%M:%S%.f+00:00")
+        zoned = _in_zone(parsed, zone).dt.convert_time_zone("UTC").dt.to_string(TEXT)
         return pl.select(pl.when(naive & zoned.is_not_null()).then(zoned).otherwise(column)).to_series().alias(name)
     if zone is not None and (dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)):
         return _in_zone(column.cast(pl.Datetime("us")), zone).dt.convert_time_zone("UTC").alias(name)

@@ -4,7 +4,7 @@
         while True:
             stream.step(now())
 
-A batch of messages goes into the log in one transaction with the places up to which it was read, which are kept in
+A batch of messages goes into the log in one transaction with the offsets up to which it was read, which are kept in
 PostgreSQL: killed at any point, the next process reads on from there. Of several that read one topic into one surface
 one writes, the others wait to take its place: an advisory lock for both together, held by the session that writes, so
 that whoever loses the one has lost the other. (A lock for each partition would gain nothing: the log takes a surface's
@@ -51,7 +51,7 @@ OF_THE_DATA = (ValueError, OverflowError, psycopg.DataError, pl.exceptions.Polar
 """What a message may cause that no check foresaw."""
 
 
-class PlacesLost(RuntimeError):
+class OffsetsLost(RuntimeError):
     """The topic ends before the place up to which it was read."""
 
 
@@ -85,7 +85,7 @@ class Stream:
         self._reader: TopicReader | None = None
         self._partitions_every_s = partitions_every_s
         self._looked_at = float("-inf")
-        self._places: dict[int, int] = {}
+        self._offsets: dict[int, int] = {}
         """By partition, the offset to read next."""
         self._stored: dict[int, int | None] = {}
         """The same as PostgreSQL has it; None where it has none."""
@@ -111,7 +111,7 @@ class Stream:
     def step(self, now: Callable[[], datetime]) -> Taken:
         """Bring what comes within ``LONGEST_S`` into the log. After an error the stream is to be opened anew.
 
-        Raises TopicUnreadable (:mod:`features.ingest.topic`), PlacesLost, OffsetsMoved, psycopg.Error.
+        Raises TopicUnreadable (:mod:`features.ingest.topic`), OffsetsLost, OffsetsMoved, psycopg.Error.
         """
         assert self.ours, f"another process reads {self.topic} into {self.surface}"
         reader = self._reader = self._reader or self._open_reader()
@@ -121,26 +121,26 @@ class Stream:
         messages = reader.read(LONGEST_S)
         result = self._write(messages, now()) if messages else AppendResult()
         if messages:
-            reader.report(self._places)
-        return Taken(len(messages), result, reader.behind(self._places))
+            reader.commit(self._offsets)
+        return Taken(len(messages), result, reader.behind(self._offsets))
 
     def _take_up_partitions(self, reader: "TopicReader") -> None:
-        new = [partition for partition in reader.partitions() if partition not in self._places]
+        new = [partition for partition in reader.partitions() if partition not in self._offsets]
         if not new:
             return
         stored = read_offsets(self.connection, self.surface, self.topic)
         for partition in new:
             self._stored[partition] = stored.get(partition)
-            self._places[partition] = self._beginning(partition, stored.get(partition), *reader.extent(partition))
-        reader.read_from(self._places)
-        log.info("reading %s into %s from %s", self.topic, self.surface, self._places)
+            self._offsets[partition] = self._beginning(partition, stored.get(partition), *reader.extent(partition))
+        reader.read_from(self._offsets)
+        log.info("reading %s into %s from %s", self.topic, self.surface, self._offsets)
 
     def _beginning(self, partition: int, stored: int | None, first: int, end: int) -> int:
         """Where to read a partition from that has messages ``first`` to before ``end``."""
         if stored is None:
             return first
         if stored > end:
-            raise PlacesLost(
+            raise OffsetsLost(
                 f"partition {partition} of topic {self.topic!r} ends at {end} and was read up to {stored}: it was made"
                 " anew, or has lost messages; to read it from its start, delete its row of table stream_offsets"
                 f" (surface {self.surface!r}, topic {self.topic!r}, partition {partition})"
@@ -167,7 +167,7 @@ class Stream:
             return self._commit(messages, StreamBatch(letters=letters), now)
 
     def _commit(self, messages: Sequence[Message], batch: StreamBatch, now: datetime) -> AppendResult:
-        """Events and places in one transaction."""
+        """Events and offsets in one transaction."""
         following = {message.partition: message.offset + 1 for message in messages}
         for attempt in range(ATTEMPTS):
             try:
@@ -176,8 +176,8 @@ class Stream:
                     result = append(
                         self.connection,
                         self.surface,
-                        impressions=batch.impression_frame,
-                        feedback=batch.feedback_frame,
+                        impressions=batch.impressions,
+                        feedback=batch.feedback,
                         now=now,
                         source=self.topic,
                     )
@@ -191,6 +191,6 @@ class Stream:
                     raise
         else:
             raise RuntimeError(f"the partitions of {len(messages)} messages were dropped {ATTEMPTS} times")
-        self._places |= following
+        self._offsets |= following
         self._stored |= following
         return result + AppendResult(dead_letters=letters)

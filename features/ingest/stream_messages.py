@@ -1,20 +1,21 @@
 """The messages of a topic as batches for the event log: each is the JSON of an event, or of a list of them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import polars as pl
 
-from features.ingest.json_events import FeedbackEvent, ImpressionEvent, Unfit, not_to_come, read_event
+from features.ingest.json_events import FeedbackEvent, ImpressionEvent, not_to_come, read_event
 from features.log.batches import FEEDBACK, IMPRESSION
 from features.log.dead_letters import DeadLetter
 from infra.postgres.copying import Schema
 
 PLACE: Schema = {"line": pl.Int64, "source": pl.String}
-FEEDBACK_COLUMNS = [name for name in FEEDBACK if name != "counted"]
+
+E = TypeVar("E")
 
 
 @dataclass(frozen=True)
@@ -34,22 +35,41 @@ class Message:
         return f"{self.topic}/{self.partition}@{self.offset}"
 
 
-@dataclass
+@dataclass(frozen=True)
 class StreamBatch:
     """The events of some messages, as :func:`features.log.writing.append` takes them, and what was none."""
 
-    impressions: list[dict[str, Any]] = field(default_factory=list)
-    feedback: list[dict[str, Any]] = field(default_factory=list)
+    impressions: pl.DataFrame | None = None
+    feedback: pl.DataFrame | None = None
+    letters: Sequence[DeadLetter] = ()
+
+
+@dataclass(frozen=True)
+class _Sent(Generic[E]):
+    """An event and where it stood."""
+
+    event: E
+    known_at: datetime
+    line: int | None
+    source: str
+
+
+@dataclass
+class _Sorted:
+    """What messages held, by what it is."""
+
+    impressions: list[_Sent[ImpressionEvent]] = field(default_factory=list)
+    feedback: list[_Sent[FeedbackEvent]] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
 
-    @property
-    def impression_frame(self) -> pl.DataFrame | None:
-        return pl.DataFrame(self.impressions, schema={**IMPRESSION, **PLACE}) if self.impressions else None
-
-    @property
-    def feedback_frame(self) -> pl.DataFrame | None:
-        schema = {name: FEEDBACK[name] for name in FEEDBACK_COLUMNS}
-        return pl.DataFrame(self.feedback, schema={**schema, **PLACE}) if self.feedback else None
+    def add(self, message: Message, value: object, line: int | None, known_at: datetime) -> None:
+        event = read_event(value)
+        if isinstance(event, ImpressionEvent):
+            self.impressions.append(_Sent(event, known_at, line, message.source))
+        elif isinstance(event, FeedbackEvent):
+            self.feedback.append(_Sent(event, known_at, line, message.source))
+        else:
+            self.letters.append(DeadLetter(line, str(event), _as_sent(message, value), message.source))
 
 
 def events_of(messages: Sequence[Message], now: datetime) -> StreamBatch:
@@ -58,26 +78,25 @@ def events_of(messages: Sequence[Message], now: datetime) -> StreamBatch:
     An event is known from when its message was stamped, ``now`` at the latest: the topic is where it waited to be read.
     So a topic that is read from its start, or after an hour without a reader, says the same as one that was followed.
     """
-    batch = StreamBatch()
+    found = _Sorted()
     for message in messages:
         known_at = min(message.stamped_at or now, now)
         try:
             values = json.loads(message.value or b"")
         except (ValueError, RecursionError) as error:
-            reason = "the message is empty" if not message.value else f"the message is no JSON: {error}"
-            batch.letters.append(DeadLetter(None, reason, _as_sent(message, None), message.source))
+            reason = f"the message is no JSON: {error}" if message.value else "the message is empty"
+            found.letters.append(whole_letter(message, reason))
             continue
-        listed = isinstance(values, list)
-        for line, value in enumerate(values if listed else [values], start=1):
-            event = read_event(value)
-            place = {"known_at": known_at, "line": line if listed else None, "source": message.source}
-            if isinstance(event, ImpressionEvent):
-                batch.impressions.append(_impression(event, now) | place)
-            elif isinstance(event, FeedbackEvent):
-                batch.feedback.append(_feedback(event, known_at, now) | place)
-            else:
-                batch.letters.append(_letter(message, line if listed else None, event, value))
-    return batch
+        if isinstance(values, list):
+            for line, value in enumerate(values, start=1):
+                found.add(message, value, line, known_at)
+        else:
+            found.add(message, values, None, known_at)
+    return StreamBatch(
+        _impressions(found.impressions, now) if found.impressions else None,
+        _feedback(found.feedback, now) if found.feedback else None,
+        found.letters,
+    )
 
 
 def whole_letter(message: Message, reason: str) -> DeadLetter:
@@ -85,33 +104,41 @@ def whole_letter(message: Message, reason: str) -> DeadLetter:
     return DeadLetter(None, reason, _as_sent(message, None), message.source)
 
 
-def _impression(event: ImpressionEvent, now: datetime) -> dict[str, Any]:
+def _impressions(sent: Sequence[_Sent[ImpressionEvent]], now: datetime) -> pl.DataFrame:
+    events = [each.event for each in sent]
+    columns = {
+        "impression_id": [event.impression_id for event in events],
+        "request_id": [event.request_id or event.impression_id for event in events],
+        "user_id": [event.user_id for event in events],
+        "item_id": [event.item_id for event in events],
+        "position": [event.position for event in events],
+        "shown_at": [not_to_come(event.shown_at, now) for event in events],
+        "propensity": [event.propensity for event in events],
+        "context": [json.dumps(event.context) for event in events],
+    }
+    return pl.DataFrame(columns | _places(sent), schema_overrides={**IMPRESSION, **PLACE})
+
+
+def _feedback(sent: Sequence[_Sent[FeedbackEvent]], now: datetime) -> pl.DataFrame:
+    events = [each.event for each in sent]
+    columns = {
+        "impression_id": [event.impression_id for event in events],
+        "kind": [event.kind for event in events],
+        "value": [event.value for event in events],
+        "at": [min(each.event.at or each.known_at, now) for each in sent],
+    }
+    return pl.DataFrame(columns | _places(sent), schema_overrides={**FEEDBACK, **PLACE})
+
+
+def _places(sent: Iterable[_Sent[Any]]) -> dict[str, list[datetime] | list[int | None] | list[str]]:
     return {
-        "impression_id": event.impression_id,
-        "request_id": event.request_id or event.impression_id,
-        "user_id": event.user_id,
-        "item_id": event.item_id,
-        "position": event.position,
-        "shown_at": not_to_come(event.shown_at, now),
-        "propensity": event.propensity,
-        "context": json.dumps(event.context),
+        "known_at": [each.known_at for each in sent],
+        "line": [each.line for each in sent],
+        "source": [each.source for each in sent],
     }
 
 
-def _feedback(event: FeedbackEvent, known_at: datetime, now: datetime) -> dict[str, Any]:
-    return {
-        "impression_id": event.impression_id,
-        "kind": event.kind,
-        "value": event.value,
-        "at": min(event.at or known_at, now),
-    }
-
-
-def _letter(message: Message, line: int | None, unfit: Unfit, value: Any) -> DeadLetter:
-    return DeadLetter(line, str(unfit), _as_sent(message, value), message.source)
-
-
-def _as_sent(message: Message, value: Any) -> dict[str, Any]:
+def _as_sent(message: Message, value: object) -> dict[str, Any]:
     """An event as it came, or where it is none, or is too deep for JSON to be written, the text of its message."""
     if isinstance(value, dict):
         try:

@@ -1,4 +1,4 @@
-"""The places up to which a topic is in the log of a surface: table ``stream_offsets``, which this module alone
+"""The offsets up to which a topic is in the log of a surface: table ``stream_offsets``, which this module alone
 writes."""
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ ON CONFLICT (surface, topic, partition) DO UPDATE
 
 
 class OffsetsMoved(RuntimeError):
-    """Another process has moved the places meanwhile: what was read from the old ones is in the log already."""
+    """Another process has moved the offsets meanwhile: what was read from the old ones is in the log already."""
 
 
 def read_offsets(connection: psycopg.Connection, surface: str, topic: str) -> dict[int, int]:
@@ -33,7 +33,7 @@ def move_offsets(
     following: Mapping[int, int],
     now: datetime,
 ) -> None:
-    """Move places from what they were (None: not there) in the transaction of their events. Raises OffsetsMoved."""
+    """Move offsets from what they were (None: not there) in the transaction of their events. Raises OffsetsMoved."""
     moves = [
         {"surface": surface, "topic": topic, "partition": partition, "next": offset, "was": was[partition], "now": now}
         for partition, offset in sorted(following.items())
@@ -42,6 +42,6 @@ def move_offsets(
         cursor.executemany(MOVE, moves)
         if cursor.rowcount != len(moves):
             raise OffsetsMoved(
-                f"the places of topic {topic!r} in the log of {surface} are no longer {dict(was)}: another process"
+                f"the offsets of topic {topic!r} in the log of {surface} are no longer {dict(was)}: another process"
                 " reads it too, or has read it; what it read is in the log"
             )

@@ -1,5 +1,5 @@
-"""A topic of a Kafka-compatible broker, read from places that the reader names. What the broker remembers of a reader
-decides nothing; it is told of the places for those who watch how far behind a reader is.
+"""A topic of a Kafka-compatible broker, read from offsets that the reader names. What the broker remembers of a reader
+decides nothing; offsets are committed to it for those who watch the lag.
 
 Needs the package ``confluent-kafka``, which comes with ``millrace[kafka]``.
 """
@@ -20,7 +20,7 @@ ANSWER_S = 10.0
 """How long a broker has to answer a question."""
 
 CLOSE_S = 3.0
-"""How long a reader that is closed waits for a broker to take its last places; librdkafka would wait for minutes."""
+"""How long a reader that is closed waits for its last commit of offsets; librdkafka would wait for minutes."""
 
 MOST_MESSAGES = 4000
 LARGEST_BYTES = 8 << 20
@@ -32,8 +32,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OURS = {
     "bootstrap.servers": "give it as --brokers",
     "group.id": "give it as --group",
-    "enable.auto.commit": "the places are kept in PostgreSQL",
-    "enable.auto.offset.store": "the places are kept in PostgreSQL",
+    "enable.auto.commit": "the offsets are kept in PostgreSQL",
+    "enable.auto.offset.store": "the offsets are kept in PostgreSQL",
     "auto.offset.reset": "where to begin is what PostgreSQL says",
 }
 """Properties that cannot be chosen, and why."""
@@ -50,7 +50,7 @@ class BrokerConfig:
     brokers: str
     """``host:port``, several separated by commas."""
     group: str
-    """The name under which the broker is told of the places."""
+    """The consumer group under which offsets are committed."""
     properties: Mapping[str, str] = field(default_factory=dict)
     """Others of librdkafka, as ``security.protocol``."""
 
@@ -100,10 +100,10 @@ class TopicReader:
             raise TopicUnreadable(f"the brokers {self._brokers} do not say which messages {self.topic!r} has")
         return found
 
-    def read_from(self, places: Mapping[int, int]) -> None:
+    def read_from(self, offsets: Mapping[int, int]) -> None:
         """Read these partitions, each from this offset on."""
         with self._explained():
-            self._consumer.assign([TopicPartition(self.topic, *place) for place in sorted(places.items())])
+            self._consumer.assign([TopicPartition(self.topic, *each) for each in sorted(offsets.items())])
 
     def read(self, longest_s: float) -> list[Message]:
         """The next messages, as many as come in so many seconds, up to ``MOST_MESSAGES``."""
@@ -121,23 +121,23 @@ class TopicReader:
                 raise TopicUnreadable(f"the brokers {self._brokers} are away: {away.str()}")
         return messages
 
-    def report(self, places: Mapping[int, int]) -> None:
-        """Tell the broker of the places, without waiting; nothing here depends on it."""
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit these offsets to the broker, without waiting; nothing here depends on it."""
         with suppress(KafkaException):
-            offsets = [TopicPartition(self.topic, *place) for place in sorted(places.items())]
-            self._consumer.commit(offsets=offsets, asynchronous=True)
+            following = [TopicPartition(self.topic, *each) for each in sorted(offsets.items())]
+            self._consumer.commit(offsets=following, asynchronous=True)
 
-    def behind(self, places: Mapping[int, int]) -> int:
-        """Messages after these places, as far as the broker has said with what was read."""
+    def behind(self, offsets: Mapping[int, int]) -> int:
+        """Messages after these offsets, as far as the broker has said with what was read."""
         lag = 0
-        for partition, place in places.items():
+        for partition, offset in offsets.items():
             with suppress(KafkaException):
                 found = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
-                lag += max(0, found[1] - place) if found else 0  # type: ignore[redundant-expr]
+                lag += max(0, found[1] - offset) if found else 0  # type: ignore[redundant-expr]
         return lag
 
     def close(self) -> None:
-        """Let go of the brokers. Where they are away, what they were yet to be told is not waited for."""
+        """Let go of the brokers. Where they are away, the last commit of offsets is not waited for."""
         closing = threading.Thread(target=self._close, name=f"close {self.topic}", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
@@ -150,8 +150,8 @@ class TopicReader:
         error, partition, offset = one.error(), one.partition(), one.offset()
         if error is not None:
             raise TopicUnreadable(f"topic {self.topic!r} at {self._brokers}: {error.str()}")
-        assert partition is not None, "a message without an error has its place"
-        assert offset is not None, "a message without an error has its place"
+        assert partition is not None, "a message without an error has its offset"
+        assert offset is not None, "a message without an error has its offset"
         _, milliseconds = one.timestamp()
         stamped = None if milliseconds < 0 else _instant(milliseconds)  # -1 where there is none
         return Message(self.topic, partition, offset, one.value(), stamped)

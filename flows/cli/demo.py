@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from features.ingest.file_columns import instant
-from features.ingest.importing import read_log
+from features.ingest.log_files import read_log
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.surface import Surface
@@ -200,7 +200,8 @@ def rank_click_rank(settings: Settings, surface: Surface) -> RankedTwice:
         _wait_until_ready(client, surface.name)
         _, before = _rank(client, surface, request)
         clicked = before[-1]
-        feedback = {"impression_id": clicked.impression_id, "kind": surface.features.label.kind}
+        label = surface.features.label
+        feedback = {"impression_id": clicked.impression_id, "kind": label.kind, "value": label.at_least or 1.0}
         client.post("/v1/feedback", json=feedback).raise_for_status()
         version, after = _rank(client, surface, request)
     return RankedTwice(version, user, clicked.item_id, before, after)

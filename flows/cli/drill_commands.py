@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def drill(
     surface: SurfaceName,
-    log: Annotated[Path | None, typer.Option(help="Parquet file of impressions; else the surface's own log.")] = None,
+    log: Annotated[Path | None, typer.Option(help="File of impressions; else the surface's own log.")] = None,
     items: Items = None,
     from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
     days: Annotated[float, typer.Option(help="How much is replayed; the first day is to begin with.")] = 4.0,
@@ -76,7 +76,7 @@ def _read(surface: "Surface", log: Path | None, items: Path | None, days: float)
     from infra.postgres.connections import connect
 
     if log is not None:
-        return logs.read_log(log.stem, log, items)
+        return logs.read_log(log.stem, log, items, mapping=surface.log, label=surface.features.label.kind)
     settings = load_settings()
     with running_database(settings), connect(settings.database) as connection:
         return logs.logged(connection, surface, days=days)

@@ -21,7 +21,7 @@ def consume(
     brokers: Annotated[str, typer.Option(help="host:port of a broker; several separated by commas.")],
     topic: Annotated[str, typer.Option(help="The topic; its messages are JSON, an event each or a list of them.")],
     group: Annotated[
-        str | None, typer.Option(help="The consumer group that the broker is told of; millrace-SURFACE when left out.")
+        str | None, typer.Option(help="The consumer group to commit offsets under; millrace-SURFACE when left out.")
     ] = None,
     properties: Annotated[
         Path | None,

@@ -9,7 +9,7 @@ from flows.cli.arguments import AsJson, load_settings
 from infra.errors import MillraceError
 
 if TYPE_CHECKING:
-    from features.declare.features import Features
+    from features.declare.families import Family
     from flows.surface import Surface
     from flows.surface_files import SurfaceFile
     from infra.settings import Settings
@@ -41,28 +41,24 @@ def list_surfaces(as_json: AsJson = False) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from flows.surface_files import EXAMPLES, read_folder
+    from flows.surface_files import EXAMPLES, TAKE_AN_EXAMPLE, read_folder
     from flows.taken_up import Running
 
     settings = load_settings()
     files, running = read_folder(settings.surfaces), Running(settings).files().surfaces
+    rows = [_row(one, running.get(name)) for name, one in files.surfaces.items()]
     if as_json:
-        rows = [_row(one, running.get(name)) for name, one in files.surfaces.items()]
-        print(
-            json.dumps({"surfaces": rows, "broken": {str(path): why for path, why in files.broken.items()}}, indent=2)
-        )
+        broken = {str(path): why for path, why in files.broken.items()}
+        print(json.dumps({"surfaces": rows, "broken": broken}, indent=2))
         return
     console = Console()
-    if files.surfaces:
-        table = Table("surface", "file", "version", "labels", "columns", "numbers", "", box=None, pad_edge=False)
-        for name, one in files.surfaces.items():
-            row = _row(one, running.get(name))
-            table.add_row(
-                *(str(row[key]) for key in ("name", "file", "version", "labels", "columns", "numbers", "state"))
-            )
+    if rows:
+        table = Table(*("" if heading == "state" else heading for heading in rows[0]), box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*map(str, row.values()))
         console.print(table)
     else:
-        console.print(f"{settings.surfaces} declares no surface yet. Make one of a log: millrace init --log LOG")
+        console.print(f"{settings.surfaces} declares no surface yet; {TAKE_AN_EXAMPLE}", markup=False)
     for why in files.broken.values():
         console.print(why, style="red", markup=False, soft_wrap=True)
     others = [name for name in read_folder(EXAMPLES).surfaces if name not in files.surfaces]
@@ -96,6 +92,8 @@ def show(name: Name) -> None:
 
 def described(surface: "Surface", path: Path) -> list[str]:
     """A surface in lines."""
+    from features.declare.families import short_span
+
     features = surface.features
     lines = [f"{surface.name}  ({path})", "", "Columns"]
     for column in features.columns:
@@ -106,32 +104,27 @@ def described(surface: "Surface", path: Path) -> list[str]:
         value = f", of {label.at_least:g} and more" if label.at_least is not None else ""
         value += f", as a share of {label.most:g}" if label.of == "value" else ""
         lines.append(
-            f"  {label.kind:<20} within {_length(label.within.total_seconds())}{value}, weight {label.weight:g}"
+            f"  {label.kind:<20} within {short_span(label.within.total_seconds())}{value}, weight {label.weight:g}"
         )
     lines += ["", f"Counters ({len(features.counted)} families, {len(features.schema.dense)} numbers)"]
-    lines += [f"  {family.name:<28} {_key(features, family.name)}" for family in features.counted]
+    lines += [f"  {family.name:<28} {_counted(family)}" for family in features.counted]
     lines += [
         "",
-        f"An update every {_length(surface.every.total_seconds())}, of {surface.fewest:,} impressions or more that are"
-        f" {_length(features.attribution)} old.",
+        f"An update every {short_span(surface.every.total_seconds())}, of {surface.fewest:,} impressions or more that"
+        f" are {short_span(features.attribution)} old.",
     ]
     return lines
 
 
-def _key(features: "Features", name: str) -> str:
-    family = next(one for one in features.counted if one.name == name)
+def _counted(family: "Family") -> str:
+    """By what a family counts, with which half-lives."""
+    from features.declare.families import short_span
+
     key = " x ".join(family.key) or "everything"
     if family.recent is not None:
         key = f"each of the last {family.recent.count} {family.recent.column} x {key}"
     kind = f", {family.kind}" if family.kind else ""
-    return f"{key}: {', '.join(map(_length, family.half_lives))}{kind}"
-
-
-def _length(seconds: float) -> str:
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit and seconds % unit == 0:
-            return f"{seconds / unit:g} {name}"
-    return f"{seconds:g} s"
+    return f"{key}: {', '.join(map(short_span, family.half_lives))}{kind}"
 
 
 @app.command()
@@ -139,7 +132,7 @@ def check(
     files: Annotated[list[Path] | None, typer.Argument(help="Files; all of the team's folder when left out.")] = None,
 ) -> None:
     """Whether surface files declare what they mean to; each message says what to do."""
-    from flows.surface_files import BadSurface, read_file, read_folder
+    from flows.surface_files import TAKE_AN_EXAMPLE, BadSurface, read_file, read_folder
 
     settings = load_settings()
     found, wrong = list["SurfaceFile"](), list[str]()
@@ -153,7 +146,7 @@ def check(
         read = read_folder(settings.surfaces)
         found, wrong = list(read.surfaces.values()), list(read.broken.values())
         if not found and not wrong:
-            raise WrongFiles(f"{settings.surfaces} holds no surface file; make one of a log: millrace init --log LOG")
+            raise WrongFiles(f"{settings.surfaces} holds no surface file; {TAKE_AN_EXAMPLE}")
     for one in found:
         print(
             f"{one.path}: {one.surface.name} is sound, {len(one.surface.layout.dense)} numbers, version {one.version}"
@@ -192,13 +185,14 @@ def _wait(settings: "Settings", wanted: dict[str, str]) -> None:
     """Until every process of the stack that is up runs by these versions; prints each as it does."""
     import time
 
+    from flows.cli.surface_states import PROCESSES
     from infra.stack import pulse
     from infra.stack.lifecycle import is_running
 
     if not is_running(settings):
         print("The stack is not up: the next millrace up begins with them.")
         return
-    home, left = settings.home.resolve(), {"fold", "serving", "flows"}
+    home, left = settings.home.resolve(), set(PROCESSES)
     until = time.monotonic() + TAKES_S
     while left and time.monotonic() < until:
         for service in sorted(left):

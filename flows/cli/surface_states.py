@@ -43,7 +43,7 @@ def _warnings(name: str, files: SurfaceFiles, running: SurfaceFiles, said: Pulse
         yield f"{now.path} was edited and is not taken up: millrace reload"
     for service, parts in said.items():
         part = parts.get(name)
-        if part is None or part.version != taken.version:
-            yield f"{service} does not run by version {taken.version} yet; its log says why"
-        elif part.failing is not None:
+        if part is not None and part.failing is not None:
             yield f"{service} fails at it and tries again: {part.failing}"
+        elif part is None or part.version != taken.version:
+            yield f"{service} does not run by version {taken.version} yet; its log says why"

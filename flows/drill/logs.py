@@ -13,8 +13,11 @@ from pathlib import Path
 import polars as pl
 import psycopg
 
-from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS, PLAIN, ImportRefused, read_items
-from features.ingest.importing import read_log as read_mapped
+from features.declare.log import Log as TeamLog
+from features.ingest.file_columns import identifier, instant, number, truth, whole
+from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS
+from features.ingest.log_files import PLAIN, ImportRefused, read_items
+from features.ingest.log_files import read_log as read_mapped
 from features.log.reading import extent, first_feedback, read_impressions, read_showings
 from flows.surface import Surface
 from infra.errors import MillraceError
@@ -52,29 +55,56 @@ class Log:
         return replace(self, shown=self.shown.filter(pl.col("shown_at") > start))
 
 
-def read_log(name: str, log: Path, items: Path | None, *, until: datetime | None = None) -> Log:
-    """Read a log's files, in the form of ``millrace import``. Raises ImportRefused where that would."""
-    rows = read_mapped(log, PLAIN).rows
-    if until is not None:
-        rows = rows.filter(pl.col("shown_at") < until)
-    if rows.is_empty():
+def read_log(
+    name: str,
+    log: Path,
+    items: Path | None,
+    *,
+    mapping: TeamLog = PLAIN,
+    label: str = "click",
+    until: datetime | None = None,
+) -> Log:
+    """Read a log's files, in the form of ``millrace import``, with feedback of the kind ``label``. Raises ImportRefused
+    where that would."""
+    found = read_mapped(log, mapping)
+    read = log_of(name, found.rows, None if items is None else read_items(items, mapping))
+    read = read if until is None else read.until(until)
+    if read.shown.is_empty():
         raise ImportRefused(f"{log} has no impression{'' if until is None else f' before {until}'}")
-    return log_of(name, rows, None if items is None else read_items(items, PLAIN))
+    return replace(read, shown=_reacted(read.shown, found.feedback, label)) if mapping.feedback else read
+
+
+def _reacted(shown: pl.DataFrame, feedback: pl.DataFrame, label: str) -> pl.DataFrame:
+    """The rows with the first positive feedback of a kind that stood in them."""
+    came = feedback.with_columns(instant("at", feedback.schema["at"], timedelta(0)).value.alias("at"))
+    positive = came.filter((pl.col("kind") == label) & (pl.col("value") > 0))
+    first = positive.sort("at", maintain_order=True).unique("impression_id", keep="first")
+    beside = first.select("impression_id", pl.col("at").alias("clicked_at"), "value", pl.lit(True).alias("clicked"))
+    bare = shown.drop("clicked", "clicked_at", "value")
+    joined = bare.join(beside, on="impression_id", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("clicked").fill_null(False)).select(shown.columns)
 
 
 def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:
     """A log from the frames of its files; rows that an import would refuse must not be in them."""
     contexts = [column for column in rows.columns if column not in LOG_COLUMNS + LOG_EXTRAS]
-    clicked_at = pl.col("clicked_at") if "clicked_at" in rows.columns else pl.col("shown_at")
-    clicked = pl.col("clicked").cast(pl.Boolean)
+    types = rows.schema
+    shown_at = instant("shown_at", types["shown_at"], timedelta(0)).value
+    clicked_at = instant("clicked_at", types["clicked_at"], timedelta(0)).value if "clicked_at" in types else shown_at
+    clicked = truth("clicked", types["clicked"]).value.alias("clicked")
     shown = rows.select(
-        *(pl.col(key).cast(pl.String) for key in ("impression_id", "request_id", "user_id", "item_id")),
-        pl.col("position").cast(pl.Int32),
-        pl.col("shown_at").cast(INSTANT),
+        *(
+            identifier(key, types[key]).value.alias(key)
+            for key in ("impression_id", "request_id", "user_id", "item_id")
+        ),
+        whole("position", types["position"]).value.alias("position"),
+        shown_at.alias("shown_at"),
         clicked,
-        pl.when(clicked).then(clicked_at.fill_null(pl.col("shown_at"))).cast(INSTANT).alias("clicked_at"),
+        pl.when(clicked).then(pl.coalesce(clicked_at, shown_at)).alias("clicked_at"),
         pl.when(clicked).then(1.0).alias("value"),
-        (pl.col("propensity") if "propensity" in rows.columns else pl.lit(None)).cast(pl.Float64).alias("propensity"),
+        (number("propensity", types["propensity"]).value if "propensity" in types else pl.lit(None, pl.Float64)).alias(
+            "propensity"
+        ),
         json_objects(rows, contexts).alias("context"),
     )
     if items is None:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 
-from features.ingest.stream import PlacesLost, Stream, Taken
+from features.ingest.stream import OffsetsLost, Stream, Taken
 from features.ingest.stream_offsets import OffsetsMoved
 from features.ingest.topic import BrokerConfig, TopicReader, TopicUnreadable
 from features.log.append_result import AppendResult
@@ -28,29 +28,29 @@ log = logging.getLogger("millrace.stream")
 TAKE_EVERY_S = 2.0
 """How often one that waits tries to take the place of the one that writes."""
 
-TELL_EVERY_S = 60.0
+LOG_EVERY_S = 60.0
 """How often what was read is logged."""
 
 
 class Progress:
-    """What was taken since it was last told of."""
+    """What was taken since it was last logged."""
 
     def __init__(self, what: str) -> None:
         self._what = what
-        self._told_at = time.monotonic()
+        self._logged_at = time.monotonic()
         self._messages = 0
         self._total = AppendResult()
 
     def add(self, taken: Taken) -> None:
         self._messages += taken.messages
         self._total += taken.result
-        if time.monotonic() - self._told_at >= TELL_EVERY_S and (self._messages or taken.behind):
+        if time.monotonic() - self._logged_at >= LOG_EVERY_S and (self._messages or taken.behind):
             log.info(
                 "%s: %d messages, %d events taken, %d were there already, %d dead letters; %d messages behind",
                 *(self._what, self._messages, self._total.imported, self._total.already_there),
                 *(self._total.dead_letters, taken.behind),
             )
-            self._told_at, self._messages, self._total = time.monotonic(), 0, AppendResult()
+            self._logged_at, self._messages, self._total = time.monotonic(), 0, AppendResult()
 
 
 def consume_topic(
@@ -86,7 +86,7 @@ def consume_topic(
 
 
 def _failed(topic: str, error: Exception, wait_s: float) -> None:
-    if isinstance(error, TopicUnreadable | PlacesLost | OffsetsMoved):
+    if isinstance(error, TopicUnreadable | OffsetsLost | OffsetsMoved):
         log.warning("reading %s failed, next attempt in %.1f s: %s", topic, wait_s, error)
     else:
         log_failure(log, f"reading {topic}", error, wait_s)

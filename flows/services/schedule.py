@@ -22,6 +22,9 @@ log = logging.getLogger("millrace.schedule")
 
 WATCH_EVERY = timedelta(hours=1)
 
+DEPLOY_EVERY_S, DEPLOY_AGAIN_S = 1.0, 10.0
+"""How often it is looked whether the surfaces were taken up anew, and after a failure how soon."""
+
 TAG = "millrace"
 """Of every deployment of ours."""
 
@@ -91,12 +94,11 @@ def deployments(file: SurfaceFile) -> tuple[Any, ...]:
 
 
 async def _deploy(runner: Any, surfaces: Running, pulse: Pulse) -> None:
-    """Deploy each surface as it is taken up, and pause what is gone."""
+    """Deploy each surface as it is taken up, and pause what is gone; what fails is tried again."""
     done = dict[str, str]()
-    first = True
+    paused_all_but: set[str] | None = None
     while True:
-        files = surfaces.files().surfaces
-        failing = dict[str, str]()
+        files, failing = surfaces.files().surfaces, dict[str, str]()
         for name, file in files.items():
             if done.get(name) == file.version:
                 continue
@@ -108,14 +110,17 @@ async def _deploy(runner: Any, surfaces: Running, pulse: Pulse) -> None:
             except Exception as error:
                 log.exception("surface %s cannot be scheduled", name)
                 failing[name] = " ".join(str(error).split())
-        if first or done.keys() - files.keys():
-            await _pause_others(set(files))
-            done = {name: version for name, version in done.items() if name in files}
-            first = False
-        pulse.parts({POLLS: None} | done)
+        done = {name: version for name, version in done.items() if name in files}
+        if paused_all_but != set(files):
+            try:
+                await _pause_others(set(files))
+                paused_all_but = set(files)
+            except Exception:
+                log.exception("the schedules of surfaces that are gone cannot be paused")
+        pulse.parts({POLLS: None} | {name: done.get(name) for name in files})
         for name in files:
             pulse.beat(name, failing.get(name))
-        await asyncio.sleep(1)
+        await asyncio.sleep(DEPLOY_EVERY_S if not failing else DEPLOY_AGAIN_S)
 
 
 async def _pause_others(names: set[str]) -> None:

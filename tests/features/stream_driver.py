@@ -1,4 +1,4 @@
-"""A process that reads a topic into the log until nothing is left, or until it is killed where it is told to be.
+"""A process that reads a topic into the log until nothing is left, or until it is killed where its arguments say.
 
     python -m tests.features.stream_driver URL BROKERS TOPIC WHERE NTH
 

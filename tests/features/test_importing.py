@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.ingest import importing
-from features.ingest.importing import ImportRefused, import_log
+from features.ingest.importing import import_log
+from features.ingest.log_files import ImportRefused
 from features.log.append_result import AppendResult
 from features.log.reading import extent, read_events
 

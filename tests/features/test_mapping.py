@@ -11,7 +11,8 @@ import pytest
 
 from features.declare.columns import Id, Number
 from features.declare.log import FromRow, Log
-from features.ingest.importing import ImportRefused, import_log
+from features.ingest.importing import import_log
+from features.ingest.log_files import ImportRefused
 from features.ingest.mapping import instants
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -77,10 +78,45 @@ def test_ratings_with_epoch_seconds_and_no_ids_of_impressions(
     assert values == [("rating", 0.5), ("rating", 0.5), ("rating", 3.0), ("rating", 4.5)]
 
 
-def test_late_feedback_that_stands_in_the_row_and_times_without_a_zone(
-    database: str, connection: psycopg.Connection, tmp_path: Path
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_log_in_millraces_own_columns_is_the_same_in_every_format(
+    database: str, connection: psycopg.Connection, tmp_path: Path, name: str
 ) -> None:
-    path = tmp_path / "ads.parquet"
+    rows = pl.DataFrame(
+        {
+            "impression_id": ["a", "b", "c", "d"],
+            "request_id": ["r", "r", "r", "s"],
+            "user_id": [7, 7, 7, 8],
+            "item_id": ["x", "y", "z", "x"],
+            "position": [0, None, 2, 1],
+            "shown_at": [NOON] * 4,
+            "clicked": [True, False, None, True],
+            "clicked_at": [NOON + timedelta(seconds=9), None, None, None],
+            "propensity": [0.5, None, 1.0, 1.0],
+            "device": ["phone", None, "phone", "7"],
+        }
+    )
+    path = tmp_path / name
+    texts = rows.with_columns(pl.col("shown_at", "clicked_at").dt.to_string("%Y-%m-%dT%H:%M:%SZ"))
+    WRITERS[name](rows if name == "log.parquet" else texts, path)
+    done = import_log(database, "feed", path, items=None, feedback=None, now=NOW)
+    assert (done.imported, done.dead_letters) == (3, 1)
+    shown = "SELECT impression_id, user_id, position, propensity, context FROM impressions ORDER BY 1"
+    assert stored(connection, shown) == [
+        ("a", "7", 0, 0.5, {"device": "phone"}),
+        ("b", "7", None, None, {}),
+        ("d", "8", 1, 1.0, {"device": "7"}),
+    ]
+    clicks = stored(connection, "SELECT impression_id, at FROM feedback ORDER BY 1")
+    assert clicks == [("a", NOON + timedelta(seconds=9)), ("d", NOON)]
+    assert stored(connection, "SELECT line, reason FROM dead_letters") == [(3, "clicked is missing")]
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv"])
+def test_late_feedback_that_stands_in_the_row_and_times_without_a_zone(
+    database: str, connection: psycopg.Connection, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
     naive = datetime(2026, 3, 1, 13)  # noqa: DTZ001
     clicks = {
         "ip": [7, 7],
@@ -88,7 +124,7 @@ def test_late_feedback_that_stands_in_the_row_and_times_without_a_zone(
         "click_time": [naive] * 2,
         "attributed_time": [None, naive + timedelta(hours=2)],
     }
-    pl.DataFrame(clicks | {"is_attributed": [0, 1]}).write_parquet(path)
+    WRITERS[name](pl.DataFrame(clicks | {"is_attributed": [0, 1]}), path)
     ads = Log(
         user_id="ip",
         item_id="app",
@@ -107,6 +143,28 @@ def test_late_feedback_that_stands_in_the_row_and_times_without_a_zone(
     assert stored(connection, "SELECT DISTINCT shown_at FROM impressions") == [(NOON,)]
     assert stored(connection, "SELECT kind, value, at FROM feedback") == [("install", 1.0, NOON + timedelta(hours=2))]
     assert stored(connection, "SELECT count(DISTINCT request_id) FROM impressions") == [(2,)]
+
+
+def test_times_that_are_texts_with_a_zone_make_requests_and_feedback_as_others_do(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(
+        "user_id,item_id,shown_at,bought,bought_at\n"
+        "ann,1,2026-03-01T12:00:00Z,2,2026-03-01 13:30:00+01:00\n"
+        "ann,2,2026-03-01T13:00:00.5+01:00,0,\n"
+        "ann,3,2026-03-01T12:00:09Z,3,soon\n"
+        "ann,4,today,1,\n"
+    )
+    shop = Log(feedback=(FromRow("purchase", column="bought", at="bought_at"),))
+    done = import_log(database, "shop", path, mapping=shop, items=None, feedback=None, now=NOW)
+    assert (done.imported, done.dead_letters) == (3, 3)
+    sizes = stored(connection, "SELECT count(*) FROM impressions GROUP BY request_id ORDER BY 1")
+    assert sizes == [(1,), (2,)]
+    bought = stored(connection, "SELECT value, at FROM feedback")
+    assert bought == [(2.0, NOON + timedelta(minutes=30))]
+    reasons = stored(connection, "SELECT line, reason FROM dead_letters ORDER BY reason, line")
+    assert reasons == [(3, "at is not a time"), (4, "at is not a time"), (4, "shown_at is not a time")]
 
 
 @pytest.mark.parametrize(

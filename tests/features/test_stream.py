@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from features.ingest import stream as stream_module
-from features.ingest.stream import PlacesLost, Stream
+from features.ingest.stream import OffsetsLost, Stream
 from features.ingest.stream_offsets import OffsetsMoved, move_offsets, read_offsets
 from infra.postgres.connections import connect
 from tests.worlds.broker import PARTITIONS, START, Broker, read_to_end, said, shown
@@ -180,7 +180,7 @@ def test_days_without_a_partition_get_one(database: str, broker: Broker) -> None
         [("commit", 3), ("append", 1), ("append", 1), ("commit", 1)],
     ],
 )
-def test_killed_at_any_point_each_event_is_in_the_log_once_and_the_places_move_with_it(
+def test_killed_at_any_point_each_event_is_in_the_log_once_and_the_offsets_move_with_it(
     database: str, broker: Broker, deaths: list[tuple[str, int]]
 ) -> None:
     each = 120
@@ -192,10 +192,10 @@ def test_killed_at_any_point_each_event_is_in_the_log_once_and_the_places_move_w
         done = subprocess.run([*command, str(nth)], capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == (0 if where == "end" else -signal.SIGKILL), done.stderr
         with connect(database) as connection:
-            places = read_offsets(connection, "feed", TOPIC)
-        before = [f"{partition}-{n}" for partition, place in places.items() for n in range(place)]
+            offsets = read_offsets(connection, "feed", TOPIC)
+        before = [f"{partition}-{n}" for partition, place in offsets.items() for n in range(place)]
         assert logged(database) == sorted(before)
-    assert places == dict.fromkeys(range(PARTITIONS), each)
+    assert offsets == dict.fromkeys(range(PARTITIONS), each)
     assert rows(database, LETTERS) == []
 
 
@@ -230,7 +230,7 @@ def test_who_has_lost_its_session_writes_no_more(database: str, broker: Broker) 
     assert logged(database) == ["first", "second"]
 
 
-def test_places_that_another_has_moved_are_not_moved_again(connection: psycopg.Connection) -> None:
+def test_offsets_that_another_has_moved_are_not_moved_again(connection: psycopg.Connection) -> None:
     move = partial(move_offsets, connection, "feed", TOPIC)
     move({0: None, 1: None}, {0: 5, 1: 7}, NOW)
     connection.commit()
@@ -271,7 +271,7 @@ def test_a_topic_that_ends_before_its_place_is_not_read_and_the_error_says_what_
     broker.write(TOPIC, [shown("i")])
     with connect(database) as connection:
         move_offsets(connection, "feed", TOPIC, {0: None}, {0: 10}, NOW)
-    with reading(database, broker) as stream, pytest.raises(PlacesLost, match="table stream_offsets"):
+    with reading(database, broker) as stream, pytest.raises(OffsetsLost, match="table stream_offsets"):
         stream.step(lambda: NOW)
 
 
@@ -291,13 +291,13 @@ def test_a_topic_that_is_not_there_and_a_broker_that_is_away_are_named(database:
             eventually(steps, "the broker is missed")
 
 
-def test_a_reader_closes_soon_though_the_broker_is_away_that_was_to_be_told_of_its_places(broker: Broker) -> None:
+def test_a_reader_closes_soon_though_the_broker_is_away_that_offsets_were_committed_to(broker: Broker) -> None:
     broker.write(TOPIC, [shown("i")])
     reader = broker.reader(TOPIC)
     reader.read_from({0: 0})
     eventually(lambda: len(reader.read(0.2)) == 1, "the message is read")
     broker.stop()
-    reader.report({0: 1})
+    reader.commit({0: 1})
     began = time.monotonic()
     reader.close()
     assert time.monotonic() - began < 10

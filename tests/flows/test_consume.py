@@ -87,9 +87,9 @@ def test_killed_cut_off_and_stopped_each_event_is_in_the_log_once(
                 process.kill()
                 process.wait()
     with connect(database) as connection:
-        places = connection.execute("SELECT partition, next_offset FROM stream_offsets ORDER BY 1").fetchall()
+        offsets = connection.execute("SELECT partition, next_offset FROM stream_offsets ORDER BY 1").fetchall()
         assert connection.execute("SELECT count(*) FROM dead_letters").fetchone() == (0,)
-    assert places == [(partition, written) for partition in range(PARTITIONS)]
+    assert offsets == [(partition, written) for partition in range(PARTITIONS)]
 
 
 @pytest.mark.parametrize(

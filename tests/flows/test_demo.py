@@ -6,7 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.ingest.importing import LOG_COLUMNS, ImportRefused
+from features.ingest.importing import LOG_COLUMNS
+from features.ingest.log_files import ImportRefused
 from flows.backtest.run import BacktestConfig
 from flows.cli.demo import MARK, NotOurs, clear_home, fitted
 from flows.surfaces.feed import SURFACE as FEED

@@ -133,7 +133,7 @@ def test_the_policy_that_ships_promotes_updates_of_a_small_site(shipped: list[Pa
 
 
 HOLD = Policy(requests=1_000_000)
-REJECT = replace(FEED.policy, score_p99_ms=Limit(0.0, breach="reject"))
+REJECT = replace(FEED.policy, megabytes=Limit(0.0, breach="reject"))
 TOWERS = TowerDesign(attributes=("section",), context=("device", "region"), embedding=16, hidden=16, batch=64)
 
 Changes = Mapping[str, Any]
@@ -190,11 +190,18 @@ def changed(surface: Surface, **change: Any) -> Surface:
 
 
 def explore(log: Path) -> None:
-    """Rewrite a log: every impression has a propensity, and a time of its own, so that requests overlap."""
-    chances = np.random.default_rng(0).uniform(0.1, 1, pl.scan_parquet(log).select(pl.len()).collect().item())
-    rows = pl.read_parquet(log).with_columns(
-        pl.Series("propensity", chances),
-        (pl.col("shown_at") + pl.duration(milliseconds=pl.col("position") * 700)).alias("shown_at"),
+    """Rewrite a log: each request's items stand as chance put them, and each has a time of its own, so that requests
+    overlap."""
+    rows = pl.read_parquet(log).sort("request_id", "impression_id")
+    drawn = pl.Series(np.random.default_rng(0).permutation(len(rows)))
+    rows = (
+        rows.with_columns(drawn.alias("drawn"))
+        .select(
+            pl.exclude("drawn", "position"),
+            (pl.col("drawn").rank("ordinal").over("request_id") - 1).cast(rows.schema["position"]).alias("position"),
+            (1 / pl.len().over("request_id")).alias("propensity"),
+        )
+        .with_columns((pl.col("shown_at") + pl.duration(milliseconds=pl.col("position") * 700)).alias("shown_at"))
     )
     clicked_at = pl.max_horizontal("clicked_at", "shown_at")
     rows.with_columns(pl.when("clicked").then(clicked_at).alias("clicked_at")).sort("shown_at").write_parquet(log)

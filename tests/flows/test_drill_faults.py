@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from features.counters.folder import Folder
+from features.declare.log import FromRow, Log
 from features.ingest.importing import import_log
 from features.log.json_texts import value_of
 from features.log.reading import read_events
@@ -119,6 +120,29 @@ def test_what_the_installation_has_logged_is_the_log_that_was_imported(
     assert own.drop(texts).equals(imported.drop(texts))
     for text, name in (("context", "region"), ("attributes", "section")):
         assert value_of(own[text], name).equals(value_of(imported[text], name))
+
+
+def test_a_log_of_other_columns_with_feedback_in_its_rows_is_the_one_that_was_imported(
+    files: tuple[Path, Path], database: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "shop.csv"
+    rows = pl.read_parquet(files[0])
+    worth = pl.Series("stars", np.random.default_rng(0).integers(0, 6, rows.height))
+    rows.select(
+        "impression_id", "request_id", "position", "region", worth, pl.col("clicked_at").alias("rated_at"),
+        shopper="user_id", sku="item_id", seen="shown_at",
+    ).write_csv(path)  # fmt: skip
+    mapping = Log(
+        user_id="shopper", item_id="sku", shown_at="seen", feedback=(FromRow("click", column="stars", at="rated_at"),)
+    )
+    import_log(database, "feed", path, mapping=mapping, items=None, feedback=None, now=NOW)
+    with connect(database) as connection:
+        own = logged(connection, FEED, days=1).shown.sort("impression_id")
+    imported = read_log("shop", path, None, mapping=mapping, label="click").shown.sort("impression_id")
+    assert 0.7 < own["clicked"].mean() < 0.95
+    assert own["value"].max() == 5
+    assert own.drop("context").equals(imported.drop("context"))
+    assert value_of(own["context"], "region").equals(value_of(imported["context"], "region"))
 
 
 def test_windows_cut_and_joined_are_in_the_order_of_the_store_where_requests_overlap(scene: Scene) -> None:

@@ -202,6 +202,14 @@ def test_a_wrong_file_leaves_the_others_as_they_are(tmp_path: Path) -> None:
         find(tmp_path, "ads")
 
 
+def test_a_file_that_ends_its_program_ends_nothing_else(tmp_path: Path) -> None:
+    written(tmp_path, GOOD)
+    broken = written(tmp_path, "import sys\nsys.exit(3)", "ads.py")
+    read = read_folder(tmp_path)
+    assert list(read.surfaces) == ["shop"]
+    assert read.broken[broken] == f"{broken}, line 2: SystemExit: 3"
+
+
 def test_surfaces_whose_names_would_meet_in_feast_are_not_both_taken(tmp_path: Path) -> None:
     view = 'views=(TeamView(name="eu_served", table="t", keys={"k": "user_id"}, values=("v",)),), log='
     first = written(tmp_path, GOOD.replace("log=", view, 1), "a.py")
@@ -226,7 +234,9 @@ def test_an_example_is_sound_and_becomes_ones_own(tmp_path: Path, name: str) -> 
 
 def test_a_name_that_nothing_declares_names_those_that_are(tmp_path: Path) -> None:
     written(tmp_path, GOOD)
-    with pytest.raises(BadSurface, match=r"surface 'moon': .* declares shop, and the examples are feed.*millrace init"):
+    with pytest.raises(
+        BadSurface, match=r"surface 'moon': .* declares shop, and the examples are feed.*millrace surface add feed"
+    ):
         find(tmp_path, "moon")
 
 

@@ -1,5 +1,7 @@
 """What the processes run by: the team's files as they were last taken up, whole, whatever is being edited."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,34 @@ def test_an_edit_is_nobodys_declaration_until_it_is_taken_up(settings: Settings)
     assert surfaces["kiosk"].features.columns[0].name == "browser"
     assert surfaces.file("kiosk").version != before.version
     assert len([*copy_of(settings).parent.glob("surfaces-*")]) == 1
+
+
+def test_what_taking_up_left_behind_when_it_was_killed_is_cleared_away(settings: Settings) -> None:
+    take_up(settings)
+    home = copy_of(settings).parent
+    (home / "surfaces-begun").mkdir()
+    (home / "surfaces-begun" / "link").symlink_to("surfaces-begun")
+    write(settings, SHOP.replace("device", "browser"))
+    assert take_up(settings).changed == ("kiosk",)
+    assert [path.resolve() for path in home.glob("surfaces-*")] == [copy_of(settings).resolve()]
+
+
+def test_files_that_are_taken_up_again_and_again_are_never_seen_half(settings: Settings) -> None:
+    take_up(settings)
+    surfaces, seen, done = Running(settings), set[tuple[str, ...]](), threading.Event()
+
+    def look() -> None:
+        while not done.is_set():
+            seen.add(tuple(Running(settings)))
+            seen.add(tuple(surfaces))
+
+    watching = threading.Thread(target=look)
+    watching.start()
+    with ThreadPoolExecutor(2) as several:
+        assert [taken.gone for taken in several.map(lambda _: take_up(settings), range(40))] == [()] * 40
+    done.set()
+    watching.join()
+    assert seen == {("kiosk",)}
 
 
 def test_of_a_file_that_is_wrong_what_was_taken_up_before_goes_on_and_the_others_change(settings: Settings) -> None:

@@ -17,7 +17,8 @@ from features.counters.event_values import Candidates
 from features.declare.columns import Id
 from features.declare.families import Family
 from features.declare.features import Features
-from features.ingest.importing import ImportRefused, import_log
+from features.ingest.importing import import_log
+from features.ingest.log_files import ImportRefused
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from infra.postgres.connections import connect

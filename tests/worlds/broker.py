@@ -53,7 +53,7 @@ def read_to_end(stream: Stream, now: Callable[[], datetime]) -> None:
     beside = stream._open_reader()  # a question waits its turn on the connection that messages come by
     ends = {partition: beside.extent(partition)[1] for partition in beside.partitions()}
     beside.close()
-    while any(stream._places.get(partition, 0) < end for partition, end in ends.items()):
+    while any(stream._offsets.get(partition, 0) < end for partition, end in ends.items()):
         stream.step(now)
 
 
