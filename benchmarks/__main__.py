@@ -40,7 +40,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Log = Annotated[Path | None, typer.Option(help="Parquet file of impressions with their clicks; else a seeded log.")]
+Log = Annotated[str | None, typer.Option(help="A click log, as millrace import takes it; else a seeded one.")]
 Until = Annotated[str | None, typer.Option(help="Leave out what was shown from this time on, UTC.")]
 Warmup = Annotated[str, typer.Option(help="What the first model trains on, before any test: 1d, 6h.")]
 Surface = Annotated[str, typer.Option(help="The surface whose features, learner and gate are measured.")]
@@ -50,7 +50,7 @@ Record = Annotated[Path | None, typer.Option(help="Folder whose RESULTS.md gets 
 
 
 def log_config(
-    seeded: "LogConfig", log: Path | None, items: Path | None, until: str | None, *, seed: int = 0
+    seeded: "LogConfig", log: str | None, items: str | None, until: str | None, *, seed: int = 0
 ) -> "LogConfig":
     """The log that a person names, or else the bench's seeded one. Raises BadArgument for a file that is not there."""
     expect_files(log, items)

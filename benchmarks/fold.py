@@ -26,7 +26,9 @@ from features.counters.event_values import Candidates
 from features.counters.folder import MOST_EVENTS_AT_ONCE, Folder
 from features.declare.features import Features
 from features.identity.keys import Keys
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from features.log.json_texts import value_of, values_of
 from features.served.rows import Rows
 from flows.drill.logs import Log
@@ -169,7 +171,7 @@ def _whole(surface: Surface, config: LogConfig, log: Log, url: str, clock: Clock
             path, items = Path(folder) / "log.parquet", Path(folder) / "items.parquet"
             _write(log, path, items)
         now = datetime.now(UTC) if config.path is not None else log.shown["shown_at"][-1] + timedelta(days=1)
-        import_log(scratch, surface.name, path, items=items, feedback=None, now=now, until=config.until)
+        import_log(scratch, surface.name, Files(path, items=items), times=FileTimes(now, until=config.until))
         folded: list[int] = []
         with connect(scratch, autocommit=True) as connection, Folder(connection, surface.name, surface.features) as it:
             began, began_cpu = clock(), cpu()

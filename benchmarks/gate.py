@@ -8,7 +8,7 @@ Without a log, the seeded one alone.
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
+from features.ingest.staged_log import Files
 from flows.drill import drill
 from flows.drill.drill import DAY, HELD_AT_MOST, Clean, Drilled, Planted
 from flows.drill.faults import FAULTS, Fault
@@ -31,10 +32,10 @@ from monitoring.evaluation.window import Judging
 class GateConfig:
     """What to run."""
 
-    log: Path | None = None
+    log: str | Path | None = None
     """A click log, as ``millrace import`` takes it; the seeded one is drilled in any case."""
 
-    items: Path | None = None
+    items: str | Path | None = None
 
     from_: datetime | None = None
     """What that log showed up to then is left out."""
@@ -92,7 +93,7 @@ def logs(config: GateConfig, progress: Progress) -> Iterator[Log]:
     if config.log is None:
         progress("no --log: the seeded log alone is replayed")
     else:
-        log = read_log(config.log.stem, config.log, config.items)
+        log = read_log(Path(config.log).stem, Files(config.log, config.items), now=datetime.now(UTC))
         log = log if config.from_ is None else log.after(config.from_)
         yield log.until(log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0) + config.days * DAY)
     yield simulated(seed=config.seed, days=config.days, requests_per_day=config.requests_per_day)

@@ -1,9 +1,10 @@
 """The click log that a bench replays: a file, or a seeded one."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
+from features.ingest.staged_log import Files
 from flows.drill.logs import Log, read_log, simulated
 
 
@@ -11,10 +12,10 @@ from flows.drill.logs import Log, read_log, simulated
 class LogConfig:
     """Which log."""
 
-    path: Path | None = None
+    path: str | Path | None = None
     """A click log, as ``millrace import`` takes it; without one, a seeded one is simulated."""
 
-    items: Path | None = None
+    items: str | Path | None = None
 
     until: datetime | None = None
     """What the file shows from then on is left out."""
@@ -29,7 +30,7 @@ class LogConfig:
         """The log. Raises ImportRefused where an import would."""
         if self.path is None:
             return simulated(seed=self.seed, days=self.days, requests_per_day=self.requests_per_day)
-        return read_log(self.path.stem, self.path, self.items, until=self.until)
+        return read_log(Path(self.path).stem, Files(self.path, self.items), now=datetime.now(UTC), until=self.until)
 
 
 SEEDED_LOG = LogConfig()

@@ -33,7 +33,7 @@ def run_bench(bench: Bench, output: Output, *, verbose: bool = True) -> None:
     from rich.console import Console
 
     from benchmarks import results
-    from features.ingest.log_files import ImportRefused
+    from features.ingest.sources import ImportRefused
 
     stderr = Console(stderr=True)
 

@@ -1,6 +1,6 @@
 """A log as one stream: folded once, then tested and trained on by every learner that is compared.
 
-    stream = folded(read_log("globo", path, items), FEED, warmup=timedelta(days=1))
+    stream = folded(read_log("globo", Files(path, items), now=NOW), FEED, warmup=timedelta(days=1))
     steps = schedule(stream, timedelta(hours=1), fewest=FEED.fewest)
 
 All learners of a stream score the same impressions, and the schedule alone decides what each has trained on by then.

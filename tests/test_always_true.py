@@ -18,7 +18,9 @@ from features.counters import checkpoint
 from features.counters.folder import Folder
 from features.declare.labels import Label
 from features.feast.store import open_store
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from features.log.writing import append
 from flows.ledger import Claim, Opening
 from flows.steps import prepare
@@ -93,7 +95,7 @@ def test_no_training_row_uses_a_feature_value_or_label_that_was_not_known_at_its
     as_of = after(14)
     log, items = write_log(tmp_path)
     other_future(log, as_of)
-    import_log(database, "feed", log, items=items, feedback=None, now=NOW)
+    import_log(database, "feed", Files(log, items=items), times=FileTimes(NOW))
     clicks_known_late(database, as_of)
     with open_store(database, "feed") as store:
         store.apply()

@@ -19,8 +19,17 @@ EXACT_INTEGERS: dict[DataType, int] = {pl.Float16(): 2**11, pl.Float32(): 2**24,
 YEARS = datetime(1, 1, 1), datetime(9999, 12, 31)  # noqa: DTZ001
 """Of what is called a time at all; beyond them not every library can show one."""
 
-ZONED = r"[T ]\d{2}:\d{2}:\d{2}(\.\d+)?\s?(Z|[+-]\d{2}:?\d{2})$"
+ZONED = r"[T ]\d{2}:\d{2}:\d{2}(\.\d+)?\s?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
 NAIVE = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
+NAIVE_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
+NUMERIC = r"^\d{9,19}(\.\d+)?$"
+
+UNITS = ((10**11, 10**6), (10**14, 10**3), (10**17, 1))
+"""Sizes below which a number counts seconds, milliseconds, microseconds since 1970, and how many microseconds each is;
+larger ones are nanoseconds. Seconds below the first are those up to the year 5138."""
+
+YEAR_1990 = 631_152_000
+"""In seconds: smaller numbers are no times."""
 
 
 @dataclass(frozen=True)
@@ -51,27 +60,54 @@ def identifier(name: str, dtype: DataType) -> LogColumn:
     return _cast(source, None, pl.String, wrong)
 
 
-def instant(name: str, dtype: DataType, shift: timedelta) -> LogColumn:
-    """A time with a zone, or a text of one, moved by ``shift``; to the microsecond."""
+def instant(name: str, dtype: DataType, shift: timedelta, zone: str | None = None) -> LogColumn:
+    """A time, moved by ``shift``, to the microsecond: one with a zone, or of ``zone`` where it has none; a text of one;
+    a number of seconds, milliseconds, microseconds or nanoseconds since 1970, each by its size."""
     source = pl.col(name)
     naive = f"{name} is naive: it has no time zone"
     wrong = f"{name} is not a time"
-    if isinstance(dtype, pl.Datetime):
-        if dtype.time_zone is None:
-            return LogColumn(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
+    if isinstance(dtype, pl.Datetime) and dtype.time_zone is not None:
         return LogColumn(source.dt.convert_time_zone("UTC").cast(INSTANT) + shift, _nothing())
-    if dtype == pl.String:
-        zoned = source.str.contains(ZONED)
-        plain = source.str.replace("T", " ", literal=True).str.replace(r"\s?Z$", "+00:00")
-        value = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
-        value = pl.when(zoned).then(value)
-        reason = pl.coalesce(
-            because(source.str.contains(NAIVE), naive), because(source.is_not_null() & value.is_null(), wrong)
+    if dtype == pl.Date or isinstance(dtype, pl.Datetime):
+        if zone is None:
+            return LogColumn(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
+        value = _in_zone(source.cast(pl.Datetime("us")), zone)
+    elif dtype.is_numeric():
+        source = source.fill_nan(None) if dtype.is_float() else source
+        value = _since_1970(source.cast(pl.Int64 if dtype.is_integer() else pl.Float64, strict=False))
+    elif dtype == pl.String:
+        plain = source.str.replace(r"^([\d-]{10})T", "${1} ").str.replace(r"\s?(Z|UTC|GMT)$", "+00:00")
+        zoned = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
+        value = pl.when(source.str.contains(ZONED)).then(zoned)
+        digits = pl.when(source.str.contains(NUMERIC)).then(source)
+        whole = digits.str.contains(".", literal=True).not_()
+        numbers = pl.coalesce(
+            _since_1970(pl.when(whole).then(digits).cast(pl.Int64, strict=False)),
+            _since_1970(digits.cast(pl.Float64, strict=False)),
         )
-        return LogColumn(value + shift, reason)
-    if dtype == pl.Date:
-        return LogColumn(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
-    return _cast(source, None, INSTANT, wrong)
+        value = pl.coalesce(value, numbers)
+        if zone is None:
+            reason = because(source.str.contains(NAIVE), naive)
+            return LogColumn(value + shift, pl.coalesce(reason, because(source.is_not_null() & value.is_null(), wrong)))
+        parsed = [plain.str.to_datetime(form, time_unit="us", strict=False) for form in NAIVE_FORMATS]
+        value = pl.coalesce(value, pl.when(source.str.contains(NAIVE)).then(_in_zone(pl.coalesce(parsed), zone)))
+    else:
+        return _cast(source, None, INSTANT, wrong)
+    return LogColumn(value + shift, because(source.is_not_null() & value.is_null(), wrong))
+
+
+def _in_zone(naive: pl.Expr, zone: str) -> pl.Expr:
+    zoned = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+    return zoned.dt.convert_time_zone("UTC").cast(INSTANT)
+
+
+def _since_1970(numbers: pl.Expr) -> pl.Expr:
+    """Times from numbers; null where one is too small to be a time."""
+    microseconds = numbers // 1000
+    for most, each in reversed(UNITS):
+        microseconds = pl.when(numbers < most).then(numbers * each).otherwise(microseconds)
+    microseconds = pl.when(numbers >= YEAR_1990).then(microseconds)
+    return microseconds.round().cast(pl.Int64, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 
 def number(name: str, dtype: DataType) -> LogColumn:

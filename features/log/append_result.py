@@ -1,5 +1,7 @@
 """What became of a batch of events: what every writer of the event log returns."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -20,6 +22,9 @@ class AppendResult:
     already_there: int = 0
     dead_letters: int = 0
 
+    reasons: Mapping[str, int] = field(default_factory=dict, compare=False)
+    """Why they are dead letters, and how many each."""
+
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What a person should know of how it was read, a sentence each."""
 
@@ -34,5 +39,6 @@ class AppendResult:
             self.imported + other.imported,
             self.already_there + other.already_there,
             self.dead_letters + other.dead_letters,
+            Counter(self.reasons) + Counter(other.reasons),
             (*self.notes, *other.notes),
         )

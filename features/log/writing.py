@@ -260,4 +260,6 @@ def _append(
     there_already = sum(int((counted[name] & (outcome == ALREADY_THERE)).sum()) for name, outcome in outcomes.items())
     none = pl.Series(dtype=pl.String)
     of_impressions, of_feedback = (outcomes.get(name, none) for name in ("impressions", "feedback"))
-    return AppendResult(taken, there_already, dead, impressions=of_impressions, feedback=of_feedback)
+    refused = pl.concat([of_impressions, of_feedback]).value_counts().iter_rows()
+    reasons = {reason: count for reason, count in refused if reason not in (ACCEPTED, ALREADY_THERE)}
+    return AppendResult(taken, there_already, dead, reasons, impressions=of_impressions, feedback=of_feedback)

@@ -11,7 +11,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from features.counters.folder import Folder
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from features.log.reading import extent
 from flows.backtest.replay import ReplayState, replay
 from flows.backtest.report import Report
@@ -32,9 +34,7 @@ from models.versions.registry import Registry
 class BacktestConfig:
     """What to replay, and how."""
 
-    log: Path
-    items: Path | None = None
-    feedback: Path | None = None
+    files: Files
 
     warmup: timedelta = timedelta(days=1)
     """What the first model trains on."""
@@ -58,11 +58,11 @@ class BacktestConfig:
 
 @dataclass(frozen=True)
 class Stage:
-    """How far a backtest is, for a progress bar."""
+    """How far a backtest is, for a progress bar; of how much, where that is known."""
 
     name: str
     done: float
-    total: float
+    total: float | None
 
 
 def backtest(
@@ -114,16 +114,12 @@ def replay_log(
     imported = import_log(
         url,
         surface.name,
-        config.log,
+        config.files,
+        times=FileTimes(now, until=config.until, from_=config.from_, shift=shift),
         label=surface.features.label.kind,
         mapping=surface.log,
-        items=config.items,
-        feedback=config.feedback,
-        now=now,
-        until=config.until,
-        from_=config.from_,
-        shift=shift,
-        progress=lambda done, total: progress(Stage("import", done, total)),
+        declared=surface.features.columns,
+        progress=lambda name, done, total: progress(Stage(name, done, total)),
     )
     seconds["import"] = time.perf_counter() - began
     with (
@@ -133,7 +129,7 @@ def replay_log(
     ):
         span = extent(world.connection, surface.name)
         if span is None:
-            raise ValueError(f"{config.log}: no impression could be imported; see the dead letters")
+            raise ValueError(f"{config.files.log}: no impression could be imported; see the dead letters")
         first, last = span
         began = time.perf_counter()
         state = _replay(world, folder, config, first, last + timedelta(microseconds=1), progress)
@@ -145,7 +141,7 @@ def replay_log(
         ).fetchone()
         assert found is not None
         return Report(
-            surface.name, config.log, imported, found[0], state.windows, state.updates, seconds, state.no_model
+            surface.name, config.files.log, imported, found[0], state.windows, state.updates, seconds, state.no_model
         )
 
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from infra.settings import Settings
 
 SurfaceName = Annotated[str, typer.Option("--surface", help="The surface, declared in a file of the folder surfaces.")]
-Items = Annotated[Path | None, typer.Option(help="File of items: item_id and their columns.")]
-Feedback = Annotated[Path | None, typer.Option(help="File of feedback: impression_id, kind, value, at.")]
+LOG_HELP = "parquet, CSV, TSV or JSON lines, also as .gz or .zst; a file, a folder, 'a/*.csv', or postgresql://…?table="
+Items = Annotated[str | None, typer.Option(help="Items: item_id and their columns. As the log, in any form.")]
+Users = Annotated[str | None, typer.Option(help="Users: user_id and their columns.")]
+Feedback = Annotated[str | None, typer.Option(help="Feedback: impression_id, kind, value, at.")]
 Until = Annotated[str | None, typer.Option(help="Leave out what was shown after this time, UTC.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
 
@@ -108,15 +110,16 @@ def optional_instant(text: str | None) -> datetime | None:
     return None if text is None else instant(text)
 
 
-def expect_files(*paths: Path | None) -> None:
-    """Raises BadArgument for one that is not there, is no file, or cannot be read."""
-    for path in paths:
-        if path is None:
+def expect_files(*logs: str | None) -> None:
+    """Raises BadArgument for a path where nothing is, or nothing that can be read; addresses are not looked at."""
+    for log in logs:
+        if log is None or "://" in log:
             continue
-        if path.is_dir():
-            raise BadArgument(f"{path} is a folder; give the path of a file")
+        path = Path(log)
+        if not path.exists() and any(mark in path.name for mark in "*?["):
+            continue
         if not path.exists():
-            raise BadArgument(f"{path} does not exist; give the path of a file")
+            raise BadArgument(f"{path} does not exist; give the path of a file or a folder")
         if not os.access(path, os.R_OK):
             raise BadArgument(f"{path} cannot be read by you; ask its owner, or copy it")
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.arguments import (
+    LOG_HELP,
     AsJson,
     BadArgument,
     Feedback,
     Items,
     SurfaceName,
     Until,
+    Users,
     apply_settings,
     argument_errors,
     duration,
@@ -30,9 +32,10 @@ if TYPE_CHECKING:
 
 
 def backtest(
-    log: Annotated[Path, typer.Option(help="Parquet file of impressions with their clicks.")],
+    log: Annotated[str, typer.Option(help=f"Impressions or events: {LOG_HELP}")],
     surface: SurfaceName,
     items: Items = None,
+    users: Users = None,
     feedback: Feedback = None,
     warmup: Annotated[str, typer.Option(help="How much of the log the first model trains on: 1d, 12h.")] = "1d",
     every: Annotated[str, typer.Option(help="How often an update runs: 1h, 10m.")] = "1h",
@@ -50,18 +53,19 @@ def backtest(
     settings = load_settings()
     with argument_errors():
         declared = find_surface(surface)
-        expect_files(log, items, feedback)
+        expect_files(log, items, users, feedback)
         step, ageing, first = duration(every), duration(tick).total_seconds(), duration(warmup)
         start, end = optional_instant(from_), optional_instant(until)
         prepare_home(settings)
         environment.apply(settings)
         _quieten_prefect()
+        from features.ingest.staged_log import Files
         from flows.backtest import run
         from flows.cli.embedded import running_database
         from flows.cli.prefect_api import prefect_api
 
         config = run.BacktestConfig(
-            log=log, items=items, feedback=feedback, warmup=first, every=step, from_=start, until=end, tick=ageing
+            files=Files(log, items, users, feedback), warmup=first, every=step, from_=start, until=end, tick=ageing
         )
         with running_database(settings), prefect_api(settings), progress_bar("start", quiet=as_json) as bar:
             found = run.backtest(
@@ -84,8 +88,9 @@ def backtest(
 
 def demo(
     surface: Annotated[str, typer.Option("--surface", help="Of the examples: feed, movies, shop; or yours.")] = "feed",
-    log: Annotated[Path | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
+    log: Annotated[str | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
     items: Items = None,
+    users: Users = None,
     feedback: Feedback = None,
     until: Until = None,
 ) -> None:
@@ -94,17 +99,18 @@ def demo(
 
     settings = apply_settings()
     with argument_errors():
-        expect_files(log, items, feedback)
+        expect_files(log, items, users, feedback)
         end = optional_instant(until)
         _quieten_prefect()
+        from features.ingest.staged_log import Files
         from flows.backtest.run import BacktestConfig
         from flows.cli import demo as demonstration
 
         config = None
         if log is not None:
-            config = BacktestConfig(log, items, feedback, until=end)
-        elif items or feedback or until:
-            raise BadArgument("--items, --feedback and --until go with a --log")
+            config = BacktestConfig(Files(log, items, users, feedback), until=end)
+        elif items or users or feedback or until:
+            raise BadArgument("--items, --users, --feedback and --until go with a --log")
         with progress_bar() as bar:
             found, ranked = demonstration.run(
                 settings,

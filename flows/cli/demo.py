@@ -9,13 +9,13 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 
-from features.ingest.file_columns import instant
-from features.ingest.log_files import read_log
+from features.ingest.checking import FileTimes
+from features.ingest.staged_log import Files, staged_log
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.surface import Surface
@@ -96,24 +96,21 @@ def simulated(folder: Path, now: datetime) -> BacktestConfig:
     paths = [folder / f"{name}.parquet" for name in ("log", "items", "feedback")]
     for frame, path in zip((log, items, feedback), paths, strict=True):
         frame.write_parquet(path)
-    return BacktestConfig(paths[0], paths[1], paths[2], warmup=timedelta(days=1), every=timedelta(hours=1))
+    return BacktestConfig(
+        Files(paths[0], items=paths[1], feedback=paths[2]), warmup=timedelta(days=1), every=timedelta(hours=1)
+    )
 
 
 def span(surface: Surface, config: BacktestConfig) -> tuple[datetime, datetime]:
     """When the log's first and last impression were shown. Raises ImportRefused where the file is no log, ValueError
     where nothing was shown at a time that is known."""
-    rows = read_log(config.log, surface.log).rows
-    time = instant("shown_at", rows.schema["shown_at"], timedelta()).value
-    shown = rows.select(time.alias("shown_at"))["shown_at"].drop_nulls()
-    if config.until is not None:
-        shown = shown.filter(shown <= config.until)
-    if shown.is_empty():
+    times = FileTimes(now=datetime.now(UTC), until=config.until)
+    with staged_log(Files(config.files.log), surface.log, label=surface.features.label.kind, times=times) as staged:
+        found = staged.extent()
+    if found is None:
         before = "" if config.until is None else f" before --until {config.until}"
-        raise ValueError(f"--log {config.log}: no impression has a shown_at that is a time with a zone{before}")
-    first, last = shown.min(), shown.max()
-    assert isinstance(first, datetime)
-    assert isinstance(last, datetime)
-    return first, last
+        raise ValueError(f"--log {config.files.log}: no impression has a shown_at that is a time with a zone{before}")
+    return found
 
 
 def fitted(surface: Surface, config: BacktestConfig) -> BacktestConfig:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 def drill(
     surface: SurfaceName,
-    log: Annotated[Path | None, typer.Option(help="File of impressions; else the surface's own log.")] = None,
+    log: Annotated[
+        str | None, typer.Option(help="Impressions or events, as import takes them; else its own log.")
+    ] = None,
     items: Items = None,
     from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
     days: Annotated[float, typer.Option(help="How much is replayed; the first day is to begin with.")] = 4.0,
@@ -69,14 +71,22 @@ def drill(
         raise typer.Exit(1)
 
 
-def _read(surface: "Surface", log: Path | None, items: Path | None, days: float) -> "Log":
+def _read(surface: "Surface", log: str | None, items: str | None, days: float) -> "Log":
     """The log that is named, or what the installation has logged of the surface."""
+    from features.ingest.staged_log import Files
     from flows.cli.embedded import running_database
     from flows.drill import logs
     from infra.postgres.connections import connect
 
     if log is not None:
-        return logs.read_log(log.stem, log, items, mapping=surface.log, label=surface.features.label.kind)
+        return logs.read_log(
+            Path(log).stem,
+            Files(log, items),
+            now=datetime.now(UTC),
+            mapping=surface.log,
+            label=surface.features.label.kind,
+            declared=surface.features.columns,
+        )
     settings = load_settings()
     with running_database(settings), connect(settings.database) as connection:
         return logs.logged(connection, surface, days=days)

@@ -3,16 +3,18 @@
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from flows.cli.arguments import (
+    LOG_HELP,
     AsJson,
     BadArgument,
     Feedback,
     Items,
     SurfaceName,
+    Users,
     apply_settings,
     argument_errors,
     expect_files,
@@ -22,43 +24,60 @@ from flows.cli.arguments import (
 )
 from infra.errors import MillraceError
 
+if TYPE_CHECKING:
+    from features.log.append_result import AppendResult
+
+
+MOST_REASONS = 3
+
+
+class NothingUsable(MillraceError):
+    """A log of which no row could be taken."""
+
 
 class UpdateFailed(MillraceError):
     """An update ended without a verdict."""
 
 
-def import_log(
-    log: Annotated[Path, typer.Argument(help="File of impressions: parquet, CSV, TSV or JSON lines.")],
+def import_command(
+    log: Annotated[str, typer.Argument(help=f"Impressions or events: {LOG_HELP}")],
     surface: SurfaceName,
     items: Items = None,
+    users: Users = None,
     feedback: Feedback = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a click log into the event log. Rows that cannot be used go to dead letters; the rest is imported once."""
-    from features.ingest import importing
+    from features.ingest.checking import FileTimes
+    from features.ingest.importing import import_log
+    from features.ingest.staged_log import Files
     from flows.cli.embedded import running_database
     from flows.cli.progress import progress_bar
 
     settings = load_settings()
     declared = find_surface(surface)
-    expect_files(log, items, feedback)
+    expect_files(log, items, users, feedback)
     with argument_errors(), running_database(settings), progress_bar("import", quiet=as_json) as bar:
-        result = importing.import_log(
+        result = import_log(
             settings.database,
             surface,
-            log,
+            Files(log, items, users, feedback),
+            times=FileTimes(datetime.now(UTC)),
             label=declared.features.label.kind,
             mapping=declared.log,
             declared=declared.features.columns,
-            items=items,
-            feedback=feedback,
-            now=datetime.now(UTC),
-            progress=lambda done, total: bar.show("import", done, total),
+            progress=bar.show,
         )
     if as_json:
-        counts = ("imported", "already_there", "dead_letters")
+        counts = ("imported", "already_there", "dead_letters", "reasons", "notes")
         print(json.dumps({name: getattr(result, name) for name in counts}))
-        return
+    else:
+        _show_import(result)
+    if result.dead_letters and not result.imported + result.already_there:
+        raise NothingUsable(f"{log}: no row could be used; {_commonest(result)}")
+
+
+def _show_import(result: "AppendResult") -> None:
     print(
         f"{result.imported:,} events imported, {result.already_there:,} were already there,"
         f" {result.dead_letters:,} dead letters."
@@ -66,7 +85,21 @@ def import_log(
     for note in result.notes:
         print(f"{note[:1].upper()}{note[1:]}.")
     if result.dead_letters:
-        print("What they are and why: table dead_letters, columns source, line, reason and event.")
+        print(f"Why: {_commonest(result)}.")
+        print("Which: table dead_letters, columns source, line, reason and event.")
+
+
+def _commonest(result: "AppendResult") -> str:
+    """The commonest reasons against rows, and what helps against one of them."""
+    most = sorted(result.reasons.items(), key=lambda one: (-one[1], one[0]))
+    said = "; ".join(f"{count:,} times {reason}" for reason, count in most[:MOST_REASONS])
+    more = "" if len(most) <= MOST_REASONS else f"; and {len(most) - MOST_REASONS} other reasons"
+    naive = any("is naive" in reason for reason in result.reasons)
+    return (
+        said
+        + more
+        + ('; say which zone times are in: log=Log(time_zone="UTC") in the surface\'s file' if naive else "")
+    )
 
 
 def update(

@@ -94,7 +94,7 @@ def status(as_json: AsJson = False) -> None:
         _print_status(found)
 
 
-app.command("import")(loop_commands.import_log)
+app.command("import")(loop_commands.import_command)
 app.command()(stream_commands.consume)
 app.command()(loop_commands.update)
 app.command()(backtest_commands.backtest)

@@ -16,7 +16,7 @@ class Bar:
     progress: "Progress"
     task: "TaskID"
 
-    def show(self, name: str, done: float, total: float) -> None:
+    def show(self, name: str, done: float, total: float | None) -> None:
         self.progress.update(self.task, description=name, completed=done, total=total, visible=True)
 
     def print(self, line: str) -> None:

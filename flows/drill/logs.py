@@ -1,29 +1,40 @@
 """Click logs: the user's, read from files or from the event log, and a simulated one.
 
-log = read_log("globo", path, items)
+log = read_log("globo", Files(path, items=items), now=now)
 for start, end in spans(log, timedelta(hours=1)):
     shown = rows_of(log, start, end)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import psycopg
 
+from features.declare.columns import Column
+from features.declare.feedback import CLOCK_SKEW
 from features.declare.log import Log as TeamLog
+from features.ingest.checking import LOG_COLUMNS, LOG_EXTRAS, FileTimes
 from features.ingest.file_columns import identifier, instant, number, truth, whole
-from features.ingest.importing import LOG_COLUMNS, LOG_EXTRAS
-from features.ingest.log_files import PLAIN, ImportRefused, read_items
-from features.ingest.log_files import read_log as read_mapped
+from features.ingest.sources import ImportRefused
+from features.ingest.staged_log import PLAIN, Files, staged_log
 from features.log.reading import extent, first_feedback, read_impressions, read_showings
 from flows.surface import Surface
 from infra.errors import MillraceError
 from infra.postgres.copying import INSTANT, json_objects
 
 MICROSECOND = timedelta(microseconds=1)
+
+AT_ONCE = 200_000
+"""Impressions that are read of a file at once."""
+
+ATTRIBUTES = ("attributes", "user_attributes")
+
+COLUMNS = (
+    *("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked", "clicked_at"),
+    *("value", "propensity", "context", *ATTRIBUTES),
+)
 
 
 class LogTooShort(MillraceError):
@@ -57,32 +68,45 @@ class Log:
 
 def read_log(
     name: str,
-    log: Path,
-    items: Path | None,
+    files: Files,
     *,
+    now: datetime,
     mapping: TeamLog = PLAIN,
     label: str = "click",
+    declared: Sequence[Column] = (),
     until: datetime | None = None,
 ) -> Log:
-    """Read a log's files, in the form of ``millrace import``, with feedback of the kind ``label``. Raises ImportRefused
-    where that would."""
-    found = read_mapped(log, mapping)
-    read = log_of(name, found.rows, None if items is None else read_items(items, mapping))
-    read = read if until is None else read.until(until)
-    if read.shown.is_empty():
-        raise ImportRefused(f"{log} has no impression{'' if until is None else f' before {until}'}")
-    return replace(read, shown=_reacted(read.shown, found.feedback, label)) if mapping.feedback else read
+    """Read a log's files, in the form of ``millrace import``, with feedback of the kind ``label``; rows that an import
+    would refuse are left out. Raises ImportRefused where that would."""
+    with staged_log(files, mapping, label=label, times=FileTimes(now), declared=declared) as staged:
+        chunks = list(staged.chunks(AT_ONCE))
+        entities = [staged.items, staged.users]
+    shown = pl.concat([impressions for impressions, _ in chunks]) if chunks else pl.DataFrame({"shown_at": []})
+    if until is not None:
+        shown = shown.filter(pl.col("shown_at") < until)
+    if shown.is_empty():
+        raise ImportRefused(f"{files.log} has no impression{'' if until is None else f' before {until}'}")
+    shown = _reacted(shown, pl.concat([feedback for _, feedback in chunks]), label)
+    for entity, key, attributes in zip(entities, ("item_id", "user_id"), ATTRIBUTES, strict=True):
+        shown = _with_attributes(shown, None if entity is None else entity.rows, key, attributes)
+    return Log(name, shown.select(COLUMNS), {column: column for column in staged.contexts})
 
 
 def _reacted(shown: pl.DataFrame, feedback: pl.DataFrame, label: str) -> pl.DataFrame:
-    """The rows with the first positive feedback of a kind that stood in them."""
-    came = feedback.with_columns(instant("at", feedback.schema["at"], timedelta(0)).value.alias("at"))
-    positive = came.filter((pl.col("kind") == label) & (pl.col("value") > 0))
-    first = positive.sort("at", maintain_order=True).unique("impression_id", keep="first")
-    beside = first.select("impression_id", pl.col("at").alias("clicked_at"), "value", pl.lit(True).alias("clicked"))
-    bare = shown.drop("clicked", "clicked_at", "value")
-    joined = bare.join(beside, on="impression_id", how="left", maintain_order="left")
-    return joined.with_columns(pl.col("clicked").fill_null(False)).select(shown.columns)
+    """The impressions with the first positive feedback of a kind; as of the showing where it is stamped before it."""
+    positive = (pl.col("kind") == label) & (pl.col("value") > 0) & (pl.col("known_at") - pl.col("at") <= CLOCK_SKEW)
+    own = feedback.filter(positive).unique("impression_id", keep="first", maintain_order=True)
+    own = own.select("impression_id", pl.col("known_at").alias("clicked_at"), "value")
+    joined = shown.join(own, on="impression_id", how="left", maintain_order="left")
+    return joined.with_columns(pl.col("clicked_at").is_not_null().alias("clicked"))
+
+
+def _with_attributes(shown: pl.DataFrame, entities: pl.DataFrame | None, key: str, name: str) -> pl.DataFrame:
+    if entities is None:
+        return shown.with_columns(pl.lit(None, pl.String).alias(name))
+    columns = [column for column in entities.columns if column != key]
+    texts = entities.select(pl.col(key).cast(pl.String), json_objects(entities, columns).alias(name))
+    return shown.join(texts.unique(key, maintain_order=True), on=key, how="left", maintain_order="left")
 
 
 def log_of(name: str, rows: pl.DataFrame, items: pl.DataFrame | None) -> Log:

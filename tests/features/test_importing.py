@@ -16,8 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from features.ingest import importing
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.log_files import ImportRefused
+from features.ingest.sources import ImportRefused
+from features.ingest.staged_log import Files
 from features.log.append_result import AppendResult
 from features.log.reading import extent, read_events
 
@@ -44,6 +46,9 @@ def log_frame(rows: int = 6, **columns: Any) -> pl.DataFrame:
     return frame.with_columns(pl.Series(name, values) for name, values in columns.items())
 
 
+TIMES = ("now", "until", "from_", "shift")
+
+
 class Shelf:
     """Writes frames to files and imports them."""
 
@@ -66,10 +71,13 @@ class Shelf:
         return import_log(
             self.database,
             "feed",
-            self.write(log, "log.parquet"),
-            items=self.write(items, "items.parquet") if items is not None else None,
-            feedback=self.write(feedback, "feedback.parquet") if feedback is not None else None,
-            **({"now": NOW} | more),
+            Files(
+                self.write(log, "log.parquet"),
+                items=self.write(items, "items.parquet") if items is not None else None,
+                feedback=self.write(feedback, "feedback.parquet") if feedback is not None else None,
+            ),
+            times=FileTimes(**{"now": NOW} | {name: more.pop(name) for name in [*more] if name in TIMES}),
+            **more,
         )
 
 
@@ -91,10 +99,13 @@ def test_a_log_with_items_and_feedback_is_imported_in_order_of_time(
         {"impression_id": [3, 0], "kind": ["dwell"] * 2, "value": [7.5, 31], "at": [NOON + timedelta(seconds=4)] * 2}
     )
     items = pl.DataFrame({"item_id": [100, 103], "section": ["news", "film"], "tags": [["a", "b"], []]})
-    told: list[tuple[int, int]] = []
-    done = shelf.put(log_frame()[::-1], items=items, feedback=dwell, progress=lambda n, of: told.append((n, of)))
+    told: list[tuple[str, int, int]] = []
+    done = shelf.put(
+        log_frame()[::-1], items=items, feedback=dwell, progress=lambda what, n, of: told.append((what, n, of))
+    )
     assert done == AppendResult(imported=8)
-    assert told[-1] == (10, 10)
+    assert told[:3] == [("read", 6, 6), ("read", 2, 2), ("read", 2, 2)]
+    assert told[-1] == ("import", 10, 10)
     events = read_events(connection, "feed", 0, 100)
     assert list(events.select("kind", "impression_id").iter_rows()) == [
         ("impression", "0"),
@@ -129,8 +140,8 @@ def test_a_killed_import_goes_on_where_it_was(
 ) -> None:
     monkeypatch.setattr(importing, "CHUNK", 10)
 
-    def stop(finished: int, total: int) -> None:
-        if finished >= total / 2:
+    def stop(what: str, finished: int, total: int) -> None:
+        if what == "import" and finished >= total / 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -415,7 +426,7 @@ def test_a_file_that_is_no_log_is_refused_whole(shelf: Shelf, connection: psycop
     torn.write_bytes(good.read_bytes()[:-100])
 
     def put(log: Path, items: Path | None = None, feedback: Path | None = None) -> None:
-        import_log(database, "feed", log, items=items, feedback=feedback, now=NOW)
+        import_log(database, "feed", Files(log, items=items, feedback=feedback), times=FileTimes(NOW))
 
     for path in (text, torn, shelf.folder / "none.parquet", shelf.folder):
         with pytest.raises(ImportRefused, match=path.name):
@@ -442,7 +453,9 @@ def test_a_real_log_goes_in_fast_and_comes_out_whole(database: str, connection: 
     until = datetime(2017, 10, 2, tzinfo=UTC)
     rows = pl.scan_parquet(log).filter(pl.col("shown_at") <= until).collect()
     begin = time.perf_counter()
-    done = import_log(database, "feed", log, items=DATA / "globo_items.parquet", feedback=None, now=NOW, until=until)
+    done = import_log(
+        database, "feed", Files(log, items=DATA / "globo_items.parquet"), times=FileTimes(NOW, until=until)
+    )
     assert done == AppendResult(rows.height, 0, 0)
     events = read_events(connection, "feed", 0, 1_000_000)
     assert time.perf_counter() - begin < 60, "95,000 impressions take some 3 s on two idle cores"

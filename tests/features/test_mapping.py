@@ -2,6 +2,7 @@
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,9 +12,12 @@ import pytest
 
 from features.declare.columns import Id, Number
 from features.declare.log import FromRow, Log
+from features.ingest.checking import FileTimes
+from features.ingest.file_columns import instant
 from features.ingest.importing import import_log
-from features.ingest.log_files import ImportRefused
-from features.ingest.mapping import instants
+from features.ingest.sources import ImportRefused
+from features.ingest.staged_log import Files
+from features.log.append_result import AppendResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 NOW = NOON + timedelta(days=1)
@@ -51,13 +55,13 @@ def test_ratings_with_epoch_seconds_and_no_ids_of_impressions(
 
     def put() -> tuple[int, int, int]:
         done = import_log(
-            *(database, "movies", path),
+            database,
+            "movies",
+            Files(path),
+            times=FileTimes(NOW),
             label="rating",
             mapping=MOVIES,
             declared=(Number("year"), Id("studio", of="item")),
-            items=None,
-            feedback=None,
-            now=NOW,
         )
         assert done.notes == (
             "no impression ids: each is a checksum of its row",
@@ -99,7 +103,7 @@ def test_a_log_in_millraces_own_columns_is_the_same_in_every_format(
     path = tmp_path / name
     texts = rows.with_columns(pl.col("shown_at", "clicked_at").dt.to_string("%Y-%m-%dT%H:%M:%SZ"))
     WRITERS[name](rows if name == "log.parquet" else texts, path)
-    done = import_log(database, "feed", path, items=None, feedback=None, now=NOW)
+    done = import_log(database, "feed", Files(path), times=FileTimes(NOW))
     assert (done.imported, done.dead_letters) == (3, 1)
     shown = "SELECT impression_id, user_id, position, propensity, context FROM impressions ORDER BY 1"
     assert stored(connection, shown) == [
@@ -134,12 +138,12 @@ def test_late_feedback_that_stands_in_the_row_and_times_without_a_zone(
         feedback=(FromRow("install", at="attributed_time"),),
     )
 
-    def put(log: Log) -> int:
-        return import_log(database, "ads", path, mapping=log, items=None, feedback=None, now=NOW).imported
+    def put(log: Log) -> AppendResult:
+        return import_log(database, "ads", Files(path), times=FileTimes(NOW), mapping=log)
 
-    with pytest.raises(ImportRefused, match=r"'attributed_time' .* no time with a zone.*time_zone="):
-        put(Log(user_id="ip", item_id="app", shown_at="click_time", feedback=ads.feedback))
-    assert put(ads) == 2
+    without = put(replace(ads, time_zone=None))
+    assert without.reasons == {"shown_at is naive: it has no time zone": 2}
+    assert put(ads).imported == 2
     assert stored(connection, "SELECT DISTINCT shown_at FROM impressions") == [(NOON,)]
     assert stored(connection, "SELECT kind, value, at FROM feedback") == [("install", 1.0, NOON + timedelta(hours=2))]
     assert stored(connection, "SELECT count(DISTINCT request_id) FROM impressions") == [(2,)]
@@ -157,14 +161,14 @@ def test_times_that_are_texts_with_a_zone_make_requests_and_feedback_as_others_d
         "ann,4,today,1,\n"
     )
     shop = Log(feedback=(FromRow("purchase", column="bought", at="bought_at"),))
-    done = import_log(database, "shop", path, mapping=shop, items=None, feedback=None, now=NOW)
-    assert (done.imported, done.dead_letters) == (3, 3)
+    done = import_log(database, "shop", Files(path), times=FileTimes(NOW), mapping=shop)
+    assert (done.imported, done.dead_letters) == (3, 2)
     sizes = stored(connection, "SELECT count(*) FROM impressions GROUP BY request_id ORDER BY 1")
     assert sizes == [(1,), (2,)]
     bought = stored(connection, "SELECT value, at FROM feedback")
     assert bought == [(2.0, NOON + timedelta(minutes=30))]
     reasons = stored(connection, "SELECT line, reason FROM dead_letters ORDER BY reason, line")
-    assert reasons == [(3, "at is not a time"), (4, "at is not a time"), (4, "shown_at is not a time")]
+    assert reasons == [(3, "at is not a time"), (4, "shown_at is not a time")]
 
 
 @pytest.mark.parametrize(
@@ -186,16 +190,19 @@ def test_what_no_rule_makes_up_says_what_to_write(database: str, tmp_path: Path,
     path = tmp_path / "log.parquet"
     RATINGS.write_parquet(path)
     with pytest.raises(ImportRefused, match=words):
-        import_log(database, "movies", path, mapping=log, items=None, feedback=None, now=NOW)
+        import_log(database, "movies", Files(path), times=FileTimes(NOW), mapping=log)
 
 
 @pytest.mark.parametrize("times", [1, 1_000, 1_000_000, 1_000_000_000])
 @pytest.mark.parametrize("as_text", [False, True])
 def test_numbers_are_times_by_their_size(times: int, as_text: bool) -> None:
     numbers = pl.Series("at", [int(NOON.timestamp()) * times, None])
-    found = instants(numbers.cast(pl.String) if as_text else numbers, None)
-    assert found.to_list() == [NOON, None]
+    frame = (numbers.cast(pl.String) if as_text else numbers).to_frame()
+    read = instant("at", frame.schema["at"], timedelta(0))
+    assert frame.select(read.value.alias("at"))["at"].to_list() == [NOON, None]
 
 
 def test_small_numbers_are_no_times() -> None:
-    assert instants(pl.Series("at", [1, 2, 3]), "UTC").to_list() == [1, 2, 3]
+    frame = pl.DataFrame({"at": [1, 2, 3]})
+    wrong = frame.select(instant("at", frame.schema["at"], timedelta(0), "UTC").wrong)
+    assert wrong.to_series().to_list() == ["at is not a time"] * 3

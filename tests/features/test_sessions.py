@@ -17,7 +17,9 @@ from features.counters.folder import Folder
 from features.declare.labels import Label
 from features.feast.online_rows import user_rows
 from features.feast.store import open_store
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from features.team_views.rows import ArrowReader
 from flows.surfaces.feed import FEATURES
 from infra.addresses import compose, parameters, sqlalchemy_url, with_database
@@ -76,7 +78,7 @@ SHELL = {
 def whole_way(url: str, folder: Path) -> dict[str, Any]:
     """A log imported and folded, its training frame by Feast, a reader's online row, and a table by each library."""
     log, items = folder / "log.parquet", folder / "items.parquet"
-    appended = import_log(url, "feed", log, items=items, feedback=None, now=NOW)
+    appended = import_log(url, "feed", Files(log, items=items), times=FileTimes(NOW))
     with connect(url, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folding:
         folding.fold(NOW)
         users = user_rows(folding.engine, ["0", "1", "2", "3"])

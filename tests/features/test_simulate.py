@@ -7,8 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
+from features.ingest.staged_log import Files
 from features.log.append_result import AppendResult
 from models.metrics import auc
 
@@ -33,7 +35,7 @@ def test_the_log_imports_without_a_dead_letter(site: tuple[pl.DataFrame, ...], d
         frame.write_parquet(path)
     log, items, feedback = paths
     now = START + timedelta(days=3)
-    done = import_log(database, "feed", log, items=items, feedback=feedback, now=now)
+    done = import_log(database, "feed", Files(log, items=items, feedback=feedback), times=FileTimes(now))
     assert done == AppendResult(site[0].height + site[2].height, 0, 0)
 
 

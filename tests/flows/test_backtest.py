@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from features.ingest.staged_log import Files
 from flows.backtest.findings import without_model
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, backtest, replay_log
@@ -31,7 +32,7 @@ WARMUP, EVERY = timedelta(hours=14), timedelta(hours=3)
 def config(tmp_path_factory: pytest.TempPathFactory) -> BacktestConfig:
     log, items = write_log(tmp_path_factory.mktemp("log"))
     pl.read_parquet(log).filter(pl.col("shown_at") <= after(20)).write_parquet(log)
-    return BacktestConfig(log, items, warmup=WARMUP, every=EVERY)
+    return BacktestConfig(Files(log, items), warmup=WARMUP, every=EVERY)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_running_the_same_backtest_twice_gives_the_same_numbers(
 def test_every_impression_after_the_warm_up_is_scored_once_before_any_model_trains_on_it(
     report: Report, config: BacktestConfig
 ) -> None:
-    log = pl.read_parquet(config.log)
+    log = pl.read_parquet(config.files.log)
     assert report.impressions == len(log)
     starts, ends = [part.start for part in report.windows], [part.end for part in report.windows]
     assert starts[1:] == ends[:-1]
@@ -127,7 +128,7 @@ def test_the_summary_is_one_plain_object_that_is_read_back(report: Report) -> No
 
 
 def test_the_bar_moves_to_its_end(report: Report, stages: list[Stage]) -> None:
-    replayed = [stage for stage in stages if stage.name not in ("import", "warm-up")]
+    replayed = [stage for stage in stages if stage.name not in ("read", "import", "warm-up")]
     assert [stage.done for stage in replayed] == sorted(stage.done for stage in replayed)
     assert replayed[-1].done == pytest.approx(replayed[-1].total, rel=1e-3)
 

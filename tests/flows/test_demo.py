@@ -6,8 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.ingest.importing import LOG_COLUMNS
-from features.ingest.log_files import ImportRefused
+from features.ingest.checking import LOG_COLUMNS
+from features.ingest.sources import ImportRefused
+from features.ingest.staged_log import Files
 from flows.backtest.run import BacktestConfig
 from flows.cli.demo import MARK, NotOurs, clear_home, fitted
 from flows.surfaces.feed import SURFACE as FEED
@@ -59,15 +60,17 @@ def test_the_next_demo_begins_from_nothing(settings: Settings) -> None:
 def test_half_of_a_short_log_is_left_to_be_scored(tmp_path: Path, hours: float, warmup: float) -> None:
     shown = [NOON, NOON + timedelta(hours=hours)]
     path = tmp_path / "log.parquet"
-    pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS} | {"shown_at": shown}).write_parquet(path)
-    assert fitted(FEED, BacktestConfig(path)).warmup == timedelta(hours=warmup)
+    pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS} | {"shown_at": shown, "clicked": ["0", "1"]}).write_parquet(
+        path
+    )
+    assert fitted(FEED, BacktestConfig(Files(path))).warmup == timedelta(hours=warmup)
 
 
 def test_a_log_without_times_is_refused_before_anything_is_started(tmp_path: Path) -> None:
     path = tmp_path / "log.parquet"
     pl.DataFrame({name: ["1", "2"] for name in LOG_COLUMNS}).write_parquet(path)
     with pytest.raises(ValueError, match="no impression has a shown_at that is a time with a zone"):
-        fitted(FEED, BacktestConfig(path))
+        fitted(FEED, BacktestConfig(Files(path)))
     pl.DataFrame({"shown": [NOON]}).write_parquet(path)
     with pytest.raises(ImportRefused, match="lacks the column 'user_id'"):
-        fitted(FEED, BacktestConfig(path))
+        fitted(FEED, BacktestConfig(Files(path)))

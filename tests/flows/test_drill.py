@@ -15,8 +15,10 @@ import pytest
 from typer.testing import CliRunner
 
 from features.feast.store import open_store
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
+from features.ingest.staged_log import Files
 from flows.drill import drill
 from flows.drill.drill import Clean, Drilled, Planted, Stopped
 from flows.drill.faults import FAULTS, Fault
@@ -110,7 +112,7 @@ def pairs(loop: Loop, log: Log, updates: Sequence[tuple[float, Surface]]) -> Ite
 def shipped(site: Loop, prefect_server: str, tmp_path_factory: pytest.TempPathFactory) -> list[Pair]:
     """Three updates of the small site, by the policy and the limits of the surface that ships."""
     surface = replace(site.surface, policy=FEED.policy, limits=FEED.limits)
-    log = read_log("small", *write_log(tmp_path_factory.mktemp("log")))
+    log = read_log("small", Files(*write_log(tmp_path_factory.mktemp("log"))), now=NOW)
     return list(pairs(copied(site), log, [(hour, surface) for hour in (14, 17, 20)]))
 
 
@@ -165,13 +167,13 @@ def test_so_do_both_whatever_becomes_of_windows_and_however_they_are_judged(
     files = write_log(tmp_path, days=2.2 if case == "days" else 1)
     if case == "explored":
         explore(files[0])
-    import_log(database, "feed", files[0], items=files[1], feedback=None, now=NOW)
+    import_log(database, "feed", Files(files[0], items=files[1]), times=FileTimes(NOW))
     with open_store(database, "feed") as store:
         store.apply()
     found = list(
         pairs(
             replace(loop, url=database),
-            read_log("small", *files),
+            read_log("small", Files(*files), now=NOW),
             [(hour, changed(surface, **change)) for hour, change in updates],
         )
     )
@@ -283,7 +285,7 @@ def test_clean_windows_are_promoted_once_the_process_has_shown_itself(found: dic
 def test_a_drill_of_what_the_installation_has_logged_finds_the_same(
     found: dict[str, Any], files: tuple[Path, Path], site: Loop, database: str
 ) -> None:
-    import_log(database, "feed", files[0], items=files[1], feedback=None, now=NOW)
+    import_log(database, "feed", Files(files[0], items=files[1]), times=FileTimes(NOW))
     own = found_by(settings=settings_environment(replace(site, url=database).settings))
     assert own.pop("log") == "feed"
     assert own == {name: part for name, part in found.items() if name != "log"}

@@ -11,7 +11,9 @@ import pytest
 
 from features.counters.folder import Folder
 from features.declare.log import FromRow, Log
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from flows.drill.faults import FAULTS, Fault, Met, Scene, widest
@@ -67,13 +69,13 @@ def plant(scene: Scene, name: str, strength: float) -> Met:
 
 def test_a_window_in_memory_has_the_rows_that_the_fold_writes(files: tuple[Path, Path], database: str) -> None:
     path, items = files
-    import_log(database, "feed", path, items=items, feedback=None, now=NOW)
+    import_log(database, "feed", Files(path, items=items), times=FileTimes(NOW))
     with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEED.features) as folder:
         folder.fold(NOW)
         written = dict(connection.execute("SELECT impression_id, row FROM served").fetchall())
     schema = FEED.features.schema
     found = 0
-    for window in windows(read_log("small", path, items), Folding(FEED.features), HOUR):
+    for window in windows(read_log("small", Files(path, items), now=NOW), Folding(FEED.features), HOUR):
         table, examples = window.frame.table, window.frame.examples
         rows = schema.unpack([bytes(written[name]) for name in table["impression_id"]])
         np.testing.assert_array_equal(examples.dense, rows.dense.astype(np.float32))
@@ -88,10 +90,10 @@ def test_a_window_in_memory_has_the_rows_that_the_fold_writes(files: tuple[Path,
 def test_a_logs_events_are_those_of_the_database_to_the_bit(files: tuple[Path, Path], database: str) -> None:
     """Their times as seconds too, of many events and of one alone."""
     path, items = files
-    import_log(database, "feed", path, items=items, feedback=None, now=NOW)
+    import_log(database, "feed", Files(path, items=items), times=FileTimes(NOW))
     with connect(database) as connection:
         stored = read_events(connection, "feed", 0, 1_000_000)
-    shown = read_log("small", path, items).shown
+    shown = read_log("small", Files(path, items), now=NOW).shown
     clicks = shown.filter("clicked")
     both = [
         events_of(shown, clicks, "click", 0),
@@ -111,10 +113,10 @@ def test_what_the_installation_has_logged_is_the_log_that_was_imported(
     chance = pl.Series("propensity", np.random.default_rng(0).uniform(0.1, 1, pl.read_parquet(files[0]).height))
     path = tmp_path / "explored.parquet"
     pl.read_parquet(files[0]).with_columns(chance).write_parquet(path)
-    import_log(database, "feed", path, items=files[1], feedback=None, now=NOW)
+    import_log(database, "feed", Files(path, items=files[1]), times=FileTimes(NOW))
     with connect(database) as connection:
         own = logged(connection, FEED, days=1).shown.sort("impression_id")
-    imported = read_log("small", path, files[1]).shown.sort("impression_id")
+    imported = read_log("small", Files(path, files[1]), now=NOW).shown.sort("impression_id")
     assert own.columns == imported.columns
     texts = ("context", "attributes")  # the database writes JSON in its own way
     assert own.drop(texts).equals(imported.drop(texts))
@@ -135,10 +137,10 @@ def test_a_log_of_other_columns_with_feedback_in_its_rows_is_the_one_that_was_im
     mapping = Log(
         user_id="shopper", item_id="sku", shown_at="seen", feedback=(FromRow("click", column="stars", at="rated_at"),)
     )
-    import_log(database, "feed", path, mapping=mapping, items=None, feedback=None, now=NOW)
+    import_log(database, "feed", Files(path), times=FileTimes(NOW), mapping=mapping)
     with connect(database) as connection:
         own = logged(connection, FEED, days=1).shown.sort("impression_id")
-    imported = read_log("shop", path, None, mapping=mapping, label="click").shown.sort("impression_id")
+    imported = read_log("shop", Files(path), now=NOW, mapping=mapping, label="click").shown.sort("impression_id")
     assert 0.7 < own["clicked"].mean() < 0.95
     assert own["value"].max() == 5
     assert own.drop("context").equals(imported.drop("context"))

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from features.ingest.staged_log import Files
 from flows.backtest.findings import without_model
 from flows.backtest.page import write_page
 from flows.backtest.run import BacktestConfig, replay_log
@@ -61,7 +62,7 @@ def test_a_warm_up_that_gives_no_model_leaves_the_base_rate_and_the_page_says_so
     report = replay_log(
         own.settings,
         replace(own.surface, fewest=1),  # however thin, an update looks at it
-        BacktestConfig(log, items, warmup=timedelta(hours=WARMUP), every=timedelta(minutes=30)),
+        BacktestConfig(Files(log, items), warmup=timedelta(hours=WARMUP), every=timedelta(minutes=30)),
         url=database,
         registry=Registry(own.tracking, own.artifacts.as_uri()),
         now=NOW,

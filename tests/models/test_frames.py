@@ -10,7 +10,9 @@ import pytest
 
 from features.counters.folder import Folder
 from features.feast.store import open_store
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from infra.postgres.connections import connect
 from models.examples import Examples
 from models.frames import Frame, from_arrow, parted
@@ -43,7 +45,7 @@ def frame(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     log: Path = tmp_path_factory.mktemp("log") / "log.parquet"
     pl.DataFrame(rows).sample(fraction=1.0, shuffle=True, seed=1).write_parquet(log)
     with fresh_database(postgres_url) as url:
-        import_log(url, "feed", log, items=None, feedback=None, now=NOW)
+        import_log(url, "feed", Files(log), times=FileTimes(NOW))
         with connect(url, autocommit=True) as connection, open_store(url, "feed") as store:
             store.apply()
             with Folder(connection, "feed", FEATURES) as folder:

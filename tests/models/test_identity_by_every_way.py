@@ -17,8 +17,10 @@ from features.counters.event_values import Candidates
 from features.declare.columns import Id
 from features.declare.families import Family
 from features.declare.features import Features
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.log_files import ImportRefused
+from features.ingest.sources import ImportRefused
+from features.ingest.staged_log import Files
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from infra.postgres.connections import connect
@@ -70,7 +72,7 @@ def imported(database: str, log: pl.DataFrame, items: pl.DataFrame | None = None
         if items is not None:
             items.write_parquet(Path(folder) / "items.parquet")
         beside = None if items is None else Path(folder) / "items.parquet"
-        done = import_log(database, "feed", path, items=beside, feedback=None, now=datetime.now(UTC))
+        done = import_log(database, "feed", Files(path, items=beside), times=FileTimes(datetime.now(UTC)))
         assert (done.imported, done.dead_letters) == (1, 0)
 
 

@@ -8,7 +8,9 @@ import polars as pl
 import psycopg
 import pytest
 
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.staged_log import Files
 from features.log.partitions import TABLES, existing
 from infra.postgres.connections import connect, explain
 from models.serving.durable.database import Database
@@ -60,7 +62,7 @@ def test_commits_over_two_surfaces_and_an_import_into_one_pass_each_other_at_eve
         ) -> None:
             together.wait()
             try:
-                import_log(database, "feed", tmp_path / "log.parquet", items=None, feedback=None, now=now)
+                import_log(database, "feed", Files(tmp_path / "log.parquet"), times=FileTimes(now))
             except Exception as error:
                 failed.append(error)
 

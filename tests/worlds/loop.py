@@ -16,8 +16,10 @@ import psycopg
 import pytest
 
 from features.feast.store import open_store
+from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.simulate import simulate
+from features.ingest.staged_log import Files
 from infra.addresses import database_name, sqlalchemy_url, with_database
 from infra.postgres.connections import connect, create_database, drop_database
 from infra.postgres.migrations import migrate
@@ -253,7 +255,7 @@ def site(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     migrate(with_user(url, OWNER_ROLE), user_url=url)  # as the embedded stack has it
     surface = small_feed()
     log, items = write_log(folder)
-    import_log(url, surface.name, log, items=items, feedback=None, now=NOW)
+    import_log(url, surface.name, Files(log, items=items), times=FileTimes(NOW))
     with open_store(url, surface.name) as store:
         store.apply()
     prepare(sqlalchemy_url(mlflow), url)
