@@ -193,9 +193,9 @@ def _json_objects(lines: bytes, first: int) -> Piece:
             except ValueError:
                 number = first + len(good) + len(bad)
                 bad.append(BadLine(number, "not the text of a JSON object", line.decode(errors="replace")))
-        if not bad or not good:
+        if not bad:
             raise
-        rows = pl.read_ndjson(b"\n".join(good), infer_schema_length=None)
+        rows = pl.read_ndjson(b"\n".join(good), infer_schema_length=None) if good else pl.DataFrame()
         return Piece(rows, _lines(first, len(rows), [one.line for one in bad]), bad)
 
 

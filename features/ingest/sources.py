@@ -15,6 +15,7 @@
 
 import importlib
 import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from features.identity.names import expect_names
 from features.identity.values import canonical_column
@@ -33,6 +36,10 @@ from features.ingest.file_formats import FORMATS, BadLine, Pieces, common, forma
 
 ROWS = 50_000
 """Rows of a batch, about."""
+
+
+UNREADABLE = (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError, zlib.error)
+"""What the readers of files raise."""
 
 
 class ImportRefused(ValueError):
@@ -90,7 +97,7 @@ class Source:
                         rows, lines = piece.rows[at : at + ROWS], piece.lines[at : at + ROWS]
                         yield Batch(part.name, self._as_all(rows), lines, piece.bad if at == 0 else ())
                         last = lines[-1] if len(lines) else last
-            except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+            except UNREADABLE as error:
                 if isinstance(error, ImportRefused):
                     raise
                 raise ImportRefused(f"{part.name} cannot be read after its row {last:,}: {error}") from error
@@ -185,7 +192,7 @@ def _part(file: Path, kind: str, name: str) -> Part:
         schema, count = FORMATS[kind].schema(file)
     except FileNotFoundError as error:
         raise ImportRefused(f"{name} does not exist; give the path of a {kind} file") from error
-    except (OSError, ValueError, pa.ArrowException, pl.exceptions.PolarsError) as error:
+    except UNREADABLE as error:
         raise ImportRefused(f"{name} is not a {kind} file that can be read: {error}") from error
     for column, dtype in schema.items():
         for inside, what in (("Binary", "bytes"), ("Date", "times")):
@@ -209,8 +216,6 @@ def _source(name: str, parts: Sequence[Part]) -> Source:
 
 def _spool(address: str, name: str, file: Path) -> None:
     """Write what a table or a query of a database says to a parquet file."""
-    import pyarrow.parquet as pq
-
     parts = urlsplit(address)
     asked = dict(parse_qsl(parts.query, keep_blank_values=True))
     table, query = asked.pop("table", None), asked.pop("query", None)
@@ -223,14 +228,26 @@ def _spool(address: str, name: str, file: Path) -> None:
         with _reader(rest, statement) as reader:
             writer = None
             for batch in reader:
-                writer = writer or pq.ParquetWriter(file, reader.schema, compression="zstd")
-                writer.write_batch(batch)
-            writer = writer or pq.ParquetWriter(file, reader.schema)
+                rows = _plain(batch)
+                writer = writer or pq.ParquetWriter(file, rows.schema, compression="zstd")
+                writer.write_batch(rows)
+            writer = writer or pq.ParquetWriter(file, _plain(reader.schema.empty_table()).schema)
             writer.close()
     except ImportRefused:
         raise
     except Exception as error:  # each driver has its own
         raise ImportRefused(f"{name} cannot be read: {str(error).replace(address, name)}") from error
+
+
+def _plain(batch: Any) -> Any:
+    """Rows of Arrow with what an extension of it holds as that; PostgreSQL's numeric without zeros at its end."""
+    for place, column in enumerate(batch.schema):
+        if isinstance(column.type, pa.BaseExtensionType):
+            values = batch.column(place).cast(column.type.storage_type)
+            if getattr(column.type, "type_name", None) == "numeric":
+                values = pc.replace_substring_regex(values, r"\.0*$|(\.\d*?)0+$", r"\1")
+            batch = batch.set_column(place, column.name, values)
+    return batch
 
 
 @contextmanager
