@@ -33,6 +33,7 @@ from features.log.event_checks import (
     unfit,
 )
 from features.log.partitions import ensure_partitions
+from features.log.tally import unused_columns
 from features.log.writing import append
 from infra.postgres.connections import connect
 from infra.postgres.copying import json_objects
@@ -171,7 +172,7 @@ def _unlike(rows: pl.DataFrame, beside: Sequence[pl.DataFrame], declared: Sequen
     if lacking:
         yield f"declared, in no row: {', '.join(lacking)}"
     if unused:
-        yield f"in the log, unused: {', '.join(unused)}"
+        yield unused_columns(", ".join(unused))
 
 
 def _check_log(path: Path, rows: pl.DataFrame, times: FileTimes) -> CheckedFile:

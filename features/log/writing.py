@@ -20,6 +20,7 @@ from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
 from features.log.batches import EventBatch, check_feedback, check_impressions, reach
 from features.log.dead_letters import DeadLetter, dead_letter, dead_letter_frame
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
+from features.log.tally import Tally
 from infra.postgres.copying import copy_in
 
 PLANNED_FROM = 10_000
@@ -260,4 +261,6 @@ def _append(
     there_already = sum(int((counted[name] & (outcome == ALREADY_THERE)).sum()) for name, outcome in outcomes.items())
     none = pl.Series(dtype=pl.String)
     of_impressions, of_feedback = (outcomes.get(name, none) for name in ("impressions", "feedback"))
-    return AppendResult(taken, there_already, dead, impressions=of_impressions, feedback=of_feedback)
+    kinds = [kind for batch in batches if batch.name == "feedback" for kind in batch.rows["kind"].to_list()]
+    tally = Tally.of(kinds, of_feedback.to_list())
+    return AppendResult(taken, there_already, dead, tally=tally, impressions=of_impressions, feedback=of_feedback)

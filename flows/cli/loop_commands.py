@@ -55,15 +55,19 @@ def import_log(
             now=datetime.now(UTC),
             progress=lambda done, total: bar.show("import", done, total),
         )
+    kinds = declared.features.kinds
+    notes = [*result.notes, *result.tally.sentences(surface, kinds, ())]
     if as_json:
-        counts = ("imported", "already_there", "dead_letters")
-        print(json.dumps({name: getattr(result, name) for name in counts}))
+        counts = {name: getattr(result, name) for name in ("imported", "already_there", "dead_letters")}
+        print(json.dumps({**counts, "kinds": result.tally.by_kind(kinds), "notes": notes}))
         return
     print(
         f"{result.imported:,} events imported, {result.already_there:,} were already there,"
         f" {result.dead_letters:,} dead letters."
     )
-    for note in result.notes:
+    if result.tally.feedback:
+        notes.insert(0, result.tally.summary(kinds))
+    for note in notes:
         print(f"{note[:1].upper()}{note[1:]}.")
     if result.dead_letters:
         print("What they are and why: table dead_letters, columns source, line, reason and event.")
