@@ -58,7 +58,7 @@ class _Column:
 
 @dataclass(frozen=True)
 class Id(_Column):
-    """Any scalar, compared as text (:mod:`features.identity.values`): a country, a section, a price band."""
+    """Any scalar, compared as text (:mod:`features.identity.canonical`): a country, a section, a price band."""
 
 
 @dataclass(frozen=True)

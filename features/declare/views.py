@@ -60,11 +60,13 @@ class TeamView:
     """``table``, ``schema.table`` (names exactly as they are stored) or a SELECT."""
 
     keys: Mapping[str, str]
-    """Each key column of the table, integer or text, and what it is in an impression: ``user_id``, ``item_id`` or a key
-    of the context. A text that is not the plain form of an integer matches no integer key."""
+    """Each key column of the table, and what it is in an impression: ``user_id``, ``item_id`` or a key of the context.
+    Integers, texts, and what is compared as its text: numeric, uuid, boolean, char, an enum. A text that is not the
+    plain form of an integer matches no integer key."""
 
     values: tuple[str, ...]
-    """Columns to join: truth values, integers or floats."""
+    """Columns to join: truth values and numbers, dates and times as days since 1970, spans of time as seconds
+    (:mod:`features.team_views.casts`)."""
 
     timestamp: str = "event_timestamp"
     """Column with the time from which a row counts; without a time zone it is taken for UTC."""
@@ -116,8 +118,12 @@ class TeamView:
     @property
     def index(self) -> str:
         """The statement that makes the index which the joins want."""
+        return self.index_on([*self.keys])
+
+    def index_on(self, keys: Sequence[str]) -> str:
+        """The same, with these columns or expressions for the keys."""
         table = self.table if _TABLE.fullmatch(self.table) else "<the table behind the query>"
-        return create_index(table, [*self.keys], self.timestamp)
+        return create_index(table, keys, self.timestamp)
 
 
 def create_index(table: str, keys: Sequence[str], timestamp: str) -> str:

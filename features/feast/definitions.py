@@ -61,7 +61,7 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
         others = [sql.Identifier(name) for name in (*view.values, view.timestamp, *filter(None, (view.created,)))]
         query = sql.SQL("SELECT {} FROM {} AS s").format(
             sql.SQL(", ").join([*renamed, *others]),
-            sql.SQL(view.relation),
+            sql.SQL(table.source.relation),
         )
         objects += [
             *entities,
@@ -77,7 +77,7 @@ def view_definitions(surface: str, described: Sequence[tuple[TeamView, Described
                     created_timestamp_column=view.created or "",
                 ),
                 ttl=view.ttl or timedelta(0),
-                tags={INDEX: view.index},
+                tags={INDEX: table.source.index},
                 online=False,
                 description=f"A team's own: {view.table}"[:200],
             ),

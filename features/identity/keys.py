@@ -1,21 +1,15 @@
 """64-bit keys for ids and for combinations of ids. Zero means absent, everywhere."""
 
 from collections.abc import Sequence
-from hashlib import blake2b
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
 from features.compiled import numba
+from features.identity.key import key_of as key_of
 
 Keys = NDArray[np.int64]
-
-
-def key_of(field: str, value: str) -> int:
-    """The key of one id: 8 bytes of BLAKE2b over field and canonical text; never 0."""
-    digest = blake2b(f"{field}\x1f{value}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little", signed=True) or 1
 
 
 def keys_of(field: str, values: pl.Series | Sequence[str | None]) -> Keys:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from features.identity.values import EXACT as EXACT_DOUBLE
+from features.identity.canonical import EXACT as EXACT_DOUBLE
 from features.log.event_checks import because
 from infra.postgres.copying import INSTANT, DataType
 

@@ -32,6 +32,7 @@ from features.ingest.mapping import SAMPLED, Columns
 from features.ingest.sampling import draw
 from features.ingest.sources import Batch, ImportRefused, Source, expect_columns, opened
 from features.ingest.staging import Staging, staging
+from features.log.tally import unused_columns
 from infra.postgres.copying import json_objects
 
 PLAIN = Log()
@@ -205,7 +206,7 @@ def _unlike(own: Sequence[str], there: set[str], declared: Sequence[Column]) -> 
     if lacking:
         yield f"declared, in no row: {', '.join(lacking)}"
     if unused:
-        yield f"in the log, unused: {', '.join(unused)}"
+        yield unused_columns(", ".join(unused))
 
 
 @dataclass

@@ -27,6 +27,7 @@ from features.ingest.stream_offsets import move_offsets, read_offsets
 from features.log.append_result import AppendResult
 from features.log.dead_letters import dead_letter
 from features.log.partitions import MissingPartitions, ensure_partitions
+from features.log.tally import Tally
 from features.log.writing import append
 from infra.postgres.connections import TRANSIENT
 
@@ -193,4 +194,4 @@ class Stream:
             raise RuntimeError(f"the partitions of {len(messages)} messages were dropped {ATTEMPTS} times")
         self._offsets |= following
         self._stored |= following
-        return result + AppendResult(dead_letters=letters)
+        return result + AppendResult(dead_letters=letters, tally=Tally(columns=batch.columns))

@@ -42,6 +42,8 @@ class StreamBatch:
     impressions: pl.DataFrame | None = None
     feedback: pl.DataFrame | None = None
     letters: Sequence[DeadLetter] = ()
+    columns: frozenset[str] = frozenset()
+    """Names that the impressions' contexts have."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def events_of(messages: Sequence[Message], now: datetime) -> StreamBatch:
         _impressions(found.impressions, now) if found.impressions else None,
         _feedback(found.feedback, now) if found.feedback else None,
         found.letters,
+        frozenset(name for sent in found.impressions for name in sent.event.context),
     )
 
 

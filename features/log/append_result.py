@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-ACCEPTED = "taken"
-ALREADY_THERE = "already there"
+from features.log.outcomes import ACCEPTED as ACCEPTED
+from features.log.outcomes import ALREADY_THERE as ALREADY_THERE
+from features.log.tally import Tally
 
 
 def _none() -> pl.Series:
@@ -28,6 +29,9 @@ class AppendResult:
     notes: tuple[str, ...] = field(default=(), compare=False)
     """What a person should know of how it was read, a sentence each."""
 
+    tally: Tally = field(default_factory=Tally, compare=False, repr=False)
+    """The feedback by its kind."""
+
     impressions: pl.Series = field(default_factory=_none, compare=False, repr=False)
     """Of each row given: ``taken``, ``already there``, or the reason for which it is a dead letter."""
 
@@ -41,4 +45,5 @@ class AppendResult:
             self.dead_letters + other.dead_letters,
             Counter(self.reasons) + Counter(other.reasons),
             (*self.notes, *other.notes),
+            self.tally + other.tally,
         )

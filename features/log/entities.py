@@ -35,7 +35,7 @@ UPSERTS: dict[Entity, LiteralString] = {
 
 def append_entities(connection: psycopg.Connection, surface: str, entity: Entity, rows: pl.DataFrame) -> AppendResult:
     """Add or change items or users: their key as text, and any columns as attributes, of which the log stores the
-    canonical texts (:mod:`features.identity.values`).
+    canonical texts (:mod:`features.identity.canonical`).
 
     Counts one as imported when it is new or has changed. The last row of a key wins. Raises ValueError when a key is
     missing, or an attribute cannot be stored.

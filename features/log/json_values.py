@@ -8,8 +8,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, Field, PlainValidator, WithJsonSchema
 
+from features.identity.canonical import EXACT, canonical
 from features.identity.names import KIND_PATTERN, LONGEST_ID, name_fault, text_fault
-from features.identity.values import EXACT, canonical
 from features.log.event_checks import (
     EARLIEST,
     KIND_MUST,

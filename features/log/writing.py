@@ -20,6 +20,7 @@ from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
 from features.log.batches import EventBatch, check_feedback, check_impressions, reach
 from features.log.dead_letters import DeadLetter, dead_letter, dead_letter_frame
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
+from features.log.tally import Tally
 from infra.postgres.copying import copy_in
 
 PLANNED_FROM = 10_000
@@ -262,4 +263,8 @@ def _append(
     of_impressions, of_feedback = (outcomes.get(name, none) for name in ("impressions", "feedback"))
     refused = pl.concat([of_impressions, of_feedback]).value_counts().iter_rows()
     reasons = {reason: count for reason, count in refused if reason not in (ACCEPTED, ALREADY_THERE)}
-    return AppendResult(taken, there_already, dead, reasons, impressions=of_impressions, feedback=of_feedback)
+    kinds = [kind for batch in batches if batch.name == "feedback" for kind in batch.rows["kind"].to_list()]
+    tally = Tally.of(kinds, of_feedback.to_list())
+    return AppendResult(
+        taken, there_already, dead, reasons, tally=tally, impressions=of_impressions, feedback=of_feedback
+    )

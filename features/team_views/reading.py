@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from psycopg import sql
 
 from features.declare.views import TeamView, expect_apart, narrowed, view_columns
+from features.team_views.casts import source_with_casts
 from features.team_views.keys import comparable
-from features.team_views.source import TIMESTAMPTZ, Described, describe, expect_numbers, source_of, warn_of_index
+from features.team_views.source import TIMESTAMPTZ, Described, describe, expect_numbers, warn_of_index
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """A team's view with the types of its table."""
+    """A team's view with its table as it is joined, cast where that is needed, and the types of that."""
 
     view: TeamView
     described: Described
@@ -38,7 +39,7 @@ def inspect(connection: psycopg.Connection, views: Sequence[TeamView]) -> tuple[
     expect_apart(views)
     found = []
     for view in views:
-        described = describe(connection, source_of(view))
+        described = describe(connection, source_with_casts(connection, view))
         expect_numbers(connection, described)
         warn_of_index(connection, described)
         found.append(Inspected(view, described))

@@ -108,11 +108,8 @@ def source_of(view: TeamView) -> ViewSource:
     )
 
 
-def describe(connection: psycopg.Connection, source: ViewSource) -> Described:
-    """Read the types of the source's columns.
-
-    Raises ViewRefused where the relation or a column is missing, or a key or a time has a type that cannot be joined.
-    """
+def column_types(connection: psycopg.Connection, source: ViewSource) -> dict[str, int]:
+    """PostgreSQL's type code of every column of the source's relation. Raises ViewRefused where one is missing."""
     try:
         with connection.transaction():
             # Not prepared: a prepared statement fails once the table's columns have changed.
@@ -125,30 +122,54 @@ def describe(connection: psycopg.Connection, source: ViewSource) -> Described:
     missing = next((column for column in wanted if column not in types), None)
     if missing is not None:
         raise ViewRefused(f"view {source.name}: its table has no column {missing!r}; it has {', '.join(types)}")
+    return types
+
+
+def describe(connection: psycopg.Connection, source: ViewSource) -> Described:
+    """Read the types of the source's columns.
+
+    Raises ViewRefused where the relation or a column is missing, or a key or a time has a type that cannot be joined.
+    """
+    types = column_types(connection, source)
     for key in source.keys:
         if types[key] not in KEY_KINDS:
             raise ViewRefused(
                 f"view {source.name}: key {key} is {_type_name(connection, types[key])}; a key must be an integer, text"
-                f" or varchar: give a query that casts it, such as SELECT {key}::text AS {key}, … and index that"
+                " or varchar, or be cast to text (numeric, uuid, boolean, char, an enum): give a query that casts it,"
+                f" such as SELECT {key}::text AS {key}, … and index that"
             )
     for column in filter(None, (source.timestamp, source.created)):
         if types[column] not in TIME_TYPES:
             raise ViewRefused(
                 f"view {source.name}: {column} is {_type_name(connection, types[column])}; a time must be timestamptz,"
-                " or timestamp or date, which are taken for UTC"
+                " or timestamp or date, which are taken for UTC: give a query that makes one of it, such as SELECT"
+                f" to_timestamp({column}) AS {column}, …"
             )
     return Described(source, tuple(KEY_KINDS[types[key]] for key in source.keys), types)
 
 
 def expect_numbers(connection: psycopg.Connection, described: Described) -> None:
-    """Raises ViewRefused where a value is no truth value, integer or float."""
+    """Raises ViewRefused where a value is no truth value, integer or float, nor was cast to one."""
     for value in described.source.values:
         if described.types[value] not in NUMBER_TYPES:
             name = _type_name(connection, described.types[value])
             raise ViewRefused(
-                f"view {described.source.name}: value {value} is {name}; a value must be one of"
-                f" {', '.join(NUMBER_TYPES.values())}: leave it out, or give a query that casts it"
+                f"view {described.source.name}: value {value} is {name}, which is no number: leave it out, or give a"
+                f" query in place of the table, such as SELECT {_as_number(value, name)} AS {value}, …"
             )
+
+
+def _as_number(column: str, type_name: str) -> str:
+    """SQL that makes a number of a column of a type that no cast fits."""
+    if type_name.endswith("[]"):
+        return f"cardinality({column})"
+    if type_name.startswith("json"):
+        return f"({column} ->> 'field')::float8"
+    if type_name in ("text", "character varying", "character", "name"):
+        return f"{column}::float8"
+    if type_name == "money":
+        return f"{column}::numeric"
+    return f"({column} = 'one of them')::int" if type_name not in ("bytea", "uuid") else f"({column} IS NOT NULL)"
 
 
 def lacks_index(connection: psycopg.Connection, described: Described) -> str | None:

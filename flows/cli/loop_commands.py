@@ -1,6 +1,7 @@
 """Commands of the loop, ``millrace import``, ``update`` and ``export``; registered by ``flows/cli/main.py``."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,21 +69,25 @@ def import_command(
             declared=declared.features.columns,
             progress=bar.show,
         )
+    kinds = declared.features.kinds
+    notes = [*result.notes, *result.tally.sentences(surface, kinds, ())]
     if as_json:
-        counts = ("imported", "already_there", "dead_letters", "reasons", "notes")
-        print(json.dumps({name: getattr(result, name) for name in counts}))
+        counts = {name: getattr(result, name) for name in ("imported", "already_there", "dead_letters", "reasons")}
+        print(json.dumps({**counts, "kinds": result.tally.by_kind(kinds), "notes": notes}))
     else:
-        _show_import(result)
+        _show_import(result, kinds, notes)
     if result.dead_letters and not result.imported + result.already_there:
         raise NothingUsable(f"{log}: no row could be used; {_commonest(result)}")
 
 
-def _show_import(result: "AppendResult") -> None:
+def _show_import(result: "AppendResult", kinds: Sequence[str], notes: Sequence[str]) -> None:
     print(
         f"{result.imported:,} events imported, {result.already_there:,} were already there,"
         f" {result.dead_letters:,} dead letters."
     )
-    for note in result.notes:
+    if result.tally.feedback:
+        notes = [result.tally.summary(kinds), *notes]
+    for note in notes:
         print(f"{note[:1].upper()}{note[1:]}.")
     if result.dead_letters:
         print(f"Why: {_commonest(result)}.")

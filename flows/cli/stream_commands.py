@@ -30,7 +30,7 @@ def consume(
 ) -> None:
     """Bring a topic of a Kafka-compatible broker into the event log, each event once, until Ctrl-C or SIGTERM."""
     settings = apply_settings()
-    find_surface(surface)
+    declared = find_surface(surface)
     if not topic or len(topic) > LONGEST_TOPIC or not all(c.isascii() and (c.isalnum() or c in "._-") for c in topic):
         raise BadArgument(f"--topic {topic!r} is no name of a topic; write letters, digits, dots, _ and -")
     if find_spec("confluent_kafka") is None:
@@ -41,7 +41,7 @@ def consume(
 
     with argument_errors():
         config = BrokerConfig(brokers, group or f"millrace-{surface}", read_properties(properties))
-        consume_until_stopped(settings, surface, topic, config)
+        consume_until_stopped(settings, surface, declared.features, topic, config)
 
 
 def read_properties(path: Path | None) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from flows import ledger
 from flows.ledger import Claim
 from flows.steps.train import Challenger
 from flows.world import World
+from models.declared_columns import example_rows, raw_columns
 from models.versions import alias, promotions
 from models.versions.mlflow_client import RegistryFailed
 from models.versions.version_names import version_name
@@ -99,12 +100,15 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
     run_page = registry.update_runs.page(world.settings.mlflow_pages, surface, run_id)
     version, artifact_uri = None, None
     if challenger is not None and verdict.verdict != "reject":
+        model, few = challenger.trained.model, judged.checks.window.frame[:3]
+        columns = raw_columns(world.surface.features, world.surface.views, model.layout)
         registered = registry.register(
             surface,
             challenger.folder,
             update_id=claimed.update_id,
             run_id=run_id,
-            example=challenger.trained.model.own(judged.checks.window.frame.examples[:5]),
+            columns=columns,
+            example=example_rows(columns, world.surface.features, replace(few, examples=model.own(few.examples))),
             tags={
                 "verdict": verdict.verdict,
                 "stored_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",

@@ -82,7 +82,8 @@ def create_app(config: ServingConfig) -> FastAPI:
     async def feedback(body: AnyFeedback) -> JSONResponse:
         """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
         counts what is stored, ``repeated`` what of it was in the log already, ``refused`` has what is a dead letter;
-        the latter two as far as the log answered at once."""
+        the latter two as far as the log answered at once. ``kinds`` has the same by kind: what a label of the surface
+        counts, and what is kept though none does; ``notes`` says so in a sentence."""
         listed = isinstance(body, FeedbackList)
 
         def place_of(event: int) -> list[str | int]:
@@ -99,13 +100,16 @@ def create_app(config: ServingConfig) -> FastAPI:
                 "repeated": result.repeated,
                 "refused": refused,
                 "degraded": result.degraded,
+                "kinds": result.account.kinds,
+                "notes": result.account.notes,
             }
         )
 
     @app.post("/v1/{surface}/events")
     async def events(surface: str, body: EventsBody) -> JSONResponse:
         """Take impressions that others served, and feedback, in any order. ``events`` has what became of each, in the
-        order they came: ``taken``, ``already there``, or ``refused`` with the place and the reason."""
+        order they came: ``taken``, ``already there``, or ``refused`` with the place and the reason. ``kinds`` and
+        ``notes`` are as in the answer to feedback, ``undeclared`` names columns that the surface does not declare."""
         result = await service.events(surface, body.events)
         became: list[dict[str, object]] = [{"outcome": outcome} for outcome in result.outcomes]
         for place, unfit in result.refused.items():
@@ -116,6 +120,7 @@ def create_app(config: ServingConfig) -> FastAPI:
                 "repeated": result.repeated,
                 "refused": len(result.refused),
                 "degraded": result.degraded,
+                **asdict(result.account),
                 "events": became,
             }
         )

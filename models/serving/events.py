@@ -9,15 +9,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from features.declare.features import Features
 from features.declare.feedback import HORIZON
 from features.ingest.json_events import FeedbackEvent, ImpressionEvent, Unfit, not_to_come
-from features.log.append_result import ACCEPTED, ALREADY_THERE
-from models.serving.bodies import FeedbackBody, SentEvent
+from features.log.outcomes import ACCEPTED, ALREADY_THERE, REFUSED
+from features.log.tally import Tally
+from models.serving.account import Account
+from models.serving.bodies import SentEvent
 from models.serving.durable.entries import Feedback, Impression, LogEntry, Recorded
-from models.serving.feedback import FeedbackIntake, UnfitFeedback, without_log
+from models.serving.feedback import UnfitFeedback, time_of, without_log
 from models.serving.rank.ranking import SurfaceRanker
-
-REFUSED = "refused"
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class AcceptedEvents:
     feedback: tuple[int, ...]
     unfit: Mapping[int, Unfit]
     """The others, by their place."""
+    kinds: Mapping[int, str]
+    """Of all feedback, by its place."""
+    columns: frozenset[str]
+    """Names that the impressions' contexts have."""
 
     @property
     def any(self) -> bool:
@@ -45,6 +50,8 @@ class EventsResult:
     refused: Mapping[int, Unfit]
     """By their place in the request."""
     degraded: tuple[str, ...]
+    account: Account
+    """The feedback by its kind, and what nobody declared."""
 
     @property
     def accepted(self) -> int:
@@ -60,8 +67,7 @@ class EventsResult:
 class EventIntake:
     """May be called by many threads."""
 
-    def __init__(self, feedback: FeedbackIntake, clock: Callable[[], float]) -> None:
-        self._feedback = feedback
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
     def accept(self, ranker: SurfaceRanker, events: Sequence[SentEvent]) -> AcceptedEvents:
@@ -80,23 +86,21 @@ class EventIntake:
                 else:
                     shown[place] = one
         ranker.live_features.add_shown(list(shown.values()))
+        kinds = {place: event.kind for place, event in enumerate(events) if isinstance(event, FeedbackEvent)}
         for place, event in enumerate(events):
             if isinstance(event, FeedbackEvent):
-                body = FeedbackBody(
-                    impression_id=event.impression_id,
-                    kind=event.kind,
-                    value=event.value,
-                    at=event.at,
-                    surface=ranker.surface,
-                )
                 try:
-                    (accepted,) = self._feedback.accept([body])
+                    at = time_of(place, event.at, now.timestamp())
                 except UnfitFeedback as error:
                     unfit[place] = Unfit((error.field,), str(error))
                 else:
-                    (given[place],) = accepted.entry.feedback
+                    given[place] = Feedback(event.impression_id, event.kind, event.value, round(at * 1e6))
+        ranker.live_features.add_clicks(list(given.values()))
+        columns = frozenset(
+            name for place in shown if isinstance(event := events[place], ImpressionEvent) for name in event.context
+        )
         entry = LogEntry(ranker.surface, tuple(shown.values()), tuple(given.values()))
-        return AcceptedEvents(entry, tuple(shown), tuple(given), unfit)
+        return AcceptedEvents(entry, tuple(shown), tuple(given), unfit, kinds, columns)
 
 
 def _impression(event: ImpressionEvent, now: datetime) -> Impression | Unfit:
@@ -121,8 +125,10 @@ def _impression(event: ImpressionEvent, now: datetime) -> Impression | Unfit:
     )
 
 
-def result_of_events(accepted: AcceptedEvents, recorded: Sequence[Recorded]) -> EventsResult:
-    """What became of the events of a request, whose entry, where there was any, was recorded so."""
+def result_of_events(
+    accepted: AcceptedEvents, recorded: Sequence[Recorded], surface: str, declared: Features
+) -> EventsResult:
+    """What became of the events of a request to a surface, whose entry, where there was any, was recorded so."""
     outcomes = dict.fromkeys([*accepted.impressions, *accepted.feedback], ACCEPTED)
     for one in recorded:
         for places, found in ((accepted.impressions, one.impressions), (accepted.feedback, one.feedback)):
@@ -130,4 +136,10 @@ def result_of_events(accepted: AcceptedEvents, recorded: Sequence[Recorded]) -> 
     reasons = {place: Unfit((), found) for place, found in outcomes.items() if found not in (ACCEPTED, ALREADY_THERE)}
     refused = dict(sorted({**reasons, **accepted.unfit}.items()))
     outcomes |= dict.fromkeys(refused, REFUSED)
-    return EventsResult(tuple(outcomes[place] for place in sorted(outcomes)), refused, without_log(recorded))
+    tally = Tally.of([*accepted.kinds.values()], [outcomes[place] for place in accepted.kinds], accepted.columns)
+    return EventsResult(
+        tuple(outcomes[place] for place in sorted(outcomes)),
+        refused,
+        without_log(recorded),
+        Account.of(tally, surface, declared),
+    )

@@ -10,21 +10,28 @@ from datetime import UTC, datetime
 
 from psycopg.rows import class_row
 
+from features.declare.features import Features
 from features.declare.feedback import HORIZON
-from features.log.append_result import ACCEPTED, ALREADY_THERE
+from features.log.outcomes import ACCEPTED, ALREADY_THERE
+from features.log.tally import Tally
+from models.serving.account import Account
 from models.serving.bodies import FeedbackBody
 from models.serving.durable.database import AWAY, Database
 from models.serving.durable.entries import Feedback, LogEntry, Recorded
 from models.serving.rank.ranking import SurfaceRanker, surface_of
 
-SURFACE_OF = """
-SELECT surface FROM impressions WHERE surface = ANY(%s) AND impression_id = %s AND shown_at >= %s AND shown_at <= %s
-LIMIT 1
+SURFACES_OF = """
+SELECT DISTINCT ON (asked.impression_id) asked.impression_id, i.surface
+FROM unnest(%(names)s::text[], %(times)s::timestamptz[]) AS asked (impression_id, at)
+JOIN impressions i ON i.surface = ANY(%(surfaces)s) AND i.impression_id = asked.impression_id
+  AND i.shown_at >= %(first)s AND i.shown_at <= %(last)s
+  AND i.shown_at >= asked.at - %(horizon)s AND i.shown_at <= asked.at + %(horizon)s
 """
 
 
 @dataclass(frozen=True)
 class _SurfaceRow:
+    impression_id: str
     surface: str
 
 
@@ -48,6 +55,8 @@ class FeedbackResult:
     dead_letters: Mapping[int, str]
     """Events that are dead letters, by their place in the request, and why."""
     degraded: tuple[str, ...]
+    account: Account
+    """The feedback by its kind."""
 
 
 class UnfitFeedback(ValueError):
@@ -72,71 +81,83 @@ class FeedbackIntake:
 
     def accept(self, events: Sequence[FeedbackBody]) -> list[FeedbackEntry]:
         """An entry for each surface. The clicks count in their users' next requests at once. Raises UnfitFeedback."""
-        now = self._clock()
-        times = [self._time_of(place, event, now) for place, event in enumerate(events)]
-        surfaces = [self._surface_of(place, event, times[place]) for place, event in enumerate(events)]
+        now, rankers = self._clock(), self._current()
+        times = [time_of(place, event.at, now) for place, event in enumerate(events)]
+        surfaces = self._surfaces_of(events, times, rankers)
         feedback: dict[str, list[Feedback]] = {}
         places: dict[str, list[int]] = {}
         for place, (surface, event, at) in enumerate(zip(surfaces, events, times, strict=True)):
             one = Feedback(event.impression_id, event.kind, event.value, round(at * 1e6))
             feedback.setdefault(surface, []).append(one)
             places.setdefault(surface, []).append(place)
-            live_features = self._rankers[surface].live_features
-            if event.kind == live_features.declared.label.kind:
-                live_features.add_click(event.impression_id, event.value, at)
+        for surface, some in feedback.items():
+            rankers[surface].live_features.add_clicks(some)
         return [
             FeedbackEntry(LogEntry(surface, feedback=tuple(some)), tuple(places[surface]))
             for surface, some in feedback.items()
         ]
 
-    @property
-    def _rankers(self) -> Mapping[str, SurfaceRanker]:
-        return self._current()
+    def _surfaces_of(
+        self, events: Sequence[FeedbackBody], times: Sequence[float], rankers: Mapping[str, SurfaceRanker]
+    ) -> list[str]:
+        these = "these are: " + ", ".join(sorted(rankers))
+        found: dict[int, str] = {}
+        for place, event in enumerate(events):
+            if event.surface is not None and event.surface not in rankers:
+                raise UnfitFeedback(place, "surface", f"{event.surface!r} is not served here; {these}")
+            named = event.surface or surface_of(event.impression_id)
+            if named in rankers:
+                found[place] = named
+            elif len(rankers) == 1:
+                found[place] = next(iter(rankers))
+        unclear = [place for place in range(len(events)) if place not in found]
+        logged = self._look_up([(events[place].impression_id, times[place]) for place in unclear], rankers)
+        for place in unclear:
+            if events[place].impression_id not in logged:
+                message = f"no impression of this id is known; name its surface: {these}"
+                raise UnfitFeedback(place, "surface", message)
+            found[place] = logged[events[place].impression_id]
+        return [found[place] for place in range(len(events))]
 
-    def _time_of(self, place: int, event: FeedbackBody, now: float) -> float:
-        """When it happened, in seconds since 1970; a client's clock may be ahead of ours, and is not believed."""
-        if event.at is None:
-            return now
-        if event.at < datetime.fromtimestamp(now, UTC) - HORIZON:
-            message = f"is more than {HORIZON.days} days ago; feedback that late belongs to no impression"
-            raise UnfitFeedback(place, "at", message)
-        return min(now, event.at.timestamp())
-
-    def _surface_of(self, place: int, event: FeedbackBody, at: float) -> str:
-        if event.surface is not None:
-            if event.surface not in self._rankers:
-                raise UnfitFeedback(place, "surface", f"{event.surface!r} is not served here; {self._these()}")
-            return event.surface
-        named = surface_of(event.impression_id)
-        if named in self._rankers:
-            return named
-        if len(self._rankers) == 1:
-            return next(iter(self._rankers))
-        happened = datetime.fromtimestamp(at, UTC)
-        parameters = [list(self._rankers), event.impression_id, happened - HORIZON, happened + HORIZON]
+    def _look_up(self, asked: Sequence[tuple[str, float]], rankers: Mapping[str, SurfaceRanker]) -> dict[str, str]:
+        """The surfaces of the impressions that the log has, by their ids; one query for all."""
+        if not asked:
+            return {}
+        times = [datetime.fromtimestamp(at, UTC) for _, at in asked]
+        parameters: dict[str, object] = {"surfaces": list(rankers), "names": [name for name, _ in asked]}
+        parameters |= {"times": times, "horizon": HORIZON, "first": min(times) - HORIZON, "last": max(times) + HORIZON}
         try:
-            found = self._database.query(SURFACE_OF, parameters, class_row(_SurfaceRow))
+            rows = self._database.query(SURFACES_OF, parameters, class_row(_SurfaceRow))
         except AWAY:
-            found = []
-        if not found:
-            message = f"no impression of this id is known; name its surface: {self._these()}"
-            raise UnfitFeedback(place, "surface", message)
-        return found[0].surface
-
-    def _these(self) -> str:
-        return "these are: " + ", ".join(sorted(self._rankers))
+            return {}
+        return {row.impression_id: row.surface for row in rows}
 
 
-def result_of(entries: Sequence[FeedbackEntry], recorded: Sequence[Recorded]) -> FeedbackResult:
-    """What became of the events of a request, whose entries were recorded so."""
-    outcomes = {
-        place: outcome
-        for each, one in zip(entries, recorded, strict=True)
-        for place, outcome in zip(each.places, one.feedback or [ACCEPTED] * len(each.places), strict=True)
-    }
+def time_of(place: int, at: datetime | None, now: float) -> float:
+    """When feedback happened, in seconds since 1970; a client's clock may be ahead of ours, and is not believed. Raises
+    UnfitFeedback for one too long ago."""
+    if at is None:
+        return now
+    if at < datetime.fromtimestamp(now, UTC) - HORIZON:
+        message = f"is more than {HORIZON.days} days ago; feedback that late belongs to no impression"
+        raise UnfitFeedback(place, "at", message)
+    return min(now, at.timestamp())
+
+
+def result_of(
+    entries: Sequence[FeedbackEntry], recorded: Sequence[Recorded], declared: Mapping[str, Features]
+) -> FeedbackResult:
+    """What became of the events of a request, whose entries were recorded so. ``declared``: by surface."""
+    outcomes: dict[int, str] = {}
+    account = Account()
+    for each, one in zip(entries, recorded, strict=True):
+        found = one.feedback or (ACCEPTED,) * len(each.places)  # while it is in the spool
+        outcomes |= dict(zip(each.places, found, strict=True))
+        tally = Tally.of([event.kind for event in each.entry.feedback], found)
+        account += Account.of(tally, each.entry.surface, declared[each.entry.surface])
     dead = {place: outcome for place, outcome in sorted(outcomes.items()) if outcome not in (ACCEPTED, ALREADY_THERE)}
     repeated = sum(outcome == ALREADY_THERE for outcome in outcomes.values())
-    return FeedbackResult(len(outcomes) - len(dead), repeated, dead, without_log(recorded))
+    return FeedbackResult(len(outcomes) - len(dead), repeated, dead, without_log(recorded), account)
 
 
 def without_log(recorded: Sequence[Recorded]) -> tuple[str, ...]:

@@ -90,7 +90,7 @@ class RankingService:
         self._registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
         self._generation = self._made()
         self._feedback = FeedbackIntake(lambda: self.rankers, self.database, config.clock)
-        self._events = EventIntake(self._feedback, config.clock)
+        self._events = EventIntake(config.clock)
         self._spool: Spool | None = None
         self._journal: Journal | None = None
         self._pool: ThreadPoolExecutor | None = None
@@ -128,16 +128,19 @@ class RankingService:
 
     async def feedback(self, events: Sequence[FeedbackBody]) -> FeedbackResult:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
+        declared = {name: ranker.declared for name, ranker in self.rankers.items()}
         entries = await self._in_thread(partial(self._feedback.accept, events))
-        return result_of(entries, await self._record([each.entry for each in entries]))
+        return result_of(entries, await self._record([each.entry for each in entries]), declared)
 
     async def events(self, surface: str, events: Sequence[SentEvent]) -> EventsResult:
         """Take what others showed, and feedback; what became of each, once they are durable. Raises NoSurface;
         NotDurable."""
-        accepted = await self._in_thread(partial(self._events.accept, self._ranker(surface), events))
+        ranker = self._ranker(surface)
+        accepted = await self._in_thread(partial(self._events.accept, ranker, events))
         if accepted.unfit:
             self.metrics.unfit.labels(surface).inc(len(accepted.unfit))
-        return result_of_events(accepted, await self._record([accepted.entry] if accepted.any else []))
+        recorded = await self._record([accepted.entry] if accepted.any else [])
+        return result_of_events(accepted, recorded, surface, ranker.declared)
 
     def _ranker(self, surface: str) -> SurfaceRanker:
         ranker = self.rankers.get(surface)

@@ -1,45 +1,68 @@
-"""A saved ranker as a model folder of MLflow's: with a signature, an input example, and the code that loads it."""
+"""A saved ranker as a model folder of MLflow's: with a signature, an input example, and the code that loads it.
 
+It stands alone: ``mlflow models serve`` takes raw columns and needs only the packages that the folder names.
+"""
+
+import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from models.versions.raw_columns import RawColumns
+from models.versions.travelling import write_code
 
 if TYPE_CHECKING:
-    from models.examples import Examples
+    from mlflow.types import Schema
 
-EXAMPLE_ROWS = 3
-"""Rows of a version's input example."""
+COLUMNS = "columns.json"
+
+ExampleRows = Sequence[Mapping[str, object]]
+"""Rows of raw columns, by name."""
 
 
-def write_model(to: Path, model_folder: Path, model_id: str, run_id: str, example: "Examples") -> None:
-    """The MLflow model folder around a saved ranker."""
+def write_model(
+    to: Path, model_folder: Path, model_id: str, run_id: str, columns: RawColumns, example: ExampleRows
+) -> None:
+    """The MLflow model folder around a saved ranker that reads ``columns``; ``example``: a few rows of them."""
     import mlflow.pyfunc
     import numpy as np
+    import pandas as pd
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    rows: dict[str, np.ndarray[Any, Any]] = {
-        "dense": np.asarray(example.dense[:EXAMPLE_ROWS], dtype=np.float32),
-        "ids": np.asarray(example.ids[:EXAMPLE_ROWS], dtype=np.int64),
-        "history": np.asarray(example.history[:EXAMPLE_ROWS], dtype=np.int64),
-    }
-    inputs = Schema([TensorSpec(array.dtype, (-1, array.shape[1]), name) for name, array in rows.items()])
-    outputs = Schema([TensorSpec(np.dtype(np.float64), (-1,), "probability")])
-    with tempfile.TemporaryDirectory() as folder:
-        # MLflow names the copy after its source, and the address of the weights must not depend on that.
-        ranker = shutil.copytree(model_folder, Path(folder) / "ranker", copy_function=_link_or_copy)
+    with tempfile.TemporaryDirectory() as scratch:
+        # MLflow names the copies after their sources, and the address of the weights must not depend on that.
+        ranker = shutil.copytree(model_folder, Path(scratch) / "ranker", copy_function=_link_or_copy)
+        described = Path(scratch) / COLUMNS
+        described.write_text(json.dumps(columns.description(), indent=1))
+        loader = Path(__file__).with_name("mlflow_ranker.py")
+        package = write_code(loader, Path(scratch))
         mlflow.pyfunc.save_model(
             str(to),
-            python_model=str(Path(__file__).with_name("mlflow_ranker.py")),
-            artifacts={"ranker": str(ranker)},
-            signature=ModelSignature(inputs=inputs, outputs=outputs),
-            input_example=rows,
+            python_model=str(Path(scratch) / loader.name),
+            code_paths=[str(Path(scratch) / package)],
+            artifacts={"ranker": str(ranker), "columns": str(described)},
+            signature=ModelSignature(
+                inputs=_inputs(columns), outputs=Schema([TensorSpec(np.dtype(np.float64), (-1,), "score")])
+            ),
+            input_example=pd.DataFrame([*example]),
             pip_requirements=_requirements(),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
+
+
+def _inputs(columns: RawColumns) -> "Schema":
+    """What need not be there is missing where it is not."""
+    from mlflow.types import ColSpec, DataType, Schema
+    from mlflow.types.schema import Array
+
+    ids = [ColSpec(DataType.string, one.name, required=one.required) for one in columns.ids]
+    lists = [ColSpec(Array(DataType.string), name, required=False) for name in columns.lists]
+    return Schema([*ids, *lists, *(ColSpec(DataType.double, name, required=False) for name in columns.numbers)])
 
 
 def _link_or_copy(source: str, to: str) -> None:
@@ -50,5 +73,7 @@ def _link_or_copy(source: str, to: str) -> None:
 
 
 def _requirements() -> list[str]:
-    """What a version needs to be loaded. Named here because to infer it costs MLflow six seconds."""
-    return [f"{package}=={installed_version(package)}" for package in ("mlflow", "numpy", "safetensors", "torch")]
+    """What a version needs to be loaded. Named here because to infer it costs MLflow six seconds. A build for one kind
+    of machine (``2.6.0+cpu``) is named without: an index has it under its plain number alone."""
+    packages = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+    return [f"{package}=={installed_version(package).partition('+')[0]}" for package in packages]

@@ -18,14 +18,13 @@ from urllib.parse import quote
 from infra.errors import MillraceError
 from models.versions.files import RANKER, download
 from models.versions.mlflow_client import answering, client, is_absent, quieten
-from models.versions.mlflow_model import write_model
+from models.versions.mlflow_model import ExampleRows, write_model
+from models.versions.raw_columns import RawColumns
 from models.versions.update_runs import UPDATE_TAG, UpdateRuns
 from models.versions.version_names import model_name, number_of
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
-
-    from models.examples import Examples
 
 MODEL_TAG = "millrace.model_sha256"
 """Digest of a version's ``model.json``, and of its towers' where it has some, which hold those of the weights."""
@@ -78,16 +77,17 @@ class Registry:
         *,
         update_id: int,
         run_id: str,
-        example: "Examples",
+        columns: RawColumns,
+        example: ExampleRows,
         tags: Mapping[str, object] | None = None,
         description: str | None = None,
     ) -> Registered:
         """Make a version of the ranker saved in ``model_folder`` by ``models.versions.artifact``.
 
-        The version has a signature, the first rows of ``example`` as input example, and the code that loads it. One
-        version for an update and a model: a second call with the same of both returns the first one's version, and one
-        with other weights, as a repeated update may have trained, makes its own. Two calls at the same moment would
-        make two; the claim in the update ledger prevents that.
+        The version takes raw ``columns``, a few rows of which are its input ``example``, and brings the code that
+        loads it. One version for an update and a model: a second call with the same of both returns the first one's
+        version, and one with other weights, as a repeated update may have trained, makes its own. Two calls at the
+        same moment would make two; the claim in the update ledger prevents that.
         """
         digest = _digest(model_folder)
         found = self.registered(surface, update_id, digest)
@@ -104,7 +104,7 @@ class Registry:
             model_type="ranker",
         )
         with tempfile.TemporaryDirectory() as folder:
-            write_model(Path(folder) / "model", model_folder, logged.model_id, run_id, example)
+            write_model(Path(folder) / "model", model_folder, logged.model_id, run_id, columns, example)
             mlflow.log_model_artifacts(logged.model_id, str(Path(folder) / "model"))
         mlflow.finalize_logged_model(logged.model_id, "READY")
         mlflow.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])

@@ -221,7 +221,7 @@ def test_who_has_lost_its_session_writes_no_more(database: str, broker: Broker) 
     with reading(database, broker) as stream, connect(database, autocommit=True) as admin:
         broker.write(TOPIC, [shown("first")])
         read_all(stream)
-        admin.execute("SELECT pg_terminate_backend(%s)", [stream.connection.info.backend_pid])
+        admin.execute("SELECT pg_terminate_backend(%s, 10_000)", [stream.connection.info.backend_pid])
         with reading(database, broker) as following:
             broker.write(TOPIC, [shown("second")])
             read_all(following)

@@ -92,6 +92,28 @@ def test_killed_cut_off_and_stopped_each_event_is_in_the_log_once(
     assert offsets == [(partition, written) for partition in range(PARTITIONS)]
 
 
+def test_what_nobody_declares_is_kept_and_said(
+    database: str, broker: Broker, environment: dict[str, str], tmp_path: Path
+) -> None:
+    clicks = [{"type": "feedback", "impression_id": "one", "kind": kind} for kind in ("click", "clikc")]
+    broker.write(TOPIC, [shown("one", context={"device": 1, "colour": "red"}), *clicks])
+    process = consumer(broker, environment, tmp_path / "log")
+    try:
+        with connect(database, autocommit=True) as connection:
+            kept = "SELECT count(*) FROM feedback WHERE kind = 'clikc'"
+            eventually(lambda: connection.execute(kept).fetchone() == (1,), "it is read", within_s=60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    said = (tmp_path / "log").read_text()
+    assert "feedback: click 1 counted; clikc 1 undeclared" in said
+    assert "no label of feed has is kept, and counted nowhere: clikc (1)" in said
+    assert "in the log, unused: colour" in said
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

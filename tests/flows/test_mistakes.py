@@ -165,7 +165,7 @@ def test_a_log_of_somebody_elses(folder: Path, database: str) -> None:
     path.touch(mode=0o600)
     done = millrace("import", "--surface", "feed", str(path), nobody=True, MILLRACE_DATABASE_URL=database)
     assert done.returncode == 2
-    assert f"'{path}' is not readable" in done.stderr
+    assert f"{path} cannot be read by you" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -15,6 +15,7 @@ from models.versions import artifact
 from models.versions.delta import difference
 from models.versions.files import NoArtifacts, materialise
 from models.versions.mlflow_client import prepare
+from models.versions.raw_columns import RawColumns, RawId, RawNumber
 from models.versions.registry import NoVersion, Registry
 from tests.models.mlflow_server import mlflow_server
 from tests.worlds.examples import examples_of, small_model
@@ -23,6 +24,23 @@ from tests.worlds.examples import examples_of, small_model
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
 LAYOUT = Layout("v1", ("a", "b", "c"), ("user", "item"), 2)
+COLUMNS = RawColumns(
+    dense=tuple(RawNumber(name, "counter", 0.0) for name in LAYOUT.dense),
+    ids=tuple(RawId(f"{name}_id", name, required=True) for name in LAYOUT.ids),
+    history=RawId("last_items", "item"),
+    last=LAYOUT.history,
+)
+ROWS: list[dict[str, object]] = [
+    {"user_id": "u1", "item_id": "a", "last_items": ["b", "c"], "a": 0.5, "b": 1.25},
+    {"user_id": "u1", "item_id": "b", "last_items": ["b", "c"], "a": -1.5, "c": 3.0},
+    {"user_id": "u2", "item_id": "a", "last_items": [], "a": 2.0},
+]
+"""What a caller gives; and :func:`arrays` what that comes to."""
+
+
+def arrays() -> Examples:
+    names = ("user_id", "item_id", "last_items", "a", "b", "c")
+    return COLUMNS.examples({name: [row.get(name) for row in ROWS] for name in names}, len(ROWS))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +82,9 @@ def test_a_version_comes_back_as_it_was_saved(
     report = tmp_path / "report.html"
     report.write_text("<p>well</p>")
     registry.update_runs.log_report(run, report)
-    made = registry.register("feed", folder, update_id=1, run_id=run, example=examples, tags={"verdict": "promote"})
+    made = registry.register(
+        "feed", folder, update_id=1, run_id=run, columns=COLUMNS, example=ROWS, tags={"verdict": "promote"}
+    )
     registry.update_runs.finish(run)
     assert made.run_id == run
 
@@ -85,9 +105,10 @@ def test_a_version_has_signature_and_example_and_no_pickle_and_mlflow_can_score_
     registry: Registry, folder: Path, examples: Examples
 ) -> None:
     import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
 
     run = registry.update_runs.start("signed", "update 1", {}, update_id=1)
-    made = registry.register("signed", folder, update_id=1, run_id=run, example=examples)
+    made = registry.register("signed", folder, update_id=1, run_id=run, columns=COLUMNS, example=ROWS)
     root = Path(made.artifact_uri.removeprefix("file://")).parents[1]
     assert not [p for p in root.rglob("*") if p.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     assert "cloudpickle" not in (root / "requirements.txt").read_text()
@@ -96,15 +117,13 @@ def test_a_version_has_signature_and_example_and_no_pickle_and_mlflow_can_score_
     signature = loaded.metadata.signature
     assert signature is not None
     assert signature.inputs is not None
-    assert [spec.name for spec in signature.inputs.inputs] == ["dense", "ids", "history"]
-    saved = loaded.input_example
-    assert saved is not None
-    np.testing.assert_allclose(
-        loaded.predict(
-            {name: np.asarray(values, signature.inputs.input_dict()[name].type) for name, values in saved.items()}
-        ),
-        artifact.load(folder).score(examples[:3]),
-    )
+    assert [spec.name for spec in signature.inputs.inputs] == ["user_id", "item_id", "last_items", "a", "b", "c"]
+    assert [spec.name for spec in signature.inputs.inputs if spec.required] == ["user_id", "item_id"]
+    np.testing.assert_array_equal(loaded.predict(loaded.input_example), artifact.load(folder).score(arrays()))
+    with pytest.raises(MlflowException, match=r"missing inputs .'item_id'"):
+        loaded.predict([{"user_id": "u1"}])
+    # A build of torch for one kind of machine is in no index under its own number.
+    assert "+" not in (root / "requirements.txt").read_text()
 
 
 def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_without(
@@ -113,24 +132,23 @@ def test_a_version_kept_as_a_delta_is_loaded_with_what_it_is_on_and_exported_wit
     import mlflow.pyfunc
 
     run = registry.update_runs.start("deltas", "update 1", {}, update_id=1)
-    first = registry.register("deltas", folder, update_id=1, run_id=run, example=examples)
+    first = registry.register("deltas", folder, update_id=1, run_id=run, columns=COLUMNS, example=ROWS)
     before = artifact.load(folder)
     after, learned = fine_tune(before, examples, seed=5, device="cpu", clock=lambda: 0.0)
     delta = difference(before, after, learned.changed)
     artifact.save_delta(delta, tmp_path / "delta", parent=artifact.Parent.of(folder, first.artifact_uri))
-    second = registry.register("deltas", tmp_path / "delta", update_id=2, run_id=run, example=examples)
+    second = registry.register("deltas", tmp_path / "delta", update_id=2, run_id=run, columns=COLUMNS, example=ROWS)
 
     def asked(where: Path) -> np.ndarray:
-        rows = {"dense": examples.dense, "ids": examples.ids, "history": examples.history}
-        return np.asarray(mlflow.pyfunc.load_model(where.as_uri()).predict(rows))
+        return np.asarray(mlflow.pyfunc.load_model(where.as_uri()).predict(ROWS))
 
     kept = Path(second.artifact_uri.removeprefix("file://")).parents[1]
-    np.testing.assert_array_equal(asked(kept), after.score(examples))
+    np.testing.assert_array_equal(asked(kept), after.score(arrays()))
 
     whole = materialise(second.artifact_uri, tmp_path / "whole", registry.tracking_uri)
     assert artifact.read_description(whole / "artifacts" / "ranker" / "model.json")["kind"] == "snapshot"
     shutil.rmtree(Path(first.artifact_uri.removeprefix("file://")))
-    np.testing.assert_array_equal(asked(whole), after.score(examples))
+    np.testing.assert_array_equal(asked(whole), after.score(arrays()))
     with pytest.raises(FileExistsError, match="name a folder that does not"):
         materialise(second.artifact_uri, whole, registry.tracking_uri)
     with pytest.raises(NoVersion, match="has no version 9"):
@@ -141,12 +159,12 @@ def test_an_update_repeated_after_a_crash_finds_its_run_and_its_version(
     registry: Registry, folder: Path, examples: Examples
 ) -> None:
     run = registry.update_runs.start("again", "update 7", {}, update_id=7)
-    first = registry.register("again", folder, update_id=7, run_id=run, example=examples)
+    first = registry.register("again", folder, update_id=7, run_id=run, columns=COLUMNS, example=ROWS)
     assert registry.update_runs.start("again", "update 7", {}, update_id=7) == run
-    assert registry.register("again", folder, update_id=7, run_id=run, example=examples) == first
+    assert registry.register("again", folder, update_id=7, run_id=run, columns=COLUMNS, example=ROWS) == first
     other = registry.update_runs.start("again", "update 8", {}, update_id=8)
     assert other != run
-    assert registry.register("again", folder, update_id=8, run_id=other, example=examples).version == "2"
+    assert registry.register("again", folder, update_id=8, run_id=other, columns=COLUMNS, example=ROWS).version == "2"
 
 
 def test_an_update_that_learned_other_weights_when_repeated_gets_another_version(
@@ -154,12 +172,12 @@ def test_an_update_that_learned_other_weights_when_repeated_gets_another_version
 ) -> None:
     artifact.save(small_model(LAYOUT, seed=1), tmp_path / "model")
     run = registry.update_runs.start("anew", "update 3", {}, update_id=3)
-    first = registry.register("anew", folder, update_id=3, run_id=run, example=examples)
-    second = registry.register("anew", tmp_path / "model", update_id=3, run_id=run, example=examples)
+    first = registry.register("anew", folder, update_id=3, run_id=run, columns=COLUMNS, example=ROWS)
+    second = registry.register("anew", tmp_path / "model", update_id=3, run_id=run, columns=COLUMNS, example=ROWS)
     assert (first.version, second.version) == ("1", "2")
     fetched = registry.download(second.artifact_uri, tmp_path / "fetched")
     assert (fetched / "model.json").read_bytes() == (tmp_path / "model" / "model.json").read_bytes()
-    assert registry.register("anew", folder, update_id=3, run_id=run, example=examples) == first
+    assert registry.register("anew", folder, update_id=3, run_id=run, columns=COLUMNS, example=ROWS) == first
 
 
 def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Examples) -> None:
@@ -167,7 +185,7 @@ def test_the_alias_champion_moves(registry: Registry, folder: Path, examples: Ex
     versions = []
     for update in (1, 2):
         run = registry.update_runs.start("alias", f"update {update}", {}, update_id=update)
-        versions.append(registry.register("alias", folder, update_id=update, run_id=run, example=examples))
+        versions.append(registry.register("alias", folder, update_id=update, run_id=run, columns=COLUMNS, example=ROWS))
     assert registry.champion("alias") is None
     for made in versions:
         registry.set_champion("alias", made.version, made.artifact_uri)
@@ -194,7 +212,7 @@ def test_files_that_are_gone_are_told_from_a_server_that_does_not_answer(
     with mlflow_server(tmp_path) as address:
         registry = Registry(address)
         run = registry.update_runs.start("far", "update 1", {}, update_id=1)
-        kept = registry.register("far", folder, update_id=1, run_id=run, example=examples)
+        kept = registry.register("far", folder, update_id=1, run_id=run, columns=COLUMNS, example=ROWS)
         fetched = registry.download(kept.artifact_uri, tmp_path / "fetched")
         assert (fetched / "model.json").read_bytes() == (folder / "model.json").read_bytes()
         shutil.rmtree(tmp_path / "artifacts")

@@ -15,6 +15,7 @@ from features.counters.folder import Folder
 from features.identity.keys import key_of
 from infra.postgres.connections import connect
 from models.serving.durable.database import Database
+from models.serving.durable.entries import Feedback
 from models.serving.follow import feast_users
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.rank.ranking import impression_id
@@ -160,7 +161,7 @@ def test_an_event_that_the_fold_had_counted_before_the_log_is_loaded_counts_once
             "SELECT date_part('epoch', shown_at) FROM impressions WHERE impression_id = %s", [shown]
         ).fetchall()[0]
         live.add_impressions([shown], live.read("early", ["a"], [{}], {}, at).values.ids, at)
-        live.add_click(shown, 1.0, now())
+        live.add_clicks([Feedback(shown, "click", 1.0, round(now() * 1e6))])
         folder.fold(datetime.fromtimestamp(now() + 10, UTC))
         assert folder.engine is not None
         once = folder.engine.read(Candidates("early", ["a"], attributes=NEWS), now() + 60).dense

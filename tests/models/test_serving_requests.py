@@ -219,7 +219,14 @@ def test_feedback_is_logged_once_for_an_impression_and_kind(client: Client, data
     shown = rank(client)["items"][0]["impression_id"]
     for repeated in range(2):
         answer = client.post("/v1/feedback", json={"impression_id": shown, "kind": "click"})
-        assert answer.json() == {"accepted": 1, "repeated": repeated, "refused": [], "degraded": []}
+        assert answer.json() == {
+            "accepted": 1,
+            "repeated": repeated,
+            "refused": [],
+            "degraded": [],
+            "kinds": {"click": {"already there" if repeated else "counted": 1}},
+            "notes": [],
+        }
     dwell = {"impression_id": shown, "kind": "dwell", "value": 31.5, "at": datetime.now(UTC).isoformat()}
     like = {"impression_id": shown, "kind": "like"}
     assert client.post("/v1/feedback", json={"events": [dwell, like]}).json()["accepted"] == 2

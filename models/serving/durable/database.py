@@ -4,7 +4,7 @@ request after it goes away waits; and the connections to it."""
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -40,6 +40,9 @@ STALE_S = 30.0
 """What a follower has not followed for so long is called degraded."""
 
 Row = TypeVar("Row")
+
+
+Parameters = Sequence[object] | Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Database:
         finally:
             close_quietly(connection)
 
-    def query(self, query: LiteralString, parameters: Sequence[object], rows: BaseRowFactory[Row]) -> list[Row]:
+    def query(self, query: LiteralString, parameters: Parameters, rows: BaseRowFactory[Row]) -> list[Row]:
         """The rows of a short query on the path of a request. Raises one of ``AWAY`` after ``ANSWER_S`` at the latest,
         a server that hangs included; at once while it is known to be away, so that requests do not try it for each."""
         if not self.available:

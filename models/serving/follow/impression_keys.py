@@ -11,18 +11,25 @@ from features.counters.event_values import EventValues
 from features.declare.feedback import CLOCK_SKEW, HORIZON
 from features.log.partitions import SKEW
 from models.serving.durable.database import AWAY, Database
-from models.serving.durable.entries import Impression
+from models.serving.durable.entries import Feedback, Impression
 
-LOOK_UP_IMPRESSION = """
-SELECT i.user_id, i.item_id, i.context::text, a.attributes::text, u.attributes::text AS user_attributes,
-    date_part('epoch', i.shown_at) AS shown_at
-FROM impressions i
-LEFT JOIN items a ON a.surface = i.surface AND a.item_id = i.item_id
-LEFT JOIN users u ON u.surface = i.surface AND u.user_id = i.user_id
-WHERE i.surface = %s AND i.impression_id = %s AND i.shown_at >= %s AND i.shown_at <= %s
-AND NOT EXISTS (SELECT FROM feedback f WHERE f.surface = %s AND f.impression_id = %s
-                AND f.at >= %s AND f.at <= %s AND f.kind = %s)
-ORDER BY i.shown_at DESC LIMIT 1
+# The times of all are values that the planner sees, so that the partitions of those times alone are opened.
+LOOK_UP_IMPRESSIONS = """
+SELECT asked.impression_id, i.user_id, i.item_id, i.context::text, a.attributes::text,
+    u.attributes::text AS user_attributes, date_part('epoch', i.shown_at) AS shown_at
+FROM unnest(%(names)s::text[], %(times)s::timestamptz[]) AS asked (impression_id, at)
+CROSS JOIN LATERAL (
+    SELECT i.user_id, i.item_id, i.context, i.shown_at FROM impressions i
+    WHERE i.surface = %(surface)s AND i.impression_id = asked.impression_id
+      AND i.shown_at >= %(shown_from)s AND i.shown_at <= %(shown_to)s
+      AND i.shown_at >= asked.at - %(horizon)s AND i.shown_at <= asked.at + %(clock_skew)s
+    ORDER BY i.shown_at DESC LIMIT 1) i
+LEFT JOIN items a ON a.surface = %(surface)s AND a.item_id = i.item_id
+LEFT JOIN users u ON u.surface = %(surface)s AND u.user_id = i.user_id
+WHERE NOT EXISTS (
+    SELECT FROM feedback f WHERE f.surface = %(surface)s AND f.impression_id = asked.impression_id
+      AND f.kind = %(kind)s AND f.at >= %(said_from)s AND f.at <= %(said_to)s
+      AND f.at >= asked.at - %(horizon)s - %(skew)s AND f.at <= asked.at + %(horizon)s + %(skew)s)
 """
 
 LOGGED_IMPRESSIONS = """
@@ -43,6 +50,7 @@ class ImpressionKeys:
 
 @dataclass(frozen=True)
 class _ImpressionRow:
+    impression_id: str
     user_id: str
     item_id: str
     context: str
@@ -52,28 +60,35 @@ class _ImpressionRow:
 
 
 def look_up(
-    database: Database, surface: str, values: EventValues, kind: str, impression_id: str, at: float
-) -> ImpressionKeys | None:
-    """Keys of an impression that this process did not rank, with feedback of a ``kind`` at ``at``; None when the log
-    has none, has that feedback already, or is away."""
-    happened = datetime.fromtimestamp(at, UTC)
-    parameters = [
-        *(surface, impression_id, happened - HORIZON, happened + CLOCK_SKEW),
-        *(surface, impression_id, happened - HORIZON - SKEW, happened + HORIZON + SKEW),
-        kind,
-    ]
+    database: Database, surface: str, values: EventValues, kind: str, clicks: Sequence[Feedback]
+) -> dict[str, ImpressionKeys]:
+    """Keys of the impressions of some feedback of one ``kind``, an impression each, which this process did not rank;
+    without those that the log lacks, or that have that feedback already. One query for all; nothing while the log is
+    away."""
+    if not clicks:
+        return {}
+    times = [datetime.fromtimestamp(click.at / 1e6, UTC) for click in clicks]
+    first, last = min(times), max(times)
+    parameters: dict[str, object] = {"surface": surface, "kind": kind, "times": times}
+    parameters |= {"names": [click.impression_id for click in clicks]}
+    parameters |= {"horizon": HORIZON, "skew": SKEW, "clock_skew": CLOCK_SKEW}
+    parameters |= {"shown_from": first - HORIZON, "shown_to": last + CLOCK_SKEW}
+    parameters |= {"said_from": first - HORIZON - SKEW, "said_to": last + HORIZON + SKEW}
     try:
-        found = database.query(LOOK_UP_IMPRESSION, parameters, class_row(_ImpressionRow))
+        found = database.query(LOOK_UP_IMPRESSIONS, parameters, class_row(_ImpressionRow))
     except AWAY:
-        return None
+        return {}
     if not found:
-        return None
-    logged = pl.DataFrame([vars(found[0])], schema_overrides=dict.fromkeys(TEXTS, pl.String))
-    ids, _ = values.of_events(logged)
-    return ImpressionKeys(int(ids[0, 0]), int(ids[0, 1]), tuple(values.remembered(ids)[0].tolist()), found[0].shown_at)
+        return {}
+    ids, _ = values.of_events(pl.DataFrame([vars(row) for row in found], schema_overrides=TEXTS))
+    remembered = values.remembered(ids).tolist()
+    return {
+        row.impression_id: ImpressionKeys(own[0], own[1], tuple(beside), row.shown_at)
+        for row, own, beside in zip(found, ids[:, :2].tolist(), remembered, strict=True)
+    }
 
 
-TEXTS = ("context", "attributes", "user_attributes")
+TEXTS = dict.fromkeys(("context", "attributes", "user_attributes"), pl.String)
 
 
 @dataclass(frozen=True)

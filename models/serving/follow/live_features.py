@@ -33,7 +33,7 @@ from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
-from models.serving.durable.entries import Impression
+from models.serving.durable.entries import Feedback, Impression
 from models.serving.follow.entity_attributes import EntityAttributes
 from models.serving.follow.feast_users import FeastUsers
 from models.serving.follow.impression_keys import ImpressionKeys, logged, look_up
@@ -170,27 +170,33 @@ class LiveFeatures:
         for place, one in enumerate(new):
             self.add_impressions([one.impression_id], ids[place : place + 1], one.shown_at / 1e6)
 
-    def add_click(self, impression_id: str, value: float, at: float) -> None:
-        """Feedback of the kind that counts as a click, about to be logged: it counts in the user's next request where
-        it will count in the log."""
-        keys = self._impressions.get(impression_id)
-        if keys is None:
-            kind = self.declared.label.kind
-            keys = look_up(self._database, self.surface, self._values, kind, impression_id, at)
-        if keys is None:
-            return
+    def add_clicks(self, feedback: Sequence[Feedback]) -> None:
+        """Feedback that is about to be logged: what is of the kind that counts as a click counts in its user's next
+        request where it will count in the log. One look-up for all whose impressions are not in memory."""
+        label = self.declared.label
+        first = {one.impression_id: one for one in reversed(feedback) if one.kind == label.kind}
+        unknown = [one for name, one in first.items() if name not in self._impressions]
+        keys = look_up(self._database, self.surface, self._values, label.kind, unknown)
+        for name, click in reversed(first.items()):
+            of = self._impressions.get(name) or keys.get(name)
+            if of is not None:
+                self._add_click(click, of)
+
+    def _add_click(self, click: Feedback, keys: ImpressionKeys) -> None:
+        at = click.at / 1e6
         # As the log does: what is stamped a little before the showing happens with it, what is earlier not at all.
         if is_too_early(at, keys.shown_at):
             return
         at = max(at, keys.shown_at)
         with self._lock:
-            if impression_id in self._clicked:
+            if click.impression_id in self._clicked:
                 return
-            self._clicked[impression_id] = None
+            self._clicked[click.impression_id] = None
             if len(self._clicked) > IMPRESSIONS_CACHED:
                 self._clicked.popitem(last=False)
-            if self.declared.label.targets(np.array(value), np.array(at), np.array(keys.shown_at)) > 0:
-                self._see([PendingEvent(impression_id, False, keys.user, keys.item, keys.remembered, at)])
+            worth = self.declared.label.targets(np.array(click.value), np.array(at), np.array(keys.shown_at))
+            if worth > 0:
+                self._see([PendingEvent(click.impression_id, False, keys.user, keys.item, keys.remembered, at)])
 
     def _see(self, events: Sequence[PendingEvent]) -> None:
         self._engine.pending.add(events)
