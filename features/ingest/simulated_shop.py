@@ -1,9 +1,9 @@
 """A seeded log of a shop that never was: lists of products, most of them left without a click, carts and purchases.
 
-A list holds 1 to 50 products, drawn by how they sell now, some by the visitor's tastes and some at random. Visitors have
-tastes by category and by brand, and a price they are at ease with; devices and ways in differ in what they like. A
-product's pull drifts from hour to hour, a few are on offer for some hours, and what a visitor has clicked draws them back
-to its category, and to the product itself until it is bought. Few look far down a list.
+A list holds 1 to 50 products, drawn by how they sell now, some by the visitor's tastes and some at random. Visitors
+have tastes by category and by brand, and a price they are at ease with; devices and ways in differ in what they like. A
+product's pull drifts from hour to hour, a few are on offer for some hours, and what a visitor has clicked draws them
+back to its category, and to the product itself until it is bought. Few look far down a list.
 
 An impression is clicked on its own chance, whatever stands beside it: most lists have no click at all. Nothing here is
 measured anywhere; it is only meant to be believable.
