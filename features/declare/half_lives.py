@@ -46,9 +46,9 @@ class HalfLives:
 def half_lives(item_id: ArrayLike, user_id: ArrayLike, at: ArrayLike, positive: ArrayLike) -> HalfLives:
     """The pace of a sample of N impressions.
 
-    All are [N]: ids of any one type, ``at`` in seconds since 1970, in any order. The sample must be a stretch of the log
-    with all that was shown in it, or a random part of its users: random rows are sparser than the log is. Items live no
-    longer than the sample lasts, so it should last for some days, or for months where items are kept for years.
+    All are [N]: ids of any one type, ``at`` in seconds since 1970, in any order. The sample must be a stretch of the
+    log with all that was shown in it: rows or users drawn at random are sparser than the log is. No item lives longer
+    than the sample lasts, so it should last for some days, or for years where items are kept for years.
     Raises ValueError for fewer than two impressions.
     """
     at, clicked = np.asarray(at, np.float64), np.asarray(positive, np.bool_)
@@ -66,7 +66,7 @@ def half_lives(item_id: ArrayLike, user_id: ArrayLike, at: ArrayLike, positive: 
     # A counter of this half-life holds one positive at a time: its sum is rate of events * half-life / ln 2.
     short = min(math.log(2) / positives_per_second, long / 32)
     user = min(4 * _gap(np.unique(np.asarray(user_id), return_inverse=True)[1].reshape(-1), at, long), long / 80)
-    return HalfLives(short=max(short, 5.0), long=long, user=max(user, 5.0), rate=rate)
+    return HalfLives(short=float(max(short, 5.0)), long=long, user=float(max(user, 5.0)), rate=rate)
 
 
 def spread(spans: Iterable[float]) -> tuple[float, ...]:

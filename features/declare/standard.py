@@ -1,4 +1,4 @@
-"""The counters that a surface gets of its columns alone: what was found to pay on five unlike logs, in terms of columns.
+"""The counters that a surface gets of its columns alone: what paid on five unlike logs, in terms of columns.
 
 families = standard((Id("device"), Id("section", of="item")))
 families = standard(columns, short=HOUR, long=30 * DAY, user=10 * MINUTE, rate=0.02)
