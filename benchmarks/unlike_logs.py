@@ -140,7 +140,7 @@ def logs(config: UnlikeConfig) -> Iterator[UnlikeLog]:
     )
     known = (
         UnlikeLog("shop", (), partial(shop, config), products, click),
-        UnlikeLog("ads", ("ad_conversions.parquet",), ads, SINGLE.features.columns, SINGLE.features.label, 2 * HOUR),
+        UnlikeLog("ads", ("ad_conversions.parquet",), ads, SINGLE.features.columns, SINGLE.features.label),
         UnlikeLog(
             "films", ("movielens_feed.parquet", "movielens_items.parquet"), films, words, click, None, 90 * DAY, 1, DAY
         ),
