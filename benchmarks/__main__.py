@@ -130,6 +130,24 @@ def cold(
 
 
 @app.command()
+def unlike_logs(
+    folder: Annotated[Path | None, typer.Option(help="Folder of public logs, by their files' names.")] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """One rule's counters on unlike logs, beside Vowpal Wabbit and LightGBM; without --folder on a seeded shop."""
+    from benchmarks.unlike_logs import UnlikeConfig, bench
+
+    expect_extra("lightgbm", "vowpalwabbit")
+    if folder is not None and not folder.is_dir():
+        raise BadArgument(f"--folder {folder}: there is no such folder")
+    sizes = UnlikeConfig(lists_per_day=400) if quick else UnlikeConfig()
+    run_bench(partial(bench, replace(sizes, folder=folder, seed=seed)), Output(record, as_json))
+
+
+@app.command()
 def ablation(
     log: Log = None,
     items: Items = None,

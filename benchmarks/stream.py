@@ -70,13 +70,17 @@ class PrequentialStep:
     train: slice
 
 
-def folded(log: Log, surface: Surface, *, warmup: timedelta, refresh: Refresh = "live") -> Stream:
-    """The log's stream. Raises LogTooShort for one that holds nothing after its warm-up."""
+def folded(
+    log: Log, surface: Surface, *, warmup: timedelta, refresh: Refresh = "live", step: timedelta = HOUR
+) -> Stream:
+    """The log's stream, folded ``step`` by step. Raises LogTooShort for one that holds nothing after its warm-up."""
     began = time.process_time()
-    every = spans(log, HOUR)
+    every = spans(log, step)
     warm = every[0][0] + warmup
     if every[-1][0] < warm:
-        raise LogTooShort(f"{log.name} spans {len(every)} hours, and the warm-up takes {warmup / HOUR:g} of them")
+        raise LogTooShort(
+            f"{log.name} spans {len(every)} times {step}, and the warm-up takes {warmup / step:g} of them"
+        )
     folding = Folding(surface.features)
     parts = apart([frame.examples for frame in frames(log, folding, every, warm, refresh)])
     begins = (warm + timedelta(microseconds=1)).timestamp()

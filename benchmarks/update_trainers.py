@@ -19,7 +19,7 @@ from models.learning.learner import GROWS_EVERY, fine_tune
 from models.learning.model import Model
 from models.learning.step import Batch, Stepper
 from models.networks.rankers import Cross
-from models.networks.ridge import FROZEN_AFTER, ROWS
+from models.networks.ridge import CURVATURE, FROZEN_AFTER, ROWS
 
 Train = Callable[[Examples], NDArray[np.float64]]
 """Trains on a turn's rows and gives each one's probability of the first kind from before."""
@@ -74,11 +74,10 @@ def grown_model(config: UpdateConfig, design: Design) -> Model:
     model = Model.new(layout_of(config), design, config.seed)
     model.steps = GROWS_EVERY * config.batch
     assert isinstance(model.latest, Cross)
-    model.moments = {
-        **model.moments,
-        **model.latest.ridge.empty_sums(),
-        ROWS: torch.full((len(FEEDBACK_KINDS),), FROZEN_AFTER),
-    }
+    sums = model.latest.ridge.empty_sums()
+    sums[ROWS] += FROZEN_AFTER / 0.16
+    sums[CURVATURE][:, -1, -1] = FROZEN_AFTER
+    model.moments = {**model.moments, **sums}
     return model
 
 

@@ -42,7 +42,7 @@ class Features:
     """What the model predicts; the first is what counts as a click of a user."""
 
     families: tuple[Family, ...] | None = None
-    """Counters. None: those of :func:`features.declare.standard.standard` on the columns."""
+    """Counters. None: those of :func:`features.declare.standard.standard` on the columns, at ``base_rate``."""
 
     history: int = 10
     """How many of the user's last clicks are remembered."""
@@ -162,7 +162,7 @@ class Features:
     @cached_property
     def counted(self) -> tuple[Family, ...]:
         """The counter families, declared or derived."""
-        return standard(self.columns) if self.families is None else self.families
+        return standard(self.columns, rate=self.base_rate) if self.families is None else self.families
 
     @cached_property
     def contexts(self) -> tuple[Id, ...]:

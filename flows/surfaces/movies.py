@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from features.declare.columns import Tags
-from features.declare.families import DAY
+from features.declare.families import DAY, MINUTE
 from features.declare.features import Features
 from features.declare.labels import Label
 from features.declare.log import FromRow, Log
@@ -17,13 +17,7 @@ SURFACE = Surface(
     features=Features(
         columns=COLUMNS,
         labels=(Label("rating", at_least=4),),
-        families=standard(
-            COLUMNS,
-            trend=(30 * DAY, 365 * DAY, 3650 * DAY),
-            context=(365 * DAY,),
-            pair=(365 * DAY, 3650 * DAY),
-            taste=(30 * DAY, 365 * DAY, 3650 * DAY),
-        ),
+        families=standard(COLUMNS, short=45 * DAY, long=4 * 365 * DAY, user=2 * MINUTE, rate=0.5),
         base_rate=0.5,
         tick=60.0,
     ),

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from features.declare.columns import Id, Number
-from features.declare.families import DAY, HOUR, Family
+from features.declare.families import DAY, HOUR, MINUTE, Family
 from features.declare.features import Features
 from features.declare.labels import Label
 from features.declare.standard import standard
@@ -22,6 +22,10 @@ SURFACE = Surface(
         ),
         families=standard(
             COLUMNS,
+            short=30 * MINUTE,
+            long=DAY,
+            user=3 * MINUTE,
+            rate=0.02,
             also=(
                 Family("carted", ("item",), (HOUR, DAY, 7 * DAY), prior="item", kind="cart"),
                 Family("bought", ("item",), (DAY, 7 * DAY), prior="carted", kind="purchase"),

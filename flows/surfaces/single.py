@@ -18,7 +18,7 @@ SURFACE = Surface(
     features=Features(
         columns=COLUMNS,
         labels=(Label("install", within=timedelta(hours=1)),),
-        families=standard(COLUMNS, trend=(15 * MINUTE, HOUR, 6 * HOUR, DAY), context=(HOUR, DAY)),
+        families=standard(COLUMNS, short=HOUR, long=DAY, user=15 * MINUTE, rate=0.002),
         base_rate=0.002,
     ),
     log=Log(

@@ -20,7 +20,7 @@ from models.learning.model import Model, WorkingSet, gather, scatter, scores_of,
 from models.learning.optimisers import row_optimiser
 from models.learning.options.distillation import distilled
 from models.learning.options.replay import ReplaySampler
-from models.learning.step import Batch, Stepper
+from models.learning.step import Batch, BatchSize, Stepper
 from models.networks.rankers import Ranker
 from models.tables.rows import Ids
 
@@ -96,19 +96,18 @@ def train(
     whole = batch_of(start, rows.examples, working, model.design.learning.distillation).to(device)
     serving = None if stepper.average is None else with_weights(stepper.network, stepper.average)
     predicted, by_latest, done, first = list[Tensor](), list[Tensor](), 0, 0
-    for size, batch, share in zip(rows.sizes, batches, shares, strict=True):
+    for count, batch, share in zip(rows.sizes, batches, shares, strict=True):
         if out_of_time():
             break
-        mixed = whole[first : first + size]
+        mixed = whole[first : first + count]
         own = mixed[: batch.stop - batch.start]
         if serving is not None:
             with torch.no_grad():
                 predicted.append(serving(own.dense, own.ids, own.history, stepper.table))
-        requests = 1 + np.count_nonzero(np.diff(examples.request[batch]))
-        part = requests / model.design.learning.batch_requests
-        by_latest.append(stepper.step(mixed, share, part)[: len(own)])
+        size = BatchSize.of(len(own), stepper.information, model.design.learning)
+        by_latest.append(stepper.step(mixed, share, size)[: len(own)])
         done += 1
-        first += size
+        first += count
 
     latest, weights, state, moments = stepper.finish()
     network = latest

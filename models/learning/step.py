@@ -18,11 +18,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.learning.design import Design
+from models.learning.design import Design, Learning
 from models.learning.optimisers import OptimiserStep, network_optimiser, row_optimiser
 from models.learning.options.passive_aggressive import PassiveAggressive, hinge
 from models.networks.rankers import Ranker
-from models.networks.ridge import CURVATURE, FROZEN_AFTER, LINEAR, ROWS
+from models.networks.ridge import frozen, information
+
+REQUEST_ROWS, REQUEST_INFORMATION = 5, 0.8
+"""Of a request on the feed that the learning rates were chosen on: five impressions, of which one is clicked."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,26 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         return Batch(*(column.to(device) for column in vars(self).values()))
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """A batch as a part of a full one, for which the learning rates are meant: of ``Learning.batch_requests`` requests,
+    with ``REQUEST_ROWS`` impressions and ``REQUEST_INFORMATION`` each."""
+
+    rows: float = 1.0
+    """In impressions. It scales the gradient of an id's row, so that an impression changes the row by as much in a
+    batch of any size."""
+
+    information: float = 1.0
+    """In information, the sum of p (1 - p). Its square root scales the network's learning rate, as suits normalised
+    steps (Malladi et al. 2022, the scaling rule for Adam): those of rare labels are mostly noise, and no shorter."""
+
+    @staticmethod
+    def of(rows: int, information: float, learning: Learning) -> BatchSize:
+        """That of a batch of so many impressions with so much information each."""
+        full = learning.batch_requests
+        return BatchSize(rows / (full * REQUEST_ROWS), rows * information / (full * REQUEST_INFORMATION))
 
 
 class Stepper:
@@ -87,22 +110,23 @@ class Stepper:
                 parameter.data = self.weights[at : at + parameter.numel()].view(parameter.shape)
                 at += parameter.numel()
             self.moments = self._moments(moments)
-            sums: dict[str, Tensor] = {**self.network.ridge.empty_sums(), **moments}
-            self.ridge = {name: sums[name].to(self.device, copy=True) for name in (CURVATURE, LINEAR, ROWS)}
-            self.ridge_trains = bool((self.ridge[ROWS] < FROZEN_AFTER).any())
+            empty = self.network.ridge.empty_sums()
+            sums: dict[str, Tensor] = {**empty, **moments}
+            self.ridge_trains = not bool(frozen(sums).all())
+            self.information = information(sums)
+            self.ridge = {name: sums[name].to(self.device, copy=True) for name in empty}
             self.average = None
             if self.learning.averaging:
                 self.average = self._vector(moments, "average", self.weights)
         self.marked = torch.zeros(len(self.table), dtype=torch.bool, device=self.device)
         self.index = torch.zeros(len(self.table), dtype=torch.int64, device=self.device)
 
-    def step(self, batch: Batch, share: float = 1.0, part: float = 1.0) -> Tensor:
+    def step(self, batch: Batch, share: float = 1.0, size: BatchSize | None = None) -> Tensor:
         """Train on ``batch`` at ``share`` of the learning rates. Gives the logits [B, kinds] from before.
 
-        ``part``: the size of the batch as a part of a full one. The gradient of an id's row is scaled by it, so that a
-        small batch changes the row no more than the same impressions in a full one; the network's learning rate by its
-        square root, as suits normalised steps (Malladi et al. 2022, the scaling rule for Adam).
+        ``size``: against a full one; None: it is a full one.
         """
+        size = size or BatchSize()
         used, ids, history = self.used(batch)
         touched = self.table.index_select(0, used).requires_grad_()
         logits, loss = self.forward(batch, ids, history, touched)
@@ -111,7 +135,7 @@ class Stepper:
         )
         with torch.no_grad():
             self.steps += 1
-            gradient, of_rows = flattened(found[:-1], self.device), part * found[-1]
+            gradient, of_rows = flattened(found[:-1], self.device), size.rows * found[-1]
             rows, state = touched.detach(), self.state.index_select(0, used)
             step = OptimiserStep(self.learning.table_rate * share, number=self.steps, loss=loss.detach())
             if self.passive_aggressive:
@@ -119,7 +143,7 @@ class Stepper:
             self.row_optimiser.update(rows, state, of_rows, step)
             self.table.index_copy_(0, used, rows)
             self.state.index_copy_(0, used, state)
-            rate = self.learning.rate * (share * part**0.5)
+            rate = self.learning.rate * (share * min(size.information, 1.0) ** 0.5)
             step = replace(step, rate=rate, weight_decay=self.learning.weight_decay)
             self.network_optimiser.update(self.weights, self.moments, gradient, step)
             if self.average is not None:

@@ -11,9 +11,10 @@ from models.examples import Examples, Layout
 from models.learning.design import Design, Learning
 from models.learning.learner import batches_of, fine_tune
 from models.learning.model import Model
+from models.learning.step import BatchSize
 from models.metrics import auc, log_loss, paired_difference
 from models.networks.layers import Standardise
-from models.networks.ridge import CURVATURE, FROZEN_AFTER, ROWS, Ridge
+from models.networks.ridge import CURVATURE, FROZEN_AFTER, ROWS, Ridge, frozen
 from models.versions.artifact import load, save
 from models.versions.delta import apply, difference, inverse
 from tests.worlds.designs import design_of
@@ -158,11 +159,69 @@ def test_a_label_that_is_not_known_moves_nothing() -> None:
     assert float(known[ROWS][1]) == 0
 
 
+def regressed(first: Examples, then: Examples, strength: float = 100.0) -> np.ndarray:
+    """What the linear part alone predicts."""
+    columns = first.dense.shape[1]
+    standardise, ridge = Standardise(columns, 5.0), Ridge(columns, 1)
+    standardise.observe(torch.from_numpy(first.dense), 1e6)
+    z, target = standardise(torch.from_numpy(first.dense)), torch.from_numpy(first.label)[:, None]
+    known = ridge.empty_sums()
+    for at in range(0, len(z), 100):
+        rows = slice(at, at + 100)
+        ridge.update(known, z[rows], target[rows], torch.ones_like(target[rows]), strength)
+    return torch.sigmoid(ridge(standardise(torch.from_numpy(then.dense)))).squeeze(1).double().numpy()
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.02])
+def test_the_ridge_is_as_strong_as_the_labels_say(rate: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is nothing to find it loses less to the base rate than the strength asked for, and where there is
+    much it gains more on it."""
+    gains: dict[float, list[float]] = {0.0: [], 1.5: []}
+    for several in (True, False):
+        if not several:
+            monkeypatch.setattr("models.networks.ridge.STRENGTHS", (1.0,))
+            monkeypatch.setattr("models.networks.ridge.PRIOR", (0.0,))
+        for signal, found in gains.items():
+            parts = [(world(800, s, rate, signal, 60), world(1_000, s + 100, rate, signal, 60)) for s in range(4)]
+            found.append(float(np.mean([log_loss(regressed(*part), part[1].label) for part in parts])))
+    assert gains[0.0][0] < gains[0.0][1] - 0.0005
+    assert gains[1.5][0] < gains[1.5][1] + 0.0005
+
+
+def test_a_kind_that_has_told_enough_rests_while_a_rare_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.networks.ridge.FROZEN_AFTER", 70.0)
+    ridge, draw = Ridge(3, 2), torch.Generator().manual_seed(0)
+    known = ridge.empty_sums()
+
+    def batch() -> None:
+        z = torch.randn(200, 3, generator=draw)
+        target = (z[:, :2] + torch.randn(200, 2, generator=draw) > torch.tensor([0.0, 3.0])).float()
+        ridge.update(known, z, target, torch.ones(200, 2), 10.0)
+
+    for _ in range(2):
+        batch()
+    assert frozen(known).tolist() == [True, False]
+    often, rare = ridge.weight.clone()
+    batch()
+    assert torch.equal(ridge.weight[0], often)
+    assert not torch.equal(ridge.weight[1], rare)
+    assert known[ROWS].tolist() == [400, 600]
+
+
+def test_a_batch_of_rare_labels_takes_a_smaller_step() -> None:
+    learning = Learning(batch_requests=64)
+    assert BatchSize.of(320, 0.16, learning) == BatchSize()
+    assert BatchSize.of(5, 0.16, learning).rows == pytest.approx(1 / 64)
+    rare = BatchSize.of(320, 0.0016, learning)
+    assert rare.rows == 1
+    assert rare.information == pytest.approx(0.01)
+
+
 def test_the_linear_part_settles_and_is_then_in_no_delta(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.learning.step.FROZEN_AFTER", 900.0)
+    monkeypatch.setattr("models.networks.ridge.FROZEN_AFTER", 150.0)
     model = learned(world(400, seed=13))
     later, report = fine_tune(model, world(100, seed=14), seed=1, device="cpu", clock=no_time)
-    assert FROZEN_AFTER > 900
+    assert FROZEN_AFTER > 150
     assert (later.latest.ridge.weight == model.latest.ridge.weight).all()
     names = difference(model, later, report.changed).arrays
     assert f"moments.{CURVATURE}" not in names
