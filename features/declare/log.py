@@ -5,6 +5,11 @@
 
     Log(user_id="userId", item_id="movieId", shown_at="timestamp", feedback=(FromRow("rating", column="rating"),))
 
+    Log(user_id="visitorid", item_id="itemid", shown_at="timestamp",
+        events="event", shown=("view",), feedback=(FromEvent("cart", "addtocart"), FromEvent("purchase", "transaction")))
+
+    Log(user_id="session_id", item_id="sku", shown_at="clicked_on", sampled=4)
+
 What is named is looked for; a name that is not given is that of Millrace's own format where the log has it, and what is
 then lacking is made up (:mod:`features.ingest.mapping`).
 """
@@ -12,6 +17,10 @@ then lacking is made up (:mod:`features.ingest.mapping`).
 from dataclasses import dataclass
 from datetime import timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from features.declare.expected import expect_text, is_kind
+
+MOST_SAMPLED = 100
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,28 @@ class FromRow:
 
 
 @dataclass(frozen=True)
+class FromEvent:
+    """Feedback that is a row of its own: of the latest impression of the same user and item before it."""
+
+    kind: str
+    """Of feedback, as labels name it."""
+
+    event: str
+    """What the column ``Log.events`` says in such a row."""
+
+    column: str | None = None
+    """Of a value, such as a price; None: that it happened, 1."""
+
+    def __post_init__(self) -> None:
+        about = f"FromEvent({self.kind!r}, {self.event!r})"
+        if not is_kind(self.kind):
+            raise ValueError(f"{about}: the kind must be a lower-case word such as cart or purchase, of letters, digits and _")
+        expect_text(about, "event", self.event)
+        if not self.event:
+            raise ValueError(f"{about}: event is empty; write what the column of events says in such a row")
+
+
+@dataclass(frozen=True)
 class Log:
     """Names of a log's columns. None: that of Millrace's own format, and made up where it is not there."""
 
@@ -43,8 +74,18 @@ class Log:
     shown_at: str | None = None
     propensity: str | None = None
 
-    feedback: tuple[FromRow, ...] = ()
+    feedback: tuple[FromRow | FromEvent, ...] = ()
     """None given: ``clicked``, with ``clicked_at`` where it is there, is feedback of the surface's first label."""
+
+    events: str | None = None
+    """In a log whose rows are events of several kinds: the column that says of which kind a row is."""
+
+    shown: tuple[str, ...] = ()
+    """With ``events``: the kinds that are impressions. Each ``FromEvent`` of the feedback is one that is not."""
+
+    sampled: int = 0
+    """Above 0: each row is a click and was the only thing logged; so many other items, of those that were live then,
+    are shown beside it as not clicked."""
 
     time_zone: str | None = None
     """Of times without one; None: such a time is refused. A number is seconds, milliseconds, microseconds or
@@ -60,8 +101,27 @@ class Log:
     """In a file of items: the column of their ids. None: ``item_id``, or as it is called in the log."""
 
     def __post_init__(self) -> None:
+        self._expect_events()
+        if self.sampled not in range(MOST_SAMPLED + 1):
+            raise ValueError(f"Log: sampled={self.sampled!r} must be 0 to {MOST_SAMPLED}, the items beside each click")
+        if self.sampled and (self.feedback or self.events):
+            raise ValueError("Log: sampled is of rows that are all clicks; leave out events and feedback")
         if self.time_zone is not None:
             try:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise ValueError(f'Log: time_zone={self.time_zone!r} is no time zone; write "UTC"') from error
+
+    def _expect_events(self) -> None:
+        of_events = [one for one in self.feedback if isinstance(one, FromEvent)]
+        if self.events is None:
+            if self.shown or of_events:
+                raise ValueError('Log: shown and FromEvent need events="...", the column that says of which kind a row is')
+            return
+        if not self.shown or not all(isinstance(event, str) and event for event in self.shown):
+            raise ValueError(
+                f'Log: events={self.events!r} needs shown=("view",): which kinds of rows are impressions; it is {self.shown!r}'
+            )
+        both = next((one for one in of_events if one.event in self.shown), None)
+        if both is not None:
+            raise ValueError(f"Log: {both.event!r} is in shown and feedback of kind {both.kind!r}; it can be one of these")

@@ -1,0 +1,254 @@
+"""The columns that the model gets: of which type each is, and whether it is the request's, the item's or the user's."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from features.declare.columns import REMEMBERED, TAKEN, Column, Id, Number, Owner, Tags, Text
+from features.identity.names import name_fault
+from features.ingest.inferred.keys import FUNCTION
+from features.ingest.inferred.profile import Profile, strays
+from features.ingest.inferred.taken import Keys, Taken
+from features.ingest.inferred.words import CODE, QUANTITY
+
+SEPARATORS = ("|", ";", ",")
+
+FEW = 30
+"""Different whole numbers up to which they are codes, whatever they are called."""
+
+MOST_REQUEST_IDS, MOST_ITEM_IDS = 6, 5
+"""Counters are kept of each with each: more would be slow. Those that say most of the label are taken."""
+
+RESERVED = ("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked", "clicked_at", "propensity")
+"""Names that mean something to an import, whatever they are in this log."""
+
+FAMILIES = ("all", "item_context", "item_recent1", "item_recent3", "item_recent10", "user_item")
+"""Names of counters that are there in any case."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A column that the model may get."""
+
+    column: Column
+    taken: Taken
+
+    says: float
+    """Of the label: how much better it is known with the value, 0 to 1."""
+
+
+def of_log(columns: Sequence[Profile], keys: Keys, positive: pl.Series) -> tuple[list[Candidate], list[Taken]]:
+    """Those of the log's own columns that are for the model, and those left out."""
+    found, left = list[Candidate](), list[Taken]()
+    for one in columns:
+        owner, because = _owner(one, keys)
+        candidate = _unfit(one) or _after(one, positive) or _candidate(one, owner, because, "log", positive)
+        if isinstance(candidate, str):
+            left.append(Taken(one.name, "left out", candidate))
+        else:
+            found.append(candidate)
+    return found, left
+
+
+def of_items(columns: Sequence[Profile], key: str) -> tuple[list[Candidate], list[Taken]]:
+    """The same of the columns of a file of items, but for their key."""
+    found, left = list[Candidate](), list[Taken]()
+    for one in columns:
+        if one.name == key:
+            continue
+        candidate = _unfit(one) or _candidate(one, "item", "in the file of items", "items", None)
+        if isinstance(candidate, str):
+            left.append(Taken(one.name, "left out", candidate, "items"))
+        else:
+            found.append(candidate)
+    return found, left
+
+
+def fewer(candidates: Sequence[Candidate]) -> tuple[list[Column], list[Taken]]:
+    """The columns that are taken, with names that are free, and how each is read."""
+    columns, taken, used = list[Column](), list[Taken](), set[str]()
+    ids = {
+        owner: sorted(
+            (one for one in candidates if isinstance(one.column, Id) and (one.column.of == "item") == (owner == "item")),
+            key=lambda one: -one.says,
+        )
+        for owner in ("item", "request")
+    }
+    dropped = {id(one) for one in (*ids["item"][MOST_ITEM_IDS:], *ids["request"][MOST_REQUEST_IDS:])}
+    names = {one.column.column for one in candidates}
+    for one in candidates:
+        if id(one) in dropped:
+            because = "says less of the label than the others, and counters of each with each are slow"
+            taken.append(Taken(one.taken.column, "left out", because, one.taken.of))
+            continue
+        name = _free(one.column.column, names, used)
+        used.add(name)
+        columns.append(_renamed(one.column, name))
+        taken.append(one.taken)
+    return columns, taken
+
+
+def _owner(one: Profile, keys: Keys) -> tuple[Owner, str]:
+    """Whose the column is: of the item or the user of which it is a function."""
+    if one.form in ("list", "other", "nothing"):
+        # Lists are compared as the texts of them.
+        one = Profile(one.name, "text", one.values.map_elements(repr, pl.String) if one.form == "list" else one.values.cast(pl.String, strict=False))
+    item, user = strays(keys.item.values, one.values), strays(keys.user.values, one.values)
+    if item is not None and item <= FUNCTION and (user is None or item <= user + FUNCTION):
+        return "item", "the same wherever an item is shown"
+    if user is not None and user <= FUNCTION:
+        return "user", "the same for all rows of a user"
+    if keys.request is not None:
+        within = strays(keys.request.values, one.values)
+        if within is not None and within > FUNCTION:
+            return "item", "differs between the items of one request"
+    elif item is not None and item < 0.5 and (user is None or user > 2 * item):
+        return "item", "mostly the same wherever an item is shown"
+    return "request", "differs from row to row of a user and of an item"
+
+
+def _unfit(one: Profile) -> str | None:
+    """Why the model has no use for it."""
+    if one.form == "nothing":
+        return "empty"
+    if one.name in RESERVED:
+        return "its name means something else to an import; rename it to use it"
+    fault = name_fault(one.name)
+    if fault is not None:
+        return f"its name {fault}; rename it to use it"
+    if one.form == "other":
+        return f"{one.values.dtype}: neither a value nor a list"
+    if one.form == "time":
+        return "a time; the hour of the showing is known anyway"
+    if one.form == "list":
+        return "empty lists" if not len(_parts(one)) else None
+    if one.distinct == 1:
+        return f"always {str(one.known[0])[:30]!r}" if not one.missing else f"{str(one.known[0])[:30]!r}, or nothing"
+    if one.form == "whole" and len(one.known) > 10 and one.unique > 0.999 and (one.known.is_sorted() or one.says_id):
+        return "a number of the row"
+    return None
+
+
+def _after(one: Profile, positive: pl.Series) -> str | None:
+    """Why it was not known at the showing: it gives the label away."""
+    rate = float(positive.mean() or 0)  # type: ignore[arg-type]
+    if one.form in ("list", "other") or len(positive) < 50 or not 0 < rate < 1:
+        return None
+    there = one.values.is_not_null()
+    if 0 < one.missing < 1 and float((there == positive).mean() or 0) > 1 - 0.02 * min(rate, 1 - rate):  # type: ignore[arg-type]
+        return "there only where the label is true: it was not known at the showing"
+    if one.unique < 0.05 or one.distinct <= FEW:
+        rows = pl.DataFrame({"value": one.values, "positive": positive}).group_by("value")
+        counts = rows.agg(pl.col("positive").sum().cast(pl.Int64).alias("yes"), pl.len().cast(pl.Int64).alias("all"))
+        wrong = counts.select(pl.min_horizontal("yes", pl.col("all") - pl.col("yes")).sum()).item()
+        if wrong / len(positive) <= 0.02 * min(rate, 1 - rate):
+            return "it gives the label away: it was not known at the showing"
+    return None
+
+
+def _candidate(one: Profile, owner: Owner, because: str, file: str, positive: pl.Series | None) -> Candidate | str:
+    column, what = _typed(one, owner)
+    if column is None:
+        return what
+    taken = Taken(one.name, f"{type(column).__name__} of the {owner}", f"{what}; {because}", file)
+    return Candidate(column, taken, _says(one, positive))
+
+
+def _typed(one: Profile, owner: Owner) -> tuple[Column | None, str]:
+    """The column's type, and what of its values says so. The name is that of the log for now."""
+    name = one.name if one.name not in TAKEN and not REMEMBERED.fullmatch(one.name) else f"log_{one.name}"
+    called = "" if name == one.name else one.name
+    if one.form == "list":
+        kind = one.values.dtype
+        inner = getattr(kind, "inner", None)
+        if inner is not None and (inner == pl.String or inner.is_integer() or isinstance(inner, pl.Categorical | pl.Enum)):
+            return Tags(name, owner, called), "a list"
+        return None, "a list of numbers"
+    if one.form == "truth":
+        return Id(name, owner, called), "true or false"
+    if one.form in ("whole", "number"):
+        if _is_code(one):
+            return Id(name, owner, called), f"{one.distinct} different numbers, as codes have"
+        if one.form == "whole" and one.says_id and one.unique > 0.5:
+            return None, "nearly as many ids as rows"
+        return Number(name, owner, called), f"numbers, {one.numbers.min():g} to {one.numbers.max():g}"
+    return _of_text(one, name, called, owner)
+
+
+def _is_code(one: Profile) -> bool:
+    """Whether whole numbers are names of things rather than amounts."""
+    if one.form == "number":
+        return False
+    words = set(one.words)
+    if one.says_id or (words & CODE and not words & QUANTITY):
+        return one.unique <= 0.5
+    if words & QUANTITY:
+        return False
+    return one.distinct <= FEW or (one.distinct <= 1000 and one.unique <= 0.05 and not words & QUANTITY)
+
+
+def _of_text(one: Profile, name: str, called: str, owner: Owner) -> tuple[Column | None, str]:
+    known = one.known
+    some = known[:5000]
+    if bool(some.str.contains(r"^\s*\[.*\]\s*$").all()) and all(map(_is_json_list, some[:50].to_list())):
+        return Tags(name, owner, called), "texts of lists"
+    for separator in SEPARATORS:
+        parted = float(some.str.contains(separator, literal=True).mean() or 0)  # type: ignore[arg-type]
+        if parted < 0.2:
+            continue
+        parts = some.str.split(separator).explode().str.strip_chars()
+        words = float(parts.str.split(" ").list.len().mean() or 0)  # type: ignore[arg-type]
+        if words < 2.5 and parts.n_unique() <= 0.2 * len(parts) and parts.n_unique() < some.n_unique() * 1.5:
+            return Tags(name, owner, called, separator=separator), f"{parts.n_unique()} different parts between {separator!r}"
+    words = float(some.str.split(" ").list.len().mean() or 0)  # type: ignore[arg-type]
+    many = one.distinct > 1000 or one.unique > 0.5
+    if words >= 3 or (many and words >= 1.7):
+        return Text(name, owner, called), f"texts of {words:.0f} words"
+    if owner == "item" and one.distinct <= 2000 and one.unique <= 0.5:
+        return Id(name, owner, called), f"{one.distinct:,} different texts"
+    if one.unique > 0.5 or one.distinct > 20_000:
+        return None, "nearly as many texts as rows"
+    return Id(name, owner, called), f"{one.distinct:,} different texts"
+
+
+def _is_json_list(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), list)
+    except ValueError:
+        return False
+
+
+def _parts(one: Profile) -> pl.Series:
+    return one.known.explode().drop_nulls()
+
+
+def _says(one: Profile, positive: pl.Series | None) -> float:
+    """The share of the label's entropy that the value takes away, less what chance would."""
+    if positive is None or one.form in ("list", "other"):
+        return 0.0
+    rows = pl.DataFrame({"value": one.values, "y": positive.cast(pl.Float64)})
+    groups = rows.group_by("value").agg(pl.col("y").mean().alias("rate"), pl.len().alias("n"))
+    rate = float(rows["y"].mean() or 0)  # type: ignore[arg-type]
+    if not 0 < rate < 1:
+        return 0.0
+    between = float((groups["n"] * (groups["rate"] - rate) ** 2).sum()) / len(rows)
+    return between / (rate * (1 - rate)) - (len(groups) - 1) / len(rows)
+
+
+def _free(name: str, names: set[str], used: set[str]) -> str:
+    """A name that clashes with no other column and no counter's."""
+    fit = name if name not in TAKEN and not REMEMBERED.fullmatch(name) else f"log_{name}"
+    ends = names | {"stage", "activity", "pause"}
+    pairs = {f"{one}_{other}" for one in (*names, "item", "user") for other in ends}
+    pairs |= {f"{one}_last_{other}" for one in (*names, "item") for other in names}
+    if fit in pairs or fit in FAMILIES:
+        fit = f"log_{fit}"
+    while fit in used:
+        fit += "_"
+    return fit
+
+
+def _renamed(column: Column, name: str) -> Column:
+    return column if column.name == name else replace(column, name=name, column=column.column)

@@ -1,0 +1,108 @@
+"""What names of columns and of events hint at. A hint is never enough: the values must agree."""
+
+import re
+
+USER = frozenset(
+    "user visitor customer client member account person reader viewer buyer shopper subscriber cookie uid guid guest"
+    " player reviewer usr cust consumer learner student listener household profile ip browserid fullvisitor patient"
+    " borrower traveller traveler cardholder".split()
+)
+SESSION = frozenset("session sess visit sid".split())
+ITEM = frozenset(
+    "item product movie film article story sku asin app ad advert advertisement creative banner offer song track video"
+    " book isbn recipe game news doc document page url listing restaurant business hotel poi venue place content post"
+    " course job property beer anime artist episode show clip photo image pin tweet podcast stock goods iid pid variant"
+    " headline title candidate dish merchant store question exercise destination".split()
+)
+REQUEST = frozenset("request req query search srch auction slate display pageview qid impressions_list list".split())
+IMPRESSION = frozenset("impression impr imp event row log record bid exposure interaction index uuid".split())
+POSITION = frozenset("position pos rank slot place".split())
+PROPENSITY = frozenset("propensity pscore probability prob".split())
+TIME = frozenset(
+    "time timestamp ts date datetime day at when utc epoch unixtime clock occurred eventtime unix ms dt moment".split()
+)
+LATER = frozenset("end ended returned attributed converted updated modified expires expired delivered shipped".split())
+OF_THING = frozenset("birth birthday born release released published publish created registered signup joined".split())
+RATING = frozenset("rating rate score stars star grade vote relevance review overall ratings satisfaction".split())
+AMOUNT = frozenset(
+    "dwell watch watched duration watchtime playtime seconds secs listened percent completion revenue spent".split()
+)
+TARGET = frozenset("label target outcome y positive response engaged engagement interacted relevant feedback".split())
+BEFORE = frozenset("prev previous past before history ever last prior avg mean average count cnt num total n".split())
+QUANTITY = frozenset(
+    "price age amount count cnt num n qty quantity size weight length height width duration year distance lat lon"
+    " latitude longitude ctr rate cost revenue value score number hour minutes seconds days percent ratio popularity"
+    " income salary discount budget runtime".split()
+)
+CODE = frozenset("id ids code zip postcode key type class category section group cluster bucket no nr hash".split())
+
+KINDS: dict[str, str] = {
+    word: kind
+    for kind, words in {
+        "click": "click clicks clicked clk clickout tap tapped open opened",
+        "purchase": "purchase purchased buy bought order ordered transaction sale sold checkout paid payment"
+        " conversion converted convert transact buying",
+        "cart": "cart addtocart atc basket addtobasket add_to_cart carted",
+        "install": "install installed attributed download downloaded",
+        "like": "like liked likes fav favorite favourite favorited upvote upvoted heart hearted thumbsup",
+        "share": "share shared retweet repost",
+        "save": "save saved bookmark bookmarked wishlist collect collected",
+        "booking": "booking booked reservation reserved book",
+        "play": "play played listen listened stream streamed",
+        "watch": "watched finished completed complete",
+        "follow": "follow followed subscribe subscribed",
+        "comment": "comment commented reply replied",
+        "signup": "signup registered register lead",
+    }.items()
+    for word in words.split()
+}
+"""The kind of feedback that a word hints at."""
+
+SHOWN = frozenset(
+    "view views viewed pv pageview impression impressions imp show shown showed display displayed exposure exposed seen"
+    " detail productview itemview view_item viewitem serve served recommended product_view detailview".split()
+)
+"""Words for an item that was only shown or looked at."""
+
+NEGATIVE = frozenset(
+    "remove removed removefromcart delete dislike disliked skip skipped hide hidden unlike return returned refund"
+    " cancel cancelled canceled downvote dismiss dismissed report unfollow".split()
+)
+"""Words for feedback that is not wanted."""
+
+WEIGHTS: dict[str, float] = {"cart": 2, "save": 2, "share": 2, "booking": 10, "purchase": 10, "install": 10, "signup": 10}
+"""Of a kind in the score, beside others; 1 for those not here."""
+
+SUFFIXES = ("ids", "id", "key", "code", "hash", "uid", "name", "nr", "no")
+
+
+def words_of(name: str) -> tuple[str, ...]:
+    """The lower-case words of a name: ``userId``, ``user_id``, ``User ID`` are user and id."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)
+    return tuple(word for word in re.split(r"[^a-z]+", spaced.lower()) if word)
+
+
+def thing_of(name: str) -> tuple[str, bool]:
+    """What a name is a name of, and whether it says id: ``visitorid`` and ``visitor_id`` are of a visitor, and
+    ``product_category_id`` is of a category."""
+    words = words_of(name)
+    if not words:
+        return "", False
+    *others, last = words
+    if others and last in SUFFIXES:
+        return others[-1], last not in ("name",)
+    for suffix in SUFFIXES:
+        stem = last.removesuffix(suffix)
+        if stem != last and stem in USER | ITEM | SESSION | REQUEST | IMPRESSION:
+            return stem, suffix != "name"
+    return last, last == "id"
+
+
+def kind_of(name: str) -> str | None:
+    """The kind of feedback that a name hints at."""
+    words = words_of(name)
+    glued = "".join(words)
+    found = next((KINDS[word] for word in (*reversed(words), glued) if word in KINDS), None)
+    if any(word in KINDS and KINDS[word] == "cart" for word in (*words, glued)):
+        return "cart"  # add_to_cart: whatever else it says
+    return found
