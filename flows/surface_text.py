@@ -39,7 +39,9 @@ def surface_text(name: str, inferred: Inferred) -> str:
         body.append(("fewest", str(inferred.pace.fewest)))
     declared = ""
     if inferred.columns:
-        declared = f"COLUMNS = {_written(_tuple([_column(column) for column in inferred.columns]), len('COLUMNS = '))}\n\n"
+        declared = (
+            f"COLUMNS = {_written(_tuple([_column(column) for column in inferred.columns]), len('COLUMNS = '))}\n\n"
+        )
     surface = f"SURFACE = {_written(Call('Surface', tuple(body)), len('SURFACE = '))}\n"
     text = declared + surface
     return f'"""The surface {name}, as millrace init takes its log to be: change what it got wrong."""\n\n{_imports(text)}\n\n{text}'
@@ -48,7 +50,9 @@ def surface_text(name: str, inferred: Inferred) -> str:
 def _features(inferred: Inferred) -> Code:
     columns = "COLUMNS" if inferred.columns else "()"
     arguments: list[tuple[str, Code]] = [("columns", columns)] if inferred.columns else []
-    arguments.append(("labels", _tuple([_of_fields(label, Label("click"), always=("kind",)) for label in inferred.labels])))
+    arguments.append(
+        ("labels", _tuple([_of_fields(label, Label("click"), always=("kind",)) for label in inferred.labels]))
+    )
     arguments.append(("families", _counters(columns, inferred.pace)))
     arguments.append(("base_rate", f"{min(max(inferred.pace.rate, 1e-4), 0.9):.2g}"))
     if inferred.pace.trend[0] >= HOUR:
@@ -175,7 +179,9 @@ def _imports(text: str) -> str:
     import io
     import tokenize
 
-    used = {token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.NAME}
+    used = {
+        token.string for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.type == tokenize.NAME
+    }
     lines = [
         f"from {module} import {', '.join(there)}"
         for module, names in IMPORTED

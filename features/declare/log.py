@@ -56,7 +56,9 @@ class FromEvent:
     def __post_init__(self) -> None:
         about = f"FromEvent({self.kind!r}, {self.event!r})"
         if not is_kind(self.kind):
-            raise ValueError(f"{about}: the kind must be a lower-case word such as cart or purchase, of letters, digits and _")
+            raise ValueError(
+                f"{about}: the kind must be a lower-case word such as cart or purchase, of letters, digits and _"
+            )
         expect_text(about, "event", self.event)
         if not self.event:
             raise ValueError(f"{about}: event is empty; write what the column of events says in such a row")
@@ -116,7 +118,9 @@ class Log:
         of_events = [one for one in self.feedback if isinstance(one, FromEvent)]
         if self.events is None:
             if self.shown or of_events:
-                raise ValueError('Log: shown and FromEvent need events="...", the column that says of which kind a row is')
+                raise ValueError(
+                    'Log: shown and FromEvent need events="...", the column that says of which kind a row is'
+                )
             return
         if not self.shown or not all(isinstance(event, str) and event for event in self.shown):
             raise ValueError(
@@ -124,4 +128,6 @@ class Log:
             )
         both = next((one for one in of_events if one.event in self.shown), None)
         if both is not None:
-            raise ValueError(f"Log: {both.event!r} is in shown and feedback of kind {both.kind!r}; it can be one of these")
+            raise ValueError(
+                f"Log: {both.event!r} is in shown and feedback of kind {both.kind!r}; it can be one of these"
+            )

@@ -93,13 +93,17 @@ def show(inferred: "Inferred") -> None:
     table = Table("column", "taken for", "because", box=None, pad_edge=False)
     for one in inferred.taken:
         column = one.column if one.of == "log" else f"{one.column} (items)"
-        table.add_row(*(Text(cell, style="dim" * (one.taken_for == "left out")) for cell in (column, one.taken_for, one.because)))
+        table.add_row(
+            *(Text(cell, style="dim" * (one.taken_for == "left out")) for cell in (column, one.taken_for, one.because))
+        )
     console = Console()
     console.print(table)
     pace = inferred.pace
     kinds = ", ".join(label.kind for label in inferred.labels)
     lines = [
-        *(f"Made up: {sentence}." for sentence in inferred.made_up),
+        *(["Not in the log, and what is made up for it:"] if inferred.made_up else []),
+        *(f"  {sentence}" for sentence in inferred.made_up),
+        *([""] if inferred.made_up else []),
         f"It learns {kinds}: {pace.rate:.2%} of about {pace.impressions:,} impressions in {_long(pace.span)}.",
         f"Counters halve within {short_span(pace.trend[0])} to {short_span(pace.trend[-1])}; an update every"
         f" {short_span(pace.every)}, the first after {short_span(pace.warmup)}.",

@@ -14,7 +14,21 @@ from features.ingest.inferred.profile import Profile
 from features.ingest.inferred.taken import Keys, Taken
 from features.ingest.inferred.words import KINDS, NEGATIVE, SHOWN, WEIGHTS, kind_of, words_of
 
-NAMES = frozenset("event events action type behavior behaviour kind activity interaction operation verb".split())
+NAMES = frozenset(
+    [
+        "event",
+        "events",
+        "action",
+        "type",
+        "behavior",
+        "behaviour",
+        "kind",
+        "activity",
+        "interaction",
+        "operation",
+        "verb",
+    ]
+)
 
 MOST_KINDS = 40
 

@@ -1,6 +1,6 @@
 """From a sample of a log to what a surface of it declares: columns, labels, the log's own names, half-lives, pace.
 
-    inferred = infer(read_sample(Path("ratings.csv")), None, "ratings")
+inferred = infer(read_sample(Path("ratings.csv")), None, "ratings")
 """
 
 from collections.abc import Sequence
@@ -168,6 +168,7 @@ def _grouped(keys: Keys, outcomes: Outcomes) -> tuple[Keys, list[str]]:
 
 def _only(keys: Keys, rows: pl.Series) -> Keys:
     """The keys of these rows."""
+
     def of(one: Profile) -> Profile:
         return Profile(one.name, one.form, one.values.filter(rows))
 

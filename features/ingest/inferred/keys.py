@@ -12,6 +12,9 @@ from features.ingest.inferred.words import IMPRESSION, ITEM, POSITION, PROPENSIT
 FUNCTION = 0.05
 """``strays`` below which a column is a function of a key."""
 
+CLEARLY = 0.5
+"""By how much, as a logarithm, the rows of one value must be closer in time than those of another to be a user's."""
+
 PAGE = timedelta(minutes=30)
 """A request's rows are no further apart; a session's are."""
 
@@ -25,13 +28,13 @@ def user_and_item(columns: list[Profile], times: pl.Series) -> tuple[Profile, Pr
             "no column can name users and items: ids are texts or whole numbers; it has"
             f" {', '.join(repr(column.name) for column in columns)}"
         )
-    item = max(ids, key=lambda column: _as_item(column))
-    user = max((column for column in ids if column is not item), key=lambda column: _as_user(column), default=None)
-    named_item, named_user = _as_item(item) >= NAMED, user is not None and _as_user(user) >= NAMED
-    if not named_item or not named_user:
-        item, user, why_item, why_user = _by_values(ids, item if named_item else None, user if named_user else None, times)
+    items = sorted(ids, key=_as_item, reverse=True)
+    item = next((one for one in items if _as_item(one) >= NAMED and _as_item(one) > _as_user(one)), None)
+    users = sorted((one for one in ids if one is not item), key=_as_user, reverse=True)
+    user = next((one for one in users if _as_user(one) >= NAMED), None)
+    if item is None or user is None:
+        item, user, why_item, why_user = _by_values(ids, item, user, times)
     else:
-        assert user is not None
         why_item = why_user = "its name, and its values repeat"
         if user.thing in SESSION:
             why_user = "no column names users, and each session is one"
@@ -67,6 +70,8 @@ def _as_user(column: Profile) -> float:
         return 2.5
     if column.thing in REQUEST and column.says_id:
         return 2.0
+    if set(column.words) & USER and column.says_id and column.distinct > 200:
+        return 3.5  # user_pseudo_id
     # As user_feature_3: not who, but as near to it as there may be.
     return 1.0 + 0.1 * math.log10(max(column.distinct, 1)) if set(column.words) & USER else 0.0
 
@@ -81,8 +86,9 @@ def _by_values(
 ) -> tuple[Profile, Profile, str, str]:
     """Users do several things in a row; items are shown again and again, to many."""
     rest = [one for one in ids if one is not item and one is not user and one.unique < 0.98 and one.distinct >= 3]
+    rest = [one for one in rest if not one.says_time and not (one.thing in REQUEST and one.says_id)]
     rest = [one for one in rest if not (set(one.words) & (USER if user is None and item is None else set()))] or rest
-    why_item = why_user = "its name"
+    why_item, why_user = "its name", "its name" if user is None or names_users(user) else "no column names users"
     while item is None or user is None:
         if not rest:
             what, example = ("users", "user_id") if user is None else ("items", "item_id")
@@ -92,8 +98,10 @@ def _by_values(
             )
         if user is None and item is None:
             rest.sort(key=lambda one: one.distinct, reverse=True)
-            user = max(rest[:2], key=lambda one: _burst(one, times))
-            why_user = "its values come in bursts, as users do"
+            first, second = rest[0], rest[min(1, len(rest) - 1)]
+            bursts = _burst(second, times) > _burst(first, times) + CLEARLY
+            user = second if bursts else first
+            why_user = "no name says so, but its values come in bursts, or are the most different"
             rest.remove(user)
         elif user is None:
             user = max(rest, key=lambda one: (one.says_id, one.distinct))
@@ -110,7 +118,9 @@ def _by_values(
 def _burst(column: Profile, times: pl.Series) -> float:
     """How much closer in time the rows of one value are than if they were spread evenly: the higher, the more so."""
     rows = pl.DataFrame({"key": column.values, "t": times.dt.epoch("us")}).drop_nulls().sort("key", "t")
-    gaps = rows.select((pl.col("t").diff().over("key") / 1e6).alias("gap"), pl.len().over("key").alias("n")).drop_nulls()
+    gaps = rows.select(
+        (pl.col("t").diff().over("key") / 1e6).alias("gap"), pl.len().over("key").alias("n")
+    ).drop_nulls()
     if not len(gaps):
         return 0.0
     span = max(float(rows["t"].max() - rows["t"].min()) / 1e6, 1.0)  # type: ignore[operator]
@@ -145,7 +155,9 @@ def request_of(columns: list[Profile], user: Profile, times: pl.Series) -> Profi
 def position_of(columns: list[Profile]) -> Profile | None:
     """The column of the place in the list."""
     fit = [one for one in columns if one.form in ("whole", "truth") and one.thing in POSITION and one.missing < 0.5]
-    return next((one for one in fit if 0 <= float(one.numbers.min() or 0) and float(one.numbers.max() or 0) <= 10_000), None)  # type: ignore[arg-type]
+    return next(
+        (one for one in fit if float(one.numbers.min() or 0) >= 0 and float(one.numbers.max() or 0) <= 10_000), None
+    )  # type: ignore[arg-type]
 
 
 def propensity_of(columns: list[Profile]) -> Profile | None:
@@ -153,14 +165,18 @@ def propensity_of(columns: list[Profile]) -> Profile | None:
     for one in columns:
         if one.form in ("number", "whole", "truth") and set(one.words) & PROPENSITY and one.missing < 0.5:
             least, most = one.numbers.min(), one.numbers.max()
-            if isinstance(least, float) and isinstance(most, float) and 0 < least and most <= 1:
+            if isinstance(least, float) and isinstance(most, float) and least > 0 and most <= 1:
                 return one
     return None
 
 
 def grouping(user: Profile, item: Profile, times: pl.Series) -> tuple[timedelta, bool, str]:
     """Without request ids: how close rows of a user are that were shown at once; whether each row is alone; why."""
-    rows = pl.DataFrame({"user": user.values, "item": item.values, "t": times.dt.epoch("us")}).drop_nulls().sort("user", "t")
+    rows = (
+        pl.DataFrame({"user": user.values, "item": item.values, "t": times.dt.epoch("us")})
+        .drop_nulls()
+        .sort("user", "t")
+    )
     gaps = (rows.select(pl.col("t").diff().over("user")).to_series().drop_nulls() / 1e6).to_numpy()
     if not len(rows) or not len(gaps):
         return timedelta(seconds=1), True, "users have one row each"

@@ -8,6 +8,7 @@ from datetime import timedelta
 import polars as pl
 
 from features.declare.expected import is_kind
+from features.declare.families import short_span
 from features.declare.feedback import HORIZON
 from features.declare.labels import Label
 from features.declare.log import FromEvent, FromRow
@@ -15,7 +16,20 @@ from features.ingest.inferred.keys import FUNCTION
 from features.ingest.inferred.nice import nice_up
 from features.ingest.inferred.profile import MOSTLY, Profile, strays
 from features.ingest.inferred.taken import CannotBeInferred, Keys, Taken
-from features.ingest.inferred.words import AMOUNT, BEFORE, KINDS, LATER, NEGATIVE, RATING, TARGET, WEIGHTS, kind_of
+from features.ingest.inferred.words import (
+    AFTERWARDS,
+    AMOUNT,
+    BEFORE,
+    BOUGHT,
+    CIRCUMSTANCES,
+    KINDS,
+    LATER,
+    NEGATIVE,
+    RATING,
+    TARGET,
+    WEIGHTS,
+    kind_of,
+)
 
 DEFAULT = timedelta(minutes=5)
 """How long a label may take, where no time says when it came."""
@@ -51,11 +65,15 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
     rest = [one for one in columns if one is not keys.shown_at and one.form != "nothing"]
     later = _later(rest, keys, times)
     truths = [one for one in rest if _is_truth(one) and _is_outcome(one, keys)]
-    constant = [one for one in rest if one.distinct == 1 and one.missing == 0 and _named(one) and float(one.numbers[0] or 0) == 1]
+    constant = [
+        one
+        for one in rest
+        if one.distinct == 1 and one.missing == 0 and _named(one) and float(one.numbers[0] or 0) == 1
+    ]
     taken = [Taken(one.name, "left out", "it is always true: each row is one that happened") for one in constant]
     ratings = [] if truths or constant else [one for one in rest if _is_rating(one, keys)][:1]
     if ratings:
-        return _rating(ratings[0], taken)
+        return _rating(ratings[0], [*taken, *_not_known([one for one in rest if one is not ratings[0]], keys)])
     found, used = list[tuple[FromRow, Label, pl.Series]](), set[str]()
     for truth in truths:
         happened = truth.numbers.fill_null(0) > 0
@@ -77,18 +95,37 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
         kind = _kind(one.name, {label.kind for _, label, _ in found})
         within, why = _within(keys.times, times[one.name])
         found.append((FromRow(kind, at=one.name), Label(kind, within), happened))
-        taken.append(Taken(one.name, f"label {kind}", f"a time after the showing, there in {_share(happened)} of the rows; {why}"))
+        taken.append(
+            Taken(
+                one.name, f"label {kind}", f"a time after the showing, there in {_share(happened)} of the rows; {why}"
+            )
+        )
         used.add(one.name)
     taken += [
-        Taken(one.name, "left out", "a later time: it was not known at the showing") for one in later if one.name not in used
+        Taken(one.name, "left out", "a later time: it was not known at the showing")
+        for one in later
+        if one.name not in used
     ]
+    taken += _not_known([one for one in rest if one not in truths], keys)
     if not found and not constant:
+        only = _only_truth(rest, keys)
+        if only is not None:
+            kind, happened = _kind(only.name, set()), only.numbers.fill_null(0) > 0
+            because = f"the only column that is true or false and not the item's or the user's own: true in {_share(happened)}"
+            taken.append(Taken(only.name, f"label {kind}", because))
+            return _ordered([(FromRow(kind, only.name), Label(kind), happened)], taken)
         amount = next((one for one in rest if _is_amount(one, keys)), None)
         if amount is not None:
             return _amount(amount, taken)
     if found:
+        told = {one.column for one in taken}
+        amounts = [one for one in rest if one.name not in told and _is_amount(one, keys)]
+        taken += [
+            Taken(one.name, "left out", "an amount of what was done: not known at the showing") for one in amounts
+        ]
         return _ordered(found, taken)
-    kind = next((kind for one in (keys.shown_at, *constant) if (kind := kind_of(one.name))), kind_of(name)) or "click"
+    kind = next((kind for one in (keys.shown_at, *constant) if (kind := kind_of(one.name))), kind_of(name))
+    kind = kind or ("purchase" if any(set(one.words) & BOUGHT for one in columns) else "click")
     return Outcomes(
         (Label(kind),),
         (),
@@ -106,7 +143,9 @@ def _ordered(found: list[tuple[FromRow, Label, pl.Series]], taken: list[Taken]) 
     """The commonest first: it is what counts as a click of a user."""
     found.sort(key=lambda one: float(one[2].mean() or 0), reverse=True)  # type: ignore[arg-type]
     several = len(found) > 1
-    labels = tuple(Label(label.kind, label.within, weight=WEIGHTS.get(label.kind, 1) if several else 1) for _, label, _ in found)
+    labels = tuple(
+        Label(label.kind, label.within, weight=WEIGHTS.get(label.kind, 1) if several else 1) for _, label, _ in found
+    )
     return Outcomes(labels, tuple(row for row, _, _ in found), found[0][2], tuple(taken))
 
 
@@ -126,10 +165,33 @@ def _is_outcome(column: Profile, keys: Keys) -> bool:
     """A truth that a name says was done, and that is not the item's or the user's own: ``is_sale`` is the item's."""
     if not _named(column):
         return False
-    own = column.name == "clicked"
-    return own or not any(
-        (share := strays(key.values, column.values)) is not None and share <= FUNCTION for key in (keys.item, keys.user)
-    )
+    return column.name == "clicked" or not _of_a_key(column, keys)
+
+
+def _of_a_key(column: Profile, keys: Keys) -> bool:
+    """Whether it is a function of the item or the user."""
+    shares = (strays(key.values, column.values) for key in (keys.item, keys.user))
+    return any(share is not None and share <= FUNCTION for share in shares)
+
+
+def _not_known(columns: Sequence[Profile], keys: Keys) -> list[Taken]:
+    """What by its name was done, or said of it, after the showing, and is no label."""
+    found = list[Taken]()
+    for one in columns:
+        words = set(one.words)
+        if words & BEFORE:
+            continue
+        unwanted = _is_truth(one) and words & NEGATIVE and not _of_a_key(one, keys)
+        if unwanted or words & AFTERWARDS:
+            found.append(Taken(one.name, "left out", "feedback, and none that is wanted: not known at the showing"))
+    return found
+
+
+def _only_truth(columns: Sequence[Profile], keys: Keys) -> Profile | None:
+    """The only truth that is no circumstance of the showing, and rather the exception."""
+    truths = [one for one in columns if _is_truth(one) and not set(one.words) & (CIRCUMSTANCES | BEFORE | NEGATIVE)]
+    truths = [one for one in truths if not _of_a_key(one, keys)]
+    return truths[0] if len(truths) == 1 and 0 < float(truths[0].numbers.mean() or 0) < 0.5 else None  # type: ignore[arg-type]
 
 
 def _is_rating(column: Profile, keys: Keys) -> bool:
@@ -196,7 +258,7 @@ def _within(shown_at: pl.Series, at: pl.Series) -> tuple[timedelta, str]:
     """The time in which 19 in 20 come."""
     late = (at - shown_at).drop_nulls().dt.total_seconds().quantile(0.95)
     within = timedelta(seconds=nice_up(max(late or 0.0, 60.0), HORIZON.total_seconds()))
-    return within, f"19 in 20 come within {within}"
+    return within, f"19 in 20 come within {short_span(within.total_seconds())}"
 
 
 def _kind(name: str, taken: set[str]) -> str:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import log10
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from features.identity.names import name_fault
 from features.ingest.inferred.keys import FUNCTION
 from features.ingest.inferred.profile import Profile, strays
 from features.ingest.inferred.taken import Keys, Taken
-from features.ingest.inferred.words import CODE, QUANTITY
+from features.ingest.inferred.words import ASKED, CODE, QUANTITY
 
 SEPARATORS = ("|", ";", ",")
 
@@ -21,7 +22,17 @@ FEW = 30
 MOST_REQUEST_IDS, MOST_ITEM_IDS = 6, 5
 """Counters are kept of each with each: more would be slow. Those that say most of the label are taken."""
 
-RESERVED = ("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "clicked", "clicked_at", "propensity")
+RESERVED = (
+    "impression_id",
+    "request_id",
+    "user_id",
+    "item_id",
+    "position",
+    "shown_at",
+    "clicked",
+    "clicked_at",
+    "propensity",
+)
 """Names that mean something to an import, whatever they are in this log."""
 
 FAMILIES = ("all", "item_context", "item_recent1", "item_recent3", "item_recent10", "user_item")
@@ -44,7 +55,12 @@ def of_log(columns: Sequence[Profile], keys: Keys, positive: pl.Series) -> tuple
     found, left = list[Candidate](), list[Taken]()
     for one in columns:
         owner, because = _owner(one, keys)
-        candidate = _unfit(one) or _after(one, positive) or _candidate(one, owner, because, "log", positive)
+        candidate: Candidate | str = (
+            _unfit(one)
+            or _after(one, positive)
+            or _says_nothing(one, owner, keys)
+            or _candidate(one, owner, because, "log", positive)
+        )
         if isinstance(candidate, str):
             left.append(Taken(one.name, "left out", candidate))
         else:
@@ -58,7 +74,7 @@ def of_items(columns: Sequence[Profile], key: str) -> tuple[list[Candidate], lis
     for one in columns:
         if one.name == key:
             continue
-        candidate = _unfit(one) or _candidate(one, "item", "in the file of items", "items", None)
+        candidate: Candidate | str = _unfit(one) or _candidate(one, "item", "in the file of items", "items", None)
         if isinstance(candidate, str):
             left.append(Taken(one.name, "left out", candidate, "items"))
         else:
@@ -71,7 +87,11 @@ def fewer(candidates: Sequence[Candidate]) -> tuple[list[Column], list[Taken]]:
     columns, taken, used = list[Column](), list[Taken](), set[str]()
     ids = {
         owner: sorted(
-            (one for one in candidates if isinstance(one.column, Id) and (one.column.of == "item") == (owner == "item")),
+            (
+                one
+                for one in candidates
+                if isinstance(one.column, Id) and (one.column.of == "item") == (owner == "item")
+            ),
             key=lambda one: -one.says,
         )
         for owner in ("item", "request")
@@ -94,7 +114,13 @@ def _owner(one: Profile, keys: Keys) -> tuple[Owner, str]:
     """Whose the column is: of the item or the user of which it is a function."""
     if one.form in ("list", "other", "nothing"):
         # Lists are compared as the texts of them.
-        one = Profile(one.name, "text", one.values.map_elements(repr, pl.String) if one.form == "list" else one.values.cast(pl.String, strict=False))
+        one = Profile(
+            one.name,
+            "text",
+            one.values.map_elements(repr, pl.String)
+            if one.form == "list"
+            else one.values.cast(pl.String, strict=False),
+        )
     item, user = strays(keys.item.values, one.values), strays(keys.user.values, one.values)
     if item is not None and item <= FUNCTION and (user is None or item <= user + FUNCTION):
         return "item", "the same wherever an item is shown"
@@ -122,6 +148,8 @@ def _unfit(one: Profile) -> str | None:
         return f"{one.values.dtype}: neither a value nor a list"
     if one.form == "time":
         return "a time; the hour of the showing is known anyway"
+    if one.form == "text" and one.says_time:
+        return "a time in a form that is not read"
     if one.form == "list":
         return "empty lists" if not len(_parts(one)) else None
     if one.distinct == 1:
@@ -139,12 +167,51 @@ def _after(one: Profile, positive: pl.Series) -> str | None:
     there = one.values.is_not_null()
     if 0 < one.missing < 1 and float((there == positive).mean() or 0) > 1 - 0.02 * min(rate, 1 - rate):  # type: ignore[arg-type]
         return "there only where the label is true: it was not known at the showing"
+    rows = pl.DataFrame({"value": one.values, "positive": positive})
     if one.unique < 0.05 or one.distinct <= FEW:
-        rows = pl.DataFrame({"value": one.values, "positive": positive}).group_by("value")
-        counts = rows.agg(pl.col("positive").sum().cast(pl.Int64).alias("yes"), pl.len().cast(pl.Int64).alias("all"))
-        wrong = counts.select(pl.min_horizontal("yes", pl.col("all") - pl.col("yes")).sum()).item()
-        if wrong / len(positive) <= 0.02 * min(rate, 1 - rate):
+        counts = rows.group_by("value").agg(pl.col("positive").mean().alias("rate"), pl.len().alias("n"))
+        # So many rows that it is no accident that the label is true in all of them.
+        certain = (
+            counts.filter((pl.col("rate") >= 0.99) & (pl.col("n") >= max(5.0, -6 / log10(rate))))
+            if rate <= 0.5
+            else counts[:0]
+        )
+        wrong = float(
+            (counts["n"] * pl.select(pl.min_horizontal(counts["rate"], 1 - counts["rate"])).to_series()).sum()
+        )
+        if len(certain) or wrong / len(positive) <= 0.02 * min(rate, 1 - rate):
             return "it gives the label away: it was not known at the showing"
+    elif one.form in ("whole", "number"):
+        ranks = rows.drop_nulls().with_columns(pl.col("value").rank())
+        yes = int(ranks["positive"].sum())
+        pairs = yes * (len(ranks) - yes)
+        below = (float(ranks.filter("positive")["value"].sum()) - yes * (yes + 1) / 2) / pairs if pairs else 0.5
+        if max(below, 1 - below) > 0.99 and yes >= 20:
+            return "it gives the label away: it was not known at the showing"
+    return None
+
+
+def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
+    """Why a column says no more than an id that is there already, or nothing that comes again."""
+    if one.form not in ("text", "whole"):
+        return None
+    many = one.distinct > 20
+    if many and owner == "user" and one.distinct >= 0.8 * keys.user.distinct and (one.form == "text" or one.says_id):
+        return "as many as there are users: it says who, and no more"
+    words = float(one.known[:5000].str.split(" ").list.len().mean() or 0) if one.form == "text" else 0.0  # type: ignore[arg-type]
+    named = one.says_id or (one.form == "text" and words < 1.7 and one.distinct > 2000)
+    if many and owner == "item" and one.distinct >= 0.9 * keys.item.distinct and named:
+        return "as many as there are items: it says which, and no more"
+    if owner == "request" and one.form == "text" and one.unique > 0.5 and words >= 2 and not set(one.words) & ASKED:
+        return "nearly every row has its own: it may have been written with the feedback"
+    if (
+        owner == "request"
+        and (one.form == "text" or one.says_id or set(one.words) & CODE)
+        and one.distinct > 1000
+        and one.unique > 0.1
+        and words < 1.7
+    ):
+        return "of each value there are few rows"
     return None
 
 
@@ -163,7 +230,9 @@ def _typed(one: Profile, owner: Owner) -> tuple[Column | None, str]:
     if one.form == "list":
         kind = one.values.dtype
         inner = getattr(kind, "inner", None)
-        if inner is not None and (inner == pl.String or inner.is_integer() or isinstance(inner, pl.Categorical | pl.Enum)):
+        if inner is not None and (
+            inner == pl.String or inner.is_integer() or isinstance(inner, pl.Categorical | pl.Enum)
+        ):
             return Tags(name, owner, called), "a list"
         return None, "a list of numbers"
     if one.form == "truth":
@@ -201,7 +270,9 @@ def _of_text(one: Profile, name: str, called: str, owner: Owner) -> tuple[Column
         parts = some.str.split(separator).explode().str.strip_chars()
         words = float(parts.str.split(" ").list.len().mean() or 0)  # type: ignore[arg-type]
         if words < 2.5 and parts.n_unique() <= 0.2 * len(parts) and parts.n_unique() < some.n_unique() * 1.5:
-            return Tags(name, owner, called, separator=separator), f"{parts.n_unique()} different parts between {separator!r}"
+            return Tags(
+                name, owner, called, separator=separator
+            ), f"{parts.n_unique()} different parts between {separator!r}"
     words = float(some.str.split(" ").list.len().mean() or 0)  # type: ignore[arg-type]
     many = one.distinct > 1000 or one.unique > 0.5
     if words >= 3 or (many and words >= 1.7):

@@ -1,7 +1,6 @@
 """How fast a log moves: half-lives of its counters, what the first model trains on, how often an update is worth it."""
 
 from dataclasses import dataclass
-from datetime import timedelta
 from math import log
 
 import polars as pl
@@ -89,7 +88,6 @@ def _warmup(shown: pl.DataFrame, share: float, first: float, span: float) -> flo
     needed = int(FIRST_POSITIVES * share)
     reached = positives[min(needed, len(positives) - 1)] - first if len(positives) else span
     return min(max(span / 3, reached), span / 2)
-
 
 
 def _whole(seconds: float) -> float:

@@ -1,13 +1,13 @@
 """One column of a sample: its values as what they are, whatever the file had them written as."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
 import polars as pl
 
 from features.ingest.file_columns import NAIVE, ZONED
-from features.ingest.inferred.words import thing_of, words_of
+from features.ingest.inferred.words import TIME, thing_of, words_of
 
 Form = Literal["nothing", "truth", "whole", "number", "text", "time", "list", "other"]
 
@@ -29,6 +29,9 @@ class Profile:
     values: pl.Series
     """Typed; null where nothing stands. Times as they are in the file, texts of them too."""
 
+    written: bool = False
+    """Whether the file has texts there, whatever they mean."""
+
     @cached_property
     def words(self) -> tuple[str, ...]:
         return words_of(self.name)
@@ -41,6 +44,11 @@ class Profile:
     @cached_property
     def says_id(self) -> bool:
         return thing_of(self.name)[1]
+
+    @cached_property
+    def says_time(self) -> bool:
+        """Whether the name is one of a time."""
+        return any(word in TIME or word.endswith(("time", "date")) for word in self.words)
 
     @cached_property
     def known(self) -> pl.Series:
@@ -72,7 +80,8 @@ class Profile:
     @cached_property
     def can_be_id(self) -> bool:
         """Whether the values can name users or items."""
-        return self.form in ("whole", "text", "truth") and self.distinct > 0
+        fraction = self.form == "number" and self.written and self.says_id
+        return (fraction or self.form in ("whole", "text", "truth")) and self.distinct > 0
 
 
 def profile_of(column: pl.Series) -> Profile:
@@ -83,7 +92,7 @@ def profile_of(column: pl.Series) -> Profile:
     if isinstance(values.dtype, pl.Decimal):
         values = values.cast(pl.Float64)
     if values.dtype == pl.String:
-        return _of_texts(name, values)
+        return replace(_of_texts(name, values), written=True)
     if values.dtype == pl.Boolean:
         form: Form = "truth"
     elif values.dtype.is_float():

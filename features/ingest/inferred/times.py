@@ -7,7 +7,7 @@ import polars as pl
 from features.ingest.file_columns import instant
 from features.ingest.inferred.profile import MOSTLY, Profile
 from features.ingest.inferred.taken import CannotBeInferred
-from features.ingest.inferred.words import LATER, OF_THING, TIME
+from features.ingest.inferred.words import LATER, OF_THING
 from features.ingest.mapping import YEAR_1990, instants
 
 YEAR_2100 = 4_102_444_800
@@ -18,7 +18,7 @@ def times_of(column: Profile) -> pl.Series | None:
     """The column as times, UTC, null where there is none; None where it holds no times. Times without a zone are read
     as UTC."""
     values = column.values.alias("v")
-    if column.form == "whole" or (column.form == "number" and _says_time(column)):
+    if column.form == "whole" or (column.form == "number" and column.says_time):
         values = values.cast(pl.Float64)
         size = values.abs().median()
         if not isinstance(size, float) or not _is_epoch(size) or float(values.min() or 0) < YEAR_1990:  # type: ignore[arg-type]
@@ -33,10 +33,6 @@ def times_of(column: Profile) -> pl.Series | None:
 def _is_epoch(size: float) -> bool:
     """Whether a number counts seconds, or thousandths, millionths or billionths of them, of a time from 1990 to 2100."""
     return any(YEAR_1990 <= size / unit < YEAR_2100 for unit in (1, 1e3, 1e6, 1e9))
-
-
-def _says_time(column: Profile) -> bool:
-    return any(word in TIME or word.removesuffix("time") != word or word.endswith("date") for word in column.words)
 
 
 def is_naive(column: Profile) -> bool:
@@ -54,7 +50,7 @@ def find_times(columns: list[Profile]) -> dict[str, pl.Series]:
     found: dict[str, pl.Series] = {}
     for column in columns:
         # A number of the right size is a time only where its name says so, or nothing else can be one.
-        if column.form == "time" or _says_time(column):
+        if column.form == "time" or column.says_time:
             times = times_of(column)
             if times is not None:
                 found[column.name] = times
@@ -74,7 +70,7 @@ def shown_at_of(columns: list[Profile], times: dict[str, pl.Series]) -> Profile:
         own = times[column.name]
         score = 10.0 * (column.name == "shown_at") - 2.0 * any(word in LATER for word in column.words)
         score -= 3.0 * any(word in OF_THING for word in column.words) * (len(candidates) > 1)
-        score += 1.0 * _says_time(column) - 5.0 * column.missing
+        score += 1.0 * column.says_time - 5.0 * column.missing
         # What came earlier than the others is the showing; what came after is what was done.
         for other in candidates:
             if other is not column:
@@ -86,7 +82,7 @@ def shown_at_of(columns: list[Profile], times: dict[str, pl.Series]) -> Profile:
 
 
 def _no_time(columns: list[Profile], times: dict[str, pl.Series]) -> str:
-    dated = next((column for column in columns if _says_time(column) and len(column.known)), None)
+    dated = next((column for column in columns if column.says_time and len(column.known)), None)
     if times:
         name, column = next((column.name, column) for column in columns if column.name in times)
         return (

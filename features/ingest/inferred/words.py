@@ -3,44 +3,373 @@
 import re
 
 USER = frozenset(
-    "user visitor customer client member account person reader viewer buyer shopper subscriber cookie uid guid guest"
-    " player reviewer usr cust consumer learner student listener household profile ip browserid fullvisitor patient"
-    " borrower traveller traveler cardholder".split()
+    [
+        "user",
+        "visitor",
+        "customer",
+        "client",
+        "member",
+        "account",
+        "person",
+        "reader",
+        "viewer",
+        "buyer",
+        "shopper",
+        "subscriber",
+        "cookie",
+        "uid",
+        "guid",
+        "guest",
+        "player",
+        "reviewer",
+        "usr",
+        "cust",
+        "consumer",
+        "learner",
+        "student",
+        "listener",
+        "household",
+        "profile",
+        "ip",
+        "browserid",
+        "fullvisitor",
+        "patient",
+        "borrower",
+        "traveller",
+        "traveler",
+        "cardholder",
+    ]
 )
-SESSION = frozenset("session sess visit sid".split())
+SESSION = frozenset(["session", "sess", "visit", "sid"])
 ITEM = frozenset(
-    "item product movie film article story sku asin app ad advert advertisement creative banner offer song track video"
-    " book isbn recipe game news doc document page url listing restaurant business hotel poi venue place content post"
-    " course job property beer anime artist episode show clip photo image pin tweet podcast stock goods iid pid variant"
-    " headline title candidate dish merchant store question exercise destination".split()
+    [
+        "item",
+        "product",
+        "movie",
+        "film",
+        "article",
+        "story",
+        "sku",
+        "asin",
+        "app",
+        "ad",
+        "advert",
+        "advertisement",
+        "creative",
+        "banner",
+        "offer",
+        "song",
+        "track",
+        "video",
+        "book",
+        "isbn",
+        "recipe",
+        "game",
+        "news",
+        "doc",
+        "document",
+        "page",
+        "url",
+        "listing",
+        "restaurant",
+        "business",
+        "hotel",
+        "poi",
+        "venue",
+        "place",
+        "content",
+        "post",
+        "course",
+        "job",
+        "property",
+        "beer",
+        "anime",
+        "artist",
+        "episode",
+        "show",
+        "clip",
+        "photo",
+        "image",
+        "pin",
+        "tweet",
+        "podcast",
+        "stock",
+        "goods",
+        "iid",
+        "pid",
+        "variant",
+        "headline",
+        "title",
+        "candidate",
+        "dish",
+        "merchant",
+        "store",
+        "question",
+        "exercise",
+        "prop",
+        "accommodation",
+        "apartment",
+        "room",
+    ]
 )
-REQUEST = frozenset("request req query search srch auction slate display pageview qid impressions_list list".split())
-IMPRESSION = frozenset("impression impr imp event row log record bid exposure interaction index uuid".split())
-POSITION = frozenset("position pos rank slot place".split())
-PROPENSITY = frozenset("propensity pscore probability prob".split())
+REQUEST = frozenset(
+    [
+        "request",
+        "req",
+        "query",
+        "search",
+        "srch",
+        "auction",
+        "slate",
+        "display",
+        "pageview",
+        "qid",
+        "impressions_list",
+        "list",
+    ]
+)
+IMPRESSION = frozenset(
+    ["impression", "impr", "imp", "event", "row", "log", "record", "bid", "exposure", "interaction", "index", "uuid"]
+)
+POSITION = frozenset(["position", "pos", "rank", "slot", "place"])
+PROPENSITY = frozenset(["propensity", "pscore", "probability", "prob"])
 TIME = frozenset(
-    "time timestamp ts date datetime day at when utc epoch unixtime clock occurred eventtime unix ms dt moment".split()
+    [
+        "time",
+        "timestamp",
+        "ts",
+        "date",
+        "datetime",
+        "day",
+        "at",
+        "when",
+        "utc",
+        "epoch",
+        "unixtime",
+        "clock",
+        "occurred",
+        "eventtime",
+        "unix",
+        "ms",
+        "dt",
+        "moment",
+    ]
 )
-LATER = frozenset("end ended returned attributed converted updated modified expires expired delivered shipped".split())
-OF_THING = frozenset("birth birthday born release released published publish created registered signup joined".split())
-RATING = frozenset("rating rate score stars star grade vote relevance review overall ratings satisfaction".split())
+LATER = frozenset(
+    [
+        "end",
+        "ended",
+        "returned",
+        "attributed",
+        "converted",
+        "updated",
+        "modified",
+        "expires",
+        "expired",
+        "delivered",
+        "shipped",
+    ]
+)
+OF_THING = frozenset(
+    [
+        "birth",
+        "birthday",
+        "born",
+        "release",
+        "released",
+        "published",
+        "publish",
+        "created",
+        "registered",
+        "signup",
+        "joined",
+    ]
+)
+RATING = frozenset(
+    [
+        "rating",
+        "rate",
+        "score",
+        "stars",
+        "star",
+        "grade",
+        "vote",
+        "relevance",
+        "review",
+        "overall",
+        "ratings",
+        "satisfaction",
+    ]
+)
 AMOUNT = frozenset(
-    "dwell watch watched duration watchtime playtime seconds secs listened percent completion revenue spent".split()
+    [
+        "dwell",
+        "watch",
+        "watched",
+        "duration",
+        "watchtime",
+        "playtime",
+        "seconds",
+        "secs",
+        "listened",
+        "percent",
+        "completion",
+        "revenue",
+        "spent",
+        "play",
+        "played",
+        "payout",
+        "gross",
+        "bookings",
+    ]
 )
-TARGET = frozenset("label target outcome y positive response engaged engagement interacted relevant feedback".split())
-BEFORE = frozenset("prev previous past before history ever last prior avg mean average count cnt num total n".split())
+TARGET = frozenset(
+    [
+        "label",
+        "target",
+        "outcome",
+        "y",
+        "positive",
+        "response",
+        "engaged",
+        "engagement",
+        "interacted",
+        "relevant",
+        "feedback",
+    ]
+)
+ASKED = frozenset(["query", "search", "q", "keyword", "keywords", "prompt", "title", "headline", "question"])
+"""Texts that are known before anything is shown, however rarely one comes twice."""
+
+AFTERWARDS = frozenset(["helpful", "votes", "upvotes", "downvotes", "refunded"])
+"""What others said of what was done."""
+
+BOUGHT = frozenset(["invoice", "quantity", "order", "orders", "purchase", "transaction", "basket"])
+"""What is in a log of purchases."""
+
+CIRCUMSTANCES = frozenset(
+    [
+        "mobile",
+        "tablet",
+        "desktop",
+        "phone",
+        "weekend",
+        "holiday",
+        "new",
+        "bot",
+        "logged",
+        "login",
+        "member",
+        "premium",
+        "app",
+        "promo",
+        "special",
+        "test",
+        "rand",
+        "random",
+        "paid",
+        "sale",
+        "discount",
+        "stock",
+        "available",
+        "sponsored",
+        "ad",
+        "organic",
+        "first",
+    ]
+)
+"""Truths that are known at the showing."""
+
+BEFORE = frozenset(
+    [
+        "prev",
+        "previous",
+        "past",
+        "before",
+        "history",
+        "ever",
+        "last",
+        "prior",
+        "avg",
+        "mean",
+        "average",
+        "count",
+        "cnt",
+        "num",
+        "total",
+        "n",
+    ]
+)
 QUANTITY = frozenset(
-    "price age amount count cnt num n qty quantity size weight length height width duration year distance lat lon"
-    " latitude longitude ctr rate cost revenue value score number hour minutes seconds days percent ratio popularity"
-    " income salary discount budget runtime".split()
+    [
+        "price",
+        "age",
+        "amount",
+        "count",
+        "cnt",
+        "num",
+        "n",
+        "qty",
+        "quantity",
+        "size",
+        "weight",
+        "length",
+        "height",
+        "width",
+        "duration",
+        "year",
+        "distance",
+        "lat",
+        "lon",
+        "latitude",
+        "longitude",
+        "ctr",
+        "rate",
+        "cost",
+        "revenue",
+        "value",
+        "score",
+        "number",
+        "hour",
+        "minutes",
+        "seconds",
+        "days",
+        "percent",
+        "ratio",
+        "popularity",
+        "income",
+        "salary",
+        "discount",
+        "budget",
+        "runtime",
+    ]
 )
-CODE = frozenset("id ids code zip postcode key type class category section group cluster bucket no nr hash".split())
+CODE = frozenset(
+    [
+        "id",
+        "ids",
+        "code",
+        "zip",
+        "postcode",
+        "key",
+        "type",
+        "class",
+        "category",
+        "section",
+        "group",
+        "cluster",
+        "bucket",
+        "no",
+        "nr",
+        "hash",
+    ]
+)
 
 KINDS: dict[str, str] = {
     word: kind
     for kind, words in {
         "click": "click clicks clicked clk clickout tap tapped open opened",
-        "purchase": "purchase purchased buy bought order ordered transaction sale sold checkout paid payment"
+        "purchase": "purchase purchased buy bought order ordered transaction sale sold paid payment"
         " conversion converted convert transact buying",
         "cart": "cart addtocart atc basket addtobasket add_to_cart carted",
         "install": "install installed attributed download downloaded",
@@ -52,6 +381,7 @@ KINDS: dict[str, str] = {
         "watch": "watched finished completed complete",
         "follow": "follow followed subscribe subscribed",
         "comment": "comment commented reply replied",
+        "checkout": "checkout",
         "signup": "signup registered register lead",
     }.items()
     for word in words.split()
@@ -59,18 +389,76 @@ KINDS: dict[str, str] = {
 """The kind of feedback that a word hints at."""
 
 SHOWN = frozenset(
-    "view views viewed pv pageview impression impressions imp show shown showed display displayed exposure exposed seen"
-    " detail productview itemview view_item viewitem serve served recommended product_view detailview".split()
+    [
+        "view",
+        "views",
+        "viewed",
+        "pv",
+        "pageview",
+        "impression",
+        "impressions",
+        "imp",
+        "show",
+        "shown",
+        "showed",
+        "display",
+        "displayed",
+        "exposure",
+        "exposed",
+        "seen",
+        "detail",
+        "productview",
+        "itemview",
+        "view_item",
+        "viewitem",
+        "serve",
+        "served",
+        "recommended",
+        "product_view",
+        "detailview",
+    ]
 )
 """Words for an item that was only shown or looked at."""
 
 NEGATIVE = frozenset(
-    "remove removed removefromcart delete dislike disliked skip skipped hide hidden unlike return returned refund"
-    " cancel cancelled canceled downvote dismiss dismissed report unfollow".split()
+    [
+        "remove",
+        "removed",
+        "removefromcart",
+        "delete",
+        "dislike",
+        "disliked",
+        "skip",
+        "skipped",
+        "hide",
+        "hidden",
+        "unlike",
+        "return",
+        "returned",
+        "refund",
+        "cancel",
+        "cancelled",
+        "canceled",
+        "downvote",
+        "dismiss",
+        "dismissed",
+        "report",
+        "unfollow",
+        "hate",
+        "hated",
+    ]
 )
 """Words for feedback that is not wanted."""
 
-WEIGHTS: dict[str, float] = {"cart": 2, "save": 2, "share": 2, "booking": 10, "purchase": 10, "install": 10, "signup": 10}
+WEIGHTS: dict[str, float] = {
+    "cart": 2,
+    "save": 2,
+    "share": 2,
+    "booking": 10,
+    "purchase": 10,
+    "install": 10,
+    "signup": 10,
+}
 """Of a kind in the score, beside others; 1 for those not here."""
 
 SUFFIXES = ("ids", "id", "key", "code", "hash", "uid", "name", "nr", "no")
