@@ -29,7 +29,7 @@ def surface_text(name: str, inferred: Inferred) -> str:
     """The file that declares the surface of that name."""
     log = _of_fields(inferred.log, Log())
     body = [("name", quoted(name)), ("features", _features(inferred))]
-    if isinstance(log, Call) and log.arguments:
+    if log.arguments:
         body.append(("log", log))
     every = timedelta(seconds=inferred.pace.every)
     body.append(("every", _span(every)))
@@ -44,7 +44,8 @@ def surface_text(name: str, inferred: Inferred) -> str:
         )
     surface = f"SURFACE = {_written(Call('Surface', tuple(body)), len('SURFACE = '))}\n"
     text = declared + surface
-    return f'"""The surface {name}, as millrace init takes its log to be: change what it got wrong."""\n\n{_imports(text)}\n\n{text}'
+    about = f'"""The surface {name}, as millrace init takes its log to be: change what it got wrong."""'
+    return f"{about}\n\n{_imports(text)}\n\n{text}"
 
 
 def _features(inferred: Inferred) -> Code:

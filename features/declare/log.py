@@ -6,7 +6,8 @@
     Log(user_id="userId", item_id="movieId", shown_at="timestamp", feedback=(FromRow("rating", column="rating"),))
 
     Log(user_id="visitorid", item_id="itemid", shown_at="timestamp",
-        events="event", shown=("view",), feedback=(FromEvent("cart", "addtocart"), FromEvent("purchase", "transaction")))
+        events="event", shown=("view",),
+        feedback=(FromEvent("cart", "addtocart"), FromEvent("purchase", "transaction")))
 
     Log(user_id="session_id", item_id="sku", shown_at="clicked_on", sampled=4)
 
@@ -122,9 +123,9 @@ class Log:
                     'Log: shown and FromEvent need events="...", the column that says of which kind a row is'
                 )
             return
-        if not self.shown or not all(isinstance(event, str) and event for event in self.shown):
+        if not self.shown or not all(self.shown):
             raise ValueError(
-                f'Log: events={self.events!r} needs shown=("view",): which kinds of rows are impressions; it is {self.shown!r}'
+                f'Log: events={self.events!r} needs shown=("view",), which kinds are impressions; it is {self.shown!r}'
             )
         both = next((one for one in of_events if one.event in self.shown), None)
         if both is not None:

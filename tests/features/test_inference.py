@@ -340,7 +340,7 @@ def test_what_is_of_no_use_is_left_out_and_said() -> None:
         "nulls": "empty",
         "site": "always 'shop'",
         "row": "a number of the row",
-        "mail": "nearly as many texts as rows",
+        "mail": "of each value there are few rows",
     }
 
 

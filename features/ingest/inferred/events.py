@@ -8,27 +8,12 @@ import polars as pl
 from features.declare.feedback import HORIZON
 from features.declare.labels import Label
 from features.declare.log import FromEvent
+from features.ingest.inferred.figures import mean
 from features.ingest.inferred.nice import nice_up
 from features.ingest.inferred.outcomes import Outcomes
 from features.ingest.inferred.profile import Profile
 from features.ingest.inferred.taken import Keys, Taken
-from features.ingest.inferred.words import KINDS, NEGATIVE, SHOWN, WEIGHTS, kind_of, words_of
-
-NAMES = frozenset(
-    [
-        "event",
-        "events",
-        "action",
-        "type",
-        "behavior",
-        "behaviour",
-        "kind",
-        "activity",
-        "interaction",
-        "operation",
-        "verb",
-    ]
-)
+from features.ingest.inferred.words import EVENTS, KINDS, NEGATIVE, SHOWN, WEIGHTS, kind_of, words_of
 
 MOST_KINDS = 40
 
@@ -41,8 +26,8 @@ def kinds_column(columns: Sequence[Profile]) -> Profile | None:
             return 0.0
         known = one.known
         sounding = [value for value in known.unique().to_list() if _sounds(value)]
-        rows = float(known.is_in(sounding).mean() or 0)  # type: ignore[arg-type]
-        return rows + 0.5 * bool(set(one.words) & NAMES) if len(sounding) >= 2 and rows >= 0.6 else 0.0
+        rows = mean(known.is_in(sounding))
+        return rows + 0.5 * bool(set(one.words) & EVENTS) if len(sounding) >= 2 and rows >= 0.6 else 0.0
 
     return max((one for one in columns if sounds(one)), key=sounds, default=None)
 
@@ -78,7 +63,7 @@ def events_of(column: Profile, keys: Keys) -> Outcomes | None:
     if not by_kind or not shown:
         return None
     several = len(by_kind) > 1
-    labels, positives = list[tuple[Label, pl.Series]](), list[Taken]()
+    labels = list[tuple[Label, pl.Series]]()
     said = list[str]()
     for kind, value in by_kind.items():
         happened, within = _followed(column, shown, value, keys)
@@ -86,16 +71,14 @@ def events_of(column: Profile, keys: Keys) -> Outcomes | None:
         said.append(f"{value!r} as {kind}")
     impressions = column.values.is_in(shown).fill_null(value=False)
     labels.sort(key=lambda one: int(one[1].sum()), reverse=True)
-    positives.append(
-        Taken(
-            column.name,
-            "kind of event",
-            f"few different texts that name things done: {', '.join(map(repr, shown))} as impressions, {', '.join(said)}",
-        )
+    taken = Taken(
+        column.name,
+        "kind of event",
+        f"texts that name things done: {', '.join(map(repr, shown))} as impressions, {', '.join(said)}",
     )
     made_up = [
-        f"no label in the rows: an event is feedback on the latest {' or '.join(map(repr, shown))} before it of the same"
-        " user and item"
+        f"no label in the rows: an event is feedback on the latest {' or '.join(map(repr, shown))} before it, of the"
+        " same user and item"
     ]
     if passed_over:
         made_up.append(f"events {', '.join(map(repr, passed_over))} are passed over")
@@ -103,7 +86,7 @@ def events_of(column: Profile, keys: Keys) -> Outcomes | None:
         tuple(label for label, _ in labels),
         tuple(FromEvent(label.kind, by_kind[label.kind]) for label, _ in labels),
         labels[0][1],
-        tuple(positives),
+        (taken,),
         tuple(made_up),
         events=column.name,
         shown=tuple(shown),

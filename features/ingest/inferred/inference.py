@@ -12,6 +12,7 @@ from features.declare.columns import Column
 from features.declare.labels import Label
 from features.declare.log import FromRow, Log
 from features.ingest.inferred.events import events_of, kinds_column
+from features.ingest.inferred.figures import mean
 from features.ingest.inferred.keys import (
     grouping,
     impression_of,
@@ -134,7 +135,7 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
         "user_id": why_user,
         "item_id": why_item,
         "position": "its name, and small whole numbers",
-        "shown_at": f"a time, {'without a zone, ' if zone else ''}{at.min():%Y-%m-%d} to {at.max():%Y-%m-%d}",
+        "shown_at": f"a time, {'without a zone, ' if zone else ''}{_dates(at)}",
         "propensity": "its name, and numbers from 0 to 1",
     }
     words = {
@@ -146,6 +147,11 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
     }
     taken = [Taken(one.name, words.get(ours, ours), reasons[ours]) for ours, one in keys.named.items()]
     return keys, times, taken
+
+
+def _dates(at: pl.Series) -> str:
+    first, last = at.drop_nulls().sort().dt.to_string("%Y-%m-%d")[[0, -1]]
+    return f"{first} to {last}"
 
 
 def _grouped(keys: Keys, outcomes: Outcomes) -> tuple[Keys, list[str]]:
@@ -185,14 +191,14 @@ def _items_key(columns: Sequence[Profile], item: Profile) -> tuple[str, Taken]:
     ids = item.known.cast(pl.String).unique()
 
     def shared(one: Profile) -> float:
-        return float(ids.is_in(one.known.cast(pl.String).implode()).mean() or 0)  # type: ignore[arg-type]
+        return mean(ids.is_in(one.known.cast(pl.String).implode()))
 
     likely = [one for one in columns if one.can_be_id and one.unique > 0.5]
     best = max(likely, key=lambda one: (shared(one), one.name == item.name, one.name == "item_id"), default=None)
     if best is None or shared(best) == 0:
         raise CannotBeInferred(
-            f"no column of the file of items holds the ids that the log has in {item.name!r}, such as {str(ids[0])!r}; it has"
-            f" {', '.join(repr(one.name) for one in columns)}"
+            f"no column of the file of items holds the ids that the log has in {item.name!r}, such as {str(ids[0])!r};"
+            f" it has {', '.join(repr(one.name) for one in columns)}"
         )
     return best.name, Taken(best.name, "item", f"it has {shared(best):.0%} of the log's items", "items")
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import polars as pl
 
+from features.ingest.inferred.figures import least, mean, most
 from features.ingest.inferred.profile import Profile, strays
 from features.ingest.inferred.taken import CannotBeInferred
-from features.ingest.inferred.words import IMPRESSION, ITEM, POSITION, PROPENSITY, REQUEST, SESSION, USER
+from features.ingest.inferred.words import IMPRESSION, ITEM, OF_ITEMS, POSITION, PROPENSITY, REQUEST, SESSION, USER
 
 FUNCTION = 0.05
 """``strays`` below which a column is a function of a key."""
@@ -56,7 +57,8 @@ def _as_item(column: Profile) -> float:
     if column.name == "item_id":
         return 20.0
     named = column.thing in ITEM
-    return 4.0 * named + 0.5 * column.says_id * named + _repeats(column) - 0.5 * (column.form == "truth")
+    weak = 1.0 * (column.thing in OF_ITEMS and not column.says_id)
+    return 4.0 * named - weak + 0.5 * column.says_id * named + _repeats(column) - 0.5 * (column.form == "truth")
 
 
 def _as_user(column: Profile) -> float:
@@ -123,9 +125,9 @@ def _burst(column: Profile, times: pl.Series) -> float:
     ).drop_nulls()
     if not len(gaps):
         return 0.0
-    span = max(float(rows["t"].max() - rows["t"].min()) / 1e6, 1.0)  # type: ignore[operator]
+    span = max((most(rows["t"]) - least(rows["t"])) / 1e6, 1.0)
     even = span / gaps["n"].cast(pl.Float64)
-    return float(((even + 1).log() - (gaps["gap"] + 1).log()).mean() or 0)  # type: ignore[arg-type]
+    return mean((even + 1).log() - (gaps["gap"] + 1).log())
 
 
 def impression_of(columns: list[Profile]) -> Profile | None:
@@ -145,9 +147,9 @@ def request_of(columns: list[Profile], user: Profile, times: pl.Series) -> Profi
             continue
         if one.unique > 0.9 or (strays(one.values, user.values) or 0.0) > FUNCTION:
             continue
-        spans = pl.DataFrame({"key": one.values, "t": times}).drop_nulls().group_by("key")
-        long = spans.agg((pl.col("t").max() - pl.col("t").min()).alias("span"))["span"].quantile(0.9)
-        if isinstance(long, timedelta) and long <= PAGE:
+        requests = pl.DataFrame({"key": one.values, "t": times}).drop_nulls().group_by("key")
+        spans = requests.agg((pl.col("t").max() - pl.col("t").min()).dt.total_seconds().alias("span"))["span"]
+        if (spans.quantile(0.9) or 0.0) <= PAGE.total_seconds():
             return one
     return None
 
@@ -155,9 +157,7 @@ def request_of(columns: list[Profile], user: Profile, times: pl.Series) -> Profi
 def position_of(columns: list[Profile]) -> Profile | None:
     """The column of the place in the list."""
     fit = [one for one in columns if one.form in ("whole", "truth") and one.thing in POSITION and one.missing < 0.5]
-    return next(
-        (one for one in fit if float(one.numbers.min() or 0) >= 0 and float(one.numbers.max() or 0) <= 10_000), None
-    )  # type: ignore[arg-type]
+    return next((one for one in fit if least(one.numbers) >= 0 and most(one.numbers) <= 10_000), None)
 
 
 def propensity_of(columns: list[Profile]) -> Profile | None:

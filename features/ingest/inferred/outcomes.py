@@ -12,6 +12,7 @@ from features.declare.families import short_span
 from features.declare.feedback import HORIZON
 from features.declare.labels import Label
 from features.declare.log import FromEvent, FromRow
+from features.ingest.inferred.figures import least, mean, middle, most
 from features.ingest.inferred.keys import FUNCTION
 from features.ingest.inferred.nice import nice_up
 from features.ingest.inferred.profile import MOSTLY, Profile, strays
@@ -89,7 +90,7 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
         found.append((FromRow(kind, truth.name, at.name if at else None), Label(kind, within), happened))
         taken.append(Taken(truth.name, f"label {kind}", f"true or false, true in {_share(happened)} of the rows"))
     for one in later:
-        if one.name in used or one.missing < 1 - MOSTLY or {word for word in one.words} & {"expires", "expired", "end"}:
+        if one.name in used or one.missing < 1 - MOSTLY or set(one.words) & {"expires", "expired", "end"}:
             continue
         happened = times[one.name].is_not_null()
         kind = _kind(one.name, {label.kind for _, label, _ in found})
@@ -111,7 +112,7 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
         only = _only_truth(rest, keys)
         if only is not None:
             kind, happened = _kind(only.name, set()), only.numbers.fill_null(0) > 0
-            because = f"the only column that is true or false and not the item's or the user's own: true in {_share(happened)}"
+            because = f"the only truth that is not the item's or the user's own: true in {_share(happened)}"
             taken.append(Taken(only.name, f"label {kind}", because))
             return _ordered([(FromRow(kind, only.name), Label(kind), happened)], taken)
         amount = next((one for one in rest if _is_amount(one, keys)), None)
@@ -124,7 +125,8 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
             Taken(one.name, "left out", "an amount of what was done: not known at the showing") for one in amounts
         ]
         return _ordered(found, taken)
-    kind = next((kind for one in (keys.shown_at, *constant) if (kind := kind_of(one.name))), kind_of(name))
+    hints = map(kind_of, (keys.shown_at.name, *(one.name for one in constant), name))
+    kind = next(filter(None, hints), None)
     kind = kind or ("purchase" if any(set(one.words) & BOUGHT for one in columns) else "click")
     return Outcomes(
         (Label(kind),),
@@ -141,7 +143,7 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
 
 def _ordered(found: list[tuple[FromRow, Label, pl.Series]], taken: list[Taken]) -> Outcomes:
     """The commonest first: it is what counts as a click of a user."""
-    found.sort(key=lambda one: float(one[2].mean() or 0), reverse=True)  # type: ignore[arg-type]
+    found.sort(key=lambda one: mean(one[2]), reverse=True)
     several = len(found) > 1
     labels = tuple(
         Label(label.kind, label.within, weight=WEIGHTS.get(label.kind, 1) if several else 1) for _, label, _ in found
@@ -191,14 +193,14 @@ def _only_truth(columns: Sequence[Profile], keys: Keys) -> Profile | None:
     """The only truth that is no circumstance of the showing, and rather the exception."""
     truths = [one for one in columns if _is_truth(one) and not set(one.words) & (CIRCUMSTANCES | BEFORE | NEGATIVE)]
     truths = [one for one in truths if not _of_a_key(one, keys)]
-    return truths[0] if len(truths) == 1 and 0 < float(truths[0].numbers.mean() or 0) < 0.5 else None  # type: ignore[arg-type]
+    return truths[0] if len(truths) == 1 and 0 < mean(truths[0].numbers) < 0.5 else None
 
 
 def _is_rating(column: Profile, keys: Keys) -> bool:
     """Some ordered numbers that a name says are given, and that differ for one item."""
     if column.form not in ("whole", "number", "truth") or not set(column.words) & RATING or set(column.words) & BEFORE:
         return False
-    if column.distinct < 2 or column.distinct > MOST_RATINGS or float(column.numbers.max() or 0) <= 0:  # type: ignore[arg-type]
+    if column.distinct < 2 or column.distinct > MOST_RATINGS or most(column.numbers) <= 0:
         return False
     share = strays(keys.item.values, column.values)
     return share is None or share > FUNCTION
@@ -208,11 +210,11 @@ def _rating(column: Profile, taken: list[Taken]) -> Outcomes:
     """Liked: from the value on that about half of the ratings have."""
     kind = _kind(column.name, set())
     ratings = column.known.cast(pl.Float64)
-    above = [value for value in ratings.unique().sort().to_list() if value > 0 and value > float(ratings.min() or 0)]  # type: ignore[arg-type]
-    at_least = min(above, key=lambda value: (abs(float((ratings >= value).mean() or 0) - 0.5), -value))
+    above = [value for value in ratings.unique().sort().to_list() if value > 0 and value > least(ratings)]
+    at_least = min(above, key=lambda value: (abs(mean(ratings >= value) - 0.5), -value))
     positive = (column.numbers >= at_least).fill_null(value=False)
     because = (
-        f"{column.distinct} different numbers, {ratings.min():g} to {ratings.max():g}; {at_least:g} and more is"
+        f"{column.distinct} different numbers, {least(ratings):g} to {most(ratings):g}; {at_least:g} and more is"
         f" {_share(positive)} of the rows"
     )
     taken.append(Taken(column.name, f"label {kind}", because))
@@ -232,7 +234,7 @@ def _amount(column: Profile, taken: list[Taken]) -> Outcomes:
     kind = _kind(column.name, set())
     positive = column.numbers.fill_null(0) > 0
     above = column.known.cast(pl.Float64).filter(column.known > 0)
-    half = float(above.median() or 1)  # type: ignore[arg-type]
+    half = middle(above)
     at_least = float(f"{half:.2g}")
     happened = (column.numbers >= at_least).fill_null(value=False)
     because = f"an amount of what was done, {_share(positive)} above 0; {at_least:g} and more is {_share(happened)}"
@@ -247,8 +249,8 @@ def _later(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Series]) 
         if one.name not in times:
             continue
         apart = (times[one.name] - keys.times).drop_nulls()
-        if len(apart) and float((apart >= timedelta(0)).mean() or 0) >= MOSTLY:  # type: ignore[arg-type]
-            soon = float((apart <= HORIZON).mean() or 0) >= 0.5  # type: ignore[arg-type]
+        if len(apart) and mean(apart >= timedelta(0)) >= MOSTLY:
+            soon = mean(apart <= HORIZON) >= 0.5
             if soon or _named(one) or set(one.words) & LATER:
                 found.append(one)
     return found
@@ -276,11 +278,11 @@ def _kind(name: str, taken: set[str]) -> str:
 
 
 def _agree(one: pl.Series, other: pl.Series) -> float:
-    return float((one == other).mean() or 0) if float(one.mean() or 0) else 0.0  # type: ignore[arg-type]
+    return mean(one == other) if mean(one) else 0.0
 
 
 def _share(happened: pl.Series) -> str:
-    return f"{float(happened.mean() or 0):.2%}" if len(happened) else "none"  # type: ignore[arg-type]
+    return f"{mean(happened):.2%}" if len(happened) else "none"
 
 
 def expect_events(columns: Sequence[Profile]) -> None:
@@ -289,11 +291,11 @@ def expect_events(columns: Sequence[Profile]) -> None:
         word: one
         for one in columns
         for word in ("impressions", "clicks", "views")
-        if one.words[-1:] == (word,) and one.form in ("whole", "number") and float(one.numbers.max() or 0) > 1  # type: ignore[arg-type]
+        if one.words[-1:] == (word,) and one.form in ("whole", "number") and most(one.numbers) > 1
     }
     if len(sums) > 1:
         names = " and ".join(repr(one.name) for one in sums.values())
         raise CannotBeInferred(
-            f"{names} are sums: a row is not one impression but many; give the log that they were counted from, a row an"
-            " impression or an event, each with its user, item and time"
+            f"{names} are sums: a row is not one impression but many; give the log that they were counted from, a row"
+            " an impression or an event, each with its user, item and time"
         )

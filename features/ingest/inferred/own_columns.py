@@ -1,23 +1,19 @@
 """The columns that the model gets: of which type each is, and whether it is the request's, the item's or the user's."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log10
 
 import polars as pl
 
-from features.declare.columns import REMEMBERED, TAKEN, Column, Id, Number, Owner, Tags, Text
+from features.declare.columns import REMEMBERED, TAKEN, Column, Id, Owner
 from features.identity.names import name_fault
+from features.ingest.inferred.column_types import column_of
+from features.ingest.inferred.figures import mean
 from features.ingest.inferred.keys import FUNCTION
+from features.ingest.inferred.label_told import after_the_fact, share_told
 from features.ingest.inferred.profile import Profile, strays
 from features.ingest.inferred.taken import Keys, Taken
-from features.ingest.inferred.words import ASKED, CODE, QUANTITY
-
-SEPARATORS = ("|", ";", ",")
-
-FEW = 30
-"""Different whole numbers up to which they are codes, whatever they are called."""
+from features.ingest.inferred.words import ASKED, CODE
 
 MOST_REQUEST_IDS, MOST_ITEM_IDS = 6, 5
 """Counters are kept of each with each: more would be slow. Those that say most of the label are taken."""
@@ -57,7 +53,7 @@ def of_log(columns: Sequence[Profile], keys: Keys, positive: pl.Series) -> tuple
         owner, because = _owner(one, keys)
         candidate: Candidate | str = (
             _unfit(one)
-            or _after(one, positive)
+            or after_the_fact(one, positive)
             or _says_nothing(one, owner, keys)
             or _candidate(one, owner, because, "log", positive)
         )
@@ -126,8 +122,8 @@ def _owner(one: Profile, keys: Keys) -> tuple[Owner, str]:
         return "item", "the same wherever an item is shown"
     if user is not None and user <= FUNCTION:
         return "user", "the same for all rows of a user"
-    if keys.request is not None:
-        within = strays(keys.request.values, one.values)
+    if not keys.one_candidate:
+        within = strays(keys.shown_together, one.values)
         if within is not None and within > FUNCTION:
             return "item", "differs between the items of one request"
     elif item is not None and item < 0.5 and (user is None or user > 2 * item):
@@ -148,7 +144,9 @@ def _unfit(one: Profile) -> str | None:
         return f"{one.values.dtype}: neither a value nor a list"
     if one.form == "time":
         return "a time; the hour of the showing is known anyway"
-    if one.form == "text" and one.says_time:
+    if (one.form == "text" and one.says_time) or (
+        one.form == "whole" and any(word.endswith("date") for word in one.words)
+    ):
         return "a time in a form that is not read"
     if one.form == "list":
         return "empty lists" if not len(_parts(one)) else None
@@ -159,38 +157,6 @@ def _unfit(one: Profile) -> str | None:
     return None
 
 
-def _after(one: Profile, positive: pl.Series) -> str | None:
-    """Why it was not known at the showing: it gives the label away."""
-    rate = float(positive.mean() or 0)  # type: ignore[arg-type]
-    if one.form in ("list", "other") or len(positive) < 50 or not 0 < rate < 1:
-        return None
-    there = one.values.is_not_null()
-    if 0 < one.missing < 1 and float((there == positive).mean() or 0) > 1 - 0.02 * min(rate, 1 - rate):  # type: ignore[arg-type]
-        return "there only where the label is true: it was not known at the showing"
-    rows = pl.DataFrame({"value": one.values, "positive": positive})
-    if one.unique < 0.05 or one.distinct <= FEW:
-        counts = rows.group_by("value").agg(pl.col("positive").mean().alias("rate"), pl.len().alias("n"))
-        # So many rows that it is no accident that the label is true in all of them.
-        certain = (
-            counts.filter((pl.col("rate") >= 0.99) & (pl.col("n") >= max(5.0, -6 / log10(rate))))
-            if rate <= 0.5
-            else counts[:0]
-        )
-        wrong = float(
-            (counts["n"] * pl.select(pl.min_horizontal(counts["rate"], 1 - counts["rate"])).to_series()).sum()
-        )
-        if len(certain) or wrong / len(positive) <= 0.02 * min(rate, 1 - rate):
-            return "it gives the label away: it was not known at the showing"
-    elif one.form in ("whole", "number"):
-        ranks = rows.drop_nulls().with_columns(pl.col("value").rank())
-        yes = int(ranks["positive"].sum())
-        pairs = yes * (len(ranks) - yes)
-        below = (float(ranks.filter("positive")["value"].sum()) - yes * (yes + 1) / 2) / pairs if pairs else 0.5
-        if max(below, 1 - below) > 0.99 and yes >= 20:
-            return "it gives the label away: it was not known at the showing"
-    return None
-
-
 def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
     """Why a column says no more than an id that is there already, or nothing that comes again."""
     if one.form not in ("text", "whole"):
@@ -198,11 +164,11 @@ def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
     many = one.distinct > 20
     if many and owner == "user" and one.distinct >= 0.8 * keys.user.distinct and (one.form == "text" or one.says_id):
         return "as many as there are users: it says who, and no more"
-    words = float(one.known[:5000].str.split(" ").list.len().mean() or 0) if one.form == "text" else 0.0  # type: ignore[arg-type]
+    words = mean(one.known[:5000].str.split(" ").list.len()) if one.form == "text" else 0.0
     named = one.says_id or (one.form == "text" and words < 1.7 and one.distinct > 2000)
     if many and owner == "item" and one.distinct >= 0.9 * keys.item.distinct and named:
         return "as many as there are items: it says which, and no more"
-    if owner == "request" and one.form == "text" and one.unique > 0.5 and words >= 2 and not set(one.words) & ASKED:
+    if owner == "request" and one.form == "text" and one.unique > 0.3 and words >= 2 and not set(one.words) & ASKED:
         return "nearly every row has its own: it may have been written with the feedback"
     if (
         owner == "request"
@@ -216,96 +182,15 @@ def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
 
 
 def _candidate(one: Profile, owner: Owner, because: str, file: str, positive: pl.Series | None) -> Candidate | str:
-    column, what = _typed(one, owner)
+    column, what = column_of(one, owner)
     if column is None:
         return what
     taken = Taken(one.name, f"{type(column).__name__} of the {owner}", f"{what}; {because}", file)
-    return Candidate(column, taken, _says(one, positive))
-
-
-def _typed(one: Profile, owner: Owner) -> tuple[Column | None, str]:
-    """The column's type, and what of its values says so. The name is that of the log for now."""
-    name = one.name if one.name not in TAKEN and not REMEMBERED.fullmatch(one.name) else f"log_{one.name}"
-    called = "" if name == one.name else one.name
-    if one.form == "list":
-        kind = one.values.dtype
-        inner = getattr(kind, "inner", None)
-        if inner is not None and (
-            inner == pl.String or inner.is_integer() or isinstance(inner, pl.Categorical | pl.Enum)
-        ):
-            return Tags(name, owner, called), "a list"
-        return None, "a list of numbers"
-    if one.form == "truth":
-        return Id(name, owner, called), "true or false"
-    if one.form in ("whole", "number"):
-        if _is_code(one):
-            return Id(name, owner, called), f"{one.distinct} different numbers, as codes have"
-        if one.form == "whole" and one.says_id and one.unique > 0.5:
-            return None, "nearly as many ids as rows"
-        return Number(name, owner, called), f"numbers, {one.numbers.min():g} to {one.numbers.max():g}"
-    return _of_text(one, name, called, owner)
-
-
-def _is_code(one: Profile) -> bool:
-    """Whether whole numbers are names of things rather than amounts."""
-    if one.form == "number":
-        return False
-    words = set(one.words)
-    if one.says_id or (words & CODE and not words & QUANTITY):
-        return one.unique <= 0.5
-    if words & QUANTITY:
-        return False
-    return one.distinct <= FEW or (one.distinct <= 1000 and one.unique <= 0.05 and not words & QUANTITY)
-
-
-def _of_text(one: Profile, name: str, called: str, owner: Owner) -> tuple[Column | None, str]:
-    known = one.known
-    some = known[:5000]
-    if bool(some.str.contains(r"^\s*\[.*\]\s*$").all()) and all(map(_is_json_list, some[:50].to_list())):
-        return Tags(name, owner, called), "texts of lists"
-    for separator in SEPARATORS:
-        parted = float(some.str.contains(separator, literal=True).mean() or 0)  # type: ignore[arg-type]
-        if parted < 0.2:
-            continue
-        parts = some.str.split(separator).explode().str.strip_chars()
-        words = float(parts.str.split(" ").list.len().mean() or 0)  # type: ignore[arg-type]
-        if words < 2.5 and parts.n_unique() <= 0.2 * len(parts) and parts.n_unique() < some.n_unique() * 1.5:
-            return Tags(
-                name, owner, called, separator=separator
-            ), f"{parts.n_unique()} different parts between {separator!r}"
-    words = float(some.str.split(" ").list.len().mean() or 0)  # type: ignore[arg-type]
-    many = one.distinct > 1000 or one.unique > 0.5
-    if words >= 3 or (many and words >= 1.7):
-        return Text(name, owner, called), f"texts of {words:.0f} words"
-    if owner == "item" and one.distinct <= 2000 and one.unique <= 0.5:
-        return Id(name, owner, called), f"{one.distinct:,} different texts"
-    if one.unique > 0.5 or one.distinct > 20_000:
-        return None, "nearly as many texts as rows"
-    return Id(name, owner, called), f"{one.distinct:,} different texts"
-
-
-def _is_json_list(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), list)
-    except ValueError:
-        return False
+    return Candidate(column, taken, share_told(one, positive))
 
 
 def _parts(one: Profile) -> pl.Series:
     return one.known.explode().drop_nulls()
-
-
-def _says(one: Profile, positive: pl.Series | None) -> float:
-    """The share of the label's entropy that the value takes away, less what chance would."""
-    if positive is None or one.form in ("list", "other"):
-        return 0.0
-    rows = pl.DataFrame({"value": one.values, "y": positive.cast(pl.Float64)})
-    groups = rows.group_by("value").agg(pl.col("y").mean().alias("rate"), pl.len().alias("n"))
-    rate = float(rows["y"].mean() or 0)  # type: ignore[arg-type]
-    if not 0 < rate < 1:
-        return 0.0
-    between = float((groups["n"] * (groups["rate"] - rate) ** 2).sum()) / len(rows)
-    return between / (rate * (1 - rate)) - (len(groups) - 1) / len(rows)
 
 
 def _free(name: str, names: set[str], used: set[str]) -> str:

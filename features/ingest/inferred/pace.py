@@ -5,6 +5,7 @@ from math import log
 
 import polars as pl
 
+from features.ingest.inferred.figures import mean, middle
 from features.ingest.inferred.nice import DAY, HOUR, MINUTE, ladder, nice_down, nice_up
 
 ENOUGH_IMPRESSIONS, ENOUGH_POSITIVES = 1000, 40
@@ -51,12 +52,12 @@ def pace_of(shown: pl.DataFrame, share: float) -> Pace:
     span = max(last - first, MINUTE)
     items = shown.group_by("item").agg(pl.len().alias("n"), (pl.col("t").max() - pl.col("t").min()).alias("life"))
     items = items.with_columns((pl.col("n") / share / pl.col("life").clip(lower_bound=1.0)).alias("per_second"))
-    rate = float(shown["positive"].mean() or 0.0)  # type: ignore[arg-type]
+    rate = mean(shown["positive"])
     long = max(_typical(items, "life") / 2, MINUTE)
     short = max(min(log(2) / max(_typical(items, "per_second") * rate, 1e-12), long / 16), 5.0)
     gaps = shown.select("user", "t").unique().sort("user", "t").select(pl.col("t").diff().over("user")).to_series()
-    user = max(min(10 * (gaps.median() or long), long / 16), 5.0)  # type: ignore[operator, type-var]
-    positives = shown["positive"].sum() / share
+    user = max(min(10 * (middle(gaps) or long), long / 16), 5.0)
+    positives = int(shown["positive"].sum()) / share
     impressions = len(shown) / share
     per_second = impressions / span
     wanted = max(ENOUGH_IMPRESSIONS / per_second, ENOUGH_POSITIVES / max(positives / span, 1e-12))

@@ -7,6 +7,7 @@ from typing import Literal
 import polars as pl
 
 from features.ingest.file_columns import NAIVE, ZONED
+from features.ingest.inferred.figures import mean, most
 from features.ingest.inferred.words import TIME, thing_of, words_of
 
 Form = Literal["nothing", "truth", "whole", "number", "text", "time", "list", "other"]
@@ -122,7 +123,7 @@ def _of_texts(name: str, values: pl.Series) -> Profile:
     plain = bool(known.str.contains(r"^-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?$").all())
     if plain and numbers.null_count() == values.null_count():
         return _of_floats(name, numbers)
-    if float(known.str.contains(f"{NAIVE}|{ZONED}").mean() or 0) >= MOSTLY:
+    if mean(known.str.contains(f"{NAIVE}|{ZONED}")) >= MOSTLY:
         return Profile(name, "time", values)
     return Profile(name, "text", values)
 
@@ -154,5 +155,5 @@ def strays(key: pl.Series, values: pl.Series) -> float | None:
     if total < 20 or len(keys) < 2:
         return None
     of_values = counts.join(keys, on="key", how="semi").group_by("value").agg(pl.col("len").sum())
-    apart = 1 - float(of_values["len"].max() or 0) / total  # type: ignore[arg-type]
+    apart = 1 - most(of_values["len"]) / total
     return None if apart == 0 else (1 - int(keys["common"].sum()) / total) / apart

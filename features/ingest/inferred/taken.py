@@ -47,6 +47,14 @@ class Keys:
     one_candidate: bool = False
 
     @property
+    def shown_together(self) -> pl.Series:
+        """The same for the rows of one request, or of one user at one time."""
+        if self.request is not None:
+            return self.request.values
+        rows = pl.DataFrame({"user": self.user.values, "at": self.times})
+        return rows.select(pl.struct("user", "at").rank("dense")).to_series()
+
+    @property
     def named(self) -> dict[str, Profile]:
         """By the names of Millrace's own format."""
         found = {

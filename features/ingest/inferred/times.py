@@ -5,6 +5,7 @@ from datetime import timedelta
 import polars as pl
 
 from features.ingest.file_columns import instant
+from features.ingest.inferred.figures import least, mean
 from features.ingest.inferred.profile import MOSTLY, Profile
 from features.ingest.inferred.taken import CannotBeInferred
 from features.ingest.inferred.words import LATER, OF_THING
@@ -21,7 +22,7 @@ def times_of(column: Profile) -> pl.Series | None:
     if column.form == "whole" or (column.form == "number" and column.says_time):
         values = values.cast(pl.Float64)
         size = values.abs().median()
-        if not isinstance(size, float) or not _is_epoch(size) or float(values.min() or 0) < YEAR_1990:  # type: ignore[arg-type]
+        if not isinstance(size, float) or not _is_epoch(size) or least(values) < YEAR_1990:
             return None
     elif column.form != "time":
         return None
@@ -31,7 +32,7 @@ def times_of(column: Profile) -> pl.Series | None:
 
 
 def _is_epoch(size: float) -> bool:
-    """Whether a number counts seconds, or thousandths, millionths or billionths of them, of a time from 1990 to 2100."""
+    """Whether a number counts seconds, or thousandths to billionths of them, of a time from 1990 to 2100."""
     return any(YEAR_1990 <= size / unit < YEAR_2100 for unit in (1, 1e3, 1e6, 1e9))
 
 
@@ -74,7 +75,7 @@ def shown_at_of(columns: list[Profile], times: dict[str, pl.Series]) -> Profile:
         # What came earlier than the others is the showing; what came after is what was done.
         for other in candidates:
             if other is not column:
-                score += float((own <= times[other.name]).mean() or 0) > MOSTLY
+                score += mean(own <= times[other.name]) > MOSTLY
         score += min(own.n_unique() / max(len(own), 1) * 2, 1.0)  # a date alone is less of a time
         return score, -columns.index(column)
 
@@ -86,8 +87,8 @@ def _no_time(columns: list[Profile], times: dict[str, pl.Series]) -> str:
     if times:
         name, column = next((column.name, column) for column in columns if column.name in times)
         return (
-            f"the only time, {name!r}, is missing in {column.missing:.0%} of the rows: an impression without a time is of"
-            " no use; leave these rows out, or fill it"
+            f"the only time, {name!r}, is missing in {column.missing:.0%} of the rows: an impression without a time is"
+            " of no use; leave these rows out, or fill it"
         )
     if dated is not None:
         return (

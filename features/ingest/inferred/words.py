@@ -2,368 +2,67 @@
 
 import re
 
-USER = frozenset(
-    [
-        "user",
-        "visitor",
-        "customer",
-        "client",
-        "member",
-        "account",
-        "person",
-        "reader",
-        "viewer",
-        "buyer",
-        "shopper",
-        "subscriber",
-        "cookie",
-        "uid",
-        "guid",
-        "guest",
-        "player",
-        "reviewer",
-        "usr",
-        "cust",
-        "consumer",
-        "learner",
-        "student",
-        "listener",
-        "household",
-        "profile",
-        "ip",
-        "browserid",
-        "fullvisitor",
-        "patient",
-        "borrower",
-        "traveller",
-        "traveler",
-        "cardholder",
-    ]
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+USER = _words(
+    "user visitor customer client member account person reader viewer buyer shopper subscriber cookie uid guid"
+    " guest player reviewer usr cust consumer learner student listener household profile ip browserid"
+    " fullvisitor patient borrower traveller traveler cardholder"
 )
-SESSION = frozenset(["session", "sess", "visit", "sid"])
-ITEM = frozenset(
-    [
-        "item",
-        "product",
-        "movie",
-        "film",
-        "article",
-        "story",
-        "sku",
-        "asin",
-        "app",
-        "ad",
-        "advert",
-        "advertisement",
-        "creative",
-        "banner",
-        "offer",
-        "song",
-        "track",
-        "video",
-        "book",
-        "isbn",
-        "recipe",
-        "game",
-        "news",
-        "doc",
-        "document",
-        "page",
-        "url",
-        "listing",
-        "restaurant",
-        "business",
-        "hotel",
-        "poi",
-        "venue",
-        "place",
-        "content",
-        "post",
-        "course",
-        "job",
-        "property",
-        "beer",
-        "anime",
-        "artist",
-        "episode",
-        "show",
-        "clip",
-        "photo",
-        "image",
-        "pin",
-        "tweet",
-        "podcast",
-        "stock",
-        "goods",
-        "iid",
-        "pid",
-        "variant",
-        "headline",
-        "title",
-        "candidate",
-        "dish",
-        "merchant",
-        "store",
-        "question",
-        "exercise",
-        "prop",
-        "accommodation",
-        "apartment",
-        "room",
-    ]
+SESSION = _words("session sess visit sid")
+ITEM = _words(
+    "item product movie film article story sku asin app ad advert advertisement creative banner offer song"
+    " track video book isbn recipe game news doc document page url listing restaurant business hotel poi venue"
+    " place content post course job property beer anime artist episode show clip photo image pin tweet podcast"
+    " stock goods iid pid variant candidate dish merchant store exercise prop"
+    " accommodation apartment room"
 )
-REQUEST = frozenset(
-    [
-        "request",
-        "req",
-        "query",
-        "search",
-        "srch",
-        "auction",
-        "slate",
-        "display",
-        "pageview",
-        "qid",
-        "impressions_list",
-        "list",
-    ]
+OF_ITEMS = _words("url image photo page content place stock clip pin store merchant document variant business")
+"""What may name an item, and may be something of one that has another name."""
+
+EVENTS = _words("event events action type behavior behaviour kind activity interaction operation verb")
+"""Names of columns that say what was done."""
+
+REQUEST = _words("request req query search srch auction slate display pageview qid impressions_list list")
+IMPRESSION = _words("impression impr imp event row log record bid exposure interaction index uuid")
+POSITION = _words("position pos rank slot place")
+PROPENSITY = _words("propensity pscore probability prob")
+TIME = _words(
+    "time timestamp ts date datetime day at when utc epoch unixtime clock occurred eventtime unix ms dt moment"
 )
-IMPRESSION = frozenset(
-    ["impression", "impr", "imp", "event", "row", "log", "record", "bid", "exposure", "interaction", "index", "uuid"]
+LATER = _words("end ended returned attributed converted updated modified expires expired delivered shipped")
+OF_THING = _words("birth birthday born release released published publish created registered signup joined")
+RATING = _words("rating rate score stars star grade vote relevance review overall ratings satisfaction")
+AMOUNT = _words(
+    "dwell watch watched duration watchtime playtime seconds secs listened percent completion revenue spent"
+    " play played payout gross bookings"
 )
-POSITION = frozenset(["position", "pos", "rank", "slot", "place"])
-PROPENSITY = frozenset(["propensity", "pscore", "probability", "prob"])
-TIME = frozenset(
-    [
-        "time",
-        "timestamp",
-        "ts",
-        "date",
-        "datetime",
-        "day",
-        "at",
-        "when",
-        "utc",
-        "epoch",
-        "unixtime",
-        "clock",
-        "occurred",
-        "eventtime",
-        "unix",
-        "ms",
-        "dt",
-        "moment",
-    ]
-)
-LATER = frozenset(
-    [
-        "end",
-        "ended",
-        "returned",
-        "attributed",
-        "converted",
-        "updated",
-        "modified",
-        "expires",
-        "expired",
-        "delivered",
-        "shipped",
-    ]
-)
-OF_THING = frozenset(
-    [
-        "birth",
-        "birthday",
-        "born",
-        "release",
-        "released",
-        "published",
-        "publish",
-        "created",
-        "registered",
-        "signup",
-        "joined",
-    ]
-)
-RATING = frozenset(
-    [
-        "rating",
-        "rate",
-        "score",
-        "stars",
-        "star",
-        "grade",
-        "vote",
-        "relevance",
-        "review",
-        "overall",
-        "ratings",
-        "satisfaction",
-    ]
-)
-AMOUNT = frozenset(
-    [
-        "dwell",
-        "watch",
-        "watched",
-        "duration",
-        "watchtime",
-        "playtime",
-        "seconds",
-        "secs",
-        "listened",
-        "percent",
-        "completion",
-        "revenue",
-        "spent",
-        "play",
-        "played",
-        "payout",
-        "gross",
-        "bookings",
-    ]
-)
-TARGET = frozenset(
-    [
-        "label",
-        "target",
-        "outcome",
-        "y",
-        "positive",
-        "response",
-        "engaged",
-        "engagement",
-        "interacted",
-        "relevant",
-        "feedback",
-    ]
-)
-ASKED = frozenset(["query", "search", "q", "keyword", "keywords", "prompt", "title", "headline", "question"])
+TARGET = _words("label target outcome y positive response engaged engagement interacted relevant feedback")
+ASKED = _words("query search q keyword keywords prompt title headline question")
 """Texts that are known before anything is shown, however rarely one comes twice."""
 
-AFTERWARDS = frozenset(["helpful", "votes", "upvotes", "downvotes", "refunded"])
+AFTERWARDS = _words("helpful votes upvotes downvotes refunded")
 """What others said of what was done."""
 
-BOUGHT = frozenset(["invoice", "quantity", "order", "orders", "purchase", "transaction", "basket"])
+BOUGHT = _words("invoice quantity order orders purchase transaction basket")
 """What is in a log of purchases."""
 
-CIRCUMSTANCES = frozenset(
-    [
-        "mobile",
-        "tablet",
-        "desktop",
-        "phone",
-        "weekend",
-        "holiday",
-        "new",
-        "bot",
-        "logged",
-        "login",
-        "member",
-        "premium",
-        "app",
-        "promo",
-        "special",
-        "test",
-        "rand",
-        "random",
-        "paid",
-        "sale",
-        "discount",
-        "stock",
-        "available",
-        "sponsored",
-        "ad",
-        "organic",
-        "first",
-    ]
+CIRCUMSTANCES = _words(
+    "mobile tablet desktop phone weekend holiday new bot logged login member premium app promo special test"
+    " rand random paid sale discount stock available sponsored ad organic first"
 )
 """Truths that are known at the showing."""
 
-BEFORE = frozenset(
-    [
-        "prev",
-        "previous",
-        "past",
-        "before",
-        "history",
-        "ever",
-        "last",
-        "prior",
-        "avg",
-        "mean",
-        "average",
-        "count",
-        "cnt",
-        "num",
-        "total",
-        "n",
-    ]
+BEFORE = _words("prev previous past before history ever last prior avg mean average count cnt num total n")
+QUANTITY = _words(
+    "price age amount count cnt num n qty quantity size weight length height width duration year distance lat"
+    " lon latitude longitude ctr rate cost revenue value score number hour minutes seconds days percent ratio"
+    " popularity income salary discount budget runtime"
 )
-QUANTITY = frozenset(
-    [
-        "price",
-        "age",
-        "amount",
-        "count",
-        "cnt",
-        "num",
-        "n",
-        "qty",
-        "quantity",
-        "size",
-        "weight",
-        "length",
-        "height",
-        "width",
-        "duration",
-        "year",
-        "distance",
-        "lat",
-        "lon",
-        "latitude",
-        "longitude",
-        "ctr",
-        "rate",
-        "cost",
-        "revenue",
-        "value",
-        "score",
-        "number",
-        "hour",
-        "minutes",
-        "seconds",
-        "days",
-        "percent",
-        "ratio",
-        "popularity",
-        "income",
-        "salary",
-        "discount",
-        "budget",
-        "runtime",
-    ]
-)
-CODE = frozenset(
-    [
-        "id",
-        "ids",
-        "code",
-        "zip",
-        "postcode",
-        "key",
-        "type",
-        "class",
-        "category",
-        "section",
-        "group",
-        "cluster",
-        "bucket",
-        "no",
-        "nr",
-        "hash",
-    ]
-)
+CODE = _words("id ids code zip postcode key type class category section group cluster bucket no nr hash")
 
 KINDS: dict[str, str] = {
     word: kind
@@ -388,65 +87,16 @@ KINDS: dict[str, str] = {
 }
 """The kind of feedback that a word hints at."""
 
-SHOWN = frozenset(
-    [
-        "view",
-        "views",
-        "viewed",
-        "pv",
-        "pageview",
-        "impression",
-        "impressions",
-        "imp",
-        "show",
-        "shown",
-        "showed",
-        "display",
-        "displayed",
-        "exposure",
-        "exposed",
-        "seen",
-        "detail",
-        "productview",
-        "itemview",
-        "view_item",
-        "viewitem",
-        "serve",
-        "served",
-        "recommended",
-        "product_view",
-        "detailview",
-    ]
+SHOWN = _words(
+    "view views viewed pv pageview impression impressions imp show shown showed display displayed exposure"
+    " exposed seen detail productview itemview view_item viewitem serve served recommended product_view"
+    " detailview"
 )
 """Words for an item that was only shown or looked at."""
 
-NEGATIVE = frozenset(
-    [
-        "remove",
-        "removed",
-        "removefromcart",
-        "delete",
-        "dislike",
-        "disliked",
-        "skip",
-        "skipped",
-        "hide",
-        "hidden",
-        "unlike",
-        "return",
-        "returned",
-        "refund",
-        "cancel",
-        "cancelled",
-        "canceled",
-        "downvote",
-        "dismiss",
-        "dismissed",
-        "report",
-        "unfollow",
-        "hate",
-        "hated",
-    ]
+NEGATIVE = _words(
+    "remove removed removefromcart delete dislike disliked skip skipped hide hidden unlike return returned"
+    " refund cancel cancelled canceled downvote dismiss dismissed report unfollow hate hated"
 )
 """Words for feedback that is not wanted."""
 
