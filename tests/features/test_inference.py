@@ -199,6 +199,53 @@ def test_several_labels_the_commonest_first_and_the_rarer_with_more_weight() -> 
     assert found.log.feedback == (FromRow("click", column="clicked"), FromRow("purchase", column="purchased"))
 
 
+def test_what_comes_with_the_label_is_no_feature() -> None:
+    made = world()
+    rng = np.random.default_rng(SEED)
+    frame = pl.DataFrame(
+        {
+            "user_id": made["user"],
+            "video_id": made["item"],
+            "time_ms": made["seconds"] * 1000,
+            "is_click": made["clicked"],
+            "long_view": made["clicked"] * (rng.random(4000) < 0.3),
+            "play_time_ms": made["clicked"] * rng.integers(100, 9000, 4000),
+            "value": made["clicked"] * 10 + rng.random(4000),
+            "is_hate": made["clicked"] * (rng.random(4000) < 0.1),
+            "stars": made["stars"],
+            "tab": rng.integers(0, 6, 4000),
+        }
+    )
+
+    found = inferred(frame)
+
+    assert [label.kind for label in found.labels] == ["click"]
+    assert by_column(found) == {"tab": Id("tab")}
+    for column in ("long_view", "play_time_ms", "value", "is_hate", "stars"):
+        assert "not known at the showing" in why(found, column)
+
+
+def test_a_label_in_words_that_are_not_read_is_refused_with_a_remedy() -> None:
+    made = world()
+    said = np.array(["No", "Yes"])[made["clicked"]]
+    frame = pl.DataFrame({"user": made["user"], "item": made["item"], "ts": made["seconds"], "converted": said})
+
+    with pytest.raises(CannotBeInferred, match=r"'converted' says 'No' and 'Yes'; write it as true and false"):
+        inferred(frame)
+
+
+def test_the_only_truth_is_the_label_whatever_it_is_called() -> None:
+    made = world()
+    frame = pl.DataFrame(
+        {"user": made["user"], "item": made["item"], "ts": made["seconds"], "gekauft": made["clicked"] == 1}
+    )
+
+    found = inferred(frame)
+
+    assert found.log.feedback == (FromRow("gekauft", column="gekauft"),)
+    assert "the only truth" in why(found, "gekauft")
+
+
 def test_kinds_of_events() -> None:
     made = world(6000)
     rng = np.random.default_rng(SEED)
