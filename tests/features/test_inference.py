@@ -434,7 +434,10 @@ def test_requests_of_ids_of_gaps_and_of_nothing() -> None:
         pl.concat_str("user", pl.lit("@"), "ts").alias("search_id"), pl.col("user").alias("session_id")
     )
 
+    by_day = slates.with_columns(pl.col("ts") // 86400 * 86400)
+
     assert inferred(alone).log.one_candidate
+    assert inferred(by_day).log.one_candidate
     assert not inferred(slates).log.one_candidate
     assert inferred(with_ids).log.request_id == "search_id"
     assert inferred(slates.rename({"user": "session_id"})).log.request_id is None

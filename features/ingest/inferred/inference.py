@@ -165,6 +165,8 @@ def _grouped(keys: Keys, outcomes: Outcomes) -> tuple[Keys, list[str]]:
         keys = replace(keys, request_gap=gap, one_candidate=alone)
         what = "each impression is its own" if alone else "these rows are one"
         made_up.append(f"no request ids: {what}, since {why}")
+    if outcomes.sampled:
+        keys = replace(keys, one_candidate=True)  # as far as the rows go: those beside each are not among them
     if keys.position is None:
         made_up.append("no positions")
     if not names_users(keys.user):
@@ -218,6 +220,6 @@ def _log_of(keys: Keys, outcomes: Outcomes, items_key: str | None, there: set[st
         sampled=outcomes.sampled,
         time_zone="UTC" if keys.naive else None,
         request_gap=keys.request_gap,
-        one_candidate=keys.one_candidate,
+        one_candidate=keys.one_candidate and not outcomes.sampled,
         items_key=items_key if items_key not in (None, "item_id", keys.item.name) else None,
     )

@@ -16,6 +16,9 @@ FUNCTION = 0.05
 CLEARLY = 0.5
 """By how much, as a logarithm, the rows of one value must be closer in time than those of another to be a user's."""
 
+COARSE = 0.99
+"""Share of times on the hour from which on they are cut to hours or days."""
+
 PAGE = timedelta(minutes=30)
 """A request's rows are no further apart; a session's are."""
 
@@ -172,6 +175,8 @@ def propensity_of(columns: list[Profile]) -> Profile | None:
 
 def grouping(user: Profile, item: Profile, times: pl.Series) -> tuple[timedelta, bool, str]:
     """Without request ids: how close rows of a user are that were shown at once; whether each row is alone; why."""
+    if mean(times.drop_nulls().dt.epoch("s") % 3600 == 0) > COARSE:
+        return timedelta(seconds=1), True, "times are in whole hours or days, and do not say what was shown at once"
     rows = (
         pl.DataFrame({"user": user.values, "item": item.values, "t": times.dt.epoch("us")})
         .drop_nulls()

@@ -159,26 +159,20 @@ def _unfit(one: Profile) -> str | None:
 
 def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
     """Why a column says no more than an id that is there already, or nothing that comes again."""
-    if one.form not in ("text", "whole"):
+    if one.form not in ("text", "whole") or one.distinct <= 20:
         return None
-    many = one.distinct > 20
-    if many and owner == "user" and one.distinct >= 0.8 * keys.user.distinct and (one.form == "text" or one.says_id):
+    if owner == "user" and one.distinct >= 0.8 * keys.user.distinct and (one.form == "text" or one.says_id):
         return "as many as there are users: it says who, and no more"
-    words = mean(one.known[:5000].str.split(" ").list.len()) if one.form == "text" else 0.0
-    named = one.says_id or (one.form == "text" and words < 1.7 and one.distinct > 2000)
-    if many and owner == "item" and one.distinct >= 0.9 * keys.item.distinct and named:
-        return "as many as there are items: it says which, and no more"
-    if owner == "request" and one.form == "text" and one.unique > 0.3 and words >= 2 and not set(one.words) & ASKED:
+    words = mean(one.known[:5000].str.split(" ").list.len()) if one.form == "text" else 1.0
+    single = words < 1.7 and (one.form == "text" or one.says_id or bool(set(one.words) & CODE))
+    of_item = (strays(keys.item.values, one.values) or 1.0) <= FUNCTION or keys.item.distinct == one.distinct
+    if owner == "item" and of_item:
+        names = one.says_id or (single and one.distinct > 2000)
+        more = one.distinct < 0.9 * keys.item.distinct or not names
+        return None if more else "as many as there are items: it says which, and no more"
+    if owner != "user" and one.form == "text" and words >= 2 and one.unique > 0.3 and not set(one.words) & ASKED:
         return "nearly every row has its own: it may have been written with the feedback"
-    if (
-        owner == "request"
-        and (one.form == "text" or one.says_id or set(one.words) & CODE)
-        and one.distinct > 1000
-        and one.unique > 0.1
-        and words < 1.7
-    ):
-        return "of each value there are few rows"
-    return None
+    return "of each value there are few rows" if single and one.distinct > 1000 and one.unique > 0.1 else None
 
 
 def _candidate(one: Profile, owner: Owner, because: str, file: str, positive: pl.Series | None) -> Candidate | str:
