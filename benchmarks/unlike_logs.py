@@ -30,6 +30,7 @@ from features.declare.features import Features
 from features.declare.half_lives import HalfLives, half_lives
 from features.declare.labels import Label
 from features.declare.standard import standard
+from features.ingest.staged_log import Files
 from flows.drill.logs import Log, log_of, read_log
 from flows.surface import Surface
 from flows.surfaces.single import SURFACE as SINGLE
@@ -78,15 +79,25 @@ class UnlikeConfig:
 
 def feed(folder: Path) -> Log:
     log, items = folder / "globo_feed.parquet", folder / "globo_items.parquet"
-    return read_log("feed", log, items, until=datetime(2017, 10, 5, tzinfo=UTC))
+    return read_log("feed", Files(log, items), now=datetime.now(UTC), until=datetime(2017, 10, 5, tzinfo=UTC))
 
 
 def films(folder: Path) -> Log:
-    return read_log("films", folder / "movielens_feed.parquet", folder / "movielens_items.parquet")
+    return read_log(
+        "films",
+        Files(folder / "movielens_feed.parquet", folder / "movielens_items.parquet"),
+        now=datetime.now(UTC),
+    )
 
 
 def ads(folder: Path) -> Log:
-    return read_log("ads", folder / "ad_conversions.parquet", None, mapping=SINGLE.log, label="install")
+    return read_log(
+        "ads",
+        Files(folder / "ad_conversions.parquet"),
+        now=datetime.now(UTC),
+        mapping=SINGLE.log,
+        label="install",
+    )
 
 
 def banners(folder: Path) -> Log:

@@ -43,17 +43,19 @@ class HalfLives:
     """Share of impressions that are positive."""
 
 
-def half_lives(item_id: ArrayLike, user_id: ArrayLike, at: ArrayLike, positive: ArrayLike) -> HalfLives:
-    """The pace of a sample of N impressions.
+def half_lives(
+    item_id: ArrayLike, user_id: ArrayLike, at: ArrayLike, positive: ArrayLike, *, share: float = 1.0
+) -> HalfLives:
+    """The pace of a sample of N impressions, which are such a share of the log's.
 
     All are [N]: ids of any one type, ``at`` in seconds since 1970, in any order. The sample must be a stretch of the
     log with all that was shown in it: rows or users drawn at random are sparser than the log is. No item lives longer
     than the sample lasts, so it should last for some days, or for years where items are kept for years.
-    Raises ValueError for fewer than two impressions.
+    Raises ValueError for no impressions.
     """
     at, clicked = np.asarray(at, np.float64), np.asarray(positive, np.bool_)
-    if at.size < 2:
-        raise ValueError(f"half_lives: at has {at.size} impressions, and a pace needs at least 2: give a longer sample")
+    if not at.size:
+        raise ValueError("half_lives: at has no impressions: give a longer sample")
     rate = (float(clicked.sum()) + 0.5) / (at.size + 1)
     item = np.unique(np.asarray(item_id), return_inverse=True)[1].reshape(-1)
     shown = np.bincount(item).astype(np.float64)
@@ -62,7 +64,7 @@ def half_lives(item_id: ArrayLike, user_id: ArrayLike, at: ArrayLike, positive: 
     np.maximum.at(last, item, at)
     lived = last - first
     long = max(_typical(lived, shown), MINUTE)
-    positives_per_second = _typical(shown / np.maximum(lived, 1.0), shown) * rate
+    positives_per_second = _typical(shown / np.maximum(lived, 1.0), shown) * rate / share
     # A counter of this half-life holds one positive at a time: its sum is rate of events * half-life / ln 2.
     short = min(math.log(2) / positives_per_second, long / 32)
     user = min(4 * _gap(np.unique(np.asarray(user_id), return_inverse=True)[1].reshape(-1), at, long), long / 80)

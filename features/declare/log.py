@@ -18,6 +18,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from features.declare.expected import expect_text, is_kind
+
+MOST_SAMPLED = 100
+"""Items beside a click."""
+
 
 @dataclass(frozen=True)
 class FromRow:
@@ -53,6 +58,16 @@ class FromEvent:
 
     column: str | None = None
     """Truth or a number, which is the value. None: the value is 1."""
+
+    def __post_init__(self) -> None:
+        about = f"FromEvent({self.kind!r}, {self.event!r})"
+        if not is_kind(self.kind):
+            raise ValueError(
+                f"{about}: the kind must be a lower-case word such as cart or purchase, of letters, digits and _"
+            )
+        expect_text(about, "event", self.event)
+        if not self.event:
+            raise ValueError(f"{about}: event is empty; write what the column of events says in such a row")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -106,14 +121,13 @@ class Log:
 
     def __post_init__(self) -> None:
         self._expect_events()
-        if self.sampled < 0 or self.sampled > 100 or self.live <= timedelta(0):
+        if self.sampled not in range(MOST_SAMPLED + 1) or self.live <= timedelta(0):
             raise ValueError(
-                f"Log: sampled={self.sampled!r} must be 0 to 100 items, of those clicked within live={self.live!r}"
+                f"Log: sampled={self.sampled!r} must be 0 to {MOST_SAMPLED}, the items beside each click, of those"
+                f" clicked within live={self.live!r}, which must be above 0"
             )
         if self.sampled and (self.events or self.feedback):
-            raise ValueError(
-                "Log: sampled= is of a log that has clicks alone; with events= or feedback= it says what was shown"
-            )
+            raise ValueError("Log: sampled is of rows that are all clicks; leave out events and feedback")
         if self.time_zone is not None:
             try:
                 ZoneInfo(self.time_zone)
@@ -122,13 +136,18 @@ class Log:
 
     def _expect_events(self) -> None:
         of_events = [one for one in self.feedback if isinstance(one, FromEvent)]
-        if self.events is None and (of_events or self.shown):
-            raise ValueError('Log: shown= and FromEvent(...) are of a log of events; name its column: events="event"')
-        if self.events is not None and not (self.shown and of_events and len(of_events) == len(self.feedback)):
+        if self.events is None:
+            if self.shown or of_events:
+                raise ValueError(
+                    'Log: shown and FromEvent need events="...", the column that says of which kind a row is'
+                )
+            return
+        if not self.shown or not all(self.shown):
             raise ValueError(
-                f"Log(events={self.events!r}): say which rows are impressions and what the others are:"
-                ' shown=("view",), feedback=(FromEvent("purchase", event="transaction"),)'
+                f'Log: events={self.events!r} needs shown=("view",), which kinds are impressions; it is {self.shown!r}'
             )
-        twice = next((one.event for one in of_events if one.event in self.shown), None)
-        if twice is not None:
-            raise ValueError(f"Log: {twice!r} is in shown= and feedback of its own; it can be one of both")
+        both = next((one for one in of_events if one.event in self.shown), None)
+        if both is not None:
+            raise ValueError(
+                f"Log: {both.event!r} is in shown and feedback of kind {both.kind!r}; it can be one of these"
+            )

@@ -12,6 +12,7 @@ import typer
 from flows.cli import (
     backtest_commands,
     drill_commands,
+    init_commands,
     loop_commands,
     review_commands,
     stream_commands,
@@ -94,6 +95,7 @@ def status(as_json: AsJson = False) -> None:
         _print_status(found)
 
 
+app.command()(init_commands.init)
 app.command("import")(loop_commands.import_command)
 app.command()(stream_commands.consume)
 app.command()(loop_commands.update)

@@ -1,0 +1,20 @@
+"""Spans of time that people like to read: 15 minutes, 12 hours, 30 days."""
+
+from math import log
+
+from features.declare.half_lives import ROUND
+
+
+def nice(seconds: float) -> float:
+    """The nearest, as a ratio."""
+    return min(ROUND, key=lambda one: abs(log(one / max(seconds, 1e-3))))
+
+
+def nice_up(seconds: float, most: float = ROUND[-1]) -> float:
+    """The least that is as long, ``most`` at the most."""
+    return min(next((one for one in ROUND if one >= seconds), most), most)
+
+
+def nice_down(seconds: float) -> float:
+    """The longest that is no longer, a second at the least."""
+    return next((one for one in reversed(ROUND) if one <= seconds), ROUND[0])
