@@ -1,6 +1,6 @@
 """One rule for unlike logs: what the counters of ``standard`` and the learner make of each, beside peers.
 
-    python -m benchmarks unlike-logs --folder logs
+    python -m benchmarks breadth --folder logs
 
 The logs are a news feed, ratings of films, clicks on ads with rare installs, a page of banners, and a seeded shop. A
 surface is made of each by its columns alone, the pace of its counters by its warm-up. All learners are tested before
@@ -64,7 +64,7 @@ class UnlikeLog:
 
 
 @dataclass(frozen=True)
-class UnlikeConfig:
+class BreadthConfig:
     """What to run."""
 
     folder: Path | None = None
@@ -108,7 +108,7 @@ def banners(folder: Path) -> Log:
     return log_of("banners", rows, None)
 
 
-def shop(config: UnlikeConfig, _: Path) -> Log:
+def shop(config: BreadthConfig, _: Path) -> Log:
     from features.ingest.simulated_shop import simulate_shop
 
     lists = config.lists_per_day
@@ -125,7 +125,7 @@ def shop(config: UnlikeConfig, _: Path) -> Log:
     return log_of("shop", made.log, made.items.with_columns(pl.Series(bands).cast(pl.String).alias("price_band")))
 
 
-def logs(config: UnlikeConfig) -> Iterator[UnlikeLog]:
+def logs(config: BreadthConfig) -> Iterator[UnlikeLog]:
     """Those that can be read: the shop, and what the folder holds."""
     contexts = (Id("device"), Id("os"), Id("region"), Id("referrer"))
     click = Label("click", within=timedelta(minutes=30))
@@ -159,7 +159,7 @@ def logs(config: UnlikeConfig) -> Iterator[UnlikeLog]:
             yield log
 
 
-def bench(config: UnlikeConfig, *, clock: Clock, progress: Progress) -> Table:
+def bench(config: BreadthConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it; ``progress`` gets each learner's outcome as it ends."""
     rows = list[Row]()
     for unlike in logs(config):
@@ -172,7 +172,7 @@ def bench(config: UnlikeConfig, *, clock: Clock, progress: Progress) -> Table:
         numbers = len(stream.layout.dense)
         progress(f"{unlike.name}: {len(stream.test):,} impressions scored, {numbers} numbers, {pace}")
         rows += rows_of(unlike.name, stream, list(learners(unlike, surface, stream, config.seed, clock, progress)))
-    return Table("unlike-logs", machine(), rows)
+    return Table("breadth", machine(), rows)
 
 
 def pace_of(log: Log) -> HalfLives:
