@@ -62,6 +62,9 @@ class UnlikeLog:
     step: timedelta = HOUR
     """Of the fold."""
 
+    with_goals: bool = True
+    """False where clicks are too few to tell learners apart."""
+
 
 @dataclass(frozen=True)
 class BreadthConfig:
@@ -144,7 +147,15 @@ def logs(config: BreadthConfig) -> Iterator[UnlikeLog]:
         UnlikeLog(
             "films", ("movielens_feed.parquet", "movielens_items.parquet"), films, words, click, None, 90 * DAY, 1, DAY
         ),
-        UnlikeLog("banners", ("open_bandit.parquet",), banners, (Id("campaign"), Id("place"), *traits), click, 2 * DAY),
+        UnlikeLog(
+            "banners",
+            ("open_bandit.parquet",),
+            banners,
+            (Id("campaign"), Id("place"), *traits),
+            click,
+            2 * DAY,
+            with_goals=False,
+        ),
         UnlikeLog(
             "feed",
             ("globo_feed.parquet", "globo_items.parquet"),
@@ -171,7 +182,7 @@ def bench(config: BreadthConfig, *, clock: Clock, progress: Progress) -> Table:
         stream = folded(log, surface, warmup=warmup, step=unlike.step)
         numbers = len(stream.layout.dense)
         progress(f"{unlike.name}: {len(stream.test):,} impressions scored, {numbers} numbers, {pace}")
-        rows += rows_of(unlike.name, stream, list(learners(unlike, surface, stream, config.seed, clock, progress)))
+        rows += rows_of(unlike, stream, list(learners(unlike, surface, stream, config.seed, clock, progress)))
     return Table("breadth", machine(), rows)
 
 
@@ -224,13 +235,17 @@ def boosting(unlike: UnlikeLog, surface: Surface, stream: Stream, seed: int) -> 
     return StreamResult("LightGBM", stream, np.concatenate(parts), time.process_time() - began, len(fits))
 
 
-def rows_of(name: str, stream: Stream, found: list[StreamResult]) -> Iterator[Row]:
+def rows_of(unlike: UnlikeLog, stream: Stream, found: list[StreamResult]) -> Iterator[Row]:
     """Ours beside each peer, and beside the share clicked of all that was scored."""
     label, (ours, *peers) = stream.test.label, found
+    auc, log_loss = f"AUC, {unlike.name}", f"log loss, {unlike.name}"
+    higher, lower = ("not lower", "lower") if unlike.with_goals else (None, None)
     for peer in peers:
-        yield Row(f"AUC, {name}", ours.auc, peer=peer.name, theirs=peer.auc, goal="not lower", met=ours.auc >= peer.auc)
+        met = ours.auc >= peer.auc if unlike.with_goals else None
+        yield Row(auc, ours.auc, peer=peer.name, theirs=peer.auc, goal=higher, met=met)
     loss = metrics.log_loss(ours.scores, label)
     for peer in peers:
-        yield Row(f"log loss, {name}", loss, peer=peer.name, theirs=metrics.log_loss(peer.scores, label))
+        yield Row(log_loss, loss, peer=peer.name, theirs=metrics.log_loss(peer.scores, label))
     base = metrics.log_loss(np.full(len(label), float(np.mean(label))), label)
-    yield Row(f"log loss, {name}", loss, peer="share clicked", theirs=base, goal="lower", met=loss < base)
+    met = loss < base if unlike.with_goals else None
+    yield Row(log_loss, loss, peer="share clicked", theirs=base, goal=lower, met=met)
