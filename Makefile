@@ -67,7 +67,7 @@ format: $(STAMP) ## Put the code into the project's form
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
-BENCHES = gate quality cold unlike-logs ablation retrieval fold update size delta score frame
+BENCHES = gate quality cold breadth ablation retrieval fold update size delta score frame
 ON_LOG = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)')
 UP_TO = $(ON_LOG) $(if $(UNTIL),--until '$(UNTIL)')
 OPTIONS_gate = $(ON_LOG)
@@ -76,7 +76,7 @@ OPTIONS_ablation = $(UP_TO)
 OPTIONS_cold = $(UP_TO)
 OPTIONS_retrieval = $(UP_TO)
 OPTIONS_fold = $(UP_TO)
-OPTIONS_unlike-logs = $(if $(LOGS),--folder '$(LOGS)')
+OPTIONS_breadth = $(if $(LOGS),--folder '$(LOGS)')
 
 bench: $(STAMP) ## All benches, into benchmarks/RESULTS.md; on LOG= [ITEMS=] [UNTIL=] and LOGS=, else seeded logs. BENCHES='size delta'
 	@missed=; $(foreach name,$(BENCHES),$(BIN)/python -m benchmarks $(name) $(OPTIONS_$(name)) --record benchmarks \

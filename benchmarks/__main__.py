@@ -130,7 +130,7 @@ def cold(
 
 
 @app.command()
-def unlike_logs(
+def breadth(
     folder: Annotated[Path | None, typer.Option(help="Folder of public logs, by their files' names.")] = None,
     quick: Quick = False,
     seed: Seed = 0,
@@ -138,12 +138,12 @@ def unlike_logs(
     as_json: AsJson = False,
 ) -> None:
     """One rule's counters on unlike logs, beside Vowpal Wabbit and LightGBM; without --folder on a seeded shop."""
-    from benchmarks.unlike_logs import UnlikeConfig, bench
+    from benchmarks.breadth import BreadthConfig, bench
 
     expect_extra("lightgbm", "vowpalwabbit")
     if folder is not None and not folder.is_dir():
         raise BadArgument(f"--folder {folder}: there is no such folder")
-    sizes = UnlikeConfig(lists_per_day=400) if quick else UnlikeConfig()
+    sizes = BreadthConfig(lists_per_day=400) if quick else BreadthConfig()
     run_bench(partial(bench, replace(sizes, folder=folder, seed=seed)), Output(record, as_json))
 
 

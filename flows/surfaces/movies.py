@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from features.declare.columns import Tags
+from features.declare.columns import Tags, Text
 from features.declare.families import DAY, MINUTE
 from features.declare.features import Features
 from features.declare.labels import Label
@@ -10,7 +10,7 @@ from features.declare.log import FromRow, Log
 from features.declare.standard import standard
 from flows.surface import Surface
 
-COLUMNS = (Tags("genres", of="item", separator="|"),)
+COLUMNS = (Tags("genres", of="item", separator="|"), Text("title", of="item"))
 
 SURFACE = Surface(
     name="movies",

@@ -1,6 +1,6 @@
 """One rule for unlike logs: what the counters of ``standard`` and the learner make of each, beside peers.
 
-    python -m benchmarks unlike-logs --folder logs
+    python -m benchmarks breadth --folder logs
 
 The logs are a news feed, ratings of films, clicks on ads with rare installs, a page of banners, and a seeded shop. A
 surface is made of each by its columns alone, the pace of its counters by its warm-up. All learners are tested before
@@ -63,9 +63,12 @@ class UnlikeLog:
     step: timedelta = HOUR
     """Of the fold."""
 
+    with_goals: bool = True
+    """False where clicks are too few to tell learners apart."""
+
 
 @dataclass(frozen=True)
-class UnlikeConfig:
+class BreadthConfig:
     """What to run."""
 
     folder: Path | None = None
@@ -119,7 +122,7 @@ def banners(folder: Path) -> Log:
     return log_of("banners", rows, None)
 
 
-def shop(config: UnlikeConfig, _: Path) -> Log:
+def shop(config: BreadthConfig, _: Path) -> Log:
     from features.ingest.simulated_shop import simulate_shop
 
     lists = config.lists_per_day
@@ -136,7 +139,7 @@ def shop(config: UnlikeConfig, _: Path) -> Log:
     return log_of("shop", made.log, made.items.with_columns(pl.Series(bands).cast(pl.String).alias("price_band")))
 
 
-def logs(config: UnlikeConfig) -> Iterator[UnlikeLog]:
+def logs(config: BreadthConfig) -> Iterator[UnlikeLog]:
     """Those that can be read: the shop, and what the folder holds."""
     contexts = (Id("device"), Id("os"), Id("region"), Id("referrer"))
     click = Label("click", within=timedelta(minutes=30))
@@ -155,7 +158,15 @@ def logs(config: UnlikeConfig) -> Iterator[UnlikeLog]:
         UnlikeLog(
             "films", ("movielens_feed.parquet", "movielens_items.parquet"), films, words, click, None, 90 * DAY, 1, DAY
         ),
-        UnlikeLog("banners", ("open_bandit.parquet",), banners, (Id("campaign"), Id("place"), *traits), click, 2 * DAY),
+        UnlikeLog(
+            "banners",
+            ("open_bandit.parquet",),
+            banners,
+            (Id("campaign"), Id("place"), *traits),
+            click,
+            2 * DAY,
+            with_goals=False,
+        ),
         UnlikeLog(
             "feed",
             ("globo_feed.parquet", "globo_items.parquet"),
@@ -170,7 +181,7 @@ def logs(config: UnlikeConfig) -> Iterator[UnlikeLog]:
             yield log
 
 
-def bench(config: UnlikeConfig, *, clock: Clock, progress: Progress) -> Table:
+def bench(config: BreadthConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it; ``progress`` gets each learner's outcome as it ends."""
     rows = list[Row]()
     for unlike in logs(config):
@@ -182,8 +193,8 @@ def bench(config: UnlikeConfig, *, clock: Clock, progress: Progress) -> Table:
         stream = folded(log, surface, warmup=warmup, step=unlike.step)
         numbers = len(stream.layout.dense)
         progress(f"{unlike.name}: {len(stream.test):,} impressions scored, {numbers} numbers, {pace}")
-        rows += rows_of(unlike.name, stream, list(learners(unlike, surface, stream, config.seed, clock, progress)))
-    return Table("unlike-logs", machine(), rows)
+        rows += rows_of(unlike, stream, list(learners(unlike, surface, stream, config.seed, clock, progress)))
+    return Table("breadth", machine(), rows)
 
 
 def pace_of(log: Log) -> HalfLives:
@@ -235,13 +246,17 @@ def boosting(unlike: UnlikeLog, surface: Surface, stream: Stream, seed: int) -> 
     return StreamResult("LightGBM", stream, np.concatenate(parts), time.process_time() - began, len(fits))
 
 
-def rows_of(name: str, stream: Stream, found: list[StreamResult]) -> Iterator[Row]:
+def rows_of(unlike: UnlikeLog, stream: Stream, found: list[StreamResult]) -> Iterator[Row]:
     """Ours beside each peer, and beside the share clicked of all that was scored."""
     label, (ours, *peers) = stream.test.label, found
+    auc, log_loss = f"AUC, {unlike.name}", f"log loss, {unlike.name}"
+    higher, lower = ("not lower", "lower") if unlike.with_goals else (None, None)
     for peer in peers:
-        yield Row(f"AUC, {name}", ours.auc, peer=peer.name, theirs=peer.auc, goal="not lower", met=ours.auc >= peer.auc)
+        met = ours.auc >= peer.auc if unlike.with_goals else None
+        yield Row(auc, ours.auc, peer=peer.name, theirs=peer.auc, goal=higher, met=met)
     loss = metrics.log_loss(ours.scores, label)
     for peer in peers:
-        yield Row(f"log loss, {name}", loss, peer=peer.name, theirs=metrics.log_loss(peer.scores, label))
+        yield Row(log_loss, loss, peer=peer.name, theirs=metrics.log_loss(peer.scores, label))
     base = metrics.log_loss(np.full(len(label), float(np.mean(label))), label)
-    yield Row(f"log loss, {name}", loss, peer="share clicked", theirs=base, goal="lower", met=loss < base)
+    met = loss < base if unlike.with_goals else None
+    yield Row(log_loss, loss, peer="share clicked", theirs=base, goal=lower, met=met)
