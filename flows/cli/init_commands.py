@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from features.ingest.inferred.inference import Inferred
     from flows.surface import Surface
 
+UPDATES = 25
+"""Of a first backtest, at most about: its page is there in minutes, also where updates run more often later."""
+
 
 def init(
     log: Annotated[str, typer.Option(help=f"Your log: {LOG_HELP}")],
@@ -127,9 +130,12 @@ def _long(seconds: float) -> str:
 def next_commands(surface: "Surface", inferred: "Inferred", log: str, items: str | None) -> list[str]:
     """What to run next, as it can be pasted."""
     from features.declare.families import short_span
+    from features.ingest.inferred.nice import nice_up
 
     words = ["millrace", "backtest", "--surface", surface.name, "--log", log]
     words += ["--items", items] if items is not None else []
-    words += ["--warmup", short_span(inferred.pace.warmup), "--every", short_span(inferred.pace.every)]
+    pace = inferred.pace
+    every = max(pace.every, nice_up((pace.span - pace.warmup) / UPDATES))
+    words += ["--warmup", short_span(pace.warmup), "--every", short_span(every)]
     words += ["--tick", "1m"] if surface.features.tick >= 60 else []
     return [shlex.join([*words, "--report", f"{surface.name}_report"])]

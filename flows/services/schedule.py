@@ -58,7 +58,7 @@ def main() -> None:
         asyncio.run(work())
 
 
-def deployments(file: SurfaceFile) -> tuple[Any, ...]:
+async def deployments(file: SurfaceFile) -> tuple[Any, ...]:
     """What runs for a surface."""
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
@@ -75,19 +75,19 @@ def deployments(file: SurfaceFile) -> tuple[Any, ...]:
         "version": file.version,
     }
     return (
-        update.to_deployment(
+        await update.ato_deployment(
             **about,
             interval=surface.every,
             description=f"Keeps the ranker of {surface.name} fresh.",
             concurrency_limit=one_at_a_time,
         ),
-        watch.to_deployment(
+        await watch.ato_deployment(
             **about,
             interval=WATCH_EVERY,
             description=f"Looks at what the champion of {surface.name} has served, and goes back where it must.",
             concurrency_limit=one_at_a_time,
         ),
-        review_candidate.to_deployment(
+        await review_candidate.ato_deployment(
             **about, description=f"Asks a person about a challenger of {surface.name} that is held."
         ),
     )
@@ -103,7 +103,7 @@ async def _deploy(runner: Any, surfaces: Running, pulse: Pulse) -> None:
             if done.get(name) == file.version:
                 continue
             try:
-                for deployment in deployments(file):
+                for deployment in await deployments(file):
                     await runner.aadd_deployment(deployment)
                 done[name] = file.version
                 log.info("surface %s runs by version %s", name, file.version)
