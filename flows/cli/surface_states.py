@@ -3,8 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from flows.surface_files import SurfaceFiles, read_folder
+import psycopg
+
+from features.declare.views import ViewRefused
+from features.team_views.reading import inspect
+from flows.surface_files import SurfaceFile, SurfaceFiles, read_folder
 from flows.taken_up import Running
+from infra.postgres.connections import connect
 from infra.settings import Settings
 from infra.stack import pulse
 from infra.stack.pulse import Part
@@ -28,10 +33,24 @@ def with_declarations(settings: Settings, found: Status) -> Status:
     for name, surface in sorted(known.items()):
         said = {service: pulses[service] for service in PROCESSES if service in up}
         warnings = (*surface.warnings, *_warnings(name, files, running, said))
+        if "postgres" in up and name in running.surfaces:
+            warnings += tuple(_unreadable(settings, running.surfaces[name]))
         declared = running.surfaces.get(name)
         surfaces.append(replace(surface, version=None if declared is None else declared.version, warnings=warnings))
     broken = tuple(files.broken.values())
     return replace(found, surfaces=tuple(surfaces), warnings=(*found.warnings, *broken))
+
+
+def _unreadable(settings: Settings, file: SurfaceFile) -> Iterator[str]:
+    """Why a view of the surface cannot be read: it is served without, and its updates fail."""
+    for view in file.surface.views:
+        try:
+            with connect(settings.database) as connection:
+                inspect(connection, [view])
+        except ViewRefused as error:
+            yield f"served without its view, and not updated: {' '.join(str(error).split())}"
+        except psycopg.OperationalError:
+            return  # the database's own line says so
 
 
 def _warnings(name: str, files: SurfaceFiles, running: SurfaceFiles, said: Pulses) -> Iterator[str]:
