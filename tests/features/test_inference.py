@@ -470,7 +470,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     ),
     "no user": (
         {"item_id": [3, 3, 4] * 9, "ts": [1_700_000_000 + second for second in range(27)]},
-        "call the column user_id",
+        "call the column that does user_id",
     ),
     "sums": (
         {"headline": ["a", "b"], "day": [date(2026, 1, 1)] * 2, "impressions": [900, 1000], "clicks": [20, 30]},
@@ -583,3 +583,39 @@ def test_real_logs(name: str) -> None:
 
     assert tuple(label.kind for label in found.labels) == kinds
     assert {ours: getattr(found.log, ours) for ours in names} == names
+
+
+def test_a_label_that_never_came_is_the_label_and_that_is_said() -> None:
+    found = inferred(shown(500).with_columns(click=pl.lit(0)))
+
+    assert [label.kind for label in found.labels] == ["click"]
+    assert found.log.sampled == 0
+    assert any("no click at all" in sentence for sentence in found.made_up)
+
+
+def shown(rows: int) -> pl.DataFrame:
+    made = world(rows)
+    return pl.DataFrame({"user": made["user"], "item": made["item"], "ts": made["seconds"]})
+
+
+def test_ids_that_a_float_would_make_one_stay_apart() -> None:
+    made = world(4000)
+    codes = pl.Series("category_id", made["item"] % 7 + 2053013555631882655).cast(pl.String)
+    found = inferred(shown(4000).with_columns(codes, clicked=made["clicked"]))
+
+    assert Id("category_id", of="item") in found.columns
+
+
+def test_hours_played_are_a_label_and_no_feature() -> None:
+    hours = pl.Series("hours", np.random.default_rng(0).exponential(2, 2000).round(2))
+    found = inferred(shown(2000).with_columns(hours))
+
+    assert found.log.sampled == 0
+    assert [one.column for one in found.log.feedback if isinstance(one, FromRow)] == ["hours"]
+    assert found.columns == ()
+
+
+def test_one_rating_is_a_rating() -> None:
+    found = inferred(shown(1).with_columns(rating=pl.lit(5)))
+
+    assert [label.kind for label in found.labels] == ["rating"]

@@ -17,10 +17,10 @@ from features.ingest.inferred.figures import mean
 from features.ingest.inferred.keys import (
     grouping,
     impression_of,
-    names_users,
     position_of,
     propensity_of,
     request_of,
+    stands_in,
     user_and_item,
 )
 from features.ingest.inferred.outcomes import Outcomes, expect_events, outcomes_of
@@ -170,7 +170,7 @@ def _grouped(keys: Keys, outcomes: Outcomes) -> tuple[Keys, list[str]]:
         keys = replace(keys, one_candidate=True)  # as far as the rows go: those beside each are not among them
     if keys.position is None:
         made_up.append("no positions")
-    if not names_users(keys.user):
+    if stands_in(keys.user):
         made_up.append(f"no users: {keys.user.name!r} stands in for them")
     return keys, made_up
 

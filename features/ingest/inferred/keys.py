@@ -86,6 +86,12 @@ def names_users(column: Profile) -> bool:
     return column.name == "user_id" or column.thing in USER
 
 
+def stands_in(column: Profile) -> bool:
+    """Whether it is a session, a device or a trait of users that stands in for them."""
+    words = set(column.words)
+    return not names_users(column) and (column.thing == "device" or bool(words & (SESSION | REQUEST | USER)))
+
+
 def _by_values(
     ids: list[Profile], item: Profile | None, user: Profile | None, times: pl.Series
 ) -> tuple[Profile, Profile, str, str]:
@@ -99,7 +105,7 @@ def _by_values(
             what, example = ("users", "user_id") if user is None else ("items", "item_id")
             raise CannotBeInferred(
                 f"no column names {what}: none of {', '.join(repr(one.name) for one in ids)} has values that repeat as"
-                f" ids of {what} do; call the column {example}, and run it again"
+                f" ids of {what} do; call the column that does {example}, or add one, and run it again"
             )
         if user is None and item is None:
             rest.sort(key=lambda one: one.distinct, reverse=True)

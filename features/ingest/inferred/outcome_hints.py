@@ -29,6 +29,11 @@ def is_truth(column: Profile) -> bool:
     return column.form == "truth" and column.distinct == 2
 
 
+def is_never(column: Profile) -> bool:
+    """Whether it is false in every row."""
+    return column.form in ("truth", "whole") and column.missing == 0 and column.distinct == 1 and not column.numbers[0]
+
+
 def names_outcome(column: Profile) -> bool:
     """Whether the name is one of something done."""
     words = set(column.words)
@@ -61,7 +66,7 @@ def is_rating(column: Profile, keys: Keys) -> bool:
     """Some ordered numbers that a name says are given, and that differ for one item."""
     if column.form not in ("whole", "number", "truth") or not set(column.words) & RATING or set(column.words) & BEFORE:
         return False
-    if column.distinct < 2 or column.distinct > MOST_RATINGS or most(column.numbers) <= 0:
+    if not 1 <= column.distinct <= MOST_RATINGS or most(column.numbers) <= 0:
         return False
     share = strays(keys.item.values, column.values)
     return share is None or share > FUNCTION

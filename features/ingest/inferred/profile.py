@@ -122,6 +122,9 @@ def _of_texts(name: str, values: pl.Series) -> Profile:
     # A leading zero is a code's, and 1e5 may be one: such texts stay as they are.
     plain = bool(known.str.contains(r"^-?(0|[1-9]\d*)?(\.\d+)?([eE][-+]?\d+)?$").all())
     if plain and numbers.null_count() == values.null_count():
+        whole = values.cast(pl.Int64, strict=False)  # a float would make one of ids beyond 2^53
+        if whole.null_count() == values.null_count():
+            return Profile(name, "truth" if _is_truth(whole) else "whole", whole)
         return _of_floats(name, numbers)
     if mean(known.str.contains(f"{NAIVE}|{ZONED}")) >= MOSTLY:
         return Profile(name, "time", values)

@@ -14,6 +14,7 @@ def rating_label(column: Profile) -> RowLabel:
     kind = free_kind(column.name, set())
     ratings = column.known.cast(float)
     above = [value for value in ratings.unique().sort().to_list() if value > 0 and value > least(ratings)]
+    above = above or [most(ratings)]
     at_least = min(above, key=lambda value: (abs(mean(ratings >= value) - 0.5), -value))
     positive = (column.numbers >= at_least).fill_null(value=False)
     because = (

@@ -12,7 +12,15 @@ from features.declare.labels import Label
 from features.declare.log import FromRow
 from features.ingest.inferred.figures import mean
 from features.ingest.inferred.nice import nice_up
-from features.ingest.inferred.outcome_hints import agreement, free_kind, in_percent, is_outcome, is_truth, names_outcome
+from features.ingest.inferred.outcome_hints import (
+    agreement,
+    free_kind,
+    in_percent,
+    is_never,
+    is_outcome,
+    is_truth,
+    names_outcome,
+)
 from features.ingest.inferred.profile import MOSTLY, Profile
 from features.ingest.inferred.taken import Keys, Taken
 from features.ingest.inferred.words import LATER
@@ -40,7 +48,7 @@ def row_labels(
     """The labels that are truths or later times; and the columns that say the same, or come later and are none."""
     later = later_times(columns, keys, times)
     found, left, used = list[RowLabel](), list[Taken](), set[str]()
-    for truth in (one for one in columns if is_truth(one) and is_outcome(one, keys)):
+    for truth in (one for one in columns if (is_truth(one) or is_never(one)) and is_outcome(one, keys)):
         happened = truth.numbers.fill_null(0) > 0
         if any(agreement(happened, other.happened) >= 0.999 for other in found):
             left.append(Taken(truth.name, "left out", "it says the same as the label"))

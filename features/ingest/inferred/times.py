@@ -38,7 +38,7 @@ def is_naive(column: Profile) -> bool:
     """Whether its times have no zone."""
     dtype = column.values.dtype
     if dtype == pl.String:
-        return not bool(column.known.str.contains(r"(Z|[+-]\d{2}:?\d{2})$").all()) or bool(
+        return not bool(column.known.str.contains(r"(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$").all()) or bool(
             column.known.str.contains(r"^\d{4}-\d{2}-\d{2}$").any()
         )
     return dtype == pl.Date or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)

@@ -37,8 +37,8 @@ LATER = _words("end ended returned attributed converted updated modified expires
 OF_THING = _words("birth birthday born release released published publish created registered signup joined")
 RATING = _words("rating rate score stars star grade vote relevance review overall ratings satisfaction")
 AMOUNT = _words(
-    "dwell watch watched duration watchtime playtime seconds secs listened percent completion revenue spent"
-    " play played payout gross bookings"
+    "dwell watch watched hours minutes duration watchtime playtime seconds secs listened percent completion revenue"
+    " spent play played payout gross bookings"
 )
 TARGET = _words("label target outcome y positive response engaged engagement interacted relevant feedback")
 ASKED = _words("query search q keyword keywords prompt title headline question")
