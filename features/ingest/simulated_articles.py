@@ -2,7 +2,7 @@
 
 An article's pull rises, peaks and decays within hours. What the pull counts for turns, section by section: while a
 story runs, its section's readers go by the crowd; once they have had their fill, they pick by their own lights, and
-what draws the crowd draws them little. A spell of either takes most of a day, so in ten sections one turns every hour
+what draws the crowd puts them off a little. A spell of either takes most of a day, so in ten sections one turns every hour
 and a half.
 """
 
@@ -19,7 +19,7 @@ SECTIONS = ("politics", "economy", "football", "tennis", "film", "music", "scien
 SPELL_HOURS = 16.0
 """Hours for which a section's readers go by the crowd, or do not, on average."""
 
-CROWD_SWING = 0.95
+CROWD_SWING = 1.1
 """By how much the pull counts more than on average while readers go by the crowd, and less while they do not."""
 
 Floats = NDArray[np.float64]
