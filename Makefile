@@ -9,8 +9,8 @@ STAMP := .venv/.installed
 PACKAGES := flows monitoring models features infra benchmarks
 
 # Passed on to `millrace demo`, each only when it is given.
-DEMO = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') $(if $(FEEDBACK),--feedback '$(FEEDBACK)') \
-       $(if $(UNTIL),--until '$(UNTIL)')
+DEMO = $(if $(SURFACE),--surface '$(SURFACE)') $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)') \
+       $(if $(FEEDBACK),--feedback '$(FEEDBACK)') $(if $(UNTIL),--until '$(UNTIL)')
 
 # Processes that run the tests, a file of tests each: more than cores, since many wait. 0: this one, for a debugger.
 WORKERS ?= 3
@@ -24,7 +24,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help: ## This list
 	@printf 'Millrace keeps rankers fresh from live feedback. From a fresh clone: make demo, or make test.\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[1mmake %-9s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@printf '\nOn your own log: make demo LOG=clicks.parquet [ITEMS=…] [FEEDBACK=…] [UNTIL=2026-01-31]\n'
+	@printf '\nOn your own log: make demo LOG=clicks.parquet [SURFACE=…] [ITEMS=…] [FEEDBACK=…] [UNTIL=2026-01-31]\n'
 
 install: $(STAMP) ## Make .venv with the exact set of packages that was tested; the others do it by themselves
 	@:
@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    && ! git config core.hooksPath >/dev/null; then git config core.hooksPath .githooks; fi
 	@touch $@
 
-demo: $(STAMP) ## The whole loop from nothing; leaves the stack running. LOG= ITEMS= FEEDBACK= UNTIL=
+demo: $(STAMP) ## The whole loop from nothing; leaves the stack running. SURFACE=feed|movies|shop
 	@$(BIN)/millrace demo $(DEMO)
 
 up: $(STAMP) ## Start PostgreSQL, Prefect, MLflow, Evidently, serving and the flows, in the background

@@ -4,7 +4,8 @@ Articles are born through the day and live for hours: the pull of each rises, pe
 with them. Readers have tastes by section, come back, and stay for a session of some requests; what they have just read
 draws them to more of it, and they tire of what they have seen. Device, hour and region make some articles better or
 worse. So live features are worth much here, and a model that is kept fresh is worth something too: what the sections
-mean to the regions drifts from day to day.
+mean to the regions drifts from day to day, and whether a section's readers go by the crowd turns while the day goes on
+(:mod:`features.ingest.simulated_articles`). No counter says so: the same rates come to mean something else.
 
 An impression is clicked on its own chance, whatever stands beside it and wherever it stands: nought to all of a request
 may be clicked. Nothing here is measured anywhere; it is only meant to be believable.
@@ -17,8 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-ITEMS_SHOWN = 5
-"""Impressions a request."""
+from features.ingest.simulated_articles import ITEMS_SHOWN, SECTIONS, articles, candidates, daily, drawn_to
 
 CLICK_RATE = 0.2
 """Share of impressions clicked, about."""
@@ -26,7 +26,6 @@ CLICK_RATE = 0.2
 SESSION_REQUESTS = 3.3
 """Requests in a session, on average."""
 
-SECTIONS = ("politics", "economy", "football", "tennis", "film", "music", "science", "travel", "local", "opinion")
 DEVICES = ("phone", "desktop", "tablet")
 SYSTEMS = {"phone": ("android", "ios"), "desktop": ("windows", "macos", "linux"), "tablet": ("ios", "android")}
 REGIONS = ("north", "south", "east", "west", "centre", "abroad")
@@ -34,18 +33,6 @@ REFERRERS = ("direct", "search", "social", "newsletter")
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class _Articles:
-    born: Floats
-    """Hours from the start; a day's stock was there before."""
-    section: Ints
-    appeal: Floats
-    rise: Floats
-    """Hours from birth to the peak."""
-    life: Floats
-    """Hours in which the pull falls to a third after the peak."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +63,21 @@ def simulate(
             f" items_per_day={items_per_day}, requests_per_day={requests_per_day}"
         )
     random = np.random.default_rng(seed)
-    articles = _articles(random, days, items_per_day)
+    stock = articles(random, days, items_per_day)
     readers = _readers(random, users)
     user, hour, nth = _requests(random, readers, days, requests_per_day)
-    slate = _candidates(random, articles, hour)
+    slate = candidates(random, stock, hour)
     affinity = random.normal(0, 0.5, (len(SECTIONS), len(REGIONS)))
     swing = random.normal(0, 0.5, (len(SECTIONS), len(REGIONS)))
     phase = random.uniform(0, 2 * np.pi, (len(SECTIONS), len(REGIONS)))
     by_device = random.normal(0, 0.3, (len(SECTIONS), len(DEVICES)))
-    leaning = random.normal(0, 0.9, (articles.born.size, len(REGIONS)))
-    viewed = random.normal(0, 0.5, (articles.born.size, len(DEVICES)))
+    leaning = random.normal(0, 0.9, (stock.born.size, len(REGIONS)))
+    viewed = random.normal(0, 0.5, (stock.born.size, len(DEVICES)))
 
-    section, region, device = articles.section[slate], readers.region[user][:, None], readers.device[user][:, None]
+    section, region, device = stock.section[slate], readers.region[user][:, None], readers.device[user][:, None]
     drift = swing[section, region] * np.sin(2 * np.pi * hour[:, None] / 30 + phase[section, region])
     chance = (
-        _pull(articles, slate, hour[:, None])
+        drawn_to(stock, slate, hour[:, None])
         + readers.taste[user[:, None], section]
         + affinity[section, region]
         + drift
@@ -106,12 +93,12 @@ def simulate(
     log = _log(start, user, readers, slate, shown_at, clicked.ravel(), delay)
     items = pl.DataFrame(
         {
-            "item_id": _names("a", np.arange(articles.born.size)),
-            "section": np.array(SECTIONS)[articles.section],
-            "born_at": _instants(start, articles.born * 3600),
+            "item_id": _names("a", np.arange(stock.born.size)),
+            "section": np.array(SECTIONS)[stock.section],
+            "born_at": _instants(start, stock.born * 3600),
         }
     )
-    liked = readers.taste[user[:, None], section].ravel() + articles.appeal[slate].ravel()
+    liked = readers.taste[user[:, None], section].ravel() + stock.appeal[slate].ravel()
     length = np.clip(np.exp(3.4 + 0.35 * liked + random.normal(0, 0.8, liked.size)), 1, 1800)
     dwell = (
         log.with_columns(pl.Series("value", np.round(length, 3)))
@@ -125,22 +112,6 @@ def simulate(
         .sort("at", "impression_id")
     )
     return log, items, dwell
-
-
-def _articles(random: np.random.Generator, days: float, per_day: int) -> _Articles:
-    """Articles from a day before the start to the end, more by day than by night, sections in and out of the news."""
-    count = max(ITEMS_SHOWN, round(per_day * (days + 1)))
-    born = _daily(random, count, -24.0, days * 24, night=0.25)
-    peak = random.uniform(-24, days * 24, (len(SECTIONS), 3))
-    news = 0.5 + np.exp(-0.5 * ((born[:, None, None] - peak) / 5) ** 2).sum(2)
-    section = (news.cumsum(1) < random.random((count, 1)) * news.sum(1, keepdims=True)).sum(1)
-    return _Articles(
-        born,
-        section,
-        random.normal(0, 0.8, count),
-        random.uniform(0.3, 2.5, count),
-        np.exp(random.normal(1.4, 0.5, count)),
-    )
 
 
 def _readers(random: np.random.Generator, users: int) -> _Readers:
@@ -161,7 +132,7 @@ def _requests(random: np.random.Generator, readers: _Readers, days: float, per_d
     sessions = max(1, round(days * per_day / SESSION_REQUESTS))
     share = readers.activity / readers.activity.sum()
     owner = random.choice(share.size, sessions, p=share)
-    begin = _daily(random, sessions, 0.0, days * 24, night=0.15)
+    begin = daily(random, sessions, 0.0, days * 24, night=0.15)
     length = random.geometric(1 / SESSION_REQUESTS, sessions)
     session = np.repeat(np.arange(sessions), length)
     nth = np.arange(session.size) - np.repeat(np.cumsum(length) - length, length)
@@ -172,32 +143,6 @@ def _requests(random: np.random.Generator, readers: _Readers, days: float, per_d
     within = np.flatnonzero(hour < days * 24)
     order = within[np.lexsort((nth[within], session[within], hour[within]))]
     return owner[session[order]], hour[order], np.minimum(nth[order], 6)
-
-
-def _candidates(random: np.random.Generator, articles: _Articles, hour: Floats) -> Ints:
-    """Five different articles a request [requests, 5], drawn by their pull in the past half hour, a few at random."""
-    slate = np.empty((hour.size, ITEMS_SHOWN), np.int64)
-    period = (hour * 2).astype(np.int64)
-    bounds = np.flatnonzero(np.diff(period, prepend=-1))
-    for begin, end in zip(bounds, [*bounds[1:], hour.size], strict=True):
-        now = float(period[begin]) / 2
-        alive = np.flatnonzero((articles.born <= now) & (articles.born > now - 30))
-        if alive.size < 2 * ITEMS_SHOWN:
-            alive = np.argsort(np.abs(articles.born - now), kind="stable")[: 2 * ITEMS_SHOWN]
-        pull = np.exp(0.8 * _pull(articles, alive, now)) + 0.02
-        # Gumbel's trick: the five largest of log-weight plus noise are a draw without replacement.
-        noise = random.gumbel(size=(end - begin, alive.size))
-        best = np.argpartition(-(np.log(pull) + noise), ITEMS_SHOWN - 1, axis=1)[:, :ITEMS_SHOWN]
-        slate[begin:end] = alive[random.permuted(best, axis=1)]
-    return slate
-
-
-def _pull(articles: _Articles, which: Ints, hour: Floats | float) -> Floats:
-    """How much an article draws at this hour, in log-odds: it rises to its peak, and then decays."""
-    age = np.maximum(hour - articles.born[which], 0)
-    rise, life = articles.rise[which], articles.life[which]
-    trend = np.where(age < rise, np.log(0.15 + 0.85 * age / rise), -(age - rise) / life)
-    return articles.appeal[which] + np.maximum(trend, -3)
 
 
 def _click(chance: Floats, draw: Floats, user: Ints, nth: Ints, slate: Ints, section: Ints) -> NDArray[np.bool_]:
@@ -238,13 +183,6 @@ def _centre(chance: Floats) -> float:
         rate = (1 / (1 + np.exp(-(sample + level - middle)))).mean()
         low, high = (middle, high) if rate > CLICK_RATE else (low, middle)
     return (low + high) / 2
-
-
-def _daily(random: np.random.Generator, count: int, start: float, end: float, night: float) -> Floats:
-    """Sorted hours in ``[start, end)``, the rate falling to ``night`` of the day's at four in the morning."""
-    hours = random.uniform(start, end, 8 * count + 100)
-    rate = night + (1 - night) * (1 - np.cos(2 * np.pi * (hours - 4) / 24)) / 2
-    return np.sort(hours[random.random(hours.size) < rate][:count])
 
 
 def _log(

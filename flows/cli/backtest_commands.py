@@ -112,7 +112,7 @@ def demo(
         elif items or users or feedback or until:
             raise BadArgument("--items, --users, --feedback and --until go with a --log")
         with progress_bar() as bar:
-            found, ranked = demonstration.run(
+            done = demonstration.run(
                 settings,
                 surface,
                 config,
@@ -120,21 +120,16 @@ def demo(
                 report=bar.print,
                 progress=lambda stage: bar.show(stage.name, stage.done, stage.total),
             )
+    ranked = done.ranked
     print()
-    show(found.summary())
+    show(done.report.summary())
     print(f"\nVersion {ranked.version} ranks for reader {ranked.user}, who then clicks item {ranked.clicked}:")
     for name, order in (("before", ranked.before), ("after", ranked.after)):
         print(f"  {name:<7}" + "  ".join(f"{item.item_id} {item.score:.3f}" for item in order))
     print("\nLook around:")
-    for what, address in (
-        ("updates, their story and schedule", f"{settings.prefect_pages}/runs"),
-        ("runs, evidence and versions", f"{settings.mlflow_pages}/#/models"),
-        ("quality and drift over time", settings.evidently),
-        ("review desk: what waits, what was done", settings.desk),
-        ("the ranking API", f"{settings.serving}/openapi.json"),
-    ):
-        print(f"  {what:<40} {address}")
-    print("\nThe desk wants a name and a password: millrace user add NAME --role operator --surface '*'")
+    for page in done.pages:
+        print(f"  {page.what:<42} {page.address}")
+    print(f"\nSign in to the desk as {done.guest.name}, with the password {done.guest.password}")
     print("Stop it with: make down")
 
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import httpx
 
@@ -18,6 +17,8 @@ from features.ingest.checking import FileTimes
 from features.ingest.staged_log import Files, staged_log
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
+from flows.cli.demo_pages import Account, Page, make_guest, pages
+from flows.cli.demo_worlds import world_of
 from flows.surface import Surface
 from flows.surface_files import add, find
 from flows.taken_up import take_up
@@ -63,6 +64,16 @@ class RankedTwice:
     after: list[AnswerItem]
 
 
+@dataclass(frozen=True, eq=False)
+class Demonstrated:
+    """What a demo came to, and where to look at it."""
+
+    report: Report
+    ranked: RankedTwice
+    pages: list[Page]
+    guest: Account
+
+
 def clear_home(settings: Settings) -> None:
     """Begin from nothing. Raises NotOurs when that would throw away what a demo did not make."""
     home = settings.home.resolve()
@@ -77,28 +88,6 @@ def clear_home(settings: Settings) -> None:
         shutil.rmtree(home)
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     (home / MARK).touch()
-
-
-def simulated(folder: Path, now: datetime) -> BacktestConfig:
-    """A seeded log of a day and a half of a small news site."""
-    from features.ingest.simulate import simulate
-
-    folder.mkdir(parents=True, exist_ok=True)
-    days = 1.5
-    log, items, feedback = simulate(
-        seed=7,
-        start=now - timedelta(days=days + 1),
-        days=days,
-        users=3_000,
-        items_per_day=400,
-        requests_per_day=14_000,
-    )
-    paths = [folder / f"{name}.parquet" for name in ("log", "items", "feedback")]
-    for frame, path in zip((log, items, feedback), paths, strict=True):
-        frame.write_parquet(path)
-    return BacktestConfig(
-        Files(paths[0], items=paths[1], feedback=paths[2]), warmup=timedelta(days=1), every=timedelta(hours=1)
-    )
 
 
 def span(surface: Surface, config: BacktestConfig) -> tuple[datetime, datetime]:
@@ -127,12 +116,13 @@ def run(
     now: datetime,
     report: Callable[[str], None],
     progress: Callable[[Stage], None],
-) -> tuple[Report, RankedTwice]:
+) -> Demonstrated:
     """Run the demo of a surface; the stack is up when it returns, and when it fails. ``report`` gets what is done, a
     line each."""
     declared = find(settings.surfaces, surface).surface
-    if config is not None:
-        config = fitted(declared, config)  # before anything is cleared or started: the log may be none
+    # Before anything is cleared or started: the log may be none, or the surface may have none.
+    world = world_of(surface) if config is None else None
+    config = None if config is None else fitted(declared, config)
     clear_home(settings)
     file, added = add(settings.surfaces, surface)
     if added:
@@ -141,7 +131,11 @@ def run(
     services = every_service(settings)
     report("Starting the stack ...")
     start_stack(settings, services, report=report, later=LATER)
-    config = config or simulated(settings.home.resolve() / "log", now)
+    if config is None:
+        assert world is not None
+        folder = settings.home.resolve() / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        config = world(folder, now)
     report("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
     found = replay_log(
         settings,
@@ -156,7 +150,10 @@ def run(
     )
     report("Starting serving, the fold and the schedule ...")
     start_stack(settings, services, report=report)
-    return found, rank_click_rank(settings, file.surface)
+    ranked = rank_click_rank(settings, file.surface)
+    versions = [update.published.version for update in found.updates if update.published.version is not None]
+    newest = versions[-1] if versions else ranked.version
+    return Demonstrated(found, ranked, pages(settings, surface, newest, now), make_guest(settings, surface))
 
 
 READY_S = 60.0

@@ -77,3 +77,21 @@ def test_fresh_rates_say_more_than_old_ones(site: tuple[pl.DataFrame, ...]) -> N
 
     assert quality(range(1, 5)) > 0.62
     assert quality(range(1, 5)) > quality(range(25, 29)) + 0.05
+
+
+def test_what_a_rate_means_turns_within_a_day(site: tuple[pl.DataFrame, ...]) -> None:
+    """In each section, there are four hours in which readers click what is shown most, and four when they do not."""
+    log, items, _ = site
+    at = pl.col("shown_at").dt.epoch("s")
+    rows = log.join(items, on="item_id").with_columns((at // 1800).alias("now"), (at // 14_400).alias("hours"))
+    rows = rows.with_columns(pl.len().over("item_id", "now").cast(pl.Float64).alias("popular"))
+    quality = [
+        {"section": section, "auc": auc(part["popular"].to_numpy(), part["clicked"].to_numpy())}
+        for (section, _), part in rows.group_by("section", "hours")
+        if part["clicked"].sum() >= 40
+    ]
+    by_section = pl.DataFrame(quality).group_by("section").agg(pl.col("auc").min().alias("low"), pl.col("auc").max())
+    assert by_section.height == 10
+    assert by_section["low"].median() < 0.52
+    assert by_section["auc"].median() > 0.68
+    assert ((by_section["auc"] - by_section["low"]) > 0.15).sum() >= 7
