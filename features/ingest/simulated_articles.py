@@ -2,8 +2,8 @@
 
 An article's pull rises, peaks and decays within hours. What the pull counts for turns, section by section: while a
 story runs, its section's readers go by the crowd; once they have had their fill, they pick by their own lights, and
-what draws the crowd puts them off a little. A spell of either takes most of a day, so in ten sections one turns every
-hour and a half.
+what draws the crowd puts them off a little. A spell of either takes most of a day, so in ten sections one turns about
+every hour and a half.
 """
 
 from dataclasses import dataclass

@@ -136,6 +136,8 @@ def run(
         folder = settings.home.resolve() / "log"
         folder.mkdir(parents=True, exist_ok=True)
         config = world(folder, now)
+    # With another tick it would be another schema: serving could not take the models into service.
+    config = replace(config, tick=file.surface.features.tick)
     report("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
     found = replay_log(
         settings,
@@ -162,16 +164,18 @@ READY_S = 60.0
 
 def _wait_until_ready(client: httpx.Client, surface: str) -> None:
     deadline, pause = time.monotonic() + READY_S, Backoff(first_s=0.1, most_s=2.0)
-    while _features(client, surface) != "live":
+    while not _is_ready(found := client.get("/readyz").json().get("surfaces", {}).get(surface, {})):
         if time.monotonic() > deadline:
-            raise NotReady(f"serving at {client.base_url} has no live features after {READY_S:.0f} s; see its log")
+            raise NotReady(
+                f"serving at {client.base_url} does not rank {surface} with live features and a champion after"
+                f" {READY_S:.0f} s: {found}; see its log"
+            )
         time.sleep(pause.next_s())
 
 
-def _features(client: httpx.Client, surface: str) -> str | None:
-    """``live`` once serving has read the log."""
-    state: str | None = client.get("/readyz").json().get("surfaces", {}).get(surface, {}).get("features")
-    return state
+def _is_ready(state: dict[str, object]) -> bool:
+    """Once serving has read the log, and the champion if there is one: else it says why it is behind."""
+    return state.get("features") == "live" and (state.get("champion") is not None or state.get("behind") is None)
 
 
 def rank_click_rank(settings: Settings, surface: Surface) -> RankedTwice:

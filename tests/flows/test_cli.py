@@ -85,7 +85,10 @@ def test_the_demo_runs_from_nothing_and_leaves_the_stack_running(installation: d
     done = millrace(installation, "demo")
     assert done.returncode == 0, done.stderr
     assert re.search(r"(\d+) updates: \1 promote", done.stdout)
-    assert "Look around:" in done.stdout
+    assert re.search(r"http://\S+/#/models/millrace-feed/versions/\d+", done.stdout)
+    assert re.search(r"http://\S+/runs/flow-run/[0-9a-f-]{36}", done.stdout)
+    assert re.search(r"http://\S+/sign-in\?next=/feed/updates/\d+", done.stdout)
+    assert "Sign in to the desk as demo, with the password " in done.stdout
     assert unhealthy(installation) == []
     second = millrace({**installation, "MILLRACE_HOME": str(Path(installation["MILLRACE_HOME"]) / "log")}, "demo")
     assert second.returncode == 1

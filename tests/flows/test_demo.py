@@ -10,7 +10,9 @@ from features.ingest.checking import LOG_COLUMNS
 from features.ingest.sources import ImportRefused
 from features.ingest.staged_log import Files
 from flows.backtest.run import BacktestConfig
-from flows.cli.demo import MARK, NotOurs, clear_home, fitted
+from flows.cli.demo import MARK, NotOurs, clear_home, fitted, run, span
+from flows.cli.demo_worlds import WORLDS
+from flows.surface_files import EXAMPLES, read_file
 from flows.surfaces.feed import SURFACE as FEED
 from infra.settings import Settings
 from infra.stack import environment
@@ -74,3 +76,22 @@ def test_a_log_without_times_is_refused_before_anything_is_started(tmp_path: Pat
     pl.DataFrame({"shown": [NOON]}).write_parquet(path)
     with pytest.raises(ImportRefused, match="lacks the column 'user_id'"):
         fitted(FEED, BacktestConfig(Files(path)))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_each_example_has_a_log_that_its_surface_reads_and_that_leaves_something_to_score(
+    tmp_path: Path, name: str
+) -> None:
+    config = WORLDS[name](tmp_path, NOON)
+    first, last = span(read_file(EXAMPLES / f"{name}.py").surface, config)
+    assert last < NOON
+    assert first + config.warmup + 5 * config.every < last
+
+
+def test_a_surface_without_a_world_wants_a_log_before_anything_is_cleared(settings: Settings) -> None:
+    (settings.home).mkdir()
+    mine = settings.home / "mine"
+    mine.touch()
+    with pytest.raises(ValueError, match="--surface single: there are simulated logs of feed, movies, shop alone"):
+        run(settings, "single", None, now=NOON, report=print, progress=lambda stage: None)
+    assert mine.exists()
