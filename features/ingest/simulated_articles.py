@@ -53,7 +53,8 @@ def articles(random: np.random.Generator, days: float, per_day: int) -> Articles
         random.normal(0, 0.8, count),
         random.uniform(0.3, 2.5, count),
         np.exp(random.normal(1.4, 0.5, count)),
-        _crowd(random, days),
+        # Drawn apart, so that what is shown to whom does not hang on what becomes of it.
+        _crowd(random.spawn(1)[0], days),
     )
 
 

@@ -9,7 +9,7 @@ import polars as pl
 from features.ingest.staged_log import Files
 from flows.backtest.run import BacktestConfig
 
-SEED = 2
+SEED = 7
 
 World = Callable[[Path, datetime], BacktestConfig]
 """Writes a log that ends at most a day before a time, and its other files, into a folder that is there."""
