@@ -108,7 +108,7 @@ class StagedLog:
         for impressions in _instants_whole(self.staged.impressions(rows), "shown_at"):
             yield _described(impressions), feedback.take(impressions["shown_at"][-1])
         while len(rest := feedback.take(None, rows)):
-            yield _described(self.staged.frame("FROM impressions LIMIT 0")), rest
+            yield _described(self.staged.frame("SELECT * EXCLUDE (n) FROM impressions LIMIT 0")), rest
 
 
 def _described(impressions: pl.DataFrame) -> pl.DataFrame:
