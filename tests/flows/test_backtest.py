@@ -157,7 +157,7 @@ def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
     label = np.concatenate([part.examples.label for part in thin.windows])
     scores = np.concatenate([part.scores[CHAMPION_ARM] for part in thin.windows])
     assert abs(scores.mean() - label.mean()) < 0.05
-    assert found.arms[CHAMPION_ARM].auc == pytest.approx(0.5, abs=0.05)
+    assert found.arms[CHAMPION_ARM].auc == pytest.approx(0.5, abs=0.1)  # the rate of each window is another
     assert "base rate stood in" in str(without_model(found))
 
 
