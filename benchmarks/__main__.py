@@ -209,6 +209,21 @@ def fold(
         run_bench(partial(bench, config), Output(record, as_json))
 
 
+@app.command("import")
+def import_bench(
+    rows: Annotated[int, typer.Option(help="Of the log; 10000000 for the goal of memory.", min=1000)] = 1_000_000,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rows a second from a parquet and a CSV file into the event log, and the memory of it."""
+    from benchmarks.imports import ImportConfig, bench
+    from flows.cli.embedded import running_database
+
+    settings = load_settings()
+    with running_database(settings):
+        run_bench(partial(bench, ImportConfig(settings.database, rows)), Output(record, as_json))
+
+
 @app.command()
 def frame(
     scale: Annotated[float, typer.Option(help="Of the sizes of the goal.")] = 1.0,

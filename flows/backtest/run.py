@@ -46,13 +46,13 @@ class BacktestConfig:
     until: datetime | None = None
     """Impressions shown outside of ``(from_, until]`` are left out."""
 
-    tick: float = 2.0
-    """Seconds by which counters may lag behind the log."""
+    tick: float | None = None
+    """Seconds by which counters may lag behind the log; None: as the surface says."""
 
     def __post_init__(self) -> None:
         if self.warmup <= timedelta(0) or self.every <= timedelta(0):
             raise ValueError(f"--warmup {self.warmup} and --every {self.every} must be longer than nothing")
-        if self.tick <= 0:
+        if self.tick is not None and self.tick <= 0:
             raise ValueError(f"--tick {self.tick} must be above 0 seconds")
 
 
@@ -108,7 +108,8 @@ def replay_log(
     shift: timedelta = timedelta(0),
 ) -> Report:
     """Import the log into a migrated database and replay it there."""
-    surface = replace(surface, features=replace(surface.features, tick=config.tick))
+    if config.tick is not None:
+        surface = replace(surface, features=replace(surface.features, tick=config.tick))
     seconds: dict[str, float] = {}
     began = time.perf_counter()
     imported = import_log(

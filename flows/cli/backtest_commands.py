@@ -41,7 +41,9 @@ def backtest(
     every: Annotated[str, typer.Option(help="How often an update runs: 1h, 10m.")] = "1h",
     from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
     until: Until = None,
-    tick: Annotated[str, typer.Option(help="How old counters may be: 2s as live, or coarser.")] = "2s",
+    tick: Annotated[
+        str | None, typer.Option(help="How old counters may be; as the surface says when left out.")
+    ] = None,
     report: Annotated[Path | None, typer.Option(help="Folder for an HTML page with the curves.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -54,7 +56,8 @@ def backtest(
     with argument_errors():
         declared = find_surface(surface)
         expect_files(log, items, users, feedback)
-        step, ageing, first = duration(every), duration(tick).total_seconds(), duration(warmup)
+        step, first = duration(every), duration(warmup)
+        ageing = None if tick is None else duration(tick).total_seconds()
         start, end = optional_instant(from_), optional_instant(until)
         prepare_home(settings)
         environment.apply(settings)

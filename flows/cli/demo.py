@@ -136,8 +136,6 @@ def run(
         folder = settings.home.resolve() / "log"
         folder.mkdir(parents=True, exist_ok=True)
         config = world(folder, now)
-    # With another tick it would be another schema: serving could not take the models into service.
-    config = replace(config, tick=file.surface.features.tick)
     report("Replaying the log: fold features, fine-tune, gate, register, and score every impression first ...")
     found = replay_log(
         settings,

@@ -137,5 +137,4 @@ def next_commands(surface: "Surface", inferred: "Inferred", log: str, items: str
     pace = inferred.pace
     every = max(pace.every, nice_up((pace.span - pace.warmup) / UPDATES))
     words += ["--warmup", short_span(pace.warmup), "--every", short_span(every)]
-    words += ["--tick", "1m"] if surface.features.tick >= 60 else []
     return [shlex.join([*words, "--report", f"{surface.name}_report"])]

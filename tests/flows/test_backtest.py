@@ -25,14 +25,14 @@ from tests.worlds.loop import NOW, Loop, after, copied, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
-WARMUP, EVERY = timedelta(hours=14), timedelta(hours=3)
+WARMUP, EVERY, TICK = timedelta(hours=14), timedelta(hours=3), 2.0
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> BacktestConfig:
     log, items = write_log(tmp_path_factory.mktemp("log"))
     pl.read_parquet(log).filter(pl.col("shown_at") <= after(20)).write_parquet(log)
-    return BacktestConfig(Files(log, items), warmup=WARMUP, every=EVERY)
+    return BacktestConfig(Files(log, items), warmup=WARMUP, every=EVERY, tick=TICK)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_every_impression_after_the_warm_up_is_scored_once_before_any_model_trai
     assert report.impressions == len(log)
     starts, ends = [part.start for part in report.windows], [part.end for part in report.windows]
     assert starts[1:] == ends[:-1]
-    assert timedelta(0) <= starts[0] - (log["shown_at"].min() + WARMUP) <= timedelta(seconds=config.tick)  # type: ignore[operator]
+    assert timedelta(0) <= starts[0] - (log["shown_at"].min() + WARMUP) <= timedelta(seconds=TICK)  # type: ignore[operator]
     scored = np.concatenate([part.examples.time for part in report.windows])
     later = log.filter(pl.col("shown_at") > starts[0])
     np.testing.assert_array_equal(scored, later["shown_at"].dt.epoch("us").sort().to_numpy() / 1e6)
@@ -157,7 +157,7 @@ def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
     label = np.concatenate([part.examples.label for part in thin.windows])
     scores = np.concatenate([part.scores[CHAMPION_ARM] for part in thin.windows])
     assert abs(scores.mean() - label.mean()) < 0.05
-    assert found.arms[CHAMPION_ARM].auc == pytest.approx(0.5, abs=0.05)
+    assert found.arms[CHAMPION_ARM].auc == pytest.approx(0.5, abs=0.1)  # the rate of each window is another
     assert "base rate stood in" in str(without_model(found))
 
 
