@@ -315,3 +315,18 @@ def test_where_the_site_sleeps_faults_are_planted_into_the_last_window_before() 
     assert drill.scene_end(log, every) == usual
     asleep = pl.col("shown_at").is_between(usual - 2 * HOUR, usual, closed="right")
     assert drill.scene_end(replace(log, shown=log.shown.filter(~asleep)), every) == usual - 2 * HOUR
+
+
+def test_a_click_after_the_last_impression_is_read_with_the_rest(tmp_path: Path) -> None:
+    shown = [NOW - timedelta(hours=2), NOW - timedelta(hours=1)]
+    rows: dict[str, list[Any]] = {
+        "impression_id": ["a", "b"],
+        "request_id": ["q", "r"],
+        "user_id": ["u", "u"],
+        "item_id": ["i", "j"],
+    }
+    rows |= {"position": [0, 0], "shown_at": shown, "clicked": [False, True]}
+    rows |= {"clicked_at": [None, shown[1] + timedelta(seconds=9)]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    log = read_log("last", Files(tmp_path / "log.parquet"), now=NOW)
+    assert log.shown["clicked"].to_list() == [False, True]
