@@ -115,12 +115,12 @@ def check_feedback(rows: pl.DataFrame, times: FileTimes, key: Sequence[str] = ("
     return _checked(rows, columns, bad, lambda typed: times.taken(typed, "at"))
 
 
-def check_entities(rows: pl.DataFrame, key: str, now: datetime) -> CheckedRows:
-    """Items or users, by their key; of those of one key the first is taken."""
+def check_entities(rows: pl.DataFrame, key: str, now: datetime, known: pl.Series) -> CheckedRows:
+    """Items or users, by their key; of those of one key the first is taken, and none that is ``known``."""
     fault = pl.lit(canonical_attributes(rows, key)["reason"])
     columns = {key: identifier(key, rows.schema[key]), "fault": LogColumn(fault, fault)}
     checked = _checked(rows, columns, reasons(key, now))
-    first = pl.Series(checked.good[key].is_first_distinct())
+    first = checked.good[key].is_first_distinct() & ~checked.good[key].is_in(known.implode())
     repeated = checked.good.filter(~first).select("row", pl.lit(f"duplicate {key}").alias("reason"))
     return CheckedRows(checked.good.filter(first).drop("fault"), pl.concat([checked.refused, repeated]).sort("row"))
 

@@ -175,6 +175,7 @@ def staged_log(
     Raises ImportRefused where a file cannot be read or lacks a column.
     """
     with TemporaryDirectory(prefix="millrace-log-") as folder, staging(Path(folder)) as staged:
+        times = replace(times, zone=mapping.time_zone)
         reading = _Reading(
             StagedLog(staged), label, times, progress or (lambda _what, _done, _total: None), Path(folder)
         )
@@ -233,7 +234,7 @@ class _Reading:
         has a value there."""
         staged = self.found.staged
         columns = Columns.of(source, mapping)
-        times = replace(self.times, zone=mapping.time_zone)
+        times = self.times
         apart = [column.column for column in declared if column.of == "item"] if mapping.sampled else []
         filled = dict[str, bool]()
         others = Counter[str]()
@@ -309,12 +310,13 @@ class _Reading:
                     f' log=Log({key.removesuffix("_id")}s_key="..."); it has {", ".join(map(repr, source.schema))}'
                 )
             rows = [pl.DataFrame(schema=source.schema).rename({own: key})]
+            known = pl.Series(key, dtype=pl.String)
             for batch in self._batches(source):
                 given = batch.rows if own == key else batch.rows.drop(key, strict=False).rename({own: key})
-                checked = check_entities(given, key, self.times.now)
+                checked = check_entities(given, key, self.times.now, known)
                 self._refuse(batch, checked, pl.int_range(len(given), eager=True, dtype=pl.Int64))
-                good = given[checked.good["row"]].with_columns(checked.good[key])
-                rows.append(good)
+                rows.append(given[checked.good["row"]].with_columns(checked.good[key]))
+                known = pl.concat([known, checked.good[key]])
         whole = pl.concat(rows[1:] or rows)
         filled = {name for name in whole.columns if whole[name].null_count() < len(whole)}
         return Entities(source.name, whole), filled

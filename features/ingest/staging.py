@@ -140,13 +140,12 @@ class Staging:
     def tell_apart(self) -> None:
         """Of rows whose ids were made up and are the same, number all but the first."""
         if self._repeated():
-            for table in ("impressions", "feedback"):
-                self._rewrite(
-                    table,
-                    "SELECT t.* REPLACE (CASE WHEN r.nth IS NULL THEN t.impression_id"
-                    " ELSE t.impression_id || '-' || r.nth END AS impression_id)"
-                    f" FROM {table} t LEFT JOIN repeated r USING (n)",
-                )
+            # Where a row is a request of its own, that is called as it is.
+            own = ", CASE WHEN t.request_id = t.impression_id THEN {0} ELSE t.request_id END AS request_id"
+            named = "CASE WHEN r.nth IS NULL THEN t.impression_id ELSE t.impression_id || '-' || r.nth END"
+            for table, more in (("impressions", own.format(named)), ("feedback", "")):
+                replaced = f"{named} AS impression_id{more}"
+                self._rewrite(table, f"SELECT t.* REPLACE ({replaced}) FROM {table} t LEFT JOIN repeated r USING (n)")
 
     def drop_repeated(self) -> None:
         """Rows of an id that an earlier row has are refused, with the feedback that stood in them."""

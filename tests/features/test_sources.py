@@ -251,3 +251,31 @@ def test_users_have_their_own_file(database: str, connection: psycopg.Connection
         ("1", {"plan": "paid"}),
     ]
     assert done.notes == ()
+
+
+def test_rows_that_are_alike_and_requests_of_their_own_are_apart(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,shown_at,clicked\n" + "u,a,2026-03-01T12:00:00Z,1\n" * 3)
+    assert put(database, path, Log(one_candidate=True)) == AppendResult(3, 0, 0)
+    [(impressions, requests, clicks)] = stored(
+        connection,
+        "SELECT count(DISTINCT impression_id), count(DISTINCT request_id), (SELECT count(*) FROM feedback)"
+        " FROM impressions",
+    )
+    assert (impressions, requests, clicks) == (3, 3, 3)
+
+
+def test_an_item_that_comes_again_in_another_file_is_told(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    rows(0, 2).write_parquet(tmp_path / "log.parquet")
+    folder = tmp_path / "items"
+    folder.mkdir()
+    (folder / "a.csv").write_text("item_id,section\n0,news\n1,film\n")
+    (folder / "b.csv").write_text("item_id,section\n1,art\n2,art\n")
+    done = put(database, tmp_path / "log.parquet", items=folder)
+    assert done.reasons == {"duplicate item_id": 1}
+    kept = stored(connection, "SELECT item_id, attributes->>'section' FROM items ORDER BY 1")
+    assert kept == [("0", "news"), ("1", "film"), ("2", "art")]
