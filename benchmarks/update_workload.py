@@ -9,6 +9,7 @@ import numpy as np
 
 from models.examples import Examples, Layout
 from models.learning.design import Design, Learning
+from models.learning.step import REQUEST_ROWS
 from models.networks.shape import Shape
 
 
@@ -27,7 +28,9 @@ class UpdateConfig:
     numbers: int = 13
     cross_layers: int = 3
     hidden: tuple[int, ...] = (256, 128)
-    batch: int = 2048
+    batch: int = 2050
+    """Impressions, ``REQUEST_ROWS`` a request: the learning rates are meant for such."""
+
     rounds: int = 4
     """Turns of each trainer; the first warms up and is not timed."""
 
@@ -43,7 +46,7 @@ class UpdateConfig:
     def quick() -> UpdateConfig:
         """Sizes of a test; its ratios say nothing."""
         return UpdateConfig(
-            columns=3, rows=300, embedding=5, cross_layers=2, hidden=(16,), batch=64, rounds=2, turn=4, copied=1 << 16
+            columns=3, rows=300, embedding=5, cross_layers=2, hidden=(16,), batch=65, rounds=2, turn=4, copied=1 << 16
         )
 
 
@@ -65,15 +68,15 @@ def impressions(config: UpdateConfig) -> Iterator[Examples]:
         effect = np.stack([worth[k, place[:, k]] for k in range(config.columns)], axis=1)
         alone, crossed = effect[..., 0].sum(1), (effect[:, :-1, 1] * effect[:, 1:, 1]).sum(1)
         logit = dense @ slope + (alone + crossed)[:, None] - np.arange(1, len(FEEDBACK_KINDS) + 1)
-        request = turn * count + np.arange(count)
+        row = turn * count + np.arange(count)
         targets = (draw.random(logit.shape) < 1 / (1 + np.exp(-logit))).astype(np.float32)
         yield Examples(
             dense=dense.astype(np.float32),
             ids=place + 1,
             history=np.zeros((count, 0), np.int64),
             label=targets[:, 0],
-            request=request,
-            time=request.astype(np.float64),
+            request=row // REQUEST_ROWS,
+            time=row.astype(np.float64),
             targets=targets,
         )
 
@@ -92,7 +95,7 @@ def design_of(config: UpdateConfig, *, low: bool = True) -> Design:
         table_optimiser="rowwise_adagrad",
     )
     learning = Learning(
-        batch_requests=config.batch,
+        batch_requests=config.batch // REQUEST_ROWS,
         chunk_batches=config.turn,
         warm_up_steps=0,
         averaging=0.0,
