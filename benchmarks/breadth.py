@@ -30,7 +30,7 @@ from features.declare.features import Features
 from features.declare.half_lives import HalfLives, half_lives
 from features.declare.labels import Label
 from features.declare.standard import standard
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from flows.drill.logs import Log, log_of, read_log
 from flows.surface import Surface
 from flows.surfaces.single import SURFACE as SINGLE
@@ -62,9 +62,6 @@ class UnlikeLog:
     fewest: int = 1
     step: timedelta = HOUR
     """Of the fold."""
-
-    with_goals: bool = True
-    """False where clicks are too few to tell learners apart."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +101,7 @@ def ads(folder: Path) -> Log:
 
 
 def banners(folder: Path) -> Log:
-    """What was shown at random; users are told apart by nothing but their four features."""
+    """What was shown at random; users are distinguished by their four features alone."""
     rows = pl.read_parquet(folder / "open_bandit.parquet").filter(pl.col("behavior_policy") == "random")
     traits = [f"user_feature_{number}" for number in range(4)]
     rows = rows.sort("timestamp", maintain_order=True).select(
@@ -165,7 +162,6 @@ def logs(config: BreadthConfig) -> Iterator[UnlikeLog]:
             (Id("campaign"), Id("place"), *traits),
             click,
             2 * DAY,
-            with_goals=False,
         ),
         UnlikeLog(
             "feed",
@@ -250,13 +246,10 @@ def rows_of(unlike: UnlikeLog, stream: Stream, found: list[StreamResult]) -> Ite
     """Ours beside each peer, and beside the share clicked of all that was scored."""
     label, (ours, *peers) = stream.test.label, found
     auc, log_loss = f"AUC, {unlike.name}", f"log loss, {unlike.name}"
-    higher, lower = ("not lower", "lower") if unlike.with_goals else (None, None)
     for peer in peers:
-        met = ours.auc >= peer.auc if unlike.with_goals else None
-        yield Row(auc, ours.auc, peer=peer.name, theirs=peer.auc, goal=higher, met=met)
+        yield Row(auc, ours.auc, peer=peer.name, theirs=peer.auc, goal="not lower", met=ours.auc >= peer.auc)
     loss = metrics.log_loss(ours.scores, label)
     for peer in peers:
         yield Row(log_loss, loss, peer=peer.name, theirs=metrics.log_loss(peer.scores, label))
     base = metrics.log_loss(np.full(len(label), float(np.mean(label))), label)
-    met = loss < base if unlike.with_goals else None
-    yield Row(log_loss, loss, peer="share clicked", theirs=base, goal=lower, met=met)
+    yield Row(log_loss, loss, peer="share clicked", theirs=base, goal="lower", met=loss < base)

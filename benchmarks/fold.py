@@ -28,7 +28,7 @@ from features.declare.features import Features
 from features.identity.keys import Keys
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from features.log.json_texts import value_of, values_of
 from features.served.rows import Rows
 from flows.drill.logs import Log

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from flows.drill import drill
 from flows.drill.drill import DAY, HELD_AT_MOST, Clean, Drilled, Planted
 from flows.drill.faults import FAULTS, Fault

@@ -19,7 +19,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from infra.postgres.migrations import migrate
 from infra.postgres.scratch import scratch_database
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from flows.drill.logs import Log, read_log, simulated
 
 

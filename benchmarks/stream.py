@@ -78,9 +78,8 @@ def folded(
     every = spans(log, step)
     warm = every[0][0] + warmup
     if every[-1][0] < warm:
-        raise LogTooShort(
-            f"{log.name} spans {len(every)} times {step}, and the warm-up takes {warmup / step:g} of them"
-        )
+        hours = len(every) * (step / HOUR)
+        raise LogTooShort(f"{log.name} spans {hours:g} hours, and the warm-up takes {warmup / HOUR:g} of them")
     folding = Folding(surface.features)
     parts = apart([frame.examples for frame in frames(log, folding, every, warm, refresh)])
     begins = (warm + timedelta(microseconds=1)).timestamp()

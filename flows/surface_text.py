@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from features.declare.columns import Column
 from features.declare.families import DAY, HOUR, MINUTE
+from features.declare.half_lives import rounded
 from features.declare.labels import Label
 from features.declare.log import FromEvent, FromRow, Log
 from features.ingest.inferred.inference import Inferred
-from features.ingest.inferred.nice import nice
 from features.ingest.inferred.pace import Pace
 
 WIDE = 120
@@ -34,7 +34,7 @@ def surface_text(name: str, inferred: Inferred) -> str:
     every = timedelta(seconds=inferred.pace.every)
     body.append(("every", _span(every)))
     if every >= timedelta(hours=3):
-        body.append(("rehearse", _span(timedelta(seconds=nice(min(20 * inferred.pace.every, 365 * DAY))))))
+        body.append(("rehearse", _span(timedelta(seconds=rounded(min(20 * inferred.pace.every, 365 * DAY))))))
     if inferred.pace.fewest != 500:
         body.append(("fewest", str(inferred.pace.fewest)))
     declared = ""
@@ -63,7 +63,7 @@ def _features(inferred: Inferred) -> Code:
 
 def _counters(columns: str, pace: Pace) -> Code:
     """The families, at the log's pace."""
-    spans = tuple((name, _seconds(nice(getattr(pace.lives, name)))) for name in ("short", "long", "user"))
+    spans = tuple((name, _seconds(rounded(getattr(pace.lives, name)))) for name in ("short", "long", "user"))
     return Call("standard", (("", columns), *spans, ("rate", _rate(pace))))
 
 

@@ -20,7 +20,7 @@ from features.declare.labels import Label
 from features.feast.store import open_store
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from features.log.writing import append
 from flows.ledger import Claim, Opening
 from flows.steps import prepare

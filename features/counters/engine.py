@@ -21,7 +21,8 @@ from features.counters.table import Counters
 from features.counters.users import LAST_SEEN, UserEvents, UserReads, Users, follow
 from features.declare.features import Features
 from features.declare.schema import RowValues
-from features.identity.keys import Keys, key_of
+from features.identity.key import key_of
+from features.identity.keys import Keys
 from features.served.rows import Rows, ServedKeys
 
 Float = NDArray[np.float64]

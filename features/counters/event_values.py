@@ -19,8 +19,9 @@ from features.counters.users import CLICKS, LAST_CLICK, SESSION_CLICKS, UserRead
 from features.declare.columns import Column, Id, Tags, Text
 from features.declare.families import ACTIVITY, PAUSE, STAGE
 from features.declare.features import Features
-from features.identity.keys import Keys, key_of, keys_of
-from features.identity.values import canonical
+from features.identity.canonical import canonical
+from features.identity.key import key_of
+from features.identity.keys import Keys, keys_of
 from features.log.json_texts import objects_of
 
 Float32 = NDArray[np.float32]

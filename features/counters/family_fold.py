@@ -15,7 +15,8 @@ from features.counters.fold import Adds, Reads, fold
 from features.counters.rates import Rates, read_family, read_user
 from features.counters.table import Counters
 from features.declare.features import Features
-from features.identity.keys import Keys, combine_after, combine_columns, key_of
+from features.identity.key import key_of
+from features.identity.keys import Keys, combine_after, combine_columns
 
 Float = NDArray[np.float64]
 Bool = NDArray[np.bool_]

@@ -71,10 +71,15 @@ def half_lives(
     return HalfLives(short=float(max(short, 5.0)), long=long, user=float(max(user, 5.0)), rate=rate)
 
 
+def rounded(seconds: float) -> float:
+    """The span of ``ROUND`` that is nearest, as a ratio."""
+    return min(ROUND, key=lambda span: abs(math.log(span / seconds)))
+
+
 def spread(spans: Iterable[float]) -> tuple[float, ...]:
     """These half-lives rounded to spans that a person would write, rising, without near doubles."""
     found = list[float]()
-    for span in sorted(min(ROUND, key=lambda known: abs(math.log(known / span))) for span in spans):
+    for span in sorted(map(rounded, spans)):
         if not found or span > found[-1] * APART:
             found.append(span)
     return tuple(found)

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from features.compiled import numba
-from features.identity.key import key_of as key_of
+from features.identity.key import key_of
 
 Keys = NDArray[np.int64]
 

@@ -7,8 +7,7 @@ from decimal import Decimal
 import numpy as np
 import polars as pl
 
-from features.identity.canonical import canonical as canonical
-from features.identity.canonical import of_float
+from features.identity.canonical import canonical, of_float
 from infra.postgres.copying import json_objects
 
 INSTANT_TEXT = "%Y-%m-%dT%H:%M:%S%.f"

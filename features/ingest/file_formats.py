@@ -19,6 +19,7 @@ BLOCK = 4 << 20
 """Bytes of a text that are read at once; a row must fit in."""
 
 ROWS = 50_000
+"""Rows that are read at once, about."""
 
 
 @dataclass(frozen=True)

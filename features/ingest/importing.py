@@ -7,13 +7,15 @@ users and of other feedback. Rows that the log cannot take become dead letters w
 
 from collections.abc import Sequence
 
+import polars as pl
 import psycopg
 from psycopg import sql
 
 from features.declare.columns import Column
 from features.declare.log import Log
 from features.ingest.checking import FileTimes
-from features.ingest.staged_log import PLAIN, Entities, Files, Progress, StagedLog, staged_log
+from features.ingest.log_files import PLAIN, Files, Progress, staged_log
+from features.ingest.staged_log import StagedLog
 from features.log.append_result import AppendResult
 from features.log.dead_letters import dead_letter_frame
 from features.log.entities import Entity, append_entities
@@ -57,11 +59,11 @@ def import_log(
         done = AppendResult(notes=tuple(log.notes), reasons=log.reasons())
         for letters in log.letters(CHUNK):
             with connection.transaction():
-                stored = dead_letter_frame(connection, surface, str(files.log), letters, times.now)
+                stored = dead_letter_frame(connection, surface, files.name, letters, times.now)
             done += AppendResult(dead_letters=stored)
         _append_entities(connection, surface, "items", log.items)
         _append_entities(connection, surface, "users", log.users)
-        return done + _append(connection, surface, log, str(files.log), times, progress)
+        return done + _append(connection, surface, log, files.name, times, progress)
 
 
 def _append(
@@ -85,7 +87,7 @@ def _append(
     return done
 
 
-def _append_entities(connection: psycopg.Connection, surface: str, entity: Entity, found: Entities | None) -> None:
+def _append_entities(connection: psycopg.Connection, surface: str, entity: Entity, found: pl.DataFrame | None) -> None:
     if found is not None:
-        for rows in found.rows.iter_slices(CHUNK):
+        for rows in found.iter_slices(CHUNK):
             append_entities(connection, surface, entity, rows)

@@ -32,10 +32,12 @@ import pyarrow.parquet as pq
 from features.identity.names import expect_names
 from features.identity.values import canonical_column
 from features.ingest.file_columns import meant
-from features.ingest.file_formats import FORMATS, BadLine, Pieces, common, format_of
+from features.ingest.file_formats import FORMATS, ROWS, BadLine, Pieces, common, format_of
 
-ROWS = 50_000
-"""Rows of a batch, about."""
+SECRETS = ("password", "secret", "token", "key")
+"""Words in the names of what an address says and nobody is told."""
+
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 
 
 UNREADABLE = (OSError, EOFError, ValueError, pa.ArrowException, pl.exceptions.PolarsError, zlib.error)
@@ -130,24 +132,14 @@ class Source:
 @contextmanager
 def opened(log: str | Path, *, folder: Path) -> Iterator[Source]:
     """The log of this path or address; ``folder`` is for what a database says. Raises ImportRefused."""
-    address = str(log)
-    if isinstance(log, str) and re.match(r"[a-z][a-z0-9+.-]*://", address) and not address.startswith("file://"):
-        name = without_password(address)
+    address, name = str(log), shown_as(log)
+    if _is_address(log):
         spooled = folder / "rows.parquet"
         _spool(address, name, spooled)
         yield _source(name, [_part(spooled, "parquet", name)])
     else:
         path = Path(unquote(urlsplit(address).path)) if address.startswith("file://") else Path(log)
         yield _source(str(path), [_part(file, format_of(file), str(file)) for file in _files(path)])
-
-
-def read_table(path: Path | str, columns: Sequence[str] = ()) -> pl.DataFrame:
-    """The rows of a small log, of items or users. Raises ImportRefused where it lacks one of ``columns``."""
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory(prefix="millrace-") as folder, opened(path, folder=Path(folder)) as source:
-        expect_columns(source, columns)
-        return source.whole()
 
 
 def expect_columns(source: Source, columns: Sequence[str]) -> None:
@@ -160,12 +152,27 @@ def expect_columns(source: Source, columns: Sequence[str]) -> None:
         )
 
 
-def without_password(address: str) -> str:
-    """An address as people may see it: no password in it, nor in what follows the question mark."""
-    parts = urlsplit(address)
+def shown_as(log: str | Path) -> str:
+    """A path or an address as people may see it: no password in it, nor in what follows the question mark."""
+    if not _is_address(log):
+        return str(log)
+    parts = urlsplit(str(log))
     user, at, host = parts.netloc.rpartition("@")
     kept = "&".join(f"{key}={value}" for key, value in parse_qsl(parts.query) if key in ("table", "query"))
     return f"{parts.scheme}://{user.split(':')[0]}{at}{host}{parts.path}{'?' if kept else ''}{kept}"
+
+
+def _is_address(log: str | Path) -> bool:
+    return isinstance(log, str) and bool(ADDRESS.match(log)) and not log.startswith("file://")
+
+
+def _without_secrets(text: str, address: str) -> str:
+    """What a driver says, which may quote what it was given."""
+    parts = urlsplit(address)
+    asked = [value for key, value in parse_qsl(parts.query) if any(word in key.lower() for word in SECRETS)]
+    for secret in filter(None, (parts.password, unquote(parts.password or ""), *asked)):
+        text = text.replace(secret, "***")
+    return text
 
 
 def _files(path: Path) -> list[Path]:
@@ -236,7 +243,7 @@ def _spool(address: str, name: str, file: Path) -> None:
     except ImportRefused:
         raise
     except Exception as error:  # each driver has its own
-        raise ImportRefused(f"{name} cannot be read: {str(error).replace(address, name)}") from error
+        raise ImportRefused(f"{name} cannot be read: {_without_secrets(str(error), address)}") from None
 
 
 def _plain(batch: Any) -> Any:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from features.log.outcomes import ACCEPTED as ACCEPTED
-from features.log.outcomes import ALREADY_THERE as ALREADY_THERE
 from features.log.tally import Tally
 
 

@@ -8,8 +8,8 @@ from typing import LiteralString
 import polars as pl
 
 from features.declare.feedback import HORIZON
-from features.log.append_result import ACCEPTED, ALREADY_THERE
 from features.log.event_checks import LARGEST_CONTEXT, LONGEST_CONTEXT, canonical_objects, reasons, unfit
+from features.log.outcomes import ACCEPTED, ALREADY_THERE
 from features.log.partitions import SKEW
 from infra.postgres.copying import INSTANT, DataType, Schema, json_objects
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 
 import polars as pl
 
+from features.identity.canonical import canonical
 from features.identity.names import KIND_PATTERN, LONGEST_ID, name_fault, text_fault
-from features.identity.values import canonical, canonical_rows
+from features.identity.values import canonical_rows
 from infra.postgres.copying import INSTANT, storable
 
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)

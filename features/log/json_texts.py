@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from features.identity.values import canonical
+from features.identity.canonical import canonical
 
 
 def value_of(texts: pl.Series, name: str) -> pl.Series:

@@ -16,9 +16,10 @@ import polars as pl
 import psycopg
 
 from features.declare.feedback import CLOCK_SKEW, HORIZON, why_too_early
-from features.log.append_result import ACCEPTED, ALREADY_THERE, AppendResult
+from features.log.append_result import AppendResult
 from features.log.batches import EventBatch, check_feedback, check_impressions, reach
 from features.log.dead_letters import DeadLetter, dead_letter, dead_letter_frame
+from features.log.outcomes import ACCEPTED, ALREADY_THERE
 from features.log.partitions import SKEW, MissingPartitions, ensure_partitions, idle
 from features.log.tally import Tally
 from infra.postgres.copying import copy_in

@@ -26,7 +26,7 @@ class Report:
     """What a backtest found."""
 
     surface: str
-    log: str | Path
+    log: str
     imported: AppendResult
     impressions: int
     windows: list[ScoredWindow]
@@ -40,7 +40,7 @@ class Report:
     def summary(self) -> Summary:
         """Its figures."""
         return Summary(
-            log=Path(str(self.log)).name,
+            log=Path(self.log).name,
             impressions=self.impressions,
             evaluated=sum(len(window.examples) for window in self.windows),
             arms=figures_by_arm(self.windows),

@@ -13,7 +13,7 @@ from pathlib import Path
 from features.counters.folder import Folder
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from features.log.reading import extent
 from flows.backtest.replay import ReplayState, replay
 from flows.backtest.report import Report
@@ -130,7 +130,7 @@ def replay_log(
     ):
         span = extent(world.connection, surface.name)
         if span is None:
-            raise ValueError(f"{config.files.log}: no impression could be imported; see the dead letters")
+            raise ValueError(f"{config.files.name}: no impression could be imported; see the dead letters")
         first, last = span
         began = time.perf_counter()
         state = _replay(world, folder, config, first, last + timedelta(microseconds=1), progress)
@@ -142,7 +142,7 @@ def replay_log(
         ).fetchone()
         assert found is not None
         return Report(
-            surface.name, config.files.log, imported, found[0], state.windows, state.updates, seconds, state.no_model
+            surface.name, config.files.name, imported, found[0], state.windows, state.updates, seconds, state.no_model
         )
 
 

@@ -62,7 +62,7 @@ def backtest(
         prepare_home(settings)
         environment.apply(settings)
         _quieten_prefect()
-        from features.ingest.staged_log import Files
+        from features.ingest.log_files import Files
         from flows.backtest import run
         from flows.cli.embedded import running_database
         from flows.cli.prefect_api import prefect_api
@@ -105,7 +105,7 @@ def demo(
         expect_files(log, items, users, feedback)
         end = optional_instant(until)
         _quieten_prefect()
-        from features.ingest.staged_log import Files
+        from features.ingest.log_files import Files
         from flows.backtest.run import BacktestConfig
         from flows.cli import demo as demonstration
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 import httpx
 
 from features.ingest.checking import FileTimes
-from features.ingest.staged_log import Files, staged_log
+from features.ingest.log_files import Files, staged_log
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.cli.demo_pages import Account, Page, make_guest, pages
@@ -98,7 +98,7 @@ def span(surface: Surface, config: BacktestConfig) -> tuple[datetime, datetime]:
         found = staged.extent()
     if found is None:
         before = "" if config.until is None else f" before --until {config.until}"
-        raise ValueError(f"--log {config.files.log}: no impression has a shown_at that is a time with a zone{before}")
+        raise ValueError(f"--log {config.files.name}: no impression has a shown_at that is a time with a zone{before}")
     return found
 
 

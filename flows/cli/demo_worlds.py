@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from flows.backtest.run import BacktestConfig
 
 SEED = 7

@@ -73,15 +73,16 @@ def drill(
 
 def _read(surface: "Surface", log: str | None, items: str | None, days: float) -> "Log":
     """The log that is named, or what the installation has logged of the surface."""
-    from features.ingest.staged_log import Files
+    from features.ingest.log_files import Files
     from flows.cli.embedded import running_database
     from flows.drill import logs
     from infra.postgres.connections import connect
 
     if log is not None:
+        files = Files(log, items)
         return logs.read_log(
-            Path(log).stem,
-            Files(log, items),
+            Path(files.name).stem,
+            files,
             now=datetime.now(UTC),
             mapping=surface.log,
             label=surface.features.label.kind,

@@ -26,7 +26,7 @@ def init(
     """Look at a log, say what each column is taken for, and write a surface's file of it."""
     from features.ingest.inferred.inference import infer
     from features.ingest.sample import read_sample
-    from features.ingest.sources import without_password
+    from features.ingest.sources import shown_as
     from flows.surface_text import surface_text
 
     folder = load_settings().surfaces
@@ -37,7 +37,7 @@ def init(
         try:
             inferred = infer(read_sample(log), None if items is None else read_sample(items), called)
         except ValueError as error:
-            about = "" if log in str(error) else f"{without_password(log) if '://' in log else log}: "
+            about = "" if shown_as(log) in str(error) else f"{shown_as(log)}: "
             raise BadArgument(f"{about}{error}") from error
     surface = _write(path, surface_text(called, inferred))
     show(inferred)
@@ -94,7 +94,7 @@ def show(inferred: "Inferred") -> None:
     from rich.text import Text
 
     from features.declare.families import short_span
-    from features.ingest.inferred.nice import nice
+    from features.declare.half_lives import rounded
 
     table = Table("column", "taken for", "because", box=None, pad_edge=False)
     for one in inferred.taken:
@@ -106,14 +106,14 @@ def show(inferred: "Inferred") -> None:
     console.print(table)
     pace = inferred.pace
     kinds = ", ".join(label.kind for label in inferred.labels)
+    shortest, longest = (short_span(rounded(life)) for life in (pace.lives.short, pace.lives.long))
     lines = [
         *(["Not in the log, and what is made up for it:"] if inferred.made_up else []),
         *(f"  {sentence}" for sentence in inferred.made_up),
         *([""] if inferred.made_up else []),
         f"It learns {kinds}: {pace.lives.rate:.2%} of about {pace.impressions:,} impressions in {_long(pace.span)}.",
-        f"Counters halve within {short_span(nice(pace.lives.short))} to {short_span(nice(pace.lives.long))}; an update"
-        f" every"
-        f" {short_span(pace.every)}, the first after {short_span(pace.warmup)}.",
+        f"Counters halve within {shortest} to {longest}; an update every {short_span(pace.every)}, the first after"
+        f" {short_span(pace.warmup)}.",
     ]
     console.print()
     for line in lines:

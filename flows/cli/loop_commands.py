@@ -51,18 +51,19 @@ def import_command(
     """Take a click log into the event log. Rows that cannot be used go to dead letters; the rest is imported once."""
     from features.ingest.checking import FileTimes
     from features.ingest.importing import import_log
-    from features.ingest.staged_log import Files
+    from features.ingest.log_files import Files
     from flows.cli.embedded import running_database
     from flows.cli.progress import progress_bar
 
     settings = load_settings()
     declared = find_surface(surface)
     expect_files(log, items, users, feedback)
+    files = Files(log, items, users, feedback)
     with argument_errors(), running_database(settings), progress_bar("import", quiet=as_json) as bar:
         result = import_log(
             settings.database,
             surface,
-            Files(log, items, users, feedback),
+            files,
             times=FileTimes(datetime.now(UTC)),
             label=declared.features.label.kind,
             mapping=declared.log,
@@ -77,7 +78,7 @@ def import_command(
     else:
         _show_import(result, kinds, notes)
     if result.dead_letters and not result.imported + result.already_there:
-        raise NothingUsable(f"{log}: no row could be used; {_commonest(result)}")
+        raise NothingUsable(f"{files.name}: no row could be used; {_commonest(result)}")
 
 
 def _show_import(result: "AppendResult", kinds: Sequence[str], notes: Sequence[str]) -> None:

@@ -17,8 +17,8 @@ from features.declare.feedback import CLOCK_SKEW
 from features.declare.log import Log as TeamLog
 from features.ingest.checking import LOG_COLUMNS, LOG_EXTRAS, FileTimes
 from features.ingest.file_columns import identifier, instant, number, truth, whole
+from features.ingest.log_files import PLAIN, Files, staged_log
 from features.ingest.sources import ImportRefused
-from features.ingest.staged_log import PLAIN, Files, staged_log
 from features.log.reading import extent, first_feedback, read_impressions, read_showings
 from flows.surface import Surface
 from infra.errors import MillraceError
@@ -85,10 +85,10 @@ def read_log(
     if until is not None:
         shown = shown.filter(pl.col("shown_at") < until)
     if shown.is_empty():
-        raise ImportRefused(f"{files.log} has no impression{'' if until is None else f' before {until}'}")
+        raise ImportRefused(f"{files.name} has no impression{'' if until is None else f' before {until}'}")
     shown = _reacted(shown, pl.concat([feedback for _, feedback in chunks]), label)
     for entity, key, attributes in zip(entities, ("item_id", "user_id"), ATTRIBUTES, strict=True):
-        shown = _with_attributes(shown, None if entity is None else entity.rows, key, attributes)
+        shown = _with_attributes(shown, entity, key, attributes)
     return Log(name, shown.select(COLUMNS), {column: column for column in staged.contexts})
 
 

@@ -16,7 +16,8 @@ choose, and collinear numbers, as counters are, do not slow it.
 How strong the ridge should be, the labels say: w is the mean of the w_R of several strengths, each weighted by how well
 it has predicted every batch before it was trained on (Bayesian model averaging by the prequential likelihood: Dawid
 1984). Where the numbers say nothing, or labels are rare, the strong ones win, and w stays by the base rate. When a kind
-of feedback has told enough (``FROZEN_AFTER``) its w is frozen, and the network fits what changes from there on.
+of feedback has given enough information (``FROZEN_AFTER``) its w is frozen, and the network fits what changes from
+there on.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def losses_of(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def frozen(sums: Mapping[str, Tensor]) -> Tensor:
-    """Which kinds [kinds] have told enough."""
+    """Which kinds [kinds] have given enough information."""
     return sums[CURVATURE][:, -1, -1] >= FROZEN_AFTER
 
 

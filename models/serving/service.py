@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 
 import psycopg
 
-from features.log.append_result import ALREADY_THERE
+from features.log.outcomes import ALREADY_THERE
 from models.serving.bodies import FeedbackBody, RankBody, SentEvent
 from models.serving.config import ServingConfig
 from models.serving.durable.database import Database

@@ -12,7 +12,7 @@ from features.counters.engine import Engine
 from features.counters.event_values import Candidates
 from features.counters.pending import PendingEvent
 from features.declare.features import Features
-from features.identity.keys import key_of
+from features.identity.key import key_of
 from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
 
 EVERYTHING = 1e9

@@ -11,7 +11,7 @@ from features.counters.rates import NEVER, Rates, read_family, read_user
 from features.declare.columns import Id
 from features.declare.families import DAY, HOUR, MINUTE, Family, Recent, last
 from features.declare.features import USER_COLUMNS, Features
-from features.identity.keys import key_of
+from features.identity.key import key_of
 from tests.worlds.events import START, event, frame
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from features.identity.values import canonical, canonical_column
+from features.identity.canonical import canonical
+from features.identity.values import canonical_column
 
 
 @pytest.mark.parametrize("value", [1, 1.0, "1"])

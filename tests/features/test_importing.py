@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from features.ingest import importing
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.sources import ImportRefused
-from features.ingest.staged_log import Files
 from features.log.append_result import AppendResult
 from features.log.reading import extent, read_events
 
@@ -99,13 +99,13 @@ def test_a_log_with_items_and_feedback_is_imported_in_order_of_time(
         {"impression_id": [3, 0], "kind": ["dwell"] * 2, "value": [7.5, 31], "at": [NOON + timedelta(seconds=4)] * 2}
     )
     items = pl.DataFrame({"item_id": [100, 103], "section": ["news", "film"], "tags": [["a", "b"], []]})
-    told: list[tuple[str, int, int]] = []
+    seen: list[tuple[str, int, int]] = []
     done = shelf.put(
-        log_frame()[::-1], items=items, feedback=dwell, progress=lambda what, n, of: told.append((what, n, of))
+        log_frame()[::-1], items=items, feedback=dwell, progress=lambda what, n, of: seen.append((what, n, of))
     )
     assert done == AppendResult(imported=8)
-    assert told[:3] == [("read", 6, 6), ("read", 2, 2), ("read", 2, 2)]
-    assert told[-1] == ("import", 10, 10)
+    assert seen[:3] == [("read", 6, 6), ("read", 2, 2), ("read", 2, 2)]
+    assert seen[-1] == ("import", 10, 10)
     events = read_events(connection, "feed", 0, 100)
     assert list(events.select("kind", "impression_id").iter_rows()) == [
         ("impression", "0"),

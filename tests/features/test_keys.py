@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from features.identity.keys import Keys, combine_after, combine_columns, key_of
+from features.identity.key import key_of
+from features.identity.keys import Keys, combine_after, combine_columns
 
 A, B = (np.array([key_of("item", name)]) for name in "ab")
 

@@ -15,8 +15,8 @@ from features.declare.log import FromRow, Log
 from features.ingest.checking import FileTimes
 from features.ingest.file_columns import instant
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.sources import ImportRefused
-from features.ingest.staged_log import Files
 from features.log.append_result import AppendResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

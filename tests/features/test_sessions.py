@@ -19,7 +19,7 @@ from features.feast.online_rows import user_rows
 from features.feast.store import open_store
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from features.team_views.rows import ArrowReader
 from flows.surfaces.feed import FEATURES
 from infra.addresses import compose, parameters, sqlalchemy_url, with_database

@@ -9,8 +9,8 @@ import pytest
 
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
-from features.ingest.staged_log import Files
 from features.log.append_result import AppendResult
 from models.metrics import auc
 

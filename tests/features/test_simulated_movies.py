@@ -9,8 +9,8 @@ import pytest
 
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.simulated_movies import GENRES, SimulatedMovies, simulate_movies
-from features.ingest.staged_log import Files
 from flows.surfaces.movies import SURFACE
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 
 from features.declare.columns import Id, Number
-from features.declare.log import FromEvent, Log
+from features.declare.log import FromEvent, FromRow, Log
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.sources import ImportRefused
-from features.ingest.staged_log import Files
 from features.log.append_result import AppendResult
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -137,6 +137,20 @@ def test_no_password_is_told_of_an_address(database: str) -> None:
         with pytest.raises(ImportRefused, match=r"ann@|no driver for nonesuch://.*adbc-driver-nonesuch") as refused:
             put(database, address)
         assert "secret" not in str(refused.value)
+
+
+def test_no_password_is_kept_with_what_was_refused(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    file = tmp_path / "house.duckdb"
+    log = rows(0, 2).with_columns(item_id=pl.Series(["a", None]), early=pl.lit(NOON - timedelta(hours=1)))
+    with duckdb.connect(str(file)) as house:
+        house.register("rows", log.to_arrow())
+        house.execute("CREATE TABLE log AS FROM rows")
+    mapping = Log(feedback=(FromRow("like", at="early"),))
+    assert put(database, f"duckdb://{file}?table=log&password=hush", mapping).dead_letters == 2
+    sources = stored(connection, "SELECT DISTINCT source FROM dead_letters")
+    assert sources == [(f"duckdb://{file}?table=log",)]
 
 
 def test_any_sql_that_duckdb_runs(database: str, connection: psycopg.Connection, tmp_path: Path) -> None:

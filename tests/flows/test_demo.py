@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from features.ingest.checking import LOG_COLUMNS
+from features.ingest.log_files import Files
 from features.ingest.sources import ImportRefused
-from features.ingest.staged_log import Files
 from flows.backtest.run import BacktestConfig
 from flows.cli.demo import MARK, NotOurs, clear_home, fitted, run, span
 from flows.cli.demo_worlds import WORLDS

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 from features.feast.store import open_store
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
-from features.ingest.staged_log import Files
 from flows.drill import drill
 from flows.drill.drill import Clean, Drilled, Planted, Stopped
 from flows.drill.faults import FAULTS, Fault

@@ -13,7 +13,7 @@ from features.counters.folder import Folder
 from features.declare.log import FromRow, Log
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from flows.drill.faults import FAULTS, Fault, Met, Scene, widest

@@ -16,10 +16,10 @@ from features.counters.folder import Folder
 from features.feast.store import open_store
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
 from features.ingest.simulated_movies import simulate_movies
 from features.ingest.simulated_shop import simulate_shop
-from features.ingest.staged_log import Files
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
 from flows.surfaces.movies import SURFACE as MOVIES

@@ -8,7 +8,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from tests.conftest import free_port
 from tests.worlds.loop import START, Loop, after, run_update
 from tests.worlds.raw_rows import raw_rows
 from tests.worlds.serving import serve, serving_config
+from tests.worlds.waiting import eventually
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:mlflow"), pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -81,13 +82,14 @@ class Elsewhere:
         )
         try:
             address = f"http://127.0.0.1:{port}"
-            for _ in range(240):
+
+            def answers() -> bool:
                 assert process.poll() is None, Path(log.name).read_text()[-3000:]
-                try:
-                    if httpx.get(f"{address}/ping").status_code == 200:
-                        break
-                except httpx.TransportError:
-                    time.sleep(0.25)
+                with suppress(httpx.TransportError):
+                    return httpx.get(f"{address}/ping").status_code == 200
+                return False
+
+            eventually(answers, "mlflow models serve answers", within_s=90)
             yield address
         finally:
             os.killpg(process.pid, signal.SIGTERM)

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from flows.backtest.findings import without_model
 from flows.backtest.page import write_page
 from flows.backtest.run import BacktestConfig, replay_log

@@ -188,7 +188,9 @@ def test_the_ridge_is_as_strong_as_the_labels_say(rate: float, monkeypatch: pyte
     assert gains[1.5][0] < gains[1.5][1] + 0.0005
 
 
-def test_a_kind_that_has_told_enough_rests_while_a_rare_one_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kind_that_has_given_enough_information_rests_while_a_rare_one_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("models.networks.ridge.FROZEN_AFTER", 70.0)
     ridge, draw = Ridge(3, 2), torch.Generator().manual_seed(0)
     known = ridge.empty_sums()

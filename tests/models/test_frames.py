@@ -12,7 +12,7 @@ from features.counters.folder import Folder
 from features.feast.store import open_store
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from infra.postgres.connections import connect
 from models.examples import Examples
 from models.frames import Frame, from_arrow, parted

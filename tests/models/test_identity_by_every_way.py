@@ -19,8 +19,8 @@ from features.declare.families import Family
 from features.declare.features import Features
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.sources import ImportRefused
-from features.ingest.staged_log import Files
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from infra.postgres.connections import connect

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from features.counters.users import CLICKS, SHOWN
 from features.feast.store import open_store
-from features.identity.keys import key_of
+from features.identity.key import key_of
 from infra.postgres.connections import connect
 from models.serving.bodies import MOST_EVENTS
 from tests.conftest import fresh_database

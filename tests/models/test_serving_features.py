@@ -12,7 +12,7 @@ import pytest
 
 from features.counters.event_values import Candidates
 from features.counters.folder import Folder
-from features.identity.keys import key_of
+from features.identity.key import key_of
 from infra.postgres.connections import connect
 from models.serving.durable.database import Database
 from models.serving.durable.entries import Feedback

@@ -12,7 +12,7 @@ from features.counters.folder import Folder
 from features.counters.users import CLICKS
 from features.declare.feedback import is_too_early
 from features.feast.store import open_store
-from features.identity.keys import key_of
+from features.identity.key import key_of
 from features.log import writing as log
 from infra.postgres.connections import connect
 from tests.conftest import fresh_database

@@ -10,7 +10,7 @@ import pytest
 
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
-from features.ingest.staged_log import Files
+from features.ingest.log_files import Files
 from features.log.partitions import TABLES, existing
 from infra.postgres.connections import connect, explain
 from models.serving.durable.database import Database

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from features.counters.folder import Folder
-from features.identity.keys import key_of
+from features.identity.key import key_of
 from features.log.entities import append_entities
 from features.log.reading import read_events
 from features.skew.comparison import FeatureDifference, ServedComparison, write

@@ -18,8 +18,8 @@ import pytest
 from features.feast.store import open_store
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
+from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
-from features.ingest.staged_log import Files
 from infra.addresses import database_name, sqlalchemy_url, with_database
 from infra.postgres.connections import connect, create_database, drop_database
 from infra.postgres.migrations import migrate

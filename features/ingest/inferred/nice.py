@@ -1,13 +1,6 @@
 """Spans of time that people like to read: 15 minutes, 12 hours, 30 days."""
 
-from math import log
-
 from features.declare.half_lives import ROUND
-
-
-def nice(seconds: float) -> float:
-    """The nearest, as a ratio."""
-    return min(ROUND, key=lambda one: abs(log(one / max(seconds, 1e-3))))
 
 
 def nice_up(seconds: float, most: float = ROUND[-1]) -> float:

@@ -59,8 +59,8 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
     left += others
     if not found and not always:
         found = _of_another_form(rest, keys)
-    told = {taken.column for taken in (*left, *(taken for one in found for taken in one.taken))}
-    left += _not_known([one for one in rest if one.name not in told], keys)
+    read = {taken.column for taken in (*left, *(taken for one in found for taken in one.taken))}
+    left += _not_known([one for one in rest if one.name not in read], keys)
     if found:
         return _ordered(found, left)
     hints = map(kind_of, (keys.shown_at.name, *(one.name for one in always), name))

@@ -10,7 +10,7 @@ from features.identity.names import name_fault
 from features.ingest.inferred.column_types import column_of
 from features.ingest.inferred.figures import mean
 from features.ingest.inferred.keys import FUNCTION
-from features.ingest.inferred.label_told import after_the_fact, share_told
+from features.ingest.inferred.label_information import after_the_fact, variance_explained
 from features.ingest.inferred.profile import Profile, strays
 from features.ingest.inferred.taken import Keys, Taken
 from features.ingest.inferred.words import ASKED, CODE
@@ -180,7 +180,7 @@ def _candidate(one: Profile, owner: Owner, because: str, file: str, positive: pl
     if column is None:
         return what
     taken = Taken(one.name, f"{type(column).__name__} of the {owner}", f"{what}; {because}", file)
-    return Candidate(column, taken, share_told(one, positive))
+    return Candidate(column, taken, variance_explained(one, positive))
 
 
 def _parts(one: Profile) -> pl.Series:

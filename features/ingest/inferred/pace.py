@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import polars as pl
 
 from features.declare.families import DAY, HOUR, MINUTE
-from features.declare.half_lives import HalfLives, half_lives
-from features.ingest.inferred.nice import nice, nice_down, nice_up
+from features.declare.half_lives import HalfLives, half_lives, rounded
+from features.ingest.inferred.nice import nice_down, nice_up
 
 ENOUGH_IMPRESSIONS, ENOUGH_POSITIVES = 1000, 40
-"""In a window, for a challenger to be told from the champion in a number of them."""
+"""In a window, for a challenger to be distinguished from the champion in a number of them."""
 
 FIRST_POSITIVES = 200
 """That the first model trains on."""
@@ -59,7 +59,7 @@ def pace_of(shown: pl.DataFrame, share: float) -> Pace:
         warmup=_whole(_warmup(shown, share, first, span)),
         every=every,
         fewest=max(1, min(500, int(impressions * every / span / 4))),
-        live=nice(max(lives.long / 16, LIVE_CLICKS * span / max(positives, 1))),
+        live=rounded(max(lives.long / 16, LIVE_CLICKS * span / max(positives, 1))),
         span=span,
         impressions=round(impressions),
     )

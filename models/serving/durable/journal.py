@@ -21,7 +21,7 @@ import polars as pl
 import psycopg
 
 from features.log import writing as log
-from features.log.append_result import ACCEPTED, ALREADY_THERE
+from features.log.outcomes import ACCEPTED, ALREADY_THERE
 from features.log.partitions import MissingPartitions, ensure_partitions
 from features.served import rows as served_rows
 from infra.postgres.connections import TRANSIENT

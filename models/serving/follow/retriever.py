@@ -15,8 +15,9 @@ from psycopg.rows import class_row
 
 from features.declare.features import Features
 from features.declare.labels import COUNTS
-from features.identity.keys import key_of, keys_of
-from features.identity.values import canonical
+from features.identity.canonical import canonical
+from features.identity.key import key_of
+from features.identity.keys import keys_of
 from infra.follower import follow
 from models.retrieval.artifact import VersionTowers
 from models.serving.durable.database import STALE_S, Database, backoff

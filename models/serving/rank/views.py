@@ -11,7 +11,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from features.declare.views import TeamView, ViewRefused, view_columns
-from features.identity.values import canonical
+from features.identity.canonical import canonical
 from features.team_views.reading import ViewReader, inspect
 from infra.backoff import Backoff
 from models.serving.durable.database import AWAY, Database, close_quietly

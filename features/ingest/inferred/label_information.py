@@ -1,4 +1,4 @@
-"""What a column tells of the label: some, or so much that it was not known at the showing."""
+"""What a column says of the label: some, or so much that it was not known at the showing."""
 
 from math import log10
 
@@ -41,8 +41,8 @@ def after_the_fact(one: Profile, positive: pl.Series) -> str | None:
     return None
 
 
-def share_told(one: Profile, positive: pl.Series | None) -> float:
-    """The share of the label's entropy that the value takes away, less what chance would."""
+def variance_explained(one: Profile, positive: pl.Series | None) -> float:
+    """The share of the label's variance that lies between the column's values, less what chance gives."""
     if positive is None or one.form in ("list", "other"):
         return 0.0
     rows = pl.DataFrame({"value": one.values, "y": positive.cast(pl.Float64)})
