@@ -8,6 +8,7 @@ The same rule serves a news feed and a catalogue of films. What differs is the p
 :func:`features.declare.half_lives.half_lives` finds in a sample of it.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,9 @@ MOST_NUMBERS = 256
 """Dense columns that are made at most. Many columns make fewer crosses: those of the columns declared last go first."""
 
 FEWEST_PSEUDO_COUNTS = 8.0
+
+FAR = 100.0
+"""A user's half-lives are no further apart than this factor: where items live for years, there is more between."""
 
 
 def standard(
@@ -94,7 +98,7 @@ class _Pace:
             context=spread((3 * short, long / 2)),
             pause=spread((3 * short, 12 * short, long / 2)),
             pair=spread((12 * short, long)),
-            taste=spread((user, 10 * user, long, 7 * long)),
+            taste=spread((user / 4, user, 10 * user, *_between(10 * user, long), long, 7 * long)),
             own=spread((10 * user, long)),
             coarse=spread((3 * short, long)),
             once=spread((long,)),
@@ -103,6 +107,12 @@ class _Pace:
             paired=shown * 5 / 8,
             of_user=shown / 2,
         )
+
+
+def _between(short: float, long: float) -> tuple[float, ...]:
+    """What stands between two half-lives that are far apart, none more than ``FAR`` times the one before it."""
+    rungs = math.ceil(math.log(max(long / short, 1.0), FAR))
+    return ladder(short, long, rungs + 1)[1:-1] if rungs > 1 else ()
 
 
 def _derived(columns: Sequence[Column], pace: _Pace) -> Iterator[Family]:

@@ -17,7 +17,7 @@ SURFACE = Surface(
     name="single",
     features=Features(
         columns=COLUMNS,
-        labels=(Label("install", within=timedelta(hours=1)),),
+        labels=(Label("install", within=timedelta(hours=2)),),
         families=standard(COLUMNS, short=HOUR, long=DAY, user=15 * MINUTE, rate=0.002),
         base_rate=0.002,
     ),

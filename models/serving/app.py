@@ -63,7 +63,8 @@ def create_app(config: ServingConfig) -> FastAPI:
 
     @app.post("/v1/{surface}/rank")
     async def rank(surface: str, body: RankBody) -> JSONResponse:
-        """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others."""
+        """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others.
+        ``undeclared`` names values that came and are no column of the surface."""
         repeated = _first_repeated([str(item.id) for item in body.items or ()])
         if repeated is not None:
             return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
@@ -74,6 +75,7 @@ def create_app(config: ServingConfig) -> FastAPI:
                 "model_version": response.ranked.model_version,
                 "degraded": response.degraded,
                 "repeated": response.repeated,
+                "undeclared": response.ranked.undeclared,
                 "items": [vars(item) for item in response.ranked.items],
             }
         )

@@ -72,6 +72,16 @@ def test_an_answer_to_events_names_columns_that_the_surface_does_not_declare(cli
     assert late["kinds"] == {"click": {"counted": 1, "refused": 1}}
 
 
+def test_an_answer_to_a_request_names_values_that_no_column_takes(client: Client) -> None:
+    items = [{"id": "a", "section": "news", "prize": 3}, "b"]
+    answer = client.post(
+        "/v1/feed/rank", json={"user_id": "u", "items": items, "context": {"device": "phone", "devise": 1}}
+    ).json()
+    assert answer["undeclared"] == ["devise", "prize"]
+    plain = client.post("/v1/feed/rank", json={"user_id": "u", "items": ["a"], "context": {"device": "phone"}}).json()
+    assert plain["undeclared"] == []
+
+
 def test_an_answer_is_short_whatever_is_sent(client: Client, database: str) -> None:
     events = [said("many", kind=f"kind_{n}") for n in range(200)]
     events += [shown(f"wide {n}", context={f"column_{n}_{m}": 1 for m in range(50)}) for n in range(10)]

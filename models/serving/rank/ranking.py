@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.declare.features import Features
+from features.log.tally import MOST_NAMED
 from models.frames import to_score
 from models.serving.bodies import MOST_CANDIDATES, Candidate, RankBody
 from models.serving.durable.entries import Impression, LogEntry
@@ -53,6 +54,8 @@ class Ranked:
     entry: LogEntry
     candidates: int
     """How many were scored."""
+    undeclared: tuple[str, ...] = ()
+    """The first names, in the context and beside the candidates' ids, that are no column of the surface."""
 
 
 class NoTowers(LookupError):
@@ -74,6 +77,7 @@ class SurfaceRanker:
     ) -> None:
         self.surface = surface
         self.declared = declared
+        self._names = frozenset(column.column for column in declared.columns)
         self.champions = champions
         self.live_features = live_features
         self.retriever = retriever
@@ -122,7 +126,8 @@ class SurfaceRanker:
         entry = self._entry(request, version, shown, features, order, contexts)
         ids = features.values.ids[order]
         self.live_features.add_impressions([one.impression_id for one in shown], ids, request.now)
-        return Ranked(request.request_id, version, tuple(sorted(degraded)), shown, entry, len(items))
+        unread = sorted({*body.context, *(name for own in values for name in own)} - self._names)[:MOST_NAMED]
+        return Ranked(request.request_id, version, tuple(sorted(degraded)), shown, entry, len(items), tuple(unread))
 
     def _retrieved(self, champion: LoadedChampion | None, request: "_Request") -> list[str | int]:
         """Candidates for a request that names none, best first. Empty when no item is alive.
