@@ -20,6 +20,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from features.declare.expected import expect_text, is_kind
 
+DATE = (("%Y", "%y"), ("%m", "%b", "%B"), ("%d",))
+"""Of each the directives by which a time may say its year, its month, its day."""
+
 MOST_SAMPLED = 100
 """Items beside a click."""
 
@@ -107,6 +110,10 @@ class Log:
     """Of times without one; None: such a time is refused. A number is seconds, milliseconds, microseconds or
     nanoseconds since 1970, by its size (:func:`features.ingest.file_columns.instant`)."""
 
+    time_format: str | None = None
+    """Of times as text that are not as ISO 8601 has them: ``%m/%d/%Y %I:%M:%S %p`` is 11/23/2026 02:15:00 PM, in the
+    directives of ``datetime.strptime``; ``%.f`` is the fraction of a second."""
+
     request_gap: timedelta = timedelta(seconds=1)
     """Without request ids: rows of one user that are no further apart than this are one request."""
 
@@ -133,6 +140,15 @@ class Log:
                 ZoneInfo(self.time_zone)
             except (ZoneInfoNotFoundError, ValueError) as error:
                 raise ValueError(f'Log: time_zone={self.time_zone!r} is no time zone; write "UTC"') from error
+
+        if self.time_format is not None:
+            expect_text("Log", "time_format", self.time_format)
+            lacking = next((each for each in DATE if not any(one in self.time_format for one in each)), None)
+            if lacking is not None:
+                raise ValueError(
+                    f"Log: time_format={self.time_format!r} lacks {' or '.join(lacking)}; write the whole form of a"
+                    ' time, as "%m/%d/%Y %I:%M:%S %p"'
+                )
 
     def _expect_events(self) -> None:
         of_events = [one for one in self.feedback if isinstance(one, FromEvent)]

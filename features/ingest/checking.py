@@ -35,9 +35,10 @@ class FileTimes:
     from_: datetime | None = None
     shift: timedelta = timedelta(0)
     zone: str | None = None
+    form: str | None = None
 
     def instant(self, name: str, frame: pl.DataFrame) -> LogColumn:
-        return instant(name, frame.schema[name], self.shift, self.zone)
+        return instant(name, frame.schema[name], self.shift, self.zone, self.form)
 
     def taken(self, events: pl.DataFrame, time: str) -> pl.DataFrame:
         """Rows whose shifted ``time`` is in ``(from_, until]`` by the file's own clock, and those that have no time."""

@@ -31,6 +31,9 @@ larger ones are nanoseconds. Seconds below the first are those up to the year 51
 YEAR_1990 = 631_152_000
 """In seconds: smaller numbers are no times."""
 
+TRUTHS = {"true": "1", "yes": "1", "y": "1", "t": "1", "false": "0", "no": "0", "n": "0", "f": "0"}
+"""Words for true and false, in lower case, as digits."""
+
 
 @dataclass(frozen=True)
 class LogColumn:
@@ -60,9 +63,12 @@ def identifier(name: str, dtype: DataType) -> LogColumn:
     return _cast(source, None, pl.String, wrong)
 
 
-def instant(name: str, dtype: DataType, shift: timedelta, zone: str | None = None) -> LogColumn:
-    """A time, moved by ``shift``, to the microsecond: one with a zone, or of ``zone`` where it has none; a text of one;
-    a number of seconds, milliseconds, microseconds or nanoseconds since 1970, each by its size."""
+def instant(
+    name: str, dtype: DataType, shift: timedelta, zone: str | None = None, form: str | None = None
+) -> LogColumn:
+    """A time, moved by ``shift``, to the microsecond: one with a zone, or of ``zone`` where it has none; a text of one,
+    in ISO 8601 or in the ``form`` of strptime; a number of seconds, milliseconds, microseconds or nanoseconds since
+    1970, each by its size."""
     source = pl.col(name)
     naive = f"{name} is naive: it has no time zone"
     wrong = f"{name} is not a time"
@@ -71,29 +77,40 @@ def instant(name: str, dtype: DataType, shift: timedelta, zone: str | None = Non
     if dtype == pl.Date or isinstance(dtype, pl.Datetime):
         if zone is None:
             return LogColumn(pl.lit(None, INSTANT), because(source.is_not_null(), naive))
-        value = _in_zone(source.cast(pl.Datetime("us")), zone)
+        value: pl.Expr = _in_zone(source.cast(pl.Datetime("us")), zone)
     elif dtype.is_numeric():
         source = source.fill_nan(None) if dtype.is_float() else source
         value = _since_1970(source.cast(pl.Int64 if dtype.is_integer() else pl.Float64, strict=False))
     elif dtype == pl.String:
         plain = source.str.replace(r"^([\d-]{10})T", "${1} ").str.replace(r"\s?(Z|UTC|GMT)$", "+00:00")
         zoned = plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f%#z", time_unit="us", time_zone="UTC", strict=False)
-        value = pl.when(source.str.contains(ZONED)).then(zoned)
+        of_zone = pl.when(source.str.contains(ZONED)).then(zoned)
         digits = pl.when(source.str.contains(NUMERIC)).then(source)
         whole = digits.str.contains(".", literal=True).not_()
         numbers = pl.coalesce(
             _since_1970(pl.when(whole).then(digits).cast(pl.Int64, strict=False)),
             _since_1970(digits.cast(pl.Float64, strict=False)),
         )
-        value = pl.coalesce(value, numbers)
+        value = pl.coalesce(of_zone, numbers)
+        if form is not None and has_zone(form):
+            value = pl.coalesce(value, source.str.to_datetime(form, time_unit="us", time_zone="UTC", strict=False))
+        without_zone: pl.Expr = pl.when(source.str.contains(NAIVE)).then(
+            pl.coalesce(plain.str.to_datetime(each, time_unit="us", strict=False) for each in NAIVE_FORMATS)
+        )
+        if form is not None and not has_zone(form):
+            without_zone = pl.coalesce(without_zone, source.str.to_datetime(form, time_unit="us", strict=False))
         if zone is None:
-            reason = because(source.str.contains(NAIVE), naive)
+            reason = because(value.is_null() & without_zone.is_not_null(), naive)
             return LogColumn(value + shift, pl.coalesce(reason, because(source.is_not_null() & value.is_null(), wrong)))
-        parsed = [plain.str.to_datetime(form, time_unit="us", strict=False) for form in NAIVE_FORMATS]
-        value = pl.coalesce(value, pl.when(source.str.contains(NAIVE)).then(_in_zone(pl.coalesce(parsed), zone)))
+        value = pl.coalesce(value, _in_zone(without_zone, zone))
     else:
         return _cast(source, None, INSTANT, wrong)
     return LogColumn(value + shift, because(source.is_not_null() & value.is_null(), wrong))
+
+
+def has_zone(form: str) -> bool:
+    """Whether times in this form of strptime say their zone."""
+    return "%z" in form
 
 
 def _in_zone(naive: pl.Expr, zone: str) -> pl.Expr:
@@ -130,14 +147,14 @@ def whole(name: str, dtype: DataType) -> LogColumn:
 
 
 def truth(name: str, dtype: DataType) -> LogColumn:
-    """True or false, also as 1 and 0, and as texts of these; nothing is wrong here, since it is not known what
+    """True or false, also as 1 and 0, and as words for it; nothing is wrong here, since it is not known what
     happened."""
     source = pl.col(name)
     wrong = f"{name} is neither true nor false"
     if dtype == pl.Boolean:
         return LogColumn(source, because(source.is_null(), f"{name} is missing"))
     if dtype == pl.String:
-        texts = source.str.to_lowercase().replace({"true": "1", "false": "0"})
+        texts = source.str.to_lowercase().replace(TRUTHS)
         source = texts.cast(pl.Float64, strict=False).fill_null(pl.when(texts.is_not_null()).then(pl.lit(-1.0)))
     elif not dtype.is_numeric():
         return LogColumn(pl.lit(None, pl.Boolean), pl.lit(wrong))

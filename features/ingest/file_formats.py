@@ -2,10 +2,10 @@
 
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -61,25 +61,48 @@ class Format:
 
 
 def format_of(path: Path) -> str:
-    """By the end of a name, before .gz and .zst; what is called otherwise is read as parquet."""
+    """By the end of a name, before .gz and .zst; of what is called otherwise, by how it begins."""
     ends = [end for end in path.suffixes if end not in COMPRESSED][-1:]
-    return next((ENDS[end] for end in ends if end in ENDS), "parquet")
+    known = next((ENDS[end] for end in ends if end in ENDS), None)
+    if known is not None or not path.is_file():
+        return known or "parquet"
+    with _text(path) as stream:
+        begins = stream.read(BEGINNING)
+    if begins.startswith(MAGIC) or b"\0" in begins:
+        return "parquet"
+    return "jsonl" if begins.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") else "csv"
 
 
 COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
-ENDS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl"}
+ENDS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+
+MAGIC = b"PAR1"
+"""How parquet begins."""
+
+BEGINNING = 4 << 10
+"""Bytes by which a format is told."""
+
+SEPARATORS = ",\t;|"
+"""Of a CSV: the one that stands most in its header, outside of quotes; the first of those that stand as often."""
 
 
 def _parquet_schema(path: Path) -> tuple[pl.Schema, int | None]:
     with pq.ParquetFile(path) as file:
-        return _frame(file.schema_arrow.empty_table()).schema, file.metadata.num_rows
+        return flat(_frame(file.schema_arrow.empty_table())).schema, file.metadata.num_rows
 
 
 def _parquet_pieces(path: Path) -> Pieces:
     first = 1
     with pq.ParquetFile(path) as file:
         for batch in file.iter_batches(ROWS):
-            rows = _frame(pa.Table.from_batches([batch]))
+            rows = flat(_frame(pa.Table.from_batches([batch])))
             yield Piece(rows, _lines(first, len(rows)))
             first += len(rows)
 
@@ -97,10 +120,45 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     return frame
 
 
-def _csv_schema(path: Path, *, separator: str) -> tuple[pl.Schema, int | None]:
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
+    """Objects within a row become columns of their own: ``{"user": {"id": 7}}`` has a column ``user.id``."""
+    while any(isinstance(dtype, pl.Struct) for dtype in frame.schema.values()):
+        columns = list[pl.Series]()
+        for column in frame:
+            if not isinstance(column.dtype, pl.Struct):
+                columns.append(column)
+            elif inner := column.struct.fields:
+                columns += [column.struct.field(name).alias(f"{column.name}.{name}") for name in inner]
+            else:
+                columns.append(pl.Series(column.name, [None]).new_from_index(0, len(column)))
+        frame = pl.DataFrame(columns)
+    return frame
+
+
+def _csv_schema(path: Path) -> tuple[pl.Schema, int | None]:
+    schema, _ = _csv_header(path)
+    return schema, None
+
+
+def _csv_header(path: Path) -> tuple[pl.Schema, str]:
+    """The columns, and what stands between them. Raises ValueError where the first line is one of values."""
     with _text(path) as stream:
-        reader = pl.read_csv(BytesIO(_head(stream)), infer_schema=False, separator=separator, n_rows=0)
-    return reader.schema, None
+        head = _head(stream)
+    outside = b"".join(head.split(b'"')[::2]).decode(errors="replace")
+    separator = max(SEPARATORS, key=outside.count)
+    schema = pl.read_csv(BytesIO(head), infer_schema=False, separator=separator, n_rows=0).schema
+    values = [name for name in schema if NUMBER.fullmatch(name)]
+    numbered = values == [str(place) for place in range(len(schema))]  # as pandas calls columns without names
+    if len(values) > 1 and 2 * len(values) >= len(schema) and not numbered:
+        line = head.decode(errors="replace").strip()
+        raise ValueError(
+            f"its first line is {line[:60]!r}, which are no names of columns; write a line of names above it"
+        )
+    return schema, separator
+
+
+NUMBER = re.compile(r"-?\d+(\.\d+)?(_duplicated_\d+)?")
+"""What no column is called; nor a second of the same, as polars calls it."""
 
 
 def _head(stream: IO[bytes]) -> bytes:
@@ -113,9 +171,10 @@ def _head(stream: IO[bytes]) -> bytes:
     return head
 
 
-def _csv_pieces(path: Path, *, separator: str) -> Pieces:
+def _csv_pieces(path: Path) -> Pieces:
     """All as text: the surface says what is a number, and an id stays as it is written."""
-    names = list(_csv_schema(path, separator=separator)[0])
+    schema, separator = _csv_header(path)
+    names = list(schema)
     bad = list[BadLine]()
 
     def pass_over(row: Any) -> str:
@@ -182,7 +241,7 @@ def _jsonl_pieces(path: Path) -> Pieces:
 
 def _json_objects(lines: bytes, first: int) -> Piece:
     try:
-        rows = pl.read_ndjson(lines, infer_schema_length=None)
+        rows = flat(pl.read_ndjson(lines, infer_schema_length=None))
         return Piece(rows, _lines(first, len(rows)))
     except pl.exceptions.PolarsError:
         bad, good = list[BadLine](), list[bytes]()
@@ -196,7 +255,7 @@ def _json_objects(lines: bytes, first: int) -> Piece:
                 bad.append(BadLine(number, "not the text of a JSON object", line.decode(errors="replace")))
         if not bad:
             raise
-        rows = pl.read_ndjson(b"\n".join(good), infer_schema_length=None) if good else pl.DataFrame()
+        rows = flat(pl.read_ndjson(b"\n".join(good), infer_schema_length=None)) if good else pl.DataFrame()
         return Piece(rows, _lines(first, len(rows), [one.line for one in bad]), bad)
 
 
@@ -229,7 +288,6 @@ def _text(path: Path) -> Iterator[Any]:
 
 FORMATS: Mapping[str, Format] = {
     "parquet": Format(_parquet_schema, _parquet_pieces),
-    "csv": Format(partial(_csv_schema, separator=","), partial(_csv_pieces, separator=",")),
-    "tsv": Format(partial(_csv_schema, separator="\t"), partial(_csv_pieces, separator="\t")),
+    "csv": Format(_csv_schema, _csv_pieces),
     "jsonl": Format(_jsonl_schema, _jsonl_pieces),
 }

@@ -72,7 +72,7 @@ def staged_log(
     Raises ImportRefused where a file cannot be read or lacks a column.
     """
     with TemporaryDirectory(prefix="millrace-log-") as folder, staging(Path(folder)) as staged:
-        times = replace(times, zone=mapping.time_zone)
+        times = replace(times, zone=mapping.time_zone, form=mapping.time_format)
         reading = _Reading(
             StagedLog(staged), label, times, progress or (lambda _what, _done, _total: None), Path(folder)
         )

@@ -20,6 +20,7 @@ import polars as pl
 
 from features.declare.log import FromEvent, FromRow, Log
 from features.identity.values import canonical_column
+from features.ingest.file_columns import TRUTHS
 from features.ingest.sources import ImportRefused, Source
 
 NEEDED = ("user_id", "item_id", "shown_at")
@@ -188,6 +189,6 @@ def _from_row(given: pl.DataFrame, impressions: pl.DataFrame, one: FromRow, show
 
 
 def _values(column: pl.Series) -> pl.Series:
-    """Numbers, of texts and truth too; null where it is none."""
-    texts = column.cast(pl.String).str.to_lowercase().replace({"true": "1", "false": "0"})
+    """Numbers, of texts and words for truth too; null where it is none."""
+    texts = column.cast(pl.String).str.to_lowercase().replace(TRUTHS)
     return texts.cast(pl.Float64, strict=False)

@@ -136,10 +136,10 @@ def opened(log: str | Path, *, folder: Path) -> Iterator[Source]:
     if _is_address(log):
         spooled = folder / "rows.parquet"
         _spool(address, name, spooled)
-        yield _source(name, [_part(spooled, "parquet", name)])
+        yield _source(name, [_part(spooled, name)])
     else:
         path = Path(unquote(urlsplit(address).path)) if address.startswith("file://") else Path(log)
-        yield _source(str(path), [_part(file, format_of(file), str(file)) for file in _files(path)])
+        yield _source(str(path), [_part(file, str(file)) for file in _files(path)])
 
 
 def expect_columns(source: Source, columns: Sequence[str]) -> None:
@@ -194,8 +194,10 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)
 
 
-def _part(file: Path, kind: str, name: str) -> Part:
+def _part(file: Path, name: str) -> Part:
+    kind = "parquet"
     try:
+        kind = format_of(file)
         schema, count = FORMATS[kind].schema(file)
     except FileNotFoundError as error:
         raise ImportRefused(f"{name} does not exist; give the path of a {kind} file") from error

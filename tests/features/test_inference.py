@@ -225,13 +225,47 @@ def test_what_comes_with_the_label_is_no_feature() -> None:
         assert "not known at the showing" in why(found, column)
 
 
-def test_a_label_in_words_that_are_not_read_is_refused_with_a_remedy() -> None:
+def test_a_label_in_words_for_true_and_false() -> None:
     made = world()
     said = np.array(["No", "Yes"])[made["clicked"]]
-    frame = pl.DataFrame({"user": made["user"], "item": made["item"], "ts": made["seconds"], "converted": said})
+    member = np.array(["no", "yes"])[made["user"] % 2]
+    frame = pl.DataFrame(
+        {"user": made["user"], "item": made["item"], "ts": made["seconds"], "converted": said, "member": member}
+    )
 
-    with pytest.raises(CannotBeInferred, match=r"'converted' says 'No' and 'Yes'; write it as true and false"):
-        inferred(frame)
+    found = inferred(frame)
+
+    assert found.log.feedback == (FromRow("purchase", column="converted"),)
+    assert by_column(found) == {"member": Id("member", of="user")}
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %H:%M", "%d.%m.%Y %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%a %b %d %H:%M:%S %z %Y"],
+)
+def test_times_in_other_forms(form: str) -> None:
+    made = world()
+    times = pl.from_epoch(pl.Series(made["seconds"]).sort()).dt.replace_time_zone("UTC")
+    frame = pl.DataFrame(
+        {"user": made["user"], "item": made["item"], "when": times.dt.strftime(form), "clicked": made["clicked"]}
+    )
+
+    found = inferred(frame)
+
+    assert (found.log.shown_at, found.log.time_format) == ("when", form)
+    assert found.log.time_zone == (None if "%z" in form else "UTC")
+    assert f"as {form}" in why(found, "when")
+
+
+def test_days_and_months_that_could_be_either_are_told_by_the_order_of_the_rows() -> None:
+    made = world()
+    days = pl.datetime_range(datetime(2026, 1, 1), datetime(2026, 12, 12), "1h", eager=True)  # noqa: DTZ001
+    early = days.filter(days.dt.day() <= 12).sample(len(made["user"]), with_replacement=True, seed=1).sort()
+    for form in ("%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M"):
+        frame = pl.DataFrame(
+            {"user": made["user"], "item": made["item"], "at": early.dt.strftime(form), "clicked": made["clicked"]}
+        )
+        assert inferred(frame).log.time_format == form
 
 
 def test_the_only_truth_is_the_label_whatever_it_is_called() -> None:
@@ -465,8 +499,8 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no rows": ({"user_id": [], "item_id": [], "shown_at": []}, "no rows"),
     "no time": ({"user_id": [1, 2], "item_id": [3, 4], "clicked": [0, 1]}, "add a column such as shown_at"),
     "a time in no form that is read": (
-        {"user_id": [1, 2], "item_id": [3, 4], "date": ["3/14/2026", "3/15/2026"]},
-        r"'date' holds '3/14/2026', which is neither",
+        {"user_id": [1, 2], "item_id": [3, 4], "date": ["Pi day of 2026", "the day after"]},
+        r"'date' holds 'Pi day of 2026', which is neither",
     ),
     "no user": (
         {"item_id": [3, 3, 4] * 9, "ts": [1_700_000_000 + second for second in range(27)]},

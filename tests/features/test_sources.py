@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -293,3 +294,45 @@ def test_an_item_that_comes_again_in_another_file_is_told(
     assert done.reasons == {"duplicate item_id": 1}
     kept = stored(connection, "SELECT item_id, attributes->>'section' FROM items ORDER BY 1")
     assert kept == [("0", "news"), ("1", "film"), ("2", "art")]
+
+
+def test_objects_in_a_row_are_columns_of_their_own(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    mapping = Log(user_id="user.id", item_id="item.id", shown_at="at", feedback=(FromRow("click", column="done"),))
+    lines = [
+        {"user": {"id": 7, "home": {"country": "br"}}, "item": {"id": "a"}, "at": NOON.timestamp(), "done": "yes"},
+        {"user": {"id": 8, "home": None}, "item": {"id": "b", "none": {}}, "at": NOON.timestamp(), "done": "no"},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    nested = pl.read_ndjson(tmp_path / "log.jsonl", infer_schema_length=None)
+    nested.drop("item").with_columns(item=pl.struct(id=pl.lit("c"))).write_parquet(tmp_path / "log.parquet")
+    done = put(database, tmp_path / "log.jsonl", mapping) + put(database, tmp_path / "log.parquet", mapping)
+    assert (done.imported, done.dead_letters) == (4, 0)
+    found = stored(connection, "SELECT user_id, item_id, context->>'user.home.country' FROM impressions ORDER BY 1, 2")
+    assert found == [("7", "a", "br"), ("7", "c", "br"), ("8", "b", None), ("8", "c", None)]
+    assert stored(connection, "SELECT count(*) FROM feedback") == [(2,)]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_text_is_told_by_its_beginning_and_its_separator_by_its_header(
+    database: str, connection: psycopg.Connection, tmp_path: Path, separator: str
+) -> None:
+    for name, first in (("log.csv", 0), ("log.dat", 4)):
+        log = rows(first, 4).with_columns(pl.col("shown_at").dt.strftime("%m/%d/%Y %I:%M:%S %p"), note=pl.lit("a,b"))
+        log.write_csv(tmp_path / name, separator=separator)
+    mapping = Log(time_zone="America/New_York", time_format="%m/%d/%Y %I:%M:%S %p")
+    assert put(database, tmp_path, mapping).imported == 8
+    first, last = stored(connection, "SELECT min(shown_at), max(shown_at) FROM impressions")[0]
+    assert (first, last) == (NOON + timedelta(hours=5), NOON + timedelta(hours=5, seconds=7))
+    (tmp_path / "lines").write_text(rows(8, 2).with_columns(pl.col("shown_at").dt.epoch("s")).write_ndjson())
+    assert put(database, tmp_path / "lines", replace(mapping, time_zone="UTC")).imported == 2
+
+
+def test_a_text_without_names_is_refused_with_its_first_line(database: str, tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("196\t242\t3\t881250949\n186\t302\t3\t891717742\n")
+    with pytest.raises(ImportRefused, match=r"its first line is '196\\t242.*write a line of names above it"):
+        put(database, tmp_path / "u.data")
+    (tmp_path / "u.data").write_bytes(b"\x00\x01\x02")
+    with pytest.raises(ImportRefused, match=r"u\.data is not a parquet file"):
+        put(database, tmp_path / "u.data")

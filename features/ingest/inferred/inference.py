@@ -28,7 +28,7 @@ from features.ingest.inferred.own_columns import fewer, of_items, of_log
 from features.ingest.inferred.pace import Pace, pace_of
 from features.ingest.inferred.profile import Profile, profile_of
 from features.ingest.inferred.taken import CannotBeInferred, Keys, Taken
-from features.ingest.inferred.times import find_times, is_naive, shown_at_of
+from features.ingest.inferred.times import find_times, is_naive, of_one_form, shown_at_of
 from features.ingest.sample import Sample
 
 PLAIN = "clicked"
@@ -118,6 +118,7 @@ def infer(log: Sample, items: Sample | None, name: str) -> Inferred:
 def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Taken]]:
     times = find_times(columns)
     shown_at = shown_at_of(columns, times)
+    times = of_one_form(columns, times, shown_at)
     at = times[shown_at.name]
     impression = impression_of([one for one in columns if one.name not in times])
     position, propensity = position_of(columns), propensity_of(columns)
@@ -128,15 +129,15 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
     user, item, why_user, why_item = user_and_item(likely, at)
     request = request_of([one for one in free if one not in (user, item)], user, at)
     naive = any(is_naive(one) for one in columns if one.name in times)
-    zone = is_naive(shown_at)
-    keys = Keys(user, item, shown_at, at, naive, request, impression, position, propensity)
+    form = next((one.time_format for one in columns if one.name in times and one.time_format), None)
+    keys = Keys(user, item, shown_at, at, naive, form, request, impression, position, propensity)
     reasons = {
         "impression_id": "its name, and no two rows have the same",
         "request_id": "its name, and its rows are of one user at one time",
         "user_id": why_user,
         "item_id": why_item,
         "position": "its name, and small whole numbers",
-        "shown_at": f"a time, {'without a zone, ' if zone else ''}{_dates(at)}",
+        "shown_at": _time_as(shown_at, at),
         "propensity": "its name, and numbers from 0 to 1",
     }
     words = {
@@ -150,9 +151,10 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
     return keys, times, taken
 
 
-def _dates(at: pl.Series) -> str:
+def _time_as(column: Profile, at: pl.Series) -> str:
     first, last = at.drop_nulls().sort().dt.to_string("%Y-%m-%d")[[0, -1]]
-    return f"{first} to {last}"
+    form = f"as {column.time_format}, " if column.time_format else ""
+    return f"a time, {form}{'without a zone, ' if is_naive(column) else ''}{first} to {last}"
 
 
 def _grouped(keys: Keys, outcomes: Outcomes) -> tuple[Keys, list[str]]:
@@ -220,6 +222,7 @@ def _log_of(keys: Keys, outcomes: Outcomes, items_key: str | None, pace: Pace) -
         shown=outcomes.shown,
         sampled=outcomes.sampled,
         time_zone="UTC" if keys.naive else None,
+        time_format=keys.time_format,
         request_gap=keys.request_gap,
         one_candidate=keys.one_candidate and not outcomes.sampled,
         items_key=items_key if items_key not in (None, "item_id", keys.item.name) else None,

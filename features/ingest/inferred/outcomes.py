@@ -7,6 +7,7 @@ import polars as pl
 
 from features.declare.labels import Label
 from features.declare.log import FromEvent, FromRow
+from features.ingest.file_columns import TRUTHS
 from features.ingest.inferred.figures import mean, most
 from features.ingest.inferred.outcome_hints import (
     free_kind,
@@ -52,7 +53,7 @@ class Outcomes:
 def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Series], name: str) -> Outcomes:
     """The labels of rows that are impressions each; where there is none, of rows that are all clicks. Raises
     CannotBeInferred for a label that is written in a way that is not read."""
-    rest = [one for one in columns if one is not keys.shown_at and one.form != "nothing"]
+    rest = [_as_truth(one) for one in columns if one is not keys.shown_at and one.form != "nothing"]
     always = [one for one in rest if _is_always_true(one)]
     left = [Taken(one.name, "left out", "it is always true: each row is one that happened") for one in always]
     found, others = row_labels(rest, keys, times)
@@ -75,14 +76,10 @@ def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Seri
 
 
 def _of_another_form(columns: Sequence[Profile], keys: Keys) -> list[RowLabel]:
-    """A rating, an amount, a text of yes and no, or the only truth that can be a label: the first of these."""
+    """A rating, the only truth that can be a label, or an amount: the first of these."""
     rating = next((one for one in columns if is_rating(one, keys)), None)
     if rating is not None:
         return [rating_label(rating)]
-    worded = next((one for one in columns if _is_yes_or_no(one) and names_outcome(one)), None)
-    if worded is not None:
-        values = " and ".join(map(repr, worded.known.unique().sort().to_list()))
-        raise CannotBeInferred(f"{worded.name!r} says {values}; write it as true and false, or as 1 and 0, to learn it")
     only = only_truth(columns, keys)
     if only is not None:
         kind, happened = free_kind(only.name, set()), only.numbers.fill_null(0) > 0
@@ -108,10 +105,14 @@ def _is_always_true(column: Profile) -> bool:
     return column.distinct == 1 and column.missing == 0 and names_outcome(column) and column.numbers[0] == 1
 
 
-def _is_yes_or_no(column: Profile) -> bool:
-    if column.form != "text" or column.distinct != 2:
-        return False
-    return set(column.known.str.to_lowercase().unique().to_list()) in ({"yes", "no"}, {"y", "n"}, {"t", "f"})
+def _as_truth(column: Profile) -> Profile:
+    """Of words for yes and no in a column of something done, what they mean."""
+    if column.form != "text" or column.distinct != 2 or not names_outcome(column):
+        return column
+    digits = column.values.str.to_lowercase().replace_strict(TRUTHS, default=None)
+    if digits.null_count() > column.values.null_count():
+        return column
+    return Profile(column.name, "truth", digits == "1", written=True)
 
 
 def _not_known(columns: Sequence[Profile], keys: Keys) -> list[Taken]:
@@ -122,7 +123,7 @@ def _not_known(columns: Sequence[Profile], keys: Keys) -> list[Taken]:
         if words & BEFORE:
             continue
         unwanted = is_truth(one) and words & NEGATIVE and not is_of_a_key(one, keys)
-        if unwanted or words & AFTERWARDS or (_is_yes_or_no(one) and names_outcome(one)):
+        if unwanted or words & AFTERWARDS:
             found.append(Taken(one.name, "left out", "feedback that is no label here: not known at the showing"))
         elif is_amount(one, keys):
             found.append(Taken(one.name, "left out", "an amount of what was done: not known at the showing"))

@@ -8,6 +8,7 @@ import polars as pl
 
 from features.ingest.file_columns import NAIVE, ZONED
 from features.ingest.inferred.figures import mean, most
+from features.ingest.inferred.time_forms import form_of
 from features.ingest.inferred.words import TIME, thing_of, words_of
 
 Form = Literal["nothing", "truth", "whole", "number", "text", "time", "list", "other"]
@@ -29,6 +30,9 @@ class Profile:
 
     values: pl.Series
     """Typed; null where nothing stands. Times as they are in the file, texts of them too."""
+
+    time_format: str | None = None
+    """Of times as text that are not as ISO 8601 has them: their form, as strptime takes it."""
 
     written: bool = False
     """Whether the file has texts there, whatever they mean."""
@@ -128,7 +132,8 @@ def _of_texts(name: str, values: pl.Series) -> Profile:
         return _of_floats(name, numbers)
     if mean(known.str.contains(f"{NAIVE}|{ZONED}")) >= MOSTLY:
         return Profile(name, "time", values)
-    return Profile(name, "text", values)
+    form = form_of(known, MOSTLY)
+    return Profile(name, "text" if form is None else "time", values, form)
 
 
 def _of_floats(name: str, values: pl.Series) -> Profile:

@@ -38,6 +38,9 @@ class Keys:
     naive: bool
     """Whether times have no zone."""
 
+    time_format: str | None = None
+    """Of texts of times that are not as ISO 8601 has them."""
+
     request: Profile | None = None
     impression: Profile | None = None
     position: Profile | None = None

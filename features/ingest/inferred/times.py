@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import polars as pl
 
-from features.ingest.file_columns import YEAR_1990, instant
+from features.ingest.file_columns import YEAR_1990, has_zone, instant
 from features.ingest.inferred.figures import least, mean
 from features.ingest.inferred.profile import MOSTLY, Profile
 from features.ingest.inferred.taken import CannotBeInferred
@@ -25,7 +25,9 @@ def times_of(column: Profile) -> pl.Series | None:
             return None
     elif column.form != "time":
         return None
-    found = values.to_frame().select(instant("v", values.dtype, timedelta(0), "UTC").value).to_series()
+    found = (
+        values.to_frame().select(instant("v", values.dtype, timedelta(0), "UTC", column.time_format).value).to_series()
+    )
     return found if len(column.known) and len(found.drop_nulls()) / len(column.known) >= MOSTLY else None
 
 
@@ -37,6 +39,8 @@ def _is_epoch(size: float) -> bool:
 def is_naive(column: Profile) -> bool:
     """Whether its times have no zone."""
     dtype = column.values.dtype
+    if column.time_format is not None:
+        return not has_zone(column.time_format)
     if dtype == pl.String:
         return not bool(column.known.str.contains(r"(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$").all()) or bool(
             column.known.str.contains(r"^\d{4}-\d{2}-\d{2}$").any()
@@ -57,6 +61,13 @@ def find_times(columns: list[Profile]) -> dict[str, pl.Series]:
         return found
     by_size = {column.name: times_of(column) for column in columns if column.form == "whole" and not column.says_id}
     return {name: times for name, times in by_size.items() if times is not None}
+
+
+def of_one_form(columns: list[Profile], times: dict[str, pl.Series], shown_at: Profile) -> dict[str, pl.Series]:
+    """Those times that are read together with that of the showing: a log has one form beside ISO 8601."""
+    forms = {column.name: column.time_format for column in columns if column.name in times}
+    own = shown_at.time_format or next(filter(None, forms.values()), None)
+    return {name: found for name, found in times.items() if forms[name] in (None, own)}
 
 
 def shown_at_of(columns: list[Profile], times: dict[str, pl.Series]) -> Profile:
