@@ -9,11 +9,17 @@ ROWS_SUMMED = 1 << 12
 """Rows of a window that are summed together: in double precision they still fit into a processor's cache."""
 
 
+KNOWN_FROM = 2_000.0
+"""Rows from which a column is known: of fewer, where others have more, it counts for as much less."""
+
+
 class Standardise(nn.Module):
     """(value - mean) / deviation, clipped at ``clip`` deviations; a missing number becomes the mean.
 
     Mean and variance are running ones over the rows trained on: of all alike up to ``look_back`` rows, from there on
-    an exponential average over about that many. A row in which a column is missing does not count for that column.
+    an exponential average over about that many. A row in which a column is missing does not count for that column; and
+    as long as a column stands still only the first of its rows does: by all of them, one that begins to vary late would
+    seem to vary hardly at all for as long again, and its values would be many deviations out.
     """
 
     def __init__(self, columns: int, clip: float) -> None:
@@ -29,6 +35,7 @@ class Standardise(nn.Module):
     @torch.no_grad()
     def observe(self, dense: Tensor, look_back: float) -> None:
         """Update the statistics with rows [N, D] (Chan et al. 1979: merging means and variances)."""
+        dense = self._counted(dense)
         count, mean, squares = (torch.zeros_like(self.mean) for _ in range(3))
         for first in range(0, len(dense), ROWS_SUMMED):
             rows = dense[first : first + ROWS_SUMMED]
@@ -47,12 +54,30 @@ class Standardise(nn.Module):
         self.mean.add_(share * shift)
         self.rows.add_(count)
 
+    def _counted(self, dense: Tensor) -> Tensor:
+        """The rows, without the values of columns that stand still but the first."""
+        still = ((self.rows == 0) | (self.variance == 0)).nonzero().squeeze(1)
+        if not len(still) or not len(dense):
+            return dense
+        values = dense[:, still].double()
+        known = torch.isfinite(values)
+        met = self.rows[still] > 0
+        first = known.byte().argmax(0, keepdim=True)
+        value = torch.where(met, self.mean[still], values.gather(0, first).squeeze(0))
+        counted = (known & (values != value)).cummax(0).values
+        counted.scatter_(0, first, ~met[None] | counted.gather(0, first))
+        dense = dense.clone()
+        dense[:, still] = dense[:, still].masked_fill(~counted, torch.nan)
+        return dense
+
     def forward(self, dense: Tensor) -> Tensor:
         deviation = self.variance.sqrt()
         # A constant column becomes 0: divided by its rounding errors it would be huge.
         scale = torch.where(deviation > 1e-6 * (1 + self.mean.abs()), 1 / deviation, 0)
         x = (dense - self.mean.float()) * scale.float()
-        return torch.nan_to_num(x, nan=0.0, posinf=self.clip, neginf=-self.clip).clamp(-self.clip, self.clip)
+        x = torch.nan_to_num(x, nan=0.0, posinf=self.clip, neginf=-self.clip).clamp(-self.clip, self.clip)
+        known = self.rows / self.rows.amax(0, keepdim=True).clamp(1, KNOWN_FROM) if len(self.rows) else self.rows
+        return x * known.clamp(max=1).float()
 
 
 class Attention(nn.Module):

@@ -39,13 +39,39 @@ def test_a_column_that_comes_late_is_known_by_what_was_seen_of_it() -> None:
     made = seen(before, after)
     known = after[torch.isfinite(after[:, 1])]
     assert float(made.mean[1]) == pytest.approx(float(known[:, 1].double().mean()))
+    weight = int(made.rows[1]) / int(made.rows.max())
     standardised = made(known)[:, 1]
-    assert float(standardised.std()) == pytest.approx(1, abs=0.05)
-    assert float(standardised.abs().max()) < 5
+    assert float(standardised.std()) == pytest.approx(weight, rel=0.05)
+    assert float(standardised.abs().max()) < 5 * weight
+
+
+@pytest.mark.parametrize("cuts", [(), (1_999,), (5, 1_000, 2_001)])
+def test_a_column_that_begins_to_vary_late_is_known_by_what_it_varies(cuts: tuple[int, ...]) -> None:
+    """As the counters of a context that clients begin to send: by the rows before, its first values would be a hundred
+    deviations out."""
+    rows = numbers(2_500, 1)
+    rows[:, 1] = torch.where(torch.arange(2_500) < 2_000, 0.0, numbers(2_500, 2)[:, 1])
+    made = seen(*rows.tensor_split(cuts))
+    varied = rows[2_000:, 1].double()
+    known = torch.cat([torch.zeros(1, dtype=torch.double), varied[torch.isfinite(varied)]])
+    assert float(made.mean[1]) == pytest.approx(float(known.mean()))
+    assert float(made.variance[1]) == pytest.approx(float(known.var(correction=0)))
+    assert int(made.rows[1]) == len(known)
+
+
+def test_a_column_that_few_rows_had_counts_for_little_until_enough_had_it() -> None:
+    few, many = numbers(100, 1), numbers(10_000, 2)
+    assert float(seen(few)(few)[:, 1].std()) == pytest.approx(1, rel=0.2), "all are as new"
+    late = many.clone()
+    late[:-100, 1] = torch.nan
+    made = seen(late)
+    assert float(made(few)[:, 1].std()) == pytest.approx(int(made.rows[1]) / network.KNOWN_FROM, rel=0.2)
+    made.observe(many, 1e9)
+    assert float(made(few)[:, 1].std()) == pytest.approx(1, rel=0.1)
 
 
 def test_beyond_its_memory_it_follows_the_latest() -> None:
-    old, new = torch.zeros(1_000, 3) - 1, torch.zeros(100, 3) + 1
+    old, new = torch.tensor([-1.5, -0.5]).repeat(500)[:, None].repeat(1, 3), torch.zeros(100, 3) + 1
     followed = seen(*[old] * 5, *[new] * 20, memory=200)
     assert (followed.mean > 0.99).all()
     assert (seen(*[old] * 5, *[new] * 20).mean < 0).all()
