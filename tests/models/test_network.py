@@ -60,14 +60,14 @@ def test_a_column_that_begins_to_vary_late_is_known_by_what_it_varies(cuts: tupl
 
 
 def test_a_column_that_few_rows_had_counts_for_little_until_enough_had_it() -> None:
-    few, many = numbers(100, 1), numbers(10_000, 2)
-    assert float(seen(few)(few)[:, 1].std()) == pytest.approx(1, rel=0.2), "all are as new"
+    many = numbers(10_000, 2)
     late = many.clone()
     late[:-100, 1] = torch.nan
+    assert float(seen(many[-100:])(many)[:, 1].std()) > 0.7, "all are as new"
     made = seen(late)
-    assert float(made(few)[:, 1].std()) == pytest.approx(int(made.rows[1]) / network.KNOWN_FROM, rel=0.2)
+    assert float(made(many)[:, 1].std()) == pytest.approx(int(made.rows[1]) / network.KNOWN_FROM, rel=0.3)
     made.observe(many, 1e9)
-    assert float(made(few)[:, 1].std()) == pytest.approx(1, rel=0.1)
+    assert float(made(many)[:, 1].std()) == pytest.approx(0.75**0.5, rel=0.1), "and of one in four nothing is known"
 
 
 def test_beyond_its_memory_it_follows_the_latest() -> None:
