@@ -11,6 +11,7 @@ from flows.cli.arguments import LOG_HELP, BadArgument, Items, argument_errors, e
 
 if TYPE_CHECKING:
     from features.ingest.inferred.inference import Inferred
+    from features.ingest.inferred.pace import Pace
     from flows.surface import Surface
 
 UPDATES = 25
@@ -24,6 +25,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Write the file anew where it is there already.")] = False,
 ) -> None:
     """Look at a log, say what each column is taken for, and write a surface's file of it."""
+    from features.declare.families import short_span
     from features.ingest.inferred.inference import infer
     from features.ingest.sample import read_sample
     from features.ingest.sources import shown_as
@@ -42,8 +44,13 @@ def init(
     surface = _write(path, surface_text(called, inferred))
     show(inferred)
     print(f"\nWrote {path}, which declares a sound surface. Read it, change what is wrong, then:\n")
-    for command in next_commands(surface, inferred, log, items):
-        print(f"  {command}")
+    print(f"  {next_command(surface, inferred, log, items)}")
+    own, first = inferred.pace.every, first_every(inferred.pace)
+    if first > own:
+        print(
+            f"\nThat replays the log with an update every {short_span(first)}, so that its page is there in minutes;"
+            f" once it runs, the surface is updated every {short_span(own)}."
+        )
 
 
 def surface_name(log: str) -> str:
@@ -127,14 +134,18 @@ def _long(seconds: float) -> str:
     return f"{seconds:.0f} seconds"
 
 
-def next_commands(surface: "Surface", inferred: "Inferred", log: str, items: str | None) -> list[str]:
+def first_every(pace: "Pace") -> float:
+    """Seconds between the updates of a first backtest."""
+    from features.ingest.inferred.nice import nice_up
+
+    return max(pace.every, nice_up((pace.span - pace.warmup) / UPDATES))
+
+
+def next_command(surface: "Surface", inferred: "Inferred", log: str, items: str | None) -> str:
     """What to run next, as it can be pasted."""
     from features.declare.families import short_span
-    from features.ingest.inferred.nice import nice_up
 
     words = ["millrace", "backtest", "--surface", surface.name, "--log", log]
     words += ["--items", items] if items is not None else []
-    pace = inferred.pace
-    every = max(pace.every, nice_up((pace.span - pace.warmup) / UPDATES))
-    words += ["--warmup", short_span(pace.warmup), "--every", short_span(every)]
-    return [shlex.join([*words, "--report", f"{surface.name}_report"])]
+    words += ["--warmup", short_span(inferred.pace.warmup), "--every", short_span(first_every(inferred.pace))]
+    return shlex.join([*words, "--report", f"{surface.name}_report"])
