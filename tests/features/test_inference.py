@@ -502,6 +502,10 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
         {"user_id": [1, 2], "item_id": [3, 4], "date": ["Pi day of 2026", "the day after"]},
         r"'date' holds 'Pi day of 2026', which is neither",
     ),
+    "rows of many impressions": (
+        {"user_id": [1, 2], "at": [1.7e9, 1.8e9], "items": [["a", "b"], ["c", "d"]], "clicked": [0, 1]},
+        "'items' holds lists: a row is not one impression but many; write a row for each entry",
+    ),
     "no user": (
         {"item_id": [3, 3, 4] * 9, "ts": [1_700_000_000 + second for second in range(27)]},
         "call the column that does user_id",

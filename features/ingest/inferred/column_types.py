@@ -26,7 +26,8 @@ def column_of(one: Profile, owner: Owner) -> tuple[Column | None, str]:
             inner == pl.String or inner.is_integer() or isinstance(inner, pl.Categorical | pl.Enum)
         ):
             return Tags(name, owner, called), "a list"
-        return None, "a list of numbers"
+        what = "lists" if isinstance(inner, pl.List | pl.Array) else "objects" if inner == pl.Struct else "numbers"
+        return None, f"a list of {what}"
     if one.form == "truth":
         return Id(name, owner, called), "true or false"
     if one.form in ("whole", "number"):

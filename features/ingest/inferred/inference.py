@@ -29,6 +29,7 @@ from features.ingest.inferred.pace import Pace, pace_of
 from features.ingest.inferred.profile import Profile, profile_of
 from features.ingest.inferred.taken import CannotBeInferred, Keys, Taken
 from features.ingest.inferred.times import find_times, is_naive, of_one_form, shown_at_of
+from features.ingest.inferred.words import ITEM
 from features.ingest.sample import Sample
 
 PLAIN = "clicked"
@@ -126,7 +127,16 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
     free = [one for one in columns if one.name not in times and one not in apart]
     exact = [one for one in free if one.name in ("user_id", "item_id")]
     likely = [one for one in free if one in exact or one.name not in ("clicked", "request_id")]
-    user, item, why_user, why_item = user_and_item(likely, at)
+    try:
+        user, item, why_user, why_item = user_and_item(likely, at)
+    except CannotBeInferred as error:
+        many = next((one for one in columns if one.form == "list" and one.thing.removesuffix("s") in ITEM), None)
+        if many is None:
+            raise
+        raise CannotBeInferred(
+            f"{many.name!r} holds lists: a row is not one impression but many; write a row for each entry, with the"
+            " user, the time and a request_id that they share"
+        ) from error
     request = request_of([one for one in free if one not in (user, item)], user, at)
     naive = any(is_naive(one) for one in columns if one.name in times)
     form = next((one.time_format for one in columns if one.name in times and one.time_format), None)
