@@ -51,8 +51,7 @@ class Outcomes:
 
 
 def outcomes_of(columns: Sequence[Profile], keys: Keys, times: dict[str, pl.Series], name: str) -> Outcomes:
-    """The labels of rows that are impressions each; where there is none, of rows that are all clicks. Raises
-    CannotBeInferred for a label that is written in a way that is not read."""
+    """The labels of rows that are impressions each; where there is none, of rows that are all clicks."""
     rest = [_as_truth(one) for one in columns if one is not keys.shown_at and one.form != "nothing"]
     always = [one for one in rest if _is_always_true(one)]
     left = [Taken(one.name, "left out", "it is always true: each row is one that happened") for one in always]

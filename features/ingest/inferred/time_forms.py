@@ -11,21 +11,14 @@ DATES = (
     *("%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y.%m.%d"),
     *("%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%b %d %Y", "%d %B %Y", "%B %d, %Y", "%a, %d %b %Y", "%d/%b/%Y"),
 )
-CLOCKS = (
-    "",
-    *(
-        f"{apart}{clock}"
-        for apart in " T:"
-        for clock in ("%H:%M:%S", "%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
-    ),
-)
+CLOCKS = ("%H:%M:%S", "%H:%M:%S%.f", "%H:%M", "%I:%M:%S %p", "%I:%M %p")
 ZONES = ("", " %z", "%z")
 WHOLE = ("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y")
 
-FORMS = (*("".join(parts) for parts in product(DATES, CLOCKS, ZONES) if parts[1] or not parts[2]), *WHOLE)
+FORMS = (*DATES, *("".join(parts) for parts in product(DATES, " T:", CLOCKS, ZONES)), *WHOLE)
 """Those that are tried."""
 
-LIKELY = r"^[A-Za-z, ]*\d{1,4}[-/. A-Za-z]?.*\d"
+LIKELY = r"\d.*[-/. :].*\d"
 SHORTEST, LONGEST = 8, 40
 FIRST = 50
 """Texts by which most forms are ruled out."""
