@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from features.declare.expected import expect_text, is_kind
+from features.declare.expected import expect_text, expect_tuple, is_kind
 
 DATE = (("%Y", "%y"), ("%m", "%b", "%B"), ("%d",))
 """Of each the directives by which a time may say its year, its month, its day."""
@@ -99,6 +99,10 @@ class Log:
     shown: tuple[str, ...] = ()
     """Of ``events``: what stands there in the row of an impression, such as ``view``."""
 
+    lists: tuple[str, ...] = ()
+    """Where each row is a request: the columns that are lists with an entry for each impression, in the order shown.
+    The other columns are those of all of them (:mod:`features.ingest.lists`)."""
+
     sampled: int = 0
     """Each row is a click, and so many other items that it may have been shown with are drawn of those that were
     ``live``. 0: the log has what was shown."""
@@ -128,6 +132,10 @@ class Log:
 
     def __post_init__(self) -> None:
         self._expect_events()
+        expect_tuple("Log", "lists", self.lists, str, '("items", "clicked")')
+        object.__setattr__(self, "lists", tuple(self.lists))
+        if self.lists and (self.events is not None or self.sampled):
+            raise ValueError("Log: lists are of rows that are requests; leave out events and sampled")
         if self.sampled not in range(MOST_SAMPLED + 1) or self.live <= timedelta(0):
             raise ValueError(
                 f"Log: sampled={self.sampled!r} must be 0 to {MOST_SAMPLED}, the items beside each click, of those"

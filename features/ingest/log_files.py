@@ -27,6 +27,7 @@ from features.ingest.checking import (
     check_feedback,
     check_impressions,
 )
+from features.ingest.lists import unrolled, unrolled_source
 from features.ingest.mapping import Columns
 from features.ingest.sampling import draw
 from features.ingest.sources import Batch, ImportRefused, Source, expect_columns, opened, shown_as
@@ -135,13 +136,13 @@ class _Reading:
         """Stage impressions and what the log says of feedback. Gives the columns that are context, and whether a row
         has a value there."""
         staged = self.found.staged
-        columns = Columns.of(source, mapping)
+        columns = Columns.of(unrolled_source(source, mapping) if mapping.lists else source, mapping)
         times = self.times
         apart = [column.column for column in declared if column.of == "item"] if mapping.sampled else []
         filled = dict[str, bool]()
         others = Counter[str]()
         named = [*mapping.shown, *(one.event for one in mapping.feedback if isinstance(one, FromEvent))]
-        for batch in self._batches(source):
+        for batch in self._batches(source, mapping):
             first = self.rows
             self.rows += len(batch.rows)
             shown = columns.is_shown(batch.rows)
@@ -220,10 +221,11 @@ class _Reading:
                 known = pl.concat([known, checked.good[key]])
         return pl.concat(rows[1:] or rows)
 
-    def _batches(self, source: Source) -> Iterator[Batch]:
+    def _batches(self, source: Source, mapping: Log = PLAIN) -> Iterator[Batch]:
         total = source.count
         done = 0
-        for batch in source.batches():
+        for given in source.batches():
+            batch = unrolled(given, mapping) if mapping.lists else given
             if batch.bad:
                 self.found.staged.add(
                     "letters",
@@ -237,7 +239,7 @@ class _Reading:
                     ),
                 )
             yield batch
-            done += len(batch.rows)
+            done += len(given.rows)
             self.progress("read", done, total)
 
     def _refuse(self, batch: Batch, checked: CheckedRows, places: pl.Series) -> None:

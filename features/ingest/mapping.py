@@ -92,7 +92,7 @@ class Columns:
         frame = given.drop([name for name in self.left_out if name in given.columns]).rename(names)
         made = dict[str, pl.Series]()
         if "impression_id" in self.lacking:
-            made["impression_id"] = pl.Series(_checksums(given), dtype=pl.String)
+            made["impression_id"] = pl.Series(checksums(given), dtype=pl.String)
         if "request_id" in self.lacking:
             own = made.get("impression_id", frame["impression_id"] if "impression_id" in frame.columns else None)
             made["request_id"] = own if own is not None else pl.Series(dtype=pl.String)
@@ -162,8 +162,8 @@ def _notes(log: Log, lacking: set[str], displaced: Sequence[str]) -> Iterator[st
         yield f"left out: {ours!r}, since Log({ours}={getattr(log, ours)!r}) stands in its place"
 
 
-def _checksums(given: pl.DataFrame) -> list[str]:
-    """Of what is there in each row: that a later file has more columns changes nothing."""
+def checksums(given: pl.DataFrame) -> list[str]:
+    """One of each row: of what is there in each row: that a later file has more columns changes nothing."""
     texts = [
         "\x1f" + name + "\x1e" + canonical_column(given.get_column(name)).alias("") for name in sorted(given.columns)
     ]

@@ -495,6 +495,24 @@ def test_half_lives_and_windows_fit_the_log() -> None:
     assert slow_pace.lives.long > 20 * quick_pace.lives.long
 
 
+def test_rows_that_are_requests_of_lists() -> None:
+    made = world(6000)
+    entries = pl.DataFrame({"id": made["item"], "clicked": made["clicked"], "price": made["item"] % 7 + 0.5})
+    requests = entries.with_row_index("row").group_by(pl.col("row") // 5, maintain_order=True)
+    frame = requests.agg(items=pl.struct("id", "price"), clicked=pl.col("clicked")).drop("row")
+    frame = frame.with_columns(user=pl.Series(made["user"][::5]), at=pl.Series(made["seconds"][::5]))
+    frame = frame.with_columns(seen=pl.lit([1, 2, 3, 4, 5, 6]))
+
+    found = inferred(frame)
+
+    assert found.log.lists == ("items", "clicked")
+    assert (found.log.item_id, found.log.user_id, found.log.shown_at) == ("items.id", "user", "at")
+    assert (found.log.request_id, found.log.position, found.log.feedback) == (None, None, ())
+    assert "request_id" not in {taken.column for taken in found.taken}
+    assert by_column(found)["items.price"] == Number("items.price", of="item")
+    assert "a row is a request, its lists 'items' and 'clicked' have an entry for each" in found.made_up[0]
+
+
 REFUSED: dict[str, tuple[dict[str, object], str]] = {
     "no rows": ({"user_id": [], "item_id": [], "shown_at": []}, "no rows"),
     "no time": ({"user_id": [1, 2], "item_id": [3, 4], "clicked": [0, 1]}, "add a column such as shown_at"),
@@ -504,7 +522,7 @@ REFUSED: dict[str, tuple[dict[str, object], str]] = {
     ),
     "rows of many impressions": (
         {"user_id": [1, 2], "at": [1.7e9, 1.8e9], "items": [["a", "b"], ["c", "d"]], "clicked": [0, 1]},
-        "'items' holds lists: a row is not one impression but many; write a row for each entry",
+        "'items' holds lists, and no list beside it says what came of each entry; add one",
     ),
     "no user": (
         {"item_id": [3, 3, 4] * 9, "ts": [1_700_000_000 + second for second in range(27)]},

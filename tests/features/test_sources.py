@@ -336,3 +336,47 @@ def test_a_text_without_names_is_refused_with_its_first_line(database: str, tmp_
     (tmp_path / "u.data").write_bytes(b"\x00\x01\x02")
     with pytest.raises(ImportRefused, match=r"u\.data is not a parquet file"):
         put(database, tmp_path / "u.data")
+
+
+def test_a_row_of_lists_is_a_request_of_an_impression_for_each_entry(
+    database: str, connection: psycopg.Connection, tmp_path: Path
+) -> None:
+    mapping = Log(item_id="items.id", lists=("items", "done"), feedback=(FromRow("click", column="done"),))
+    at = NOON.isoformat()
+    lines = [
+        {"user_id": 7, "shown_at": at, "page": "home", "items": [{"id": "a", "price": 2}, {"id": "b"}], "done": [0, 1]},
+        {"user_id": 8, "shown_at": at, "page": "home", "items": [], "done": []},
+        {"user_id": 8, "shown_at": at, "page": None, "items": [{"id": "a"}], "done": [1, 0]},
+        {"user_id": 8, "shown_at": at, "page": None, "items": [{"id": "a"}, {"id": ""}], "done": [1, 0]},
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    done = put(database, path, mapping)
+    assert (done.imported, done.dead_letters) == (3, 3)
+    found = stored(
+        connection, "SELECT user_id, item_id, position, context->>'items.price' FROM impressions ORDER BY 1, 3"
+    )
+    assert found == [("7", "a", 0, "2"), ("7", "b", 1, None), ("8", "a", 0, None)]
+    assert stored(connection, "SELECT count(DISTINCT request_id) FROM impressions") == [(2,)]
+    clicked = "SELECT item_id, user_id FROM feedback JOIN impressions USING (surface, impression_id) ORDER BY 1"
+    assert stored(connection, clicked) == [("a", "8"), ("b", "7")]
+    letters = stored(connection, "SELECT line, reason FROM dead_letters ORDER BY 1")
+    assert letters == [
+        (2, "items is empty: nothing was shown"),
+        (3, "lists of different lengths: items 1, done 2"),
+        (4, "item_id is missing"),
+    ]
+    again = put(database, path, mapping)
+    assert (again.imported, again.already_there) == (0, 3)
+
+
+def test_lists_that_are_none_are_refused(database: str, tmp_path: Path) -> None:
+    rows(0, 4).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(ImportRefused, match=r"'item_id', which Log\(lists=...\) names, holds Int64 and no lists"):
+        put(database, tmp_path / "log.parquet", Log(lists=("item_id",)))
+    with pytest.raises(ImportRefused, match="lacks the column 'items'"):
+        put(database, tmp_path / "log.parquet", Log(lists=("items",)))
+    with pytest.raises(ValueError, match="lists are of rows that are requests"):
+        Log(lists=("items",), sampled=4)
+    with pytest.raises(ValueError, match=r"one alone wants a comma"):
+        Log(lists="items")  # type: ignore[arg-type]

@@ -27,9 +27,10 @@ from features.ingest.inferred.outcomes import Outcomes, expect_events, outcomes_
 from features.ingest.inferred.own_columns import fewer, of_items, of_log
 from features.ingest.inferred.pace import Pace, pace_of
 from features.ingest.inferred.profile import Profile, profile_of
+from features.ingest.inferred.rows_of_lists import lists_of, unrolled
 from features.ingest.inferred.taken import CannotBeInferred, Keys, Taken
 from features.ingest.inferred.times import find_times, is_naive, of_one_form, shown_at_of
-from features.ingest.inferred.words import ITEM
+from features.ingest.lists import MADE
 from features.ingest.sample import Sample
 
 PLAIN = "clicked"
@@ -56,7 +57,8 @@ def infer(log: Sample, items: Sample | None, name: str) -> Inferred:
     """``name``: of the log, which may hint at what its rows are. Raises CannotBeInferred, with what to do."""
     if not len(log.rows):
         raise CannotBeInferred("the log has no rows; give one with some thousand impressions")
-    columns = [profile_of(column) for column in log.rows]
+    lists = lists_of(log.rows)
+    columns = [profile_of(column) for column in (unrolled(log.rows, lists) if lists else log.rows)]
     expect_events(columns)
     keys, times, taken = _keys(columns)
     ours = [one.name for one in keys.named.values()]
@@ -105,9 +107,14 @@ def infer(log: Sample, items: Sample | None, name: str) -> Inferred:
         made_up.append("times without a zone: UTC is taken")
     order = {one.name: place for place, one in enumerate(columns)}
     everything = [*taken, *described, *left]
+    if lists:
+        made = [name for name in MADE if name not in log.rows.columns]
+        everything = [one for one in everything if one.column not in made]
+        named = " and ".join(map(repr, lists))
+        made_up.insert(0, f"no row for each impression: a row is a request, its lists {named} have an entry for each")
     everything.sort(key=lambda one: (one.of == "items", order.get(one.column, len(order)) if one.of == "log" else 0))
     return Inferred(
-        _log_of(keys, outcomes, items_key, pace),
+        replace(_log_of(keys, outcomes, items_key, pace), lists=lists),
         tuple(declared),
         outcomes.labels,
         pace,
@@ -127,16 +134,7 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
     free = [one for one in columns if one.name not in times and one not in apart]
     exact = [one for one in free if one.name in ("user_id", "item_id")]
     likely = [one for one in free if one in exact or one.name not in ("clicked", "request_id")]
-    try:
-        user, item, why_user, why_item = user_and_item(likely, at)
-    except CannotBeInferred as error:
-        many = next((one for one in columns if one.form == "list" and one.thing.removesuffix("s") in ITEM), None)
-        if many is None:
-            raise
-        raise CannotBeInferred(
-            f"{many.name!r} holds lists: a row is not one impression but many; write a row for each entry, with the"
-            " user, the time and a request_id that they share"
-        ) from error
+    user, item, why_user, why_item = user_and_item(likely, at)
     request = request_of([one for one in free if one not in (user, item)], user, at)
     naive = any(is_naive(one) for one in columns if one.name in times)
     form = next((one.time_format for one in columns if one.name in times and one.time_format), None)
