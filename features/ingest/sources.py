@@ -197,10 +197,14 @@ def _hidden(path: Path) -> bool:
 def _part(file: Path, name: str) -> Part:
     kind = "parquet"
     try:
+        if not file.stat().st_size:
+            raise ImportRefused(f"{name} is empty; give a file with rows")
         kind = format_of(file)
         schema, count = FORMATS[kind].schema(file)
     except FileNotFoundError as error:
         raise ImportRefused(f"{name} does not exist; give the path of a {kind} file") from error
+    except ImportRefused:
+        raise
     except UNREADABLE as error:
         raise ImportRefused(f"{name} is not a {kind} file that can be read: {error}") from error
     for column, dtype in schema.items():

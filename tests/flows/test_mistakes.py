@@ -142,8 +142,8 @@ def files(folder: Path) -> dict[str, tuple[Path, str]]:
     made = {
         "absent": "does not exist",
         "a folder": "is a folder",
-        "empty": "not a parquet file",
-        "text": "not a parquet file",
+        "empty": "is empty",
+        "text": "lacks the column",
         "other columns": "lacks the column",
     }
     (folder / "a folder").mkdir()
