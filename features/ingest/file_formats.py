@@ -121,11 +121,14 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 
 
 def flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Objects within a row become columns of their own: ``{"user": {"id": 7}}`` has a column ``user.id``."""
-    while any(isinstance(dtype, pl.Struct) for dtype in frame.schema.values()):
+    """Objects within a row become columns of their own: ``{"user": {"id": 7}}`` has a column ``user.id``. Lists of a
+    fixed length are lists."""
+    while any(isinstance(dtype, pl.Struct | pl.Array) for dtype in frame.schema.values()):
         columns = list[pl.Series]()
         for column in frame:
-            if not isinstance(column.dtype, pl.Struct):
+            if isinstance(column.dtype, pl.Array):
+                columns.append(column.arr.to_list())
+            elif not isinstance(column.dtype, pl.Struct):
                 columns.append(column)
             elif inner := column.struct.fields:
                 columns += [column.struct.field(name).alias(f"{column.name}.{name}") for name in inner]

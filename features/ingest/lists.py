@@ -17,8 +17,6 @@ from features.ingest.mapping import checksums
 from features.ingest.sources import Batch, ImportRefused, Source, expect_columns
 from infra.postgres.copying import json_objects
 
-LIST = (pl.List, pl.Array)
-
 MADE = ("position", "request_id")
 """Columns that are made where the log has none."""
 
@@ -28,7 +26,7 @@ def unrolled_source(source: Source, log: Log) -> Source:
     column that ``Log(lists=...)`` names is not there, or holds no lists."""
     expect_columns(source, log.lists)
     for name in log.lists:
-        if not isinstance(source.schema[name], LIST):
+        if not isinstance(source.schema[name], pl.List):
             raise ImportRefused(
                 f"{source.name}: the column {name!r}, which Log(lists=...) names, holds {source.schema[name]} and no"
                 " lists; take it from there, or write lists, as JSON lines and parquet can"

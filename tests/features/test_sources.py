@@ -368,6 +368,9 @@ def test_a_row_of_lists_is_a_request_of_an_impression_for_each_entry(
     ]
     again = put(database, path, mapping)
     assert (again.imported, again.already_there) == (0, 3)
+    fixed = rows(20, 2).with_columns(item_id=pl.Series([[1, 2], [3, 4]], dtype=pl.Array(pl.Int64, 2)))
+    fixed.drop("position", "impression_id").write_parquet(tmp_path / "fixed.parquet")
+    assert put(database, tmp_path / "fixed.parquet", Log(lists=("item_id",))).imported == 4
 
 
 def test_lists_that_are_none_are_refused(database: str, tmp_path: Path) -> None:

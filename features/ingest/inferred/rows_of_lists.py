@@ -10,13 +10,13 @@ from features.ingest.inferred.outcome_hints import is_truth, names_outcome
 from features.ingest.inferred.profile import MOSTLY, profile_of
 from features.ingest.inferred.taken import CannotBeInferred
 from features.ingest.inferred.words import IMPRESSION, ITEM, thing_of
-from features.ingest.lists import LIST, entries_of
+from features.ingest.lists import entries_of
 
 
 def lists_of(rows: pl.DataFrame) -> tuple[str, ...]:
     """The columns that are lists with an entry for each impression of a row; none where each row is one. Raises
     CannotBeInferred for items in lists of which nothing says what came of each."""
-    listed = [name for name, dtype in rows.schema.items() if isinstance(dtype, LIST)]
+    listed = [name for name, dtype in rows.schema.items() if isinstance(dtype, pl.List)]
     items = next((name for name in listed if _holds_items(name, rows.schema[name])), None)
     alone = [name for name in rows.columns if name not in listed and thing_of(name)[0] in ITEM]
     if items is None or alone:
