@@ -11,6 +11,7 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -18,10 +19,13 @@ from flows.backtest.axes import Axis, time_axis, value_axis
 from flows.backtest.findings import SHOWN_MEASURES, best, headline
 from flows.backtest.page import write_page
 from flows.backtest.paths import PlotSpan, line
+from flows.backtest.replay import ScoredWindow
+from flows.backtest.report import figures_by_arm
 from flows.backtest.summary import ARMS, Summary
 from flows.backtest.table import render_table
 from flows.backtest.texts import format_seconds, format_span
 from flows.backtest.updates import costs, timeline
+from models.examples import Examples
 from tests.flows.backtest_summaries import summary
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -379,3 +383,20 @@ def test_nothing_is_best_where_two_are_alike_or_one_stands_alone() -> None:
     assert best(Summary.from_json(found).arms, SHOWN_MEASURES[0]) is None
     found["frozen"] = found["features_only"] = dict.fromkeys(found["frozen"])
     assert best(Summary.from_json(found).arms, SHOWN_MEASURES[0]) is None
+
+
+@pytest.mark.parametrize("pairs", [0, 3, 10])
+def test_what_a_few_requests_by_chance_have_in_order_is_not_told(pairs: int) -> None:
+    """A log of single impressions has some requests of two, as rows of one user in one second."""
+    rows = 200
+    request = np.where(np.arange(rows) < 2 * pairs, np.arange(rows) // 2, np.arange(rows))
+    label = (np.arange(rows) % 2).astype(np.float32)
+    none = np.zeros((rows, 0))
+    examples = Examples(none, none.astype(np.int64), none.astype(np.int64), label, request, np.arange(float(rows)))
+    scores = {arm: np.linspace(0.1, 0.9, rows) for arm in ARMS}
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+
+    for found in figures_by_arm([ScoredWindow(at, at, examples, scores)]).values():
+        assert (found.mrr is None, found.auc is None) == (pairs < 10, False)
+        if pairs == 3:
+            assert found.left_out["mrr"] == "a candidate with a label beside one without stands in 3 requests alone"
