@@ -87,7 +87,7 @@ MAGIC = b"PAR1"
 """How parquet begins."""
 
 BEGINNING = 4 << 10
-"""Bytes by which a format is told."""
+"""Bytes by which a format is recognised."""
 
 SEPARATORS = ",\t;|"
 """Of a CSV: the one that stands most in its header, outside of quotes; the first of those that stand as often."""

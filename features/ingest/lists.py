@@ -31,45 +31,52 @@ def unrolled_source(source: Source, log: Log) -> Source:
                 f"{source.name}: the column {name!r}, which Log(lists=...) names, holds {source.schema[name]} and no"
                 " lists; take it from there, or write lists, as JSON lines and parquet can"
             )
-    return replace(source, schema=entries_of(pl.DataFrame(schema=source.schema), log.lists, made=log).schema)
+    return replace(source, schema=entries_of(pl.DataFrame(schema=source.schema), log).schema)
 
 
 def unrolled(batch: Batch, log: Log) -> Batch:
     """The entries of a batch's rows, each with the line of its row. A row whose lists have nothing, or not as many
     entries each, is none."""
-    sizes = [batch.rows.get_column(name).list.len().fill_null(0).cast(pl.Int64) for name in log.lists]
-    least, most = (getattr(pl.DataFrame(sizes), f"{edge}_horizontal")() for edge in ("min", "max"))
-    fit = (least == most) & (least > 0)
-    odd = batch.rows.filter(~fit)
+    whole = are_whole(batch.rows, log.lists)
+    odd = batch.rows.filter(~whole)
+    counts = _lengths(odd, log.lists).rows()
     texts = json_objects(odd, odd.columns)
     bad = [
-        BadLine(line, _reason(log.lists, counts), text)
-        for line, text, counts in zip(
-            batch.lines.filter(~fit).to_list(), texts.to_list(), pl.DataFrame(sizes).filter(~fit).rows(), strict=True
-        )
+        BadLine(line, _reason(log.lists, own), text)
+        for line, own, text in zip(batch.lines.filter(~whole), counts, texts, strict=True)
     ]
-    entries = entries_of(batch.rows.filter(fit), log.lists, made=log)
-    place = pl.DataFrame({"line": batch.lines.filter(fit), "size": most.filter(fit)})
-    lines = place.select(pl.col("line").repeat_by("size").explode())["line"] if len(place) else batch.lines[:0]
-    return Batch(batch.source, entries, lines, [*batch.bad, *bad])
+    rows = batch.rows.filter(whole)
+    entries = rows.get_column(log.lists[0]).list.len()
+    lines = pl.Series(batch.lines.filter(whole).to_numpy().repeat(entries.to_numpy()), dtype=pl.Int64)
+    return Batch(batch.source, entries_of(rows, log), lines, [*batch.bad, *bad])
 
 
-def entries_of(rows: pl.DataFrame, lists: Sequence[str], made: Log) -> pl.DataFrame:
-    """A row for each entry of rows whose lists are as long as each other; ``made``: of this log the names that are its
-    own."""
-    more = list[pl.Series | pl.Expr]()
-    if made.request_id is None and "request_id" not in rows.columns:
-        more.append(pl.Series("request_id", checksums(rows), dtype=pl.String))
-    apart = list(lists)
-    if made.position is None and "position" not in rows.columns:
-        more.append(pl.int_ranges(0, pl.col(lists[0]).list.len(), dtype=pl.Int32).alias("position"))
-        apart.append("position")
-    return flat(rows.with_columns(more).explode(apart))
+def are_whole(rows: pl.DataFrame, lists: Sequence[str]) -> pl.Series:
+    """Which rows (N,) have entries in these lists, and as many in each."""
+    lengths = _lengths(rows, lists)
+    least = lengths.min_horizontal()
+    return (least > 0) & (least == lengths.max_horizontal())
+
+
+def entries_of(rows: pl.DataFrame, log: Log) -> pl.DataFrame:
+    """A row for each entry of the lists of rows (N,) that are whole, with what the log lacks of a request's."""
+    made = list[pl.Series | pl.Expr]()
+    lists = list(log.lists)
+    if log.request_id is None and "request_id" not in rows.columns:
+        made.append(pl.Series("request_id", checksums(rows), dtype=pl.String))
+    if log.position is None and "position" not in rows.columns:
+        made.append(pl.int_ranges(0, pl.col(lists[0]).list.len(), dtype=pl.Int32).alias("position"))
+        lists.append("position")
+    return flat(rows.with_columns(made).explode(lists))
+
+
+def _lengths(rows: pl.DataFrame, lists: Sequence[str]) -> pl.DataFrame:
+    """Of each list of the rows (N, lists)."""
+    return pl.DataFrame([rows.get_column(name).list.len().fill_null(0) for name in lists])
 
 
 def _reason(lists: Sequence[str], counts: Sequence[int]) -> str:
     if not max(counts):
         return f"{lists[0]} is empty: nothing was shown"
-    return (
-        f"lists of different lengths: {', '.join(f'{name} {count}' for name, count in zip(lists, counts, strict=True))}"
-    )
+    each = ", ".join(f"{name} {count}" for name, count in zip(lists, counts, strict=True))
+    return f"lists of different lengths: {each}"

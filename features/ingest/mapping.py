@@ -163,7 +163,7 @@ def _notes(log: Log, lacking: set[str], displaced: Sequence[str]) -> Iterator[st
 
 
 def checksums(given: pl.DataFrame) -> list[str]:
-    """One of each row: of what is there in each row: that a later file has more columns changes nothing."""
+    """Of each row (N,), one of the values that are there: that a later file has more columns changes nothing."""
     texts = [
         "\x1f" + name + "\x1e" + canonical_column(given.get_column(name)).alias("") for name in sorted(given.columns)
     ]

@@ -35,7 +35,7 @@ from features.ingest.file_columns import meant
 from features.ingest.file_formats import FORMATS, ROWS, BadLine, Pieces, common, format_of
 
 SECRETS = ("password", "secret", "token", "key")
-"""Words in the names of what an address says and nobody is told."""
+"""Words in the names of an address's parameters whose values are never shown."""
 
 ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://")
 

@@ -1,7 +1,7 @@
 """What a backtest found: its windows and updates, and their summary."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,9 @@ from flows.backtest.summary import (
     WindowSummary,
 )
 from flows.update import Outcome
-from models.examples import Examples, apart, concat
-from models.ranking_metrics import codes
+from models.examples import apart, concat
 from monitoring.evaluation import compare
-from monitoring.statistics.bootstrap import BY_REQUEST, FEWEST_REQUESTS
+from monitoring.statistics.bootstrap import FEWEST_REQUESTS
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,23 +75,11 @@ def _update_summary(update: Outcome) -> UpdateSummary:
 
 
 def figures_by_arm(windows: Sequence[ScoredWindow]) -> ByArm:
-    """The measures of each arm over some windows together; those by request where there are enough that have a choice,
-    since a log of single impressions has a few by chance."""
+    """The measures of each arm over some windows together; those by request where enough requests have an order, since
+    a log of single impressions has a few by chance."""
     examples = concat(apart([window.examples for window in windows]))
     scores = {arm: np.concatenate([window.scores[arm] for window in windows]) for arm in ARMS}
-    found = {arm: compare.measure(examples.label, examples.request, scores[arm]) for arm in ARMS}
-    ordered = _with_choice(examples)
-    if not 0 < ordered < FEWEST_REQUESTS:
-        return found
-    why = dict.fromkeys(BY_REQUEST, f"a candidate with a label beside one without stands in {ordered} requests alone")
     return {
-        arm: replace(one, grouped_auc=None, ndcg=None, mrr=None, hit_at_1=None, left_out={**one.left_out, **why})
-        for arm, one in found.items()
+        arm: compare.measure(examples.label, examples.request, scores[arm], fewest_ordered=FEWEST_REQUESTS)
+        for arm in ARMS
     }
-
-
-def _with_choice(examples: Examples) -> int:
-    """Requests that have a candidate with a label beside one without."""
-    group = codes(examples.request)
-    labelled = np.bincount(group, examples.label > 0)
-    return int(((labelled > 0) & (labelled < np.bincount(group))).sum())

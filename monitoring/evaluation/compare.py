@@ -7,6 +7,7 @@ Every measure is the one of ``models/metrics.py``. A million impressions take se
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from monitoring.evaluation.comparison import (
 from monitoring.evaluation.fairness import treatment
 from monitoring.evaluation.slices import Column, compare_slices
 from monitoring.measures import KEYS
-from monitoring.statistics.bootstrap import Drawn, bootstrap, finite
+from monitoring.statistics.bootstrap import BY_REQUEST, Drawn, bootstrap, finite
 from monitoring.statistics.sequential import Moments
 
 CHANCE_DRAWS, CHANCE_ROWS = 40, 20_000
@@ -125,15 +126,24 @@ def so_far(label: np.ndarray, group: np.ndarray) -> np.ndarray:
     return known
 
 
-def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray) -> Measures:
-    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N]."""
+def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray, *, fewest_ordered: int = 0) -> Measures:
+    """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N].
+
+    Those by request are left out where fewer requests than ``fewest_ordered`` have an order that matters.
+    """
     known = np.isfinite(np.asarray(label, dtype=np.float64))
     group = codes(np.asarray(request)[known])
     rows = np.flatnonzero(known)[np.argsort(group, kind="stable")]
     bad = int((~np.isfinite(prediction[rows])).sum())
     if not len(rows) or bad:
         return Measures(not_finite=bad)
-    return _of(bootstrap([LabelledScores.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0), 0)
+    drawn = bootstrap([LabelledScores.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0)
+    found = _of(drawn, 0)
+    if not 0 < drawn.ordered < fewest_ordered:
+        return found
+    why = f"a candidate with a label beside one without stands in {drawn.ordered} requests alone"
+    left_out = {**found.left_out, **dict.fromkeys(BY_REQUEST, why)}
+    return replace(found, grouped_auc=None, ndcg=None, mrr=None, hit_at_1=None, left_out=left_out)
 
 
 def _of(drawn: Drawn, model: int) -> Measures:

@@ -257,7 +257,7 @@ def test_times_in_other_forms(form: str) -> None:
     assert f"as {form}" in why(found, "when")
 
 
-def test_days_and_months_that_could_be_either_are_told_by_the_order_of_the_rows() -> None:
+def test_days_and_months_that_could_be_either_follow_the_order_of_the_rows() -> None:
     made = world()
     days = pl.datetime_range(datetime(2026, 1, 1), datetime(2026, 12, 12), "1h", eager=True)  # noqa: DTZ001
     early = days.filter(days.dt.day() <= 12).sample(len(made["user"]), with_replacement=True, seed=1).sort()
@@ -511,6 +511,25 @@ def test_rows_that_are_requests_of_lists() -> None:
     assert "request_id" not in {taken.column for taken in found.taken}
     assert by_column(found)["items.price"] == Number("items.price", of="item")
     assert "a row is a request, its lists 'items' and 'clicked' have an entry for each" in found.made_up[0]
+
+
+def test_a_list_of_things_beside_an_item_makes_no_request_of_a_row() -> None:
+    made = world(6000)
+    artists = [["a", "b"] if item % 2 else ["c", "d"] for item in made["item"]]
+    frame = pl.DataFrame(
+        {
+            "who": made["user"],
+            "code": made["item"],
+            "at": made["seconds"],
+            "artists": artists,
+            "clicked": made["clicked"],
+        }
+    )
+
+    found = inferred(frame)
+
+    assert (found.log.lists, found.log.item_id) == ((), "code")
+    assert by_column(found) == {"artists": Tags("artists", of="item")}
 
 
 REFUSED: dict[str, tuple[dict[str, object], str]] = {

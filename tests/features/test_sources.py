@@ -315,7 +315,7 @@ def test_objects_in_a_row_are_columns_of_their_own(
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_a_text_is_told_by_its_beginning_and_its_separator_by_its_header(
+def test_a_text_is_recognised_by_its_beginning_and_its_separator_by_its_header(
     database: str, connection: psycopg.Connection, tmp_path: Path, separator: str
 ) -> None:
     for name, first in (("log.csv", 0), ("log.dat", 4)):

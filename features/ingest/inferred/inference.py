@@ -27,7 +27,7 @@ from features.ingest.inferred.outcomes import Outcomes, expect_events, outcomes_
 from features.ingest.inferred.own_columns import fewer, of_items, of_log
 from features.ingest.inferred.pace import Pace, pace_of
 from features.ingest.inferred.profile import Profile, profile_of
-from features.ingest.inferred.rows_of_lists import lists_of, unrolled
+from features.ingest.inferred.rows_of_lists import list_of_items, lists_of, unrolled
 from features.ingest.inferred.taken import CannotBeInferred, Keys, Taken
 from features.ingest.inferred.times import find_times, is_naive, of_one_form, shown_at_of
 from features.ingest.lists import MADE
@@ -60,7 +60,7 @@ def infer(log: Sample, items: Sample | None, name: str) -> Inferred:
     lists = lists_of(log.rows)
     columns = [profile_of(column) for column in (unrolled(log.rows, lists) if lists else log.rows)]
     expect_events(columns)
-    keys, times, taken = _keys(columns)
+    keys, times, taken = _keys(columns, None if lists else list_of_items(log.rows))
     ours = [one.name for one in keys.named.values()]
     rest = [one for one in columns if one.name not in ours]
     kinds = None if any(one.name == PLAIN for one in rest) else kinds_column(rest)
@@ -123,7 +123,8 @@ def infer(log: Sample, items: Sample | None, name: str) -> Inferred:
     )
 
 
-def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Taken]]:
+def _keys(columns: list[Profile], items_listed: str | None) -> tuple[Keys, dict[str, pl.Series], list[Taken]]:
+    """``items_listed``: a column of lists that may be what was shown."""
     times = find_times(columns)
     shown_at = shown_at_of(columns, times)
     times = of_one_form(columns, times, shown_at)
@@ -134,7 +135,16 @@ def _keys(columns: list[Profile]) -> tuple[Keys, dict[str, pl.Series], list[Take
     free = [one for one in columns if one.name not in times and one not in apart]
     exact = [one for one in free if one.name in ("user_id", "item_id")]
     likely = [one for one in free if one in exact or one.name not in ("clicked", "request_id")]
-    user, item, why_user, why_item = user_and_item(likely, at)
+    try:
+        user, item, why_user, why_item = user_and_item(likely, at)
+    except CannotBeInferred as error:
+        if items_listed is None:
+            raise
+        raise CannotBeInferred(
+            f"{items_listed!r} holds lists, and no list beside it says what came of each entry; add one, as clicked"
+            " with 0 or 1 for each, or write a row for each entry, with the user, the time and a request_id that they"
+            " share"
+        ) from error
     request = request_of([one for one in free if one not in (user, item)], user, at)
     naive = any(is_naive(one) for one in columns if one.name in times)
     form = next((one.time_format for one in columns if one.name in times and one.time_format), None)
