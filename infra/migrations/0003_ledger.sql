@@ -73,7 +73,10 @@ CREATE TABLE update_history (
     profile_names text[] NOT NULL,
     profile_rows bigint[] NOT NULL,  -- by hour of the window
     profile_clicked bigint[] NOT NULL,
+    profile_users double precision[] NOT NULL,
     profiles real[] NOT NULL,        -- [hours, figures, features]
+    limit_codes text[] NOT NULL,     -- codes of findings, and the least limit of each with which the window passes
+    limits_needed double precision[] NOT NULL,
     measured_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX update_history_update ON update_history (update_id);

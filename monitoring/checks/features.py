@@ -5,7 +5,7 @@
 
 Features of the hour of the day move by nature, and so do all others a little. So a feature fails only when it lies
 outside everything that the references saw, by a margin that grows with how much they differ among themselves, and
-beyond what chance gives on so few requests, or so few clicks. One reference says little of that; a day of them says
+beyond what chance gives on so few users, or so few clicks. One reference says little of that; a day of them says
 enough.
 """
 
@@ -14,13 +14,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from statistics import NormalDist
 
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import FEWEST_WINDOWS
-from monitoring.checks.limits import Check, Limits, outcome, rows_of
+from monitoring.checks.history import FEWEST_WINDOWS, NEVER
+from monitoring.checks.limits import Check, InForce, outcome, rows_of
 from monitoring.checks.profiles import QUANTILES, Floats, Profile
 from monitoring.statistics.chance import CANNOT_BE, divergence, surprise_above
 
@@ -35,14 +36,26 @@ ENDS_NEED = 5000
 FEATURES_NAMED = 5
 """Features named in a sentence."""
 
+WIDER = 5.0
+"""What chance adds to a deviation of n users is this over the root of n."""
+
 SPREAD_NEEDS = 100
-"""Requests with another value than most have, from which the deviation of a feature says something."""
+"""Users with another value than most have, from which the deviation of a feature says something."""
 
 BEYOND_CHANCE = 6.7
 """Standard errors beyond which none of some hundred features lies by chance: once in a billion."""
 
 GROSS = 5.0
 """Times the limit from which a movement is none of the world's: other units, a default in place of values."""
+
+MOVEMENTS = ("features stuck", "features shifted", "features narrowed", "features widened")
+"""Checks on how features have moved since earlier windows."""
+
+LOOKED_AT = 0.3
+"""Share of the limit from which it is asked whether a movement is beyond chance, which takes a look at all values."""
+
+HALVINGS, SMALLEST = 20, 1e-6
+"""Steps in which a share is found to a millionth, and the smallest limit that is told from none."""
 
 CLOCK = 0.7
 """Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
@@ -57,18 +70,24 @@ class _Checked:
 
     current: Profile
     references: Sequence[Profile]
-    limits: Limits
+    limits: InForce
     dense: np.ndarray
     ids: pl.Series | None
 
-    draws: int
-    """Requests looked at: the rows of one share much, and come as one."""
+    draws: float
+    """Users looked at, as if each had as many rows: those of one hang together, and come as one."""
 
     @property
     def clock(self) -> np.ndarray:
         """[D] features that say what time it is: each window has values of its own, and two of them may be one."""
         # By the references alone: a fault that begins within the window would hide as a clock.
         return np.asarray(np.max([reference.clock for reference in self.references], axis=0) >= CLOCK)
+
+    @property
+    def stood_still(self) -> np.ndarray:
+        """[D] features that had one value, or none, in all of them: a column that comes in is news, and no fault."""
+        still = [(reference.mode_share >= 1) | (reference.unknown >= 1) for reference in self.references]
+        return np.asarray(np.all(still, axis=0))
 
     @property
     def margin(self) -> float:
@@ -85,45 +104,48 @@ def check_features(
     names: Sequence[str],
     references: Sequence[Profile],
     label: np.ndarray | None = None,
-    limits: Limits | None = None,
+    limits: InForce | None = None,
     *,
     ids: pl.Series | None = None,
     profile: Profile | None = None,
-    requests: int | None = None,
+    gap: timedelta = NEVER,
 ) -> list[Check]:
     """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
 
     `references`: the champion's training window and others; those of other features are left out, and without any
     there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
-    those that offend. `profile`: that of this window where it is made already. `requests`: how many the rows are of
-    (default: as many as rows).
+    those that offend. `profile`: that of this window where it is made already. `gap`: how long of the window nobody was
+    there: counters have decayed then, and say little of what they were.
     """
     current = profile or Profile.of(dense, names, label=label)
     references = [reference for reference in references if reference.names == current.names and reference.rows]
     if not references or not current.rows:
         return []
-    draws = min(requests or current.rows, current.rows)
-    checked = _Checked(current, references, limits or Limits(), dense, ids, draws)
-    return [
-        _unknown(checked),
-        _stuck(checked),
-        _shifted(checked),
-        _narrowed(checked),
-        _widened(checked),
-        _leak(checked),
-    ]
+    checked = _Checked(current, references, limits or InForce(), dense, ids, min(current.users, current.rows))
+    if gap:
+        moved = [_not_compared(checked, name, gap) for name in MOVEMENTS]
+    else:
+        moved = [_stuck(checked), _shifted(checked), _narrowed(checked), _widened(checked)]
+    return [_unknown(checked), *moved, _leak(checked)]
+
+
+def _not_compared(checked: _Checked, name: str, gap: timedelta) -> Check:
+    detail = f"Nobody was there for {gap.days} days, and counters have decayed: not compared with earlier windows."
+    return outcome(checked.limits, name, 0.0, "not known", True, detail)
 
 
 def _unknown(checked: _Checked) -> Check:
-    current, limits = checked.current, checked.limits
+    current = checked.current
     low, high = _range([reference.unknown for reference in checked.references])
-    allowed = high + np.maximum(limits.unknown_share, high - low)
+    allowed = high + np.maximum(checked.limits.of("features unknown"), high - low)
     found = [
         f"{name} ({now:.0%}, up to {most:.0%} before)" for name, now, most in _three(current, current.unknown, high)
     ]
     beyond = _beyond(checked, current.unknown, allowed)
     check = _Found("features unknown", "not known", "share not known", current.unknown, allowed, found, *beyond)
-    return _check(checked, check, lambda d, values: ~np.isfinite(values))
+    surely = _surely(checked, current.unknown)
+    needs = np.where(surely > high + (high - low), surely - high, 0.0)
+    return _check(checked, check, needs, lambda d, values: ~np.isfinite(values))
 
 
 def _stuck(checked: _Checked) -> Check:
@@ -132,15 +154,19 @@ def _stuck(checked: _Checked) -> Check:
     low, high = _range([reference.mode_share for reference in checked.references])
     share = np.where(checked.clock, 0.0, current.mode_share)
     # Where most rows share a value by nature, what is left of the others tells: stuck leaves none of them.
-    allowed = high + np.maximum(checked.limits.stuck_share * checked.margin, high - low)
-    allowed = np.where(high >= NEARLY_ONE_VALUE, 1.0, np.minimum(allowed, 1 - 0.2 * (1 - high)))
+    most = np.where(high >= NEARLY_ONE_VALUE, 1.0, 1 - 0.2 * (1 - high))
+    allowed = high + np.maximum(checked.limits.of("features stuck") * checked.margin, high - low)
+    allowed = np.where(high >= NEARLY_ONE_VALUE, 1.0, np.minimum(allowed, most))
     found = [
         f"{name} ({now:.0%} of the impressions at {value:g}, up to {most:.0%} at one value before)"
         for name, value, now, most in zip(current.names, current.mode, share, high, strict=True)
     ]
     beyond = _beyond(checked, share, allowed)
     check = _Found("features stuck", "stuck", "share of the most frequent value", share, allowed, found, *beyond)
-    return _check(checked, check, lambda d, values: values == current.mode[d])
+    surely = _surely(checked, share)
+    needs = np.where(surely > high + (high - low), (surely - high) / checked.margin, 0.0)
+    needs = np.where(surely > most, np.inf, needs)
+    return _check(checked, check, needs, lambda d, values: values == current.mode[d])
 
 
 def _shifted(checked: _Checked) -> Check:
@@ -148,20 +174,25 @@ def _shifted(checked: _Checked) -> Check:
     current = checked.current
     few = len(checked.references) < FEWEST_WINDOWS
     far = movement(current, checked.references) / np.where(checked.clock, np.inf if few else CLOCK_MOVES, 1.0)
+    far = np.where(checked.stood_still, 0.0, far)
     low, high = _range([reference.quantiles for reference in checked.references])
     found = [
         f"{name} (80 % within {current.quantiles[1, d]:.3g} to {current.quantiles[-2, d]:.3g},"
         f" before {low[1, d]:.3g} to {high[-2, d]:.3g})"
         for d, name in enumerate(current.names)
     ]
-    allowed = np.full(len(far), checked.limits.shifted * checked.margin)
-    over = far > allowed
-    for column in np.flatnonzero(over):
-        over[column] = _outside(checked, int(column), low[:, column], high[:, column])
+    limit = checked.limits.of("features shifted")
+    allowed = np.full(len(far), limit * checked.margin)
+    needs = np.where(far > allowed * LOOKED_AT, far / checked.margin, 0.0)
+    for column in np.flatnonzero(needs):
+        needs[column] *= _outside(checked, int(column), low[:, column], high[:, column])
+    over = needs > limit
     surely = over & (far > GROSS * allowed)
     check = _Found("features shifted", "shifted", "distance in standard deviations", far, allowed, found, over, surely)
-    off = checked.limits.shifted * np.median([reference.sd for reference in checked.references], axis=0)
-    return _check(checked, check, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d]))
+    off = limit * np.median([reference.sd for reference in checked.references], axis=0)
+    return _check(
+        checked, check, needs, lambda d, values: (values < low[0, d] - off[d]) | (values > high[-1, d] + off[d])
+    )
 
 
 def _outside(checked: _Checked, column: int, low: Floats, high: Floats) -> bool:
@@ -169,12 +200,13 @@ def _outside(checked: _Checked, column: int, low: Floats, high: Floats) -> bool:
 
     Of a feature that few rows have, the quantile of the last hundredth jumps when a few more have it.
     """
+    both = 1 / (1 / checked.draws + 1 / max(sum(reference.users for reference in checked.references), 1.0))
     values = checked.dense[:, column].astype(np.float64)
     values = values[np.isfinite(values)]
     resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
-    enough = math.log(len(checked.current.names) * len(QUANTILES)) - math.log(checked.limits.false_alarm)
+    enough = math.log(len(checked.current.names) * len(QUANTILES)) - math.log(checked.limits.declared.false_alarm)
     return any(
-        surprise_above(float(np.mean(beyond)), checked.draws, share) > enough
+        surprise_above(float(np.mean(beyond)), both, share) > enough
         for n, level in enumerate(QUANTILES)
         for beyond, share in (
             (values < low[n] - resolution[0, n], level),
@@ -210,10 +242,10 @@ def _narrowed(checked: _Checked) -> Check:
         f"{name} (standard deviation {now:.3g}, at least {before:.3g} before)"
         for name, now, before in _three(current, current.sd, least)
     ]
-    allowed = np.full(len(ratio), checked.limits.narrowed**checked.margin)
+    allowed = np.full(len(ratio), checked.limits.of("features narrowed") ** checked.margin)
     what, surely = "least standard deviation before, over now", ratio > GROSS * allowed
     check = _Found("features narrowed", "narrowed", what, ratio, allowed, found, surely=surely)
-    return _check(checked, check, None)
+    return _check(checked, check, ratio ** (1 / checked.margin))
 
 
 def _widened(checked: _Checked) -> Check:
@@ -224,32 +256,35 @@ def _widened(checked: _Checked) -> Check:
     ratio = np.nan_to_num((current.sd + floor) / (most + floor))
     _, most_span = _range([_span(reference) for reference in checked.references])
     ratio = _by_many(checked, ratio, most_span > floor, (_span(current) + floor) / (most_span + floor))
+    ratio = np.where(checked.stood_still, 1.0, ratio)
     found = [
         f"{name} (standard deviation {now:.3g}, at most {before:.3g} before)"
         for name, now, before in _three(current, current.sd, most)
     ]
-    # The deviation of a few hundred rows is a draw of its own.
-    chance = 1 + 10 / math.sqrt(current.rows)
-    allowed = np.full(len(ratio), (checked.limits.widened * chance) ** checked.margin)
+    # The deviation of a few users' rows is a draw of its own.
+    chance = 1 + WIDER / math.sqrt(checked.draws)
+    allowed = np.full(len(ratio), (checked.limits.of("features widened") * chance) ** checked.margin)
     what, surely = "standard deviation, over the largest before", ratio > GROSS * allowed
     check = _Found("features widened", "widened", what, ratio, allowed, found, surely=surely)
-    return _check(checked, check, None)
+    return _check(checked, check, ratio ** (1 / checked.margin) / chance)
 
 
 def _leak(checked: _Checked) -> Check:
     """A feature that alone ranks far better than it ever did: it has seen what it is to predict."""
     current = checked.current
-    strength = np.where(checked.clock, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
+    strength = np.where(checked.clock | checked.stood_still, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
     past = np.abs(np.array([reference.auc for reference in checked.references]) - 0.5)
     before = np.where(np.isnan(past), -1.0, past).max(axis=0)
     before = np.where(before < 0, 0.5, before)  # not known before: it may rank as it likes
-    clicked = max(1, min(current.clicked, current.rows - current.clicked))
-    level = checked.limits.false_alarm / max(len(strength), 1)
-    allowed = before + checked.limits.leak * checked.margin
+    independent = checked.draws / current.rows
+    clicked = max(1.0, independent * min(current.clicked, current.rows - current.clicked))
+    level = checked.limits.declared.false_alarm / max(len(strength), 1)
+    allowed = before + checked.limits.of("features that know the label") * checked.margin
     # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
-    near = math.sqrt((1 / clicked + 1 / max(current.rows - clicked, 1)) / 12)
+    near = math.sqrt((1 / clicked + 1 / max(checked.draws - clicked, 1)) / 12)
     surely = strength > allowed + BEYOND_CHANCE * 0.5 / math.sqrt(clicked)
-    allowed = allowed - NormalDist().inv_cdf(level) * near
+    by_chance = -NormalDist().inv_cdf(level) * near
+    needs, allowed = (strength - before - by_chance) / checked.margin, allowed + by_chance
     found = [
         f"{name} (AUC {0.5 + now:.3f} alone, up to {0.5 + most:.3f} before)"
         for name, now, most in _three(current, strength, before)
@@ -257,7 +292,7 @@ def _leak(checked: _Checked) -> Check:
     over = strength > allowed
     name = "features that know the label"
     check = _Found(name, "better than ever", "AUC beyond 0.5", strength, allowed, found, over, surely)
-    return _check(checked, check, None)
+    return _check(checked, check, needs)
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,8 +313,14 @@ class _Found:
     """[D] those that neither chance nor the world puts there; None: the check's own breach holds for all."""
 
 
-def _check(checked: _Checked, found: _Found, offends: Callable[[int, np.ndarray], np.ndarray] | None) -> Check:
-    """The check, naming its worst features; `offends` finds the offending values of the worst one."""
+def _check(
+    checked: _Checked,
+    found: _Found,
+    needs: np.ndarray,
+    offends: Callable[[int, np.ndarray], np.ndarray] | None = None,
+) -> Check:
+    """The check, naming its worst features; `needs` [D]: the limit with which each would pass; `offends` finds the
+    offending values of the worst one."""
     names = checked.current.names
     above = found.value - found.allowed
     over = above > 0 if found.over is None else found.over
@@ -296,14 +337,26 @@ def _check(checked: _Checked, found: _Found, offends: Callable[[int, np.ndarray]
             rows = rows_of(offends(worst, checked.dense[:, worst].astype(np.float64)), checked.ids)
     limit = f"{found.figure} of {names[worst]} at most {found.allowed[worst]:.3g}"
     gross = found.surely is not None and bool(found.surely.any())
-    return outcome(checked.limits, found.name, float(found.value[worst]), limit, not bad, detail, rows, gross=gross)
+    value, most = float(found.value[worst]), max(float(np.nan_to_num(needs, posinf=np.inf).max()), SMALLEST)
+    return outcome(checked.limits, found.name, value, limit, not bad, detail, rows, gross=gross, needs=most)
+
+
+def _surely(checked: _Checked, share: np.ndarray) -> np.ndarray:
+    """[D] what the true shares are above, beyond chance."""
+    enough = math.log(max(len(share), 1)) - math.log(checked.limits.declared.false_alarm)
+    low, high = np.zeros(len(share)), share.astype(np.float64)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        beyond = checked.draws * divergence(share, middle) > enough
+        low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+    return low
 
 
 def _beyond(checked: _Checked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Which shares [D] are above those allowed beyond chance, and which so far that it is none."""
     surprise = np.where(share > allowed, checked.draws * divergence(share, allowed), 0.0)
     features = math.log(max(len(share), 1))
-    return surprise > features - math.log(checked.limits.false_alarm), surprise > features + CANNOT_BE
+    return surprise > features - math.log(checked.limits.declared.false_alarm), surprise > features + CANNOT_BE
 
 
 def _span(profile: Profile) -> Floats:

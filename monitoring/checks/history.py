@@ -9,11 +9,12 @@ windows do not move.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 import numpy as np
 import polars as pl
 
-from monitoring.checks.limits import Check, Expected, Limits, PastWindow, outcome, rows_of
+from monitoring.checks.limits import Check, Expected, InForce, PastWindow, least, outcome, rows_of
 from monitoring.statistics.chance import (
     CANNOT_BE,
     between,
@@ -33,14 +34,19 @@ RECENT_SPAN = timedelta(hours=6)
 RECENT_WINDOWS = 6
 """Windows that count as recent, at most."""
 
-SPREADS = 5.0
-"""Robust standard deviations that are still usual."""
-
 COUNTED = 10
 """Labels of a window (or impressions without, where those are rarer) from which its own rate says something."""
 
 CHANCE_ERRORS = 3.0
 """Standard errors of independent requests that are chance, on top of a factor that is wide already."""
+
+VOLUME_POWERS: Mapping[int, int] = {3: 1, 2: 2, 1: 4}
+"""Power of the factor that traffic may differ by, by how many usual figures are known."""
+
+YOUNG = 2.0
+"""The same for the odds of a label, while few windows are known."""
+
+NEVER = timedelta(0)
 
 NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
@@ -70,13 +76,16 @@ def recent(history: Sequence[PastWindow], start: datetime, end: datetime) -> lis
     ]
 
 
-def check_volume(count: int, expected: Expected, limits: Limits, *, requests: int | None = None) -> Check:
+def check_volume(
+    count: int, expected: Expected, limits: InForce, *, requests: int | None = None, quiet: timedelta = NEVER
+) -> Check:
     """Impressions a second against the usual, found in three ways: all of them must be missed for the check to fail.
 
-    `requests`: those that the impressions are of; they, and not impressions, come by chance.
+    `requests`: those that the impressions are of; they, and not impressions, come by chance. `quiet`: of the window,
+    what is no part of its traffic, since nobody was there (``monitoring/checks/gaps.py``).
     """
     together = max(1.0, count / requests) if requests else 1.0
-    least, span = limits.impressions, (expected.end - expected.start).total_seconds()
+    least_of_all, span = limits.declared.impressions, (expected.end - expected.start - quiet).total_seconds()
     usual = {
         name: float(np.median([_rate(past) for past in windows])) * span
         for name, windows in _groups(expected).items()
@@ -85,24 +94,32 @@ def check_volume(count: int, expected: Expected, limits: Limits, *, requests: in
     grown = _grown(expected)
     if grown is not None and len(usual) == 2:
         usual["as days grow at this hour"] = grown * span
-    if len(usual) > 1:
-        factor = limits.volume_factor ** (1 if len(usual) == 3 else 2)
-        low, high = min(usual.values()) / factor, max(usual.values()) * factor
-        low = max(float(least), low - CHANCE_ERRORS * float(np.sqrt(low * together)))
-        high += CHANCE_ERRORS * float(np.sqrt(high * together))
-        values = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
-        detail = f"{count:,} impressions; usual are {values}."
-    else:
-        likely = next(iter(usual.values()), None)
-        if not likely:
-            detail = f"{count:,} impressions; how many to expect is not known yet."
-            return outcome(limits, "volume", count, f"at least {least:,}", count >= least, detail, gross=count < least)
-        low, high = limits.volume[0] * likely, limits.volume[1] * likely
-        low = max(low - CHANCE_ERRORS * float(np.sqrt(low * together)), float(least))
-        high += CHANCE_ERRORS * float(np.sqrt(high * together))
-        detail = f"{count:,} impressions, where about {likely:,.0f} were expected."
-    passed = low <= count <= high
-    return outcome(limits, "volume", count, f"{low:,.0f} to {high:,.0f}", passed, detail, gross=count < least)
+    if not any(usual.values()):
+        detail, limit = f"{count:,} impressions; how many to expect is not known yet.", f"at least {least_of_all:,}"
+        return outcome(limits, "volume", count, limit, count >= least_of_all, detail, gross=count < least_of_all)
+    values = ", ".join(f"{value:,.0f} {name}" for name, value in usual.items())
+    power = VOLUME_POWERS[len(usual)]
+
+    def allowed(factor: float) -> tuple[float, float]:
+        low, high = min(usual.values()) / factor**power, max(usual.values()) * factor**power
+        low -= CHANCE_ERRORS * float(np.sqrt(low * together))
+        return max(float(least_of_all), low), high + CHANCE_ERRORS * float(np.sqrt(high * together))
+
+    def passes(factor: float) -> bool:
+        low, high = allowed(factor)
+        return low <= count <= high
+
+    low, high = allowed(limits.of("volume"))
+    return outcome(
+        limits,
+        "volume",
+        count,
+        f"{low:,.0f} to {high:,.0f}",
+        passes(limits.of("volume")),
+        f"{count:,} impressions; usual are {values}.",
+        gross=count < least_of_all,
+        needs=least(passes, 1.0, 1e6),
+    )
 
 
 def _grown(expected: Expected) -> float | None:
@@ -132,7 +149,9 @@ def _rate(past: PastWindow) -> float:
     return past.impressions / max((past.end - past.start).total_seconds(), 1e-6)
 
 
-def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, user: np.ndarray | None = None) -> Check:
+def check_label_rate(
+    label: np.ndarray, expected: Expected, limits: InForce, *, user: np.ndarray | None = None
+) -> Check:
     """Mean of the labels f8[N] (NaN counts as none) against the usual; `user` [N]: codes of whose labels hang together.
 
     A window without a label is nothing odd where labels are rare: the question is how likely so few, or so many, are
@@ -145,27 +164,39 @@ def check_label_rate(label: np.ndarray, expected: Expected, limits: Limits, *, u
         name: [past for past in windows if past.label_rate is not None and past.impressions]
         for name, windows in _groups(expected).items()
     }
-    usual = [_usual(name, windows, limits) for name, windows in known.items() if windows]
+    usual = [_usual(name, windows) for name, windows in known.items() if windows]
     draws = len(y) / max(_dispersion(y, rate, user), *(each.dispersion if alike else 1.0 for each in usual), 1.0)
     detail = f"{rate:.2%} of the impressions have a label"
     if usual:
         detail += "; usual are " + ", ".join(f"{each.rate:.2%} {each.name}" for each in usual)
-    floor, ceiling = limits.label_rate
+    declared = limits.declared
+    floor, ceiling = declared.label_rate
     outside = max(surprise_below(rate, draws, floor), surprise_above(rate, draws, ceiling))
     limit = f"{floor:.1%} to {ceiling:.1%}, beyond chance"
     if not usual:
         detail += ": nothing can be learned from labels that are all the same" if alike else ""
         limit = "labels of both kinds" if alike else limit
-        passed = not alike and outside <= -np.log(limits.false_alarm)
+        passed = not alike and outside <= -np.log(declared.false_alarm)
         return outcome(limits, "label rate", rate, limit, passed, detail + ".", gross=outside > CANNOT_BE)
-    # Each usual must be missed: the nearest one counts.
-    within = min(max(each.surprise(rate, draws, each.factor)) for each in usual)
-    far = min(max(each.surprise(rate, draws, max(each.factor, limits.label_rate_factor))) for each in usual)
-    low, high = min(each.bound(-1) for each in usual), max(each.bound(1) for each in usual)
+
+    def surprise(factor: float) -> float:
+        """Each usual must be missed: the nearest one counts."""
+        return min(max(each.surprise(rate, draws, factor**each.power)) for each in usual)
+
+    enough, factor = -np.log(declared.false_alarm / 2), limits.of("label rate")
+    low, high = (extreme(each.bound(factor, side) for each in usual) for extreme, side in ((min, -1), (max, 1)))
     limit = f"{max(low, floor):.2%} to {min(high, ceiling):.2%}, beyond chance"
-    passed = max(within, outside) <= -np.log(limits.false_alarm / 2)
-    gross = (alike and far > CANNOT_BE) or outside > CANNOT_BE
-    return outcome(limits, "label rate", rate, limit, passed, detail + ".", gross=gross)
+    gross = (alike and surprise(factor**YOUNG) > CANNOT_BE) or outside > CANNOT_BE
+    return outcome(
+        limits,
+        "label rate",
+        rate,
+        limit,
+        max(surprise(factor), outside) <= enough,
+        detail + ".",
+        gross=gross,
+        needs=least(lambda factor: surprise(factor) <= enough, 1.0, 1e6),
+    )
 
 
 @dataclass(frozen=True)
@@ -177,8 +208,8 @@ class _Usual:
     draws: float
     """Rows that say it, over their dispersion."""
 
-    factor: float
-    """Odds within this of the usual ones are usual too."""
+    power: float
+    """Of the factor within which odds are usual: more while few windows are known."""
 
     dispersion: float
     """Of labels between those windows."""
@@ -186,26 +217,22 @@ class _Usual:
     def surprise(self, rate: float, draws: float, factor: float) -> tuple[float, float]:
         return surprise_of_odds(rate, draws, self.rate, self.draws, factor)
 
-    def bound(self, side: int) -> float:
-        odds = self.rate / max(1 - self.rate, 1e-12) * self.factor**side
+    def bound(self, factor: float, side: int) -> float:
+        odds: float = self.rate / max(1 - self.rate, 1e-12) * factor ** (self.power * side)
         return odds / (1 + odds)
 
 
-def _usual(name: str, windows: Sequence[PastWindow], limits: Limits) -> _Usual:
+def _usual(name: str, windows: Sequence[PastWindow]) -> _Usual:
     rows = np.array([past.impressions for past in windows], dtype=np.float64)
     labels = np.array([past.label_rate for past in windows], dtype=np.float64) * rows
     dispersion = between(labels.tolist(), rows.tolist())
+    power = 1.0 if len(windows) >= FEWEST_WINDOWS else YOUNG
     rarer = np.minimum(labels, rows - labels)
     if len(windows) < FEWEST_WINDOWS or float(np.median(rarer)) < COUNTED:
         # Too few labels for a window to say its rate: all of them together say it.
-        factor = limits.label_rate_factor if len(windows) < FEWEST_WINDOWS else limits.label_rate_usual
-        return _Usual(name, float(labels.sum() / rows.sum()), float(rows.sum()) / dispersion, factor, dispersion)
-    odds = (labels + 0.5) / (rows - labels + 0.5)
-    centre, deviation = spread(np.log(odds).tolist())
-    reach = float(np.log(limits.label_rate_usual))
-    if len(windows) >= 2 * FEWEST_WINDOWS:
-        reach = max(reach, SPREADS * deviation)
-    return _Usual(name, float(1 / (1 + np.exp(-centre))), float(rows.sum()), float(np.exp(reach)), dispersion)
+        return _Usual(name, float(labels.sum() / rows.sum()), float(rows.sum()) / dispersion, power, dispersion)
+    centre = float(np.median(np.log((labels + 0.5) / (rows - labels + 0.5))))
+    return _Usual(name, float(1 / (1 + np.exp(-centre))), float(rows.sum()), power, dispersion)
 
 
 def _dispersion(label: np.ndarray, rate: float, user: np.ndarray | None) -> float:
@@ -215,46 +242,48 @@ def _dispersion(label: np.ndarray, rate: float, user: np.ndarray | None) -> floa
 
 
 def check_new(
-    new: Mapping[str, np.ndarray], ids: pl.Series, expected: Expected, limits: Limits, *, requests: int | None = None
+    new: Mapping[str, np.ndarray], ids: pl.Series, expected: Expected, limits: InForce, *, requests: int | None = None
 ) -> list[Check]:
     """Share of impressions whose user ("users") or item ("items") is new, bool[N], against the usual."""
     found = []
     draws = requests or len(ids)
     for kind, is_new in new.items():
-        share = float(np.mean(is_new)) if len(is_new) else 0.0
+        name, share = f"new {kind}", float(np.mean(is_new)) if len(is_new) else 0.0
         known = {
-            name: [past.new[kind] for past in windows if kind in past.new]
-            for name, windows in _groups(expected).items()
+            group: [past.new[kind] for past in windows if kind in past.new]
+            for group, windows in _groups(expected).items()
         }
-        usual = {name: values for name, values in known.items() if len(values) >= FEWEST_WINDOWS}
+        usual = {group: float(np.median(values)) for group, values in known.items() if len(values) >= FEWEST_WINDOWS}
         detail = f"{share:.1%} of the impressions are of new {kind}"
         if not usual:
-            found.append(outcome(limits, f"new {kind}", share, "not known yet", True, detail + "."))
+            found.append(outcome(limits, name, share, "not known yet", True, detail + "."))
             continue
-        smoothed = [[(value + NEW) / (1 + NEW - value) for value in values] for values in usual.values()]
-        high = max(_around(values, limits.new_factor)[1] for values in smoothed)
-        high = high / (1 + high)
-        high += CHANCE_ERRORS * float(np.sqrt(high * (1 - high) / draws))
-        detail += "; usual are " + ", ".join(f"{float(np.median(values)):.1%} {name}" for name, values in usual.items())
-        passed = share <= high
-        rows = () if passed else rows_of(np.asarray(is_new, dtype=bool), ids)
-        found.append(outcome(limits, f"new {kind}", share, f"at most {high:.1%}", passed, detail + ".", rows))
+        most, factor = max(usual.values()), limits.of(name)
+        passes = partial(_few_new, share, most, draws)
+        high = _smoothed(most) * factor
+        limit = f"at most {max(0.0, (high * (1 + NEW) - NEW) / (1 + high)):.1%}, beyond chance"
+        detail += "; usual are " + ", ".join(f"{value:.1%} {group}" for group, value in usual.items()) + "."
+        rows = () if passes(factor) else rows_of(np.asarray(is_new, dtype=bool), ids)
+        needs = least(passes, 1.0, 1e6)
+        found.append(outcome(limits, name, share, limit, passes(factor), detail, rows, needs=needs))
     return found
+
+
+def _few_new(share: float, usual: float, draws: float, factor: float) -> bool:
+    """Whether the odds of being new are within `factor` of the usual, beyond chance; few more of nearly none are."""
+    surely = max(0.0, share - CHANCE_ERRORS * float(np.sqrt(max(share * (1 - share), 1 / draws) / draws)))
+    return bool(_smoothed(surely) <= _smoothed(usual) * factor)
+
+
+def _smoothed(share: float) -> float:
+    """Odds of a share from 0 to 1, as if `NEW` of as many again were so, and as many not."""
+    return (share + NEW) / (1 + NEW - share)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
     """Median, and the median absolute deviation as a standard deviation."""
     median = float(np.median(values))
     return median, 1.4826 * float(np.median(np.abs(np.asarray(values) - median)))
-
-
-def _around(values: Sequence[float], factor: float) -> tuple[float, float]:
-    """The usual, times or over `factor`; more where the values themselves, above 0, differ by more."""
-    centre, deviation = spread(np.log(np.maximum(values, 1e-9)).tolist())
-    reach = (
-        max(float(np.log(factor)), SPREADS * deviation) if len(values) >= 2 * FEWEST_WINDOWS else float(np.log(factor))
-    )
-    return float(np.exp(centre - reach)), float(np.exp(centre + reach))
 
 
 def _groups(expected: Expected) -> dict[str, list[PastWindow]]:

@@ -3,11 +3,14 @@
 import numpy as np
 import polars as pl
 
-from monitoring.checks.limits import Check, Limits, outcome, rows_of
+from monitoring.checks.limits import Check, InForce, least, outcome, rows_of
 from monitoring.statistics.chance import CANNOT_BE, surprise_above
 
 CHANCE_ROWS = 10
 """Repeats that a window of any size may have."""
+
+SMALLEST_SHARE = 1e-4
+"""Shares are told apart from here on."""
 
 REQUEST = ("user_id", "request_id")
 """What names a request: two users may send the same id."""
@@ -16,7 +19,7 @@ FEW = 500
 """Impressions below which one user may be most of the window."""
 
 
-def check_ids(frame: pl.DataFrame, limits: Limits) -> list[Check]:
+def check_ids(frame: pl.DataFrame, limits: InForce) -> list[Check]:
     """Checks on `frame` [N rows] with impression_id, request_id, user_id, item_id and shown_at."""
     return [
         _duplicates(frame["impression_id"], limits),
@@ -26,14 +29,14 @@ def check_ids(frame: pl.DataFrame, limits: Limits) -> list[Check]:
     ]
 
 
-def _duplicates(ids: pl.Series, limits: Limits) -> Check:
+def _duplicates(ids: pl.Series, limits: InForce) -> Check:
     offends = ids.is_duplicated().to_numpy()
     detail = f"{int(offends.sum()):,} rows share their impression id with another."
     share = float(offends.mean())
     return outcome(limits, "duplicates", share, "none", share == 0, detail, rows_of(offends, ids))
 
 
-def _retries(frame: pl.DataFrame, limits: Limits) -> Check:
+def _retries(frame: pl.DataFrame, limits: InForce) -> Check:
     """Later repeats of an impression under another id: what a client that logs once more after a time-out leaves.
 
     The share counts the repeats, not what they repeat; the rows name them.
@@ -47,10 +50,23 @@ def _retries(frame: pl.DataFrame, limits: Limits) -> Check:
         f"{count:,} impressions ({share:.2%}) repeat another under an id of their own: {int(same_request.sum()):,} the"
         f" same item in the same request, {int(same_moment.sum()):,} the same user, item and moment."
     )
-    limit = f"at most {limits.retried_share:.2%}, or {CHANCE_ROWS} impressions, beyond chance"
-    surprise = surprise_above(share, frame.height, max(CHANCE_ROWS / frame.height, limits.retried_share))
-    passed, rows = surprise <= -np.log(limits.false_alarm), rows_of(offends, frame["impression_id"])
-    return outcome(limits, "retries", share, limit, passed, detail, rows, gross=surprise > CANNOT_BE)
+    limit = f"at most {limits.of('retries'):.2%}, or {CHANCE_ROWS} impressions, beyond chance"
+
+    def surprise(allowed: float) -> float:
+        return surprise_above(share, frame.height, max(CHANCE_ROWS / frame.height, allowed))
+
+    enough, found = -np.log(limits.declared.false_alarm), surprise(limits.of("retries"))
+    return outcome(
+        limits,
+        "retries",
+        share,
+        limit,
+        found <= enough,
+        detail,
+        rows_of(offends, frame["impression_id"]),
+        gross=found > CANNOT_BE,
+        needs=least(lambda allowed: surprise(allowed) <= enough, SMALLEST_SHARE, 1.0),
+    )
 
 
 def _repeats(frame: pl.DataFrame, *columns: str) -> np.ndarray:
@@ -58,16 +74,21 @@ def _repeats(frame: pl.DataFrame, *columns: str) -> np.ndarray:
     return ~frame.select(columns).hash_rows().is_first_distinct().to_numpy()
 
 
-def _share(frame: pl.DataFrame, key: tuple[str, ...], name: str, limits: Limits, draws: int | None) -> Check:
+def _share(frame: pl.DataFrame, key: tuple[str, ...], name: str, limits: InForce, draws: int | None) -> Check:
     """The largest user's, or request's, share. `draws`: of how many requests; a request's size is no chance."""
     counts = frame.group_by(key).len("count").sort("count", *key, descending=[True, *(False for _ in key)])
     largest, count = counts[key[-1]][0], int(counts["count"][0])
     share = count / frame.height
     word = key[-1].removesuffix("_id")
     detail = f"The largest {word}, {largest}, has {count:,} of {frame.height:,} impressions ({share:.1%})."
-    enough = -np.log(limits.false_alarm)
-    beyond = share > limits.user_share and (draws is None or surprise_above(share, draws, limits.user_share) > enough)
-    passed = not beyond or frame.height < FEW
+    enough = -np.log(limits.declared.false_alarm)
+
+    def passes(allowed: float) -> bool:
+        beyond = draws is None or surprise_above(share, draws, allowed) > enough
+        return frame.height < FEW or share <= allowed or not beyond
+
+    allowed = limits.of(name)
     theirs = frame.select(pl.all_horizontal(pl.col(part).eq_missing(counts[part][0]) for part in key)).to_series()
-    rows = () if passed else rows_of(theirs.to_numpy(), frame["impression_id"])
-    return outcome(limits, name, share, f"at most {limits.user_share:.0%}", passed, detail, rows)
+    rows = () if passes(allowed) else rows_of(theirs.to_numpy(), frame["impression_id"])
+    needs = least(passes, SMALLEST_SHARE, 1.0)
+    return outcome(limits, name, share, f"at most {allowed:.0%}", passes(allowed), detail, rows, needs=needs)

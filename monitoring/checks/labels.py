@@ -9,16 +9,20 @@ hang together more than chance (their dispersion, measured), they count for that
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import FEWEST_WINDOWS, spread
-from monitoring.checks.limits import Check, Limits, PastWindow, outcome, rows_of
+from monitoring.checks.history import FEWEST_WINDOWS
+from monitoring.checks.limits import Check, InForce, PastWindow, least, outcome, rows_of
 from monitoring.statistics.chance import CANNOT_BE, dispersion, divergence
 
 CLIPPED_AT = 1e-6
 """Probabilities are kept this far from 0 and 1."""
+
+SMALLEST, FARTHEST = 1e-6, 1e4
+"""Limits are told apart between these."""
 
 SLICES_NAMED = 3
 """Slices named in a sentence."""
@@ -41,7 +45,7 @@ def check_labels(
     label: np.ndarray,
     champion_score: np.ndarray | None,
     history: Sequence[PastWindow] = (),
-    limits: Limits | None = None,
+    limits: InForce | None = None,
     *,
     contexts: Mapping[str, pl.Series | np.ndarray] | None = None,
 ) -> list[Check]:
@@ -50,7 +54,7 @@ def check_labels(
     `contexts`: columns of length N to look at by value. Labels that are NaN are left out. Without a champion each
     impression is expected to have the window's mean label: users and ages are looked at, the rest is not.
     """
-    limits = limits or Limits()
+    limits = limits or InForce()
     y = np.asarray(label, dtype=np.float64)
     known = np.isfinite(y)
     y, table = y[known], table.filter(pl.Series(known))
@@ -82,7 +86,7 @@ class _Labels:
     y: np.ndarray
     p: np.ndarray
     ids: pl.Series
-    limits: Limits
+    limits: InForce
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +108,10 @@ class _Counts:
         too_few = np.where(found < low, self.rows * divergence(found, low), 0.0)
         too_many = np.where(found > high, self.rows * divergence(found, high), 0.0)
         return too_few / dispersion, too_many / dispersion
+
+    def largest_surprise(self, factor: float, dispersion: float) -> np.ndarray:
+        """Either way: labels fewer by `factor`, or odds more by its square, since hot news is clicked by itself."""
+        return np.asarray(np.maximum(*self.surprise(factor, factor**2, dispersion)))
 
 
 def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
@@ -129,18 +137,17 @@ def _agreement(labels: _Labels, history: Sequence[PastWindow], together: float) 
         return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to measure it by.")
     value = float((labels.y * odds).sum()) / expects
     error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
-    usual, low = 1.0, limits.agreement
     past = [window.agreement for window in history if window.agreement is not None]
-    if len(past) >= 2 * FEWEST_WINDOWS:
-        usual, deviation = spread(past)
-        low = usual - max(1 - limits.agreement, 5 * deviation)
+    usual = float(np.median(past)) if len(past) >= 2 * FEWEST_WINDOWS else 1.0
+    low = usual - limits.of("labels agree")
     surely = value + 4 * error
     detail = f"Labels follow the champion's log-odds {value:.0%} as much as it expects; usual is {usual:.0%}."
     limit = f"at least {low:.0%}, give or take {4 * error:.0%} of chance"
     gross = value + LABELS_BEYOND_CHANCE * error < GROSS_AGREEMENT * usual
     if gross:
         detail += " They look shuffled: they belong to other impressions."
-    return outcome(limits, "labels agree", value, limit, surely >= low, detail, gross=gross)
+    needs = max(usual - surely, SMALLEST)
+    return outcome(limits, "labels agree", value, limit, surely >= low, detail, gross=gross, needs=needs)
 
 
 def _log_loss(labels: _Labels, history: Sequence[PastWindow], together: float) -> Check:
@@ -152,33 +159,43 @@ def _log_loss(labels: _Labels, history: Sequence[PastWindow], together: float) -
     if len(past) < 2 * FEWEST_WINDOWS:
         detail = f"The champion's log loss is {value:.4f}; what is usual is not known yet."
         return outcome(limits, "champion's log loss", value, "not known yet", True, detail)
-    usual, deviation = spread(np.log(past).tolist())
-    high = float(np.exp(usual + max(np.log(limits.log_loss_factor), 5 * deviation))) + 4 * error
-    detail = f"The champion's log loss is {value:.4f}, where {np.exp(usual):.4f} is usual."
-    return outcome(limits, "champion's log loss", value, f"at most {high:.4f}", value <= high, detail)
+    usual = float(np.median(past))
+    high = usual * limits.of("champion's log loss") + 4 * error
+    detail = f"The champion's log loss is {value:.4f}, where {usual:.4f} is usual."
+    needs = max((value - 4 * error) / usual, SMALLEST)
+    return outcome(limits, "champion's log loss", value, f"at most {high:.4f}", value <= high, detail, needs=needs)
 
 
 def _whole(labels: _Labels, together: float) -> Check:
     limits = labels.limits
     counts = _counted(labels, np.zeros(len(labels.y), dtype=np.int64), 1)
-    too_few, too_many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
     ratio = float(labels.y.sum() / labels.p.sum())
+    enough = -np.log(limits.declared.false_alarm / 2)
+    passes = partial(_within, counts, together, enough)
     detail = f"{labels.y.sum():,.0f} labels, {ratio:.0%} of the {labels.p.sum():,.0f} that the champion expects."
-    passed = max(too_few[0], too_many[0]) <= -np.log(limits.false_alarm / 2)
-    return outcome(limits, "labels expected", ratio, _allowed(limits), passed, detail)
+    limit = limits.of("labels expected")
+    needs = least(passes, 1.0, FARTHEST)
+    return outcome(limits, "labels expected", ratio, _allowed(limit), passes(limit), detail, needs=needs)
+
+
+def _within(counts: "_Counts", together: float, enough: float, factor: float) -> bool:
+    """Whether every group has as many labels as expected, within `factor` and chance."""
+    return float(counts.largest_surprise(factor, together).max()) <= enough
 
 
 def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarray]], together: float) -> Check:
     """Labels by value of each context column, over all of them together."""
     limits = labels.limits
     looks = 2 * sum(len(values) for values, _ in columns.values())
-    enough, never = np.log(looks / limits.false_alarm), np.log(looks) + CANNOT_BE
+    enough, never = np.log(looks / limits.declared.false_alarm), np.log(looks) + CANNOT_BE
+    limit, needs = limits.of("labels by context"), 1.0
     found: list[tuple[float, float, str]] = []
     offends = np.zeros(len(labels.y), dtype=bool)
     gross = False
     for column, (values, group) in columns.items():
         counts = _counted(labels, group, len(values))
-        surprise = np.maximum(*counts.surprise(limits.fewer_labels, limits.more_labels, together))
+        surprise = counts.largest_surprise(limit, together)
+        needs = max(needs, least(partial(_within, counts, together, enough), 1.0, FARTHEST))
         gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
         offends |= (surprise > enough)[group]
         for place in np.flatnonzero(surprise > enough):
@@ -188,9 +205,11 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
     detail = "; ".join(sentence for _, _, sentence in found[:SLICES_NAMED]) + "." if found else "None stands out."
     if len(found) > SLICES_NAMED:
         detail += f" And {len(found) - SLICES_NAMED} more."
-    value, limit = (found[0][1] if found else 1.0), _allowed(limits)
+    value = found[0][1] if found else 1.0
     rows = rows_of(offends, labels.ids)
-    return outcome(limits, "labels by context", value, limit, not found, detail, rows, gross=gross)
+    return outcome(
+        limits, "labels by context", value, _allowed(limit), not found, detail, rows, gross=gross, needs=needs
+    )
 
 
 def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: float) -> Check:
@@ -198,8 +217,9 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: flo
     limits = labels.limits
     names, group = users
     counts = _counted(labels, group, len(names))
-    _, too_many = counts.surprise(limits.user_factor, limits.user_factor, together)
-    enough = np.log(len(names) / limits.false_alarm)
+    factor = limits.of("labels by user")
+    _, too_many = counts.surprise(factor, factor, together)
+    enough = np.log(len(names) / limits.declared.false_alarm)
     worst = np.argsort(-too_many, kind="stable")[: SLICES_NAMED + 1]
     bad = too_many > enough
     offenders = [int(place) for place in worst if bad[place]]
@@ -212,8 +232,9 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: flo
         detail += f" And {int(bad.sum()) - SLICES_NAMED} more."
     value = float(counts.labels[worst[0]] / counts.expected[worst[0]])
     rows = rows_of(bad[group] & (labels.y > 0), labels.ids)
-    limit = f"at most {limits.user_factor:g} times the odds, beyond chance"
-    return outcome(limits, "labels by user", value, limit, not offenders, detail, rows)
+    limit = f"at most {factor:.3g} times the odds, beyond chance"
+    needs = least(lambda factor: float(counts.surprise(factor, factor, together)[1].max()) <= enough, 1.0, FARTHEST)
+    return outcome(limits, "labels by user", value, limit, not offenders, detail, rows, needs=needs)
 
 
 def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
@@ -235,9 +256,9 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     elsewhere = (sum_y[-1] - found) / np.maximum(sum_p[-1] - expected, CLIPPED_AT)
     expected = np.minimum(expected * np.clip(elsewhere, 0.5, 2.0), rows * (1 - CLIPPED_AT))
     counts = _Counts(rows, found, expected)
-    too_few, too_many = counts.surprise(limits.fewer_labels, limits.more_labels, together)
-    surprise = np.maximum(too_few, too_many)
-    bad = surprise > np.log(2 * len(parts) / limits.false_alarm)
+    factor, enough = limits.of("labels by age"), np.log(2 * len(parts) / limits.declared.false_alarm)
+    surprise = counts.largest_surprise(factor, together)
+    bad = surprise > enough
     worst = int(np.argmax(surprise))
     value = float(found[worst] / expected[worst]) if expected[worst] > 0 else 1.0
     detail = "Labels come evenly over the window."
@@ -249,8 +270,8 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     offends = np.zeros(n, dtype=bool)
     if bad.any():
         offends[order[first[worst] : last[worst]]] = True
-    limit = _allowed(limits)
-    return outcome(limits, "labels by age", value, limit, not bad.any(), detail, rows_of(offends, labels.ids))
+    needs, rows = least(partial(_within, counts, together, enough), 1.0, FARTHEST), rows_of(offends, labels.ids)
+    return outcome(limits, "labels by age", value, _allowed(factor), not bad.any(), detail, rows, needs=needs)
 
 
 def _counted_sentence(what: str, counts: _Counts, place: int, by: str = "the champion expects") -> str:
@@ -261,8 +282,8 @@ def _counted_sentence(what: str, counts: _Counts, place: int, by: str = "the cha
     )
 
 
-def _allowed(limits: Limits) -> str:
-    return f"{1 / limits.fewer_labels:.0%} of those expected to {limits.more_labels:g} times their odds, beyond chance"
+def _allowed(factor: float) -> str:
+    return f"{1 / factor:.0%} of those expected to {factor**2:.3g} times their odds, beyond chance"
 
 
 def _coded(values: pl.Series) -> tuple[pl.Series, np.ndarray]:

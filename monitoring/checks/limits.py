@@ -8,9 +8,14 @@ explains (``chance.CANNOT_BE``) is rejected, or what is trained on would be chos
 by the check's name:
 
     limits = Limits(volume_factor=8, breach={"volume": "reject", "labels by context": "reject"})
+
+Each check compares one figure with one limit. What a window needs of that limit to pass is kept (`Check.needs`),
+so that limits can follow what a surface's own windows do by chance (``monitoring/checks/own.py``), and a person can see
+what another limit would have stopped.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
@@ -53,6 +58,32 @@ BREACHES: Mapping[str, Breach] = {
 }
 """Every check by name, and what its failure asks for unless a surface says otherwise."""
 
+SETTINGS: Mapping[str, str] = {
+    "volume": "volume_factor",
+    "retries": "retried_share",
+    "one user's share": "user_share",
+    "one request's share": "request_share",
+    "new users": "new_factor",
+    "new items": "new_factor",
+    "lateness": "lateness_s",
+    "label rate": "label_rate_factor",
+    "labels expected": "labels_factor",
+    "labels agree": "disagreement",
+    "labels by context": "labels_factor",
+    "labels by user": "user_factor",
+    "labels by age": "labels_factor",
+    "champion's log loss": "log_loss_factor",
+    "features known": "unknown_share",
+    "features in range": "out_of_range_share",
+    "features unknown": "unknown_share",
+    "features stuck": "stuck_share",
+    "features shifted": "shifted",
+    "features narrowed": "narrowed",
+    "features widened": "widened",
+    "features that know the label": "leak",
+}
+"""The field of `Limits` that a check goes by; the others have no limit to set."""
+
 NEVER_RIGHT = frozenset(
     ("columns", "schema version", "nulls", "inside the window", "duplicates", "label values", "features finite")
 )
@@ -85,22 +116,15 @@ class Limits:
     impressions: int = 1
     """Fewest impressions a window may have."""
 
-    volume: tuple[float, float] = (0.02, 50.0)
-    """Impressions over those expected, lowest and highest, while no earlier day is known. Wide: a site's night is a
-    hundredth of its evening."""
-
     volume_factor: float = 2.5
-    """The same, once earlier days are known: times or over the usual at that hour, and recently, and as days grow.
-    Wide: news breaks."""
+    """Impressions over those expected, times or over: at that hour of earlier days, recently, and as days grow. Wide:
+    news breaks. Its fourth power while no earlier day is known: a site's night is a hundredth of its evening."""
 
     label_rate: tuple[float, float] = (0.0, 1.0)
     """Mean label, lowest and highest. That nothing, or everything, was clicked is held against what is usual."""
 
-    label_rate_factor: float = 4.0
-    """Most that the odds of a label may differ from those expected, times or over, while little history is known."""
-
-    label_rate_usual: float = 1.8
-    """The same, once enough earlier windows are known; more where they themselves differ."""
+    label_rate_factor: float = 1.8
+    """Most that the odds of a label may differ from those expected, times or over."""
 
     lateness_s: float = 3600.0
     """99 % of the window's events are known to the log within this many seconds of happening."""
@@ -112,19 +136,20 @@ class Limits:
     """Impressions that repeat another: same request and item, or same user, item and time, under another id."""
 
     user_share: float = 0.25
-    """Impressions of one user, and of one request. A night's ten minutes gave one reader an eighth."""
+    """Impressions of one user. A night's ten minutes gave one reader an eighth."""
 
-    fewer_labels: float = 1.3
-    """Labels the champion expects over those found: in the window, by context, by age. Shown beyond chance."""
+    request_share: float = 0.25
+    """Impressions of one request."""
 
-    more_labels: float = 1.6
-    """Odds of the labels found over those the champion expects, likewise. Wider: hot news is clicked by itself."""
+    labels_factor: float = 1.3
+    """Labels the champion expects over those found: in the window, by context, by age; shown beyond chance. The other
+    way the odds may differ by its square: hot news is clicked by itself."""
 
     user_factor: float = 2.5
     """Labels of one user over those the champion expects of him, times or over, shown beyond chance."""
 
-    agreement: float = 0.8
-    """How much labels follow the champion's log-odds, over how much it expects: 1 as it says, 0 shuffled."""
+    disagreement: float = 0.2
+    """How much less than usual labels follow the champion's log-odds: 0 as always, 1 shuffled."""
 
     log_loss_factor: float = 1.3
     """The champion's log loss over its usual one; more where that itself varies."""
@@ -152,20 +177,22 @@ class Limits:
     breach: Mapping[str, Breach] = field(default_factory=dict)
     """What a failed check asks for, by its name, where it is not the default of `BREACHES`."""
 
+    at: Mapping[str, float] = field(default_factory=dict)
+    """The limit of a single check, by its name: exactly this, whatever the surface's own windows do. What a person sets
+    on the desk comes here."""
+
     def __post_init__(self) -> None:
-        shares = ("unknown_share", "infinite_share", "out_of_range_share", "retried_share", "user_share", "agreement")
-        for name in (*shares, "stuck_share", "leak", "false_alarm"):
+        shares = ("unknown_share", "infinite_share", "out_of_range_share", "retried_share", "user_share")
+        for name in (*shares, "request_share", "disagreement", "stuck_share", "leak", "false_alarm"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"Limits.{name}={getattr(self, name)}: a share, from 0 to 1")
-        for name in ("volume", "label_rate"):
-            low, high = getattr(self, name)
-            if not 0 <= low < high:
-                raise ValueError(f"Limits.{name}=({low}, {high}): wants 0 <= low < high")
+        low, high = self.label_rate
+        if not 0 <= low < high:
+            raise ValueError(f"Limits.label_rate=({low}, {high}): wants 0 <= low < high")
         for name, (low, high) in self.ranges.items():
             if not low < high:
                 raise ValueError(f"Limits.ranges[{name!r}]=({low}, {high}): wants low < high")
-        factors = ("volume_factor", "label_rate_factor", "label_rate_usual", "new_factor", "fewer_labels")
-        for name in (*factors, "more_labels", "user_factor", "log_loss_factor", "narrowed", "widened"):
+        for name in FACTORS:
             if getattr(self, name) <= 1:
                 raise ValueError(f"Limits.{name}={getattr(self, name)}: wants more than 1")
         for name, word in self.breach.items():
@@ -173,6 +200,59 @@ class Limits:
                 raise ValueError(
                     f"Limits.breach[{name!r}]={word!r}: wants hold or reject for one of {sorted(BREACHES)}"
                 )
+        for name, limit in self.at.items():
+            if name not in SETTINGS or not limit > 0:
+                raise ValueError(f"Limits.at[{name!r}]={limit!r}: wants a number above 0 for one of {sorted(SETTINGS)}")
+
+    def of(self, check: str) -> float:
+        """The limit declared for a check."""
+        declared: float = self.at.get(check, getattr(self, SETTINGS[check]))
+        return declared
+
+
+FACTORS = frozenset(
+    (
+        *("volume_factor", "label_rate_factor", "new_factor", "labels_factor", "user_factor", "log_loss_factor"),
+        *("narrowed", "widened"),
+    )
+)
+"""Fields of `Limits` that are ratios, from 1; the others are shares and distances."""
+
+
+def is_factor(check: str) -> bool:
+    """Whether the limit of a check is a ratio."""
+    return SETTINGS[check] in FACTORS
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The limits that a window is held against: those declared, or as far as the surface's own windows go beyond."""
+
+    declared: Limits = field(default_factory=Limits)
+
+    own: Mapping[str, float] | None = None
+    """By check: what the surface's own windows need by chance (``monitoring/checks/own.py``), where enough are known;
+    while few are, a limit is twice as wide. None: as declared."""
+
+    def of(self, check: str) -> float:
+        """The limit of a check."""
+        declared = self.declared.of(check)
+        if self.own is None or check in self.declared.at:
+            return declared
+        if check in self.own:
+            return max(declared, self.own[check])
+        return declared**2 if is_factor(check) else 2 * declared
+
+    def source(self, check: str) -> str:
+        """Which setting that is, and where its value comes from, for people."""
+        limit, declared = self.of(check), self.declared.of(check)
+        if check in self.declared.at:
+            return f"Limits.at[{check!r}] = {limit:.3g}"
+        text = f"Limits.{SETTINGS[check]} = {declared:g}"
+        if limit > declared:
+            why = "as the surface's own windows need" if check in (self.own or {}) else "while few windows are known"
+            text += f", {limit:.3g} {why}"
+        return text
 
 
 @dataclass(frozen=True)
@@ -232,9 +312,15 @@ class Check:
     breach: Breach = "reject"
     """What its failure asks for."""
 
+    needs: float | None = None
+    """The least limit with which the window passes. None: the check has no limit to set, or nothing to compare with."""
+
+    setting: str = ""
+    """Which limit that is, and where its value comes from."""
+
 
 def outcome(
-    limits: Limits,
+    limits: InForce,
     name: str,
     value: float,
     limit: str,
@@ -243,10 +329,25 @@ def outcome(
     rows: tuple[str, ...] = (),
     *,
     gross: bool = False,
+    needs: float | None = None,
 ) -> Check:
     """The check with the breach that the surface, or the default, gives it. `gross`: so bad that it is a reject."""
-    breach = limits.breach.get(name, "reject" if gross else BREACHES[name])
-    return Check(name, float(value), limit, bool(passed), detail, rows, breach)
+    breach = limits.declared.breach.get(name, "reject" if gross else BREACHES[name])
+    setting = limits.source(name) if name in SETTINGS else ""
+    return Check(name, float(value), limit, bool(passed), detail, rows, breach, needs, setting)
+
+
+def least(passes: Callable[[float], bool], low: float, high: float) -> float:
+    """The least limit from `low` to `high`, both above 0, with which a window passes: to a hundredth part. Infinite
+    where none is."""
+    if passes(low):
+        return low
+    if not passes(high):
+        return math.inf
+    while high > low * 1.01:
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if passes(middle) else (middle, high)
+    return high
 
 
 def rows_of(offends: np.ndarray, ids: pl.Series) -> tuple[str, ...]:

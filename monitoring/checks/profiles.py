@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from monitoring.statistics.chance import effective
 
 Floats = NDArray[np.float64]
 
@@ -24,6 +25,9 @@ HOUR_S, DAY_HOURS = 3600.0, 24
 
 FEWEST_ROWS = 100
 """Impressions of an hour below which it has no profile of its own."""
+
+FEWEST_USERS = 30
+"""The same of users: what fewer do is their own."""
 
 BLOCKS = 20
 """Spans of time by which a feature that follows the clock is known."""
@@ -47,6 +51,9 @@ class Profile:
 
     clicked: int
     """Those of them with a label above a half."""
+
+    users: float
+    """How many users of one impression each would say as much (`chance.effective`)."""
 
     unknown: Floats
     """[D] share that is not a finite number."""
@@ -72,9 +79,19 @@ class Profile:
     """[len(LEVELS), D]"""
 
     @classmethod
-    def of(cls, dense: np.ndarray, names: Sequence[str], *, label: np.ndarray | None = None, seed: int = 0) -> Profile:
-        """Of dense [N, D] in time order and label [N] (NaN: not known), by a sample of `PROFILE_ROWS` drawn with
-        `seed`."""
+    def of(
+        cls,
+        dense: np.ndarray,
+        names: Sequence[str],
+        *,
+        label: np.ndarray | None = None,
+        user: np.ndarray | None = None,
+        seed: int = 0,
+    ) -> Profile:
+        """Of dense [N, D] in time order, label [N] (NaN: not known) and codes of their users [N] (None: of one each).
+
+        A sample of `PROFILE_ROWS` is drawn with `seed`.
+        """
         if dense.ndim != 2 or dense.shape[1] != len(names):
             raise ValueError(f"dense is {dense.shape}, and {len(names)} names are given")
         drawn = np.arange(len(dense))
@@ -83,15 +100,18 @@ class Profile:
         columns = np.ascontiguousarray(dense[drawn].T).astype(np.float64)
         y = np.full(len(drawn), np.nan) if label is None else np.asarray(label, dtype=np.float64)[drawn]
         figures = np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), WIDTH)
-        return cls.from_table(tuple(names), len(drawn), int((y > 0.5).sum()), figures.T.astype(np.float32))
+        users = float(len(dense)) if user is None else effective(user)
+        return cls.from_table(tuple(names), len(drawn), int((y > 0.5).sum()), users, figures.T.astype(np.float32))
 
     @classmethod
-    def from_table(cls, names: tuple[str, ...], rows: int, clicked: int, table: NDArray[np.float32]) -> Profile:
+    def from_table(
+        cls, names: tuple[str, ...], rows: int, clicked: int, users: float, table: NDArray[np.float32]
+    ) -> Profile:
         """From its figures [WIDTH, D], in the order of `FEATURE_FIGURES` and then `QUANTILES`."""
         figures = table.astype(np.float64)
         unknown, zero, mode, mode_share, mean, sd, clock, auc = figures[: len(FEATURE_FIGURES)]
         quantiles = figures[len(FEATURE_FIGURES) :]
-        return cls(names, rows, clicked, unknown, zero, mode, mode_share, mean, sd, clock, auc, quantiles)
+        return cls(names, rows, clicked, users, unknown, zero, mode, mode_share, mean, sd, clock, auc, quantiles)
 
     def table(self) -> NDArray[np.float32]:
         """Its figures [WIDTH, D]."""
@@ -106,24 +126,47 @@ class Profile:
         *,
         time: np.ndarray,
         label: np.ndarray | None = None,
+        user: np.ndarray | None = None,
         whole: Profile | None = None,
     ) -> list[Profile]:
         """Of each hour of a window, the newest last, at most a day of them; time f[N] in seconds.
 
-        A profile of a whole day would say nothing of how an hour looks. ``whole``: that of all of it, where it is made
-        already; of a window shorter than two hours it is the only one.
+        A profile of a whole day would say nothing of how an hour looks, and one of an hour in which two users were
+        there nothing at all: then hours go together until they have users enough. ``whole``: that of all of it, where
+        it is made already; of a window shorter than two hours it is the only one.
         """
         if (np.diff(time) < 0).any():  # requests whose impressions have times of their own lie between one another
             order = np.argsort(time, kind="stable")
-            dense, time, label = dense[order], time[order], None if label is None else label[order]
+            dense, time = dense[order], time[order]
+            label, user = (None if values is None else values[order] for values in (label, user))
         if not len(dense) or time[-1] - time[0] < 2 * HOUR_S:
-            return [whole or cls.of(dense, names, label=label)]
-        edges = np.searchsorted(time, np.arange(time[-1], time[0], -HOUR_S)[: DAY_HOURS + 1][::-1], side="right")
+            return [whole or cls.of(dense, names, label=label, user=user)]
+        edges = np.searchsorted(time, np.arange(time[-1], time[0], -HOUR_S)[::-1], side="right")
+        parts = _with_enough(edges, user)[-DAY_HOURS:]
+        if not parts:
+            return [whole or cls.of(dense, names, label=label, user=user)]
         return [
-            cls.of(dense[a:b], names, label=None if label is None else label[a:b])
-            for a, b in pairwise(edges)
-            if b - a >= FEWEST_ROWS
+            cls.of(
+                dense[part],
+                names,
+                label=None if label is None else label[part],
+                user=None if user is None else user[part],
+            )
+            for part in parts
         ]
+
+
+def _with_enough(edges: np.ndarray, user: np.ndarray | None) -> list[slice]:
+    """Hours between `edges` (rows), from the last one back, each with as many before it as it takes."""
+    parts: list[slice] = []
+    end = int(edges[-1])
+    for start in map(int, edges[-2::-1]):
+        if end - start >= FEWEST_ROWS and (user is None or effective(user[start:end]) >= FEWEST_USERS):
+            parts.append(slice(start, end))
+            end = start
+            if len(parts) == DAY_HOURS:
+                break
+    return parts[::-1]
 
 
 def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:

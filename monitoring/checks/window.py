@@ -6,19 +6,20 @@ labels against the champion (``label_checks``), its features against earlier win
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import check_label_rate, check_new, check_volume
-from monitoring.checks.ids import REQUEST, check_ids
+from monitoring.checks.history import NEVER, check_label_rate, check_new, check_volume
+from monitoring.checks.ids import REQUEST, SMALLEST_SHARE, check_ids
 from monitoring.checks.limits import (
     ROWS_NAMED,
     Breach,
     Check,
     Expected,
-    Limits,
+    InForce,
+    least,
     outcome,
     rows_of,
 )
@@ -30,7 +31,7 @@ __all__ = [
     "Breach",
     "Check",
     "Expected",
-    "Limits",
+    "InForce",
     "check_window",
 ]
 
@@ -45,19 +46,21 @@ def check_window(
     dense: np.ndarray | None,
     names: Sequence[str],
     expected: Expected,
-    limits: Limits | None = None,
+    limits: InForce | None = None,
     *,
     lateness_s: np.ndarray | None = None,
     new: Mapping[str, np.ndarray] | None = None,
+    gap: timedelta = NEVER,
 ) -> list[Check]:
     """Check a training frame: `frame` [N rows] as Feast gives it, `dense` [N, D] its unpacked features, called `names`.
 
     `dense` is None where the rows cannot be unpacked, being of another schema version; the features are not looked at.
     `lateness_s`: seconds from each event of the window to when the log learned of it, where that is known.
     `new`: bool[N] for "users" and "items", of the impressions whose user (item) is new, where that is known.
+    `gap`: how long of the window nobody was there (``monitoring/checks/gaps.py``).
     A frame that lacks a column yields that one failure, and an empty one its volume, since nothing else can be said.
     """
-    limits = limits or Limits()
+    limits = limits or InForce()
     missing = [column for column in REQUIRED if column not in frame.columns]
     if missing:
         detail = f"The frame lacks {', '.join(missing)}."
@@ -65,7 +68,7 @@ def check_window(
     if dense is not None and dense.shape != (frame.height, len(names)):
         raise ValueError(f"dense is {dense.shape}, but the frame has {frame.height} rows and {len(names)} names")
     requests = frame.select(REQUEST).n_unique()
-    checks = [check_volume(frame.height, expected, limits, requests=requests)]
+    checks = [check_volume(frame.height, expected, limits, requests=requests, quiet=gap)]
     if frame.height == 0:
         return checks
     ids = frame["impression_id"]
@@ -90,14 +93,14 @@ def check_window(
     return checks
 
 
-def _schema(frame: pl.DataFrame, ids: pl.Series, expected: Expected, limits: Limits) -> Check:
+def _schema(frame: pl.DataFrame, ids: pl.Series, expected: Expected, limits: InForce) -> Check:
     offends = (frame["schema_version"].cast(pl.String).fill_null("") != expected.schema_version).to_numpy()
     found = sorted(str(version) for version in frame["schema_version"].unique())
     detail = f"Served rows of schema version {', '.join(found)}; the features now are {expected.schema_version}."
     return _named(limits, "schema version", offends, ids, "none of another version", 0, detail)
 
 
-def _nulls(frame: pl.DataFrame, ids: pl.Series, limits: Limits) -> Check:
+def _nulls(frame: pl.DataFrame, ids: pl.Series, limits: InForce) -> Check:
     empty = {column: frame[column].null_count() for column in REQUIRED}
     columns = [column for column, count in empty.items() if count]
     offends = frame.select(pl.any_horizontal(pl.col(REQUIRED).is_null())).to_series().to_numpy()
@@ -105,7 +108,7 @@ def _nulls(frame: pl.DataFrame, ids: pl.Series, limits: Limits) -> Check:
     return _named(limits, "nulls", offends, ids, "none", 0, detail)
 
 
-def _inside_window(frame: pl.DataFrame, ids: pl.Series, expected: Expected, limits: Limits) -> Check:
+def _inside_window(frame: pl.DataFrame, ids: pl.Series, expected: Expected, limits: InForce) -> Check:
     start, end = _epoch_us(expected.start), _epoch_us(expected.end)
     shown = frame["shown_at"].dt.epoch("us").fill_null(end)
     offends = ((shown <= start) | (shown > end)).to_numpy()
@@ -113,55 +116,60 @@ def _inside_window(frame: pl.DataFrame, ids: pl.Series, expected: Expected, limi
     return _named(limits, "inside the window", offends, ids, "none outside", 0, detail)
 
 
-def _label_values(frame: pl.DataFrame, ids: pl.Series, limits: Limits) -> Check:
+def _label_values(frame: pl.DataFrame, ids: pl.Series, limits: InForce) -> Check:
     offends = ~frame["label"].cast(pl.Float64).fill_null(float("nan")).is_between(0, 1).to_numpy()
     detail = f"{int(offends.sum()):,} labels outside 0 to 1."
     return _named(limits, "label values", offends, ids, "all within 0 to 1", 0, detail)
 
 
-def _unknown(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits, requests: int) -> Check:
+def _unknown(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: InForce, requests: int) -> Check:
     columns = _suspects(dense)
     nan = np.isnan(dense[:, columns])
     share = float(nan.sum() / dense.size) if dense.size else 0.0
     worst = f": {_worst(nan, [names[column] for column in columns])}" if share else ""
-    limit = f"at most {limits.unknown_share:.1%} of the values"
+    allowed = limits.of("features known")
+    limit = f"at most {allowed:.1%} of the values"
     detail = f"{share:.2%} of the feature values are not known{worst}."
     # A column that is missing throughout is no chance, however few rows there are: what they differ by is.
     error = float(nan.sum(axis=1).std() / max(dense.shape[1], 1) / np.sqrt(max(requests, 1)))
-    passed, likely = (share <= limits.unknown_share + errors * error for errors in (CHANCE, BEYOND_CHANCE))
-    rows = rows_of(nan.any(axis=1), ids)
-    return outcome(limits, "features known", share, f"{limit}, beyond chance", passed, detail, rows, gross=not likely)
+    passed, likely = (share <= allowed + errors * error for errors in (CHANCE, BEYOND_CHANCE))
+    rows, needs = rows_of(nan.any(axis=1), ids), max(share - CHANCE * error, SMALLEST_SHARE)
+    limit += ", beyond chance"
+    return outcome(limits, "features known", share, limit, passed, detail, rows, gross=not likely, needs=needs)
 
 
-def _infinite(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits) -> Check:
+def _infinite(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: InForce) -> Check:
     columns = _suspects(dense)
     bad = np.isinf(dense[:, columns])
     detail = f"{_worst(bad, [names[column] for column in columns])} infinite."
-    limit = "none" if limits.infinite_share == 0 else f"at most {limits.infinite_share:.1%}"
-    return _named(limits, "features finite", np.asarray(bad.any(axis=1)), ids, limit, limits.infinite_share, detail)
+    allowed = limits.declared.infinite_share
+    limit = "none" if allowed == 0 else f"at most {allowed:.1%}"
+    return _named(limits, "features finite", np.asarray(bad.any(axis=1)), ids, limit, allowed, detail)
 
 
-def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: Limits, requests: int) -> Check:
-    columns = [column for column, name in enumerate(names) if name in limits.ranges]
+def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: InForce, requests: int) -> Check:
+    ranges, allowed = limits.declared.ranges, limits.of("features in range")
+    columns = [column for column, name in enumerate(names) if name in ranges]
     bad = np.zeros((len(dense), len(columns)), dtype=bool)
     for place, column in enumerate(columns):
-        low, high = limits.ranges[names[column]]
+        low, high = ranges[names[column]]
         bad[:, place] = (dense[:, column] < low) | (dense[:, column] > high)
     named = [names[column] for column in columns]
-    detail = f"{_worst(bad, named)} outside their range; {len(limits.ranges)} features declare one."
-    limit = f"at most {limits.out_of_range_share:.1%}"
+    detail = f"{_worst(bad, named)} outside their range; {len(ranges)} features declare one."
     offends = np.asarray(bad.any(axis=1))
-    share, rows = float(offends.mean()), rows_of(offends, ids)
-    return _share(limits, "features in range", share, limit, limits.out_of_range_share, requests, detail, rows)
-
-
-def _share(
-    limits: Limits, name: str, share: float, limit: str, allowed: float, draws: int, detail: str, rows: tuple[str, ...]
-) -> Check:
-    """A check on a share of rows that may be `allowed` in truth; those of one of `draws` requests are one draw."""
-    surprise = surprise_above(share, draws, allowed)
-    passed = surprise <= -np.log(limits.false_alarm)
-    return outcome(limits, name, share, f"{limit}, beyond chance", passed, detail, rows, gross=surprise > CANNOT_BE)
+    share, enough = float(offends.mean()), -np.log(limits.declared.false_alarm)
+    surprise = surprise_above(share, requests, allowed)  # those of one request are one draw
+    return outcome(
+        limits,
+        "features in range",
+        share,
+        f"at most {allowed:.1%}, beyond chance",
+        surprise <= enough,
+        detail,
+        rows_of(offends, ids),
+        gross=surprise > CANNOT_BE,
+        needs=least(lambda allowed: surprise_above(share, requests, allowed) <= enough, SMALLEST_SHARE, 1.0),
+    )
 
 
 def _suspects(dense: np.ndarray) -> np.ndarray:
@@ -174,17 +182,22 @@ def _suspects(dense: np.ndarray) -> np.ndarray:
         return np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)))
 
 
-def _lateness(lateness_s: np.ndarray, limits: Limits) -> Check:
+def _lateness(lateness_s: np.ndarray, limits: InForce) -> Check:
     value = float(np.quantile(lateness_s, 0.99))
     detail = f"99 % of the events were known within {value:,.0f} s of happening."
-    limit = f"at most {limits.lateness_s:,.0f} s, beyond chance"
-    # Of ten events the latest is no quantile: how many are too late, of those that may be?
-    surprise = surprise_above(float(np.mean(lateness_s > limits.lateness_s)), lateness_s.size, 0.01)
-    return outcome(limits, "lateness", value, limit, surprise <= -np.log(limits.false_alarm), detail)
+    allowed = limits.of("lateness")
+
+    def passes(seconds: float) -> bool:
+        # Of ten events the latest is no quantile: how many are too late, of those that may be?
+        surprise = surprise_above(float(np.mean(lateness_s > seconds)), lateness_s.size, 0.01)
+        return bool(surprise <= -np.log(limits.declared.false_alarm))
+
+    limit, needs = f"at most {allowed:,.0f} s, beyond chance", least(passes, 0.1, 1e9)
+    return outcome(limits, "lateness", value, limit, passes(allowed), detail, needs=needs)
 
 
 def _named(
-    limits: Limits, name: str, offends: np.ndarray, ids: pl.Series, limit: str, allowed: float, detail: str
+    limits: InForce, name: str, offends: np.ndarray, ids: pl.Series, limit: str, allowed: float, detail: str
 ) -> Check:
     """A check on the share of rows that offend, with the first of them by name."""
     share = float(offends.mean())

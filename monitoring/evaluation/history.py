@@ -13,7 +13,8 @@ from typing import Literal
 from models.frames import Frame
 from models.learning.model import Model
 from monitoring.checks.history import DAYS_COMPARED, RECENT_SPAN
-from monitoring.checks.limits import PastWindow
+from monitoring.checks.limits import PastWindow, is_factor
+from monitoring.checks.own import own_limit
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.process_record import ProcessRecord, latest_before
 from monitoring.names import GATE
@@ -26,6 +27,12 @@ WINDOWS_OF = timedelta(days=DAYS_COMPARED)
 
 PROFILES = 24
 """Profiles that a window's features are compared with, the newest."""
+
+NEEDS = 336
+"""Windows that say what limits are usual, the newest: two weeks of hours."""
+
+CHECK = "check/"
+"""Begins the codes of data checks."""
 
 MOST_FAILED = 200
 """Updates that failed the same check, at most: more than a day of those that wait for a person."""
@@ -60,6 +67,9 @@ class Remembered:
 
     profiles: tuple[Profile, ...] = ()
     """Of the window's features, by hour, the newest last."""
+
+    needs: Mapping[str, float] = field(default_factory=dict)
+    """By the code of a finding: the least limit with which the window passes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +123,21 @@ class Recalled:
     failed_before: Mapping[str, int] = field(default_factory=dict)
     """Windows rejected with a check failed, by its name, of those in a row up to this one that failed it."""
 
+    needed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """By the code of a finding: the least limits with which windows passed, the newest first. Of those held one after
+    another the last one counts, which holds them all; what was rejected was no window of the surface's."""
+
     process: ProcessRecord = field(default_factory=ProcessRecord)
     tests: PastTests = field(default_factory=PastTests)
     baseline: str | None = None
     """The last champion that was shown better than the proven baseline before it; None without a champion."""
+
+    @property
+    def own(self) -> Mapping[str, float]:
+        """By data check: the limit that the surface's own windows need, where enough of them are known."""
+        checks = {code.removeprefix(CHECK): values for code, values in self.needed.items() if code.startswith(CHECK)}
+        found = {name: own_limit(values, factor=is_factor(name)) for name, values in checks.items()}
+        return {name: limit for name, limit in found.items() if limit is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +181,7 @@ def recall(past: Sequence[PastUpdate], current: CurrentUpdate) -> Recalled:
         windows=_windows(ordered, current),
         profiles=_profiles(ordered),
         failed_before=_failed_before(ordered, current),
+        needed=_needed(ordered),
         process=process,
         tests=tests[-1] if tests else PastTests(),
         baseline=baseline,
@@ -194,6 +216,17 @@ def _windows(past: Sequence[PastUpdate], current: CurrentUpdate) -> tuple[PastWi
 def _profiles(past: Sequence[PastUpdate]) -> tuple[Profile, ...]:
     promoted = [update.remembered.profiles for update in past if update.state == "promoted"]
     return tuple([profile for profiles in promoted[-PROFILES:] for profile in profiles][-PROFILES:])
+
+
+def _needed(past: Sequence[PastUpdate]) -> dict[str, tuple[float, ...]]:
+    found: dict[str, list[float]] = {}
+    start: datetime | None = None
+    for update in [update for update in reversed(past) if update.state != "rejected"][:NEEDS]:
+        if update.remembered.window.start != start:
+            start = update.remembered.window.start
+            for code, limit in update.remembered.needs.items():
+                found.setdefault(code, []).append(limit)
+    return {code: tuple(values) for code, values in found.items()}
 
 
 def _failed_before(past: Sequence[PastUpdate], current: CurrentUpdate) -> dict[str, int]:

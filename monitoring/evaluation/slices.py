@@ -1,7 +1,7 @@
 """Champion and challenger within parts of the impressions: by context, new and old users, new and old items.
 
     found = compare_slices({"region": regions, "reader": new_or_known}, {"reader": "user"}, before=..., now=...)
-    losing(found, margin=0.05, level=0.01)
+    surely_lost(found, level=0.01)
 
 A model can be better overall and much worse for a part. Many parts are looked at, so each is held to a stricter level:
 all bounds together are wrong with the chance of one.
@@ -52,7 +52,8 @@ class Slice:
     champion_log_loss: float
     challenger_log_loss: float
     gain: float | None
-    """By request, of the request's rows in the slice alone, as a share of the champion's log loss there."""
+    """By request, of the request's rows in the slice alone, as a share of the champion's log loss there; or on the
+    whole, where that is more: of nearly nothing any loss is a large share."""
 
     moments: Moments
     lower: float | None = None
@@ -95,15 +96,15 @@ def compare_slices(
     return sorted(bounded, key=lambda part: -part.impressions)
 
 
-def losing(slices: Sequence[Slice], margin: float, level: float = FAMILY_RISK) -> list[Slice]:
-    """The slices where the challenger is shown worse by more than ``margin`` (a share), the worst first.
+def surely_lost(slices: Sequence[Slice], level: float = FAMILY_RISK) -> list[tuple[Slice, float]]:
+    """Each slice with the loss that is shown of it, the largest first: what the challenger surely loses there.
 
-    The chance that one is named which is not, is at most ``level`` over all slices. Those of fewer
-    than :data:`FEWEST_OF_SLICE` requests are not looked at.
+    The chance that any loses less is at most ``level`` over all slices. Those of fewer than :data:`FEWEST_OF_SLICE`
+    requests are not looked at.
     """
     thick = [part for part in slices if part.requests >= FEWEST_OF_SLICE]
-    lost = [part for part in thick if upper_once(part.moments, level / len(thick)) < -margin]
-    return sorted(lost, key=lambda part: part.gain or 0.0)
+    lost = [(part, -upper_once(part.moments, level / len(thick))) for part in thick]
+    return sorted(lost, key=lambda of: -of[1])
 
 
 def coded(values: Column, most: int) -> tuple[list[str], Codes]:
@@ -127,7 +128,7 @@ def _slices_of(
     values: int,
 ) -> list[Slice]:
     names, code = coded(given, values)
-    width, requests = len(names), before.requests
+    width, requests, whole = len(names), before.requests, float(np.mean(loss[0]))
 
     def by_slice(of_row: Any) -> Floats:
         return np.bincount(code, of_row, minlength=width).astype(np.float64, copy=False)
@@ -145,8 +146,9 @@ def _slices_of(
     for place, value in enumerate(names):
         there = count[:, place] > 0
         champion, challenger = (float(each[place] / rows[place]) for each in total)
-        x = gain[there, place] / count[there, place] / max(champion, metrics.SMALLEST)
-        of_equal = equal[there, place] / count[there, place] ** 2 / max(champion, metrics.SMALLEST) ** 2
+        unit = max(champion, whole, metrics.SMALLEST)
+        x = gain[there, place] / count[there, place] / unit
+        of_equal = equal[there, place] / count[there, place] ** 2 / unit**2
         rarer = float(min(clicks[place], rows[place] - clicks[place]))
         moments = Moments.of(x, equal=float(of_equal.mean()) if len(x) else 0.0, labels=rarer)
         found.append(

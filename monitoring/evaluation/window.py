@@ -20,7 +20,8 @@ from monitoring.checks import features as feature_checks
 from monitoring.checks import labels as label_checks
 from monitoring.checks import limits as check_limits
 from monitoring.checks import window as window_checks
-from monitoring.checks.limits import Check, Expected, Limits
+from monitoring.checks.gaps import gap
+from monitoring.checks.limits import Check, Expected, InForce, Limits
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
 from monitoring.evaluation.compare import measure
@@ -134,42 +135,50 @@ class Checks:
 def check(window: Window, champion: Champion | None, history: History) -> Checks:
     """All data checks of a window, and its drift, by the model in service and the windows before it."""
     examples, table, terms = window.frame.examples, window.frame.table, window.terms
-    past = history.recalled.windows
+    past, limits = history.recalled.windows, InForce(terms.limits, history.recalled.own)
+    users, quiet = codes_of(table["user_id"]), gap(examples.time, window.start, past)
     model = None if champion is None else champion.model
     found = window_checks.check_window(
         table,
         examples.dense,
         terms.features,
         Expected(terms.schema_version, window.start, window.end, past),
-        terms.limits,
+        limits,
         lateness_s=window.lateness_s,
         new=new_ids(examples, model),
+        gap=quiet,
     )
     profiles: tuple[Profile, ...] = ()
     if len(window.frame):
         order = _in_time_order(examples.time)
-        dense, label = examples.dense[order], examples.label[order]
-        whole = Profile.of(dense, terms.features, label=label)
-        profiles = tuple(Profile.by_hour(dense, terms.features, time=examples.time[order], label=label, whole=whole))
+        dense, label, user, time = examples.dense[order], examples.label[order], users[order], examples.time[order]
+        whole = Profile.of(dense, terms.features, label=label, user=user)
+        profiles = tuple(Profile.by_hour(dense, terms.features, time=time, label=label, user=user, whole=whole))
         found += feature_checks.check_features(
             dense,
             terms.features,
             history.recalled.profiles,
             label,
-            terms.limits,
+            limits,
             ids=table["impression_id"][order],
             profile=whole,
-            requests=len(np.unique(examples.request)),
+            gap=quiet,
         )
     scores, prequential = None, None
     if model is not None and len(examples):
         scores = model.score(examples)
         prequential = measure(examples.label, examples.request, scores)
         contexts = contexts_of(table, terms.contexts)
-        found += label_checks.check_labels(table, examples.label, scores, past, terms.limits, contexts=contexts)
+        found += label_checks.check_labels(table, examples.label, scores, past, limits, contexts=contexts)
     found = check_limits.reconsidered(found, history.recalled.failed_before)
     drifts = (None, None) if model is None else _drifts(window, model, history)
     return Checks(window, tuple(found), scores, prequential, profiles, *drifts)
+
+
+def codes_of(users: pl.Series) -> NDArray[np.int64]:
+    """Of the users [N]; those without an id are one."""
+    codes = users.cast(pl.String).fill_null("none").rank("dense").to_numpy()
+    return codes.astype(np.int64) - 1
 
 
 def _in_time_order(time: NDArray[np.float64]) -> slice | NDArray[np.int64]:

@@ -92,10 +92,14 @@ class Finding:
     word: Word
     facts: Mapping[str, str] = field(default_factory=dict)
 
+    setting: str = ""
+    """The limit that decides, where a surface can set one."""
+
     def __post_init__(self) -> None:
         assert self.code.partition("/")[0] in SENTENCES, self.code
 
     @property
     def sentence(self) -> str:
         """For people."""
-        return SENTENCES[self.code.partition("/")[0]].format_map(self.facts)
+        sentence = SENTENCES[self.code.partition("/")[0]].format_map(self.facts)
+        return f"{sentence} Set by {self.setting}." if self.setting else sentence

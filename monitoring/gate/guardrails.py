@@ -1,17 +1,18 @@
 """What else in the evidence asks for a person, whatever the log loss of champion and challenger says.
 
-Each figure with a limit in the policy yields a finding where the limit is passed, or where the figure is missing and
-the policy does not let that pass. A figure of few clicks or requests passes its limit by chance: what is held against
-the limit is what is shown of it, its bound.
+Each figure with a limit in the policy is a `Reading`, and yields a finding where the limit is passed, or where the
+figure is missing and the policy does not let that pass. A figure of few clicks or requests passes its limit by chance:
+what is held against the limit is what is shown of it, its bound.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.retrieval import RetrievalComparison
-from monitoring.evaluation.slices import losing
+from monitoring.evaluation.slices import surely_lost
 from monitoring.gate.findings import Finding
 from monitoring.gate.hypotheses import no_ratchet
 from monitoring.gate.policy import Limit, Policy
@@ -27,20 +28,51 @@ SKEW_LEVEL = 0.001
 """Chance that a share of served values that differ is taken for larger than it is."""
 
 
+@dataclass(frozen=True)
+class Reading:
+    """A figure of the evidence, and the limit of the policy that it is held against."""
+
+    code: str
+    """Of the finding where it is beyond it."""
+
+    setting: str
+    """The field of the policy."""
+
+    limit: Limit
+    value: float | None
+    """None: not measured."""
+
+    figure: str
+    """What it is, for people."""
+
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> Iterator[Finding]:
+        """That it is beyond the limit; or, where it is missing, what the policy says of that."""
+        limit, setting = self.limit, f"Policy.{self.setting} = {self.limit.at_most:g}"
+        if self.value is None:
+            if limit.missing != "pass":
+                yield Finding(f"unmeasured/{self.code}", limit.missing, {"figure": self.figure})
+        elif self.value > limit.at_most:
+            yield Finding(self.code, limit.breach, self.facts, setting)
+
+
 def guardrails(policy: Policy, evidence: Evidence) -> list[Finding]:
     """Every limit passed."""
-    return [finding for part in GUARDRAILS for finding in part(policy, evidence)]
+    found: list[Finding] = []
+    for part in GUARDRAILS:
+        for each in part(policy, evidence):
+            found += each.findings if isinstance(each, Reading) else [each]
+    return found
 
 
-def _judge(
-    limit: Limit, value: float | None, figure: str, code: str, facts: Mapping[str, str] | None = None
-) -> Iterator[Finding]:
-    """The finding ``code`` where ``value`` is above the limit; what the policy says where there is none."""
-    if value is None:
-        if limit.missing != "pass":
-            yield Finding(f"unmeasured/{code}", limit.missing, {"figure": figure})
-    elif value > limit.at_most:
-        yield Finding(code, limit.breach, facts or {})
+def readings(policy: Policy, evidence: Evidence) -> list[Reading]:
+    """Every figure with a limit; none where champion and challenger were not compared."""
+    if evidence.comparison is None:
+        return []
+    found = (each for part in GUARDRAILS for each in part(policy, evidence))
+    return [each for each in found if isinstance(each, Reading)]
 
 
 def _training(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
@@ -48,14 +80,15 @@ def _training(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
         yield Finding("stopped_early", policy.early)
 
 
-def _gain(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _gain(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     compared = _compared(evidence)
     if compared.against_champion:
         gain = compared.gain
-        yield from _judge(policy.too_good, gain.lower, "gain", "too_good", {"gain": percent(gain.share or 0)})
+        facts = {"gain": percent(gain.share or 0)}
+        yield Reading("too_good", "too_good", policy.too_good, gain.lower, "gain", facts)
 
 
-def _calibration(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _calibration(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     compared = _compared(evidence)
     before, now = compared.champion.calibration_error, compared.challenger.calibration_error
     # An error within the champion's, or within what chance gives, is no news.
@@ -66,52 +99,55 @@ def _calibration(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
         "now": f"{now or 0:.3f}",
         "before": "" if before is None else f" (the {compared.rival_name}'s is {before:.3f})",
     }
-    yield from _judge(policy.calibration, beyond, "calibration error", "calibration", facts)
+    yield Reading("calibration", "calibration", policy.calibration, beyond, "calibration error", facts)
 
 
-def _shift(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _shift(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     compared = _compared(evidence)
     shift = compared.shift
     if shift is None or not compared.against_champion:
         return
     before, now = compared.champion.mean_prediction, compared.challenger.mean_prediction
-    yield from _judge(
+    yield Reading(
+        "mean_prediction",
+        "mean_prediction",
         policy.mean_prediction,
         None if shift.log_odds is None else abs(shift.log_odds),
         "mean prediction",
-        "mean_prediction",
         {"before": f"{before or 0:.3f}", "now": f"{now or 0:.3f}"},
     )
-    yield from _judge(
+    yield Reading(
+        "flat",
+        "flattened",
         policy.flattened,
         None if shift.spread is None else 1 / max(shift.spread, 1e-9),
         "spread of predictions",
-        "flat",
         {"spread": percent(shift.spread or 0)},
     )
     furthest = (evidence.in_sample.shift if evidence.in_sample else shift).p99
-    yield from _judge(
+    yield Reading(
+        "prediction_shift",
+        "prediction_shift",
         policy.prediction_shift,
         furthest,
         "shift of single predictions",
-        "prediction_shift",
         {"shift": f"{furthest or 0:.1f}"},
     )
 
 
-def _slices(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _slices(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     compared = _compared(evidence)
     if not compared.against_champion:
         return
-    lost = losing(compared.slices, policy.slices.at_most, SLICE_LEVEL)
-    if lost:
-        named = [
-            f"{part.name} (log loss {percent(-(part.gain or 0))} higher on {counted(part.impressions, 'impression')})"
-            for part in lost[:SLICES_NAMED]
-        ]
-        more = f" and {len(lost) - SLICES_NAMED} slices more" if len(lost) > SLICES_NAMED else ""
-        facts = {"slices": ", ".join(named) + more, "allowed": percent(policy.slices.at_most)}
-        yield Finding("slices", policy.slices.breach, facts)
+    shown = surely_lost(compared.slices, SLICE_LEVEL)
+    lost = [part for part, loss in shown if loss > policy.slices.at_most]
+    named = [
+        f"{part.name} (log loss {percent(-(part.gain or 0))} higher on {counted(part.impressions, 'impression')})"
+        for part in lost[:SLICES_NAMED]
+    ]
+    more = f" and {len(lost) - SLICES_NAMED} slices more" if len(lost) > SLICES_NAMED else ""
+    facts = {"slices": ", ".join(named) + more, "allowed": percent(policy.slices.at_most)}
+    yield Reading("slices", "slices", policy.slices, shown[0][1] if shown else None, "loss of a slice", facts)
 
 
 def _references(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
@@ -129,50 +165,52 @@ def _references(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
         yield finding
 
 
-def _in_sample(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _in_sample(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     if evidence.in_sample is not None:
         gain = evidence.in_sample.gain
         facts = {"lost": percent(gain.lost or 0)}
-        yield from _judge(policy.in_sample, gain.surely_lost, "window in sample", "in_sample", facts)
+        yield Reading("in_sample", "in_sample", policy.in_sample, gain.surely_lost, "window in sample", facts)
 
 
-def _forgetting(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _forgetting(policy: Policy, evidence: Evidence) -> Iterator[Reading | Finding]:
     if evidence.forgetting is not None:
         gain = evidence.forgetting.gain
         facts = {"lost": percent(gain.lost or 0)}
-        yield from _judge(policy.forgetting, gain.surely_lost, "loss on the day before", "forgetting", facts)
+        lost = gain.surely_lost
+        yield Reading("forgetting", "forgetting", policy.forgetting, lost, "loss on the day before", facts)
     elif policy.forgetting.missing != "pass" and _compared(evidence).against_champion:
         yield Finding("no_earlier_window", policy.forgetting.missing)
 
 
-def _skew(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _skew(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     skew = evidence.skew
     share = None if skew is None else skew.differing_share
     if skew is None or share is None:
-        yield from _judge(policy.skew, None, "skew of features", "skew")
+        yield Reading("skew", "skew", policy.skew, None, "skew of features")
         return
     facts = {"share": percent(share), "features": ", ".join(found.feature for found in skew.worst[:3])}
-    yield from _judge(policy.skew, surely_above(share, skew.rows, SKEW_LEVEL), "skew of features", "skew", facts)
+    shown = surely_above(share, skew.rows, SKEW_LEVEL)
+    yield Reading("skew", "skew", policy.skew, shown, "skew of features", facts)
     for found in skew.worst[:1]:  # one broken feature of a hundred is less than a hundredth of the values
         facts = {"feature": found.feature, "share": percent(found.share)}
         shown = surely_above(found.share, skew.rows, SKEW_LEVEL)
-        yield from _judge(policy.skew_of_one, shown, f"skew of {found.feature}", "skew_of_one", facts)
+        yield Reading("skew_of_one", "skew_of_one", policy.skew_of_one, shown, f"skew of {found.feature}", facts)
 
 
-def _drift(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _drift(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     for code, drift in (("drift", evidence.drift), ("baseline_drift", evidence.baseline_drift)):
         share = None if drift is None else drift.share
-        yield from _judge(policy.drift, share, "drift", code, {"share": percent(share or 0)})
+        yield Reading(code, "drift", policy.drift, share, "drift", {"share": percent(share or 0)})
 
 
-def _ranking_value(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _ranking_value(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     found = evidence.ranking_value
     lost = None if found is None else found.surely_lost
     facts = {"lost": percent(lost or 0)}
-    yield from _judge(policy.ranking_value, lost, "value of its ranking", "ranking_value", facts)
+    yield Reading("ranking_value", "ranking_value", policy.ranking_value, lost, "value of its ranking", facts)
 
 
-def _towers(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _towers(policy: Policy, evidence: Evidence) -> Iterator[Reading | Finding]:
     towers = evidence.towers
     if towers is None:  # requests name their candidates
         return
@@ -186,7 +224,7 @@ def _towers(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
     for code, part, where in parts:
         lost = None if part is None else part.surely_lost
         facts = {} if part is None else recall_sentence(part)
-        yield from _judge(policy.retrieval, lost, f"recall of {where}", code, facts)
+        yield Reading(code, "retrieval", policy.retrieval, lost, f"recall of {where}", facts)
 
 
 def recall_sentence(part: RetrievalComparison) -> Mapping[str, str]:
@@ -196,7 +234,7 @@ def recall_sentence(part: RetrievalComparison) -> Mapping[str, str]:
     return {"found": f"{now}, {rivals} {before},", "among": f"{part.among}"}
 
 
-def _fairness(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _fairness(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     for row in _compared(evidence).fairness:
         if row.exposure is None:  # of readers: each request shows its items to one, in whatever order
             continue
@@ -208,16 +246,17 @@ def _fairness(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
             "before": percent(row.exposure.champion),
             "now": percent(row.exposure.challenger),
         }
-        yield from _judge(policy.fairness, shown, f"exposure of {row.value}", "exposure", facts)
+        yield Reading("exposure", "fairness", policy.fairness, shown, f"exposure of {row.value}", facts)
 
 
-def _cost(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
+def _cost(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     cost = evidence.cost
     slow = None if cost is None else cost.score_p99_ms
     facts = {"candidates": f"{cost.candidates if cost else 0}", "took": f"{slow or 0:.1f}"}
-    yield from _judge(policy.score_p99_ms, slow, "scoring time", "scoring_time", facts)
+    yield Reading("scoring_time", "score_p99_ms", policy.score_p99_ms, slow, "scoring time", facts)
     size = None if cost is None else cost.bytes / 1e6
-    yield from _judge(policy.megabytes, size, "size of the model", "size", {"megabytes": f"{size or 0:,.0f}"})
+    facts = {"megabytes": f"{size or 0:,.0f}"}
+    yield Reading("size", "megabytes", policy.megabytes, size, "size of the model", facts)
 
 
 def _compared(evidence: Evidence) -> Comparison:
@@ -225,7 +264,7 @@ def _compared(evidence: Evidence) -> Comparison:
     return evidence.comparison
 
 
-GUARDRAILS: tuple[Callable[[Policy, Evidence], Iterator[Finding]], ...] = (
+GUARDRAILS: tuple[Callable[[Policy, Evidence], Iterator[Reading | Finding]], ...] = (
     _training,
     _gain,
     _calibration,

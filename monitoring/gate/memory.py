@@ -2,9 +2,10 @@
 
 from monitoring.checks.limits import Check, PastWindow
 from monitoring.evaluation.evidence import Evidence
-from monitoring.evaluation.history import Remembered
+from monitoring.evaluation.history import CHECK, Remembered
 from monitoring.evaluation.window import Checks
 from monitoring.gate import hypotheses
+from monitoring.gate.guardrails import readings
 from monitoring.gate.policy import Policy
 from monitoring.statistics.error_control import PastTests
 
@@ -23,7 +24,15 @@ def remember(policy: Policy, checks: Checks, evidence: Evidence) -> Remembered:
         baseline=evidence.baseline,
         baseline_moves=_baseline_moves(evidence),
         profiles=checks.profiles,
+        needs=needed(policy, evidence),
     )
+
+
+def needed(policy: Policy, evidence: Evidence) -> dict[str, float]:
+    """The least limit with which the window passes each check and guardrail, by the finding's code."""
+    found = {f"{CHECK}{check.name}": check.needs for check in evidence.checks}
+    found |= {reading.code: reading.value for reading in readings(policy, evidence)}
+    return {code: float(value) for code, value in found.items() if value is not None}
 
 
 def past_window(evidence: Evidence) -> PastWindow:

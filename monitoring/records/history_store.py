@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 
 from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import WIDTH, Profile
-from monitoring.evaluation.history import MOST_FAILED, PROFILES, CurrentUpdate, PastUpdate, Remembered, since
+from monitoring.evaluation.history import MOST_FAILED, NEEDS, PROFILES, CurrentUpdate, PastUpdate, Remembered, since
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -27,12 +27,13 @@ WRITE = f"""
 INSERT INTO update_history (
     surface, update_id, champion_version, window_start, window_end, impressions, label_rate, log_loss, agreement,
     new_users, new_items, failed_checks, process_before, process_after, tested, tests_promoted, baseline_version,
-    baseline_moves, profile_names, profile_rows, profile_clicked, profiles
+    baseline_moves, profile_names, profile_rows, profile_clicked, profile_users, profiles, limit_codes, limits_needed
 ) VALUES (
     %(surface)s, %(update_id)s, %(champion)s, %(start)s, %(end)s, %(impressions)s, %(label_rate)s, %(log_loss)s,
     %(agreement)s, %(new_users)s, %(new_items)s, %(failed)s, {RECORD.format(which="before")},
     {RECORD.format(which="after")}, %(tested)s, %(tests_promoted)s, %(baseline)s, %(baseline_moves)s,
-    %(profile_names)s, %(profile_rows)s, %(profile_clicked)s, %(profiles)s
+    %(profile_names)s, %(profile_rows)s, %(profile_clicked)s, %(profile_users)s, %(profiles)s, %(limit_codes)s,
+    %(limits_needed)s
 )
 """  # noqa: S608
 
@@ -50,8 +51,8 @@ COLUMNS = ", ".join(
 )
 
 # All that `recall` looks at, however old: the windows of two weeks, the champion's own update, the newest promoted
-# ones for their profiles, the newest that were judged against the champion, and the last test of a new design. The
-# newest row of an update counts: one that died and ran again may have two.
+# ones for their profiles, the newest for the limits that they needed, the newest that were judged against the champion,
+# and the last test of a new design. The newest row of an update counts: one that died and ran again may have two.
 PAST = f"""
 WITH judged AS MATERIALIZED (
     SELECT update_id, state, challenger_version, parent_version, window_end FROM updates
@@ -62,6 +63,8 @@ WITH judged AS MATERIALIZED (
     SELECT update_id FROM promotions WHERE surface = %(surface)s AND version = %(champion)s
     UNION
     (SELECT update_id FROM judged WHERE state = 'promoted' ORDER BY update_id DESC LIMIT %(profiles)s)
+    UNION
+    (SELECT update_id FROM judged WHERE state <> 'rejected' ORDER BY update_id DESC LIMIT %(needs)s)
     UNION
     (SELECT update_id FROM judged WHERE parent_version IS NOT DISTINCT FROM %(champion)s::text
      ORDER BY update_id DESC LIMIT %(in_a_row)s)
@@ -85,11 +88,21 @@ WITH windows AS MATERIALIZED (
     SELECT update_id FROM updates WHERE surface = %(surface)s AND state = 'promoted' AND update_id < %(update_id)s
     ORDER BY update_id DESC LIMIT %(profiles)s
 )
-SELECT update_id, h.profile_names, h.profile_rows, h.profile_clicked, h.profiles
+SELECT update_id, h.profile_names, h.profile_rows, h.profile_clicked, h.profile_users, h.profiles
 FROM windows CROSS JOIN LATERAL (
-    SELECT profile_names, profile_rows, profile_clicked, profiles FROM update_history
+    SELECT profile_names, profile_rows, profile_clicked, profile_users, profiles FROM update_history
     WHERE update_history.update_id = windows.update_id ORDER BY history_id DESC LIMIT 1
 ) h
+"""
+
+
+LATEST_NEEDS = """
+SELECT u.update_id, h.limit_codes, h.limits_needed FROM updates u CROSS JOIN LATERAL (
+    SELECT limit_codes, limits_needed FROM update_history
+    WHERE update_history.update_id = u.update_id ORDER BY history_id DESC LIMIT 1
+) h
+WHERE u.surface = %(surface)s AND u.update_id < %(update_id)s AND u.state NOT IN ('failed', 'claimed', 'rejected')
+ORDER BY u.update_id DESC LIMIT %(needs)s
 """
 
 
@@ -120,7 +133,10 @@ def write(connection: psycopg.Connection, surface: str, remembered: Remembered) 
             "profile_names": list(profiles[0].names) if profiles else [],
             "profile_rows": [profile.rows for profile in profiles],
             "profile_clicked": [profile.clicked for profile in profiles],
+            "profile_users": [profile.users for profile in profiles],
             "profiles": [profile.table().tolist() for profile in profiles],
+            "limit_codes": list(remembered.needs),
+            "limits_needed": list(remembered.needs.values()),
         },
     )
 
@@ -135,11 +151,16 @@ def read(connection: psycopg.Connection, surface: str, current: CurrentUpdate) -
         "champion": champion,
         "profiles": PROFILES,
         "in_a_row": MOST_FAILED,
+        "needs": NEEDS,
     }
     with connection.cursor(row_factory=dict_row) as cursor:
         profiles = {row["update_id"]: _profiles(row) for row in cursor.execute(LATEST_PROFILES, parameters).fetchall()}
+        needs = {
+            row["update_id"]: dict(zip(row["limit_codes"], row["limits_needed"], strict=True))
+            for row in cursor.execute(LATEST_NEEDS, parameters).fetchall()
+        }
         rows = cursor.execute(PAST, parameters).fetchall()
-    return [_past(row, profiles.get(row["update_id"], ())) for row in rows]
+    return [_past(row, profiles.get(row["update_id"], ()), needs.get(row["update_id"], {})) for row in rows]
 
 
 def _columns_of(which: str, known: ProcessRecord | None) -> dict[str, Any]:
@@ -165,7 +186,7 @@ def _record(row: Mapping[str, Any], which: str) -> ProcessRecord | None:
     return ProcessRecord(row[f"{which}_updates"], moments, row[f"{which}_cusum"], row[f"{which}_judged_to"], against)
 
 
-def _past(row: Mapping[str, Any], profiles: tuple[Profile, ...]) -> PastUpdate:
+def _past(row: Mapping[str, Any], profiles: tuple[Profile, ...], needs: Mapping[str, float]) -> PastUpdate:
     new = {kind: row[f"new_{kind}"] for kind in ("users", "items") if row[f"new_{kind}"] is not None}
     remembered = Remembered(
         update_id=row["update_id"],
@@ -186,6 +207,7 @@ def _past(row: Mapping[str, Any], profiles: tuple[Profile, ...]) -> PastUpdate:
         baseline=row["baseline_version"],
         baseline_moves=row["baseline_moves"],
         profiles=profiles,
+        needs=needs,
     )
     return PastUpdate(remembered, row["state"], row["challenger_version"], row["promoted_by"], row["measured_at"])
 
@@ -195,7 +217,8 @@ def _profiles(row: Mapping[str, Any]) -> tuple[Profile, ...]:
     if not names:  # no hour of the window had impressions enough
         return ()
     tables = np.array(row["profiles"], dtype=np.float32).reshape(-1, WIDTH, len(names))
+    counts = (row["profile_rows"], row["profile_clicked"], row["profile_users"])
     return tuple(
-        Profile.from_table(names, rows, clicked, table)
-        for rows, clicked, table in zip(row["profile_rows"], row["profile_clicked"], tables, strict=True)
+        Profile.from_table(names, rows, clicked, users, table)
+        for rows, clicked, users, table in zip(*counts, tables, strict=True)
     )

@@ -84,6 +84,13 @@ def dispersion(off: Floats, variance: Floats, group: NDArray[np.int64], groups: 
     return max(1.0, float(np.minimum(of_groups**2, 4 * expected).sum() / whole) / 0.84)  # of a normal, so cut
 
 
+def effective(group: NDArray[np.int64]) -> float:
+    """How many independent rows say as much as these [N], where those of one group say the same: their number squared
+    over the sum of the groups' (Kish 1965, "Survey Sampling")."""
+    counts = np.unique(group, return_counts=True)[1].astype(np.float64)
+    return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
+
+
 def between(labels: Sequence[float], rows: Sequence[float]) -> float:
     """Dispersion between windows [M], from their counts of labels and rows (Pearson's statistic); at least 1."""
     counted, of = np.asarray(labels, np.float64), np.asarray(rows, np.float64)
