@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from monitoring.checks.limits import Check
 from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence
-from monitoring.evaluation.history import CHECK
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.gate import hypotheses
 from monitoring.gate.findings import Finding
@@ -77,7 +76,7 @@ def _failed(check: Check) -> Finding:
     rows = f" Impressions: {named}{more}." if check.rows else ""
     facts = {"name": check.name, "detail": check.detail, "limit": check.limit, "rows": rows}
     needs = "" if check.needs is None else f"; this window needs {check.needs:.3g}"
-    return Finding(f"{CHECK}{check.name}", check.breach, facts, f"{check.setting}{needs}" if check.setting else "")
+    return Finding(f"check/{check.name}", check.breach, facts, f"{check.setting}{needs}" if check.setting else "")
 
 
 def _quality(policy: Policy, evidence: Evidence) -> list[Finding]:

@@ -77,7 +77,7 @@ def readings(policy: Policy, evidence: Evidence) -> list[Reading]:
 
 def _training(policy: Policy, evidence: Evidence) -> Iterator[Finding]:
     if evidence.training is not None and evidence.training.stopped == "early" and policy.early != "pass":
-        yield Finding("stopped_early", policy.early)
+        yield Finding("stopped_early", policy.early, setting=f"Policy.early = {policy.early!r}")
 
 
 def _gain(policy: Policy, evidence: Evidence) -> Iterator[Reading]:

@@ -12,7 +12,7 @@ from flows import ledger
 from monitoring.checks.features import check_features
 from monitoring.checks.history import check_label_rate
 from monitoring.checks.labels import check_labels
-from monitoring.checks.limits import Check, Expected, Limits, PastWindow, failed
+from monitoring.checks.limits import Check, Expected, InForce, PastWindow, failed
 from monitoring.checks.profiles import Profile
 from monitoring.checks.window import check_window
 from monitoring.evaluation.compare import compare
@@ -20,7 +20,7 @@ from monitoring.evaluation.comparison import Comparison
 from monitoring.gate.hypotheses import not_worse
 from monitoring.statistics.chance import CANNOT_BE, between, dispersion, surely_above, surprise_above, surprise_of_odds
 from tests.worlds.challengers import SHOWN
-from tests.worlds.windows import END, NAMES, START, window
+from tests.worlds.windows import END, NAMES, START, Window, window
 
 BEGIN, STEP = datetime(2026, 1, 1, tzinfo=UTC), timedelta(minutes=10)
 
@@ -46,7 +46,7 @@ def followed(windows: Stream) -> tuple[list[str], np.ndarray]:
     for start, end, label in windows:
         first, waiting = first or start, [*waiting, label]
         together = np.concatenate(waiting)
-        check = check_label_rate(together, Expected("v", first, end, history=tuple(history)), Limits())
+        check = check_label_rate(together, Expected("v", first, end, history=tuple(history)), InForce())
         words.append("promote" if check.passed else check.breach)
         if check.passed:
             trained.append(together)
@@ -75,7 +75,7 @@ def test_labels_that_hang_together_are_no_reason_to_wait_either() -> None:
         user = np.repeat(np.arange(60), 10)
         label = (random.random(600) < random.beta(0.1, 1.9, 60)[user]).astype(float)
         start, end = BEGIN + k * STEP, BEGIN + (k + 1) * STEP
-        check = check_label_rate(label, Expected("v", start, end, history=tuple(history)), Limits(), user=user)
+        check = check_label_rate(label, Expected("v", start, end, history=tuple(history)), InForce(), user=user)
         words.append("promote" if check.passed else check.breach)
         history.append(PastWindow(start, end, 600, float(label.mean())))
     assert words.count("promote") >= 118
@@ -87,11 +87,11 @@ def test_a_log_that_lost_all_its_labels_is_rejected_and_one_that_cannot_tell_wai
     usual = abs(label - 0.05)
     past = tuple(PastWindow(BEGIN - (k + 1) * STEP, BEGIN - k * STEP, 3000, usual + 0.001 * (k % 3)) for k in range(12))
     broken = np.full(3000, label)
-    check = check_label_rate(broken, Expected("v", BEGIN, BEGIN + STEP, history=past), Limits())
+    check = check_label_rate(broken, Expected("v", BEGIN, BEGIN + STEP, history=past), InForce())
     assert (check.passed, check.breach) == (False, "reject")
-    waits = check_label_rate(broken[:400], Expected("v", BEGIN, BEGIN + STEP, history=past), Limits())
+    waits = check_label_rate(broken[:400], Expected("v", BEGIN, BEGIN + STEP, history=past), InForce())
     assert (waits.passed, waits.breach) == (False, "hold")
-    unknown = check_label_rate(broken, Expected("v", BEGIN, BEGIN + STEP), Limits())
+    unknown = check_label_rate(broken, Expected("v", BEGIN, BEGIN + STEP), InForce())
     assert (unknown.passed, unknown.breach) == (False, "hold")
 
 
@@ -122,7 +122,7 @@ def test_by_the_ledger_a_held_window_comes_with_the_next_and_every_click_is_trai
         ends = ((at - BEGIN).total_seconds() for at in (claimed.window.start, claimed.window.end))
         rows = slice(*(int(at) for at in ends))
         expected = Expected("v", claimed.window.start, claimed.window.end, history=tuple(history))
-        check = check_label_rate(label[rows], expected, Limits())
+        check = check_label_rate(label[rows], expected, InForce())
         word = "promoted" if check.passed else {"hold": "held", "reject": "rejected"}[check.breach]
         words.append(word)
         if word == "promoted":
@@ -173,6 +173,11 @@ def test_a_window_without_a_click_shows_no_challenger_to_be_worse() -> None:
     assert verdict_of(loud) == "reject"
 
 
+def profile_of(part: Window, dense: np.ndarray, label: np.ndarray | None = None) -> Profile:
+    """Of a window in which each request is another user's."""
+    return Profile.of(dense, NAMES, label=label, user=part.request)
+
+
 @pytest.mark.parametrize("clicks", [1, 3, 10])
 def test_a_feature_does_not_know_the_label_for_ranking_a_few_clicks_well(clicks: int) -> None:
     references = [
@@ -183,36 +188,38 @@ def test_a_feature_does_not_know_the_label_for_ranking_a_few_clicks_well(clicks:
         part = window(seed, requests=120)
         label = np.zeros(len(part.label))
         label[np.random.default_rng(seed).choice(len(label), clicks, replace=False)] = 1
-        found += failed(check_features(part.dense, NAMES, references, label, requests=120))
+        found += failed(
+            check_features(part.dense, NAMES, references, label, profile=profile_of(part, part.dense, label))
+        )
     assert [check.name for check in found] in ([], ["features that know the label"])
     assert all(check.breach == "hold" for check in found)
 
 
 def test_a_value_that_few_have_is_not_narrowed_when_none_of_them_comes() -> None:
-    def rare(seed: int, share: float) -> np.ndarray:
-        dense = window(seed, requests=120).dense.astype(np.float32)
+    def rare(seed: int, share: float) -> Profile:
+        part = window(seed, requests=120)
+        dense = part.dense.astype(np.float32)
         dense[:, 3] = np.where(np.random.default_rng(seed).random(len(dense)) < share, 40.0, 0.0)
-        return dense
+        return profile_of(part, dense)
 
-    references = [Profile.of(rare(seed, 0.01), NAMES) for seed in range(6)]
+    references = [rare(seed, 0.01) for seed in range(6)]
     for share in (0.0, 0.03):
-        assert not failed(check_features(rare(9, share), NAMES, references, requests=120))
+        assert not failed(check_features(window(9, requests=120).dense, NAMES, references, profile=rare(9, share)))
 
 
 def test_a_value_that_one_in_a_hundred_has_has_not_moved_when_a_few_more_have_it() -> None:
     """As on a log of ads: of two in a thousand, the quantile of the last hundredth jumps from nothing to all."""
 
-    def rare(seed: int, share: float) -> np.ndarray:
-        dense = window(seed, requests=2400).dense.astype(np.float32)
+    def rare(seed: int, share: float) -> tuple[np.ndarray, Profile]:
+        part = window(seed, requests=2400)
+        dense = part.dense.astype(np.float32)
         dense[:, 3] = np.where(np.random.default_rng(seed).random(len(dense)) < share, 1.0, 0.0)
-        return dense
+        return dense, profile_of(part, dense)
 
-    references = [Profile.of(rare(seed, 0.008), NAMES) for seed in range(6)]
-    requests = window(9, requests=2400).request
-    slightly = check_features(rare(9, 0.0115), NAMES, references, requests=len(np.unique(requests)))
-    assert not failed(slightly)
-    many = failed(check_features(rare(9, 0.08), NAMES, references, requests=len(np.unique(requests))))
-    assert [check.name for check in many] == ["features shifted"]
+    references = [rare(seed, 0.008)[1] for seed in range(6)]
+    for share, found in ((0.0115, []), (0.08, ["features shifted"])):
+        dense, profile = rare(9, share)
+        assert [check.name for check in failed(check_features(dense, NAMES, references, profile=profile))] == found
 
 
 def test_retries_at_the_allowed_share_and_one_late_event_of_few_are_chance() -> None:

@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 
 from monitoring.checks import limits as check_limits
-from monitoring.checks.limits import IN_A_ROW, PastWindow, outcome, reconsidered
-from monitoring.checks.window import Check, Expected, Limits, check_window
+from monitoring.checks.limits import IN_A_ROW, Check, Expected, InForce, Limits, PastWindow, outcome, reconsidered
+from monitoring.checks.window import check_window
 from tests.worlds.windows import END, NAMES, START, window
 
 
@@ -26,14 +26,18 @@ LIMITS = Limits(ranges={"feature_1": (0, 3)})
 def failed(
     frame: pl.DataFrame, dense: np.ndarray | None, expected: Expected = EXPECTED, limits: Limits = LIMITS
 ) -> dict[str, Check]:
-    return {check.name: check for check in check_limits.failed(check_window(frame, dense, NAMES, expected, limits))}
+    return {
+        check.name: check for check in check_limits.failed(check_window(frame, dense, NAMES, expected, InForce(limits)))
+    }
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_clean_window_passes_every_check(seed: int) -> None:
     clean = window(seed, requests=30 + 40 * seed)
     lateness = np.random.default_rng(seed).exponential(20, 500)
-    assert not check_limits.failed(check_window(clean.frame, clean.dense, NAMES, EXPECTED, LIMITS, lateness_s=lateness))
+    assert not check_limits.failed(
+        check_window(clean.frame, clean.dense, NAMES, EXPECTED, InForce(LIMITS), lateness_s=lateness)
+    )
 
 
 def test_a_window_without_history_is_checked_for_what_is_known() -> None:
@@ -68,7 +72,7 @@ def test_far_too_few_or_too_many_impressions_fail(usual: int) -> None:
     clean = window()
     found = failed(clean.frame, clean.dense, Expected("v1", START, END, at_this_hour(usual)))
     assert list(found) == ["volume"]
-    assert f"2,400 impressions, where about {usual:,} were expected." in found["volume"].detail
+    assert f"2,400 impressions; usual are {usual:,} at this hour of earlier days." in found["volume"].detail
 
 
 def test_nulls_duplicates_and_rows_outside_the_window_are_named() -> None:
@@ -183,7 +187,7 @@ def compared(history: tuple[PastWindow, ...], limits: Limits | None = None, new_
     clean = window()
     expected = replace(EXPECTED, history=history)
     new = {"users": np.arange(clean.frame.height) < new_share * clean.frame.height}
-    checks = check_window(clean.frame, None, NAMES, expected, limits, new=new)
+    checks = check_window(clean.frame, None, NAMES, expected, InForce(limits or Limits()), new=new)
     return {one.name: one for one in check_limits.failed(checks)}
 
 
@@ -256,7 +260,7 @@ def test_a_surface_says_what_a_breach_means() -> None:
 
 def test_of_users_shown_as_often_the_same_is_named_in_any_order() -> None:
     frame = window().frame.with_columns(user_id=pl.Series([f"u{row % 96}" for row in range(2400)]))
-    limits = Limits(user_share=0.001)
+    limits = InForce(Limits(user_share=0.001))
     details = {
         check.detail
         for seed in range(5)
@@ -267,7 +271,7 @@ def test_of_users_shown_as_often_the_same_is_named_in_any_order() -> None:
 
 
 def test_what_was_rejected_in_window_after_window_is_held_for_a_person_and_says_so() -> None:
-    limits = Limits()
+    limits = InForce()
     wrong = outcome(limits, "retries", 0.1, "none", False, "Repeats.", gross=True)
     waits = outcome(limits, "lateness", 9e9, "little", False, "Late.")
     never = outcome(limits, "duplicates", 0.1, "none", False, "Twice.")

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from monitoring.checks.features import check_features
-from monitoring.checks.limits import Check, Limits, failed
+from monitoring.checks.limits import Check, InForce, Limits, failed
 from monitoring.checks.profiles import FEATURE_FIGURES, Profile
 from tests.worlds.windows import NAMES, Window, window
 
@@ -103,7 +103,7 @@ def test_a_profile_survives_as_a_table_of_15_numbers_a_feature() -> None:
     table = profile.table()
     assert (table.shape, table.dtype) == ((15, len(NAMES)), np.dtype(np.float32))
     assert np.isnan(profile.mean[3])
-    assert same(Profile.from_table(profile.names, profile.rows, profile.clicked, table), profile)
+    assert same(Profile.from_table(profile.names, profile.rows, profile.clicked, profile.users, table), profile)
 
 
 def test_profiles_of_a_large_window_come_from_a_seeded_sample() -> None:
@@ -125,9 +125,8 @@ def test_a_surface_sets_its_own_limits() -> None:
     clean = window()
     dense = clean.dense.astype(np.float32)
     dense[:, 9] += 3
-    found = check_features(
-        dense, NAMES, REFERENCES, clean.label, Limits(shifted=1000, breach={"features shifted": "hold"})
-    )
+    limits = InForce(Limits(shifted=1000, breach={"features shifted": "hold"}))
+    found = check_features(dense, NAMES, REFERENCES, clean.label, limits)
     moved = next(one for one in found if one.name == "features shifted")
     assert moved.passed
     assert moved.breach == "hold"

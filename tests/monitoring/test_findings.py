@@ -11,7 +11,7 @@ from monitoring.gate.findings import SENTENCES, Finding
 
 ROOT = Path(findings.__file__).parents[2]
 
-CODE_AT = {"Finding": 0, "answer": 0, "_judge": 3}
+CODE_AT = {"Finding": 0, "answer": 0, "Reading": 0}
 """Functions that are given a code, and at which place."""
 
 

@@ -125,7 +125,7 @@ def test_a_challenger_within_every_limit_has_no_finding() -> None:
 def test_each_limit_passed_holds_with_its_reason(code: str, evidence: Evidence, sentence: str) -> None:
     verdict = decide(Policy(), evidence)
     assert (verdict.verdict, verdict.codes) == ("hold", (code, "not_worse")), "the comparison is given as well"
-    assert verdict.reasons[0] == sentence
+    assert verdict.reasons[0].startswith(f"{sentence} Set by Policy."), "the reason names the setting"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_bad_calibration_is_held_unless_the_champion_is_worse() -> None:
     (finding,) = guardrails(policy, evidence_of(comparison(part.truth)))
     assert (finding.code, finding.word) == ("calibration", "hold")
     assert finding.sentence.startswith("The challenger's calibration error is 0.1")
-    assert finding.sentence.endswith("), beyond what chance gives.")
+    assert finding.sentence.endswith("), beyond what chance gives. Set by Policy.calibration = 0.05.")
     assert " (the champion's is 0.0" in finding.sentence
     assert decide(policy, evidence_of(comparison(louder))).verdict == "promote"
 
@@ -173,7 +173,7 @@ def test_predictions_that_shift_absurdly_are_held() -> None:
     absurd = evidence_of(compare(part.label, part.request, challenger=part.truth, champion=champion))
     assert decide(Policy(), absurd).verdict == "hold"
     found = {finding.code: finding.sentence for finding in guardrails(Policy(), absurd)}
-    assert found["mean_prediction"] == "The mean prediction moved from 0.073 to 0.243."
+    assert found["mean_prediction"].startswith("The mean prediction moved from 0.073 to 0.243. Set by Policy.mean_pred")
 
 
 def test_predictions_gone_flat_are_held() -> None:
@@ -203,7 +203,9 @@ def test_a_slice_that_loses_is_named_although_the_whole_gains() -> None:
     verdict = decide(Policy(), evidence_of(comparison))
     assert (verdict.verdict, verdict.codes[0]) == ("hold", "slices")
     assert verdict.reasons[0].startswith("The challenger loses on reader = new (log loss ")
-    assert verdict.reasons[0].endswith(" % higher on 1,500 impressions), shown to be more than 5 %.")
+    assert verdict.reasons[0].endswith(
+        " % higher on 1,500 impressions), shown to be more than 5 %. Set by Policy.slices = 0.05."
+    )
 
 
 def test_three_slices_are_named_and_the_others_counted() -> None:
@@ -261,8 +263,8 @@ def test_drift_informs_alone_unless_the_surface_gives_it_a_limit() -> None:
     found = guardrails(Policy(drift=Limit(0.3)), drifted)
     assert [finding.code for finding in found] == ["drift", "baseline_drift"]
     assert [finding.sentence for finding in found] == [
-        "50 % of the columns drifted from what the champion was trained on.",
-        "50 % of the columns drifted from the baseline.",
+        "50 % of the columns drifted from what the champion was trained on. Set by Policy.drift = 0.3.",
+        "50 % of the columns drifted from the baseline. Set by Policy.drift = 0.3.",
     ]
 
 

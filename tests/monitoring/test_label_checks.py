@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from monitoring.checks.labels import check_labels
-from monitoring.checks.limits import Breach, Check, Limits, PastWindow, failed
+from monitoring.checks.limits import Breach, Check, InForce, Limits, PastWindow, failed
 from tests.worlds.windows import END, START, Window, window
 
 HISTORY = tuple(
@@ -30,7 +30,8 @@ def contexts(part: Window) -> dict[str, pl.Series]:
 
 
 def check(part: Window, label: np.ndarray, limits: Limits | None = None) -> dict[str, Check]:
-    found = check_labels(part.frame, label, part.blurred(0.1, 1), HISTORY, limits, contexts=contexts(part))
+    in_force = InForce(limits or Limits())
+    found = check_labels(part.frame, label, part.blurred(0.1, 1), HISTORY, in_force, contexts=contexts(part))
     return {one.name: one for one in failed(found)}
 
 

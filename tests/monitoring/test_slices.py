@@ -6,7 +6,7 @@ import pytest
 
 from models import metrics
 from models.ranking_metrics import LabelledScores
-from monitoring.evaluation.slices import FEWEST_OF_SLICE, NONE, OTHERS, Slice, compare_slices, losing
+from monitoring.evaluation.slices import FEWEST_OF_SLICE, NONE, OTHERS, Slice, compare_slices, surely_lost
 from monitoring.statistics.sequential import upper_once
 from tests.worlds.windows import Window, window
 
@@ -30,7 +30,7 @@ def test_a_challenger_better_overall_and_worse_for_new_users_names_them() -> Non
     assert metrics.log_loss(challenger, part.label) < metrics.log_loss(both["before"].probability, part.label)
     region = part.request % 7
     found = compare_slices({"region": region, "reader": np.where(new, "new", "known")}, {"reader": "user"}, **both)
-    lost = losing(found, margin=0.02)
+    lost = [part for part, loss in surely_lost(found) if loss > 0.02]
     assert [(part.name, part.kind) for part in lost] == [("reader = new", "user")]
     share, upper = lost[0].gain, lost[0].upper
     assert share is not None
@@ -77,7 +77,7 @@ def test_of_models_equally_good_no_slice_loses_but_once_in_20_windows() -> None:
         part = window(seed, requests=400)
         both = sides(part, part.blurred(0.3, seed + 1000), part.blurred(0.3, seed + 2000))
         columns = {f"column {k}": np.random.default_rng(seed + k).integers(0, 3, 400)[part.request] for k in range(5)}
-        named += bool(losing(compare_slices(columns, **both), margin=0.0))
+        named += any(loss > 0 for _, loss in surely_lost(compare_slices(columns, **both)))
     assert named <= 0.05 * windows + 7  # three standard errors
 
 
@@ -90,7 +90,7 @@ def test_a_thin_slice_is_shown_and_never_named() -> None:
     assert small.value == "small"
     assert small.gain is not None
     assert small.gain < -1
-    assert losing(found, margin=0.0) == []
+    assert [part.value for part, _ in surely_lost(found)] == ["large"]
 
 
 def test_the_largest_values_are_shown_and_the_rest_is_one_slice() -> None:
@@ -126,4 +126,4 @@ def test_columns_of_any_kind_can_be_sliced(values: object) -> None:
 def test_nothing_to_slice() -> None:
     part = window()
     assert compare_slices({}, **sides(part, part.truth, part.truth)) == []
-    assert losing([], margin=0.0) == []
+    assert surely_lost([]) == []
