@@ -14,14 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from statistics import NormalDist
 
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import FEWEST_WINDOWS, NEVER
-from monitoring.checks.limits import Check, InForce, outcome, rows_of
+from monitoring.checks.history import FEWEST_WINDOWS
+from monitoring.checks.limits import Check, Gap, InForce, outcome, rows_of
 from monitoring.checks.profiles import QUANTILES, Floats, Profile
 from monitoring.statistics.chance import CANNOT_BE, divergence, surprise_above
 
@@ -108,14 +107,14 @@ def check_features(
     *,
     ids: pl.Series | None = None,
     profile: Profile | None = None,
-    gap: timedelta = NEVER,
+    gap: Gap | None = None,
 ) -> list[Check]:
     """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
 
     `references`: the champion's training window and others; those of other features are left out, and without any
     there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
-    those that offend. `profile`: that of this window where it is made already. `gap`: how long of the window nobody was
-    there: counters have decayed then, and say little of what they were.
+    those that offend. `profile`: that of this window where it is made already. `gap`: a stretch of the window in which
+    nobody was there: counters have decayed then, and say little of what they were.
     """
     current = profile or Profile.of(dense, names, label=label)
     references = [reference for reference in references if reference.names == current.names and reference.rows]
@@ -129,8 +128,10 @@ def check_features(
     return [_unknown(checked), *moved, _leak(checked)]
 
 
-def _not_compared(checked: _Checked, name: str, gap: timedelta) -> Check:
-    detail = f"Nobody was there for {gap.days} days, and counters have decayed: not compared with earlier windows."
+def _not_compared(checked: _Checked, name: str, gap: Gap) -> Check:
+    detail = (
+        f"Nobody was there for {gap.length.days} days, and counters have decayed: not compared with earlier windows."
+    )
     return outcome(checked.limits, name, 0.0, "not known", True, detail)
 
 

@@ -5,11 +5,11 @@ have forgotten. So it is judged by less, and the next one by all again.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from monitoring.checks.limits import PastWindow
+from monitoring.checks.limits import Gap, PastWindow
 
 SHORTEST = timedelta(days=1)
 """A night is no gap."""
@@ -18,11 +18,12 @@ LONGER_THAN_WINDOWS = 2
 """Times the longest earlier window: where updates wait for weeks, a quiet day is no gap."""
 
 
-def gap(time: np.ndarray, start: datetime, past: Sequence[PastWindow]) -> timedelta:
-    """The longest quiet stretch of a window from ``start`` on, time f[N] in seconds; none where such are usual."""
+def find_gap(time: np.ndarray, start: datetime, past: Sequence[PastWindow]) -> Gap | None:
+    """The longest quiet stretch of a window from ``start`` on, time f[N] in seconds; None where such are usual."""
     if not len(time):
-        return timedelta(0)
+        return None
     ordered = np.concatenate([[start.timestamp()], np.sort(time)])
-    longest = timedelta(seconds=float(np.diff(ordered).max()))
+    place = int(np.argmax(np.diff(ordered)))
+    found = Gap(*(datetime.fromtimestamp(float(ordered[at]), UTC) for at in (place, place + 1)))
     usual = max((window.end - window.start for window in past), default=timedelta(0))
-    return longest if longest > max(SHORTEST, LONGER_THAN_WINDOWS * usual) else timedelta(0)
+    return found if found.length > max(SHORTEST, LONGER_THAN_WINDOWS * usual) else None

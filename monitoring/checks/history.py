@@ -46,8 +46,6 @@ VOLUME_POWERS: Mapping[int, int] = {3: 1, 2: 2, 1: 4}
 YOUNG = 2.0
 """The same for the odds of a label, while few windows are known."""
 
-NEVER = timedelta(0)
-
 NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
 
@@ -76,16 +74,13 @@ def recent(history: Sequence[PastWindow], start: datetime, end: datetime) -> lis
     ]
 
 
-def check_volume(
-    count: int, expected: Expected, limits: InForce, *, requests: int | None = None, quiet: timedelta = NEVER
-) -> Check:
+def check_volume(count: int, expected: Expected, limits: InForce, *, requests: int | None = None) -> Check:
     """Impressions a second against the usual, found in three ways: all of them must be missed for the check to fail.
 
-    `requests`: those that the impressions are of; they, and not impressions, come by chance. `quiet`: of the window,
-    what is no part of its traffic, since nobody was there (``monitoring/checks/gaps.py``).
+    `requests`: those that the impressions are of; they, and not impressions, come by chance.
     """
     together = max(1.0, count / requests) if requests else 1.0
-    least_of_all, span = limits.declared.impressions, (expected.end - expected.start - quiet).total_seconds()
+    least_of_all, span = limits.declared.impressions, expected.busy.total_seconds()
     usual = {
         name: float(np.median([_rate(past) for past in windows])) * span
         for name, windows in _groups(expected).items()
@@ -124,7 +119,7 @@ def check_volume(
 
 def _grown(expected: Expected) -> float | None:
     """Impressions a second if they have grown over the last hours as they did at this hour of earlier days."""
-    start, end = expected.start, expected.end
+    start, end = expected.began, expected.end
     reach = max(timedelta(hours=1), 3 * (end - start))
     before = _level(expected.history, start - reach, start)
     growths = []
@@ -287,5 +282,5 @@ def spread(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _groups(expected: Expected) -> dict[str, list[PastWindow]]:
-    history, start, end = expected.history, expected.start, expected.end
+    history, start, end = expected.history, expected.began, expected.end
     return {"at this hour of earlier days": same_hour(history, start, end), "recently": recent(history, start, end)}

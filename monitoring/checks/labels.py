@@ -162,7 +162,7 @@ def _log_loss(labels: _Labels, history: Sequence[PastWindow], together: float) -
     usual = float(np.median(past))
     high = usual * limits.of("champion's log loss") + 4 * error
     detail = f"The champion's log loss is {value:.4f}, where {usual:.4f} is usual."
-    needs = max((value - 4 * error) / usual, SMALLEST)
+    needs = max((value - 4 * error) / usual, 1.0)
     return outcome(limits, "champion's log loss", value, f"at most {high:.4f}", value <= high, detail, needs=needs)
 
 

@@ -17,7 +17,7 @@ what another limit would have stopped.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -274,6 +274,18 @@ class PastWindow:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """A stretch of a window in which nobody was there (``monitoring/checks/gaps.py``)."""
+
+    start: datetime
+    end: datetime
+
+    @property
+    def length(self) -> timedelta:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
 class Expected:
     """What is known of the surface before the window is looked at. None: unknown, not checked."""
 
@@ -287,10 +299,23 @@ class Expected:
     history: tuple[PastWindow, ...] = ()
     """Earlier windows, of up to two weeks: those that were trained on, or the ills of one excuse the next."""
 
+    gap: Gap | None = None
+    """Of the window: what is usual is what is usual from its end on."""
+
     def __post_init__(self) -> None:
         for moment in (self.start, self.end):
             if moment.tzinfo is None:
                 raise ValueError(f"{moment} is naive: times are UTC and say so")
+
+    @property
+    def began(self) -> datetime:
+        """When people came, from which on the window is like others."""
+        return self.gap.end if self.gap else self.start
+
+    @property
+    def busy(self) -> timedelta:
+        """How long of the window people were there."""
+        return self.end - self.start - (self.gap.length if self.gap else timedelta(0))
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ labels against the champion (``label_checks``), its features against earlier win
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import polars as pl
 
-from monitoring.checks.history import NEVER, check_label_rate, check_new, check_volume
+from monitoring.checks.history import check_label_rate, check_new, check_volume
 from monitoring.checks.ids import REQUEST, SMALLEST_SHARE, check_ids
 from monitoring.checks.limits import (
     ROWS_NAMED,
@@ -50,14 +50,12 @@ def check_window(
     *,
     lateness_s: np.ndarray | None = None,
     new: Mapping[str, np.ndarray] | None = None,
-    gap: timedelta = NEVER,
 ) -> list[Check]:
     """Check a training frame: `frame` [N rows] as Feast gives it, `dense` [N, D] its unpacked features, called `names`.
 
     `dense` is None where the rows cannot be unpacked, being of another schema version; the features are not looked at.
     `lateness_s`: seconds from each event of the window to when the log learned of it, where that is known.
     `new`: bool[N] for "users" and "items", of the impressions whose user (item) is new, where that is known.
-    `gap`: how long of the window nobody was there (``monitoring/checks/gaps.py``).
     A frame that lacks a column yields that one failure, and an empty one its volume, since nothing else can be said.
     """
     limits = limits or InForce()
@@ -68,7 +66,7 @@ def check_window(
     if dense is not None and dense.shape != (frame.height, len(names)):
         raise ValueError(f"dense is {dense.shape}, but the frame has {frame.height} rows and {len(names)} names")
     requests = frame.select(REQUEST).n_unique()
-    checks = [check_volume(frame.height, expected, limits, requests=requests, quiet=gap)]
+    checks = [check_volume(frame.height, expected, limits, requests=requests)]
     if frame.height == 0:
         return checks
     ids = frame["impression_id"]

@@ -20,7 +20,7 @@ from monitoring.checks import features as feature_checks
 from monitoring.checks import labels as label_checks
 from monitoring.checks import limits as check_limits
 from monitoring.checks import window as window_checks
-from monitoring.checks.gaps import gap
+from monitoring.checks.gaps import find_gap
 from monitoring.checks.limits import Check, Expected, InForce, Limits
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
@@ -136,17 +136,16 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
     """All data checks of a window, and its drift, by the model in service and the windows before it."""
     examples, table, terms = window.frame.examples, window.frame.table, window.terms
     past, limits = history.recalled.windows, InForce(terms.limits, history.recalled.own)
-    users, quiet = codes_of(table["user_id"]), gap(examples.time, window.start, past)
+    users, gap = codes_of(table["user_id"]), find_gap(examples.time, window.start, past)
     model = None if champion is None else champion.model
     found = window_checks.check_window(
         table,
         examples.dense,
         terms.features,
-        Expected(terms.schema_version, window.start, window.end, past),
+        Expected(terms.schema_version, window.start, window.end, past, gap),
         limits,
         lateness_s=window.lateness_s,
         new=new_ids(examples, model),
-        gap=quiet,
     )
     profiles: tuple[Profile, ...] = ()
     if len(window.frame):
@@ -162,7 +161,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
             limits,
             ids=table["impression_id"][order],
             profile=whole,
-            gap=quiet,
+            gap=gap,
         )
     scores, prequential = None, None
     if model is not None and len(examples):
