@@ -129,7 +129,7 @@ class Limits:
     lateness_s: float = 3600.0
     """99 % of the window's events are known to the log within this many seconds of happening."""
 
-    new_factor: float = 4.0
+    new_factor: float = 2.5
     """Most that the odds of an impression's user (item) being new may exceed the usual, times."""
 
     retried_share: float = 0.002
