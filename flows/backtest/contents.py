@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from flows.backtest import findings
 from flows.backtest.curves import WindowCharts, window_charts
 from flows.backtest.findings import AUC, CONTRASTS, SHOWN_MEASURES, Contrast
-from flows.backtest.summary import ARMS, Arm, ByArm, Summary, WindowSummary
+from flows.backtest.summary import ARMS, OUTCOMES, Arm, ByArm, Summary, WindowSummary
 from flows.backtest.texts import clock_format, format_seconds, format_span, over_years
-from flows.backtest.updates import VERDICTS, Costs, Timeline, UpdateCost, costs, timeline
+from flows.backtest.updates import Costs, Timeline, UpdateCost, costs, timeline
 from monitoring.measures import DIGITS, Measure
 
 
@@ -97,6 +97,7 @@ class Contents:
     surface: str
     headline: str
     without_model: str | None
+    approvals: str | None
     worth: list[Worth]
     arms: tuple[Arm, ...]
     table: list[MeasureRow]
@@ -124,6 +125,7 @@ def contents(summary: Summary, surface: str) -> Contents:
         surface=surface,
         headline=findings.headline(summary),
         without_model=findings.without_model(summary),
+        approvals=findings.approvals(summary),
         worth=[
             Worth(contrast, findings.gain(summary.arms, contrast, AUC), *findings.windows_ahead(summary, contrast, AUC))
             for contrast in CONTRASTS
@@ -180,7 +182,7 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _facts(summary: Summary) -> dict[str, str]:
-    verdicts = Counter(update.verdict for update in summary.updates)
+    counts = {done: summary.count(outcome) for outcome, done in OUTCOMES.items()}
     facts = {
         "log": summary.log,
         "impressions imported": f"{summary.impressions:,}",
@@ -189,7 +191,9 @@ def _facts(summary: Summary) -> dict[str, str]:
         "windows scored": f"{len(summary.windows):,}",
         "length of a window": _length(summary.windows),
         "updates": f"{len(summary.updates):,}",
-        "verdicts": ", ".join(f"{verdicts[word]:,} {done}" for word, done in VERDICTS.items() if verdicts[word]),
+        "outcomes" if summary.approve_held else "verdicts": ", ".join(
+            f"{count:,} {done}" for done, count in counts.items() if count
+        ),
         "time in all": format_seconds(summary.seconds),
     }
     return {name: fact for name, fact in facts.items() if fact}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Arm, ByArm, Summary
 from monitoring.measures import BY_KEY, DIGITS, Measure
+from monitoring.sentences import counted
 
 SHOWN_MEASURES = tuple(
     BY_KEY[key] for key in ("auc", "mrr", "hit_at_1", "log_loss", "normalised_entropy", "calibration_error")
@@ -75,9 +76,9 @@ def windows_ahead(summary: Summary, contrast: Contrast, measure: Measure) -> tup
     return sum(is_better(change, measure) is True for change in changes), len(changes)
 
 
-def promotions_after_warm_up(summary: Summary) -> int:
-    """Updates after the first model's that put a model into service."""
-    return max(0, sum(update.verdict == "promote" for update in summary.updates) - 1)
+def put_into_service(summary: Summary) -> int:
+    """Models that were promoted by the gate, or approved although it held them."""
+    return summary.count("promote") + summary.count("approve")
 
 
 def without_model(summary: Summary) -> str | None:
@@ -91,17 +92,36 @@ def without_model(summary: Summary) -> str | None:
     return f"No model was in service {how_long}, and the base rate stood in: {period.reason.rstrip('.')}."
 
 
+def approvals(summary: Summary) -> str | None:
+    """A sentence where an analyst was played: of what the gate held, how much was approved."""
+    if not summary.approve_held:
+        return None
+    approved, refused = summary.count("approve"), summary.approvals_refused
+    held = approved + refused
+    if not held:
+        return "--approve-held had nothing to approve: the gate held no challenger."
+    sentence = f"--approve-held played the analyst: {approved:,} of {counted(held, 'held challenger')} approved"
+    return f"{sentence}, {counted(refused, 'approval')} refused." if refused else f"{sentence}."
+
+
 def headline(summary: Summary) -> str:
-    """A sentence or two: what fresh features and what fresh models were worth, in AUC and MRR."""
+    """Two sentences or three: what fresh features and what fresh models were worth, in AUC and MRR; and how many of
+    the models the gate had held."""
     if not summary.evaluated:
         return "No impression was scored: the log ends with the warm-up."
     if summary.no_model_at_all:
         return "No model was good enough to serve, so there is nothing to say of fresh features and models."
     features = _worth(FRESH_FEATURES, summary.arms)
     features = features[0].upper() + features[1:]
-    if promotions_after_warm_up(summary):
-        return f"{features}; {_worth(FRESH_MODELS, summary.arms)}."
-    return f"{features}. No update after the first model was promoted, so there were no fresh models."
+    served, approved = put_into_service(summary), summary.count("approve")
+    if served > 1:
+        sentence = f"{features}; {_worth(FRESH_MODELS, summary.arms)}."
+    else:
+        sentence = f"{features}. No update after the first model was promoted, so there were no fresh models."
+    if not approved:
+        return sentence
+    models = counted(served, "model")
+    return f"{sentence} Of {models} put into service, {approved:,} had been held by the gate and approved all the same."
 
 
 def _worth(contrast: Contrast, arms: ByArm) -> str:

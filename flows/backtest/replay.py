@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from features.counters.engine import Engine
 from features.counters.folder import Folder
 from features.log.reading import read_impressions
-from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Arm
+from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Approval, Arm
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples
@@ -55,6 +55,10 @@ class ReplayState:
 
     windows: list[ScoredWindow] = field(default_factory=list)
     updates: list[Outcome] = field(default_factory=list)
+
+    approvals: dict[int, Approval] = field(default_factory=dict)
+    """What came of approving held challengers, by update."""
+
     fold_seconds: float = 0.0
 
     no_model: str | None = None
@@ -80,11 +84,12 @@ def replay(
     every: timedelta,
     update: Callable[[datetime], Outcome | None],
     clock: Callable[[], float],
+    approve: Callable[[int, datetime], Approval] | None = None,
 ) -> Iterator[ReplayState]:
     """Replay the log that is in the world's database from ``first``; yields after the warm-up and after each step.
 
     A step ends with a tick of the features, so that all that was shown in it has been folded when it is scored.
-    ``update(as_of)`` runs one update.
+    ``update(as_of)`` runs one update; ``approve(update_id, as_of)`` decides at once on the challenger that it held.
     """
     state, surface = ReplayState(), world.surface
     tick = surface.features.tick
@@ -96,8 +101,12 @@ def replay(
 
     def run_update(as_of: datetime) -> None:
         outcome = update(as_of)
-        if outcome is not None:
-            state.updates.append(outcome)
+        if outcome is None:
+            return
+        state.updates.append(outcome)
+        if approve is not None and outcome.published.state == "held":
+            update_id = outcome.claimed.update_id
+            state.approvals[update_id] = approve(update_id, as_of)
 
     warm = tick_end(warm, tick)
     fold(warm)

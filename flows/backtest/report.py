@@ -1,6 +1,6 @@
 """What a backtest found: its windows and updates, and their summary."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from features.log.append_result import AppendResult
 from flows.backtest.replay import ScoredWindow
 from flows.backtest.summary import (
     ARMS,
+    Approval,
     BaseRatePeriod,
     ByArm,
     Summary,
@@ -38,6 +39,9 @@ class Report:
     no_model: str | None = None
     """Why the warm-up gave no model, so that the base rate served at first; None: it gave one."""
 
+    approvals: Mapping[int, Approval] | None = None
+    """By update, where an analyst was played who approves whatever the gate holds; None: nobody was."""
+
     def summary(self) -> Summary:
         """Its figures."""
         return Summary(
@@ -52,10 +56,23 @@ class Report:
                 )
                 for window in self.windows
             ),
-            updates=tuple(_update_summary(update) for update in self.updates),
+            updates=tuple(self._update_summary(update) for update in self.updates),
             dead_letters=self.imported.dead_letters,
             seconds=round(sum(self.seconds.values()), 3),
             seconds_by_part=self.seconds,
+            approve_held=self.approvals is not None,
+        )
+
+    def _update_summary(self, update: Outcome) -> UpdateSummary:
+        window, verdict = update.claimed.window, update.verdict
+        return UpdateSummary(
+            window.start,
+            window.end,
+            verdict.verdict,
+            verdict.reasons,
+            update.published.version,
+            update.seconds,
+            (self.approvals or {}).get(update.claimed.update_id),
         )
 
     def _base_rate(self) -> BaseRatePeriod | None:
@@ -65,13 +82,6 @@ class Report:
         served = [window for window in self.windows if window.by_base_rate]
         impressions = sum(len(window.examples) for window in served)
         return BaseRatePeriod(self.no_model, impressions, served[-1].end if served else None)
-
-
-def _update_summary(update: Outcome) -> UpdateSummary:
-    window, verdict = update.claimed.window, update.verdict
-    return UpdateSummary(
-        window.start, window.end, verdict.verdict, verdict.reasons, update.published.version, update.seconds
-    )
 
 
 def figures_by_arm(windows: Sequence[ScoredWindow]) -> ByArm:

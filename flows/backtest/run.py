@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from features.counters.folder import Folder
@@ -15,6 +16,7 @@ from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.log_files import Files
 from features.log.reading import extent
+from flows.backtest.analyst import approve_held
 from flows.backtest.replay import ReplayState, replay
 from flows.backtest.report import Report
 from flows.ledger import NothingToLearn
@@ -48,6 +50,9 @@ class BacktestConfig:
 
     tick: float | None = None
     """Seconds by which counters may lag behind the log; None: as the surface says."""
+
+    approve_held: bool = False
+    """Play an analyst who approves at once whatever the gate holds."""
 
     def __post_init__(self) -> None:
         if self.warmup <= timedelta(0) or self.every <= timedelta(0):
@@ -142,7 +147,15 @@ def replay_log(
         ).fetchone()
         assert found is not None
         return Report(
-            surface.name, config.files.name, imported, found[0], state.windows, state.updates, seconds, state.no_model
+            surface.name,
+            config.files.name,
+            imported,
+            found[0],
+            state.windows,
+            state.updates,
+            seconds,
+            state.no_model,
+            state.approvals if config.approve_held else None,
         )
 
 
@@ -185,6 +198,7 @@ def _replay(
         every=config.every,
         update=lambda as_of: update(world.surface.name, as_of),
         clock=time.perf_counter,
+        approve=partial(approve_held, world) if config.approve_held else None,
     ):
         reached = state.windows[-1].end if state.windows else warm
         progress(Stage(f"{reached:%m-%d %H:%M}", (reached - first) / config.every, total))

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from monitoring.evaluation.comparison import Measures
 from monitoring.gate.policy import Word
@@ -92,6 +92,36 @@ class WindowSummary:
 
 
 @dataclass(frozen=True)
+class Approval:
+    """What came of approving a held challenger, where a backtest plays the analyst."""
+
+    by: tuple[str, ...]
+    """Names under which it was approved."""
+
+    refused: str | None = None
+    """Why it stayed held; None: it went into service."""
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> "Approval":
+        return Approval(tuple(found["by"]), found["refused"])
+
+    def as_json(self) -> Json:
+        return {"by": list(self.by), "refused": self.refused}
+
+
+UpdateOutcome = Word | Literal["approve"]
+"""What became of an update's challenger: the gate's verdict, or that it was approved although the gate had held it."""
+
+OUTCOMES: Mapping[UpdateOutcome, str] = {
+    "promote": "promoted",
+    "approve": "approved",
+    "hold": "held",
+    "reject": "rejected",
+}
+"""What was done with the challenger."""
+
+
+@dataclass(frozen=True)
 class UpdateSummary:
     """One update, over the window ``(start, end]``."""
 
@@ -104,6 +134,13 @@ class UpdateSummary:
     seconds: Mapping[str, float]
     """By step."""
 
+    approval: Approval | None = None
+    """Of a held challenger, where the analyst was played."""
+
+    @property
+    def outcome(self) -> UpdateOutcome:
+        return "approve" if self.approval is not None and self.approval.refused is None else self.verdict
+
     @property
     def total_s(self) -> float:
         return sum(self.seconds.values())
@@ -111,8 +148,15 @@ class UpdateSummary:
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "UpdateSummary":
         start, end = map(_time, found["window"])
+        approval = found.get("approval")
         return UpdateSummary(
-            start, end, found["verdict"], tuple(found["reasons"]), found["version"], dict(found["seconds"])
+            start,
+            end,
+            found["verdict"],
+            tuple(found["reasons"]),
+            found["version"],
+            dict(found["seconds"]),
+            None if approval is None else Approval.from_json(approval),
         )
 
     def as_json(self) -> Json:
@@ -122,6 +166,7 @@ class UpdateSummary:
             "reasons": list(self.reasons),
             "version": self.version,
             "seconds": dict(self.seconds),
+            **({} if self.approval is None else {"approval": self.approval.as_json()}),
         }
 
 
@@ -168,10 +213,22 @@ class Summary:
     seconds: float
     seconds_by_part: Mapping[str, float]
 
+    approve_held: bool = False
+    """An analyst was played who approves whatever the gate holds."""
+
     @property
     def no_model_at_all(self) -> bool:
         """The base rate served every impression."""
         return self.base_rate is not None and self.base_rate.impressions == self.evaluated
+
+    def count(self, outcome: UpdateOutcome) -> int:
+        """Updates whose challenger ended so."""
+        return sum(update.outcome == outcome for update in self.updates)
+
+    @property
+    def approvals_refused(self) -> int:
+        """Held challengers that could not be approved; they are among those held."""
+        return sum(update.approval is not None and update.approval.refused is not None for update in self.updates)
 
     @staticmethod
     def from_json(found: Mapping[str, Any]) -> "Summary":
@@ -187,6 +244,7 @@ class Summary:
             dead_letters=found["dead_letters"],
             seconds=found["seconds"],
             seconds_by_part=dict(found["seconds_by_part"]),
+            approve_held="approve_held" in found,
         )
 
     def as_json(self) -> Json:
@@ -198,10 +256,16 @@ class Summary:
             "base_rate": None if self.base_rate is None else self.base_rate.as_json(),
             "windows": [window.as_json() for window in self.windows],
             "updates": [update.as_json() for update in self.updates],
+            **({"approve_held": self._outcomes_as_json()} if self.approve_held else {}),
             "dead_letters": self.dead_letters,
             "seconds": self.seconds,
             "seconds_by_part": dict(self.seconds_by_part),
         }
+
+    def _outcomes_as_json(self) -> Json:
+        """How many updates ended how; the approvals refused are among those held."""
+        counts = {done: self.count(outcome) for outcome, done in OUTCOMES.items()}
+        return {**counts, "approvals_refused": self.approvals_refused}
 
 
 def _time(text: str) -> datetime:

@@ -6,6 +6,7 @@ from flows.backtest.findings import (
     CONTRASTS,
     SHOWN_MEASURES,
     Contrast,
+    approvals,
     best,
     figure,
     gain,
@@ -30,7 +31,9 @@ def render_table(summary: Summary) -> "Table":
     meanings = "\n".join(f"{arm.name}: {arm.meaning}" for arm in ARMS)
     contrasts = "; ".join(f"{contrast.name.lower()}: {contrast.meaning}" for contrast in CONTRASTS)
     reasons = [f"{measure.name} left out: {why}" for measure in SHOWN_MEASURES if (why := why_left_out(arms, measure))]
-    caption = "\n".join(filter(None, (without_model(summary), "* best", *reasons, meanings, contrasts)))
+    caption = "\n".join(
+        filter(None, (without_model(summary), approvals(summary), "* best", *reasons, meanings, contrasts))
+    )
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     table.add_column(f"{summary.evaluated:,} impressions scored", min_width=22)
     for head in (*(arm.name for arm in ARMS), *(contrast.name.lower() for contrast in CONTRASTS)):

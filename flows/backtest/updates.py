@@ -1,6 +1,6 @@
-"""The updates of a backtest on its page: the gate's verdicts over time, and what each step costs."""
+"""The updates of a backtest on its page: what became of them over time, and what each step costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -8,12 +8,8 @@ import numpy as np
 
 from flows.backtest.axes import Axis, order_axis, time_axis, value_axis
 from flows.backtest.paths import PlotSpan, blocks, span, stack
-from flows.backtest.summary import Summary, UpdateSummary
+from flows.backtest.summary import OUTCOMES, Summary, UpdateOutcome, UpdateSummary
 from flows.backtest.texts import format_seconds, format_span, over_years
-from monitoring.gate.policy import Word
-
-VERDICTS: Mapping[Word, str] = {"promote": "promoted", "hold": "held", "reject": "rejected"}
-"""What became of the challenger, by verdict."""
 
 NOT_PROMOTED_SHOWN = 6
 """Updates not promoted that are shown without a click."""
@@ -25,17 +21,23 @@ class UpdateRow:
 
     number: int
     window: str
-    verdict: Word
+    outcome: UpdateOutcome
+    verdict: str
+    """The gate's, and that it was approved all the same."""
+
     version: str | None
     reasons: tuple[str, ...]
+    refused: str | None
+    """Why its approval was refused."""
+
     seconds: float
 
 
 @dataclass(frozen=True)
 class Lane:
-    """The updates of one verdict, along the time axis."""
+    """The updates of one outcome, along the time axis."""
 
-    verdict: Word
+    outcome: UpdateOutcome
     done: str
 
     updates: tuple[tuple[int, int, int], ...]
@@ -46,18 +48,20 @@ class Lane:
 
 @dataclass(frozen=True)
 class Timeline:
-    """All updates, by verdict and in a row."""
+    """All updates, by outcome and in a row."""
 
     lanes: tuple[Lane, ...]
     time: Axis
     updates: tuple[UpdateRow, ...]
     not_promoted: tuple[UpdateRow, ...]
+    """By the gate."""
+
     more: int
     """Updates not promoted beyond those."""
 
 
 def timeline(summary: Summary) -> Timeline | None:
-    """The verdicts over time; None where there was no update.
+    """What became of the updates over time; None where there was none.
 
     Windows of successive updates may overlap, so an update's block begins where the block before it ends.
     """
@@ -65,18 +69,24 @@ def timeline(summary: Summary) -> Timeline | None:
         return None
     windows = _windows_text(summary.updates)
     rows = tuple(
-        UpdateRow(number, window, update.verdict, update.version, update.reasons, update.total_s)
+        _row(number, window, update)
         for number, (update, window) in enumerate(zip(summary.updates, windows, strict=True), start=1)
     )
     time, spans = _along_time(summary.updates, [window.end for window in summary.windows])
     lanes = []
-    for verdict, done in VERDICTS.items():
-        own = [(row.number, where) for row, where in zip(rows, spans, strict=True) if row.verdict == verdict]
+    for outcome, done in OUTCOMES.items():
+        own = [(row.number, where) for row, where in zip(rows, spans, strict=True) if row.outcome == outcome]
         if own:
             places = tuple((number, where.left, where.right) for number, where in own)
-            lanes.append(Lane(verdict, done, places, blocks([where for _, where in own])))
-    not_promoted = tuple(row for row in rows if row.verdict != "promote")
+            lanes.append(Lane(outcome, done, places, blocks([where for _, where in own])))
+    not_promoted = tuple(row for row in rows if row.outcome != "promote")
     return Timeline(tuple(lanes), time, rows, not_promoted[:NOT_PROMOTED_SHOWN], len(not_promoted[NOT_PROMOTED_SHOWN:]))
+
+
+def _row(number: int, window: str, update: UpdateSummary) -> UpdateRow:
+    verdict = f"{update.verdict}, approved" if update.outcome == "approve" else update.verdict
+    refused = None if update.approval is None else update.approval.refused
+    return UpdateRow(number, window, update.outcome, verdict, update.version, update.reasons, refused, update.total_s)
 
 
 def _windows_text(updates: Sequence[UpdateSummary]) -> list[str]:

@@ -44,6 +44,9 @@ def backtest(
     tick: Annotated[
         str | None, typer.Option(help="How old counters may be; as the surface says when left out.")
     ] = None,
+    approve_held: Annotated[
+        bool, typer.Option("--approve-held", help="Play an analyst who approves at once whatever the gate holds.")
+    ] = False,
     report: Annotated[Path | None, typer.Option(help="Folder for an HTML page with the curves.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -68,7 +71,13 @@ def backtest(
         from flows.cli.prefect_api import prefect_api
 
         config = run.BacktestConfig(
-            files=Files(log, items, users, feedback), warmup=first, every=step, from_=start, until=end, tick=ageing
+            files=Files(log, items, users, feedback),
+            warmup=first,
+            every=step,
+            from_=start,
+            until=end,
+            tick=ageing,
+            approve_held=approve_held,
         )
         with running_database(settings), prefect_api(settings), progress_bar("start", quiet=as_json) as bar:
             found = run.backtest(
@@ -137,20 +146,19 @@ def demo(
 
 
 def show(summary: "Summary") -> None:
-    """A backtest's findings for people: a sentence, a table, and the gate's verdicts."""
+    """A backtest's findings for people: a sentence, a table, and what became of the updates."""
     from rich.console import Console
 
     from flows.backtest.findings import headline
+    from flows.backtest.summary import OUTCOMES
     from flows.backtest.table import render_table
-    from flows.backtest.updates import VERDICTS
 
     console = Console()
     console.print(headline(summary))
     console.print()
     console.print(render_table(summary))
-    verdicts = [update.verdict for update in summary.updates]
-    counts = ", ".join(f"{verdicts.count(word)} {word}" for word in VERDICTS if word in verdicts)
-    console.print(f"{len(verdicts)} updates: {counts}. {summary.seconds:.0f} seconds in all.")
+    counts = ", ".join(f"{count} {outcome}" for outcome in OUTCOMES if (count := summary.count(outcome)))
+    console.print(f"{len(summary.updates)} updates: {counts}. {summary.seconds:.0f} seconds in all.")
 
 
 def _quieten_prefect() -> None:

@@ -12,16 +12,18 @@ import polars as pl
 import pytest
 
 from features.ingest.log_files import Files
+from flows.backtest.analyst import WHY, approve_held
 from flows.backtest.findings import without_model
 from flows.backtest.report import Report
-from flows.backtest.run import BacktestConfig, Stage, backtest, replay_log
+from flows.backtest.run import BacktestConfig, Stage, backtest, replay_log, scratch
 from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN_ARM, Summary
 from infra.addresses import with_database
 from infra.postgres.connections import connect
 from models.metrics import auc
 from models.versions.registry import Registry
+from monitoring.gate.policy import Policy
 from monitoring.measures import MEASURES
-from tests.worlds.loop import NOW, Loop, after, copied, write_log
+from tests.worlds.loop import NOW, Loop, after, copied, run_update, write_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
@@ -160,6 +162,67 @@ def test_a_warm_up_too_thin_for_a_model_goes_on_with_the_base_rate_and_says_so(
     for part in thin.windows:  # within a window the base rate ranks nothing; that of the next is another
         assert auc(part.scores[CHAMPION_ARM], part.examples.label) == 0.5
     assert "base rate stood in" in str(without_model(found))
+
+
+HOLD_ALL = Policy(requests=1_000_000, approvals=2)
+"""Every judged part is too thin for it, and two people must approve."""
+
+
+def approved_backtest(site: Loop, config: BacktestConfig) -> tuple[Report, list[tuple[Any, ...]]]:
+    """What a backtest finds that approves all that is held, and the decisions it left in its scratch database."""
+    with scratch(site.settings) as (url, registry):
+        found = replay_log(
+            site.settings,
+            replace(site.surface, policy=HOLD_ALL),
+            replace(config, warmup=timedelta(hours=17), approve_held=True),
+            url=url,
+            registry=registry,
+            now=NOW,
+            progress=lambda _: None,
+            reports=False,
+        )
+        with connect(url) as connection:
+            decided = connection.execute(
+                "SELECT update_id, action, decided_by, reason, through FROM decisions ORDER BY decision_id"
+            ).fetchall()
+    return found, decided
+
+
+def test_what_the_gate_holds_is_approved_by_an_analyst_who_is_played_and_twice_alike(
+    site: Loop, config: BacktestConfig, prefect_server: str
+) -> None:
+    found, decided = approved_backtest(site, config)
+    summary = found.summary()
+    assert [update.verdict for update in summary.updates] == ["hold"] * 2
+    assert [update.outcome for update in summary.updates] == ["approve"] * 2
+    assert summary.as_json()["approve_held"] == {
+        "promoted": 0,
+        "approved": 2,
+        "held": 0,
+        "rejected": 0,
+        "approvals_refused": 0,
+    }
+    assert summary.base_rate is None, "the first model serves, held though it was"
+    assert [update.claimed.parent_version for update in found.updates] == [None, found.updates[0].published.version]
+    for update in found.updates:
+        by_people = [(word, *rest) for number, word, *rest in decided if number == update.claimed.update_id]
+        assert by_people[0][:2] == ("hold", "gate")
+        assert by_people[1:] == [
+            ("approve", "backtest", WHY, "command line"),
+            ("promote", "backtest 2", WHY, "command line"),
+        ]
+    repeated, _ = approved_backtest(site, config)
+    assert json.dumps(without_seconds(repeated.summary().as_json())) == json.dumps(without_seconds(summary.as_json()))
+
+
+def test_an_approval_that_is_refused_says_why_and_the_champion_stays(served_loop: Loop) -> None:
+    with served_loop.world(policy=HOLD_ALL) as world:
+        update_id = run_update(world, after(17)).claimed.update_id
+        assert approve_held(world, update_id, after(17)).by == ("backtest", "backtest 2")
+        refused = approve_held(world, update_id, after(17))
+    assert refused.by == ()
+    assert str(refused.refused).startswith(f"update {update_id} of feed was promoted by backtest 2 at ")
+    assert len(served_loop.query("SELECT FROM promotions")) == 2
 
 
 @pytest.mark.slow

@@ -181,6 +181,47 @@ def test_the_headline_does_not_credit_models_that_never_came() -> None:
     assert "the log ends with the warm-up" in headline_of(summary(0, 1))
 
 
+def approving() -> dict[str, Any]:
+    """A backtest that approved what the gate held: the third update's challenger, and not the eleventh's."""
+    found = summary(12)
+    found["updates"][2]["approval"] = {"by": ["backtest", "backtest 2"], "refused": None}
+    found["updates"][10]["approval"] = {"by": [], "refused": "version 11 cannot be loaded"}
+    return Summary.from_json(found | {"approve_held": {}}).as_json()
+
+
+def test_what_was_approved_though_held_is_told_from_what_the_gate_promoted(tmp_path: Path) -> None:
+    found = approving()
+    assert found["approve_held"] == {
+        "promoted": 10,
+        "approved": 1,
+        "held": 1,
+        "rejected": 1,
+        "approvals_refused": 1,
+    }
+    html = page_of(found, tmp_path)
+    text, held_for = words(html), found["updates"][2]["reasons"][0]
+    assert "10 promoted 1 approved 1 held 1 rejected" in text
+    assert '<path class="approve" d="M' in html
+    assert f"hold, approved 2 Mar 04:00–05:00: {held_for}" in text
+    assert "Approval refused: version 11 cannot be loaded." in text
+    assert "outcomes 10 promoted, 1 approved, 1 held, 1 rejected" in text
+    says = "--approve-held played the analyst: 1 of 2 held challengers approved, 1 approval refused."
+    assert says in text
+    assert says in " ".join(table_of(found).split())
+    assert Summary.from_json(json.loads((tmp_path / "backtest.json").read_text())) == Summary.from_json(found)
+
+
+def test_the_headline_does_not_credit_the_gate_with_what_was_approved_though_held() -> None:
+    found = approving()
+    assert headline_of(found).endswith(
+        "Of 11 models put into service, 1 had been held by the gate and approved all the same."
+    )
+    for update in found["updates"]:
+        if "approval" not in update:
+            update["verdict"] = "reject"
+    assert "there were no fresh models. Of 1 model put into service, 1 had been" in headline_of(found)
+
+
 def test_the_best_value_of_each_measure_is_marked(tmp_path: Path) -> None:
     found = changed(summary(5), "features_only", calibration_error=0.001)
     rows = re.findall(r'<tr>\s*<th scope="row" class="name" title.*?</tr>', page_of(found, tmp_path), re.DOTALL)
