@@ -56,6 +56,9 @@ LOOKED_AT = 0.3
 HALVINGS, SMALLEST = 20, 1e-6
 """Steps in which a share is found to a millionth, and the smallest limit that is told from none."""
 
+MOVED_IN = 6
+"""Earlier profiles in which a feature had several values, from which they say what is usual."""
+
 CLOCK = 0.7
 """Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
 
@@ -83,10 +86,11 @@ class _Checked:
         return np.asarray(np.max([reference.clock for reference in self.references], axis=0) >= CLOCK)
 
     @property
-    def stood_still(self) -> np.ndarray:
-        """[D] features that had one value, or none, in all of them: a column that comes in is news, and no fault."""
-        still = [(reference.mode_share >= 1) | (reference.unknown >= 1) for reference in self.references]
-        return np.asarray(np.all(still, axis=0))
+    def came_in(self) -> np.ndarray:
+        """[D] features that had one value, or none, but in the last few of them: a column that comes in is news, and no
+        fault, and its counters fill for hours."""
+        moved = [(reference.mode_share < 1) & (reference.unknown < 1) for reference in self.references]
+        return np.asarray(np.sum(moved, axis=0) < min(len(moved), MOVED_IN))
 
     @property
     def margin(self) -> float:
@@ -175,7 +179,7 @@ def _shifted(checked: _Checked) -> Check:
     current = checked.current
     few = len(checked.references) < FEWEST_WINDOWS
     far = movement(current, checked.references) / np.where(checked.clock, np.inf if few else CLOCK_MOVES, 1.0)
-    far = np.where(checked.stood_still, 0.0, far)
+    far = np.where(checked.came_in, 0.0, far)
     low, high = _range([reference.quantiles for reference in checked.references])
     found = [
         f"{name} (80 % within {current.quantiles[1, d]:.3g} to {current.quantiles[-2, d]:.3g},"
@@ -257,7 +261,7 @@ def _widened(checked: _Checked) -> Check:
     ratio = np.nan_to_num((current.sd + floor) / (most + floor))
     _, most_span = _range([_span(reference) for reference in checked.references])
     ratio = _by_many(checked, ratio, most_span > floor, (_span(current) + floor) / (most_span + floor))
-    ratio = np.where(checked.stood_still, 1.0, ratio)
+    ratio = np.where(checked.came_in, 1.0, ratio)
     found = [
         f"{name} (standard deviation {now:.3g}, at most {before:.3g} before)"
         for name, now, before in _three(current, current.sd, most)
@@ -273,7 +277,7 @@ def _widened(checked: _Checked) -> Check:
 def _leak(checked: _Checked) -> Check:
     """A feature that alone ranks far better than it ever did: it has seen what it is to predict."""
     current = checked.current
-    strength = np.where(checked.clock | checked.stood_still, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
+    strength = np.where(checked.clock | checked.came_in, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
     past = np.abs(np.array([reference.auc for reference in checked.references]) - 0.5)
     before = np.where(np.isnan(past), -1.0, past).max(axis=0)
     before = np.where(before < 0, 0.5, before)  # not known before: it may rank as it likes

@@ -250,7 +250,7 @@ def check_new(
         }
         usual = {group: float(np.median(values)) for group, values in known.items() if len(values) >= FEWEST_WINDOWS}
         detail = f"{share:.1%} of the impressions are of new {kind}"
-        if not usual:
+        if not usual or expected.gap:  # after days without anybody, what is there is new
             found.append(outcome(limits, name, share, "not known yet", True, detail + "."))
             continue
         most, factor = max(usual.values()), limits.of(name)

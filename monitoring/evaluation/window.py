@@ -3,9 +3,9 @@
 checks = check(window, champion, history)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from monitoring.checks import labels as label_checks
 from monitoring.checks import limits as check_limits
 from monitoring.checks import window as window_checks
 from monitoring.checks.gaps import find_gap
-from monitoring.checks.limits import Check, Expected, InForce, Limits
+from monitoring.checks.limits import Check, Expected, InForce, Limits, PastWindow
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
 from monitoring.evaluation.compare import measure
@@ -145,7 +145,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
         Expected(terms.schema_version, window.start, window.end, past, gap),
         limits,
         lateness_s=window.lateness_s,
-        new=new_ids(examples, model),
+        new=new_ids(examples, model, usual_length(window, past)),
     )
     profiles: tuple[Profile, ...] = ()
     if len(window.frame):
@@ -214,14 +214,30 @@ def _sample(part: Frame, random: np.random.Generator) -> Frame:
     return Frame(part.table[rows], part.examples[rows], part.without_row)
 
 
-def new_ids(examples: Examples, champion: Model | None) -> dict[str, NDArray[np.bool_]]:
-    """Which impressions [N] are of users without a history, and of items that have no row of their own yet."""
+def usual_length(window: Window, past: Sequence[PastWindow]) -> timedelta:
+    """Of the surface's windows; this one's, where none is known."""
+    lengths = sorted(each.end - each.start for each in past)
+    return lengths[len(lengths) // 2] if lengths else window.end - window.start
+
+
+def new_ids(examples: Examples, champion: Model | None, usual: timedelta | None = None) -> dict[str, NDArray[np.bool_]]:
+    """Which impressions [N] are of users without a history, and of items that have no row of their own yet.
+
+    ``usual``: how long a window is. One that was held before is longer, and the items of its earlier parts are not new
+    in the later ones, as they would not be had these been trained on. None: as the champion has it.
+    """
     new = {}
     if examples.history.shape[1]:
         new["users"] = examples.history[:, 0] == EMPTY
-    if champion is not None and "item" in champion.layout.ids:
-        column = champion.layout.ids.index("item")
-        new["items"] = ~champion.tables[column].admitted(examples.ids[:, column])
+    if champion is not None and "item" in champion.layout.ids and len(examples):
+        items = examples.ids[:, champion.layout.ids.index("item")]
+        new["items"] = ~champion.tables[champion.layout.ids.index("item")].admitted(items)
+        if usual is not None:
+            part = (examples.time - examples.time.min()) // max(usual.total_seconds(), 1.0)
+            _, item = np.unique(items, return_inverse=True)
+            first = np.full(item.max() + 1, np.inf)
+            np.minimum.at(first, item, part)
+            new["items"] &= part == first[item]
     return new
 
 

@@ -20,7 +20,7 @@ from monitoring.evaluation.evidence import Evidence, Hypothesis
 from monitoring.evaluation.history import History, Recalled, Reference
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.slice_columns import head
-from monitoring.evaluation.window import Champion, Judging, Terms, Window, check
+from monitoring.evaluation.window import Champion, Judging, Terms, Window, check, new_ids
 from monitoring.gate.decide import decide
 from monitoring.gate.policy import Policy
 from monitoring.records.evidence_store import canonical
@@ -348,3 +348,16 @@ def test_the_same_challenger_gives_the_same_evidence_and_it_is_read_back_as_it_w
     first, second = (measured(window, champion, challenger, at_work(*references, earlier=earlier)) for _ in range(2))
     assert first == second
     assert Evidence.from_json(json.loads(canonical(first.as_json()))) == first
+
+
+def test_items_of_a_window_that_was_held_are_new_in_the_part_in_which_they_came() -> None:
+    """Else each hour for which a person is waited for would have more that is new, and hold the next."""
+    unknown = Model.new(LAYOUT, DESIGN, 0)  # has admitted nothing
+    examples = frame_of(3600, seed=4).examples
+    shares = {
+        hours: float(np.mean(new_ids(examples, unknown, timedelta(hours=hours))["items"])) for hours in (1.0, 0.25)
+    }
+    assert shares[1.0] == 1.0
+    assert shares[0.25] < 0.5
+    assert new_ids(examples, unknown)["items"].all()
+    assert not new_ids(examples[:0], unknown, timedelta(hours=1)).get("items", np.zeros(0)).any()

@@ -226,3 +226,24 @@ def test_a_night_is_no_gap_nor_a_quiet_week_where_updates_wait_for_months() -> N
     assert find_gap(late, START, months) is None
     assert find_gap(late, START, HISTORY) == Gap(START, START + 20 * DAY)
     assert find_gap(np.zeros(0), START, HISTORY) is None
+
+
+def test_counters_of_a_column_that_came_in_fill_for_hours_and_are_judged_after_six() -> None:
+    def filled(seed: int, share: float) -> tuple[np.ndarray, Profile]:
+        part = window(seed)
+        dense = part.dense.astype(np.float32)
+        dense[:, 4] = np.where(np.arange(len(dense)) < share * len(dense), 6 * share + dense[:, 4], 0.25)
+        return dense, Profile.of(dense, NAMES, label=part.label)
+
+    still = [filled(seed, 0.0)[1] for seed in range(18)]
+    coming = [0.02, 0.3, 0.6, 0.8, 0.9, 1.0]
+    for hour, share in enumerate(coming):
+        references = still + [filled(50 + past, coming[past])[1] for past in range(hour)]
+        dense, profile = filled(90, share)
+        found = check_features(dense, NAMES, references, profile=profile)
+        assert [check.name for check in found if not check.passed] == []
+    dense, _ = filled(91, 1.0)
+    dense[:, 4] += 40
+    references = still + [filled(50 + past, share)[1] for past, share in enumerate(coming)]
+    found = check_features(dense, NAMES, references)
+    assert "features shifted" in [check.name for check in found if not check.passed]
