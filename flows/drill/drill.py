@@ -133,8 +133,8 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
     warm_up, *spans = schedule(log, surface, cadence)
     if len(spans) < FEWEST_UPDATES:
         raise LogTooShort(
-            f"{log.name} has enough for {len(spans)} updates, one every {words_of(cadence.every)} after"
-            f" {words_of(cadence.warmup)} of warm-up; a drill takes {FEWEST_UPDATES}"
+            f"{log.name} has enough for {len(spans)} updates after its warm-up, one every {words_of(cadence.every)};"
+            f" a drill takes {FEWEST_UPDATES} or more"
         )
     scene_at = scene_of(spans, log, surface.attribution)
     folding, updates, parts = Folding(surface.features), InMemory(surface), PartsOfTime(log)

@@ -183,7 +183,7 @@ def some_requests(shown: pl.DataFrame, share: float, random: np.random.Generator
 
 def positive_value(label: Label) -> float:
     """Of feedback that counts in full."""
-    return max(label.most if label.of == "value" else 1.0, label.at_least or 0.0)
+    return float(max(label.most if label.of == "value" else 1.0, label.at_least or 0.0))
 
 
 def new_users(examples: Examples) -> np.ndarray:
