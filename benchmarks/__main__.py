@@ -61,18 +61,21 @@ def log_config(
 def gate(
     log: Log = None,
     items: Items = None,
+    folder: Annotated[Path | None, typer.Option(help="Folder of public logs, by their files' names.")] = None,
     surface: Surface = "feed",
-    days: Annotated[float, typer.Option(help="How much of each log is replayed; the first day is warm-up.")] = 4.0,
-    from_: Annotated[str | None, typer.Option("--from", help="Leave out what was shown up to this time, UTC.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the seeded log, the faults and the simulations.")] = 0,
-    judging: Annotated[str | None, typer.Option(help="progressive or tail, instead of the surface's own.")] = None,
+    days: Annotated[float, typer.Option(help="How much of feeds and large shops is replayed.")] = 4.0,
+    from_: Annotated[str | None, typer.Option("--from", help="Of --log: leave out what was shown up to this.")] = None,
+    only: Annotated[str, typer.Option(help="Logs to run, by name: globo,shop-1000; else all.")] = "",
+    seed: Annotated[int, typer.Option(help="Of seeded logs, faults and simulations; 0 to 2 chose the limits.")] = 3,
+    judging: Annotated[str | None, typer.Option(help="progressive or tail, instead of the surfaces' own.")] = None,
     simulate: Annotated[bool, typer.Option(help="Run the simulations too.")] = True,
     why: Annotated[bool, typer.Option(help="Print progress on standard error, and the gate's reasons.")] = False,
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
-    """The gate: its speed, planted faults, clean windows, simulations. Without --log on a seeded log alone."""
+    """The gate: its speed, planted faults, clean windows, simulations, on unlike logs; without any on seeded ones."""
     from benchmarks.gate import GateConfig, bench
+    from benchmarks.gate_logs import Logs
     from monitoring.evaluation.window import Judging
 
     known: tuple[Judging, ...] = get_args(Judging)
@@ -80,15 +83,11 @@ def gate(
     if judging is not None and chosen is None:
         raise BadArgument(f"--judging {judging}: use {' or '.join(known)}")
     expect_files(log, items)
-    config = GateConfig(
-        log=log,
-        items=items,
-        from_=optional_instant(from_),
-        days=days,
-        judging=chosen,
-        simulate=simulate,
-        seed=seed,
-    )
+    if folder is not None and not folder.is_dir():
+        raise BadArgument(f"--folder {folder}: there is no such folder")
+    wanted = tuple(name.strip() for name in only.split(",") if name.strip())
+    logs = Logs(log, items, optional_instant(from_), folder, days, seed=seed, only=wanted)
+    config = GateConfig(logs, judging=chosen, simulate=simulate)
     run_bench(partial(bench, find_surface(surface), config), Output(record, as_json), verbose=why)
 
 

@@ -2,36 +2,43 @@
 
     millrace drill --surface feed
     millrace drill --surface feed --log clicks.parquet --items items.parquet --json
+    millrace drill --surface movies --log ratings.csv --items movies.csv --every 90d
 
-A log is replayed in memory, in hourly windows and near its end in windows of ten minutes: clean windows ought to be
-promoted. Near the end every fault is planted into one window, at two strengths: those ought to be held or rejected, for
-a reason that names the fault.
+A log is replayed in memory, window by window: clean windows ought to be promoted. Near its end they are also cut to the
+surface's own ``every``, where that is shorter. Into one late window (:func:`flows.drill.cadence.scene_of`) every fault
+is planted that the surface has the columns for, at two strengths: those ought to be held or rejected, for a reason that
+names the fault. What cannot be planted is reported with the reason.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import numpy as np
 
-from flows.drill.faults import FAULTS, Fault, Scene
+from flows.drill.cadence import DAY, Cadence, Span, cadence_of, scene_of, schedule, words_of
+from flows.drill.clean import Clean, PartsOfTime
+from flows.drill.faults import FAULTS, Fault, Met, Scene, Story
 from flows.drill.in_memory import InMemory, JudgedWindow
-from flows.drill.logs import Log, LogTooShort, rows_of, spans
-from flows.drill.windows import Folding, LogWindow
+from flows.drill.logs import Log, LogTooShort, rows_of
+from flows.drill.windows import Folding, LogWindow, joined
 from flows.surface import Surface
+from monitoring.gate.decide import Verdict
 from monitoring.gate.policy import Word
 
-HOUR, DAY, TEN_MINUTES = timedelta(hours=1), timedelta(days=1), timedelta(minutes=10)
+RUN_UP = 2 * DAY
+"""What a fault that comes slowly takes, the scene's window its last."""
 
-SCENE_BEFORE_END = timedelta(hours=3)
-"""The window in which faults are planted ends so long before the log does."""
+FEWEST_UPDATES = 8
+"""Of a log after its warm-up, for a drill."""
 
 STALE = 44
 """Windows by which the champion of the fault of new readers is behind its challenger."""
 
 HELD_AT_MOST = 0.02
-"""Share of clean windows that a policy may hold."""
+"""Share of clean windows that a policy may hold, but those held for thinness."""
 
 Progress = Callable[[str], None]
 """Gets what is done, a line at a time."""
@@ -41,10 +48,13 @@ Progress = Callable[[str], None]
 class Plan:
     """What to drill."""
 
-    tens: timedelta = timedelta(hours=24)
-    """How much of the log, its last part, is also replayed in windows of ten minutes."""
+    cadence: Cadence | None = None
+    """How the log is cut; None: as :func:`flows.drill.cadence.cadence_of` says."""
 
-    faults: tuple[Fault, ...] = FAULTS
+    own_pace: timedelta = timedelta(hours=24)
+    """How much of the log, its last part, is also replayed in windows of the surface's own ``every``, if shorter."""
+
+    faults: tuple[Fault | Story, ...] = FAULTS
     seed: int = 0
     """Of what the faults draw."""
 
@@ -60,45 +70,28 @@ class Planted:
     codes: tuple[str, ...]
     reasons: tuple[str, ...]
     named: bool
-    """A reason names the fault."""
+    """A reason names the fault; of what is sound there is nothing to name."""
 
     @property
     def caught(self) -> bool:
+        """The verdict is right: of what is sound, that it was promoted."""
         return self.verdict in self.expected
+
+    @property
+    def sound(self) -> bool:
+        return "promote" in self.expected
 
 
 @dataclass(frozen=True)
-class Stopped:
-    """A clean window that was not promoted."""
+class NotPlanted:
+    """A fault that the surface or the log has not what it takes for."""
 
-    window: str
-    verdict: Word
-    codes: tuple[str, ...]
-    reasons: tuple[str, ...]
+    fault: str
+    strength: str | None
+    """None: at any."""
 
-
-@dataclass(eq=False)
-class Clean:
-    """Clean windows of one cadence."""
-
-    every: str
-    windows: int = 0
-    stopped: list[Stopped] = field(default_factory=list)
-
-    @property
-    def held(self) -> int:
-        return sum(stopped.verdict == "hold" for stopped in self.stopped)
-
-    @property
-    def rejected(self) -> int:
-        return sum(stopped.verdict == "reject" for stopped in self.stopped)
-
-    def add(self, judged: JudgedWindow) -> None:
-        self.windows += 1
-        if judged.verdict.verdict != "promote":
-            name = f"{judged.window.end:%Y-%m-%d %H:%M} UTC"
-            verdict = judged.verdict
-            self.stopped.append(Stopped(name, verdict.verdict, verdict.codes, verdict.reasons))
+    reason: str
+    """As a sentence."""
 
 
 @dataclass(eq=False)
@@ -107,120 +100,196 @@ class Drilled:
 
     log: str
     planted: list[Planted] = field(default_factory=list)
-    hourly: Clean = field(default_factory=lambda: Clean("hour"))
-    tens: Clean = field(default_factory=lambda: Clean("ten minutes"))
-    updates: list[JudgedWindow] = field(default_factory=list)
-    """The hourly ones of clean windows."""
+    not_planted: list[NotPlanted] = field(default_factory=list)
+    clean: list[Clean] = field(default_factory=list)
+    """Of the drill's cadence, then of the surface's own where that was replayed."""
 
-    @property
-    def clean(self) -> Sequence[Clean]:
-        return [clean for clean in (self.hourly, self.tens) if clean.windows]
+    updates: list[JudgedWindow] = field(default_factory=list)
+    """Those of clean windows, of the drill's cadence."""
 
     @property
     def passed(self) -> bool:
-        """Faults were planted and each is caught and named, none of the clean windows rejected and few held."""
+        """Faults were planted and each is caught and named, what is sound passes, none of the clean windows is rejected
+        and few are held for more than thinness."""
         windows = sum(clean.windows for clean in self.clean)
-        held, rejected = (sum(getattr(clean, which) for clean in self.clean) for which in ("held", "rejected"))
+        held = sum(clean.held - clean.thin for clean in self.clean)
         every = all(planted.caught and planted.named for planted in self.planted)
+        rejected = any(clean.rejected for clean in self.clean)
         return bool(self.planted) and every and not rejected and held <= HELD_AT_MOST * windows
+
+
+@dataclass(eq=False)
+class _RunUp:
+    """Where a fault that comes slowly begins: the updates and the fold as they stood, and the windows since."""
+
+    updates: InMemory
+    folding: Folding
+    windows: list[LogWindow] = field(default_factory=list)
 
 
 def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float], progress: Progress) -> Drilled:
     """Drill a surface's policy on a log. ``progress`` gets a line for each thing done. Raises LogTooShort."""
-    done = Drilled(log.name)
-    every = spans(log, HOUR)
-    begins = every[0][0] + DAY
-    scene_at = scene_end(log, every)
-    if scene_at <= begins + HOUR:
-        raise LogTooShort(f"{log.name} spans {len(every)} hours; a drill takes 36 or more, the first day to begin with")
-    tens_from = every[-1][1] - plan.tens
-    folding, hourly = Folding(surface.features), InMemory(surface)
-    tens: InMemory | None = None
-    for window, before in _windows(log, folding, scene_at):
-        if window.end <= begins:
-            hourly.keep(window)
-            continue
-        if hourly.champion is None:
-            if before is not None:
-                progress(f"{window.end:%m-%d %H:%M}: no model serves yet into whose window faults could be planted")
-            judged = _update(hourly, window, progress)
-            continue
-        if window.start >= tens_from:
-            tens = tens or hourly.fork()
-            for piece in window.cut(TEN_MINUTES):
-                if (judged := _update(tens, piece, progress)) is not None:
-                    done.tens.add(judged)
+    cadence = plan.cadence or cadence_of(surface, log)
+    warm_up, *spans = schedule(log, surface, cadence)
+    if len(spans) < FEWEST_UPDATES:
+        raise LogTooShort(
+            f"{log.name} has enough for {len(spans)} updates after its warm-up, one every {words_of(cadence.every)};"
+            f" a drill takes {FEWEST_UPDATES} or more"
+        )
+    scene_at = scene_of(spans, log, surface.attribution)
+    folding, updates, parts = Folding(surface.features), InMemory(surface), PartsOfTime(log)
+    pace = _OwnPace(surface.every, log.shown["shown_at"][-1] - plan.own_pace, progress, parts)
+    done, run_up = Drilled(log.name, clean=[Clean(words_of(cadence.every))]), None
+    if warm_up.impressions:
+        updates.keep(_folded(log, folding, warm_up, cadence.step))
+    for place, span in enumerate(spans):
+        if run_up is None and updates.champion is not None and span.start >= spans[scene_at].end - RUN_UP:
+            run_up = _RunUp(updates.fork(), copy.deepcopy(folding))
+        before = copy.deepcopy(folding) if place == scene_at else None
+        window = _folded(log, folding, span, cadence.step)
+        if surface.every < cadence.every and updates.champion is not None:
+            pace.replay(window, updates)
+        judged = updates.judge(window)
         if before is not None:
-            done.planted += planted(hourly, window, before, log, plan, clock=clock, progress=progress)
-        if (judged := _update(hourly, window, progress)) is not None:
-            done.hourly.add(judged)
+            scene = _scene(updates, window, judged.verdict, before, run_up, clock)
+            _plant(scene, updates, run_up, plan, done, progress)
+        elif run_up is not None and place < scene_at:
+            run_up.windows.append(window)
+        first = updates.champion is None
+        _follow(updates, judged, progress)
+        if not first:
+            done.clean[0].add(judged, parts.of(window))
             done.updates.append(judged)
+    done.clean += [pace.clean] if pace.clean.windows else []
     return done
 
 
-def scene_end(log: Log, every: Sequence[tuple[datetime, datetime]]) -> datetime:
-    """The end of the hour in which faults are planted: the last one with impressions that ends long enough before the
-    log does."""
-    latest = every[-1][1] - SCENE_BEFORE_END
-    return max((end for start, end in every if end <= latest and len(rows_of(log, start, end))), default=every[0][0])
-
-
-def _windows(log: Log, folding: Folding, scene_at: datetime) -> Iterator[tuple[LogWindow, Folding | None]]:
-    """The log's hours with an impression, each folded; with the one that ends at ``scene_at`` the fold before it."""
-    for start, end in spans(log, HOUR):
+def _folded(log: Log, folding: Folding, span: Span, step: timedelta) -> LogWindow:
+    """The window of a span, folded in steps; those without an impression are passed over."""
+    pieces, start = list[LogWindow](), span.start
+    while start < span.end:
+        end = min(start + step, span.end)
         shown = rows_of(log, start, end)
         if len(shown):
-            before = copy.deepcopy(folding) if end == scene_at else None
-            yield LogWindow(start, end, folding.fold(shown, end), shown), before
+            pieces.append(LogWindow(start, end, folding.fold(shown, end), shown))
+        start = end
+    return replace(joined(pieces), start=span.start, end=span.end)
 
 
-def _update(updates: InMemory, window: LogWindow, progress: Progress) -> JudgedWindow | None:
-    """One update that is followed; None where the window waits for more."""
-    if updates.waits(window):
-        return None
-    judged = updates.judge(window)
+def _follow(updates: InMemory, judged: JudgedWindow, progress: Progress) -> None:
     updates.follow(judged)
     if judged.verdict.verdict != "promote":
-        progress(f"{window.end:%m-%d %H:%M}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
-    return judged
+        progress(f"{_at(judged.window.end)}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
 
 
-def planted(
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+class _OwnPace:
+    """The last part of the log in windows of the surface's own length, as updates of their own."""
+
+    def __init__(self, every: timedelta, start: datetime, progress: Progress, parts: PartsOfTime) -> None:
+        self.clean = Clean(words_of(every))
+        self._every, self._start, self._progress, self._parts = every, start, progress, parts
+        self._updates: InMemory | None = None
+
+    def replay(self, window: LogWindow, updates: InMemory) -> None:
+        """The window in pieces, where it is late enough; the first begins where the drill's own updates stand."""
+        if window.start < self._start:
+            return
+        self._updates = self._updates or updates.fork()
+        for piece in window.cut(self._every):
+            if not self._updates.waits(piece):
+                judged = self._updates.judge(piece)
+                _follow(self._updates, judged, self._progress)
+                self.clean.add(judged, self._parts.of(piece))
+
+
+def _scene(
     updates: InMemory,
     window: LogWindow,
+    verdict: Verdict,
     before: Folding,
-    log: Log,
-    plan: Plan,
-    *,
+    run_up: _RunUp | None,
     clock: Callable[[], float],
-    progress: Progress,
-) -> list[Planted]:
-    """Every fault at each strength, planted in the window."""
+) -> Scene | None:
+    """What faults are planted in, with the verdict on the window as it is; None where no model serves yet."""
+    champion, surface = updates.champion, updates.surface
+    if champion is None:
+        return None
     earlier = updates.seen[-STALE:]
-    champion = updates.champion
-    assert champion is not None, "faults are planted into a surface at work"
-    scene = Scene(
+    return Scene(
         window=window,
         before=before,
         champion=champion.model,
         earlier=earlier,
         stale=updates.served_at(earlier[0].start).model,
-        names=updates.surface.layout.dense,
-        contexts=log.contexts,
+        names=surface.layout.dense,
+        features=surface.features,
         clock=clock,
+        fewest=surface.fewest,
+        held=None if verdict.verdict == "promote" else verdict.reasons[0],
+        run_up=() if run_up is None else run_up.windows,
+        before_run_up=None if run_up is None else run_up.folding,
     )
-    found = []
+
+
+def _plant(
+    scene: Scene | None, updates: InMemory, run_up: _RunUp | None, plan: Plan, done: Drilled, progress: Progress
+) -> None:
+    """Every fault at each strength, planted in the scene or reported as one that cannot be."""
+    label = updates.surface.features.label.kind
     for fault in plan.faults:
-        if not fault.applies(scene):
-            progress(f"{fault.name}: the log has not what it takes")
+        name = fault.name.format(label=label)
+        reasons = [_lacks(fault, scene, value) for value in fault.strengths.values()]
+        if reasons[0] is not None and len(set(reasons)) == 1:
+            done.not_planted.append(NotPlanted(name, None, reasons[0]))
+            progress(f"{name}: not planted: {reasons[0]}")
             continue
-        for strength, value in fault.strengths.items():
-            met = fault.plant(scene, value, np.random.default_rng(plan.seed))
-            verdict = updates.judge(window, met).verdict
-            text = " ".join(verdict.reasons).lower()
-            named = any(name.lower() in text for name in met.words)
-            found.append(
-                Planted(fault.name, strength, verdict.verdict, fault.expected, verdict.codes, verdict.reasons, named)
+        assert scene is not None, "without one nothing can be planted"
+        for (template, value), reason in zip(fault.strengths.items(), reasons, strict=True):
+            strength = template.format(label=label)
+            if reason is not None:
+                done.not_planted.append(NotPlanted(name, strength, reason))
+                progress(f"{name}, {strength}: not planted: {reason}")
+                continue
+            verdict, named = _judged(fault, value, scene, updates, run_up, plan.seed)
+            done.planted.append(
+                Planted(name, strength, verdict.verdict, fault.expected, verdict.codes, verdict.reasons, named)
             )
-            progress(f"{fault.name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
+            progress(f"{name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
+
+
+def _lacks(fault: Fault | Story, scene: Scene | None, value: float) -> str | None:
+    if scene is None:
+        return "No model serves yet before the window that faults are planted in."
+    return fault.lacks(scene, value)
+
+
+def _judged(
+    fault: Fault | Story, value: float, scene: Scene, updates: InMemory, run_up: _RunUp | None, seed: int
+) -> tuple[Verdict, bool]:
+    """The verdict, and whether it names the fault: of a story the first that is right and does, or else the last."""
+    random = np.random.default_rng(seed)
+    if isinstance(fault, Fault):
+        met = fault.plant(scene, value, random)
+        verdict = updates.judge(scene.window, met).verdict
+        return verdict, names(verdict, met)
+    assert run_up is not None, "it was looked whether there is one"
+    going, found = run_up.updates.fork(), None
+    for met in fault.tell(scene, value, random):
+        assert met.window is not None, "a story has windows"
+        judged = going.judge(met.window, met)
+        going.follow(judged)
+        found = judged.verdict, names(judged.verdict, met)
+        if judged.verdict.verdict in fault.expected and found[1]:
+            break
+    assert found is not None, "a story has a window at least"
     return found
+
+
+def names(verdict: Verdict, met: Met) -> bool:
+    """Whether a reason says one of the words, as words of their own: ``os`` is none of "most"."""
+    text = " ".join(verdict.reasons).lower()
+    return not met.words or any(re.search(rf"(?<!\w){re.escape(word.lower())}s?(?!\w)", text) for word in met.words)

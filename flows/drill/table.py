@@ -1,11 +1,15 @@
 """What a drill found, as a table for a terminal and as JSON."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from flows.drill.clean import NIGHT, WEEKEND, Clean
 from flows.drill.drill import Drilled, Planted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+IN_WORDS = {NIGHT: "At night", WEEKEND: "At weekends"}
 
 
 def as_json(done: Drilled) -> dict[str, Any]:
@@ -26,18 +30,24 @@ def as_json(done: Drilled) -> dict[str, Any]:
             }
             for found in done.planted
         ],
+        "not_planted": [
+            {"fault": found.fault, "strength": found.strength, "reason": found.reason} for found in done.not_planted
+        ],
         "clean": [
             {
                 "every": clean.every,
                 "windows": clean.windows,
                 "held": clean.held,
+                "thin": clean.thin,
                 "rejected": clean.rejected,
+                "parts": {name: {"windows": part.windows, "held": part.held} for name, part in clean.parts.items()},
                 "stopped": [
                     {
                         "window": one.window,
                         "verdict": one.verdict,
                         "codes": list(one.codes),
                         "reasons": list(one.reasons),
+                        "thin": one.thin,
                     }
                     for one in clean.stopped
                 ],
@@ -48,7 +58,7 @@ def as_json(done: Drilled) -> dict[str, Any]:
 
 
 def rendered(done: Drilled) -> "RenderableType":
-    """A row a fault, then what became of clean windows, and why."""
+    """A row a fault, then what could not be planted, then what became of clean windows, and why."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -57,20 +67,33 @@ def rendered(done: Drilled) -> "RenderableType":
     for found in done.planted:
         colour = "green" if found.caught and found.named else "yellow" if found.caught else "red"
         faults.add_row(found.fault, found.strength, f"[{colour}]{outcome(found)}[/]", escape(_by(found)))
-    caught = sum(found.caught for found in done.planted)
-    lines = [f"{caught} of {len(done.planted)} planted faults are caught."]
+    for lacking in done.not_planted:
+        faults.add_row(lacking.fault, lacking.strength or "any", "not planted", escape(lacking.reason))
+    bad = [found for found in done.planted if not found.sound]
+    sound = [found for found in done.planted if found.sound]
+    lines = [f"{sum(found.caught for found in bad)} of {len(bad)} planted faults are caught."]
+    if sound:
+        lines.append(f"{sum(found.caught for found in sound)} of {len(sound)} that are sound pass.")
     for clean in done.clean:
-        lines.append(
-            f"Of {clean.windows:,} clean windows of an {clean.every}, {clean.held} held, {clean.rejected} rejected."
-            if clean.every == "hour"
-            else f"Of {clean.windows:,} clean windows of {clean.every}, {clean.held} held, {clean.rejected} rejected."
-        )
+        lines += _lines(clean)
         lines += [f"  {one.window}: {one.verdict}: {escape(one.reasons[0])}" for one in clean.stopped]
     return Group(faults, "", *lines)
 
 
+def _lines(clean: Clean) -> Iterator[str]:
+    """What became of clean windows of one cadence; by night and at weekends a line each."""
+    thin = f" ({clean.thin} of them too thin to judge by)" if clean.thin else ""
+    windows = f"Of {clean.windows:,} clean windows, one every {clean.every}"
+    yield f"{windows}, {clean.held} held{thin}, {clean.rejected} rejected."
+    for name, part in clean.parts.items():
+        yield f"  {IN_WORDS[name]}: {part.windows:,} windows, {part.held} held but for thinness."
+
+
 def outcome(found: Planted) -> str:
-    """``reject``, ``hold, not named``, ``promote: slips through``."""
+    """``reject``, ``hold, not named``, ``promote: slips through``; of what is sound ``passes``, or that it should."""
+    if found.sound:
+        word = {"hold": "held", "reject": "rejected"}.get(found.verdict)
+        return "passes" if word is None else f"{word}, and should pass"
     if not found.caught:
         return f"{found.verdict}: slips through" if found.verdict == "promote" else f"{found.verdict}, not as it should"
     return found.verdict if found.named else f"{found.verdict}, not named"

@@ -17,11 +17,13 @@ import polars as pl
 
 from features.counters.engine import Engine
 from features.declare.features import Features
+from features.declare.labels import Label
 from features.declare.schema import RowSchema, RowValues
+from features.feast.training_frame import target_columns, with_label
 from features.identity.keys import Keys
 from features.log.reading import EVENT
 from features.served.rows import Rows
-from flows.drill.logs import Log, rows_of, spans
+from flows.drill.logs import Log, feedback_columns, rows_of, spans
 from models.examples import Examples, concat
 from models.frames import Frame, dense_of
 
@@ -89,11 +91,11 @@ class Folding:
 
         Clicks that come later are folded by later calls. Labels are those of clicks within the attribution time.
         """
-        clicked = shown.filter(pl.col("clicked"))
+        kinds = self.engine.declared.kinds
+        clicked = feedback_of(shown, kinds)
         clicks = clicked if self._late is None else pl.concat([self._late, clicked])
         self._late = clicks.filter(pl.col("clicked_at") > end)
-        kind = self.engine.declared.label.kind
-        events = events_of(shown, clicks.filter(pl.col("clicked_at") <= end), kind, self._seq)
+        events = events_of(shown, clicks.filter(pl.col("clicked_at") <= end), kinds[0], self._seq)
         self._seq += len(events)
         rows = self.engine.fold(events, served_keys=self._served.look_up)
         self._served.keep(rows)
@@ -125,14 +127,27 @@ class RecentRows:
         return found, ids, history
 
 
+def feedback_of(shown: pl.DataFrame, kinds: Sequence[str]) -> pl.DataFrame:
+    """A row for each feedback of these kinds on the impressions: as theirs, with its ``kind``, when it came as
+    ``clicked_at``, and its value."""
+    found = [shown.filter(pl.col("clicked")).with_columns(pl.lit(kinds[0]).alias("kind"))]
+    for kind in kinds[1:]:
+        at, value = feedback_columns(kind)
+        if at in shown.columns:
+            came = shown.filter(pl.col(at).is_not_null())
+            renamed = (pl.col(at).alias("clicked_at"), pl.col(value).alias("value"), pl.lit(kind).alias("kind"))
+            found.append(came.with_columns(*renamed))
+    return pl.concat(found)
+
+
 def events_of(shown: pl.DataFrame, clicks: pl.DataFrame, label: str, after_seq: int) -> pl.DataFrame:
-    """Impressions and their feedback of the kind ``label`` as events of the log, each known when it happened, places
-    from ``after_seq`` + 1."""
+    """Impressions and their feedback, of its ``kind`` or else of the kind ``label``, as events of the log, each known
+    when it happened, places from ``after_seq`` + 1."""
 
     def events(rows: pl.DataFrame, kind: str, at: str) -> pl.DataFrame:
         seconds = pl.Series(seconds_of(rows[at]))
         return rows.select(
-            pl.lit(kind).alias("kind"),
+            pl.col("kind") if "kind" in rows.columns else pl.lit(kind).alias("kind"),
             *("impression_id", "request_id", "user_id", "item_id", "attributes", "user_attributes", "context"),
             pl.Series("shown_at", seconds_of(rows["shown_at"])),
             seconds.alias("at"),
@@ -149,18 +164,38 @@ def events_of(shown: pl.DataFrame, clicks: pl.DataFrame, label: str, after_seq: 
 
 def frame_of(shown: pl.DataFrame, rows: Rows, declared: Features) -> Frame:
     """The training frame of these impressions, in the order that the store gives."""
-    value = shown.select(pl.when("clicked").then(pl.col("value").fill_null(1.0)).otherwise(0.0)).to_series().to_numpy()
-    at = seconds_of(shown["clicked_at"].fill_null(shown["shown_at"]))
+    targets = targets_of(shown, declared.labels)
+    names = target_columns(declared.labels)
     table = shown.select(
         *("impression_id", "request_id", "user_id", "item_id", "position", "shown_at", "context"),
-        pl.Series("label", declared.label.targets(value, at, seconds_of(shown["shown_at"])), dtype=pl.Float32),
+        *(pl.Series(name, targets[:, place], dtype=pl.Float32) for place, name in enumerate(names)),
         pl.lit(declared.schema.version).alias("schema_version"),
     )
+    if len(names) > 1:
+        table = with_label(table, declared.labels)
     own = pl.DataFrame({"impression_id": rows.impression_id}).with_row_index("place")
     placed = as_stored(table).join(own, on="impression_id", how="left", maintain_order="left")
     kept = placed.filter(pl.col("place").is_not_null())
     at = kept["place"].to_numpy()
-    return Frame(kept.drop("place"), examples_of(kept, rows.values[at], declared), len(placed) - len(kept))
+    examples = examples_of(kept, rows.values[at], declared)
+    beside = names if len(names) > 1 else ()
+    return Frame(kept.drop("place", *beside), examples, len(placed) - len(kept))
+
+
+def targets_of(shown: pl.DataFrame, labels: Sequence[Label]) -> np.ndarray:
+    """What each impression's feedback of each label comes to, [N, labels]."""
+    shown_at = seconds_of(shown["shown_at"])
+    found = []
+    for place, label in enumerate(labels):
+        columns = feedback_columns(label.kind) if place else ("clicked_at", "value")
+        if columns[0] not in shown.columns:
+            found.append(np.zeros(len(shown)))
+            continue
+        at, value = (pl.col(name) for name in columns)
+        came = at.is_not_null() if place else pl.col("clicked")
+        values = shown.select(pl.when(came).then(value.fill_null(1.0)).otherwise(0.0)).to_series().to_numpy()
+        found.append(label.targets(values, seconds_of(shown[columns[0]].fill_null(shown["shown_at"])), shown_at))
+    return np.stack(found, axis=1)
 
 
 def as_stored(table: pl.DataFrame) -> pl.DataFrame:
@@ -185,6 +220,7 @@ def requests_of(table: pl.DataFrame) -> np.ndarray:
 
 def examples_of(table: pl.DataFrame, values: RowValues, declared: Features) -> Examples:
     """What is known of N impressions as examples, beside their table [N rows]."""
+    names = target_columns(declared.labels)
     return Examples(
         dense=dense_of(values, np.zeros((len(values), 0), np.float32)),
         ids=values.ids[:, : len(declared.ids)],
@@ -192,6 +228,7 @@ def examples_of(table: pl.DataFrame, values: RowValues, declared: Features) -> E
         label=table["label"].to_numpy().astype(np.float32),
         request=requests_of(table),
         time=seconds_of(table["shown_at"]),
+        targets=table.select(names).to_numpy().astype(np.float32) if len(names) > 1 else None,
     )
 
 

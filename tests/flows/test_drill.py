@@ -1,17 +1,22 @@
 """The drill: its updates in memory are Prefect's on PostgreSQL, and what its policy catches of what is planted."""
 
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from io import StringIO
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from features.feast.store import open_store
@@ -19,22 +24,32 @@ from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
+from features.ingest.simulated_movies import simulate_movies
+from flows.cli.arguments import BadArgument
 from flows.drill import drill
-from flows.drill.drill import Clean, Drilled, Planted, Stopped
-from flows.drill.faults import FAULTS, Fault
+from flows.drill.cadence import Cadence, cadence_of, scene_of, schedule, words_of
+from flows.drill.clean import NIGHT, WEEKEND, Clean, PartsOfTime, Stopped, is_thin
+from flows.drill.drill import Drilled, NotPlanted, Planted
+from flows.drill.faults import FAULTS, Fault, Met, Scene, Story
+from flows.drill.faults.fault import relabelled
 from flows.drill.in_memory import InMemory, JudgedWindow
-from flows.drill.logs import MICROSECOND, Log, read_log, rows_of, simulated, spans
+from flows.drill.logs import MICROSECOND, Log, LogTooShort, read_log, rows_of, simulated, simulated_shop, spans
+from flows.drill.table import as_json, outcome, rendered
 from flows.drill.windows import Folding, LogWindow
 from flows.steps.history import recall_past
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
+from flows.surfaces.movies import SURFACE as MOVIES
+from flows.surfaces.shop import SURFACE as SHOP
 from infra.stack.environment import settings_environment
 from models.retrieval.towers import TowerDesign
 from models.versions import promotions
 from monitoring.evaluation.history import Recalled
+from monitoring.gate.decide import Verdict
+from monitoring.gate.findings import Finding
 from monitoring.gate.policy import Limit, Policy
 from tests.worlds.designs import but
-from tests.worlds.loop import NOW, START, SURFACES, Loop, after, copied, run_update, write_log
+from tests.worlds.loop import NOW, START, SURFACES, Loop, after, copied, run_update, small_feed, write_log
 
 if TYPE_CHECKING:
     from flows.update import Outcome
@@ -222,8 +237,9 @@ FINDINGS = {
 """Faults that are planted, each at its first strength, and the finding that each leads to."""
 
 
-def planted() -> tuple[Fault, ...]:
-    faults = (fault for name in FINDINGS for fault in FAULTS if name in fault.name)
+def first_strength(*names: str) -> tuple[Fault | Story, ...]:
+    """Faults by their names, each at its first strength alone."""
+    faults = (fault for name in names for fault in FAULTS if name in fault.name)
     return tuple(replace(fault, strengths=dict([next(iter(fault.strengths.items()))])) for fault in faults)
 
 
@@ -231,7 +247,7 @@ def planted() -> tuple[Fault, ...]:
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A log of readers and articles enough for what a day and a half of a small site shows."""
     folder = tmp_path_factory.mktemp("drill")
-    log, items, _ = simulate(seed=0, start=START, days=1.55, users=1_500, items_per_day=75, requests_per_day=3_000)
+    log, items, _ = simulate(seed=0, start=START, days=1.55, users=3_000, items_per_day=75, requests_per_day=6_000)
     log.write_parquet(folder / "log.parquet")
     items.write_parquet(folder / "items.parquet")
     return folder / "log.parquet", folder / "items.parquet"
@@ -239,12 +255,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @contextmanager
 def commanded(settings: Mapping[str, str]) -> Iterator[pytest.MonkeyPatch]:
-    """The command line of a small surface whose drill plants few faults and cuts no window short."""
+    """The command line of a small surface whose drill plants few faults, and no window at the surface's own pace."""
     with pytest.MonkeyPatch.context() as patched:
         for name, value in settings.items():
             patched.setenv(name, value)
         patched.setenv("MILLRACE_SURFACES", str(SURFACES))
-        patched.setattr(drill, "Plan", partial(drill.Plan, tens=timedelta(0), faults=planted()))
+        patched.setattr(drill, "Plan", partial(drill.Plan, own_pace=timedelta(0), faults=first_strength(*FINDINGS)))
         yield patched
 
 
@@ -297,10 +313,11 @@ def test_a_drill_passes_where_all_faults_are_caught_and_named_and_few_clean_wind
     held, rejected = (Stopped("an hour", word, (), ("So.",)) for word in ("hold", "reject"))
 
     def passes(*planted: Planted, stopped: Sequence[Stopped] = ()) -> bool:
-        return Drilled("log", list(planted), hourly=Clean("hour", 100, list(stopped))).passed
+        return Drilled("log", list(planted), clean=[Clean("hour", 100, list(stopped))]).passed
 
     assert passes(named)
     assert passes(named, stopped=[held, held])
+    assert passes(named, stopped=[held, held, *[replace(held, thin=True)] * 9])
     assert not passes(named, stopped=[held, held, held])
     assert not passes(named, stopped=[rejected])
     assert not passes(named, replace(named, named=False))
@@ -308,13 +325,221 @@ def test_a_drill_passes_where_all_faults_are_caught_and_named_and_few_clean_wind
     assert not passes(), "nothing was planted"
 
 
-def test_where_the_site_sleeps_faults_are_planted_into_the_last_window_before() -> None:
-    log = simulated(seed=2, days=1.6, requests_per_day=300)
-    every = spans(log, HOUR)
-    usual = every[-1][1] - 3 * HOUR
-    assert drill.scene_end(log, every) == usual
-    asleep = pl.col("shown_at").is_between(usual - 2 * HOUR, usual, closed="right")
-    assert drill.scene_end(replace(log, shown=log.shown.filter(~asleep)), every) == usual - 2 * HOUR
+def test_what_could_not_be_planted_and_what_is_sound_are_reported_in_words_and_as_json() -> None:
+    sound = Planted("a breaking story", "weak", "promote", frozenset({"promote"}), (), ("Fine.",), named=True)
+    stopped = replace(sound, verdict="hold", codes=("check/volume",), reasons=("So.",))
+    lacking = NotPlanted("traffic lost", None, "The update would wait.")
+    clean = Clean("hour", 3)
+    done = Drilled("log", [sound, stopped], [lacking], [clean])
+    assert (outcome(sound), outcome(stopped)) == ("passes", "held, and should pass")
+    assert not done.passed
+    assert Drilled("log", [sound], [lacking], [clean]).passed
+    console = Console(width=200, record=True, file=StringIO())
+    console.print(rendered(done))
+    text = console.export_text()
+    assert "The update would wait." in text
+    assert "1 of 2 that are sound pass." in text
+    assert as_json(done)["not_planted"] == [
+        {"fault": "traffic lost", "strength": None, "reason": "The update would wait."}
+    ]
+
+
+def test_a_finding_names_a_column_by_the_whole_word() -> None:
+    verdict = partial(Verdict, "hold")
+    says = partial(Finding, "check/drift", "hold")
+    by = [
+        says({"name": "drift", "detail": detail, "limit": "", "rows": ""}) for detail in ("Most closed.", "os drifted.")
+    ]
+    assert not drill.names(verdict((by[0],)), Met(("os",)))
+    assert drill.names(verdict((by[1],)), Met(("OS",)))
+    assert drill.names(verdict((by[0],)), Met(())), "there is nothing to name"
+
+
+def test_a_hold_is_thin_where_no_other_finding_decided() -> None:
+    thin, other = Finding("few_requests", "hold", {"requests": "3", "least": "20"}), Finding("stopped_early", "hold")
+    better = Finding("no_losses", "promote", {"gains": "none"})
+    assert is_thin(Verdict("hold", (thin, better)))
+    assert is_thin(Verdict("hold", (Finding("unmeasured/calibration", "hold", {"figure": "calibration"}),)))
+    assert not is_thin(Verdict("hold", (thin, other)))
+    assert not is_thin(Verdict("promote", (better,)))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--days", "0"], "--days 0: give a number of days above 0, or all"),
+        (["--days", "some"], "--days some"),
+        (["--every", "5s"], "--every 5s: give a minute or more"),
+        (["--warmup", "a week"], "'a week' is no length of time"),
+        (["--feedback", __file__], "belong to a --log"),
+    ],
+)
+def test_an_argument_that_cannot_be_used_is_named(words: list[str], said: str) -> None:
+    from flows.cli.main import app
+
+    with commanded({}), pytest.raises(BadArgument, match=re.escape(said)):
+        CliRunner().invoke(app, ["drill", "--surface", "feed", *words], catch_exceptions=False)
+
+
+# --- how a log is cut ------------------------------------------------------------------------------------------------
+
+
+def test_a_window_below_the_fewest_is_joined_with_the_next_and_gaps_are_passed_over() -> None:
+    log = simulated(seed=2, days=1.6, requests_per_day=600)
+    first = spans(log, HOUR)[0][0]
+    asleep = pl.col("shown_at").is_between(first + 26 * HOUR, first + 30 * HOUR, closed="right")
+    log = replace(log, shown=log.shown.filter(~asleep))
+    surface = replace(FEED, fewest=150)
+    warm_up, *updates = schedule(log, surface, Cadence(HOUR, 24 * HOUR))
+    assert (warm_up.start, warm_up.end) == (first, first + 24 * HOUR)
+    assert all(update.impressions >= 150 for update in updates[1:])
+    assert all(before.end <= after.start for before, after in pairwise([warm_up, *updates]))
+    assert any(update.end - update.start > HOUR for update in updates)
+    assert not any(first + 26 * HOUR <= update.start < first + 30 * HOUR for update in updates[1:])
+    assert sum(update.impressions for update in updates) > 0.9 * (len(log.shown) - warm_up.impressions)
+    for update in updates:
+        shown = rows_of(log, update.start, update.end)
+        assert (update.impressions, update.labels) == (len(shown), shown["clicked"].sum())
+
+
+def test_faults_are_planted_into_a_late_window_that_is_full_and_has_most_labels() -> None:
+    log = simulated(seed=2, days=2.5, requests_per_day=2_000)
+    _, *updates = schedule(log, replace(FEED, fewest=1), Cadence(HOUR, 24 * HOUR))
+    scene = scene_of(updates, log, timedelta(minutes=5))
+    median = np.median([update.impressions for update in updates])
+    late = updates[-round(len(updates) / 4) :]
+    assert updates[scene] in late
+    assert updates[scene].impressions >= median
+    assert updates[scene].labels == max(update.labels for update in late if update.impressions >= median)
+    night = [replace(update, labels=9_999 if update.impressions < median else 5) for update in updates]
+    assert night[scene_of(night, log, timedelta(minutes=5))].labels == 5
+    last = [*updates[:-1], replace(updates[-1], impressions=9_999, labels=9_999)]
+    assert scene_of(last, log, timedelta(minutes=5)) < len(updates) - 1, "its labels were not all known"
+
+
+def spread_out(days: float, a_day: int) -> Log:
+    """A log of so many days with so many impressions a day."""
+    log, count = simulated(seed=2, days=0.1, requests_per_day=1_000), round(days * a_day)
+    rows = log.shown[np.resize(np.arange(len(log.shown)), count)]
+    at = START + pl.Series(np.linspace(0, days * 86400e6, count).astype(np.int64)).cast(pl.Duration("us"))
+    return replace(log, shown=rows.with_columns(at.cast(pl.Datetime("us", "UTC")).alias("shown_at")))
+
+
+@pytest.mark.parametrize(
+    ("days", "a_day", "every", "warmup"),
+    [
+        (4, 24_000, HOUR, timedelta(days=1)),
+        (4, 1_000, HOUR, timedelta(days=1)),  # hours are too short, and six of them leave too few windows
+        (21, 1_000, timedelta(hours=6), timedelta(days=1)),
+        (6_000, 13, timedelta(days=30), timedelta(days=2_000)),
+    ],
+)
+def test_windows_are_as_long_as_their_impressions_take(
+    days: float, a_day: int, every: timedelta, warmup: timedelta
+) -> None:
+    surface = replace(FEED, fewest=500 if days < 1_000 else 300)
+    found = cadence_of(surface, spread_out(days, a_day))
+    assert found.every == every
+    assert found.warmup == pytest.approx(warmup, abs=timedelta(hours=1))
+    assert found.every % found.step == timedelta(0)
+    assert found.step <= timedelta(days=1)
+
+
+def test_a_length_that_is_named_is_taken_and_none_is_shorter_than_the_surfaces_own() -> None:
+    log = spread_out(40, 24_000)
+    assert cadence_of(FEED, log, every=timedelta(minutes=30), warmup=3 * HOUR) == Cadence(HOUR / 2, 3 * HOUR)
+    assert cadence_of(replace(FEED, every=timedelta(days=1)), log).every == timedelta(days=1)
+    assert [words_of(length) for length in (HOUR, HOUR / 6, timedelta(days=90))] == ["hour", "10 minutes", "90 days"]
+
+
+def test_nights_are_the_hours_with_the_fewest_impressions_and_weekends_are_weekends() -> None:
+    log = simulated(seed=2, days=2.0, requests_per_day=3_000)
+    of = PartsOfTime(log).of
+    busy = log.shown["shown_at"].dt.hour().value_counts().sort("count")["shown_at"]
+
+    def at(day: int, hour: int, length: timedelta = HOUR) -> list[str]:
+        start = log.shown["shown_at"][0].replace(day=day, hour=hour, minute=0, second=0, microsecond=0)
+        return of(LogWindow(start, start + length, None, log.shown))  # type: ignore[arg-type]
+
+    assert at(5, busy[0]) == at(5, busy[5]) == [NIGHT]
+    assert at(5, busy[6]) == at(5, busy[23]) == []
+    assert at(10, busy[0]) == [NIGHT, WEEKEND]
+    assert at(10, 0, timedelta(days=7)) == []
+
+
+def test_a_log_too_short_is_refused_by_name() -> None:
+    log = simulated(seed=2, days=1.1, requests_per_day=12_000)
+    with pytest.raises(
+        LogTooShort, match="seeded has enough for 2 updates after its warm-up, one every hour; a drill takes 8"
+    ):
+        drill.drill(FEED, log, drill.Plan(), clock=lambda: 0.0, progress=lambda line: None)
+
+
+# --- stories, and other surfaces -------------------------------------------------------------------------------------
+
+
+def told(scene: Scene, growth: float, random: np.random.Generator) -> Iterator[Met]:
+    """The windows as they were, the labels of the third on flipped."""
+    for place, window in enumerate([*scene.run_up, scene.window]):
+        label = window.frame.examples.label if place < 2 else 1 - window.frame.examples.label
+        yield Met(("expects",), relabelled(window, label[:, None], scene.features.labels))
+
+
+def test_windows_of_a_story_are_judged_and_followed_in_order_until_one_is_caught() -> None:
+    seen: list[datetime] = []
+
+    def counted(scene: Scene, growth: float, random: np.random.Generator) -> Iterator[Met]:
+        for met in told(scene, growth, random):
+            assert met.window is not None
+            seen.append(met.window.end)
+            yield met
+
+    story = Story("labels turned over", {"slowly": 1.0}, frozenset({"hold", "reject"}), counted)
+    plan = drill.Plan(own_pace=timedelta(0), faults=(story,))
+    log = simulated(seed=3, days=1.6, requests_per_day=3_000)
+    done = drill.drill(small_feed(), log, plan, clock=time.perf_counter, progress=lambda line: None)
+    [found] = done.planted
+    assert found.caught, found.reasons
+    assert found.named, found.reasons
+    assert len(seen) == 3
+    assert seen == sorted(seen)
+    assert done.clean[0].rejected == 0, "what was planted is not met by the clean windows that follow"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_shop_of_several_labels_is_drilled_and_says_what_it_cannot_plant() -> None:
+    surface = replace(SHOP, fewest=200)
+    log = simulated_shop(seed=3, days=1.6, impressions_per_day=12_000)
+    faults = first_strength("stuck", "one context", "client version", "slow drift", "traffic lost")
+    plan = drill.Plan(own_pace=timedelta(0), faults=faults)
+    done = drill.drill(surface, log, plan, clock=time.perf_counter, progress=lambda line: None)
+    assert {found.fault for found in done.planted} >= {"a feature stuck at zero", "values of a new client version"}
+    assert {"a slow drift over two days", "traffic lost"} <= {lacking.fault for lacking in done.not_planted}
+    assert all(lacking.reason.endswith(".") for lacking in done.not_planted)
+    assert len({*(found.fault for found in done.planted), *(each.fault for each in done.not_planted)}) == len(faults)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_movies_are_drilled_by_months_or_longer_over_all_their_years(tmp_path: Path) -> None:
+    made = simulate_movies(
+        seed=5, start=datetime(2012, 1, 1, tzinfo=UTC), days=1_500, users=300, movies=150, ratings_per_day=8
+    )
+    for name, rows in (("log", made.ratings), ("items", made.movies)):
+        rows.write_parquet(tmp_path / f"{name}.parquet")
+    files = Files(tmp_path / "log.parquet", tmp_path / "items.parquet")
+    log = read_log("movies", files, now=datetime.now(UTC), mapping=MOVIES.log, label="rating")
+    surface = replace(MOVIES, fewest=200)
+    cadence = cadence_of(surface, log)
+    assert cadence.every == timedelta(days=30)
+    faults = first_strength("stuck", "one context", "market", "slow drift")
+    done = drill.drill(surface, log, drill.Plan(faults=faults), clock=time.perf_counter, progress=lambda line: None)
+    assert "a feature stuck at zero" in {found.fault for found in done.planted}
+    assert {"a market switched on", "a slow drift over two days"} <= {lacking.fault for lacking in done.not_planted}
+    assert [clean.every for clean in done.clean] == ["30 days", "day"] or [clean.every for clean in done.clean] == [
+        "30 days"
+    ]
 
 
 def test_a_click_after_the_last_impression_is_read_with_the_rest(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import copy
 import time
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,25 @@ import polars as pl
 import pytest
 
 from features.counters.folder import Folder
+from features.declare.columns import Id, Number, Tags
+from features.declare.features import Features
+from features.declare.labels import Label
 from features.declare.log import FromRow, Log
 from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.log_files import Files
+from features.ingest.simulated_shop import simulate_shop
 from features.log.json_texts import value_of
 from features.log.reading import read_events
-from flows.drill.faults import FAULTS, Fault, Met, Scene, widest
-from flows.drill.logs import logged, read_log, simulated
+from flows.drill.columns import common_values, having, values, widest, with_value
+from flows.drill.faults import FAULTS, Fault, Met, Scene, Story
+from flows.drill.faults.fault import positive_value
+from flows.drill.logs import Log as ReadLog
+from flows.drill.logs import logged, read_log, simulated, simulated_shop, with_click_rate
 from flows.drill.windows import Folding, LogWindow, events_of, joined, windows
+from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
+from flows.surfaces.shop import SURFACE as SHOP
 from infra.postgres.connections import connect
 from models.learning.learner import fine_tune
 from models.learning.model import Model
@@ -34,37 +44,57 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return write_log(tmp_path_factory.mktemp("log"), days=0.3)
 
 
-@pytest.fixture(scope="module")
-def scene() -> Scene:
+def scene_in(surface: Surface, log: ReadLog) -> Scene:
     """The sixth hour of a small seeded log, and a model trained on the first five."""
-    log = simulated(seed=4, days=0.25, requests_per_day=6000)
-    folding = Folding(FEED.features)
+    folding = Folding(surface.features)
     seen: list[LogWindow] = []
-    before = copy.deepcopy(folding)
+    folds = [copy.deepcopy(folding)]
     for window in windows(log, folding, HOUR):
         seen.append(window)
-        if len(seen) == 5:
-            before = copy.deepcopy(folding)
-    model = Model.new(FEED.layout, but(FEED.design, batch_requests=16), 0)
+        folds.append(copy.deepcopy(folding))
+    model = Model.new(surface.layout, but(surface.design, batch_requests=16), 0)
     first, _ = fine_tune(model, seen[0].frame.examples, seed=0, clock=time.monotonic)
     champion = first
     for window in seen[1:5]:
         champion, _ = fine_tune(champion, window.frame.examples, seed=0, clock=time.monotonic)
     return Scene(
         window=seen[5],
-        before=before,
+        before=folds[5],
         champion=champion,
         earlier=seen[1:5],
         stale=first,
-        names=FEED.features.schema.dense,
-        contexts=log.contexts,
+        names=surface.layout.dense,
+        features=surface.features,
         clock=time.monotonic,
+        fewest=100,
+        run_up=seen[1:5],
+        before_run_up=folds[1],
     )
 
 
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return scene_in(FEED, simulated(seed=4, days=0.25, requests_per_day=6000))
+
+
+@pytest.fixture(scope="module")
+def shop() -> Scene:
+    return scene_in(SHOP, simulated_shop(seed=4, days=0.25, impressions_per_day=30_000))
+
+
+def fault_of(name: str) -> Fault:
+    [fault] = [fault for fault in FAULTS if name in fault.name]
+    assert isinstance(fault, Fault)
+    return fault
+
+
 def plant(scene: Scene, name: str, strength: float) -> Met:
-    fault = next(fault for fault in FAULTS if name in fault.name)
-    return fault.plant(scene, strength, np.random.default_rng(1))
+    return fault_of(name).plant(scene, strength, np.random.default_rng(1))
+
+
+def lacks(scene: Scene, name: str, strength: float) -> str:
+    """Why the fault cannot be planted; empty where it can."""
+    return fault_of(name).lacks(scene, strength) or ""
 
 
 def test_a_window_in_memory_has_the_rows_that_the_fold_writes(files: tuple[Path, Path], database: str) -> None:
@@ -173,18 +203,20 @@ def test_a_window_cut_in_pieces_is_all_there(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_leaves_its_scene_as_it_was(scene: Scene, fault: Fault) -> None:
-    label, dense, seq = (
-        scene.window.frame.examples.label.copy(),
-        scene.window.frame.examples.dense.copy(),
-        scene.before.engine.seq,
-    )
-    met = fault.plant(scene, next(iter(fault.strengths.values())), np.random.default_rng(0))
-    assert met.words
+def test_a_fault_leaves_its_scene_as_it_was(scene: Scene, fault: Fault | Story) -> None:
+    def state() -> tuple[int, int]:
+        assert scene.before_run_up is not None
+        return scene.before.engine.seq, scene.before_run_up.engine.seq
+
+    label, dense, seq = scene.window.frame.examples.label.copy(), scene.window.frame.examples.dense.copy(), state()
+    random, strength = np.random.default_rng(0), next(iter(fault.strengths.values()))
+    one = isinstance(fault, Fault)
+    mets = [fault.plant(scene, strength, random)] if one else list(fault.tell(scene, strength, random))
+    assert all(met.words for met in mets) == ("promote" not in fault.expected)
     assert len(fault.strengths) == 2
     np.testing.assert_array_equal(scene.window.frame.examples.label, label)
     np.testing.assert_array_equal(scene.window.frame.examples.dense, dense)
-    assert scene.before.engine.seq == seq
+    assert state() == seq
 
 
 def test_shuffled_labels_are_as_many_and_elsewhere(scene: Scene) -> None:
@@ -194,22 +226,56 @@ def test_shuffled_labels_are_as_many_and_elsewhere(scene: Scene) -> None:
     np.testing.assert_array_equal(met.table["label"].to_numpy(), met.examples.label)
 
 
-@pytest.mark.parametrize("name", ["stuck", "units", "not known", "leaked"])
+def test_labels_of_several_kinds_are_shuffled_together_and_make_up_the_one_that_ranks(shop: Scene) -> None:
+    clean, met = shop.window.frame.examples, plant(shop, "shuffled", 1.0).window.frame
+    assert clean.targets.shape[1] == 3
+    assert clean.targets.sum() > clean.targets[:, 0].sum() > 0
+    assert sorted(map(tuple, met.examples.targets)) == sorted(map(tuple, clean.targets))
+    assert not np.array_equal(met.examples.targets, clean.targets)
+    weights = np.array([label.weight for label in SHOP.features.labels])
+    np.testing.assert_allclose(met.examples.label, met.examples.targets @ weights / weights.sum(), rtol=1e-6)
+    np.testing.assert_array_equal(met.table["label"].to_numpy(), met.examples.label)
+
+
+@pytest.mark.parametrize("name", ["stuck", "units", "feature not known", "leaked"])
 def test_a_fault_of_a_feature_touches_the_one_it_names(scene: Scene, name: str) -> None:
-    met = plant(scene, name, 1.0 if name in ("stuck", "not known") else 4.0)
+    met = plant(scene, name, 1.0 if name in ("stuck", "feature not known") else 4.0)
     clean, now = scene.window.frame.examples.dense, met.window.frame.examples.dense
     moved = [scene.names[column] for column in np.flatnonzero((clean != now).any(axis=0))]
     assert moved == list(met.words)
 
 
 def test_a_dropped_click_is_missing_from_the_features_too(scene: Scene) -> None:
-    met, column = plant(scene, "one context", 1.0), widest(scene)
-    values = value_of(met.window.frame.table["context"], column)
-    clicks = pl.DataFrame({"value": values, "label": met.window.frame.table["label"]}).group_by("value").sum()
+    met = plant(scene, "one context", 1.0)
+    column = widest(scene.window.shown, FEED.features.columns)
+    assert column is not None
+    found = value_of(met.window.frame.table["context"], column.name)
+    clicks = pl.DataFrame({"value": found, "label": met.window.frame.table["label"]}).group_by("value").sum()
     silent = clicks.filter(pl.col("label") == 0)["value"].to_list()
     assert len(silent) == 1
-    assert f"{column} = {silent[0]}" in met.words
+    assert f"{column.name} = {silent[0]}" in met.words
     assert not np.array_equal(met.window.frame.examples.dense, scene.window.frame.examples.dense)
+
+
+def test_labels_of_an_item_column_are_dropped_where_requests_bring_none(scene: Scene) -> None:
+    section = Id("section", of="item")
+    sections = replace(scene, features=Features(columns=(section,)))
+    second = common_values(scene.window.shown, section)[1]
+    silent = pl.Series(having(scene.window.shown, section, second))
+    shown = plant(sections, "one context", 1.0).window.shown
+    assert scene.window.shown.filter(silent)["clicked"].sum() > 5
+    assert shown.filter(silent)["clicked"].sum() == 0
+    assert shown.filter(~silent)["clicked"].equals(scene.window.shown.filter(~silent)["clicked"])
+
+
+def test_all_feedback_of_a_dropped_impression_is_lost(shop: Scene) -> None:
+    carted = shop.window.shown.with_columns(pl.col("clicked_at").alias("at/cart"), pl.col("value").alias("value/cart"))
+    every_click = replace(shop, window=replace(shop.window, shown=carted))
+    shown = plant(every_click, "one context", 1.0).window.shown
+    lost = carted.filter("clicked").join(shown.filter("clicked"), on="impression_id", how="anti")
+    left = shown.join(lost, on="impression_id", how="semi").select("at/cart", "value/cart", "at/purchase")
+    assert 0 < len(lost) < carted["clicked"].sum()
+    assert left.null_count().row(0) == (len(lost),) * 3
 
 
 def test_a_bot_adds_its_share_and_clicks_all_of_it(scene: Scene) -> None:
@@ -217,6 +283,15 @@ def test_a_bot_adds_its_share_and_clicks_all_of_it(scene: Scene) -> None:
     theirs = table.filter(pl.col("user_id") == "bot-7")
     assert theirs["label"].mean() == 1
     assert len(theirs) == pytest.approx(0.1 * len(scene.window), rel=0.05)
+
+
+def test_what_a_bot_says_is_worth_a_label_in_full(scene: Scene) -> None:
+    """Of a rating it takes four stars, of what was paid as much as counts."""
+    assert positive_value(Label("rating", at_least=4)) == 4
+    assert positive_value(Label("purchase", of="value", most=200)) == 200
+    stars = replace(scene, features=replace(FEED.features, labels=(Label("click", at_least=4),)))
+    bots = plant(stars, "bot", 0.1).window.shown.filter(pl.col("user_id") == "bot-7")
+    assert bots["value"].unique().to_list() == [4.0]
 
 
 def test_retries_are_the_same_impressions_under_other_ids(scene: Scene) -> None:
@@ -228,7 +303,7 @@ def test_retries_are_the_same_impressions_under_other_ids(scene: Scene) -> None:
 
 
 def test_an_open_attribution_window_lacks_the_last_labels(scene: Scene) -> None:
-    clean, met = scene.window.frame.examples.label, plant(scene, "not closed", 15.0).window.frame.examples.label
+    clean, met = scene.window.frame.examples.label, plant(scene, "not closed", 0.25).window.frame.examples.label
     half = len(clean) // 2
     assert np.all(met <= clean)
     assert met[half:].sum() / clean[half:].sum() < met[:half].sum() / clean[:half].sum() < 1
@@ -241,3 +316,156 @@ def test_the_poisoned_training_part_is_not_what_is_judged(scene: Scene) -> None:
     assert changed.any()
     assert not met.training.history[changed, 0].any()
     np.testing.assert_array_equal(met.window.frame.examples.label, scene.window.frame.examples.label)
+
+
+# --- drifts, and what is sound ---------------------------------------------------------------------------------------
+
+
+def test_a_new_client_version_is_a_value_that_nobody_had_on_a_share_of_the_requests(scene: Scene) -> None:
+    met = plant(scene, "client version", 0.3)
+    [name] = met.words
+    before, now = (values(window.shown, Id(name)) for window in (scene.window, met.window))
+    new = pl.Series([value not in before for value in now])
+    shown = met.window.shown
+    assert new.mean() == pytest.approx(0.3, abs=0.1)
+    assert [value for value, is_new in zip(now, new, strict=True) if not is_new] == [
+        value for value, is_new in zip(before, new, strict=True) if not is_new
+    ]
+    assert shown.filter(new).join(shown.filter(~new), on="request_id", how="semi").is_empty()
+
+
+@pytest.mark.parametrize("column", [Tags("tags", of="item"), Number("price", of="item"), Id("section", of="item")])
+def test_where_only_items_have_columns_a_share_of_the_items_has_a_new_value(
+    scene: Scene, column: Id | Tags | Number
+) -> None:
+    kept = '{"tags": ["a", "b"], "price": 3.5, "section": "x"}'
+    shown = scene.window.shown.with_columns(pl.lit(kept).alias("attributes"))
+    other = replace(scene, window=replace(scene.window, shown=shown), features=Features(columns=(column,)))
+    met = plant(other, "client version", 0.3)
+    assert met.words == (column.name,)
+    before, now = (values(window.shown, column) for window in (other.window, met.window))
+    new = pl.Series([value not in before for value in now])
+    items = met.window.shown.filter(new)["item_id"].unique()
+    assert 0.15 < len(items) / shown["item_id"].n_unique() < 0.45
+    assert met.window.shown.filter(pl.col("item_id").is_in(items.implode())).height == new.sum()
+
+
+def test_a_slow_drift_grows_from_window_to_window_to_as_many_points_more(scene: Scene) -> None:
+    [story] = [fault for fault in FAULTS if isinstance(fault, Story)]
+    mets = list(story.tell(scene, 0.4, np.random.default_rng(0)))
+    [name] = {word for met in mets for word in met.words}
+    clean, column = [*scene.run_up, scene.window], Id(name)
+    assert [(met.window.start, met.window.end) for met in mets] == [(window.start, window.end) for window in clean]
+
+    def share(window: LogWindow, value: str) -> float:
+        return float(having(window.shown, column, value).mean())
+
+    def grown(value: str) -> list[float]:
+        return [share(met.window, value) - share(window, value) for met, window in zip(mets, clean, strict=True)]
+
+    value = max(common_values(clean[-1].shown, column), key=lambda value: grown(value)[-1])
+    assert grown(value) == pytest.approx([0.08, 0.16, 0.24, 0.32, 0.4], abs=0.05)
+    assert all(met.window.frame.table["impression_id"].is_unique().all() for met in mets)
+
+
+def test_a_market_is_new_users_with_a_new_value_beside_the_traffic_there_was(scene: Scene) -> None:
+    met = plant(scene, "market", 0.3)
+    shown, (name, value) = met.window.shown, met.words
+    theirs = pl.Series(having(shown, Id(name), value))
+    assert theirs.mean() == pytest.approx(0.3, abs=0.05)
+    assert set(shown.filter(theirs)["user_id"]).isdisjoint(shown.filter(~theirs)["user_id"])
+    assert shown.filter(~theirs).equals(scene.window.shown)
+    assert met.window.frame.table["impression_id"].is_unique().all()
+
+
+def test_a_breaking_story_takes_the_clicks_and_leaves_all_else(scene: Scene) -> None:
+    met = plant(scene, "breaking", 0.6)
+    before, now = scene.window.shown.sort("impression_id"), met.window.shown.sort("impression_id")
+    story = now["item_id"] == "breaking-story"
+    assert now.filter(story)["request_id"].is_unique().all()
+    assert story.sum() == pytest.approx(0.6 * now["request_id"].n_unique(), rel=0.2)
+    assert now.filter(story)["clicked"].mean() == pytest.approx(2.5 * before["clicked"].mean(), rel=0.35)
+    assert now.filter(~story).equals(before.filter(~story))
+
+
+# --- what cannot be planted ------------------------------------------------------------------------------------------
+
+
+def test_a_fault_says_why_it_cannot_be_planted(scene: Scene) -> None:
+    bare = replace(scene, features=Features())
+    assert "No column" in lacks(bare, "one context", 1.0)
+    assert "No column" in lacks(bare, "client version", 0.3)
+    assert "no id of the request" in lacks(bare, "market", 0.3)
+    assert "fewer than the 100 of an update" in lacks(scene, "traffic lost", 0.95)
+    assert lacks(replace(scene, fewest=1), "traffic lost", 0.95) == ""
+    assert "Only 4 updates" in lacks(scene, "new readers", 0.15)
+    assert "not promoted as it is: thin." in lacks(replace(scene, held="thin."), "breaking", 0.6)
+    [story] = [fault for fault in FAULTS if isinstance(fault, Story)]
+    assert "not several windows" in (story.lacks(replace(scene, run_up=()), 0.4) or "")
+    frame = scene.window.frame
+    nobody = replace(frame, examples=replace(frame.examples, history=0 * frame.examples.history))
+    assert "100%" in lacks(replace(scene, window=replace(scene.window, frame=nobody)), "new readers", 0.15)
+
+
+def test_where_labels_are_few_a_part_of_them_cannot_be_seen_to_be_wrong(scene: Scene) -> None:
+    frame = scene.window.frame
+    label = frame.examples.label * (frame.examples.label.cumsum() <= 20)
+    rare = scene.window.shown.with_columns(pl.col("clicked") & (pl.col("clicked").cum_sum() <= 20))
+    window = replace(scene.window, shown=rare, frame=replace(frame, examples=replace(frame.examples, label=label)))
+    few = replace(scene, window=window)
+    assert "20 labels" in lacks(few, "shuffled", 0.5)
+    assert lacks(few, "shuffled", 1.0) == ""
+    assert "20 labels" in lacks(few, "twice", 0.2)
+    assert "would touch" in lacks(few, "one context", 1.0)
+    assert lacks(scene, "shuffled", 0.5) == lacks(scene, "one context", 1.0) == ""
+
+
+# --- columns and logs ------------------------------------------------------------------------------------------------
+
+
+def test_a_column_is_looked_for_with_the_impression_then_with_its_item_or_user() -> None:
+    shown = pl.DataFrame(
+        {
+            "context": ['{"device": 1, "genre": "of the row"}', '{"device": null}', None],
+            "attributes": ['{"genre": "x|y"}', '{"genre": "x|z"}', '{"device": 2}'],
+            "user_attributes": [None, '{"device": "u"}', None],
+        }
+    )
+    assert values(shown, Id("device")) == [("1",), (), ()]
+    assert values(shown, Id("who", of="user", column="device")) == [("1",), ("u",), ()]
+    genres = Tags("tags", of="item", column="genre", separator="|")
+    assert values(shown, genres) == [("of the row",), ("x", "z"), ()]
+    changed = with_value(shown, genres, np.array([True, False, True]), ["new"])
+    assert values(changed, genres) == [("new",), ("x", "z"), ("new",)]
+    plain = shown.with_columns(pl.lit(None, pl.String).alias("context"))
+    changed = with_value(plain, genres, np.array([True] * 3), "new")
+    assert changed["context"].null_count() == 3
+    assert values(changed, genres) == [("new",)] * 3
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.8])
+def test_a_log_at_another_click_rate_shows_the_same(rate: float) -> None:
+    before = simulated(seed=4, days=0.2, requests_per_day=5_000)
+    now = with_click_rate(before, rate, seed=1).shown
+    clicked = now["clicked"].sum()
+    assert clicked / len(now) == pytest.approx(rate, abs=0.01)
+    assert (now["clicked"] & ~before.shown["clicked"]).any() == (rate > 0.5)
+    assert now["clicked_at"].null_count() == now["value"].null_count() == len(now) - clicked
+    assert (now["clicked_at"] >= now["shown_at"]).all()
+    changed = ("clicked", "clicked_at", "value")
+    assert now.drop(changed).equals(before.shown.drop(changed))
+
+
+def test_further_labels_are_read_with_the_first_from_files_as_from_the_database(tmp_path: Path, database: str) -> None:
+    start = datetime(2026, 1, 5, tzinfo=UTC)
+    made = simulate_shop(seed=4, start=start, days=0.2, users=80, items=60, requests_per_day=2_000)
+    for name, rows in (("log", made.log), ("items", made.items), ("feedback", made.feedback)):
+        rows.write_parquet(tmp_path / f"{name}.parquet")
+    files = Files(tmp_path / "log.parquet", tmp_path / "items.parquet", feedback=tmp_path / "feedback.parquet")
+    read = read_log("shop", files, now=NOW, label="click", others=("cart", "purchase")).shown.sort("impression_id")
+    assert len(read) - read["at/cart"].null_count() == len(made.feedback.filter(pl.col("kind") == "cart")) > 3
+    import_log(database, "shop", files, times=FileTimes(NOW))
+    with connect(database) as connection:
+        own = logged(connection, SHOP, days=None).shown.sort("impression_id")
+    texts = ("context", "attributes")
+    assert own.drop(texts).equals(read.drop(texts))

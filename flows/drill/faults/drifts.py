@@ -1,0 +1,114 @@
+"""The world behind the log changes: a new client version, a mix that shifts from day to day, a market switched on."""
+
+import copy
+from collections.abc import Iterator
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+
+from features.declare.columns import Column, Id, Number, Tags
+from flows.drill.columns import common_values, having, values, widest, with_value
+from flows.drill.faults.fault import Met, Scene, refolded, some_requests
+from flows.drill.windows import LogWindow
+
+DAY = timedelta(days=1)
+
+NEW_VALUE = "never-seen-9"
+
+FEWEST_WINDOWS = 3
+"""Windows of two days that are several."""
+
+
+def client_version(scene: Scene, share: float, random: np.random.Generator) -> Met:
+    """A column has a value never seen before: of the request or the user on a share of the requests, of the item for a
+    share of the items."""
+    column, shown = _any_column(scene), scene.window.shown
+    assert column is not None, "it was looked whether there is one"
+    if column.of == "item":
+        items = shown["item_id"].unique(maintain_order=True)
+        chosen = items.filter(pl.Series(random.random(len(items)) < share))
+        rows = shown["item_id"].is_in(chosen.implode()).to_numpy()
+    else:
+        rows = some_requests(shown, share, random)
+    return Met((column.name,), refolded(scene, with_value(shown, column, rows, _unseen(shown, column))))
+
+
+def cannot_be_new(scene: Scene, share: float) -> str | None:
+    if _any_column(scene) is None:
+        return "No column of the surface, other than texts, has a value in the window."
+    return None
+
+
+def _any_column(scene: Scene) -> Column | None:
+    """The column with most common values, of the request before those of the user and of the item; else a number."""
+    shown, columns = scene.window.shown, scene.features.columns
+    outside = [column for column in columns if column.of != "item"]
+    found = widest(shown, outside, fewest=1)
+    numbers = [column for column in columns if isinstance(column, Number) and any(values(shown, column))]
+    own = [number for number in numbers if number.of != "item"]
+    return found or next(iter(own), None) or widest(shown, columns, fewest=1) or next(iter(numbers), None)
+
+
+def _unseen(shown: pl.DataFrame, column: Column) -> object:
+    """A value that no impression has."""
+    if isinstance(column, Number):
+        return 10 * max(abs(value) for row in values(shown, column) for value in row) + 1
+    return [NEW_VALUE] if isinstance(column, Tags) else NEW_VALUE
+
+
+def slow_drift(scene: Scene, growth: float, random: np.random.Generator) -> Iterator[Met]:
+    """The share of one value of a request's column grows by as much from window to window, over two days to ``growth``
+    more than it was."""
+    found = _growing(scene, growth)
+    assert found is not None, "it was looked whether there is one"
+    assert scene.before_run_up is not None, "likewise"
+    column, value = found
+    folding = copy.deepcopy(scene.before_run_up)
+    windows = [*scene.run_up, scene.window]
+    for place, window in enumerate(windows, 1):
+        share = float(np.mean(having(window.shown, column, value)))
+        taken = min(1.0, growth * place / len(windows) / max(1 - share, 1e-9))
+        rows = some_requests(window.shown, taken, random)
+        shown = with_value(window.shown, column, rows, value)
+        yield Met((column.name,), LogWindow(window.start, window.end, folding.fold(shown, window.end), shown))
+
+
+def cannot_drift(scene: Scene, growth: float) -> str | None:
+    begins = scene.run_up[0].start if scene.run_up else scene.window.start
+    if len(scene.run_up) + 1 < FEWEST_WINDOWS or scene.window.end - begins < DAY:
+        return "The two days up to the window have not several windows, over a day or more, in which a model served."
+    if _growing(scene, growth) is None:
+        return f"No column of the request has a common value that could grow by {100 * growth:.0f} points."
+    return None
+
+
+def _growing(scene: Scene, growth: float) -> tuple[Column, str] | None:
+    """A column of the request or the user, and its most frequent value of those that leave room to grow."""
+    shown = scene.window.shown
+    columns = [column for column in scene.features.columns if isinstance(column, Id) and column.of != "item"]
+    column = widest(shown, columns)
+    if column is None:
+        return None
+    shares = {value: float(np.mean(having(shown, column, value))) for value in common_values(shown, column)}
+    return next(((column, value) for value, share in shares.items() if share + growth <= 1), None)
+
+
+def market(scene: Scene, share: float, random: np.random.Generator) -> Met:
+    """Users never seen before, with a value of a column never seen before, are a share of the traffic."""
+    column, shown = _context(scene), scene.window.shown
+    assert column is not None, "it was looked whether there is one"
+    copied = shown.filter(pl.Series(some_requests(shown, share / (1 - share), random)))
+    theirs = with_value(copied, column, np.ones(len(copied), dtype=bool), NEW_VALUE).with_columns(
+        ("market-" + pl.col(name)).alias(name) for name in ("impression_id", "request_id", "user_id")
+    )
+    return Met((column.name, NEW_VALUE), refolded(scene, pl.concat([shown, theirs])))
+
+
+def cannot_open(scene: Scene, share: float) -> str | None:
+    return "The surface has no id of the request or the user with a common value." if _context(scene) is None else None
+
+
+def _context(scene: Scene) -> Column | None:
+    columns = [column for column in scene.features.columns if isinstance(column, Id) and column.of != "item"]
+    return widest(scene.window.shown, columns, fewest=1)

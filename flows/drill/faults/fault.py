@@ -1,0 +1,193 @@
+"""What a fault is: what an update would meet, planted in a clean window or in several that follow each other.
+
+met = fault.plant(scene, 1.0, np.random.default_rng(0))
+
+What goes wrong in the log (a bot, lost labels, retries, a new client) is planted in the log and folded again, so that
+the features move with it as they would; what goes wrong behind it is planted in the frame or in the training.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from features.declare.features import Features
+from features.declare.labels import Label, combined
+from flows.drill.windows import Folding, LogWindow
+from models.examples import EMPTY, Examples
+from models.frames import Frame
+from models.learning.model import Model
+from monitoring.gate.policy import Word
+
+FEWEST_LABELS = 30
+"""Labels of a window below which nobody can see that a part of them is wrong."""
+
+FEWEST_TOUCHED = 10
+"""Labels, or impressions, that a fault must touch: what happens to fewer is a matter of chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A clean window and what stood before it."""
+
+    window: LogWindow
+
+    before: Folding
+    """As the fold stood at the window's start; to be copied, not moved."""
+
+    champion: Model
+
+    earlier: Sequence[LogWindow]
+    """Clean windows just before, in order."""
+
+    stale: Model
+    """The champion as it was before the `earlier` windows."""
+
+    names: tuple[str, ...]
+    """Of the features."""
+
+    features: Features
+    """As the surface declares them."""
+
+    clock: Callable[[], float]
+
+    fewest: int = 1
+    """Impressions below which an update waits."""
+
+    held: str | None = None
+    """Why the window as it is was not promoted; None where it was."""
+
+    run_up: Sequence[LogWindow] = ()
+    """The windows of the two days before, in order; empty where the log has not as much, or no model served then."""
+
+    before_run_up: Folding | None = None
+    """As the fold stood at the start of these."""
+
+    @property
+    def labelled(self) -> int:
+        """Impressions of the window with a label."""
+        return int(np.count_nonzero(self.window.frame.examples.of_kinds[:, 0] > 0))
+
+
+@dataclass(frozen=True, eq=False)
+class Met:
+    """What the update meets: everything left None is as it would have been."""
+
+    words: tuple[str, ...]
+    """The gate's reasons must say one of these, in any case of letters. None given: there is nothing to say."""
+
+    window: LogWindow | None = None
+    """What is joined and judged on."""
+
+    champion: Model | None = None
+
+    start: Model | None = None
+    """Where training starts from."""
+
+    training: Examples | None = None
+    """What is trained on, the rows of the window."""
+
+
+Lacks = Callable[[Scene, float], str | None]
+"""Why a fault cannot be planted in a scene at a strength, as a sentence; None where it can."""
+
+
+def lacks_nothing(scene: Scene, strength: float) -> str | None:
+    """It can be planted anywhere."""
+    return None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something that happens within one window, at two strengths."""
+
+    name: str
+    """With ``{label}`` for the kind of the surface's first label."""
+
+    strengths: Mapping[str, float]
+    """What `plant` is given, by the strength's name."""
+
+    expected: frozenset[Word]
+    """Verdicts that are right."""
+
+    plant: Callable[[Scene, float, np.random.Generator], Met]
+
+    lacks: Lacks = lacks_nothing
+
+
+@dataclass(frozen=True)
+class Story:
+    """Something that comes over several windows: each is judged and followed, until one is caught."""
+
+    name: str
+    strengths: Mapping[str, float]
+    expected: frozenset[Word]
+    """Verdicts that are right of any of its windows."""
+
+    tell: Callable[[Scene, float, np.random.Generator], Iterator[Met]]
+    """What the updates of the scene's `run_up` and of its window meet, in order; each has a window."""
+
+    lacks: Lacks = lacks_nothing
+
+
+BAD: frozenset[Word] = frozenset({"reject", "hold"})
+HOLD: frozenset[Word] = frozenset({"hold"})
+SOUND: frozenset[Word] = frozenset({"promote"})
+
+
+def too_few(scene: Scene, share: float, touched: float) -> str | None:
+    """Why a fault that touches so many labels, a share of them all, cannot be seen in the scene; None where it can."""
+    if share < 1 and scene.labelled < FEWEST_LABELS:
+        return f"The window has {scene.labelled:,} labels, and it takes {FEWEST_LABELS} to see that some are wrong."
+    if touched < FEWEST_TOUCHED:
+        return f"It would touch {touched:,.0f} labels, and what happens to fewer than {FEWEST_TOUCHED} is chance."
+    return None
+
+
+def relabelled(window: LogWindow, targets: np.ndarray, labels: Sequence[Label]) -> LogWindow:
+    """The window with other targets [N, labels]."""
+    examples = with_targets(window.frame.examples, targets, labels)
+    table = window.frame.table.with_columns(pl.Series("label", examples.label))
+    return replace(window, frame=Frame(table, examples, window.frame.without_row))
+
+
+def with_targets(examples: Examples, targets: np.ndarray, labels: Sequence[Label]) -> Examples:
+    """The examples with other targets [N, labels]."""
+    targets = targets.astype(np.float32)
+    if len(labels) == 1:
+        return replace(examples, label=targets[:, 0])
+    return replace(examples, label=combined(targets, labels), targets=targets)
+
+
+def refolded(scene: Scene, shown: pl.DataFrame) -> LogWindow:
+    """The window as it would be had these been the log's rows."""
+    ordered = shown.sort("shown_at", maintain_order=True)
+    frame = copy.deepcopy(scene.before).fold(ordered, scene.window.end)
+    return replace(scene.window, frame=frame, shown=ordered)
+
+
+def requests_of(shown: pl.DataFrame) -> np.ndarray:
+    """The request of each impression [N], as its place among them."""
+    codes: np.ndarray = shown.select(pl.struct("user_id", "request_id").rank("dense") - 1).to_series().to_numpy()
+    return codes.astype(np.int64)
+
+
+def some_requests(shown: pl.DataFrame, share: float, random: np.random.Generator) -> np.ndarray:
+    """Impressions [N] of a share of the requests, drawn."""
+    request = requests_of(shown)
+    drawn: np.ndarray = (random.random(int(request.max(initial=-1)) + 1) < share)[request]
+    return drawn
+
+
+def positive_value(label: Label) -> float:
+    """Of feedback that counts in full."""
+    return float(max(label.most if label.of == "value" else 1.0, label.at_least or 0.0))
+
+
+def new_users(examples: Examples) -> np.ndarray:
+    """Which impressions [N] are of users without a history."""
+    if not examples.history.shape[1]:
+        return np.zeros(len(examples), dtype=bool)
+    return np.asarray(examples.history[:, 0] == EMPTY)
