@@ -92,6 +92,9 @@ class Fault:
     applies: Callable[[Scene], bool] = lambda scene: True
     """Whether the log has what it takes."""
 
+    ladder: tuple[float, ...] | None = None
+    """Rising strengths at which its sensitivity is measured; None: from a quarter of the weaker to the stronger."""
+
 
 def relabelled(window: LogWindow, label: np.ndarray) -> LogWindow:
     """The window with other labels [N]."""
@@ -304,7 +307,13 @@ HOLD: frozenset[Word] = frozenset({"hold"})
 FAULTS = (
     Fault("labels shuffled for the window", {"all of them": 1.0, "half of them": 0.5}, BAD, labels_shuffled),
     Fault("a feature stuck at zero", {"everywhere": 1.0, "on half of the rows": 0.5}, BAD, stuck_at_zero),
-    Fault("a feature in other units", {"x 100": 100.0, "x 2.54": 2.54}, BAD, other_units),
+    Fault(
+        "a feature in other units",
+        {"x 100": 100.0, "x 2.54": 2.54},
+        BAD,
+        other_units,
+        ladder=(1.2, 1.6, 2.54, 10.0, 100.0),
+    ),
     Fault("a feature not known", {"everywhere": 1.0, "on a third of the rows": 1 / 3}, BAD, not_known),
     Fault("the future leaked into a feature", {"by 4 sd": 4.0, "by 1.5 sd": 1.5}, BAD, future_leaked),
     Fault("clicks of one context dropped", {"all of them": 1.0, "60 % of them": 0.6}, BAD, value_dropped, has_contexts),
@@ -315,11 +324,12 @@ FAULTS = (
     ),
     Fault("traffic lost", {"95 % of it": 0.95, "80 % of it": 0.8}, BAD, traffic_lost),
     Fault("items under new ids", {"all of them": 1.0, "40 % of them": 0.4}, BAD, items_renamed),
-    Fault("a learning rate too high", {"x 300": 300.0, "x 100": 100.0}, BAD, rate_too_high),
+    Fault("a learning rate too high", {"x 300": 300.0, "x 100": 100.0}, BAD, rate_too_high, ladder=(3.0, 30.0, 300.0)),
     Fault(
         "better overall, worse for new readers",
         {"by 15 %": 0.15, "by 13 %": 0.13},
         HOLD,
         worse_for_new_readers,
+        ladder=(0.03, 0.06, 0.13),
     ),
 )

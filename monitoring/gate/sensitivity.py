@@ -164,10 +164,14 @@ class Tradeoff:
     def caught(self, at_most: float) -> list[tuple[str, str]]:
         """The smallest strength of each fault that such a limit catches; nothing where it stops the window without a
         fault too."""
-        if self.scene is not None and self.scene > at_most:
+        if self.speaks_of_nothing(at_most):
             return []
         found = [(fault.fault, fault.smallest(at_most)) for fault in self.faults]
         return [(name, words) for name, words in found if words is not None]
+
+    def speaks_of_nothing(self, at_most: float) -> bool:
+        """Whether such a limit stops the window that faults are planted into without any."""
+        return self.scene is not None and self.scene > at_most
 
     def effect(self, at_most: float) -> Effect:
         caught = dict(self.caught(at_most))
