@@ -47,7 +47,7 @@ def drill(
     declared = find_surface(surface)
     expect_files(log, items)
     with argument_errors():
-        read = _read(declared, log, items, days)
+        declared, read = _read(declared, log, items, days)
     start = optional_instant(from_)
     read = read if start is None else read.after(start)
     if read.shown.is_empty():
@@ -71,16 +71,18 @@ def drill(
         raise typer.Exit(1)
 
 
-def _read(surface: "Surface", log: str | None, items: str | None, days: float) -> "Log":
-    """The log that is named, or what the installation has logged of the surface."""
+def _read(surface: "Surface", log: str | None, items: str | None, days: float) -> tuple["Surface", "Log"]:
+    """The log that is named; or what the installation has logged of the surface, which then goes by the limits that
+    people chose there."""
     from features.ingest.log_files import Files
+    from flows.chosen_limits import with_chosen_limits
     from flows.cli.embedded import running_database
     from flows.drill import logs
     from infra.postgres.connections import connect
 
     if log is not None:
         files = Files(log, items)
-        return logs.read_log(
+        return surface, logs.read_log(
             Path(files.name).stem,
             files,
             now=datetime.now(UTC),
@@ -90,4 +92,4 @@ def _read(surface: "Surface", log: str | None, items: str | None, days: float) -
         )
     settings = load_settings()
     with running_database(settings), connect(settings.database) as connection:
-        return logs.logged(connection, surface, days=days)
+        return with_chosen_limits(connection, surface), logs.logged(connection, surface, days=days)

@@ -201,7 +201,9 @@ def life_of(surface: Surface, log: Log) -> Life:
     first, last = shown["shown_at"][0], shown["shown_at"][-1]
     every = surface.every.total_seconds()
     tick = ((pl.col("shown_at") - first).dt.total_microseconds() / (every * 1e6)).floor().cast(pl.Int64)
-    rows = shown.select("request_id", "user_id", "clicked", tick.alias("tick"))
+    span_s = max((last - first).total_seconds(), 1.0)
+    whole = math.floor(span_s / every + 0.1)  # the last one is as good as over, or has only begun
+    rows = shown.select("request_id", "user_id", "clicked", tick.alias("tick")).filter(pl.col("tick") < max(whole, 1))
     counts = rows.group_by("tick", maintain_order=True).len()
     claimed = _claims(counts["tick"].to_list(), counts["len"].to_list(), surface.fewest)
     numbered = rows.join(
@@ -213,7 +215,6 @@ def life_of(surface: Surface, log: Log) -> Life:
         pl.struct("user_id", "request_id").n_unique().alias("requests"),
         pl.col("user_id").n_unique().alias("users"),
     )
-    span_s = max((last - first).total_seconds(), 1.0)
     rate = len(shown) / span_s
     number = len(windows)
     gap = span_s / number if number else surface.fewest / rate

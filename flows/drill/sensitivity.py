@@ -17,13 +17,13 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from flows.drill.drill import STALE
 from flows.drill.faults import FAULTS, Fault, Scene
 from flows.drill.in_memory import InMemory, JudgedWindow
 from flows.drill.life import DAY, HOUR, Life, Trained, life_of
 from flows.drill.logs import MICROSECOND, Log, LogTooShort, rows_of
 from flows.drill.windows import Folding, LogWindow
 from flows.surface import Surface
+from monitoring.evaluation.history import CHECK
 from monitoring.gate.memory import needed
 from monitoring.gate.sensitivity import PastNeeds, PlantedFault, Strength, Trial
 from monitoring.sentences import percent
@@ -34,6 +34,10 @@ RUNGS = 5
 
 BEFORE_END = timedelta(hours=3)
 """The window in which faults are planted ends so long before the log does, at most a tenth of it."""
+
+STALE = 12
+"""Windows by which the champion of the fault of new readers is behind its challenger: fewer than in a drill, since each
+is trained on again and again."""
 
 Progress = Callable[[str, float], None]
 """Gets what is done, and how much of all as a share."""
@@ -172,7 +176,7 @@ def strength_in_words(value: float, named: Mapping[str, float]) -> str:
 def _planted(
     updates: InMemory,
     window: LogWindow,
-    before: Folding,
+    folding: Folding,
     log: Log,
     plan: Plan,
     *,
@@ -185,7 +189,7 @@ def _planted(
     assert champion is not None, "faults are planted into a surface at work"
     scene = Scene(
         window=window,
-        before=before,
+        before=folding,
         champion=champion.model,
         earlier=earlier,
         stale=updates.served_at(earlier[0].start).model,
@@ -197,11 +201,16 @@ def _planted(
         progress("plant faults", place / len(plan.faults))
         if not fault.applies(scene):
             continue
-        steps = []
+        steps, before = list[Strength](), None
         for words, value in ladder(fault).items():
             met = fault.plant(scene, value, np.random.default_rng(plan.seed))
-            steps.append(Strength(words, needed(updates.surface.policy, updates.judge(window, met).evidence)))
-        yield PlantedFault(fault.name, tuple(steps))
+            needs = needed(updates.surface.policy, updates.judge(window, met).evidence)
+            if met.window is scene.window:  # what its data checks say is nothing of a fault of training
+                needs = {code: need for code, need in needs.items() if not code.startswith(CHECK)}
+            steps.append(Strength(words, needs))
+            if met.champion is not None and before is None:  # another champion moves much by itself
+                before = needs
+        yield PlantedFault(fault.name, tuple(steps), before)
 
 
 def _scene_end(log: Log, every: list[tuple[datetime, datetime]], fewest: int) -> datetime:

@@ -126,7 +126,7 @@ def _curve(
 ) -> tuple[str, list[float], list[Caption]]:
     """The share of windows stopped as a falling step curve, with what is marked beside it."""
     if not tradeoff.windows:
-        return "", [], [Caption((LEFT + RIGHT) / 2, (TOP + BASE) / 2, "No past window is known yet.")]
+        return "", [], [Caption(LEFT, (TOP + BASE) / 2, "No past window is known yet.", "start")]
     needs = sorted(need for _, need in tradeoff.needs)
     first = sum(need > low for need in needs) / len(needs)
     tallest = max(first, 0.05)
@@ -149,8 +149,8 @@ def _axis(low: float, high: float, factor: bool, place: Callable[[float], float]
     for number in MANTISSAS[factor]:
         x = place(number)
         if low <= number <= high and (not found or x - found[-1].x >= APART):
-            found.append(Caption(x, BASE + 17, short(number)))
-    return [*found, Caption(LEFT - 8, BASE + 17, "limit", "end")]
+            found.append(Caption(x, BASE + 20, short(number)))
+    return [*found, Caption(LEFT - 8, BASE + 20, "limit", "end")]
 
 
 def _places(xs: Sequence[float]) -> list[Place]:

@@ -64,7 +64,9 @@ class LimitShown:
 
     of: Adjustable
     limit: str
-    source: str
+    because: str
+    """Where it comes from, as a sentence."""
+
     unchosen: str
     chosen: bool
     also: str
@@ -119,7 +121,7 @@ def shown(known: LimitsKnown, of: Adjustable) -> LimitShown:
     return LimitShown(
         of=of,
         limit=number(tradeoff.limit),
-        source=tradeoff.source,
+        because=_because(known, tradeoff),
         unchosen=number(tradeoff.unchosen),
         chosen=of.code in known.in_force.chosen,
         also=listed([code.replace("_", " ") for code in of.codes[1:]]),
@@ -132,6 +134,18 @@ def shown(known: LimitsKnown, of: Adjustable) -> LimitShown:
         history=tuple(_past(choice) for choice in history),
         newest=history[0].choice_id if history else 0,
     )
+
+
+def _because(known: LimitsKnown, tradeoff: Tradeoff) -> str:
+    declared = f"the {number(known.in_force.declared(tradeoff.of))} that the file declares"
+    match tradeoff.source:
+        case "declared":
+            return "It is as the file declares"
+        case "own windows":
+            return f"It is wider than {declared}: so far do the surface’s own windows go by chance"
+        case "few windows known":
+            return f"It is wider than {declared} while few windows are known"
+    return f"It was {tradeoff.source}; without that it would be {number(tradeoff.unchosen)}"
 
 
 def _candidates(tradeoff: Tradeoff, limits: Sequence[float]) -> list[Candidate]:
@@ -170,7 +184,7 @@ def _catches(tradeoff: Tradeoff, limit: float, caught: Sequence[tuple[str, str]]
         return "stops the window of the trial without a fault too"
     if not caught:
         return "catches none of the planted faults"
-    named = [f"{name} from {words}" for name, words in caught[:FAULTS_NAMED]]
+    named = [f"“{name}” from {words}" for name, words in caught[:FAULTS_NAMED]]
     more = [f"{len(caught) - FAULTS_NAMED} more"] if len(caught) > FAULTS_NAMED else []
     return f"catches {listed([*named, *more])}"
 

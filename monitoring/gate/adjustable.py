@@ -208,6 +208,10 @@ class LimitsInForce:
         """What would be in force had nobody chosen it."""
         return replace(self, chosen={}).limit(of)
 
+    def declared(self, of: Adjustable) -> float:
+        """What the surface's file says."""
+        return self.limits.of(of.check) if of.check is not None else _at_most(self.policy, of)
+
     def source(self, of: Adjustable) -> str:
         """Where the limit in force comes from: "declared", "own windows", "few windows known", "chosen by …"."""
         if of.code in self.chosen:

@@ -12,7 +12,7 @@ would have done.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from monitoring.evaluation.history import CHECK, Recalled
@@ -21,8 +21,15 @@ from monitoring.gate.adjustable import Adjustable, LimitsInForce
 CANDIDATES = 12
 """Limits that a person chooses among."""
 
+FEWEST = 5
+"""Below so many, limits around the one in force are added."""
+
 ALIKE = 1.03
 """Limits within this ratio of each other are one."""
+
+
+COSTS = ("scoring_time", "size")
+"""What no planted fault moves but by chance: the machine was busy."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,9 @@ class PlantedFault:
 
     name: str
     strengths: tuple[Strength, ...]
+
+    before: Mapping[str, float] | None = None
+    """Needs of what the update would have met without the fault; None: those of the trial's window."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +148,14 @@ class Tradeoff:
         """`windows`: past ones, the newest first."""
         measured = [(window, of.need(window.needs)) for window in windows]
         scene = None if trial is None else of.need(trial.scene)
-        moved = (
-            Moved(fault.name, tuple((step.words, of.need(step.needs)) for step in fault.strengths))
-            for fault in (trial.faults if trial is not None else ())
-        )
+        planted = () if trial is None or of.code in COSTS else trial.faults
+        moved = [
+            (
+                Moved(fault.name, tuple((step.words, of.need(step.needs)) for step in fault.strengths)),
+                scene if fault.before is None else of.need(fault.before),
+            )
+            for fault in planted
+        ]
         return cls(
             of,
             in_force.limit(of),
@@ -150,7 +164,7 @@ class Tradeoff:
             tuple((window, need) for window, need in measured if need is not None),
             trial is not None,
             scene,
-            tuple(fault for fault in moved if _moves(fault, scene, factor=of.factor)),
+            tuple(fault for fault, before in moved if _moves(fault, before, factor=of.factor)),
         )
 
     def stopped(self, at_most: float) -> list[PastNeeds]:
@@ -191,26 +205,34 @@ class Tradeoff:
         return _rounded(needs[place], up=True) if math.isfinite(needs[place]) else math.inf
 
     def candidates(self) -> list[float]:
-        """Limits between which something changes, and those that were: rising, `CANDIDATES` at most."""
-        fixed = [self.limit, self.unchosen]
+        """Limits between which something changes, and those in force with and without a choice: rising, `CANDIDATES` at
+        most."""
+        found = sorted({value for value in (self.limit, self.unchosen) if self.of.fault(value) is None})
+        base = found[-1] if found else 1.5 if self.of.factor else 0.1
+        low, high = (1 + (base - 1) / 20, 1 + (base - 1) * 8) if self.of.factor else (base / 50, base * 8)
+        low = max(low, self.scene or 0.0)
         quantiles = [self.stopping(share) for share in (0, 1 / 200, 1 / 100, 1 / 50, 1 / 20, 1 / 10)]
-        thresholds = [fault.threshold(place) for place in range(8) for fault in self.faults if place < len(fault.steps)]
-        below = [_rounded(least, up=False) for least in thresholds if least is not None and math.isfinite(least)]
-        found = [value for value in fixed if self.of.fault(value) is None]
-        # What stops next to every window, or takes more than any of them by far, is no choice.
-        highest = 8 * max([*found, *(value for value in quantiles if value is not None and math.isfinite(value))])
-        low = self.scene or 0.0
-        for value in (*quantiles, *sorted(below, key=lambda value: abs(math.log(value / self.limit)))):
-            if value is None or self.of.fault(value) is not None or not low <= value <= highest:
-                continue
-            if len(found) < CANDIDATES and not any(_alike(value, other, factor=self.of.factor) for other in found):
+        high = max([high, *(value for value in quantiles if value is not None and math.isfinite(value))])
+        places = range(max((len(fault.steps) for fault in self.faults), default=0))
+        thresholds = [fault.threshold(place) for place in places for fault in self.faults if place < len(fault.steps)]
+        below = [_rounded(least, up=False) for least in thresholds if least is not None and low < least < high]
+        for value in (*quantiles, *sorted(below, key=lambda value: abs(math.log(value / base)))):
+            if value is not None and low <= value <= high and self._new(value, found):
                 found.append(value)
-        spread = (0.5, 0.7, 1.5, 2.0)
-        for share in spread if len(found) < len(spread) else ():
-            value = _rounded(1 + (self.limit - 1) * share if self.of.factor else self.limit * share, up=True)
-            if self.of.fault(value) is None and not any(_alike(value, other, factor=self.of.factor) for other in found):
-                found.append(value)
+        if len(found) < FEWEST:
+            spread = (0.7, 1.5, 0.5, 2.0)
+            values = (1 + (base - 1) * share if self.of.factor else base * share for share in spread)
+            found += [value for value in (_rounded(value, up=True) for value in values) if self.of.fault(value) is None]
         return sorted(set(found))
+
+    def _new(self, value: float, found: Sequence[float]) -> bool:
+        """Whether there is room for one more, and it does something that none of those found does."""
+        if len(found) >= CANDIDATES or self.of.fault(value) is not None:
+            return False
+        if any(_alike(value, other, factor=self.of.factor) for other in found):
+            return False
+        does = replace(self.effect(value), at_most=0.0)
+        return all(does != replace(self.effect(other), at_most=0.0) for other in found)
 
 
 def tradeoffs(
@@ -231,13 +253,11 @@ def own_limits(windows: Sequence[PastNeeds]) -> Mapping[str, float]:
     return Recalled(needed={code: tuple(values) for code, values in needed.items()}).own
 
 
-def _moves(fault: Moved, scene: float | None, *, factor: bool) -> bool:
-    """Whether the fault is seen in the figure at all: by a tenth of its way from nothing, and at its strongest."""
+def _moves(fault: Moved, before: float | None, *, factor: bool) -> bool:
+    """Whether the fault is seen in the figure at all: at its strongest, by more than a tenth."""
     needs = [need for _, need in fault.steps if need is not None]
-    if not needs:
-        return False
-    before = scene or (1.0 if factor else 0.0)
-    return needs[-1] > before * 1.1 if not factor else needs[-1] - 1 > (before - 1) * 1.1 + 0.01
+    least = 1.0 if factor else 0.0
+    return bool(needs) and needs[-1] - least > 1.1 * max((before or least) - least, 0.0) + (0.01 if factor else 1e-9)
 
 
 def _alike(one: float, other: float, *, factor: bool) -> bool:

@@ -52,6 +52,7 @@ def as_json(trial: Trial) -> dict[str, Any]:
         "faults": [
             {
                 "fault": fault.name,
+                "before": None if fault.before is None else _finite(fault.before),
                 "strengths": [{"strength": step.words, "needs": _finite(step.needs)} for step in fault.strengths],
             }
             for fault in trial.faults
@@ -71,6 +72,7 @@ def from_json(log: str, measured: Mapping[str, Any]) -> Trial:
             PlantedFault(
                 fault["fault"],
                 tuple(Strength(step["strength"], _known(step["needs"])) for step in fault["strengths"]),
+                None if fault["before"] is None else _known(fault["before"]),
             )
             for fault in measured["faults"]
         ),
