@@ -33,7 +33,7 @@ from tests.worlds.loop import START, SURFACES, Loop, after, run_update
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 
-VOLUME = "check/volume"
+VOLUME, SHARE = "check/volume", "check/one user's share"
 
 
 # --- chosen, and in force -------------------------------------------------------------------------------------------
@@ -45,31 +45,31 @@ def decisions(loop: Loop) -> Decisions:
 
 def test_a_chosen_limit_is_in_force_from_the_next_update_on_and_its_reason_says_who_chose_it(served_loop: Loop) -> None:
     loop = served_loop
-    choose = partial(decisions(loop).choose_limit, "feed", VOLUME, person="ada", through="command line")
-    done = choose(at_most=1.0001, reason="to see it")
-    assert "is 1 from the next update on" in done.sentence
+    choose = partial(decisions(loop).choose_limit, "feed", SHARE, person="ada", through="command line")
+    done = choose(at_most=0.02, reason="to see it")
+    assert "is 0.02 from the next update on" in done.sentence
     with loop.world() as world:
         held = run_update(world, after(17))
     assert held.verdict.verdict == "hold"
-    assert held.verdict.codes[0] == VOLUME
-    assert "Set by Limits.at['volume'] = 1, chosen by ada on " in held.verdict.reasons[0]
+    assert held.verdict.codes[0] == SHARE
+    assert 'Set by Limits.at["one user\'s share"] = 0.02, chosen by ada on ' in held.verdict.reasons[0]
     with connect(loop.url) as connection:
         known = limits_known.read(connection, "feed", loop.surface.policy, loop.surface.limits)
     assert known.of_updates
-    assert known.windows[0].needs[VOLUME] > 1.0001
+    assert known.windows[0].needs[SHARE] > 0.02
 
     with pytest.raises(Refused, match="already"):
-        choose(at_most=1.0001, reason="once more")
-    with pytest.raises(Refused, match="ada has set the limit of volume since you looked"):
-        choose(at_most=3.0, reason="late", seen=0)
+        choose(at_most=0.02, reason="once more")
+    with pytest.raises(Refused, match="ada has set the limit of one user's share since you looked"):
+        choose(at_most=0.3, reason="late", seen=0)
     choose(at_most=None, reason="seen")
     with loop.world() as world:
-        assert VOLUME not in run_update(world, after(18)).verdict.codes
+        assert SHARE not in run_update(world, after(18)).verdict.codes
     rows = loop.query(
         "SELECT at_most, chosen_by, reason, through, windows, stopped_after FROM limit_choices ORDER BY choice_id"
     )
     assert [row[:4] for row in rows] == [
-        (1.0001, "ada", "to see it", "command line"),
+        (0.02, "ada", "to see it", "command line"),
         (None, "ada", "seen", "command line"),
     ]
     with pytest.raises(Refused, match="as the file declares it already"):
@@ -228,7 +228,7 @@ def command(loop: Loop, *words: str) -> Any:
     """The command line over the loop's database, with few windows and two faults."""
     from flows.cli.main import app
 
-    chosen = [fault for fault in FAULTS if fault.name in ("feedback logged twice", "traffic lost")]
+    chosen = [fault for fault in FAULTS if fault.name in ("a feature stuck at zero", "items under new ids")]
     with pytest.MonkeyPatch.context() as patched:
         for name, value in settings_environment(loop.settings).items():
             patched.setenv(name, value)
@@ -247,16 +247,16 @@ def test_a_check_with_a_log_says_both_ways_in_which_each_limit_is_wrong_and_keep
     assert found["life"]["first_model_s"] is not None
     assert found["windows"] >= 6
     limits = {limit["code"]: limit for limit in found["limits"]}
-    retries, volume = limits["check/retries"], limits[VOLUME]
-    assert retries["windows"] == found["windows"]
-    assert "feedback logged twice" in {fault["fault"] for fault in retries["smallest"]}
-    assert "traffic lost" in {fault["fault"] for fault in volume["smallest"]}
+    narrowed, renamed = limits["check/features narrowed"], limits["check/new items"]
+    assert narrowed["windows"] == found["windows"]
+    assert "a feature stuck at zero" in {fault["fault"] for fault in narrowed["smallest"]}
+    assert "items under new ids" in {fault["fault"] for fault in renamed["smallest"]}
     assert limits["slices"]["source"] == "declared"
     with connect(loop.url) as connection:
         kept = trials.newest(connection, "feed")
         known = limits_known.read(connection, "feed", loop.surface.policy, loop.surface.limits)
     assert kept is not None
-    assert [fault.name for fault in kept.trial.faults] == ["feedback logged twice", "traffic lost"]
+    assert [fault.name for fault in kept.trial.faults] == ["a feature stuck at zero", "items under new ids"]
     assert len(known.windows) == found["windows"], "while no update has been judged"
     assert not known.of_updates
 
