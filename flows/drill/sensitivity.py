@@ -72,6 +72,7 @@ class _Replayed:
 
     begin: datetime
     windows: list[PastNeeds] = field(default_factory=list)
+    last_start: datetime | None = None
     first_model: timedelta | None = None
     held_before: int = 0
     gains: Moments = field(default_factory=Moments)
@@ -89,6 +90,10 @@ class _Replayed:
             self.rates.append(evidence.cost.examples_per_s)
         self.seconds.append(seconds)
         if counts:
+            start = judged.checks.window.start
+            if start == self.last_start:  # it was held, and this one holds it
+                self.windows.pop()
+            self.last_start = start
             state = {"promote": "promoted", "hold": "held", "reject": "rejected"}[verdict]
             self.windows.append(PastNeeds(judged.window.end, needed(surface.policy, evidence), state=state))
 

@@ -197,12 +197,13 @@ class Tradeoff:
         )
 
     def stopping(self, share: float) -> float | None:
-        """The least limit that stops no more than this share of the past windows; None where none is known."""
+        """The least limit that stops no more than this share of the past windows, infinite where none does; None where
+        no window is known."""
         needs = sorted((need for _, need in self.needs), reverse=True)
         if not needs:
             return None
-        place = math.floor(share * len(needs))
-        return _rounded(needs[place], up=True) if math.isfinite(needs[place]) else math.inf
+        need = max(needs[math.floor(share * len(needs))], 1.0 if self.of.factor else 0.0)
+        return _rounded(need, up=True) if math.isfinite(need) else math.inf
 
     def candidates(self) -> list[float]:
         """Limits between which something changes, and those in force with and without a choice: rising, `CANDIDATES` at

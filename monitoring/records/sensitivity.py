@@ -47,7 +47,10 @@ def newest(connection: psycopg.Connection, surface: str) -> WrittenTrial | None:
 def as_json(trial: Trial) -> dict[str, Any]:
     """A trial but for its log's name."""
     return {
-        "windows": [{"end": window.end.isoformat(), "needs": _finite(window.needs)} for window in trial.windows],
+        "windows": [
+            {"end": window.end.isoformat(), "state": window.state, "needs": _finite(window.needs)}
+            for window in trial.windows
+        ],
         "scene": _finite(trial.scene),
         "faults": [
             {
@@ -65,7 +68,8 @@ def from_json(log: str, measured: Mapping[str, Any]) -> Trial:
     return Trial(
         log,
         tuple(
-            PastNeeds(datetime.fromisoformat(window["end"]), _known(window["needs"])) for window in measured["windows"]
+            PastNeeds(datetime.fromisoformat(window["end"]), _known(window["needs"]), state=window["state"])
+            for window in measured["windows"]
         ),
         _known(measured["scene"]),
         tuple(
