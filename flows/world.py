@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 import psycopg
 
 from features.feast.store import Store, open_store
+from flows.chosen_limits import with_chosen_limits
 from flows.surface import Surface
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
@@ -197,7 +198,8 @@ def open_world(
     registry: Registry | None = None,
     reports: bool = True,
 ) -> Iterator[World]:
-    """Connect to what ``settings`` point to. ``url`` and ``registry``: a scratch database and registry instead."""
+    """Connect to what ``settings`` point to. ``url`` and ``registry``: a scratch database and registry instead. The
+    surface goes by the limits that people chose, where the database has some."""
     url = url or settings.database
     registry = registry or Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
     with (
@@ -209,7 +211,7 @@ def open_world(
         store.apply(surface.views)
         yield World(
             settings=settings,
-            surface=surface,
+            surface=with_chosen_limits(connection, surface),
             url=url,
             connection=connection,
             store=store,

@@ -73,7 +73,7 @@ def drill(
         None if text is None else _positive(name, text) for name, text in (("every", every), ("warmup", warmup))
     )
     with argument_errors():
-        read = _read(declared, None if log is None else Files(log, items, users, feedback), length)
+        declared, read = _read(declared, None if log is None else Files(log, items, users, feedback), length)
     start = optional_instant(from_)
     read = read if start is None else read.after(start)
     if read.shown.is_empty():
@@ -118,15 +118,17 @@ def _positive(option: str, text: str) -> timedelta:
     return length
 
 
-def _read(surface: "Surface", files: "Files | None", length: timedelta | None) -> "Log":
-    """The log that is named, or what the installation has logged of the surface."""
+def _read(surface: "Surface", files: "Files | None", length: timedelta | None) -> tuple["Surface", "Log"]:
+    """The log that is named; or what the installation has logged of the surface, which then goes by the limits that
+    people chose there."""
+    from flows.chosen_limits import with_chosen_limits
     from flows.cli.embedded import running_database
     from flows.drill import logs
     from infra.postgres.connections import connect
 
     if files is not None:
         label, *others = surface.features.kinds
-        return logs.read_log(
+        return surface, logs.read_log(
             Path(files.name).stem,
             files,
             now=datetime.now(UTC),
@@ -137,4 +139,5 @@ def _read(surface: "Surface", files: "Files | None", length: timedelta | None) -
         )
     settings = load_settings()
     with running_database(settings), connect(settings.database) as connection:
-        return logs.logged(connection, surface, days=None if length is None else length / timedelta(days=1))
+        days = None if length is None else length / timedelta(days=1)
+        return with_chosen_limits(connection, surface), logs.logged(connection, surface, days=days)

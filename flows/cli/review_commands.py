@@ -35,7 +35,7 @@ def rollback(
     from monitoring.records.review import expect_person
 
     find_surface(surface)
-    person = expect_person(_person(as_))
+    person = expect_person(person_of(as_))
     settings = apply_settings()
     with connect(settings.database, autocommit=True) as connection:
         registry = Registry(settings.mlflow_tracking, settings.mlflow_artifact_root)
@@ -50,7 +50,7 @@ def release(surface: SurfaceName, why: Why, as_: As = None) -> None:
     find_surface(surface)
     settings = apply_settings()
     decisions = Decisions(settings, partial(running, settings))
-    _print(decisions.release(surface, person=_person(as_), reason=why, through="command line"))
+    _print(decisions.release(surface, person=person_of(as_), reason=why, through="command line"))
 
 
 @decide.command()
@@ -84,10 +84,12 @@ def _decide(act: Literal["approve", "reject"], update: int, why: str, as_: str |
     decisions = Decisions(settings, partial(running, settings))
     take = decisions.approve if act == "approve" else decisions.reject
     checksum = candidate.latest.checksum
-    _print(take(candidate.surface, update, person=_person(as_), reason=why, checksum=checksum, through="command line"))
+    _print(
+        take(candidate.surface, update, person=person_of(as_), reason=why, checksum=checksum, through="command line")
+    )
 
 
-def _person(name: str | None) -> str:
+def person_of(name: str | None) -> str:
     """Who decides: the name given, or the operating system's user."""
     import getpass
 

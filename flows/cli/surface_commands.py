@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.arguments import AsJson, load_settings
+from flows.cli import limit_commands
+from flows.cli.arguments import AsJson, BadArgument, Feedback, Items, Users, load_settings
 from infra.errors import MillraceError
 
 if TYPE_CHECKING:
@@ -129,9 +130,38 @@ def _counted(family: "Family") -> str:
 
 @app.command()
 def check(
-    files: Annotated[list[Path] | None, typer.Argument(help="Files; all of the team's folder when left out.")] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Files; all of the team's folder when left out. With a log: the surface's name, or its file."
+        ),
+    ] = None,
+    log: Annotated[str | None, typer.Option(help="Impressions or events, as import takes them.")] = None,
+    logged: Annotated[bool, typer.Option("--logged", help="The installation's own log.")] = False,
+    items: Items = None,
+    users: Users = None,
+    feedback: Feedback = None,
+    days: Annotated[
+        float | None, typer.Option(help="How much of the log's end is replayed; else four days, or 30 updates.")
+    ] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Whether surface files declare what they mean to; each message says what to do."""
+    """Whether surface files declare what they mean to; each message says what to do.
+
+    With a log: how often an update comes, of how much; and of each check and guardrail how often it stops windows that
+    are sound, and how large a fault must be before it does.
+    """
+    if log is not None or logged:
+        if len(files or []) != 1 or (log is not None and logged):
+            raise BadArgument("name one surface, and its log with --log FILE or --logged")
+        limit_commands.check_log(
+            (files or [])[0], limit_commands.LogNamed(log, items, users, feedback, days), as_json=as_json
+        )
+        return
+    _check_files([Path(path) for path in files or []])
+
+
+def _check_files(files: list[Path]) -> None:
     from flows.surface_files import TAKE_AN_EXAMPLE, BadSurface, read_file, read_folder
 
     settings = load_settings()
@@ -162,6 +192,9 @@ def add(name: Name) -> None:
 
     one, added = add_example(load_settings().surfaces, name)
     print(f"{one.path} {'is there now; have it served: millrace reload' if added else 'is there already'}")
+
+
+app.command()(limit_commands.limit)
 
 
 def reload() -> None:

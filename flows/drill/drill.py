@@ -12,7 +12,7 @@ names the fault. What cannot be planted is reported with the reason.
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -26,6 +26,7 @@ from flows.drill.logs import Log, LogTooShort, rows_of
 from flows.drill.windows import Folding, LogWindow, joined
 from flows.surface import Surface
 from monitoring.gate.decide import Verdict
+from monitoring.gate.memory import needed
 from monitoring.gate.policy import Word
 
 RUN_UP = 2 * DAY
@@ -72,6 +73,15 @@ class Planted:
     named: bool
     """A reason names the fault; of what is sound there is nothing to name."""
 
+    needs: Mapping[str, float]
+    """By the code of a finding: the least limit with which the window passes."""
+
+    of_window: bool = True
+    """The window is another with the fault; else what is wrong is the training alone."""
+
+    other_champion: bool = False
+    """It was judged against another champion than is in service."""
+
     @property
     def caught(self) -> bool:
         """The verdict is right: of what is sound, that it was promoted."""
@@ -106,6 +116,18 @@ class Drilled:
 
     updates: list[JudgedWindow] = field(default_factory=list)
     """Those of clean windows, of the drill's cadence."""
+
+    scene: JudgedWindow | None = None
+    """That of the window into which faults were planted, without one; None where no model served yet."""
+
+    first_model: timedelta | None = None
+    """From the log's beginning to the end of the first window whose model was promoted; None: none was."""
+
+    before_it: int = 0
+    """Updates before that."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Of each update, but for reading and publishing."""
 
     @property
     def passed(self) -> bool:
@@ -149,15 +171,22 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
         window = _folded(log, folding, span, cadence.step)
         if surface.every < cadence.every and updates.champion is not None:
             pace.replay(window, updates)
+        began = clock()
         judged = updates.judge(window)
+        done.seconds.append(clock() - began)
         if before is not None:
             scene = _scene(updates, window, judged.verdict, before, run_up, clock)
+            done.scene = None if scene is None else judged
             _plant(scene, updates, run_up, plan, done, progress)
         elif run_up is not None and place < scene_at:
             run_up.windows.append(window)
         first = updates.champion is None
         _follow(updates, judged, progress)
-        if not first:
+        if first and updates.champion is not None:
+            done.first_model = window.end - warm_up.start
+        elif first:
+            done.before_it += 1
+        else:
             done.clean[0].add(judged, parts.of(window))
             done.updates.append(judged)
     done.clean += [pace.clean] if pace.clean.windows else []
@@ -254,9 +283,21 @@ def _plant(
                 done.not_planted.append(NotPlanted(name, strength, reason))
                 progress(f"{name}, {strength}: not planted: {reason}")
                 continue
-            verdict, named = _judged(fault, value, scene, updates, run_up, plan.seed)
+            met, judged = _judged(fault, value, scene, updates, run_up, plan.seed)
+            verdict = judged.verdict
             done.planted.append(
-                Planted(name, strength, verdict.verdict, fault.expected, verdict.codes, verdict.reasons, named)
+                Planted(
+                    name,
+                    strength,
+                    verdict.verdict,
+                    fault.expected,
+                    verdict.codes,
+                    verdict.reasons,
+                    names(verdict, met),
+                    needs=needed(updates.surface.policy, judged.evidence),
+                    of_window=met.window is not scene.window,
+                    other_champion=met.champion is not None,
+                )
             )
             progress(f"{name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
 
@@ -269,21 +310,20 @@ def _lacks(fault: Fault | Story, scene: Scene | None, value: float) -> str | Non
 
 def _judged(
     fault: Fault | Story, value: float, scene: Scene, updates: InMemory, run_up: _RunUp | None, seed: int
-) -> tuple[Verdict, bool]:
-    """The verdict, and whether it names the fault: of a story the first that is right and does, or else the last."""
+) -> tuple[Met, JudgedWindow]:
+    """What the update met and came to: of a story the first whose verdict is right and names it, or else the last."""
     random = np.random.default_rng(seed)
     if isinstance(fault, Fault):
         met = fault.plant(scene, value, random)
-        verdict = updates.judge(scene.window, met).verdict
-        return verdict, names(verdict, met)
+        return met, updates.judge(scene.window, met)
     assert run_up is not None, "it was looked whether there is one"
     going, found = run_up.updates.fork(), None
     for met in fault.tell(scene, value, random):
         assert met.window is not None, "a story has windows"
         judged = going.judge(met.window, met)
         going.follow(judged)
-        found = judged.verdict, names(judged.verdict, met)
-        if judged.verdict.verdict in fault.expected and found[1]:
+        found = met, judged
+        if judged.verdict.verdict in fault.expected and names(judged.verdict, met):
             break
     assert found is not None, "a story has a window at least"
     return found

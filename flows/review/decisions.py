@@ -1,4 +1,4 @@
-"""What people decide: approve or reject a held challenger, roll back, let a held surface go.
+"""What people decide: approve or reject a held challenger, roll back, let a held surface go, set a limit.
 
 One set of functions for the review desk, Prefect's form and the command line, and one record of it all. A decision has
 a person, a reason, a time, and the checksum of the evidence it stands on. Nobody's decision is enough for a challenger
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import psycopg
 
 from flows.review.authorisation import Act, Through, alone, at, expect_allowed, expect_running, named, waiting
+from flows.review.limits import choose_limit
 from flows.review.rollback import in_service, rollback
 from flows.surface import Surface
 from flows.world import World, open_world
@@ -34,7 +35,7 @@ SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at > %s AND s
 
 @dataclass(frozen=True)
 class Decisions:
-    """The four decisions, with the outside they need. Each raises ``Refused`` with a sentence for the person.
+    """What people decide, with the outside they need. Each raises ``Refused`` with a sentence for the person.
 
     ``surface`` is a name; ``person`` a user's (on the command line: whoever runs it); ``checksum`` that of the evidence
     which the person saw (``Candidate.latest.checksum``).
@@ -88,6 +89,30 @@ class Decisions:
         """Let a held surface go on with its updates."""
         with self._by("operate", surface, person, reason, through) as connection:
             return release(connection, surface, person=person, reason=reason)
+
+    def choose_limit(
+        self,
+        surface: str,
+        code: str,
+        *,
+        at_most: float | None,
+        person: str,
+        reason: str,
+        through: Through = "desk",
+        seen: int | None = None,
+    ) -> Decided:
+        """Set the limit of a check or guardrail by its finding's code; None goes back to the file's."""
+        with self._by("decide", surface, person, reason, through) as connection:
+            return choose_limit(
+                connection,
+                self.find(surface),
+                code,
+                at_most=at_most,
+                person=person,
+                reason=reason,
+                through=through,
+                seen=seen,
+            )
 
     @property
     def _registry(self) -> Registry:

@@ -18,7 +18,7 @@ from infra.stack import environment
 from models.versions.registry import Registry
 from monitoring.desk.app import LIMITS, create_app
 from monitoring.desk.pages import Links
-from monitoring.desk.site import Desk
+from monitoring.desk.site import Declared, Desk
 
 
 class Approvals(Mapping[str, int]):
@@ -50,6 +50,8 @@ def desk(settings: Settings, surfaces: Mapping[str, Surface] | None = None) -> F
             reject=decisions.reject,
             rollback=decisions.rollback,
             release=decisions.release,
+            choose_limit=decisions.choose_limit,
+            declared=lambda name: Declared(surfaces[name].policy, surfaces[name].limits),
             report=registry.update_runs.report,
             links=Links(
                 desk=settings.desk,

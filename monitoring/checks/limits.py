@@ -181,6 +181,9 @@ class Limits:
     """The limit of a single check, by its name: exactly this, whatever the surface's own windows do. What a person sets
     on the desk comes here."""
 
+    chosen: Mapping[str, str] = field(default_factory=dict)
+    """Of those in `at` that a person set on the desk: who and when, in words."""
+
     def __post_init__(self) -> None:
         shares = ("unknown_share", "infinite_share", "out_of_range_share", "retried_share", "user_share")
         for name in (*shares, "request_share", "disagreement", "stuck_share", "leak", "false_alarm"):
@@ -247,7 +250,8 @@ class InForce:
         """Which setting that is, and where its value comes from, for people."""
         limit, declared = self.of(check), self.declared.of(check)
         if check in self.declared.at:
-            return f"Limits.at[{check!r}] = {limit:.3g}"
+            by = self.declared.chosen.get(check)
+            return f"Limits.at[{check!r}] = {limit:.3g}" + (f", {by}" if by else "")
         text = f"Limits.{SETTINGS[check]} = {declared:g}"
         if limit > declared:
             why = "as the surface's own windows need" if check in (self.own or {}) else "while few windows are known"

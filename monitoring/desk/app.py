@@ -1,6 +1,6 @@
 """The review desk as an app: its pool, limits, headers, routes and pages of failure.
 
-    GET /healthz, /desk.css; the others are in ``monitoring/desk/routes.py``
+    GET /healthz, /desk.css; the others are in ``monitoring/desk/routes.py`` and ``limit_routes.py``
 
 The decisions themselves come from outside (``monitoring.desk.site.Desk``): to approve is to measure again, which is no
 matter of a page.
@@ -21,6 +21,7 @@ from infra.http.limits import BodyLimits, RequestLimits, plain
 from monitoring.desk import accounts, guard
 from monitoring.desk.failures import answer_failures
 from monitoring.desk.guard import Cookies
+from monitoring.desk.limit_routes import limit_routes
 from monitoring.desk.pages import Pages
 from monitoring.desk.routes import deciding_routes, reading_routes, sign_in_routes
 from monitoring.desk.site import Desk, Site
@@ -73,7 +74,7 @@ def create_app(desk: Desk) -> FastAPI:
     def style() -> FileResponse:
         return FileResponse(Path(__file__).with_name("desk.css"), headers={"Cache-Control": "max-age=300"})
 
-    for routes in (sign_in_routes, reading_routes, deciding_routes):
+    for routes in (sign_in_routes, reading_routes, deciding_routes, limit_routes):
         app.include_router(routes(site))
     answer_failures(app, site)
     return app

@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monitoring.desk import candidates, words
+from monitoring.desk import candidates, limits_shown, words
 from monitoring.desk.sessions import Session
+from monitoring.gate.adjustable import Adjustable
 from monitoring.names import RESERVED
 from monitoring.records.holds import Hold
+from monitoring.records.limits_known import LimitsKnown
 from monitoring.records.review import Candidate, PastDecision, ServedVersion, Standing, Waiting
 from monitoring.sentences import counted
 
@@ -179,6 +181,36 @@ class Pages:
             soon=found.decide_by is not None and found.decide_by - now < SOON,
             decides=session.person.may("analyst", found.surface),
             has_approved=session.person.name in approved,
+            notice=notice,
+            refused=refused,
+            reason=reason,
+            longest=LONGEST_REASON,
+        )
+
+    def limits(self, session: Session, surface: str, known: LimitsKnown) -> str:
+        checks, guardrails = limits_shown.rows(known)
+        return self._render("limits.html", session, surface=surface, known=known, checks=checks, guardrails=guardrails)
+
+    def limit(
+        self,
+        session: Session,
+        now: datetime,
+        surface: str,
+        of: Adjustable,
+        known: LimitsKnown,
+        *,
+        notice: str | None = None,
+        refused: str | None = None,
+        reason: str = "",
+    ) -> str:
+        return self._render(
+            "limit.html",
+            session,
+            now=now,
+            surface=surface,
+            known=known,
+            shown=limits_shown.shown(known, of),
+            decides=session.person.may("analyst", surface),
             notice=notice,
             refused=refused,
             reason=reason,

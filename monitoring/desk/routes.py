@@ -50,13 +50,13 @@ def sign_in_routes(site: Site) -> APIRouter:
 
         def attempt() -> str:
             with site.pool.connection() as connection:
-                return sessions.sign_in(connection, _plain(name), password, address=address, now=site.now)[1]
+                return sessions.sign_in(connection, plain(name), password, address=address, now=site.now)[1]
 
         try:
             token = await to_thread.run_sync(attempt, limiter=one_at_a_time)
         except SignInRefused as refused:
             status = 429 if isinstance(refused, TooManyAttempts) else 401
-            return HTMLResponse(site.pages.sign_in(guard.local(next), str(refused), _plain(name)), status)
+            return HTMLResponse(site.pages.sign_in(guard.local(next), str(refused), plain(name)), status)
         response = RedirectResponse(guard.local(next), 303)
         site.cookies.sign_in(response, token)
         return response
@@ -133,13 +133,13 @@ def deciding_routes(site: Site) -> APIRouter:
         guard.require(session.person, "analyst", surface, site.desk.surfaces)
         with site.pool.connection() as connection:
             site.read_candidate(connection, surface, update_id)
-        word = _plain(reason)
+        word = plain(reason)
         try:
             if action not in ("approve", "reject"):
                 raise Refused("Choose one: approve or reject.")
-            _check_given(word)
+            check_given(word)
             call = site.desk.approve if action == "approve" else site.desk.reject
-            done = call(surface, update_id, person=session.person.name, reason=word, checksum=_plain(checksum))
+            done = call(surface, update_id, person=session.person.name, reason=word, checksum=plain(checksum))
         except MillraceError as refused:
             html = site.candidate_html(session, surface, update_id, refused=str(refused), reason=word)
             return site.page(request, html, 409)
@@ -153,7 +153,7 @@ def deciding_routes(site: Site) -> APIRouter:
         to: Annotated[str, Form()] = "",
         reason: Annotated[str, Form()] = "",
     ) -> Response:
-        act = partial(site.desk.rollback, to=_plain(to) or None)
+        act = partial(site.desk.rollback, to=plain(to) or None)
         return operate(request, session, surface, act, reason)
 
     @router.post("/{surface}/release")
@@ -162,9 +162,9 @@ def deciding_routes(site: Site) -> APIRouter:
 
     def operate(request: Request, session: Session, surface: str, act: Release, reason: str) -> Response:
         guard.require(session.person, "operator", surface, site.desk.surfaces)
-        word = _plain(reason)
+        word = plain(reason)
         try:
-            _check_given(word)
+            check_given(word)
             return site.redirect(f"/{surface}", act(surface, person=session.person.name, reason=word))
         except MillraceError as refused:
             return site.page(request, site.surface_html(session, surface, refused=str(refused), reason=word), 409)
@@ -172,13 +172,13 @@ def deciding_routes(site: Site) -> APIRouter:
     return router
 
 
-def _check_given(reason: str) -> None:
+def check_given(reason: str) -> None:
     if not reason:
         raise Refused("A decision wants a reason: say why.")
     if len(reason) > LONGEST_REASON:
         raise Refused(f"The reason has {len(reason):,} characters; it takes {LONGEST_REASON:,} at most.")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """A form's text as the database takes it: no NUL, lines ended one way."""
     return text.replace("\0", "").replace("\r\n", "\n").strip()

@@ -10,11 +10,15 @@ from fastapi import Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from psycopg_pool import ConnectionPool
 
+from monitoring.checks.limits import Limits
 from monitoring.desk import guard, sessions
 from monitoring.desk.guard import Cookies, NoSession, NotFound
 from monitoring.desk.pages import LOOKED_AT, Links, Pages
 from monitoring.desk.sessions import Session
-from monitoring.records import holds, review
+from monitoring.gate.adjustable import Adjustable
+from monitoring.gate.policy import Policy
+from monitoring.records import holds, limits_known, review
+from monitoring.records.limits_known import LimitsKnown
 from monitoring.records.review import Candidate, Decided
 
 
@@ -32,6 +36,22 @@ class Release(Protocol):
     def __call__(self, surface: str, *, person: str, reason: str) -> Decided: ...
 
 
+class ChooseLimit(Protocol):
+    """Set the limit of a check or guardrail by its finding's code; None goes back to the file's. Raises Refused."""
+
+    def __call__(
+        self, surface: str, code: str, *, at_most: float | None, person: str, reason: str, seen: int
+    ) -> Decided: ...
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What a surface's file declares of its limits."""
+
+    policy: Policy
+    limits: Limits
+
+
 @dataclass(frozen=True)
 class Desk:
     """The outside, as the desk needs it."""
@@ -43,6 +63,8 @@ class Desk:
     reject: Decide
     rollback: RollBack
     release: Release
+    choose_limit: ChooseLimit
+    declared: Callable[[str], Declared]
     report: Callable[[str, int], bytes | None]
     """The Evidently report of a surface's update, as HTML; None where there is none."""
     links: Links = field(default_factory=Links)
@@ -131,3 +153,14 @@ class Site:
             entries = review.decided(connection, [surface], limit=LOOKED_AT)
             served = review.served(connection, surface)
         return self.pages.surface(session, now, standing, waiting, entries, served, **messages)
+
+    def limits_html(self, session: Session, surface: str) -> str:
+        return self.pages.limits(session, surface, self._limits(surface))
+
+    def limit_html(self, session: Session, surface: str, of: Adjustable, **messages: Unpack[Messages]) -> str:
+        return self.pages.limit(session, self.now, surface, of, self._limits(surface), **messages)
+
+    def _limits(self, surface: str) -> LimitsKnown:
+        declared = self.desk.declared(surface)
+        with self.pool.connection() as connection:
+            return limits_known.read(connection, surface, declared.policy, declared.limits)

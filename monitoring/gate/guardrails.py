@@ -51,6 +51,7 @@ class Reading:
     def findings(self) -> Iterator[Finding]:
         """That it is beyond the limit; or, where it is missing, what the policy says of that."""
         limit, setting = self.limit, f"Policy.{self.setting} = {self.limit.at_most:g}"
+        setting += f", {limit.chosen}" if limit.chosen else ""
         if self.value is None:
             if limit.missing != "pass":
                 yield Finding(f"unmeasured/{self.code}", limit.missing, {"figure": self.figure})

@@ -133,6 +133,27 @@ def not_worse(
     return answer("not_worse", "promote", over_all)
 
 
+def requests_to_show(variance: float, *, margin: float, risk: float = 0.05, tuned_for: int = TUNED_FOR) -> int | None:
+    """How many requests the record takes until challengers that are as good as the champion are shown to be not worse.
+
+    `variance`: of the gain of a request. None: more than a thousand million.
+    """
+    _positive(margin=margin)
+
+    def shown(n: int) -> bool:
+        return lower(Moments(n, 0.0, variance), risk, tuned_for) > -margin
+
+    low, high = FEWEST_FOR_NORMAL - 1, FEWEST_FOR_NORMAL
+    while not shown(high):
+        low, high = high, 2 * high
+        if high > 1_000_000_000:
+            return None
+    while high > low + 1 + low // 100:
+        middle = (low + high) // 2
+        low, high = (low, middle) if shown(middle) else (middle, high)
+    return high
+
+
 def better(
     candidate: Moments,
     *,

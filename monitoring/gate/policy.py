@@ -19,6 +19,9 @@ class Limit:
     missing: Literal["pass", "hold", "reject"] = "pass"
     """What follows where the figure could not be had: no data for it, or too few."""
 
+    chosen: str = ""
+    """Who set it on the desk and when, in words; empty where the surface's file declares it."""
+
     def __post_init__(self) -> None:
         if not (math.isfinite(self.at_most) and self.at_most >= 0):
             raise ValueError(f"Limit.at_most={self.at_most}: wants a finite number, 0 or more")

@@ -4,6 +4,7 @@ What of it an update needs, ``monitoring/evaluation/history.py`` says: of a data
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import WIDTH, Profile
 from monitoring.evaluation.history import MOST_FAILED, NEEDS, PROFILES, CurrentUpdate, PastUpdate, Remembered, since
 from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.gate.sensitivity import PastNeeds
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
 
@@ -105,6 +107,17 @@ WHERE u.surface = %(surface)s AND u.update_id < %(update_id)s AND u.state NOT IN
 ORDER BY u.update_id DESC LIMIT %(needs)s
 """
 
+# As many as limits follow, those rejected since among them.
+JUDGED = """
+SELECT u.update_id, u.state, h.window_start, h.window_end, h.limit_codes, h.limits_needed FROM (
+    SELECT update_id, state, count(*) FILTER (WHERE state <> 'rejected') OVER (ORDER BY update_id DESC) AS place
+    FROM updates WHERE surface = %(surface)s AND state NOT IN ('failed', 'claimed')
+) u CROSS JOIN LATERAL (
+    SELECT window_start, window_end, limit_codes, limits_needed FROM update_history
+    WHERE update_history.update_id = u.update_id ORDER BY history_id DESC LIMIT 1
+) h WHERE u.place <= %(needs)s ORDER BY u.update_id DESC
+"""
+
 
 def write(connection: psycopg.Connection, surface: str, remembered: Remembered) -> None:
     """Add what an update leaves behind, in the caller's transaction."""
@@ -161,6 +174,19 @@ def read(connection: psycopg.Connection, surface: str, current: CurrentUpdate) -
         }
         rows = cursor.execute(PAST, parameters).fetchall()
     return [_past(row, profiles.get(row["update_id"], ()), needs.get(row["update_id"], {})) for row in rows]
+
+
+def judged(connection: psycopg.Connection, surface: str) -> list[PastNeeds]:
+    """The newest windows that came to a verdict, the newest first; of those held one after another the last, which
+    holds them all."""
+    found: list[PastNeeds] = []
+    last: tuple[datetime, bool] | None = None
+    parameters = {"surface": surface, "needs": NEEDS}
+    for update_id, state, begins, ends, codes, limits in connection.execute(JUDGED, parameters).fetchall():
+        if (begins, state == "rejected") != last:
+            last = (begins, state == "rejected")
+            found.append(PastNeeds(ends, dict(zip(codes, limits, strict=True)), update_id, state))
+    return found
 
 
 def _columns_of(which: str, known: ProcessRecord | None) -> dict[str, Any]:

@@ -85,7 +85,7 @@ class Decided:
 
     state: str
     """Of the candidate: 'promoted', 'rejected', or 'held' while another approver is awaited. Of a surface: 'rolled
-    back', 'released'."""
+    back', 'released', 'limit set'."""
 
     sentence: str
     """For the person who decided."""

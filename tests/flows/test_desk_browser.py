@@ -137,3 +137,36 @@ def test_a_held_challenger_is_rejected_and_another_approved_and_serving_answers_
         assert loop.alias() == version
         serving_world.eventually(lambda: serving_world.rank(serving)["model_version"] == version, "the new version")
     assert troubles == []
+
+
+def test_a_limit_is_chosen_on_its_plot_and_the_next_update_goes_by_it(served_loop: Loop) -> None:
+    loop = served_loop
+    with connect(loop.url, autocommit=True) as connection:
+        accounts.add_user(connection, "ada", PASSWORD, role="analyst", surface="feed")
+    with loop.world() as world:
+        run_update(world, after(16))
+    troubles: list[str] = []
+    with running(loop) as desk, browsing(troubles) as page:
+        page.goto(f"{desk}/feed")
+        page.locator("#name").fill("ada")
+        page.locator("#password").fill(PASSWORD)
+        page.keyboard.press("Enter")
+        page.get_by_role("link", name="The limits of its checks and guardrails").click()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        page.get_by_role("link", name="size", exact=True).click()
+        assert page.locator("svg.limit .in-force").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        lowest = page.locator(".candidates input").first
+        limit = float(lowest.get_attribute("value") or "")
+        lowest.check()
+        assert "Set this limit" in page.locator("button.main").inner_text()
+        assert "from the next update on" in decide(page, "Serving has little memory.", "Set this limit")
+        assert "Serving has little memory." in page.locator("#history").inner_text()
+        assert page.locator(".candidates input:checked + .number").inner_text() == "1"
+    assert loop.query("SELECT code, at_most, chosen_by, reason, through FROM limit_choices") == [
+        ("size", limit, "ada", "Serving has little memory.", "desk")
+    ]
+    with loop.world() as world:
+        assert world.surface.policy.megabytes.at_most == limit
+        assert world.surface.policy.megabytes.chosen.startswith("chosen by ada on ")
+    assert troubles == []

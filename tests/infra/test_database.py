@@ -8,7 +8,7 @@ from infra.postgres.connections import connect
 from infra.postgres.migrations import MIGRATIONS, migrate
 from tests.worlds.rows import back
 
-RECORDS = ("decisions", "evidence", "holds", "promotions", "update_history")
+RECORDS = ("decisions", "evidence", "holds", "limit_choices", "limit_trials", "promotions", "update_history")
 
 GUARDS = """
 SELECT pg_get_triggerdef(t.oid), t.tgenabled::text, p.proconfig FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid

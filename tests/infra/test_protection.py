@@ -143,7 +143,7 @@ def test_the_role_that_runs_is_no_superuser(guarded: str, attack: str) -> None:
             connection.execute(attack)
 
 
-RECORDS = ("evidence", "update_history", "decisions", "promotions", "holds")
+RECORDS = ("evidence", "update_history", "decisions", "promotions", "holds", "limit_choices", "limit_trials")
 
 
 @pytest.mark.parametrize(

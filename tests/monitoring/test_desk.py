@@ -1,5 +1,6 @@
 """The review desk's pages and who may do what on them, against a real database."""
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -27,10 +28,12 @@ from monitoring.evaluation.evidence import AtWork, Evidence, ReferenceGain, Stan
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.reranking import RankingValue
 from monitoring.evaluation.skew import Skew
+from monitoring.gate.adjustable import ADJUSTABLE, Adjustable
 from monitoring.gate.decide import Verdict
 from monitoring.gate.findings import Finding
+from monitoring.gate.sensitivity import PastNeeds, PlantedFault, Strength, Trial
 from monitoring.measures import BY_KEY
-from monitoring.records import holds
+from monitoring.records import holds, sensitivity
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, evidence_of, write_evidence
 from tests.worlds.desk import DESK, NOW, PASSWORD, Browser, DeskWorld, cheap_hashes, loses
@@ -614,6 +617,139 @@ def test_a_page_of_what_served_says_what_became_of_it(world: DeskWorld, ada: Bro
     assert "columns drifted" in page, "the update's own, not measured again"
     world.promoted("feed", "5", previous="4", hours=0.1)
     assert "Was in service; version 5 is now" in read(ada.get(f"/feed/updates/{update}").text)
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+VOLUME = "/feed/limits/check-volume"
+
+LOST = PlantedFault(
+    "traffic lost",
+    tuple(
+        Strength(words, {"check/volume": need})
+        for words, need in (("20 % of it", 1.25), ("80 % of it", 5.0), ("95 % of it", math.inf))
+    ),
+)
+
+
+def trial(world: DeskWorld, *faults: PlantedFault) -> None:
+    with connect(world.url, autocommit=True) as connection:
+        windows = (PastNeeds(NOW, {"check/volume": 1.1}),)
+        sensitivity.write(connection, "feed", Trial("clicks.parquet", windows, {"check/volume": 1.0}, faults))
+
+
+def with_needs(world: DeskWorld, *needs: float) -> None:
+    """Promoted updates whose windows would have needed these limits of the volume."""
+    for place, need in enumerate(needs):
+        world.promoted(
+            "feed", f"{5 + place}", previous=f"{4 + place}", hours=2 - place / 100, needs={"check/volume": need}
+        )
+
+
+def choices(world: DeskWorld) -> list[tuple[Any, ...]]:
+    return world.run("SELECT code, at_most, before, chosen_by, reason, through FROM limit_choices ORDER BY choice_id")
+
+
+def test_the_limits_of_a_surface_are_listed_with_what_they_stop_and_catch(world: DeskWorld, ada: Browser) -> None:
+    assert 'href="/feed/limits"' in ada.get("/feed").text
+    empty = read(ada.get("/feed/limits").text)
+    assert "No window" not in empty
+    assert "no window says what a limit would stop" in empty
+    assert "not measured yet: millrace surface check feed --logged" in empty
+    trial(world, LOST)
+    assert "counted are 1 window of the log clicks.parquet, replayed" in read(ada.get("/feed/limits").text)
+    with_needs(world, 1.1, 1.2, 1.1, 3.0, 1.3, 1.1, 1.2)
+    page = read(ada.get("/feed/limits").text)
+    assert re.search(
+        r"volume impressions, times over or under those expected [\d.]+ (own windows|declared) \d of 7", page
+    )
+    assert "traffic lost:" in page
+    assert "loss of a slice" in page
+
+
+@pytest.mark.parametrize("limit", ADJUSTABLE, ids=lambda limit: limit.code)
+def test_every_limit_has_a_page_whatever_is_known_of_it(world: DeskWorld, ada: Browser, limit: Adjustable) -> None:
+    page = f"/feed/limits/{limit.address}"
+    assert ada.get(page).status_code == 200
+    for hours, needs in enumerate(({}, dict.fromkeys(limit.codes, 0.0), dict.fromkeys(limit.codes, 5.0)), 1):
+        world.promoted("feed", f"{5 + hours}", previous="4", hours=hours / 10, needs=needs)
+    steps = tuple(Strength(f"{n} %", dict.fromkeys(limit.codes, need)) for n, need in enumerate((-1.0, 1.5, math.inf)))
+    with connect(world.url, autocommit=True) as connection:
+        sensitivity.write(connection, "feed", Trial("log", (), {}, (PlantedFault("a fault", steps),)))
+    html = ada.get(page).text
+    assert "of 2 windows" in read(html)
+    assert '<path class="in-force"' in html
+
+
+def test_a_limit_is_chosen_on_a_plot_and_the_choice_is_a_record(world: DeskWorld, ada: Browser) -> None:
+    with_needs(world, 1.1, 1.2, 1.1, 3.0, 1.3, 1.1, 1.2)
+    trial(world, LOST)
+    html = ada.get(VOLUME).text
+    page = read(html)
+    assert 'class="now" d="M' in html
+    assert "traffic lost" in page
+    offered = [float(value) for value in re.findall(r'name="limit" value="([\d.e+-]+)"', html)]
+    assert 2 <= len(offered) <= 12
+    assert offered == sorted(offered)
+    assert re.search(r"stops none of 7 windows; catches “traffic lost” from (80|95) % of it", page)
+    chosen = next(value for value in offered if value > 3.0)
+    answer = ada.post(VOLUME, **ada.form(VOLUME), limit=repr(chosen), reason="News breaks.")
+    assert answer.status_code == 303
+    page = read(ada.get(answer.headers["location"]).text)
+    assert "from the next update on" in page
+    assert "It was chosen by ada on" in page
+    assert "News breaks." in page
+    assert "back to what the file declares" in page
+    [(code, at_most, before, *rest)] = choices(world)
+    assert (code, at_most, rest) == ("check/volume", chosen, ["ada", "News breaks.", "desk"])
+    assert before != chosen
+    ada.post(VOLUME, **ada.form(VOLUME), limit="file", reason="It has calmed down.")
+    assert [row[1] for row in choices(world)] == [chosen, None]
+    page = read(ada.get(VOLUME).text)
+    assert "back to the file's, by ada" in page
+    assert "chosen by" not in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"limit": "4", "reason": " "}, "wants a reason"),
+        ({"limit": "", "reason": "So."}, "Choose one of the limits"),
+        ({"limit": "nan", "reason": "So."}, "Choose one of the limits"),
+        ({"limit": "0.5", "reason": "So."}, "above 1"),
+        ({"limit": "file", "reason": "So."}, "as the file declares it already"),
+    ],
+)
+def test_a_limit_that_cannot_be_set_is_not(world: DeskWorld, ada: Browser, fields: dict[str, str], why: str) -> None:
+    answer = ada.post(VOLUME, **ada.form(VOLUME), **fields)
+    assert answer.status_code == 409
+    assert why in read(answer.text)
+    assert choices(world) == []
+
+
+def test_a_limit_that_somebody_else_has_set_since_is_not_set_over(world: DeskWorld, ada: Browser) -> None:
+    form = ada.form(VOLUME)
+    assert ada.post(VOLUME, **form, limit="4.0", reason="So.").status_code == 303
+    answer = ada.post(VOLUME, **form, limit="5.0", reason="So.")
+    assert answer.status_code == 409
+    assert "Ada has set the limit of volume since you looked" in read(answer.text)
+    assert len(choices(world)) == 1
+
+
+def test_who_may_read_looks_at_limits_and_sets_none(world: DeskWorld) -> None:
+    world.user("vera", "viewer")
+    with world.browser() as browser:
+        browser.sign_in("vera")
+        page = browser.get(VOLUME).text
+        assert 'type="radio"' not in page
+        assert "wants the role analyst" in read(page)
+        csrf = browser.form("/")["csrf"]
+        assert browser.post(VOLUME, csrf=csrf, limit="4.0", reason="So.").status_code == 403
+        assert browser.post(VOLUME, csrf="other", limit="4.0", reason="So.").status_code == 403
+        assert browser.get("/search/limits").status_code == 403
+        assert browser.get("/feed/limits/nothing").status_code == 404
+    assert choices(world) == []
 
 
 def test_a_database_that_goes_while_something_is_done_does_not_claim_to_have_done_nothing(world: DeskWorld) -> None:

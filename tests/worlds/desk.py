@@ -6,7 +6,7 @@ approval measures again needs a whole loop, and is tested with one in ``tests/fl
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -17,15 +17,17 @@ from fastapi.testclient import TestClient
 
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
+from monitoring.checks.limits import Limits
 from monitoring.desk import accounts
 from monitoring.desk.app import create_app
 from monitoring.desk.pages import Links
-from monitoring.desk.site import Desk
+from monitoring.desk.site import Declared, Desk
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.history import Remembered
 from monitoring.gate.decide import Verdict
 from monitoring.gate.findings import Finding
 from monitoring.gate.memory import past_window
+from monitoring.gate.policy import Policy
 from monitoring.records import history_store
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, read_evidence, write_evidence
@@ -74,10 +76,21 @@ class DeskWorld:
         with connect(self.url, autocommit=True) as connection:
             accounts.add_user(connection, name, PASSWORD, role=role, surface=surface)
 
-    def promoted(self, surface: str, version: str, *, previous: str | None, hours: float) -> int:
+    def promoted(
+        self,
+        surface: str,
+        version: str,
+        *,
+        previous: str | None,
+        hours: float,
+        needs: Mapping[str, float] | None = None,
+    ) -> int:
         """An update that the gate promoted so many hours ago."""
-        verdict = Verdict("promote", (Finding("not_worse", "promote", COMPARED),))
-        return self._update(surface, "promoted", version, previous, self.now - timedelta(hours=hours), verdict)
+        verdict, at = (
+            Verdict("promote", (Finding("not_worse", "promote", COMPARED),)),
+            self.now - timedelta(hours=hours),
+        )
+        return self._update(surface, "promoted", version, previous, at, verdict, needs=needs)
 
     def held(
         self,
@@ -103,6 +116,7 @@ class DeskWorld:
         at: datetime,
         verdict: Verdict,
         measured: Evidence | None = None,
+        needs: Mapping[str, float] | None = None,
     ) -> int:
         start, end, by = at - timedelta(hours=1), at, at + timedelta(hours=24) if state == "held" else None
         measured = measured or evidence()
@@ -115,7 +129,9 @@ class DeskWorld:
             ).fetchone()
             assert row is not None
             record = write_evidence(connection, Measured(surface, row[0], "update", champion, verdict, measured))
-            history_store.write(connection, surface, Remembered(row[0], champion, past_window(measured), failed=()))
+            window = replace(past_window(measured), start=start, end=end)
+            remembered = Remembered(row[0], champion, window, failed=(), needs=needs or {})
+            history_store.write(connection, surface, remembered)
             made = write_decision(
                 connection, record, action=verdict.verdict, decided_by="gate", reason=verdict.reasons[0]
             )
@@ -142,6 +158,29 @@ class DeskWorld:
 
         return done
 
+    def declared(self, surface: str) -> Declared:
+        """Limits as they come."""
+        return Declared(Policy(), Limits())
+
+    def choose_limit(
+        self, surface: str, code: str, *, at_most: float | None, person: str, reason: str, seen: int
+    ) -> Decided:
+        """As the desk's process has it, but for who may."""
+        from flows.review.limits import choose_limit
+        from flows.surfaces.feed import SURFACE
+
+        with connect(self.url) as connection:
+            return choose_limit(
+                connection,
+                replace(SURFACE, name=surface, policy=Policy(), limits=Limits()),
+                code,
+                at_most=at_most,
+                person=person,
+                reason=reason,
+                through="desk",
+                seen=seen,
+            )
+
     def operate(self, surface: str, *, person: str, reason: str, to: str | None = None) -> Decided:
         """What an operator wants done, given back as done."""
         return Decided("rolled back", f"{person} moved {surface} to {to}: {reason}", to)
@@ -160,6 +199,8 @@ class DeskWorld:
                 reject=self.decide("reject", "rejected"),
                 rollback=self.operate,
                 release=self.operate,
+                choose_limit=self.choose_limit,
+                declared=self.declared,
                 report=read,
                 links=Links(desk=self.desk),
                 clock=lambda: self.now,

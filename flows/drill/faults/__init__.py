@@ -21,7 +21,12 @@ FAULTS: tuple[Fault | Story, ...] = (
         features.cannot_break,
     ),
     Fault(
-        "a feature in other units", {"x 100": 100.0, "x 2.54": 2.54}, BAD, features.other_units, features.cannot_break
+        "a feature in other units",
+        {"x 100": 100.0, "x 2.54": 2.54},
+        BAD,
+        features.other_units,
+        features.cannot_break,
+        ladder=(1.2, 1.6, 2.54, 10.0, 100.0),
     ),
     Fault(
         "a feature not known",
@@ -67,13 +72,20 @@ FAULTS: tuple[Fault | Story, ...] = (
     ),
     Fault("traffic lost", {"95 % of it": 0.95, "80 % of it": 0.8}, BAD, log.traffic_lost, log.cannot_lose),
     Fault("items under new ids", {"all of them": 1.0, "40 % of them": 0.4}, BAD, log.items_renamed, log.cannot_rename),
-    Fault("a learning rate too high", {"x 300": 300.0, "x 100": 100.0}, BAD, training.rate_too_high),
+    Fault(
+        "a learning rate too high",
+        {"x 300": 300.0, "x 100": 100.0},
+        BAD,
+        training.rate_too_high,
+        ladder=(3.0, 30.0, 300.0),
+    ),
     Fault(
         "better overall, worse for new readers",
         {"by 15 %": 0.15, "by 13 %": 0.13},
         HOLD,
         training.worse_for_new_readers,
         training.nobody_is_new,
+        ladder=(0.03, 0.06, 0.13),
     ),
     Fault(
         "values of a new client version",

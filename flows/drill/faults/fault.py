@@ -116,6 +116,9 @@ class Fault:
 
     lacks: Lacks = lacks_nothing
 
+    ladder: tuple[float, ...] | None = None
+    """Rising strengths at which its sensitivity is measured; None: from a quarter of the weaker to the stronger."""
+
 
 @dataclass(frozen=True)
 class Story:
