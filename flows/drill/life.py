@@ -132,12 +132,10 @@ class Life:
         )
         if trained.first_model is not None:
             held = counted(trained.held_before, "update")
-            before = (
-                f", after {held} that had not shown to be better than the click rate" if trained.held_before else ""
-            )
+            before = f", after {held} not shown to be better than the label rate" if trained.held_before else ""
             found.append(f"A first model after {span(trained.first_model)}{before}.")
         else:
-            found.append("No first model: none was shown to be better than the click rate as known before.")
+            found.append("No first model: none was shown to be better than the label rate as known before.")
         needed, updates = self.requests_to_show(trained), self.updates_to_show(trained)
         if needed is not None and updates is not None:
             found.append(
@@ -147,9 +145,7 @@ class Life:
             )
         if trained.impressions_per_s:
             seconds = self.per_update.median / trained.impressions_per_s
-            whole = (
-                "" if trained.update_s is None else f"; an update of the replay took {span(trained.update_s)} in all"
-            )
+            whole = "" if trained.update_s is None else f"; its update in memory took {span(trained.update_s)}"
             found.append(f"A window trains in {span(seconds)} on this machine{whole}.")
         return found
 
@@ -160,7 +156,8 @@ class Life:
     def _advice(self, trained: Trained) -> Iterator[str]:
         surface = self.surface
         if self.update_every >= 2 * surface.every:
-            fits = max((length for length in LENGTHS if length <= self.update_every), default=surface.every)
+            # Half as long at most: a window is looked for at each, and waits for the next where it is a little short.
+            fits = max((length for length in LENGTHS if 2 * length <= self.update_every), default=surface.every)
             if fits > surface.every:
                 yield (
                     f"An update comes every {span(self.update_every)}, not every {span(surface.every)}:"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.drill.sensitivity import Sensitivity
+from monitoring.desk.limits_shown import number
 from monitoring.desk.words import span
 from monitoring.gate.sensitivity import Tradeoff
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 ONE_IN_FIFTY = 1 / 50
 
 FAULTS_NAMED = 3
+
+NOTHING = 1e-5
+"""Below this a need is none: it is the least that checks try."""
 
 
 def as_json(measured: Sensitivity, limits: Sequence[Tradeoff]) -> dict[str, Any]:
@@ -65,16 +69,16 @@ def rendered(measured: Sensitivity, limits: Sequence[Tradeoff]) -> "RenderableTy
     from rich.table import Table
 
     life, trained = measured.life, measured.trained
-    table = Table("check or guardrail", "limit", "from", "stopped", "smallest fault caught", box=None, pad_edge=False)
-    for heading in ("stops none", "1 in 50"):
-        table.add_column(heading, justify="right")
+    table = Table(box=None, pad_edge=False)
+    for heading in ("check or guardrail", "limit", "from", "stopped", "smallest fault caught", "stops none", "1 in 50"):
+        table.add_column(heading, justify="right" if heading in ("limit", "stops none", "1 in 50") else "left")
     for limit in limits:
         if not limit.windows and not limit.faults:
             continue
         stopped = len(limit.stopped(limit.limit))
         table.add_row(
             escape(limit.of.name),
-            f"{limit.limit:.3g}",
+            number(limit.limit),
             escape(limit.source),
             f"[yellow]{stopped}[/] of {limit.windows}" if stopped else f"0 of {limit.windows}",
             escape(smallest(limit)),
@@ -99,7 +103,7 @@ def smallest(limit: Tradeoff) -> str:
 
 
 def _limit(value: float | None) -> str:
-    return "–" if value is None else "none does" if math.isinf(value) else f"{value:.3g}"
+    return "–" if value is None else "none does" if math.isinf(value) else number(0.0 if value < NOTHING else value)
 
 
 def _finite(value: float | None) -> float | None:

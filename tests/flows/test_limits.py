@@ -128,7 +128,7 @@ def test_a_small_site_is_told_how_seldom_an_update_comes_and_what_says_so() -> N
     assert life.per_update.median == pytest.approx(500, abs=10)
     [slow, *_] = life.advice(Trained())
     assert "An update comes every 2 days" in slow
-    assert "every=timedelta(days=2) says what happens" in slow
+    assert "every=timedelta(days=1) says what happens" in slow
 
 
 def test_a_large_site_has_a_sensible_life_without_advice() -> None:
