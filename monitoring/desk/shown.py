@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
-from monitoring.desk.drawings import Curves, DrawnInterval, TwoShapes
+from monitoring.desk.drawings import Curves, DrawnInterval, PastFigures, TwoShapes
 from monitoring.desk.facts import Facts, facts
 from monitoring.evaluation.comparison import Comparison, Gain, left_out
 from monitoring.evaluation.drift import Drift
@@ -47,13 +47,16 @@ class GainRow:
 
 
 @dataclass(frozen=True)
-class DriftedColumn:
-    """One feature's two distributions."""
+class DrawnColumn:
+    """One column's two distributions."""
 
     name: str
     psi: str
-    drifted: bool
+    limit: str
+    """What is usual at most."""
     drawing: TwoShapes
+    past: PastFigures | None
+    """Its own windows before, where it drifted and they are known."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class DriftSection:
     key: str
     title: str
     sentence: str
-    columns: tuple[DriftedColumn, ...]
+    drifted: tuple[DrawnColumn, ...]
+    others: tuple[DrawnColumn, ...]
 
 
 @dataclass(frozen=True)
@@ -239,22 +243,26 @@ def _others(evidence: Evidence) -> list[GainRow]:
 
 def _drifts(evidence: Evidence) -> Iterator[DriftSection]:
     if evidence.drift is not None:
-        yield _drift("drift", "what the champion was trained on", evidence.drift)
-    if evidence.baseline_drift not in (None, evidence.drift):  # a champion that is the first has one past
-        yield _drift("baseline_drift", "what the surface's first champion was trained on", evidence.baseline_drift)
+        yield _drift("drift", evidence.drift)
+    if evidence.season_drift is not None:
+        yield _drift("season_drift", evidence.season_drift)
 
 
-def _drift(key: str, against: str, drift: Drift) -> DriftSection:
-    columns = []
+def _drift(key: str, drift: Drift) -> DriftSection:
+    drifted, others = list[DrawnColumn](), list[DrawnColumn]()
     for column in drift.columns:
         drawing = None if column.histogram is None else drawings.histogram(column.histogram)
         if drawing is not None:
-            columns.append(DriftedColumn(column.column, words.number(column.psi, 2), column.drifted, drawing))
+            psi, limit = words.number(column.psi, 2), words.number(column.limit, 2)
+            # A window's size is in what chance gives: it comes to past ones as to this one.
+            before = [value + column.by_chance for value in reversed(column.usual)]
+            past = drawings.past(before, column.psi, column.limit) if column.drifted else None
+            (drifted if column.drifted else others).append(DrawnColumn(column.column, psi, limit, drawing, past))
     sentence = (
-        f"{len(drift.drifted)} of {len(drift.columns)} columns drifted (PSI from {drift.threshold:g} and what chance"
-        f" gives), on samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
+        f"{len(drift.drifted)} of {len(drift.columns)} columns drifted: their PSI is beyond what chance gives and what"
+        f" they had in the windows before. Samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
     )
-    return DriftSection(key, f"Against {against}", sentence, tuple(columns))
+    return DriftSection(key, f"Against {drift.against}", sentence, tuple(drifted), tuple(others))
 
 
 def _fairness(row: Treatment) -> FairnessRow:

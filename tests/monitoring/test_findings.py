@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.evaluation.history import CHECK
 from monitoring.gate import findings
 from monitoring.gate.findings import SENTENCES, Finding
 
 ROOT = Path(findings.__file__).parents[2]
 
-CODE_AT = {"Finding": 0, "answer": 0, "_judge": 3}
+CODE_AT = {"Finding": 0, "Reading": 0, "answer": 0, "_judge": 3}
 """Functions that are given a code, and at which place."""
 
 
@@ -30,6 +31,8 @@ def literals(node: ast.expr) -> Iterator[str]:
         yield node.value.partition("/")[0]
     elif isinstance(node, ast.JoinedStr):
         yield from literals(node.values[0])
+    elif isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name) and node.value.id == "CHECK":
+        yield CHECK.partition("/")[0]
     elif isinstance(node, ast.IfExp):
         yield from (code for branch in (node.body, node.orelse) for code in literals(branch))
 
