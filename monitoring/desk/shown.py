@@ -56,7 +56,9 @@ class DrawnColumn:
     """What is usual at most."""
     drawing: TwoShapes
     past: PastFigures | None
-    """Its own windows before, where it drifted and they are known."""
+    """Its own windows before, where it holds the challenger and they are known."""
+    moved: bool
+    """It drifted, which only informs."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class DriftSection:
     key: str
     title: str
     sentence: str
-    drifted: tuple[DrawnColumn, ...]
+    holding: tuple[DrawnColumn, ...]
     others: tuple[DrawnColumn, ...]
 
 
@@ -249,20 +251,25 @@ def _drifts(evidence: Evidence) -> Iterator[DriftSection]:
 
 
 def _drift(key: str, drift: Drift) -> DriftSection:
-    drifted, others = list[DrawnColumn](), list[DrawnColumn]()
+    holding, others = list[DrawnColumn](), list[DrawnColumn]()
     for column in drift.columns:
         drawing = None if column.histogram is None else drawings.histogram(column.histogram)
         if drawing is not None:
             psi, limit = words.number(column.psi, 2), words.number(column.limit, 2)
             # A window's size is in what chance gives: it comes to past ones as to this one.
             before = [value + column.by_chance for value in reversed(column.usual)]
-            past = drawings.past(before, column.psi, column.limit) if column.drifted else None
-            (drifted if column.drifted else others).append(DrawnColumn(column.column, psi, limit, drawing, past))
+            holds = column.drifted and column.decides
+            past = drawings.past(before, column.psi, column.limit) if holds else None
+            moved = column.drifted and not holds
+            (holding if holds else others).append(DrawnColumn(column.column, psi, limit, drawing, past, moved))
+    informing = len(drift.drifted) - len(drift.holding)
     sentence = (
-        f"{len(drift.drifted)} of {len(drift.columns)} columns drifted: their PSI is beyond what chance gives and what"
-        f" they had in the windows before. Samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
+        f"{len(drift.holding)} of {len(drift.columns)} columns hold{'s' if len(drift.holding) == 1 else ''} the"
+        " challenger: PSI beyond what chance gives and what the column had in the windows before."
+        + (f" {counted(informing, 'figure')} counted from the log moved too, which informs." if informing else "")
+        + f" Samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
     )
-    return DriftSection(key, f"Against {drift.against}", sentence, tuple(drifted), tuple(others))
+    return DriftSection(key, f"Against {drift.against}", sentence, tuple(holding), tuple(others))
 
 
 def _fairness(row: Treatment) -> FairnessRow:

@@ -6,7 +6,7 @@ dashboards, so that no metric is defined twice; with a limit it is one of Eviden
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
@@ -46,6 +46,8 @@ __all__ = [
 FIGURES_KEY = "figures"
 """The additional data set in which a `Figure` finds its value."""
 
+STATUSES = ("ERROR", "FAIL", "WARNING", "SUCCESS", "SKIPPED")
+
 FARTHEST = 1e9
 """What is infinite is shown as this: JSON has no infinity."""
 
@@ -55,7 +57,7 @@ class ColumnTest:
     """What Evidently says of one column."""
 
     psi: float
-    failed: bool
+    drifted: bool
     """Its test: the PSI is beyond the limit."""
 
 
@@ -109,33 +111,40 @@ class FigureCalculation(SingleValueCalculation[Figure]):  # type: ignore[misc]
 
 
 def drift(
-    reference: pl.DataFrame, current: pl.DataFrame, limits: Mapping[str, float], against: str
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    limits: Mapping[str, float],
+    against: str,
+    informing: Collection[str] = (),
 ) -> tuple[dict[str, ColumnTest], Snapshot]:
     """Each column's PSI with its test, and the snapshot that holds both. The frames have the same columns, each with
-    some value; `against`: what the reference is."""
+    some value; `against`: what the reference is; `informing`: columns of which Evidently warns at most."""
     numbers = [column for column, dtype in current.schema.items() if dtype.is_numeric() or dtype == pl.Boolean]
     texts = [column for column in current.columns if column not in numbers]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
     metrics = [
-        ColumnDriftFigure(column=column, against=against, tests=[lte(limits[column])]) for column in current.columns
+        ColumnDriftFigure(
+            column=column, against=against, tests=[lte(limits[column], is_critical=column not in informing)]
+        )
+        for column in current.columns
     ]
     snapshot = Report(metrics).run(
         Dataset.from_pandas(_pandas(current, numbers), definition),
         Dataset.from_pandas(_pandas(reference, numbers), definition),
     )
     results = [snapshot.metric_results[metric.metric_id] for metric in metrics]
-    found = [ColumnTest(result.value, failed(result.tests[0])) for result in results]
+    found = [ColumnTest(result.value, status(result.tests[0]) != "SUCCESS") for result in results]
     return dict(zip(current.columns, found, strict=True)), snapshot
 
 
-def failed(test: MetricTestResult) -> bool:
-    """Whether Evidently's test did not succeed."""
-    return str(test.status.value) != "SUCCESS"
+def status(test: MetricTestResult) -> str:
+    """What Evidently says of a test: one of `STATUSES`."""
+    return str(test.status.value)
 
 
 def tests_widgets(tests: Sequence[MetricTestResult]) -> list[Any]:
     """How many tests succeeded and failed, and each of them, the failed first: as Evidently ends its reports."""
-    ordered = sorted(tests, key=lambda test: not failed(test))
+    ordered = sorted(tests, key=lambda test: STATUSES.index(status(test)))
     return [metric_tests_stats(ordered), metric_tests_widget(ordered)] if ordered else []
 
 

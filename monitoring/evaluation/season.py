@@ -38,6 +38,8 @@ MICROSECOND = timedelta(microseconds=1)
 Span = tuple[datetime, datetime]
 """Half-open, ``(start, end]``."""
 
+DAY = timedelta(days=1)
+
 LOOKED_BACK = timedelta(days=max(DAYS_BACK))
 
 
@@ -45,6 +47,11 @@ def is_long(shown: pl.Series) -> bool:
     """Whether a window lasts so long that its season is the windows before it, by the times [N] of its impressions."""
     start, end = _whole(shown)
     return end - start > LONG
+
+
+def has_week(earlier: pl.Series, shown: pl.Series) -> bool:
+    """Whether the season, by its times [M], has the same day of the week as the window, by its times [N]."""
+    return _whole(earlier)[0] <= _whole(shown)[1] - 6 * DAY
 
 
 def season(shown: pl.Series) -> tuple[tuple[Span, ...], ...]:

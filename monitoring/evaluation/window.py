@@ -28,7 +28,7 @@ from monitoring.evaluation.compare import measure
 from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.drift import MeasuredDrift
 from monitoring.evaluation.history import History
-from monitoring.evaluation.season import is_long
+from monitoring.evaluation.season import has_week, is_long
 from monitoring.evaluation.skew import Skew
 
 Judging = Literal["tail", "progressive"]
@@ -223,16 +223,27 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
         return drift.sample(part.examples.dense, terms.features, beside, seed=seed, features=chosen)
 
     current, users = columns(now), codes_of(now.table["user_id"])
+    counted = frozenset(chosen).difference(terms.numbers)
 
-    def measured(code: str, against: str, part: Frame | None) -> MeasuredDrift | None:
+    def measured(code: str, against: str, part: Frame | None, *, complete: bool = True) -> MeasuredDrift | None:
         if part is None or not len(part):
             return None
         before = _sample(part, random)
-        held_against = drift.Against(against, history.recalled.needed_of(code), terms.drift)
+        usual = history.recalled.needed_of(code)
+        held_against = drift.Against(against, usual, terms.drift, informing=counted, complete=complete)
         return drift.measure(columns(before), current, held_against, users=(codes_of(before.table["user_id"]), users))
 
-    earlier = WINDOWS_BEFORE if is_long(window.frame.table["shown_at"]) else SAME_HOURS
-    return measured("drift", TRAINED_ON, history.trained_on), measured("season_drift", earlier, history.season)
+    shown = window.frame.table["shown_at"]
+    long, season = is_long(shown), history.season
+    return (
+        measured("drift", TRAINED_ON, history.trained_on),
+        measured(
+            "season_drift",
+            WINDOWS_BEFORE if long else SAME_HOURS,
+            season,
+            complete=long or (season is not None and has_week(season.table["shown_at"], shown)),
+        ),
+    )
 
 
 def _sample(part: Frame, random: np.random.Generator) -> Frame:

@@ -202,7 +202,7 @@ def _skew(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
 
 def _drift(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     for code, drift in (("drift", evidence.drift), ("season_drift", evidence.season_drift)):
-        columns = () if drift is None else drift.columns
+        columns = [] if drift is None else [column for column in drift.columns if column.decides]
         furthest = max((column.ratio for column in columns), default=None)
         over = [column for column in columns if column.ratio > policy.drift.at_most]
         named = [

@@ -187,7 +187,7 @@ def drift_part(measured: MeasuredDrift) -> list[Any]:
             "column": found.column,
             "psi": f"{found.psi:.3f}",
             "limit": f"{found.limit:.3f}",
-            "drifted": "yes" if found.drifted else "",
+            "drifted": "" if not found.drifted else "yes" if found.decides else "moved",
             "reference": {"x": list(range(len(drawn.reference))), "y": [round(share, 5) for share in drawn.reference]},
             "window": {"x": list(range(len(drawn.current))), "y": [round(share, 5) for share in drawn.current]},
         }

@@ -373,7 +373,19 @@ def test_where_nothing_drifted_the_columns_that_differ_most_are_open(world: Desk
     html = ada.get(f"/feed/updates/{world.held(measured=replace(evidence(), drift=calm, season_drift=None))}").text
     section = html.split('id="drift"')[1].split("</section>")[0]
     assert "<details open>" in section
-    assert "0 of 14 columns drifted" in section
+    assert "0 of 14 columns hold the challenger" in section
+
+
+def test_a_figure_that_only_informs_is_beside_those_that_hold() -> None:
+    drift = evidence().drift
+    assert drift is not None
+    first, *others = drift.columns
+    (section, _) = shown(
+        replace(evidence(), drift=replace(drift, columns=(first, replace(others[0], decides=False))))
+    ).drift
+    assert [column.name for column in section.holding] == [first.column]
+    assert [(column.name, column.moved) for column in section.others] == [(others[0].column, True)]
+    assert "1 figure counted from the log moved too" in section.sentence
 
 
 def test_a_lost_version_and_a_training_that_stopped_are_shown(world: DeskWorld, ada: Browser) -> None:
@@ -459,7 +471,7 @@ def test_figures_that_could_not_be_had_are_left_out(world: DeskWorld, ada: Brows
         stand_in=StandIn("4", "3", "Its files are lost."),
     )
     assert ada.get(f"/feed/updates/{world.held(measured=lacking)}").status_code == 200
-    assert [(section.drifted, section.others) for section in shown(lacking).drift] == [((), ()), ((), ())]
+    assert [(section.holding, section.others) for section in shown(lacking).drift] == [((), ()), ((), ())]
     assert "None" not in read(ada.get("/feed/updates/3").text)
 
 
@@ -624,7 +636,7 @@ def test_a_page_of_what_served_says_what_became_of_it(world: DeskWorld, ada: Bro
     assert "for an approval" not in page
     assert "Version 3 and version 4" in page
     assert "what the champion has served and was not trained on" in page
-    assert "columns drifted" in page, "the update's own, not measured again"
+    assert "columns hold the challenger" in page, "the update's own, not measured again"
     world.promoted("feed", "5", previous="4", hours=0.1)
     assert "Was in service; version 5 is now" in read(ada.get(f"/feed/updates/{update}").text)
 

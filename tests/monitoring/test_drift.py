@@ -240,13 +240,23 @@ def test_rows_of_one_user_say_the_same_and_chance_counts_users() -> None:
     """Of 40 users with 50 rows each the devices differ as those of 40 rows do."""
     random = np.random.default_rng(1)
     users = np.repeat(np.arange(40), 50)
-    held = {"rows": 0, "users": 0}
+    held, known = {"rows": 0, "users": 0}, Against("what was before", usual={"device": (0.01,) * 6})
     for _ in range(20):
         sides = [pl.DataFrame({"device": random.choice(["phone", "tablet", "tv", "desktop"], 40)[users]}) for _ in "ab"]
-        held["rows"] += bool(drifted(measure(*sides)))
-        held["users"] += bool(drifted(measure(*sides, users=(users, users))))
+        held["rows"] += bool(drifted(measure(*sides, known)))
+        held["users"] += bool(drifted(measure(*sides, known, users=(users, users))))
     assert held["users"] == 0
     assert held["rows"] > 0
+
+
+@pytest.mark.parametrize("informing", [frozenset[str](), frozenset(["device"])])
+def test_of_a_column_that_informs_evidently_warns(informing: frozenset[str]) -> None:
+    before, now = (pl.DataFrame({"device": ["phone"] * phones + ["tv"] * (900 - phones)}) for phones in (100, 800))
+    measured = measure(before, now, Against("what was before", informing=informing))
+    (test,) = measured.snapshot.tests_results
+    assert test.status.value == ("WARNING" if informing else "FAIL")
+    assert drifted(measured) == ["device"]
+    assert [column.column for column in measured.drift.holding] == ([] if informing else ["device"])
 
 
 NIGHT, DAY = (pl.DataFrame({"device": ["phone"] * phones + ["desktop"] * (2_000 - phones)}) for phones in (500, 1_100))
@@ -254,20 +264,22 @@ NIGHT, DAY = (pl.DataFrame({"device": ["phone"] * phones + ["desktop"] * (2_000 
 
 
 def test_what_a_columns_own_windows_have_is_usual() -> None:
-    known = Against("what was before", usual={"device": (0.3, 0.35, 0.3, 0.4, 0.3, 0.35)})
+    known = Against("what was before", usual={"device": (0.35, 0.36, 0.35, 0.4, 0.35, 0.37)})
     elsewhere = Against("what was before", usual={"device": (0.01,) * 6})
     assert drifted(measure(NIGHT, DAY, known)) == []
     assert drifted(measure(NIGHT, DAY, elsewhere)) == ["device"]
     (column,) = measure(NIGHT, DAY, known).drift.columns
     assert column.limit > 0.4 > column.beyond_chance > 0.3
-    assert column.usual == (0.3, 0.35, 0.3, 0.4, 0.3, 0.35)
+    assert column.usual == (0.35, 0.36, 0.35, 0.4, 0.35, 0.37)
 
 
-def test_while_few_windows_are_known_a_column_has_twice_the_threshold() -> None:
+def test_while_few_windows_are_known_or_no_such_day_of_the_week_the_threshold_is_wider() -> None:
     known = {"device": (0.01,) * 6}
     few = measure(NIGHT, DAY, Against("what was before", usual={"device": (0.01,) * 5})).drift.columns[0]
     many = measure(NIGHT, DAY, Against("what was before", usual=known)).drift.columns[0]
-    assert few.limit - few.by_chance == pytest.approx(2 * drift.THRESHOLD)
+    weekend = measure(NIGHT, DAY, Against("what was before", usual=known, complete=False)).drift.columns[0]
+    wider = drift.WIDER * drift.THRESHOLD
+    assert [found.limit - found.by_chance for found in (few, weekend)] == pytest.approx([wider, wider])
     assert many.limit - many.by_chance == pytest.approx(drift.THRESHOLD)
 
 

@@ -277,6 +277,13 @@ def test_a_column_that_drifted_from_either_reference_holds_and_is_named() -> Non
     ]
 
 
+def test_what_is_counted_from_the_log_moves_with_every_story_and_holds_nothing() -> None:
+    counted = ColumnDrift("item_shown_1h", 2.5, 0.25, drifted=True, decides=False)
+    story = drift_of("the same hours of earlier days", prediction=0.2)
+    story = replace(story, columns=(counted, *story.columns))
+    assert guardrails(Policy(), with_gain(0.001, season_drift=story)) == []
+
+
 def test_a_surface_may_let_a_column_go_further_beyond_its_limit() -> None:
     drifted = with_gain(0.001, season_drift=drift_of("the same hours of earlier days", device=0.4, label=0.2))
     assert [finding.code for finding in guardrails(Policy(drift=Limit(1.5)), drifted)] == ["season_drift"]

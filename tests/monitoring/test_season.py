@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.evaluation.season import DAYS_BACK, ROWS_READ, Span, is_long, season, without
+from monitoring.evaluation.season import DAYS_BACK, ROWS_READ, Span, has_week, is_long, season, without
 
 NOON = datetime(2026, 3, 7, 12, tzinfo=UTC)  # a Saturday
 HOUR, DAY, MICROSECOND = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
@@ -40,7 +40,7 @@ def test_a_window_that_begins_after_days_without_anybody_has_the_hours_in_which_
     spans = season(morning_and_evening)[-1]
     assert len(spans) == 2
     assert inside(morning_and_evening - DAY, spans) == 600
-    assert sum((last - first for first, last in spans), timedelta(0)) < 4 * HOUR
+    assert sum((last - first for first, last in spans), timedelta(0)) <= 4 * HOUR
 
 
 @pytest.mark.parametrize("length", [DAY, 7 * DAY, 90 * DAY])
@@ -80,6 +80,13 @@ def test_a_slice_of_each_hour_is_read_where_there_are_many() -> None:
     assert len(spans) == 5
     assert inside(times - DAY, spans) == pytest.approx(ROWS_READ, abs=5)
     assert np.diff([first.timestamp() for first, _ in spans]) == pytest.approx(3600, abs=1)
+
+
+def test_a_season_has_the_day_of_the_week_once_there_is_one() -> None:
+    window = shown(100, NOON, HOUR)
+    days = [shown(50, NOON - days * DAY, HOUR) for days in (3, 2, 1)]
+    assert not has_week(pl.concat(days), window)
+    assert has_week(pl.concat([shown(50, NOON - 7 * DAY, HOUR), *days]), window)
 
 
 def test_what_was_rejected_is_left_out() -> None:
