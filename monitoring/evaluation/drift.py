@@ -129,7 +129,8 @@ class Drift:
 
     @property
     def share(self) -> float:
-        return len(self.drifted) / len(self.columns) if self.columns else 0.0
+        """Of the columns, those that hold a challenger."""
+        return len(self.holding) / len(self.columns) if self.columns else 0.0
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ def verdict_part(verdict: Verdict, evidence: Evidence, facts: Mapping[str, str])
         ]
     for name, drift in (("from training", evidence.drift), ("from the season", evidence.season_drift)):
         if drift is not None:
-            share = f"{len(drift.drifted)} of {len(drift.columns)}"
+            share = f"{len(drift.holding)} of {len(drift.columns)}"
             counters.append(CounterData(f"columns drifted {name}", share))
     lines = [f"**{_text(reason)}**" if place == 0 else _text(reason) for place, reason in enumerate(verdict.reasons)]
     lines.append(
