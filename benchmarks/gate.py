@@ -157,5 +157,5 @@ def speed_rows(surface: Surface, done: Drilled, config: GateConfig, clock: Clock
     judged = done.updates[-1]
     figures = evaluated(judged, config.speed_rows, clock)
     with tempfile.TemporaryDirectory(prefix="millrace-bench-") as folder:
-        report = sample_report(surface.name, judged, Path(folder), clock)
+        report = sample_report(surface, judged, Path(folder), clock)
     return [*figures, report]

@@ -11,12 +11,14 @@ import polars as pl
 
 from benchmarks.table import Row
 from flows.drill.in_memory import JudgedWindow
+from flows.surface import Surface
 from models.examples import Examples, apart, concat
 from models.frames import Frame
 from models.learning.model import Model
 from monitoring.evaluation.evaluate import evaluate
 from monitoring.evaluation.history import History
 from monitoring.evaluation.window import Champion, Window, check
+from monitoring.gate.gate_tests import gate_tests
 from monitoring.reports import report
 
 MILLION = 1e6
@@ -98,12 +100,13 @@ def evaluated(judged: JudgedWindow, rows: int, clock: Callable[[], float]) -> li
     ]
 
 
-def sample_report(surface: str, judged: JudgedWindow, folder: Path, clock: Callable[[], float]) -> Row:
+def sample_report(surface: Surface, judged: JudgedWindow, folder: Path, clock: Callable[[], float]) -> Row:
     """Seconds from the evidence to the file of the Evidently report, Evidently's import included."""
     window = judged.checks.window
-    about = report.About(surface, window.update_id, window.start, window.end, "1", "2")
+    about = report.About(surface.name, window.update_id, window.start, window.end, "1", "2")
     began = clock()
-    page = report.build(about, judged.verdict, judged.evidence, judged.checks.drift)
+    tests = gate_tests(surface.policy, judged.evidence, judged.checks.limits)
+    page = report.build(about, judged.verdict, judged.evidence, judged.checks.drifts, tests)
     page.write_html(folder / "report.html")
     seconds = clock() - began
     return Row(

@@ -7,7 +7,7 @@ from typing import get_args
 from features.declare.expected import expect_tuple, is_number
 from features.declare.features import Features
 from features.declare.log import Log
-from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
+from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
 from models.frames import layout_of
@@ -137,4 +137,6 @@ class Surface:
             limits=self.limits,
             margin=self.policy.margin,
             fairness=self.fairness,
+            numbers=(*self.features.schema.numbers, *view_columns(self.views)),
+            drift=self.policy.drift.at_most,
         )

@@ -131,7 +131,7 @@ def update_from(world: World, as_of: datetime, promotion: Promotion | None, lost
     try:
         champion = Champion(promotion.version, world.ready(promotion)) if promotion else None
         window = steps.run("join", prepare.join)(world, claimed)
-        history = steps.run("recall", read_history)(world, claimed)
+        history = steps.run("recall", read_history)(world, claimed, window.frame.table["shown_at"])
         checks = steps.run("check", check)(window, champion, history)
         challenger = steps.run("train", train)(world, claimed, checks, champion) if checks.sound else None
         trained = None if challenger is None else challenger.trained

@@ -1,7 +1,7 @@
 """The outside of one surface, wired in one place: database, Feast, MLflow, Evidently's pages."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,7 +35,7 @@ MODELS_CACHED = 5
 """The champion, the challenger before it is one, and the champions of before that it is compared with."""
 
 FRAMES_CACHED = 4
-"""What the champion learned from last, the baseline, and the day before."""
+"""What champions were trained on last, and the day before."""
 
 
 class FeaturesChanged(MillraceError):
@@ -99,6 +99,12 @@ class World:
         """Impressions shown in ``(start, end]`` with their served rows, and labels as known then."""
         schema, labels, views = self.surface.features.schema, self.surface.features.labels, self.surface.views
         table = self.store.training_frame(start, end, labels, known_by, schema_version=schema.version, views=views)
+        return from_arrow(table, schema, labels, views)
+
+    def slices(self, spans: Sequence[tuple[datetime, datetime]], *, known_by: datetime) -> Frame:
+        """The same of several spans that do not overlap, in one read."""
+        schema, labels, views = self.surface.features.schema, self.surface.features.labels, self.surface.views
+        table = self.store.training_frame_of(spans, labels, known_by, schema_version=schema.version, views=views)
         return from_arrow(table, schema, labels, views)
 
     def older(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:

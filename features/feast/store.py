@@ -22,7 +22,14 @@ from features.declare.labels import Label
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart
 from features.feast.client import FeastClient, one_at_a_time
 from features.feast.definitions import AS_OF, USER, USER_ROW, definitions, join_keys, view_definitions
-from features.feast.training_frame import IMPRESSION_KEY, frame_schema, labelled_impressions, of_version, with_label
+from features.feast.training_frame import (
+    IMPRESSION_KEY,
+    frame_schema,
+    labelled_impressions,
+    labelled_impressions_of,
+    of_version,
+    with_label,
+)
 from features.identity.names import surface_name_fault
 from features.log.json_texts import value_of
 from features.team_views.reading import Inspected, inspect
@@ -110,7 +117,24 @@ class Store:
         name the one that is wanted; ValueError where there are several and none is named.
         """
         entities = labelled_impressions(self.surface, start, end, labels, known_by)
+        return self._frame(entities, labels, schema_version, views)
 
+    def training_frame_of(
+        self,
+        spans: Sequence[tuple[datetime, datetime]],
+        labels: Sequence[Label],
+        known_by: datetime,
+        *,
+        schema_version: str | None = None,
+        views: Sequence[TeamView] = (),
+    ) -> pa.Table:
+        """The same of several spans ``(start, end]`` that do not overlap, at least one, in one read."""
+        entities = labelled_impressions_of(self.surface, spans, labels, known_by)
+        return self._frame(entities, labels, schema_version, views)
+
+    def _frame(
+        self, entities: str, labels: Sequence[Label], schema_version: str | None, views: Sequence[TeamView]
+    ) -> pa.Table:
         def pull(feast: "FeatureStore") -> pa.Table:
             service = feast.get_feature_service(f"{self.surface}_training", allow_cache=True)
             return feast.get_historical_features(features=service, entity_df=entities).to_arrow()

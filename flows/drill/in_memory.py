@@ -11,7 +11,7 @@ There is no database, registry or report.
 
 from copy import copy
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -31,6 +31,8 @@ from monitoring.evaluation.evaluate import Trained, evaluate
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.history import DAY, CurrentUpdate, History, InService, PastUpdate, Reference, recall
 from monitoring.evaluation.reranking import propensities_of
+from monitoring.evaluation.season import LOOKED_BACK, PERIODS_BACK, Span, season
+from monitoring.evaluation.season import joined as joined_frames
 from monitoring.evaluation.skew import Skew
 from monitoring.evaluation.window import Champion, Checks, Window, check
 from monitoring.gate.decide import Verdict, decide
@@ -88,10 +90,11 @@ class InMemory:
         self._rejected: list[LogWindow] = []
         """Those of rejected ones, which nothing is trained on."""
         self._past: list[PastUpdate] = []
-        self._first_part: Frame | None = None
         self._left: LogWindow | None = None
         self._unseen = 0
         """Impressions left that no update has looked at."""
+        self._longest = timedelta(0)
+        """Length of the longest window promoted."""
         self._trained_to: datetime | None = None
 
     @property
@@ -163,8 +166,8 @@ class InMemory:
         self.line.append(
             TrainedVersion(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, last_part)
         )
-        self._first_part = last_part if self._first_part is None else self._first_part
-        oldest = window.end - max(2 * DAY, self.surface.rehearse)
+        self._longest = max(self._longest, window.end - window.start)
+        oldest = window.start - max(LOOKED_BACK, PERIODS_BACK * self._longest, self.surface.rehearse)
         self.seen = [*(seen for seen in self.seen if seen.end > oldest), part]
         self._rejected = [rejected for rejected in self._rejected if rejected.end > oldest]
 
@@ -251,8 +254,17 @@ class InMemory:
             self._references(recalled.baseline, claimed.end),
             self._earlier(claimed),
             champion.last_part if len(champion.last_part) else None,
-            self._first_part if self._first_part is not None and len(self._first_part) else None,
+            self._season(claimed),
         )
+
+    def _season(self, claimed: Window) -> Frame | None:
+        """The same hours of earlier days, of what was not rejected."""
+        shown, found = claimed.frame.table["shown_at"], []
+        for spans in season(shown) if len(shown) else ():
+            parts = [part.within(*span) for span in spans for part in self.seen if _overlap(part, span)]
+            parts = [part for part in parts if len(part)]
+            found += [joined(parts).frame] if parts else []
+        return joined_frames(found)
 
     def _references(self, baseline: str | None, end: datetime) -> tuple[Reference, ...]:
         found, seen = [], {self.line[-1].version}
@@ -274,3 +286,7 @@ class InMemory:
         near = [part for part in self._before() if part.start < midnight and part.end > start]
         parts = [part for part in (part.within(start, midnight) for part in near) if len(part)]
         return joined(parts).frame if parts else None
+
+
+def _overlap(part: LogWindow, span: Span) -> bool:
+    return part.start < span[1] and part.end > span[0]

@@ -19,6 +19,7 @@ from models.versions.version_names import version_name
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.window import Checks, Window
 from monitoring.gate.decide import Verdict
+from monitoring.gate.gate_tests import gate_tests
 from monitoring.gate.memory import remember
 from monitoring.gate.policy import Policy
 from monitoring.names import GATE
@@ -175,7 +176,8 @@ def write_report(world: World, judged: Judged, version: str | None, run_id: str)
         champion=claimed.parent_version,
         challenger=version,
     )
-    page = report.build(about, judged.verdict, judged.evidence, judged.checks.drift)
+    tests = gate_tests(world.surface.policy, judged.evidence, judged.checks.limits)
+    page = report.build(about, judged.verdict, judged.evidence, judged.checks.drifts, tests)
     path = Path(world.scratch / "report.html")
     page.write_html(path)
     world.registry.update_runs.log_report(run_id, path)

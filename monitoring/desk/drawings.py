@@ -52,6 +52,17 @@ class Curves:
 
 
 @dataclass(frozen=True)
+class PastFigures:
+    """A bar a window, and the limit."""
+
+    before: str
+    now: str
+    limit: str
+    texts: tuple[Caption, ...]
+    height: int
+
+
+@dataclass(frozen=True)
 class DrawnInterval:
     """An estimate with its bounds beside zero, on a scale of 0 to 100 with zero at 50."""
 
@@ -60,6 +71,27 @@ class DrawnInterval:
     at: float
     tone: str
     """'better', 'worse', or '' where zero lies within the bounds."""
+
+
+def past(before: Sequence[float], now: float, limit: float) -> PastFigures | None:
+    """A figure of windows in order, this one last, under its limit; None where none is known before."""
+    if not before:
+        return None
+    slot, top, base = WIDTH / (len(before) + 1), 14, 64
+    tallest = max(*before, now, limit) or 1.0
+
+    def bar(place: int, value: float) -> str:
+        height = (base - top) * max(value, 0.0) / tallest
+        return f"M{place * slot + slot / 8:.1f} {base}v{-height:.1f}h{slot * 3 / 4:.1f}v{height:.1f}Z"
+
+    line = base - (base - top) * limit / tallest
+    texts = (
+        Caption(0, base + 16, f"its {len(before)} windows before", "start"),
+        Caption(WIDTH, base + 16, "this one", "end"),
+        Caption(0, round(line - 4, 1), f"usual up to {short(limit)}", "start"),
+    )
+    bars = "".join(bar(place, value) for place, value in enumerate(before))
+    return PastFigures(bars, bar(len(before), now), f"M0 {line:.1f}H{WIDTH}", texts, base + 22)
 
 
 def histogram(drawn: Histogram) -> TwoShapes | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
-from monitoring.desk.drawings import Curves, DrawnInterval, TwoShapes
+from monitoring.desk.drawings import Curves, DrawnInterval, PastFigures, TwoShapes
 from monitoring.desk.facts import Facts, facts
 from monitoring.evaluation.comparison import Comparison, Gain, left_out
 from monitoring.evaluation.drift import Drift
@@ -47,13 +47,18 @@ class GainRow:
 
 
 @dataclass(frozen=True)
-class DriftedColumn:
-    """One feature's two distributions."""
+class DrawnColumn:
+    """One column's two distributions."""
 
     name: str
     psi: str
-    drifted: bool
+    limit: str
+    """What is usual at most."""
     drawing: TwoShapes
+    past: PastFigures | None
+    """Its own windows before, where it holds the challenger and they are known."""
+    moved: bool
+    """It drifted, which only informs."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,8 @@ class DriftSection:
     key: str
     title: str
     sentence: str
-    columns: tuple[DriftedColumn, ...]
+    holding: tuple[DrawnColumn, ...]
+    others: tuple[DrawnColumn, ...]
 
 
 @dataclass(frozen=True)
@@ -239,22 +245,31 @@ def _others(evidence: Evidence) -> list[GainRow]:
 
 def _drifts(evidence: Evidence) -> Iterator[DriftSection]:
     if evidence.drift is not None:
-        yield _drift("drift", "what the champion was trained on", evidence.drift)
-    if evidence.baseline_drift not in (None, evidence.drift):  # a champion that is the first has one past
-        yield _drift("baseline_drift", "what the surface's first champion was trained on", evidence.baseline_drift)
+        yield _drift("drift", evidence.drift)
+    if evidence.season_drift is not None:
+        yield _drift("season_drift", evidence.season_drift)
 
 
-def _drift(key: str, against: str, drift: Drift) -> DriftSection:
-    columns = []
+def _drift(key: str, drift: Drift) -> DriftSection:
+    holding, others = list[DrawnColumn](), list[DrawnColumn]()
     for column in drift.columns:
         drawing = None if column.histogram is None else drawings.histogram(column.histogram)
         if drawing is not None:
-            columns.append(DriftedColumn(column.column, words.number(column.psi, 2), column.drifted, drawing))
+            psi, limit = words.number(column.psi, 2), words.number(column.limit, 2)
+            # A window's size is in what chance gives: it comes to past ones as to this one.
+            before = [value + column.by_chance for value in reversed(column.usual)]
+            holds = column.drifted and column.decides
+            past = drawings.past(before, column.psi, column.limit) if holds else None
+            moved = column.drifted and not holds
+            (holding if holds else others).append(DrawnColumn(column.column, psi, limit, drawing, past, moved))
+    informing = len(drift.drifted) - len(drift.holding)
     sentence = (
-        f"{len(drift.drifted)} of {len(drift.columns)} columns drifted (PSI from {drift.threshold:g} and what chance"
-        f" gives), on samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
+        f"{len(drift.holding)} of {len(drift.columns)} columns hold{'s' if len(drift.holding) == 1 else ''} the"
+        " challenger: PSI beyond what chance gives and what the column had in the windows before."
+        + (f" {counted(informing, 'figure')} counted from the log moved too, which informs." if informing else "")
+        + f" Samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
     )
-    return DriftSection(key, f"Against {against}", sentence, tuple(columns))
+    return DriftSection(key, f"Against {drift.against}", sentence, tuple(holding), tuple(others))
 
 
 def _fairness(row: Treatment) -> FairnessRow:

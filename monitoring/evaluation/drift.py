@@ -1,21 +1,29 @@
-"""How a window's data differ from what the champion learned from: Evidently, on a bounded sample.
+"""How a window's data differ from those of before: Evidently, on a bounded sample.
 
-    sampled = sample(dense, names, {"prediction (champion)": scores, "label": labels}, seed=update_id)
-    found = measure(reference, sampled).drift
+    sampled = sample(dense, names, {"prediction": scores, "label": labels}, seed=update_id)
+    found = measure(reference, sampled, Against("the same hours of earlier days", usual={"label": (0.1, 0.2)})).drift
 
 The population stability index (PSI) of a column compares its two histograms: below 0.1 they are alike, above 0.2 they
 differ, where many rows tell. Of few rows two samples of the same differ as much, so what chance gives comes on top.
-Hours of the day differ by nature, so drift informs and the gate does not act on it.
+And hours of the day differ by nature, by column: a column's limit follows what its own past windows had.
+
+Evidently computes the PSI and tests it against that limit: what failed there has drifted, for the gate, on the desk and
+in the report alike. What is counted from the log (how often an item was shown and clicked) moves with every story that
+breaks: there Evidently warns, and the gate does not act. What it does to the model is seen in the predictions.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
+
+from monitoring.checks.own import own_limit
+from monitoring.statistics.chance import effective
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
@@ -26,11 +34,26 @@ SAMPLE_ROWS = 2000
 MOST_FEATURES = 30
 """Features a sample holds at most."""
 
-THRESHOLD = 0.2
-"""PSI from which a column has drifted."""
+THRESHOLD = 0.3
+"""PSI beyond chance up to which a column has not drifted, whatever its own windows had. A quarter is the textbook's
+"significant"; the devices of a news site's mornings have 0.26. A value that comes new on a tenth of the rows gives
+0.7."""
+
+WIDER = 1.5
+"""The threshold is so much wider while few of a column's windows are known, or no such day of the week: the devices of
+a news site's Saturday have 0.35 against those of the days before."""
 
 DRAWN, BINS = 12, 20
 """Columns whose distributions are kept, the most drifted, and the bins of each."""
+
+REST = "(all others)"
+"""The values of a text column that are not among its most frequent, as one: of thousands each is in one sample only."""
+
+NONE = "(none)"
+"""A text that is not known."""
+
+USUAL = 40
+"""Past windows of a column that are kept with it, to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +77,32 @@ class ColumnDrift:
     column: str
     psi: float
     limit: float
-    """PSI from which it has drifted: the threshold, and what chance gives on so few rows."""
+    """PSI that is usual at most: what the column's own windows had, and what chance gives on so few rows."""
 
     histogram: Histogram | None = None
     """Of the columns that drifted most."""
 
+    drifted: bool = False
+    """The PSI is beyond the limit: Evidently's test failed, or warned."""
+
+    decides: bool = True
+    """Whether that holds a challenger; else it informs."""
+
+    by_chance: float = 0.0
+    """PSI that chance gives."""
+
+    usual: tuple[float, ...] = ()
+    """What it had beyond chance in past windows, the newest first; of those that drifted most."""
+
     @property
-    def drifted(self) -> bool:
-        return self.psi >= self.limit
+    def beyond_chance(self) -> float:
+        """What later windows remember of it, to be compared whatever their size."""
+        return max(self.psi - self.by_chance, 0.0)
+
+    @property
+    def ratio(self) -> float:
+        """PSI over its limit."""
+        return self.psi / self.limit
 
 
 @dataclass(frozen=True)
@@ -72,15 +113,50 @@ class Drift:
     current_rows: int
     threshold: float
     columns: tuple[ColumnDrift, ...]
-    """Those that both have, the largest PSI first."""
+    """Those that both have: first those that hold a challenger, then by PSI over its limit, the largest first."""
+
+    against: str = "what was before"
+    """What the reference is, for people."""
 
     @property
     def drifted(self) -> tuple[ColumnDrift, ...]:
         return tuple(column for column in self.columns if column.drifted)
 
     @property
+    def holding(self) -> tuple[ColumnDrift, ...]:
+        """Those of them that hold a challenger."""
+        return tuple(column for column in self.drifted if column.decides)
+
+    @property
     def share(self) -> float:
-        return len(self.drifted) / len(self.columns) if self.columns else 0.0
+        """Of the columns, those that hold a challenger."""
+        return len(self.holding) / len(self.columns) if self.columns else 0.0
+
+
+@dataclass(frozen=True)
+class Against:
+    """What a window is held against, and how."""
+
+    name: str
+    """For people: "the same hours of earlier days"."""
+
+    usual: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """By column: what past windows had beyond chance, the newest first."""
+
+    at_most: float = 1.0
+    """PSI over its limit that is let pass."""
+
+    informing: frozenset[str] = frozenset()
+    """Columns that only inform."""
+
+    complete: bool = True
+    """Whether it has all that belongs in it; a season without such a day of the week has not."""
+
+    def limit(self, column: str, by_chance: float) -> float:
+        """Of a column's PSI."""
+        own = own_limit(self.usual.get(column, ()), factor=False)
+        threshold = THRESHOLD if own is not None and self.complete else WIDER * THRESHOLD
+        return by_chance + max(threshold, own or 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +218,16 @@ def sample(
     return pl.DataFrame(frame)
 
 
-def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float = THRESHOLD) -> MeasuredDrift:
+def measure(
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    against: Against | None = None,
+    *,
+    users: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+) -> MeasuredDrift:
     """PSI of every column that has values in both samples, by Evidently. Text columns are compared by category.
+
+    `users`: codes of whose the rows of either are; rows of one user hang together, and chance counts users.
 
     Raises ValueError when a sample is empty or they share no column.
     """
@@ -158,36 +242,74 @@ def measure(reference: pl.DataFrame, current: pl.DataFrame, *, threshold: float 
         )
     from monitoring.evaluation import evidently_metrics  # takes seconds to import
 
-    psi, snapshot = evidently_metrics.drift(reference.select(shared), current.select(shared), threshold)
-    ordered = sorted(psi.items(), key=lambda pair: -pair[1])
+    against = against or Against("what was before")
+    pairs = {column: _comparable(reference[column], current[column]) for column in shared}
+    reference, current = (pl.DataFrame({name: pair[side] for name, pair in pairs.items()}) for side in (0, 1))
+    chance = {name: by_chance(*pair, users) for name, pair in pairs.items()}
+    limits = {name: against.limit(name, chance[name]) for name in shared}
+    allowed = {name: against.at_most * limit for name, limit in limits.items()}
+    found, snapshot = evidently_metrics.drift(reference, current, allowed, against.name, against.informing)
+
+    def holds(name: str) -> bool:
+        return found[name].drifted and name not in against.informing
+
+    ordered = sorted(shared, key=lambda name: (not holds(name), -found[name].psi / limits[name]))
     columns = tuple(
         ColumnDrift(
-            column,
-            value,
-            threshold + by_chance(reference[column], current[column]),
-            histogram(reference[column], current[column]) if place < DRAWN else None,
+            name,
+            found[name].psi,
+            limits[name],
+            histogram(*pairs[name]) if place < DRAWN else None,
+            drifted=found[name].drifted,
+            decides=name not in against.informing,
+            by_chance=chance[name],
+            usual=_digits(against.usual.get(name, ())[:USUAL]) if place < DRAWN else (),
         )
-        for place, (column, value) in enumerate(ordered)
+        for place, name in enumerate(ordered)
     )
-    found = Drift(reference.height, current.height, threshold, columns)
-    return MeasuredDrift(found, reference.select(shared), current.select(shared), snapshot)
+    drift = Drift(reference.height, current.height, THRESHOLD, columns, against.name)
+    return MeasuredDrift(drift, reference, current, snapshot)
 
 
-def by_chance(reference: pl.Series, current: pl.Series) -> float:
+def _comparable(reference: pl.Series, current: pl.Series) -> tuple[pl.Series, pl.Series]:
+    """Both sides of a column; of texts with many values the less frequent are one, by their shares of either side."""
+    if _is_number(reference) and _is_number(current):
+        return reference, current
+    sides = [side.cast(pl.String).fill_null(NONE).rename("value") for side in (reference, current)]
+    if pl.concat(sides).n_unique() <= BINS:
+        return sides[0], sides[1]
+    shares = pl.concat([side.value_counts(normalize=True, name="share") for side in sides])
+    summed = shares.group_by("value").agg(pl.col("share").sum()).sort(["share", "value"], descending=[True, False])
+    kept = summed["value"].head(BINS - 1).to_list()
+    before, now = (
+        pl.select(pl.when(side.is_in(kept)).then(side).otherwise(pl.lit(REST))).to_series() for side in sides
+    )
+    return before, now
+
+
+def by_chance(
+    reference: pl.Series, current: pl.Series, users: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+) -> float:
     """The PSI that two samples of the same distribution exceed once in a thousand times.
 
     It is (1/n + 1/m) times a chi-squared variable with one degree of freedom less than there are bins (Yurdakul &
     Naranjo 2020, "Statistical properties of the population stability index"); the bins are Evidently's, by Sturges'
-    rule, or a value each; the quantile is Wilson & Hilferty's (1931).
+    rule, or a value each; the quantile is Wilson & Hilferty's (1931). n and m are rows, or where it is known whose they
+    are, how many independent ones say as much.
     """
-    rows = [len(side.drop_nulls()) for side in (reference, current)]
-    sides = [side.drop_nulls().rename("value") for side in (reference, current)]
-    if reference.dtype != current.dtype:
-        sides = [side.cast(pl.String) for side in sides]
-    values = pl.concat(sides).n_unique()
-    bins = values if values <= BINS else 1 + math.ceil(math.log2(sum(rows)))
+    known = [_has_value(side) for side in (reference, current)]
+    sides = [side.filter(has).rename("value") for side, has in zip((reference, current), known, strict=True)]
+    rows = [float(len(side)) for side in sides]
+    if not min(rows):
+        return 0.0
+    numbers = _is_number(reference) and _is_number(current)
+    sides = [side.cast(pl.Float64 if numbers else pl.String) for side in sides]
+    binned = numbers and sides[0].n_unique() > BINS
+    bins = 1 + math.ceil(math.log2(sum(rows))) if binned else pl.concat(sides).n_unique()
+    if users is not None:
+        rows = [effective(codes[has.to_numpy()]) for codes, has in zip(users, known, strict=True)]
     freedom = bins - 1
-    if not freedom or not min(rows):
+    if not freedom:
         return 0.0
     spread = 2 / (9 * freedom)
     quantile = freedom * (1 - spread + NormalDist().inv_cdf(0.999) * math.sqrt(spread)) ** 3
@@ -197,7 +319,7 @@ def by_chance(reference: pl.Series, current: pl.Series) -> float:
 def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> Histogram:
     """Both samples of one column. Of numbers the outermost half percent lies in the end bins, since a long tail would
     leave one bar and emptiness; of texts the most frequent are shown."""
-    if not reference.dtype.is_numeric() and reference.dtype != pl.Boolean:
+    if not (_is_number(reference) and _is_number(current)):
         sides = [side.cast(pl.String).drop_nulls() for side in (reference, current)]
         counts = pl.concat([side.rename("value") for side in sides]).value_counts(sort=True)
         categories = counts.sort(["count", "value"], descending=[True, False])["value"].head(bins).to_list()
@@ -228,6 +350,15 @@ def _digits(values: Iterable[float]) -> tuple[float, ...]:
     return tuple(float(f"{value:.6g}") for value in values)
 
 
+def _is_number(column: pl.Series) -> bool:
+    return column.dtype.is_numeric() or column.dtype == pl.Boolean
+
+
 def _known(column: pl.Series) -> bool:
     """Does the column hold any value? One that does not is a matter of the data checks."""
-    return bool(column.is_finite().any()) if column.dtype.is_float() else column.null_count() < len(column)
+    return bool(_has_value(column).any())
+
+
+def _has_value(column: pl.Series) -> pl.Series:
+    """Which rows [N] of the column hold one."""
+    return column.is_finite().fill_null(value=False) if column.dtype.is_float() else column.is_not_null()

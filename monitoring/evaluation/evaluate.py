@@ -70,7 +70,7 @@ def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | No
         checks=checks.found,
         prequential=checks.prequential,
         drift=None if checks.drift is None else checks.drift.drift,
-        baseline_drift=None if checks.baseline_drift is None else checks.baseline_drift.drift,
+        season_drift=None if checks.season_drift is None else checks.season_drift.drift,
         skew=window.skew,
     )
     if challenger is None:

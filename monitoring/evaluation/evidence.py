@@ -155,8 +155,8 @@ class Evidence:
     drift: Drift | None = None
     """From what the champion was trained on."""
 
-    baseline_drift: Drift | None = None
-    """From what the surface's first champion was trained on."""
+    season_drift: Drift | None = None
+    """From the same hours of earlier days."""
 
     skew: Skew | None = None
     ranking_value: RankingValue | None = None

@@ -132,10 +132,15 @@ class Recalled:
     baseline: str | None = None
     """The last champion that was shown better than the proven baseline before it; None without a champion."""
 
+    def needed_of(self, code: str) -> Mapping[str, tuple[float, ...]]:
+        """By the subject of a code, ``code/subject``: the same."""
+        begins = f"{code}/"
+        return {name.removeprefix(begins): values for name, values in self.needed.items() if name.startswith(begins)}
+
     @property
     def own(self) -> Mapping[str, float]:
         """By data check: the limit that the surface's own windows need, where enough of them are known."""
-        checks = {code.removeprefix(CHECK): values for code, values in self.needed.items() if code.startswith(CHECK)}
+        checks = self.needed_of(CHECK.removesuffix("/"))
         found = {name: own_limit(values, factor=is_factor(name)) for name, values in checks.items()}
         return {name: limit for name, limit in found.items() if limit is not None}
 
@@ -165,8 +170,8 @@ class History:
     trained_on: Frame | None = None
     """The latest part of what the champion was trained on, for drift."""
 
-    first_trained_on: Frame | None = None
-    """The same of the surface's first champion: it stays, so that slow drift shows too."""
+    season: Frame | None = None
+    """Impressions of the same hours of earlier days (``monitoring/evaluation/season.py``), for drift too."""
 
 
 def recall(past: Sequence[PastUpdate], current: CurrentUpdate) -> Recalled:

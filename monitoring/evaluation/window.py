@@ -4,7 +4,7 @@ checks = check(window, champion, history)
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -28,9 +28,17 @@ from monitoring.evaluation.compare import measure
 from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.drift import MeasuredDrift
 from monitoring.evaluation.history import History
+from monitoring.evaluation.season import has_week, is_long
 from monitoring.evaluation.skew import Skew
 
 Judging = Literal["tail", "progressive"]
+
+TRAINED_ON, SAME_HOURS, WINDOWS_BEFORE = (
+    "what the champion was trained on",
+    "the same hours of earlier days",
+    "the windows before",
+)
+"""What drift is measured against."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,12 @@ class Terms:
     limits: Limits
     margin: float
     """A challenger is not worse when its log loss is higher by less than this share."""
+
+    numbers: tuple[str, ...] = ()
+    """Those of ``features`` that are a team's own values as they are: columns of numbers, and views."""
+
+    drift: float = 1.0
+    """A column's PSI over its own limit, at most."""
 
     fairness: str | None = None
     """One of ``contexts``, or a column of the frame, whose values must be treated alike."""
@@ -119,12 +133,19 @@ class Checks:
     profiles: tuple[Profile, ...]
     """What the features look like, by hour, for later windows to be compared with."""
 
-    drift: MeasuredDrift | None
+    drift: MeasuredDrift | None = None
     """From what the champion was trained on."""
 
-    baseline_drift: MeasuredDrift | None
-    """From what the surface's first champion was trained on: slow drift hides from the other, the hours of the day from
-    this one."""
+    season_drift: MeasuredDrift | None = None
+    """From the same hours of earlier days: slow drift hides from the other."""
+
+    limits: InForce = field(default_factory=InForce)
+    """What the checks were held against."""
+
+    @property
+    def drifts(self) -> tuple[MeasuredDrift, ...]:
+        """Those that were measured."""
+        return tuple(found for found in (self.drift, self.season_drift) if found is not None)
 
     @property
     def sound(self) -> bool:
@@ -171,7 +192,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
         found += label_checks.check_labels(table, examples.label, scores, past, limits, contexts=contexts)
     found = check_limits.reconsidered(found, history.recalled.failed_before)
     drifts = (None, None) if model is None else _drifts(window, model, history)
-    return Checks(window, tuple(found), scores, prequential, profiles, *drifts)
+    return Checks(window, tuple(found), scores, prequential, profiles, *drifts, limits=limits)
 
 
 def codes_of(users: pl.Series) -> NDArray[np.int64]:
@@ -187,22 +208,40 @@ def _in_time_order(time: NDArray[np.float64]) -> slice | NDArray[np.int64]:
 
 def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDrift | None, MeasuredDrift | None]:
     """The window against the two parts of the past that the history has for it."""
-    if history.trained_on is None or not len(window.frame):
+    if not len(window.frame):
         return None, None
-    names, seed = window.terms.features, window.update_id
+    terms, seed = window.terms, window.update_id
     random = np.random.default_rng(seed)
-    recent, now = (_sample(part, random) for part in (history.trained_on, window.frame))
-    shown = drift.important(now.examples.dense, model.score(now.examples), names)
+    now = _sample(window.frame, random)
+    leaned_on = drift.important(now.examples.dense, model.score(now.examples), terms.features, len(terms.features))
+    chosen = tuple(dict.fromkeys((*terms.numbers, *leaned_on)))[: drift.MOST_FEATURES]
 
     def columns(part: Frame) -> pl.DataFrame:
-        beside: dict[str, np.ndarray] = {"prediction": model.score(part.examples), "label": part.examples.label}
-        return drift.sample(part.examples.dense, names, beside, seed=seed, features=shown)
+        beside: dict[str, np.ndarray | pl.Series] = {**contexts_of(part.table, terms.contexts)}
+        beside |= {"prediction": model.score(part.examples), "label": part.examples.label}
+        return drift.sample(part.examples.dense, terms.features, beside, seed=seed, features=chosen)
 
-    current = columns(now)
-    first = history.first_trained_on
+    current, users = columns(now), codes_of(now.table["user_id"])
+    counted = frozenset(chosen).difference(terms.numbers)
+
+    def measured(code: str, against: str, part: Frame | None, *, complete: bool = True) -> MeasuredDrift | None:
+        if part is None or not len(part):
+            return None
+        before = _sample(part, random)
+        usual = history.recalled.needed_of(code)
+        held_against = drift.Against(against, usual, terms.drift, informing=counted, complete=complete)
+        return drift.measure(columns(before), current, held_against, users=(codes_of(before.table["user_id"]), users))
+
+    shown = window.frame.table["shown_at"]
+    long, season = is_long(shown), history.season
     return (
-        drift.measure(columns(recent), current),
-        None if first is None else drift.measure(columns(_sample(first, random)), current),
+        measured("drift", TRAINED_ON, history.trained_on),
+        measured(
+            "season_drift",
+            WINDOWS_BEFORE if long else SAME_HOURS,
+            season,
+            complete=long or (season is not None and has_week(season.table["shown_at"], shown)),
+        ),
     )
 
 

@@ -79,10 +79,27 @@ def _failed(check: Check) -> Finding:
     return Finding(f"check/{check.name}", check.breach, facts, f"{check.setting}{needs}" if check.setting else "")
 
 
+def looks_at_guardrails(policy: Policy, evidence: Evidence) -> bool:
+    """Whether the verdict looks at them: at a window that is not rejected for its data, and of which there is enough to
+    compare."""
+    if evidence.comparison is None or any(check.breach == "reject" for check in evidence.failed_checks):
+        return False
+    return not _nothing_to_judge(policy, evidence, evidence.comparison)
+
+
 def _quality(policy: Policy, evidence: Evidence) -> list[Finding]:
     compared = evidence.comparison
     if compared is None:
         raise ValueError("nothing was measured: no data check failed, and there is no comparison")
+    nothing = _nothing_to_judge(policy, evidence, compared)
+    if nothing:
+        return nothing
+    answer = _hypothesis(policy, evidence) if compared.against_champion else _against_base_rate(compared)
+    return [answer, *guardrails(policy, evidence)]
+
+
+def _nothing_to_judge(policy: Policy, evidence: Evidence, compared: Comparison) -> list[Finding]:
+    """Why the comparison says nothing, where it does not."""
     broken = [*_not_finite(compared), *_weights_not_finite(evidence)]
     if broken:
         return broken
@@ -91,8 +108,7 @@ def _quality(policy: Policy, evidence: Evidence) -> list[Finding]:
     if compared.requests < policy.requests:
         facts = {"requests": counted(compared.requests, "request"), "least": f"{policy.requests:,}"}
         return [Finding("few_requests", "hold", facts)]
-    answer = _hypothesis(policy, evidence) if compared.against_champion else _against_base_rate(compared)
-    return [answer, *guardrails(policy, evidence)]
+    return []
 
 
 def _hypothesis(policy: Policy, evidence: Evidence) -> Finding:

@@ -22,7 +22,10 @@ from monitoring.statistics.chance import surely_above
 SLICE_LEVEL = 0.01
 """Chance that a slice is named that does not lose more than allowed, over all slices of a candidate."""
 
-SLICES_NAMED = 3
+SLICES_NAMED, COLUMNS_NAMED = 3, 3
+
+DRIFTS = ("drift", "season_drift")
+"""Codes of findings on drift; each column is one of Evidently's tests."""
 
 SKEW_LEVEL = 0.001
 """Chance that a share of served values that differ is taken for larger than it is."""
@@ -199,9 +202,21 @@ def _skew(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
 
 
 def _drift(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
-    for code, drift in (("drift", evidence.drift), ("baseline_drift", evidence.baseline_drift)):
-        share = None if drift is None else drift.share
-        yield Reading(code, "drift", policy.drift, share, "drift", {"share": percent(share or 0)})
+    for code, drift in (("drift", evidence.drift), ("season_drift", evidence.season_drift)):
+        columns = [] if drift is None else [column for column in drift.columns if column.decides]
+        furthest = max((column.ratio for column in columns), default=None)
+        over = [column for column in columns if column.ratio > policy.drift.at_most]
+        named = [
+            f"{column.column} (PSI {column.psi:.2f}, up to {column.limit * policy.drift.at_most:.2f} is usual)"
+            for column in over[:COLUMNS_NAMED]
+        ]
+        more = f" and {counted(len(over) - COLUMNS_NAMED, 'column')} more" if len(over) > COLUMNS_NAMED else ""
+        facts = {
+            "columns": ", ".join(named) + more,
+            "s": "s" if len(over) == 1 else "",
+            "against": "" if drift is None else drift.against,
+        }
+        yield Reading(code, "drift", policy.drift, furthest, "drift", facts)
 
 
 def _ranking_value(policy: Policy, evidence: Evidence) -> Iterator[Reading]:

@@ -29,9 +29,12 @@ def remember(policy: Policy, checks: Checks, evidence: Evidence) -> Remembered:
 
 
 def needed(policy: Policy, evidence: Evidence) -> dict[str, float]:
-    """The least limit with which the window passes each check and guardrail, by the finding's code."""
+    """The least limit with which the window passes each check and guardrail, by the finding's code; of drift each
+    column's too, beyond chance."""
     found = {f"{CHECK}{check.name}": check.needs for check in evidence.checks}
     found |= {reading.code: reading.value for reading in readings(policy, evidence)}
+    for code, drift in (("drift", evidence.drift), ("season_drift", evidence.season_drift)):
+        found |= {f"{code}/{column.column}": column.beyond_chance for column in (drift.columns if drift else ())}
     return {code: float(value) for code, value in found.items() if value is not None}
 
 

@@ -75,8 +75,9 @@ class Policy:
     """Share of the rows in which a single feature was served otherwise."""
 
     drift: Limit = field(default_factory=lambda: Limit(1.0))
-    """Share of columns that drifted from what the champion was trained on. Hours differ by nature, so 1: it only
-    informs."""
+    """How far a column's PSI may be beyond its own limit, times: against what the champion was trained on, and against
+    the same hours of earlier days. That limit is what chance gives and what the column had in the surface's windows
+    before (``monitoring/evaluation/drift.py``)."""
 
     ranking_value: Limit = field(default_factory=lambda: Limit(0.05))
     """Share of the champion's estimated value of showing things in its order that the challenger's is shown to lose."""

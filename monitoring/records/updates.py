@@ -63,7 +63,7 @@ WHERE surface = %s AND state = 'rejected' AND split_at > %s AND window_start < %
 
 TRAINED_ON = """
 SELECT u.window_start, u.split_at FROM promotions p JOIN updates u USING (update_id)
-WHERE p.surface = %s AND p.kind = 'update' AND p.version = coalesce(%s, p.version) ORDER BY p.promotion_id LIMIT 1
+WHERE p.surface = %s AND p.kind = 'update' AND p.version = %s ORDER BY p.promotion_id LIMIT 1
 """
 
 # Of the newest two updates from a champion, those that found this one lost.
@@ -181,8 +181,8 @@ def rejected_spans(connection: psycopg.Connection, surface: str, span: Span) -> 
     return [Span(*row) for row in connection.execute(REJECTED, [surface, span.start, span.end]).fetchall()]
 
 
-def training_part(connection: psycopg.Connection, surface: str, version: str | None = None) -> Span | None:
-    """What a version was trained on by its own update; without one, the surface's first champion."""
+def training_part(connection: psycopg.Connection, surface: str, version: str) -> Span | None:
+    """What a version was trained on by its own update."""
     found = connection.execute(TRAINED_ON, [surface, version]).fetchone()
     return None if found is None else Span(*found)
 

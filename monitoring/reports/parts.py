@@ -28,9 +28,10 @@ def verdict_part(verdict: Verdict, evidence: Evidence, facts: Mapping[str, str])
             CounterData("impressions judged", f"{evidence.comparison.impressions:,}"),
             CounterData("gain in log loss", "none" if gain is None else percent(gain, signed=True)),
         ]
-    drift = evidence.drift
-    if drift is not None:
-        counters.append(CounterData("columns drifted", f"{len(drift.drifted)} of {len(drift.columns)}"))
+    for name, drift in (("from training", evidence.drift), ("from the season", evidence.season_drift)):
+        if drift is not None:
+            share = f"{len(drift.holding)} of {len(drift.columns)}"
+            counters.append(CounterData(f"columns drifted {name}", share))
     lines = [f"**{_text(reason)}**" if place == 0 else _text(reason) for place, reason in enumerate(verdict.reasons)]
     lines.append(
         f"Window {facts['from']} to {facts['to']} · champion {facts['champion']} · challenger {facts['challenger']}"
@@ -148,10 +149,6 @@ def beside_part(evidence: Evidence) -> list[Any]:
     if record is not None:
         requests, mean = f"{record.moments.n:,}", percent(record.moments.mean, signed=True)
         rows.append([f"The process: its last {record.updates:,} updates", requests, mean, ""])
-    fixed = evidence.baseline_drift
-    if fixed is not None:
-        drifted = f"{len(fixed.drifted)} of {len(fixed.columns)} columns"
-        rows.append(["Drift from the first champion's training", f"{fixed.current_rows:,} rows", drifted, ""])
     if not rows:
         return []
     columns = ["Compared with", "Requests", "Gain in log loss", "Bounds (95 %, one-sided)"]
@@ -189,23 +186,25 @@ def drift_part(measured: MeasuredDrift) -> list[Any]:
         fields = {
             "column": found.column,
             "psi": f"{found.psi:.3f}",
-            "drifted": "yes" if found.drifted else "",
+            "limit": f"{found.limit:.3f}",
+            "drifted": "" if not found.drifted else "yes" if found.decides else "moved",
             "reference": {"x": list(range(len(drawn.reference))), "y": [round(share, 5) for share in drawn.reference]},
             "window": {"x": list(range(len(drawn.current))), "y": [round(share, 5) for share in drawn.current]},
         }
         rows.append(RichTableDataRow(fields, RowDetails().with_part("DISTRIBUTION", chart)))
     options = {"xField": "x", "yField": "y"}
     drift = measured.drift
-    sizes = f"{drift.current_rows:,} impressions of the window against {drift.reference_rows:,} trained on before"
+    sizes = f"{drift.current_rows:,} impressions of the window, {drift.reference_rows:,} of before"
     return [
         rich_table_data(
-            title=f"Drift: {sizes}; drifted from a PSI of {drift.threshold:g} and what chance gives",
+            title=f"Drift from {drift.against} ({sizes}): a column's PSI, and what is usual of it at most",
             rows_per_page=12,
             columns=[
                 ColumnDefinition("Column", "column"),
                 ColumnDefinition("Before", "reference", ColumnType.HISTOGRAM, options={**options, "color": BEFORE}),
                 ColumnDefinition("Window", "window", ColumnType.HISTOGRAM, options={**options, "color": NOW}),
                 ColumnDefinition("PSI", "psi"),
+                ColumnDefinition("Usual at most", "limit"),
                 ColumnDefinition("Drifted", "drifted"),
             ],
             data=rows,

@@ -1,6 +1,6 @@
-"""The report of one update for people: verdict and reasons, quality, calibration, drift, data checks.
+"""The report of one update for people: verdict and reasons, quality, calibration, drift, data checks, tests.
 
-    page = build(About("feed", 12, start, end, "3", "4"), verdict, evidence, drift)
+    page = build(About("feed", 12, start, end, "3", "4"), verdict, evidence, checks.drifts, tests)
     page.write_html(Path("report.html"))
     workspace.publish(url, "feed", page)
 
@@ -9,19 +9,24 @@ One Evidently snapshot serves both: a single HTML file that needs no network, an
 
 import base64
 import gzip
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from monitoring.evaluation.drift import MeasuredDrift
 from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict
+from monitoring.gate.gate_tests import GateTest
 from monitoring.measures import MEASURES
 from monitoring.reports import parts
+
+if TYPE_CHECKING:
+    from monitoring.evaluation.evidently_metrics import FigureTest
 
 PACKED = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="UTF-8"><title>{title}</title></head>
@@ -77,31 +82,55 @@ class About:
         }
 
 
-def build(about: About, verdict: Verdict, evidence: Evidence, drift: MeasuredDrift | None = None) -> Page:
-    """Compose the report of an update: its verdict, and what of `evidence` there is."""
+def build(
+    about: About,
+    verdict: Verdict,
+    evidence: Evidence,
+    drifts: Sequence[MeasuredDrift] = (),
+    tests: Sequence[GateTest] = (),
+) -> Page:
+    """Compose the report of an update: its verdict, and what of `evidence` there is.
+
+    It ends with Evidently's tests: of the columns of `drifts`, and `tests`.
+    """
     from monitoring.evaluation import evidently_metrics
 
     title = f"{about.surface}, update {about.update_id}: {verdict.verdict}"
-    snapshot = evidently_metrics.figures(headline(evidence), about.end, title, about.facts)
+    snapshot = evidently_metrics.figures(headline(evidence), about.end, title, about.facts, _named(tests))
     model = snapshot.to_snapshot_model()
     model.tags = [verdict.verdict]
-    if drift is not None:
+    for drift in drifts:
         measured = drift.snapshot.to_snapshot_model()
         model.metric_results |= measured.metric_results
         model.top_level_metrics += measured.top_level_metrics
     sections = parts.verdict_part(verdict, evidence, about.facts)
     if evidence.comparison is not None and evidence.comparison.impressions:
         sections += parts.quality_part(evidence.comparison)
-    if drift is not None:
+    for drift in drifts:
         sections += parts.drift_part(drift)
     sections += parts.beside_part(evidence)
     if evidence.checks:
         sections += parts.checks_part(evidence.checks)
-    for section in sections:
+    model.widgets = sections  # not grouped: the UI finds the details of a table's rows at the top level only
+    results = [model.metric_results[metric] for metric in model.top_level_metrics]
+    model.tests_widgets = evidently_metrics.tests_widgets([test for result in results for test in result.tests])
+    for section in (*model.widgets, *model.tests_widgets):
         for widget in [section, *section.additionalGraphs]:
             widget.title, widget.params = _harmless(widget.title), _harmless(widget.params)
-    model.widgets = sections  # not grouped: the UI finds the details of a table's rows at the top level only
     return Page(title, evidently_metrics.Snapshot.load_model(model))
+
+
+def _named(tests: Sequence[GateTest]) -> "list[FigureTest]":
+    """As Evidently tests them, each under a name of its own: a code may come once for each value of an attribute."""
+    from monitoring.evaluation.evidently_metrics import FigureTest
+
+    codes = Counter(test.code for test in tests)
+    return [
+        FigureTest(
+            test.code if codes[test.code] == 1 else f"{test.code}/{test.title}", test.title, test.value, test.limit
+        )
+        for test in tests
+    ]
 
 
 def headline(evidence: Evidence) -> dict[str, float]:
@@ -116,6 +145,7 @@ def headline(evidence: Evidence) -> dict[str, float]:
         values["impressions"] = compared.impressions
         values["label_rate"] = compared.label_rate
     values["drifted_share"] = None if evidence.drift is None else evidence.drift.share
+    values["season_drifted_share"] = None if evidence.season_drift is None else evidence.season_drift.share
     values["failed_checks"] = len(evidence.failed_checks)
     values["freshness_s"] = evidence.window.freshness_s
     return {key: float(value) for key, value in values.items() if value is not None and np.isfinite(value)}

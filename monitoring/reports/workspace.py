@@ -85,7 +85,12 @@ PANELS = (
         "They should move together.",
         {"label_rate": "label rate", "challenger_mean_prediction": "mean prediction"},
     ),
-    Panel("line", "Share of columns that drifted", "From what was learned before.", {"drifted_share": "share"}),
+    Panel(
+        "line",
+        "Share of columns that drifted",
+        "From what the champion was trained on, and from the same hours of earlier days.",
+        {"drifted_share": "training", "season_drifted_share": "season"},
+    ),
     Panel("bar", "Impressions judged", "On what was judged of the window.", {"impressions": "impressions"}),
     Panel("line", "Freshness", "Seconds from an event to a model that learned from it.", {"freshness_s": "seconds"}),
 )

@@ -76,12 +76,18 @@ class Pair:
         """Where the two differ, but for what the clock measured."""
         ours, theirs = (replace(evidence, cost=None) for evidence in (self.evidence, self.in_memory.evidence))
         found = [*differences(ours, theirs, "evidence")]
-        found += differences(self.recalled, self.recalled_in_memory, "recalled")
+        found += differences(untimed(self.recalled), untimed(self.recalled_in_memory), "recalled")
         return [*found, *differences(self.by_prefect.verdict, self.in_memory.verdict, "verdict")]
 
     @property
     def evidence(self) -> Any:
         return self.by_prefect.judged.evidence
+
+
+def untimed(recalled: Recalled) -> Recalled:
+    """Without what the clock measured."""
+    needed = {code: values for code, values in recalled.needed.items() if code != "scoring_time"}
+    return replace(recalled, needed=needed)
 
 
 def differences(one: object, other: object, where: str) -> Iterator[str]:
@@ -198,6 +204,9 @@ def test_so_do_both_whatever_becomes_of_windows_and_however_they_are_judged(
     if case == "days":
         assert found[-1].evidence.forgetting is not None
         assert found[-1].evidence.references[0].name == "a day ago"
+        seasons = [pair.evidence.season_drift for pair in found]
+        against = {season.against for season in seasons if season is not None}
+        assert against == {"the same hours of earlier days", "the windows before"}
 
 
 def changed(surface: Surface, **change: Any) -> Surface:

@@ -77,7 +77,7 @@ def test_an_update_promotes_what_the_evidence_backs_and_the_next_goes_on_where_i
         assert evidence.prequential is not None
         assert None not in (evidence.prequential.auc, evidence.prequential.log_loss, evidence.prequential.mrr)
         assert evidence.drift is not None
-        assert evidence.baseline_drift is not None
+        assert evidence.season_drift is None, "its hours have no earlier day"
         assert evidence.process_after is not None
         assert evidence.process_after.updates == 1
         assert evidence.cost is not None

@@ -338,8 +338,13 @@ def test_a_candidates_page_shows_the_verdict_the_figures_and_the_plots(world: De
     assert "region = west" in losing
     assert "region = east" not in losing
     drift = html.split('id="drift"')[1].split("</section>")[0]
-    assert drift.count("<svg") == 2 * 12, "of the champion's training, and of the first one's"
+    assert drift.count('<svg class="drawing') == 2 * 12 + 2, "of both references, and the past of what drifted"
     assert drift.index("region") < drift.index("feature_0") < drift.index("feature_3")  # the most drifted first
+    assert "Against what the champion was trained on" in drift
+    season = drift.split("Against the same hours of earlier days")[1]
+    beside = season.index("<details>")
+    assert season.index("region") < season.index("feature_0") < beside < season.index("feature_3"), "these are open"
+    assert season[:beside].count("its 3 windows before") == 2
     for part in (
         "The champion of a day ago",
         "version 3",
@@ -358,12 +363,32 @@ def test_a_candidates_page_shows_the_verdict_the_figures_and_the_plots(world: De
     assert 'sandbox="allow-scripts"' in html
 
 
-def test_of_a_champion_that_is_the_first_there_is_one_drift() -> None:
-    first, later = (
-        shown(replace(evidence(), baseline_drift=drift)) for drift in (evidence().drift, Drift(9, 9, 0.2, ()))
-    )
+def test_without_earlier_days_there_is_one_drift() -> None:
+    first, later = (shown(replace(evidence(), season_drift=drift)) for drift in (None, Drift(9, 9, 0.2, ())))
     assert [section.key for section in first.drift] == ["drift"]
-    assert [section.key for section in later.drift] == ["drift", "baseline_drift"]
+    assert [section.key for section in later.drift] == ["drift", "season_drift"]
+
+
+def test_where_nothing_drifted_the_columns_that_differ_most_are_open(world: DeskWorld, ada: Browser) -> None:
+    drift = evidence().drift
+    assert drift is not None
+    calm = replace(drift, columns=tuple(replace(column, drifted=False) for column in drift.columns))
+    html = ada.get(f"/feed/updates/{world.held(measured=replace(evidence(), drift=calm, season_drift=None))}").text
+    section = html.split('id="drift"')[1].split("</section>")[0]
+    assert "<details open>" in section
+    assert "0 of 14 columns hold the challenger" in section
+
+
+def test_a_figure_that_only_informs_is_beside_those_that_hold() -> None:
+    drift = evidence().drift
+    assert drift is not None
+    first, *others = drift.columns
+    (section, _) = shown(
+        replace(evidence(), drift=replace(drift, columns=(first, replace(others[0], decides=False))))
+    ).drift
+    assert [column.name for column in section.holding] == [first.column]
+    assert [(column.name, column.moved) for column in section.others] == [(others[0].column, True)]
+    assert "1 figure counted from the log moved too" in section.sentence
 
 
 def test_a_lost_version_and_a_training_that_stopped_are_shown(world: DeskWorld, ada: Browser) -> None:
@@ -441,7 +466,7 @@ def test_figures_that_could_not_be_had_are_left_out(world: DeskWorld, ada: Brows
         BARE,
         comparison=NOTHING,
         drift=Drift(0, 0, 0.2, ()),
-        baseline_drift=Drift(9, 9, 0.2, columns),
+        season_drift=Drift(9, 9, 0.2, columns),
         references=(ReferenceGain("a day ago", "3", NO_GAIN),),
         process_after=ProcessRecord(),
         ranking_value=RankingValue(3, refused="Nothing is known."),
@@ -449,7 +474,7 @@ def test_figures_that_could_not_be_had_are_left_out(world: DeskWorld, ada: Brows
         stand_in=StandIn("4", "3", "Its files are lost."),
     )
     assert ada.get(f"/feed/updates/{world.held(measured=lacking)}").status_code == 200
-    assert [section.columns for section in shown(lacking).drift] == [(), ()]
+    assert [(section.holding, section.others) for section in shown(lacking).drift] == [((), ()), ((), ())]
     assert "None" not in read(ada.get("/feed/updates/3").text)
 
 
@@ -614,7 +639,7 @@ def test_a_page_of_what_served_says_what_became_of_it(world: DeskWorld, ada: Bro
     assert "for an approval" not in page
     assert "Version 3 and version 4" in page
     assert "what the champion has served and was not trained on" in page
-    assert "columns drifted" in page, "the update's own, not measured again"
+    assert "columns hold the challenger" in page, "the update's own, not measured again"
     world.promoted("feed", "5", previous="4", hours=0.1)
     assert "Was in service; version 5 is now" in read(ada.get(f"/feed/updates/{update}").text)
 

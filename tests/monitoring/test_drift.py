@@ -11,18 +11,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from monitoring.checks.limits import Expected, PastWindow
+from monitoring.checks.limits import Expected, InForce, PastWindow
 from monitoring.checks.window import check_window
 from monitoring.evaluation import drift
 from monitoring.evaluation.compare import compare
 from monitoring.evaluation.comparison import Measures
-from monitoring.evaluation.drift import Drift, Histogram, MeasuredDrift, important, measure, sample
+from monitoring.evaluation.drift import Against, Drift, Histogram, MeasuredDrift, important, measure, sample
 from monitoring.evaluation.evidence import Evidence, WindowFacts
 from monitoring.gate.decide import decide
-from monitoring.gate.policy import Policy
+from monitoring.gate.gate_tests import gate_tests
+from monitoring.gate.policy import Limit, Policy
 from monitoring.reports.report import About, Page, build, headline
 from tests.worlds.challengers import evidence_of, with_gain
 from tests.worlds.windows import END, NAMES, START, window
+
+LENIENT = Policy(drift=Limit(1_000.0))
+"""Which lets any drift pass."""
 
 
 def page_of(surface: str = "feed", update_id: int = 7, end: datetime = END) -> Page:
@@ -36,6 +40,7 @@ def page_of(surface: str = "feed", update_id: int = 7, end: datetime = END) -> P
     measured = measure(
         sample(before.dense, NAMES, {"label": before.label, "device": ["desktop"] * 2400}, seed=1),
         sample(part.dense, NAMES, {"label": part.label, "device": device}, seed=2),
+        Against("what the champion was trained on", at_most=LENIENT.drift.at_most),
     )
     evidence = evidence_of(
         comparison,
@@ -44,7 +49,8 @@ def page_of(surface: str = "feed", update_id: int = 7, end: datetime = END) -> P
         drift=measured.drift,
     )
     about = About(surface, update_id, START, end, champion="3", challenger="4")
-    return build(about, decide(Policy(), evidence), evidence, measured)
+    tests = gate_tests(LENIENT, evidence, InForce())
+    return build(about, decide(LENIENT, evidence), evidence, (measured,), tests)
 
 
 def drifted(measured: MeasuredDrift) -> list[str]:
@@ -75,8 +81,24 @@ def test_the_column_that_moved_is_the_one_that_drifted() -> None:
 def test_text_columns_are_compared_by_category() -> None:
     before = pl.DataFrame({"device": ["phone"] * 500 + ["desktop"] * 500})
     now = pl.DataFrame({"device": ["phone"] * 900 + ["desktop"] * 50 + [None] * 50})
-    assert drifted(measure(before, now)) == ["device"]
+    found = measure(before, now)
+    assert drifted(found) == ["device"]
+    assert histogram_of(found, "device").categories == ("phone", "desktop", "(none)")
     assert psi(measure(before, before)) == {"device": pytest.approx(0.0)}
+
+
+def test_of_thousands_of_values_the_rare_ones_are_one_and_a_new_one_on_a_tenth_of_the_rows_is_found() -> None:
+    random = np.random.default_rng(0)
+    before, same, now = (
+        pl.DataFrame({"query": [f"q{number}" for number in random.zipf(1.3, 2_000) % 5_000]}) for _ in range(3)
+    )
+    assert drifted(measure(before, same)) == []
+    client = pl.when(pl.int_range(pl.len()) % 10 == 0).then(pl.lit("app 9")).otherwise("query").alias("query")
+    found = measure(before, now.with_columns(client))
+    assert drifted(found) == ["query"]
+    names = histogram_of(found, "query").categories
+    assert len(names) == drift.BINS
+    assert {"app 9", drift.REST} <= set(names)
 
 
 def test_columns_with_holes_constants_and_infinities_are_measured() -> None:
@@ -115,7 +137,8 @@ def test_the_report_is_one_small_file_that_shows_what_was_measured(tmp_path: Pat
     path = page_of().write_html(tmp_path / "report.html")
     assert path.stat().st_size < 2_000_000
     text = unpacked(path)
-    for words in ("feature_0", "Why promote", "Data checks", "Calibration", "of 480 requests", "drawDashboard"):
+    wanted = ("feature_0", "Why promote", "Data checks", "Calibration", "of 480 requests", "drawDashboard")
+    for words in (*wanted, "PSI of feature_0 against what the champion was trained on: Less or Equal"):
         assert words in text, words
 
 
@@ -211,3 +234,63 @@ def test_two_samples_of_the_same_have_not_drifted_however_few_their_rows(rows: i
     far = drift.measure(sides[0], sides[1].with_columns(pl.col("f3") + 3))
     assert [column.column for column in far.drift.drifted] == ["f3"]
     assert far.drift.columns[0].limit > drift.THRESHOLD
+
+
+def test_rows_of_one_user_say_the_same_and_chance_counts_users() -> None:
+    """Of 40 users with 50 rows each the devices differ as those of 40 rows do."""
+    random = np.random.default_rng(1)
+    users = np.repeat(np.arange(40), 50)
+    held, known = {"rows": 0, "users": 0}, Against("what was before", usual={"device": (0.01,) * 6})
+    for _ in range(20):
+        sides = [pl.DataFrame({"device": random.choice(["phone", "tablet", "tv", "desktop"], 40)[users]}) for _ in "ab"]
+        held["rows"] += bool(drifted(measure(*sides, known)))
+        held["users"] += bool(drifted(measure(*sides, known, users=(users, users))))
+    assert held["users"] == 0
+    assert held["rows"] > 0
+
+
+@pytest.mark.parametrize("informing", [frozenset[str](), frozenset(["device"])])
+def test_of_a_column_that_informs_evidently_warns(informing: frozenset[str]) -> None:
+    before, now = (pl.DataFrame({"device": ["phone"] * phones + ["tv"] * (900 - phones)}) for phones in (100, 800))
+    measured = measure(before, now, Against("what was before", informing=informing))
+    (test,) = measured.snapshot.tests_results
+    assert test.status.value == ("WARNING" if informing else "FAIL")
+    assert drifted(measured) == ["device"]
+    assert [column.column for column in measured.drift.holding] == ([] if informing else ["device"])
+
+
+NIGHT, DAY = (pl.DataFrame({"device": ["phone"] * phones + ["desktop"] * (2_000 - phones)}) for phones in (500, 1_100))
+"""A site's readers at night and by day: their PSI is about 0.4."""
+
+
+def test_what_a_columns_own_windows_have_is_usual() -> None:
+    known = Against("what was before", usual={"device": (0.35, 0.36, 0.35, 0.4, 0.35, 0.37)})
+    elsewhere = Against("what was before", usual={"device": (0.01,) * 6})
+    assert drifted(measure(NIGHT, DAY, known)) == []
+    assert drifted(measure(NIGHT, DAY, elsewhere)) == ["device"]
+    (column,) = measure(NIGHT, DAY, known).drift.columns
+    assert column.limit > 0.4 > column.beyond_chance > 0.3
+    assert column.usual == (0.35, 0.36, 0.35, 0.4, 0.35, 0.37)
+
+
+def test_while_few_windows_are_known_or_no_such_day_of_the_week_the_threshold_is_wider() -> None:
+    known = {"device": (0.01,) * 6}
+    few = measure(NIGHT, DAY, Against("what was before", usual={"device": (0.01,) * 5})).drift.columns[0]
+    many = measure(NIGHT, DAY, Against("what was before", usual=known)).drift.columns[0]
+    weekend = measure(NIGHT, DAY, Against("what was before", usual=known, complete=False)).drift.columns[0]
+    wider = drift.WIDER * drift.THRESHOLD
+    assert [found.limit - found.by_chance for found in (few, weekend)] == pytest.approx([wider, wider])
+    assert many.limit - many.by_chance == pytest.approx(drift.THRESHOLD)
+
+
+@pytest.mark.parametrize("at_most", [0.3, 1.0, 3.0])
+def test_what_has_drifted_is_what_failed_evidentlys_own_test(at_most: float) -> None:
+    """At a limit of the surface's too: its guardrail says of each column what Evidently says."""
+    random = np.random.default_rng(5)
+    before = pl.DataFrame({f"f{n}": random.normal(size=500) for n in range(20)})
+    now = before.select(pl.col(f"f{n}") + n / 10 for n in range(20))
+    measured = measure(before, now, Against("what was before", at_most=at_most))
+    status = {test.metric_config.params["column"]: test.status.value for test in measured.snapshot.tests_results}
+    assert {name for name, found in status.items() if found == "FAIL"} == set(drifted(measured))
+    assert set(drifted(measured)) == {c.column for c in measured.drift.columns if c.ratio > at_most}
+    assert 0 < len(drifted(measured)) < 20

@@ -13,6 +13,7 @@ from models.frames import Frame, parted
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from monitoring.checks.limits import Limits
+from monitoring.evaluation import drift
 from monitoring.evaluation.compare import paired
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.evaluate import Trained, evaluate, forgetting, remeasure
@@ -251,15 +252,85 @@ def test_an_order_is_valued_where_propensities_were_logged(champion: Champion) -
     assert (value.challenger.impressions, value.challenger.requests) == (500, 100), "of the part that judges"
 
 
-def test_drift_is_measured_from_what_the_champion_and_the_first_one_were_trained_on(champion: Champion) -> None:
+def test_drift_is_measured_from_what_the_champion_was_trained_on_and_from_earlier_days(champion: Champion) -> None:
     window = window_of("progressive")
-    history = History(KNOWN, trained_on=frame_of(300, seed=5), first_trained_on=frame_of(200, seed=6))
+    history = History(KNOWN, trained_on=frame_of(300, seed=5), season=frame_of(200, seed=6))
     evidence = measured(window, champion, trained_on(window, champion.model), history)
     assert evidence.drift is not None
-    assert evidence.baseline_drift is not None
-    assert {column.column for column in evidence.drift.columns} == {*LAYOUT.dense, "prediction", "label"}
-    rows = (evidence.drift.reference_rows, evidence.baseline_drift.reference_rows, evidence.drift.current_rows)
+    assert evidence.season_drift is not None
+    assert {column.column for column in evidence.drift.columns} == {*LAYOUT.dense, "place", "prediction", "label"}
+    rows = (evidence.drift.reference_rows, evidence.season_drift.reference_rows, evidence.drift.current_rows)
     assert rows == (1_500, 1_000, 2_000), "a sample at most"
+    assert evidence.drift.against == "what the champion was trained on"
+    assert evidence.season_drift.against == "the same hours of earlier days"
+
+
+def test_what_is_counted_from_the_log_only_informs(champion: Champion) -> None:
+    window = window_of("progressive")
+    window = replace(window, terms=replace(window.terms, numbers=LAYOUT.dense[-1:]))
+    found = measured(window, champion, None, History(KNOWN, season=frame_of(200, seed=6))).season_drift
+    assert found is not None
+    deciding = {column.column for column in found.columns if column.decides}
+    assert deciding == {"place", "prediction", "label", LAYOUT.dense[-1]}
+
+
+def test_a_season_alone_is_enough_to_drift_from(champion: Champion) -> None:
+    window = window_of("progressive")
+    evidence = measured(window, champion, None, History(KNOWN, season=frame_of(200, seed=6)))
+    assert evidence.drift is None
+    assert evidence.season_drift is not None
+
+
+def test_what_past_windows_had_of_a_column_is_its_limit_against_the_same_reference(champion: Champion) -> None:
+    window, past = window_of("progressive"), (0.5, 0.6, 0.5, 0.7, 0.5, 0.6)
+    known = replace(KNOWN, needed={"season_drift/place": past, "drift/label": past})
+    history = History(known, trained_on=frame_of(300, seed=5), season=frame_of(200, seed=6))
+    evidence = measured(window, champion, None, history)
+    assert evidence.drift is not None
+    assert evidence.season_drift is not None
+    wide = [
+        {column.column for column in found.columns if column.limit - column.by_chance > 0.5}
+        for found in (evidence.drift, evidence.season_drift)
+    ]
+    assert wide == [{"label"}, {"place"}]
+
+
+def test_a_new_value_of_the_context_on_a_tenth_of_the_rows_is_held_and_named(champion: Champion) -> None:
+    def by_many(frame: Frame) -> Frame:
+        """Each request of a user of its own."""
+        return replace(frame, table=frame.table.with_columns(user_id="request_id"))
+
+    window = window_of("progressive")
+    window = replace(window, frame=by_many(window.frame))
+    context = pl.when(pl.int_range(pl.len()) % 50 < 5).then(pl.lit('{"place": "app 9"}')).otherwise("context")
+    frame = replace(window.frame, table=window.frame.table.with_columns(context.alias("context")))
+    challenger = trained_on(window, champion.model)
+    history = History(KNOWN, trained_on=by_many(frame_of(300, seed=5)), season=by_many(frame_of(200, seed=6)))
+    assert not {"drift", "season_drift"} & set(decide(Policy(), measured(window, champion, challenger, history)).codes)
+    verdict = decide(Policy(), measured(replace(window, frame=frame), champion, challenger, history))
+    assert {"drift", "season_drift"} <= set(verdict.codes)
+    assert verdict.verdict == "hold"
+    (named,) = (finding for finding in verdict.findings if finding.code == "season_drift")
+    assert named.facts["columns"].startswith("place (PSI ")
+
+
+def test_a_teams_own_numbers_come_before_the_features_that_matter_most(
+    champion: Champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift, "MOST_FEATURES", 2)
+    window, history = window_of("progressive"), History(KNOWN, season=frame_of(200, seed=6))
+
+    def features(*numbers: str) -> set[str]:
+        terms = replace(window.terms, numbers=numbers)
+        found = measured(replace(window, terms=terms), champion, None, history).season_drift
+        assert found is not None
+        return {column.column for column in found.columns} - {"place", "prediction", "label"}
+
+    matter = features()
+    own = next(name for name in LAYOUT.dense if name not in matter)
+    chosen = features(own)
+    assert len(matter) == len(chosen) == 2
+    assert own in chosen
 
 
 @pytest.mark.parametrize("judging", ["progressive", "tail"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from monitoring.evaluation.history import CHECK
 from monitoring.gate import findings
 from monitoring.gate.findings import SENTENCES, Finding
 
@@ -30,6 +31,8 @@ def literals(node: ast.expr) -> Iterator[str]:
         yield node.value.partition("/")[0]
     elif isinstance(node, ast.JoinedStr):
         yield from literals(node.values[0])
+    elif isinstance(node, ast.FormattedValue) and isinstance(node.value, ast.Name) and node.value.id == "CHECK":
+        yield CHECK.partition("/")[0]
     elif isinstance(node, ast.IfExp):
         yield from (code for branch in (node.body, node.orelse) for code in literals(branch))
 

@@ -21,7 +21,7 @@ from tests.worlds.challengers import evidence_of, gain_of, with_gain
 from tests.worlds.windows import END, START, window
 
 COST = Cost(2.0, None, 5_000_000, None, candidates=50, score_p99_ms=3.0)
-DRIFT = Drift(2_000, 2_000, 0.2, (ColumnDrift("a", 0.4, 0.21), ColumnDrift("b", 0.1, 0.21)))
+CALM = Drift(2_000, 2_000, 0.2, (ColumnDrift("device", 0.2, 0.25), ColumnDrift("label", 0.1, 0.25)))
 
 
 def trained(stopped: Any) -> Training:
@@ -54,7 +54,7 @@ def shifted(**parts: float) -> PredictionShift:
 
 def test_a_challenger_within_every_limit_has_no_finding() -> None:
     sound = with_gain(
-        0.001, training=trained("done"), forgetting=forgets(0.0), in_sample=in_sample(0.0), cost=COST, drift=DRIFT
+        0.001, training=trained("done"), forgetting=forgets(0.0), in_sample=in_sample(0.0), cost=COST, drift=CALM
     )
     assert guardrails(Policy(), sound) == []
 
@@ -257,15 +257,38 @@ def test_losses_of_the_challengers_before_count_against_the_same_reference() -> 
     assert "losses_added_up" not in decide(Policy(), replace(evidence, process=elsewhere)).codes
 
 
-def test_drift_informs_alone_unless_the_surface_gives_it_a_limit() -> None:
-    drifted = with_gain(0.001, drift=DRIFT, baseline_drift=DRIFT)
-    assert guardrails(Policy(), drifted) == []
-    found = guardrails(Policy(drift=Limit(0.3)), drifted)
-    assert [finding.code for finding in found] == ["drift", "baseline_drift"]
+def drift_of(against: str, **psi: float) -> Drift:
+    """Of columns whose limit is 0.25, the furthest first."""
+    columns = tuple(ColumnDrift(name, value, 0.25, drifted=value > 0.25) for name, value in psi.items())
+    return Drift(2_000, 2_000, 0.2, columns, against)
+
+
+def test_a_column_that_drifted_from_either_reference_holds_and_is_named() -> None:
+    trained = drift_of("what the champion was trained on", device=0.81, label=0.2)
+    hours = drift_of("the same hours of earlier days", os=0.5, device=0.4, region=0.3, label=0.26, price=0.1)
+    found = guardrails(Policy(), with_gain(0.001, drift=trained, season_drift=hours))
+    assert [(finding.code, finding.word) for finding in found] == [("drift", "hold"), ("season_drift", "hold")]
     assert [finding.sentence for finding in found] == [
-        "50 % of the columns drifted from what the champion was trained on. Set by Policy.drift = 0.3.",
-        "50 % of the columns drifted from the baseline. Set by Policy.drift = 0.3.",
+        "device (PSI 0.81, up to 0.25 is usual) differs from what the champion was trained on. Set by"
+        " Policy.drift = 1.",
+        "os (PSI 0.50, up to 0.25 is usual), device (PSI 0.40, up to 0.25 is usual), region (PSI 0.30, up to 0.25 is"
+        " usual) and 1 column more differ from the same hours of earlier days. Set by Policy.drift = 1.",
     ]
+
+
+def test_what_is_counted_from_the_log_moves_with_every_story_and_holds_nothing() -> None:
+    counted = ColumnDrift("item_shown_1h", 2.5, 0.25, drifted=True, decides=False)
+    story = drift_of("the same hours of earlier days", prediction=0.2)
+    story = replace(story, columns=(counted, *story.columns))
+    assert guardrails(Policy(), with_gain(0.001, season_drift=story)) == []
+
+
+def test_a_surface_may_let_a_column_go_further_beyond_its_limit() -> None:
+    drifted = with_gain(0.001, season_drift=drift_of("the same hours of earlier days", device=0.4, label=0.2))
+    assert [finding.code for finding in guardrails(Policy(drift=Limit(1.5)), drifted)] == ["season_drift"]
+    assert guardrails(Policy(drift=Limit(1.7)), drifted) == []
+    (finding,) = guardrails(Policy(drift=Limit(0.7)), drifted)
+    assert finding.sentence.startswith("device (PSI 0.40, up to 0.17 is usual), label (PSI 0.20, up to 0.17 is usual) ")
 
 
 def test_the_surface_says_what_a_breach_means() -> None:

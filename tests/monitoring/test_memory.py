@@ -39,7 +39,7 @@ def checked() -> Checks:
     terms = Terms("progressive", NAMES, "v1", (), Limits(), margin=0.01)
     frame = Frame(pl.DataFrame(PART.frame), examples, 0)
     claimed = Window(12, START, END, END, END + timedelta(minutes=10), frame, terms)
-    return Checks(claimed, (), None, None, PROFILES, None, None)
+    return Checks(claimed, (), None, None, PROFILES)
 
 
 def remembered(evidence: Evidence) -> Any:

@@ -71,7 +71,7 @@ def test_a_report_fetches_nothing_that_an_id_names(tmp_path: Path, beacon: tuple
     )
     samples = [pl.DataFrame({"region": list(region), "f": np.arange(300.0) * k}) for k in (1, 2)]
     about = report.About("feed", 1, START, END, champion="3", challenger="4")
-    page = report.build(about, Verdict("hold", findings), measured, drift.measure(*samples)).write_html(
+    page = report.build(about, Verdict("hold", findings), measured, (drift.measure(*samples),)).write_html(
         tmp_path / "report.html"
     )
     with sync_playwright() as playwright:

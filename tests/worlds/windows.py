@@ -123,8 +123,8 @@ def evidence() -> Evidence:
             compare.prediction_shift(champion, final),
         ),
         forgetting=Forgetting(START - timedelta(days=1), END - timedelta(days=1), 2400, 0.42, 0.43, older),
-        drift=_drift(window(seed=1), part, region),
-        baseline_drift=_drift(window(seed=3), part, region),
+        drift=_drift(window(seed=1), part, region, "what the champion was trained on"),
+        season_drift=_drift(window(seed=3), part, region, "the same hours of earlier days", usual=(0.02, 0.0, 0.05)),
         skew=Skew(3, 180, 1, 2, 2160, 0.004, (SkewedFeature("feature_3", 0.05, 1.5, 1.25, "i7"),)),
         ranking_value=ranking_value(
             part.label,
@@ -146,7 +146,7 @@ def evidence() -> Evidence:
     )
 
 
-def _drift(before: Window, now: Window, region: np.ndarray) -> drift.Drift:
+def _drift(before: Window, now: Window, region: np.ndarray, against: str, usual: tuple[float, ...] = ()) -> drift.Drift:
     """PSI of two histograms; Evidently's own takes many seconds to import."""
     samples = [
         drift.sample(before.dense, NAMES, {"label": before.label, "region": ["north", "west"] * 1200}, seed=1),
@@ -155,10 +155,17 @@ def _drift(before: Window, now: Window, region: np.ndarray) -> drift.Drift:
     drawn = {column: drift.histogram(samples[0][column], samples[1][column]) for column in samples[0].columns}
     psi = {column: _stability(histogram) for column, histogram in drawn.items()}
     columns = [
-        drift.ColumnDrift(column, psi[column], drift.THRESHOLD, drawn[column] if place < drift.DRAWN else None)
+        drift.ColumnDrift(
+            column,
+            psi[column],
+            drift.THRESHOLD,
+            drawn[column] if place < drift.DRAWN else None,
+            drifted=psi[column] > drift.THRESHOLD,
+            usual=usual,
+        )
         for place, column in enumerate(sorted(psi, key=lambda column: -psi[column]))
     ]
-    return drift.Drift(len(samples[0]), len(samples[1]), drift.THRESHOLD, tuple(columns))
+    return drift.Drift(len(samples[0]), len(samples[1]), drift.THRESHOLD, tuple(columns), against)
 
 
 def _stability(drawn: drift.Histogram) -> float:
