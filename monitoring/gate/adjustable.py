@@ -27,7 +27,7 @@ GUARDRAIL_FIELDS: Mapping[str, tuple[str, ...]] = {
     "forgetting": ("forgetting",),
     "skew": ("skew",),
     "skew_of_one": ("skew_of_one",),
-    "drift": ("drift", "baseline_drift"),
+    "drift": ("drift", "season_drift"),
     "ranking_value": ("ranking_value",),
     "retrieval": ("recall", "recall_in_sample"),
     "fairness": ("exposure",),
