@@ -11,7 +11,7 @@ TIMES_CLICKED = 2.5
 
 MOST_CLICKED = 0.95
 
-FEWEST_SHOWN = 5.0
+FEWEST_SHOWN = 4.0
 """Items of a request, on average, from which the story is a new one; where requests show fewer, a new item would have
 more of the impressions than a sound site ever gives one, and it is one of those shown."""
 
