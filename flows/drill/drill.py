@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from flows.drill.cadence import DAY, Cadence, Span, cadence_of, scene_of, schedule, words_of
-from flows.drill.clean import Clean, PartsOfTime
+from flows.drill.clean import Clean, PartsOfTime, is_thin
 from flows.drill.faults import FAULTS, Fault, Met, Scene, Story
 from flows.drill.in_memory import InMemory, JudgedWindow
 from flows.drill.logs import Log, LogTooShort, rows_of
@@ -206,7 +206,9 @@ def _folded(log: Log, folding: Folding, span: Span, step: timedelta) -> LogWindo
 
 
 def _follow(updates: InMemory, judged: JudgedWindow, progress: Progress) -> None:
-    updates.follow(judged)
+    """What is held for thinness alone is approved: a person would find nothing in it, and the windows after it would be
+    of all that was left, where a fault of one drowns."""
+    updates.follow(judged, approved=updates.champion is not None and is_thin(judged.verdict))
     if judged.verdict.verdict != "promote":
         progress(f"{_at(judged.window.end)}: {judged.verdict.verdict}: {' '.join(judged.verdict.reasons)}")
 
@@ -321,7 +323,7 @@ def _judged(
     for met in fault.tell(scene, value, random):
         assert met.window is not None, "a story has windows"
         judged = going.judge(met.window, met)
-        going.follow(judged)
+        going.follow(judged, approved=is_thin(judged.verdict))
         found = met, judged
         if judged.verdict.verdict in fault.expected and names(judged.verdict, met):
             break

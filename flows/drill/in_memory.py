@@ -42,6 +42,9 @@ from monitoring.names import GATE
 
 DEFAULT_MET = Met(words=())
 
+PERSON = "a person"
+"""Who approves."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrainedVersion:
@@ -141,13 +144,18 @@ class InMemory:
         evidence = evaluate(checks, champion, None if fitted is None else fitted.trained, history)
         return JudgedWindow(whole, checks, fitted, evidence, decide(self.surface.policy, evidence))
 
-    def follow(self, judged: JudgedWindow) -> None:
-        """Let the verdict stand: move the champion, or leave it; what was not trained on is left for the next."""
+    def follow(self, judged: JudgedWindow, *, approved: bool = False) -> None:
+        """Let the verdict stand: move the champion, or leave it; what was not trained on is left for the next.
+
+        `approved`: a person promotes what the gate held.
+        """
         state, claimed, window = STATE_OF[judged.verdict.verdict], judged.checks.window, judged.window
+        assert not approved or state == "held", "what is approved was held"
+        state = "promoted" if approved else state
         registered = 1 + sum(update.version is not None for update in self._past)
         version = None if state == "rejected" else str(registered)
         remembered = remember(self.surface.policy, judged.checks, judged.evidence)
-        promoted_by = GATE if state == "promoted" else None
+        promoted_by = (PERSON if approved else GATE) if state == "promoted" else None
         assert state in ("promoted", "held", "rejected")
         self._past = [*self._past, PastUpdate(remembered, state, version, promoted_by, claimed.as_of)]
         self._unseen = 0
