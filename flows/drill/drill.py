@@ -35,9 +35,6 @@ RUN_UP = 2 * DAY
 FEWEST_UPDATES = 8
 """Of a log after its warm-up, for a drill."""
 
-STALE = 44
-"""Windows by which the champion of the fault of new readers is behind its challenger."""
-
 HELD_AT_MOST = 0.02
 """Share of clean windows that a policy may hold, but those held for thinness."""
 
@@ -58,6 +55,9 @@ class Plan:
     faults: tuple[Fault | Story, ...] = FAULTS
     seed: int = 0
     """Of what the faults draw."""
+
+    stale: int = 44
+    """Windows by which the champion of the fault of new readers is behind its challenger."""
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
         judged = updates.judge(window)
         done.seconds.append(clock() - began)
         if before is not None:
-            scene = _scene(updates, window, judged.verdict, before, run_up, clock)
+            scene = _scene(updates, window, judged.verdict, before, run_up, plan.stale, clock)
             done.scene = None if scene is None else judged
             _plant(scene, updates, run_up, plan, done, progress)
         elif run_up is not None and place < scene_at:
@@ -243,13 +243,14 @@ def _scene(
     verdict: Verdict,
     before: Folding,
     run_up: _RunUp | None,
+    stale: int,
     clock: Callable[[], float],
 ) -> Scene | None:
     """What faults are planted in, with the verdict on the window as it is; None where no model serves yet."""
     champion, surface = updates.champion, updates.surface
     if champion is None:
         return None
-    earlier = updates.seen[-STALE:]
+    earlier = updates.seen[-stale:]
     return Scene(
         window=window,
         before=before,
