@@ -21,6 +21,9 @@ its labels is not there to learn from."""
 SMALLEST_MEAN = 1e-9
 """Means are kept this far from 0 and 1."""
 
+MANY_GROUPS = 50
+"""Users from which one of them is no sign of how the others are."""
+
 ODDS = np.arange(-20.0, 20.0, 0.01)
 """Log-odds among which the likeliest past rate is looked for."""
 
@@ -73,14 +76,16 @@ def surprise_of_odds(
 def dispersion(off: Floats, variance: Floats, group: NDArray[np.int64], groups: int) -> float:
     """Variance of what groups sum up to, over that of independent rows, at least 1.
 
-    `off` [N]: each row's label minus what was expected; `variance` [N]: of it. One group's part is bounded: a bot is
-    no sign that readers hang together.
+    `off` [N]: each row's label minus what was expected; `variance` [N]: of it. Of many groups the part of one is
+    bounded: a bot is no sign that readers hang together. Of few each one's labels are much of the whole.
     """
     of_groups = np.bincount(group, off, minlength=groups)
     expected = np.bincount(group, variance, minlength=groups)
     whole = float(expected.sum())
     if whole <= 0:
         return 1.0
+    if effective(group) < MANY_GROUPS:
+        return max(1.0, float((of_groups**2).sum() / whole))
     return max(1.0, float(np.minimum(of_groups**2, 4 * expected).sum() / whole) / 0.84)  # of a normal, so cut
 
 

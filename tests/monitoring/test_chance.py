@@ -173,6 +173,20 @@ def test_a_window_without_a_click_shows_no_challenger_to_be_worse() -> None:
     assert verdict_of(loud) == "reject"
 
 
+def test_labels_of_a_few_users_with_many_rows_each_say_as_much_as_a_few() -> None:
+    """As of ratings: thirty people, each with ninety rows and a leaning of his own."""
+    words = list[bool]()
+    for seed in range(60):
+        random = np.random.default_rng(seed)
+        user = np.repeat(np.arange(30), 90)
+        chance = 1 / (1 + np.exp(-random.normal(0, 1.2, 30)))
+        label = (random.random(len(user)) < chance[user]).astype(float)
+        history = tuple(PastWindow(BEGIN - (k + 1) * STEP, BEGIN - k * STEP, 2700, 0.5) for k in range(5))
+        expected = Expected("v", BEGIN, BEGIN + STEP, history=history)
+        words.append(check_label_rate(label, expected, InForce(), user=user).passed)
+    assert all(words)
+
+
 def profile_of(part: Window, dense: np.ndarray, label: np.ndarray | None = None) -> Profile:
     """Of a window in which each request is another user's."""
     return Profile.of(dense, NAMES, label=label, user=part.request)
