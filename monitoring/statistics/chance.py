@@ -84,7 +84,7 @@ def dispersion(off: Floats, variance: Floats, group: NDArray[np.int64], groups: 
     whole = float(expected.sum())
     if whole <= 0:
         return 1.0
-    if effective(group) < MANY_GROUPS:
+    if np.count_nonzero(expected) < MANY_GROUPS:
         return max(1.0, float((of_groups**2).sum() / whole))
     return max(1.0, float(np.minimum(of_groups**2, 4 * expected).sum() / whole) / 0.84)  # of a normal, so cut
 
