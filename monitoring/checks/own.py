@@ -3,7 +3,8 @@
     own_limit([1.0, 1.1, 1.4, 1.0, 1.2, 1.3], factor=True)
 
 Each window says how far a limit would have to be for it to pass. The tail of these is taken for exponential, as tails
-of maxima are, so that one window in five hundred is beyond what is returned. Windows held one after another hold the
+of maxima are, so that one window in a thousand is beyond what is returned, or fewer where many figures of a window have
+limits of their own. Windows held one after another hold the
 same impressions and count once, so a fault does not make itself usual by lasting.
 """
 
@@ -18,12 +19,12 @@ KNOWN_FROM = 6
 HIGH = 0.9
 """Quantile that says how wide the tail is: beyond it may lie faults."""
 
-BEYOND = math.log(500 / 2) / math.log((1 - 0.5) / (1 - HIGH))
-"""From the median to where an exponential tail has one in five hundred, in distances from the median to `HIGH`."""
+ONCE_IN = 1_000
+"""Windows of which one is beyond the limit."""
 
 
-def own_limit(needed: Sequence[float], *, factor: bool) -> float | None:
-    """The limit that all but one in five hundred of such windows pass; None while too few are known.
+def own_limit(needed: Sequence[float], *, factor: bool, once_in: int = ONCE_IN) -> float | None:
+    """The limit that all but one in so many of such windows pass; None while too few are known.
 
     `needed`: the least limit with which each passed. `factor`: it is a ratio, so that ratios of it count; else a share
     or a distance.
@@ -32,5 +33,7 @@ def own_limit(needed: Sequence[float], *, factor: bool) -> float | None:
         return None
     values = np.log(needed) if factor else np.asarray(needed, dtype=np.float64)
     middle, high = np.quantile(values, [0.5, HIGH], method="lower" if np.isinf(values).any() else "linear")
-    limit = float(middle + BEYOND * (high - middle))
+    # From the median to where an exponential tail has so few, in distances from the median to `HIGH`.
+    beyond = math.log(once_in / 2) / math.log(0.5 / (1 - HIGH))
+    limit = float(middle + beyond * (high - middle))
     return math.exp(limit) if factor else limit

@@ -43,6 +43,9 @@ WIDER = 1.5
 """The threshold is so much wider while few of a column's windows are known, or no such day of the week: the devices of
 a news site's Saturday have 0.35 against those of the days before."""
 
+ONCE_IN = 10_000
+"""Windows of which one has a column beyond its own limit by chance: there are some dozen columns, and two references."""
+
 DRAWN, BINS = 12, 20
 """Columns whose distributions are kept, the most drifted, and the bins of each."""
 
@@ -154,7 +157,7 @@ class Against:
 
     def limit(self, column: str, by_chance: float) -> float:
         """Of a column's PSI."""
-        own = own_limit(self.usual.get(column, ()), factor=False)
+        own = own_limit(self.usual.get(column, ()), factor=False, once_in=ONCE_IN)
         threshold = THRESHOLD if own is not None and self.complete else WIDER * THRESHOLD
         return by_chance + max(threshold, own or 0.0)
 
