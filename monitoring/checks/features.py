@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 
 import numpy as np
@@ -36,10 +37,10 @@ FEATURES_NAMED = 5
 """Features named in a sentence."""
 
 WIDER = 5.0
-"""What chance adds to a deviation of n users is this over the root of n."""
+"""What chance adds to a deviation of n independent rows is this over the root of n."""
 
 SPREAD_NEEDS = 100
-"""Users with another value than most have, from which the deviation of a feature says something."""
+"""Independent rows with another value than most have, from which the deviation of a feature says something."""
 
 BEYOND_CHANCE = 6.7
 """Standard errors beyond which none of some hundred features lies by chance: once in a billion."""
@@ -76,8 +77,15 @@ class _Checked:
     dense: np.ndarray
     ids: pl.Series | None
 
-    draws: float
-    """Users looked at, as if each had as many rows: those of one hang together, and come as one."""
+    @cached_property
+    def together(self) -> Floats:
+        """[D] how far the rows of one user hang together, as in the references: a fault would change it."""
+        return np.asarray(np.median([reference.together for reference in self.references], axis=0))
+
+    @cached_property
+    def draws(self) -> Floats:
+        """[D] independent rows that say as much as those looked at."""
+        return self.current.draws(self.together)
 
     @property
     def clock(self) -> np.ndarray:
@@ -124,7 +132,7 @@ def check_features(
     references = [reference for reference in references if reference.names == current.names and reference.rows]
     if not references or not current.rows:
         return []
-    checked = _Checked(current, references, limits or InForce(), dense, ids, min(current.users, current.rows))
+    checked = _Checked(current, references, limits or InForce(), dense, ids)
     if gap:
         moved = [_not_compared(checked, name, gap) for name in MOVEMENTS]
     else:
@@ -205,7 +213,8 @@ def _outside(checked: _Checked, column: int, low: Floats, high: Floats) -> bool:
 
     Of a feature that few rows have, the quantile of the last hundredth jumps when a few more have it.
     """
-    both = 1 / (1 / checked.draws + 1 / max(sum(reference.users for reference in checked.references), 1.0))
+    known = sum(reference.draws(checked.together)[column] for reference in checked.references)
+    both = float(1 / (1 / checked.draws[column] + 1 / known))
     values = checked.dense[:, column].astype(np.float64)
     values = values[np.isfinite(values)]
     resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
@@ -267,8 +276,8 @@ def _widened(checked: _Checked) -> Check:
         for name, now, before in _three(current, current.sd, most)
     ]
     # The deviation of a few users' rows is a draw of its own.
-    chance = 1 + WIDER / math.sqrt(checked.draws)
-    allowed = np.full(len(ratio), (checked.limits.of("features widened") * chance) ** checked.margin)
+    chance = 1 + WIDER / np.sqrt(checked.draws)
+    allowed = (checked.limits.of("features widened") * chance) ** checked.margin
     what, surely = "standard deviation, over the largest before", ratio > GROSS * allowed
     check = _Found("features widened", "widened", what, ratio, allowed, found, surely=surely)
     return _check(checked, check, ratio ** (1 / checked.margin) / chance)
@@ -281,13 +290,13 @@ def _leak(checked: _Checked) -> Check:
     past = np.abs(np.array([reference.auc for reference in checked.references]) - 0.5)
     before = np.where(np.isnan(past), -1.0, past).max(axis=0)
     before = np.where(before < 0, 0.5, before)  # not known before: it may rank as it likes
-    independent = checked.draws / current.rows
-    clicked = max(1.0, independent * min(current.clicked, current.rows - current.clicked))
+    rarer = min(current.clicked, current.rows - current.clicked)
+    clicked = np.maximum(1.0, checked.draws / current.rows * rarer)
     level = checked.limits.declared.false_alarm / max(len(strength), 1)
     allowed = before + checked.limits.of("features that know the label") * checked.margin
     # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
-    near = math.sqrt((1 / clicked + 1 / max(checked.draws - clicked, 1)) / 12)
-    surely = strength > allowed + BEYOND_CHANCE * 0.5 / math.sqrt(clicked)
+    near = np.sqrt((1 / clicked + 1 / np.maximum(checked.draws - clicked, 1)) / 12)
+    surely = strength > allowed + BEYOND_CHANCE * 0.5 / np.sqrt(clicked)
     by_chance = -NormalDist().inv_cdf(level) * near
     needs, allowed = (strength - before - by_chance) / checked.margin, allowed + by_chance
     found = [

@@ -1,4 +1,4 @@
-"""What the features of a window look like, in 15 numbers each: part of a surface's history, for later windows.
+"""What the features of a window look like, in 16 numbers each: part of a surface's history, for later windows.
 
 profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)
 """
@@ -32,7 +32,7 @@ FEWEST_USERS = 30
 BLOCKS = 20
 """Spans of time by which a feature that follows the clock is known."""
 
-FEATURE_FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock", "auc")
+FEATURE_FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock", "together", "auc")
 """The figures of each feature; its quantiles come after them."""
 
 WIDTH = len(FEATURE_FIGURES) + len(QUANTILES)
@@ -72,6 +72,9 @@ class Profile:
     clock: Floats
     """[D] share of the variance that the time within the window explains."""
 
+    together: Floats
+    """[D] share of the variance that lies between users: 1, all rows of one have a value; 0, they are as any rows."""
+
     auc: Floats
     """[D] by which the feature alone ranks clicked above not clicked, 0 to 1; NaN where no label was given."""
 
@@ -99,8 +102,10 @@ class Profile:
             drawn = np.sort(np.random.default_rng(seed).choice(len(dense), PROFILE_ROWS, replace=False))
         columns = np.ascontiguousarray(dense[drawn].T).astype(np.float64)
         y = np.full(len(drawn), np.nan) if label is None else np.asarray(label, dtype=np.float64)[drawn]
-        figures = np.array([_figures(column, y) for column in columns], dtype=np.float64).reshape(len(names), WIDTH)
         users = float(len(dense)) if user is None else effective(user)
+        whose = np.arange(len(drawn)) if user is None else np.unique(user[drawn], return_inverse=True)[1]
+        rows = [_figures(column, y, whose) for column in columns]
+        figures = np.array(rows, dtype=np.float64).reshape(len(names), WIDTH)
         return cls.from_table(tuple(names), len(drawn), int((y > 0.5).sum()), users, figures.T.astype(np.float32))
 
     @classmethod
@@ -109,9 +114,16 @@ class Profile:
     ) -> Profile:
         """From its figures [WIDTH, D], in the order of `FEATURE_FIGURES` and then `QUANTILES`."""
         figures = table.astype(np.float64)
-        unknown, zero, mode, mode_share, mean, sd, clock, auc = figures[: len(FEATURE_FIGURES)]
+        unknown, zero, mode, mode_share, mean, sd, clock, together, auc = figures[: len(FEATURE_FIGURES)]
         quantiles = figures[len(FEATURE_FIGURES) :]
-        return cls(names, rows, clicked, users, unknown, zero, mode, mode_share, mean, sd, clock, auc, quantiles)
+        own = (unknown, zero, mode, mode_share, mean, sd, clock, together, auc)
+        return cls(names, rows, clicked, users, *own, quantiles)
+
+    def draws(self, together: Floats) -> Floats:
+        """[D] how many independent rows say as much, where such a share [D] of the variance lies between users: rows
+        over the design effect (Kish 1965)."""
+        of_one = max(self.rows / max(self.users, 1.0), 1.0)
+        return np.asarray(self.rows / (1 + (of_one - 1) * together))
 
     def table(self) -> NDArray[np.float32]:
         """Its figures [WIDTH, D]."""
@@ -169,13 +181,13 @@ def _with_enough(edges: np.ndarray, user: np.ndarray | None) -> list[slice]:
     return parts[::-1]
 
 
-def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
-    """unknown, zero, mode, its share, mean, sd, clock, AUC, then the quantiles, of one feature's values [N]."""
+def _figures(column: np.ndarray, label: np.ndarray, user: np.ndarray) -> list[float]:
+    """The `FEATURE_FIGURES` and the quantiles of one feature's values [N], with labels and codes of users [N]."""
     known = np.isfinite(column)
     values = column[known]
     unknown = 1.0 - len(values) / max(len(column), 1)
     if not len(values):
-        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, np.nan, *[np.nan] * len(QUANTILES)]
+        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, 1.0, np.nan, *[np.nan] * len(QUANTILES)]
     ordered = np.sort(values)
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     counts = np.diff(np.concatenate([starts, [len(ordered)]]))
@@ -191,6 +203,7 @@ def _figures(column: np.ndarray, label: np.ndarray) -> list[float]:
         mean,
         sd,
         _clock(values, sd),
+        _together(values, user[known], mean, sd),
         _auc(values, ordered, label[known]),
         *quantiles.tolist(),
     ]
@@ -204,6 +217,18 @@ def _clock(values: Floats, sd: float) -> float:
     counts = np.diff(np.append(starts, len(values)))
     means = np.add.reduceat(values, starts) / counts
     return float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
+
+
+def _together(values: Floats, user: np.ndarray, mean: float, sd: float) -> float:
+    """Share of the variance of values [N] that lies between their users, beyond what chance puts there (ANOVA)."""
+    counts = np.bincount(user)
+    sums = np.bincount(user, values - mean)
+    users = int(np.count_nonzero(counts))
+    if sd == 0 or users < 2 or users >= len(values):
+        return 1.0
+    between = float((sums**2 / np.maximum(counts, 1)).sum()) / (len(values) * sd**2)
+    by_chance = (users - 1) / (len(values) - 1)
+    return min(1.0, max(0.0, (between - by_chance) / (1 - by_chance)))
 
 
 def _auc(values: Floats, ordered: Floats, label: Floats) -> float:

@@ -44,7 +44,7 @@ WIDER = 1.5
 a news site's Saturday have 0.35 against those of the days before."""
 
 ONCE_IN = 10_000
-"""Windows of which one has a column beyond its own limit by chance: there are some dozen columns, and two references."""
+"""Windows of which one has a column beyond its own limit by chance: there are a dozen columns, and two references."""
 
 DRAWN, BINS = 12, 20
 """Columns whose distributions are kept, the most drifted, and the bins of each."""
