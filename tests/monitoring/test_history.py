@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from monitoring.checks.history import check_label_rate, check_new, check_volume
-from monitoring.checks.limits import Expected, Limits, PastWindow
+from monitoring.checks.limits import Expected, InForce, PastWindow
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.history import (
     MOST_FAILED,
@@ -240,7 +240,7 @@ def test_no_window_that_a_check_looks_at_is_left_out(seed: int, minutes: int, be
         Expected("v1", start, end, history=history)
         for history in (tuple(each.remembered.window for each in reversed(whole)), recalled)
     )
-    limits, label, ids = Limits(), np.arange(900) % 9 == 0, pl.Series([f"i{row}" for row in range(900)])
+    limits, label, ids = InForce(), np.arange(900) % 9 == 0, pl.Series([f"i{row}" for row in range(900)])
     assert check_volume(900, known, limits) == check_volume(900, everything, limits)
     assert check_label_rate(label, known, limits) == check_label_rate(label, everything, limits)
     assert check_new({"users": label}, ids, known, limits) == check_new({"users": label}, ids, everything, limits)
