@@ -76,7 +76,7 @@ class Pair:
         """Where the two differ, but for what the clock measured."""
         ours, theirs = (replace(evidence, cost=None) for evidence in (self.evidence, self.in_memory.evidence))
         found = [*differences(ours, theirs, "evidence")]
-        found += differences(untimed(self.recalled), untimed(self.recalled_in_memory), "recalled")
+        found += differences(without_cost(self.recalled), without_cost(self.recalled_in_memory), "recalled")
         return [*found, *differences(self.by_prefect.verdict, self.in_memory.verdict, "verdict")]
 
     @property
@@ -84,9 +84,9 @@ class Pair:
         return self.by_prefect.judged.evidence
 
 
-def untimed(recalled: Recalled) -> Recalled:
-    """Without what the clock measured."""
-    needed = {code: values for code, values in recalled.needed.items() if code != "scoring_time"}
+def without_cost(recalled: Recalled) -> Recalled:
+    """Without what the evidence is compared without: the clock's figure of cost, and the file's."""
+    needed = {code: values for code, values in recalled.needed.items() if code not in ("scoring_time", "size")}
     return replace(recalled, needed=needed)
 
 
