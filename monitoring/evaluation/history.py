@@ -34,6 +34,12 @@ NEEDS = 336
 CHECK = "check/"
 """Begins the codes of data checks."""
 
+COLUMNS = ("drift/", "season_drift/")
+"""Begin the codes of columns' drift."""
+
+SLOW = 2 * DAY
+"""The newest windows say nothing of how far a column usually drifts: what drifts slowly would make itself usual."""
+
 MOST_FAILED = 200
 """Updates that failed the same check, at most: more than a day of those that wait for a person."""
 
@@ -125,7 +131,8 @@ class Recalled:
 
     needed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     """By the code of a finding: the least limits with which windows passed, the newest first. Of those held one after
-    another the last one counts, which holds them all; what was rejected was no window of the surface's."""
+    another the last one counts, which holds them all; what was rejected was no window of the surface's. Of columns'
+    drift those older than two days."""
 
     process: ProcessRecord = field(default_factory=ProcessRecord)
     tests: PastTests = field(default_factory=PastTests)
@@ -186,7 +193,7 @@ def recall(past: Sequence[PastUpdate], current: CurrentUpdate) -> Recalled:
         windows=_windows(ordered, current),
         profiles=_profiles(ordered),
         failed_before=_failed_before(ordered, current),
-        needed=_needed(ordered),
+        needed=_needed(ordered, current),
         process=process,
         tests=tests[-1] if tests else PastTests(),
         baseline=baseline,
@@ -223,14 +230,16 @@ def _profiles(past: Sequence[PastUpdate]) -> tuple[Profile, ...]:
     return tuple([profile for profiles in promoted[-PROFILES:] for profile in profiles][-PROFILES:])
 
 
-def _needed(past: Sequence[PastUpdate]) -> dict[str, tuple[float, ...]]:
+def _needed(past: Sequence[PastUpdate], current: CurrentUpdate) -> dict[str, tuple[float, ...]]:
     found: dict[str, list[float]] = {}
     start: datetime | None = None
     for update in [update for update in reversed(past) if update.state != "rejected"][:NEEDS]:
         if update.remembered.window.start != start:
             start = update.remembered.window.start
+            lately = update.remembered.window.end > current.start - SLOW
             for code, limit in update.remembered.needs.items():
-                found.setdefault(code, []).append(limit)
+                if not (lately and code.startswith(COLUMNS)):
+                    found.setdefault(code, []).append(limit)
     return {code: tuple(values) for code, values in found.items()}
 
 

@@ -96,7 +96,7 @@ FAULTS: tuple[Fault | Story, ...] = (
     ),
     Story(
         "a slow drift over two days",
-        {"of 40 points": 0.4, "of 25 points": 0.25},
+        {"of 60 points": 0.6, "of 45 points": 0.45},
         BAD,
         drifts.slow_drift,
         drifts.cannot_drift,
