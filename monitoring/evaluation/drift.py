@@ -46,6 +46,9 @@ a news site's Saturday have 0.35 against those of the days before."""
 ONCE_IN = 10_000
 """Windows of which one has a column beyond its own limit by chance: there are a dozen columns, and two references."""
 
+FEW = 60
+"""Independent rows below which bins are empty by chance."""
+
 DRAWN, BINS = 12, 20
 """Columns whose distributions are kept, the most drifted, and the bins of each."""
 
@@ -298,7 +301,8 @@ def by_chance(
     It is (1/n + 1/m) times a chi-squared variable with one degree of freedom less than there are bins (Yurdakul &
     Naranjo 2020, "Statistical properties of the population stability index"); the bins are Evidently's, by Sturges'
     rule, or a value each; the quantile is Wilson & Hilferty's (1931). n and m are rows, or where it is known whose they
-    are, how many independent ones say as much.
+    are, how many independent ones say as much. Of few, whole bins are empty on one side, which Evidently counts as a
+    ten-thousandth and which counts for more than the formula knows: then chance is given more yet.
     """
     known = [_has_value(side) for side in (reference, current)]
     sides = [side.filter(has).rename("value") for side, has in zip((reference, current), known, strict=True)]
@@ -316,7 +320,7 @@ def by_chance(
         return 0.0
     spread = 2 / (9 * freedom)
     quantile = freedom * (1 - spread + NormalDist().inv_cdf(0.999) * math.sqrt(spread)) ** 3
-    return float(quantile * sum(1 / count for count in rows))
+    return float(quantile * sum(1 / count for count in rows) * max(1.0, FEW / min(rows)))
 
 
 def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> Histogram:

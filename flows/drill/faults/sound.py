@@ -12,29 +12,32 @@ TIMES_CLICKED = 2.5
 MOST_CLICKED = 0.95
 
 FEWEST_SHOWN = 4.0
-"""Items of a request, on average, from which the story is a new one; where requests show fewer, a new item would have
-more of the impressions than a sound site ever gives one, and it is one of those shown."""
+"""Items of a request, on average, from which the story is a new one that stands in place of another. Where requests
+show fewer it would have more of the impressions than a sound site ever gives one: then the item that is shown most is
+the story, and nothing moves but its clicks."""
 
 
 def breaking_story(scene: Scene, share: float, random: np.random.Generator) -> Met:
-    """One item stands in place of another in a share of the requests, and is clicked more than others are; all other
-    labels are as they were."""
+    """One item, in a share of the requests (of its own, where they show few), is clicked more than others are; all
+    other labels are as they were."""
     shown, label = scene.window.shown, scene.features.label
     usual = float(np.mean(shown["clicked"].to_numpy()))
     known = shown["item_id"].value_counts().sort(["count", "item_id"])
-    middle = shown.filter(pl.col("item_id") == known["item_id"][len(known) // 2])
     request = requests_of(shown)
     new = len(shown) >= FEWEST_SHOWN * (int(request.max()) + 1)
-    story = "breaking-story" if new else middle["item_id"][0]
-    chosen = _one_of_each(request, share, random)
-    rows = pl.Series(chosen & (shown["item_id"] != story).to_numpy())
+    like = shown.filter(pl.col("item_id") == known["item_id"][len(known) // 2 if new else -1])
+    story = "breaking-story" if new else like["item_id"][0]
+    if new:
+        rows = pl.Series(_one_of_each(request, share, random))
+    else:
+        rows = pl.Series((shown["item_id"] == story).to_numpy() & (random.random(len(shown)) < share))
     clicked = pl.Series(random.random(len(shown)) < min(MOST_CLICKED, TIMES_CLICKED * usual))
     pauses = (shown["clicked_at"] - shown["shown_at"]).drop_nulls()
     later = pauses.gather(random.integers(0, len(pauses), len(shown)))
     further = [name for kind in scene.features.kinds[1:] for name in feedback_columns(kind) if name in shown.columns]
     own: dict[str, pl.Expr | pl.Series] = {
         "item_id": pl.lit(story),
-        "attributes": pl.lit(middle["attributes"][0], pl.String),
+        "attributes": pl.lit(like["attributes"][0], pl.String),
         "clicked": clicked,
         "clicked_at": pl.when(clicked).then(pl.col("shown_at") + later),
         "value": pl.when(clicked).then(positive_value(label)),
