@@ -154,9 +154,10 @@ def _unknown(checked: _Checked) -> Check:
     found = [
         f"{name} ({now:.0%}, up to {most:.0%} before)" for name, now, most in _three(current, current.unknown, high)
     ]
-    beyond = _beyond(checked, current.unknown, allowed)
+    draws = current.draws(current.unknown_together)
+    beyond = _beyond(checked, current.unknown, allowed, draws)
     check = _Found("features unknown", "not known", "share not known", current.unknown, allowed, found, *beyond)
-    surely = _surely(checked, current.unknown)
+    surely = _surely(checked, current.unknown, draws)
     needs = np.where(surely > high + (high - low), surely - high, 0.0)
     return _check(checked, check, needs, lambda d, values: ~np.isfinite(values))
 
@@ -174,9 +175,10 @@ def _stuck(checked: _Checked) -> Check:
         f"{name} ({now:.0%} of the impressions at {value:g}, up to {most:.0%} at one value before)"
         for name, value, now, most in zip(current.names, current.mode, share, high, strict=True)
     ]
-    beyond = _beyond(checked, share, allowed)
+    draws = current.draws(current.mode_together)
+    beyond = _beyond(checked, share, allowed, draws)
     check = _Found("features stuck", "stuck", "share of the most frequent value", share, allowed, found, *beyond)
-    surely = _surely(checked, share)
+    surely = _surely(checked, share, draws)
     needs = np.where(surely > high + (high - low), (surely - high) / checked.margin, 0.0)
     needs = np.where(surely > most, np.inf, needs)
     return _check(checked, check, needs, lambda d, values: values == current.mode[d])
@@ -355,20 +357,22 @@ def _check(
     return outcome(checked.limits, found.name, value, limit, not bad, detail, rows, gross=gross, needs=most)
 
 
-def _surely(checked: _Checked, share: np.ndarray) -> np.ndarray:
-    """[D] what the true shares are above, beyond chance."""
+def _surely(checked: _Checked, share: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """[D] what the true shares are above, beyond chance, where `share` of so many `draws` was found."""
     enough = math.log(max(len(share), 1)) - math.log(checked.limits.declared.false_alarm)
     low, high = np.zeros(len(share)), share.astype(np.float64)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        beyond = checked.draws * divergence(share, middle) > enough
+        beyond = draws * divergence(share, middle) > enough
         low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
     return low
 
 
-def _beyond(checked: _Checked, share: np.ndarray, allowed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _beyond(
+    checked: _Checked, share: np.ndarray, allowed: np.ndarray, draws: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Which shares [D] are above those allowed beyond chance, and which so far that it is none."""
-    surprise = np.where(share > allowed, checked.draws * divergence(share, allowed), 0.0)
+    surprise = np.where(share > allowed, draws * divergence(share, allowed), 0.0)
     features = math.log(max(len(share), 1))
     return surprise > features - math.log(checked.limits.declared.false_alarm), surprise > features + CANNOT_BE
 

@@ -1,4 +1,4 @@
-"""What the features of a window look like, in 16 numbers each: part of a surface's history, for later windows.
+"""What the features of a window look like, in 18 numbers each: part of a surface's history, for later windows.
 
 profile = Profile.of(examples.dense, layout.dense, label=examples.label, seed=update_id)
 """
@@ -32,7 +32,10 @@ FEWEST_USERS = 30
 BLOCKS = 20
 """Spans of time by which a feature that follows the clock is known."""
 
-FEATURE_FIGURES = ("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock", "together", "auc")
+FEATURE_FIGURES = (
+    *("unknown", "zero", "mode", "mode_share", "mean", "sd", "clock"),
+    *("together", "unknown_together", "mode_together", "auc"),
+)
 """The figures of each feature; its quantiles come after them."""
 
 WIDTH = len(FEATURE_FIGURES) + len(QUANTILES)
@@ -75,6 +78,12 @@ class Profile:
     together: Floats
     """[D] share of the variance that lies between users: 1, all rows of one have a value; 0, they are as any rows."""
 
+    unknown_together: Floats
+    """[D] the same of whether a value is known."""
+
+    mode_together: Floats
+    """[D] the same of whether it is the most frequent one."""
+
     auc: Floats
     """[D] by which the feature alone ranks clicked above not clicked, 0 to 1; NaN where no label was given."""
 
@@ -114,10 +123,8 @@ class Profile:
     ) -> Profile:
         """From its figures [WIDTH, D], in the order of `FEATURE_FIGURES` and then `QUANTILES`."""
         figures = table.astype(np.float64)
-        unknown, zero, mode, mode_share, mean, sd, clock, together, auc = figures[: len(FEATURE_FIGURES)]
-        quantiles = figures[len(FEATURE_FIGURES) :]
-        own = (unknown, zero, mode, mode_share, mean, sd, clock, together, auc)
-        return cls(names, rows, clicked, users, *own, quantiles)
+        own = dict(zip(FEATURE_FIGURES, figures, strict=False))
+        return cls(names, rows, clicked, users, **own, quantiles=figures[len(FEATURE_FIGURES) :])
 
     def draws(self, together: Floats) -> Floats:
         """[D] how many independent rows say as much, where such a share [D] of the variance lies between users: rows
@@ -187,7 +194,7 @@ def _figures(column: np.ndarray, label: np.ndarray, user: np.ndarray) -> list[fl
     values = column[known]
     unknown = 1.0 - len(values) / max(len(column), 1)
     if not len(values):
-        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, 1.0, np.nan, *[np.nan] * len(QUANTILES)]
+        return [unknown, 0.0, np.nan, 0.0, np.nan, np.nan, 0.0, 1.0, 1.0, 1.0, np.nan, *[np.nan] * len(QUANTILES)]
     ordered = np.sort(values)
     starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
     counts = np.diff(np.concatenate([starts, [len(ordered)]]))
@@ -203,7 +210,9 @@ def _figures(column: np.ndarray, label: np.ndarray, user: np.ndarray) -> list[fl
         mean,
         sd,
         _clock(values, sd),
-        _together(values, user[known], mean, sd),
+        _together(values, user[known]),
+        _together(known.astype(np.float64), user),
+        _together((values == ordered[starts[most]]).astype(np.float64), user[known]),
         _auc(values, ordered, label[known]),
         *quantiles.tolist(),
     ]
@@ -219,14 +228,14 @@ def _clock(values: Floats, sd: float) -> float:
     return float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
 
 
-def _together(values: Floats, user: np.ndarray, mean: float, sd: float) -> float:
-    """Share of the variance of values [N] that lies between their users, beyond what chance puts there (ANOVA)."""
-    counts = np.bincount(user)
-    sums = np.bincount(user, values - mean)
-    users = int(np.count_nonzero(counts))
-    if sd == 0 or users < 2 or users >= len(values):
+def _together(values: Floats, user: np.ndarray) -> float:
+    """Share of the variance of values [N] that lies between their users, beyond what chance puts there (ANOVA); 1
+    where they have no variance."""
+    counts, off = np.bincount(user), values - values.mean()
+    whole, users = float((off**2).sum()), int(np.count_nonzero(counts))
+    if whole <= 0 or users < 2 or users >= len(values):
         return 1.0
-    between = float((sums**2 / np.maximum(counts, 1)).sum()) / (len(values) * sd**2)
+    between = float((np.bincount(user, off) ** 2 / np.maximum(counts, 1)).sum()) / whole
     by_chance = (users - 1) / (len(values) - 1)
     return min(1.0, max(0.0, (between - by_chance) / (1 - by_chance)))
 

@@ -39,9 +39,10 @@ THRESHOLD = 0.3
 "significant"; the devices of a news site's mornings have 0.26. A value that comes new on a tenth of the rows gives
 0.7."""
 
-WIDER = 1.5
+WIDER = 2.25
 """The threshold is so much wider while few of a column's windows are known, or no such day of the week: the devices of
-a news site's Saturday have 0.35 against those of the days before."""
+a news site's first Sunday have 0.55 against those of the days before, and a slow drift that is no larger cannot be told
+from it."""
 
 ONCE_IN = 10_000
 """Windows of which one has a column beyond its own limit by chance: there are a dozen columns, and two references."""

@@ -95,13 +95,13 @@ def same(one: Profile, other: Profile) -> bool:
     )
 
 
-def test_a_profile_survives_as_a_table_of_16_numbers_a_feature() -> None:
+def test_a_profile_survives_as_a_table_of_18_numbers_a_feature() -> None:
     clean = window(1)
     dense = clean.dense.copy()
     dense[:, 3] = np.nan
     profile = Profile.of(dense, NAMES, label=clean.label)
     table = profile.table()
-    assert (table.shape, table.dtype) == ((16, len(NAMES)), np.dtype(np.float32))
+    assert (table.shape, table.dtype) == ((18, len(NAMES)), np.dtype(np.float32))
     assert np.isnan(profile.mean[3])
     assert same(Profile.from_table(profile.names, profile.rows, profile.clicked, profile.users, table), profile)
 

@@ -96,7 +96,7 @@ FAULTS: tuple[Fault | Story, ...] = (
     ),
     Story(
         "a slow drift over two days",
-        {"of 60 points": 0.6, "of 45 points": 0.45},
+        {"of 80 points": 0.8, "of 60 points": 0.6},
         BAD,
         drifts.slow_drift,
         drifts.cannot_drift,
