@@ -39,10 +39,10 @@ THRESHOLD = 0.3
 "significant"; the devices of a news site's mornings have 0.26. A value that comes new on a tenth of the rows gives
 0.7."""
 
-WIDER = 2.25
-"""The threshold is so much wider while few of a column's windows are known, or no such day of the week: the devices of
-a news site's first Sunday have 0.55 against those of the days before, and a slow drift that is no larger cannot be told
-from it."""
+WIDER, FIRST_WEEK = 1.5, 2.25
+"""The threshold is so much wider while few of a column's windows are known; and while the season has no such day of the
+week: the devices of a news site's first Sunday have 0.55 against those of the days before, and a slow drift that is no
+larger cannot be told from it."""
 
 ONCE_IN = 10_000
 """Windows of which one has a column beyond its own limit by chance: there are a dozen columns, and two references."""
@@ -162,8 +162,8 @@ class Against:
     def limit(self, column: str, by_chance: float) -> float:
         """Of a column's PSI."""
         own = own_limit(self.usual.get(column, ()), factor=False, once_in=ONCE_IN)
-        threshold = THRESHOLD if own is not None and self.complete else WIDER * THRESHOLD
-        return by_chance + max(threshold, own or 0.0)
+        wider = (1.0 if own is not None else WIDER) if self.complete else FIRST_WEEK
+        return by_chance + max(wider * THRESHOLD, own or 0.0)
 
 
 @dataclass(frozen=True, eq=False)

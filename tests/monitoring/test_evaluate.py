@@ -289,7 +289,7 @@ def test_what_past_windows_had_of_a_column_is_its_limit_against_the_same_referen
     assert evidence.drift is not None
     assert evidence.season_drift is not None
     wide = [
-        {column.column for column in found.columns if column.limit - column.by_chance > 0.5}
+        {column.column for column in found.columns if column.limit - column.by_chance > 0.9}
         for found in (evidence.drift, evidence.season_drift)
     ]
     assert wide == [{"label"}, {"place"}]
@@ -308,9 +308,10 @@ def test_a_new_value_of_the_context_on_a_tenth_of_the_rows_is_held_and_named(cha
     history = History(KNOWN, trained_on=by_many(frame_of(300, seed=5)), season=by_many(frame_of(200, seed=6)))
     assert not {"drift", "season_drift"} & set(decide(Policy(), measured(window, champion, challenger, history)).codes)
     verdict = decide(Policy(), measured(replace(window, frame=frame), champion, challenger, history))
-    assert {"drift", "season_drift"} <= set(verdict.codes)
+    assert "drift" in verdict.codes
+    assert "season_drift" not in verdict.codes, "in the first week a weekend moves a column by as much"
     assert verdict.verdict == "hold"
-    (named,) = (finding for finding in verdict.findings if finding.code == "season_drift")
+    (named,) = (finding for finding in verdict.findings if finding.code == "drift")
     assert named.facts["columns"].startswith("place (PSI ")
 
 
