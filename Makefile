@@ -70,7 +70,7 @@ format: $(STAMP) ## Put the code into the project's form
 BENCHES = gate quality cold breadth ablation retrieval fold import update size delta score frame
 ON_LOG = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)')
 UP_TO = $(ON_LOG) $(if $(UNTIL),--until '$(UNTIL)')
-OPTIONS_gate = $(ON_LOG)
+OPTIONS_gate = $(ON_LOG) $(if $(LOGS),--folder '$(LOGS)')
 OPTIONS_quality = $(UP_TO)
 OPTIONS_ablation = $(UP_TO)
 OPTIONS_cold = $(UP_TO)

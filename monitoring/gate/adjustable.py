@@ -69,7 +69,7 @@ FIGURES: Mapping[str, str] = {
     "forgetting": "share of the log loss shown to be lost on the day before",
     "skew": "share of feature values served otherwise than logged",
     "skew_of_one": "share of the rows on which one feature was served otherwise",
-    "drift": "share of the columns that drifted",
+    "drift": "PSI of a column, over what chance and its own windows give",
     "ranking_value": "share of its value that the ranking is shown to lose",
     "recall": "share of the next clicks that the towers are shown to miss",
     "exposure": "change of the exposure of one value, shown beyond chance",
