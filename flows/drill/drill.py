@@ -73,7 +73,7 @@ class Planted:
     named: bool
     """A reason names the fault; of what is sound there is nothing to name."""
 
-    needs: Mapping[str, float]
+    needs: Mapping[str, float] = field(default_factory=dict)
     """By the code of a finding: the least limit with which the window passes."""
 
     of_window: bool = True

@@ -71,7 +71,7 @@ def check_labels(
         return checks
     columns = {name: _coded(pl.Series(values).filter(pl.Series(known))) for name, values in (contexts or {}).items()}
     return [
-        _agreement(labels, history, users),
+        _agreement(labels, history, users, together),
         _log_loss(labels, history, together),
         _whole(labels, together),
         *([_by_context(labels, columns, together)] if columns else []),
@@ -122,7 +122,9 @@ def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
     )
 
 
-def _agreement(labels: _Labels, history: Sequence[PastWindow], users: tuple[pl.Series, np.ndarray]) -> Check:
+def _agreement(
+    labels: _Labels, history: Sequence[PastWindow], users: tuple[pl.Series, np.ndarray], together: float
+) -> Check:
     """Covariance of the labels with the champion's log-odds, over the one it expects.
 
     1 where its log-odds are as good as it says, 0 where labels and impressions have nothing to do with each other,
@@ -136,9 +138,10 @@ def _agreement(labels: _Labels, history: Sequence[PastWindow], users: tuple[pl.S
     if expects <= CLIPPED_AT or len(odds) < 2:
         return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to measure it by.")
     value = float((labels.y * odds).sum()) / expects
-    variance = labels.p * (1 - labels.p) * odds**2
-    together = dispersion((labels.y - labels.p) * odds, variance, users[1], len(users[0]))
-    error = float(np.sqrt(variance.sum() * rate * together)) / expects
+    off = (labels.y - labels.p) * odds
+    # No more than labels themselves hang together: those of other impressions are far off, user by user.
+    together = min(together, dispersion(off, off**2, users[1], len(users[0])))
+    error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
     past = [window.agreement for window in history if window.agreement is not None]
     usual = float(np.median(past)) if len(past) >= 2 * FEWEST_WINDOWS else 1.0
     low = usual - limits.of("labels agree")

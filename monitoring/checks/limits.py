@@ -227,6 +227,10 @@ def is_factor(check: str) -> bool:
     return SETTINGS[check] in FACTORS
 
 
+YOUNG = 1.5
+"""Power of a ratio, and times a share or a distance, by which limits are wider while few windows are known."""
+
+
 @dataclass(frozen=True)
 class InForce:
     """The limits that a window is held against: those declared, or as far as the surface's own windows go beyond."""
@@ -235,7 +239,7 @@ class InForce:
 
     own: Mapping[str, float] | None = None
     """By check: what the surface's own windows need by chance (``monitoring/checks/own.py``), where enough are known;
-    while few are, a limit is twice as wide. None: as declared."""
+    while few are, a limit is half as wide again. None: as declared."""
 
     def of(self, check: str) -> float:
         """The limit of a check."""
@@ -244,7 +248,7 @@ class InForce:
             return declared
         if check in self.own:
             return max(declared, self.own[check])
-        return declared**2 if is_factor(check) else 2 * declared
+        return declared**YOUNG if is_factor(check) else YOUNG * declared
 
     def source(self, check: str) -> str:
         """Which setting that is, and where its value comes from, for people."""

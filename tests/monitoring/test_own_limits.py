@@ -133,8 +133,8 @@ def test_windows_that_no_limit_lets_pass_leave_the_others_to_say_what_is_usual()
 def test_the_limit_in_force_is_the_declared_or_the_own_or_exactly_the_chosen() -> None:
     declared = Limits(volume_factor=2.0)
     assert InForce(declared).of("volume") == 2.0
-    assert InForce(declared, {}).of("volume") == 4.0, "while little is known, twice as wide"
-    assert InForce(declared, {}).of("retries") == 2 * declared.retried_share
+    assert InForce(declared, {}).of("volume") == 2.0**1.5, "while little is known, half as wide again"
+    assert InForce(declared, {}).of("retries") == 1.5 * declared.retried_share
     assert InForce(declared, {"volume": 1.2}).of("volume") == 2.0
     assert InForce(declared, {"volume": 3.1}).of("volume") == 3.1
     chosen = InForce(Limits(at={"volume": 1.5}), {"volume": 3.1})
