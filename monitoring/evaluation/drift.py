@@ -279,17 +279,25 @@ def measure(
 
 
 def _comparable(reference: pl.Series, current: pl.Series) -> tuple[pl.Series, pl.Series]:
-    """Both sides of a column; of texts with many values the less frequent are one, by their shares of either side."""
+    """Both sides of a column; of texts with many values the less frequent are one, by their shares of either side.
+
+    That a text is not known is a value too, where that has become no rarer: of a column that comes in, what is known is
+    compared.
+    """
     if _is_number(reference) and _is_number(current):
         return reference, current
-    sides = [side.cast(pl.String).fill_null(NONE).rename("value") for side in (reference, current)]
+    sides = [side.cast(pl.String).rename("value") for side in (reference, current)]
+    missing = [side.null_count() / max(len(side), 1) for side in sides]
+    if missing[1] >= missing[0]:
+        sides = [side.fill_null(NONE) for side in sides]
     if pl.concat(sides).n_unique() <= BINS:
         return sides[0], sides[1]
     shares = pl.concat([side.value_counts(normalize=True, name="share") for side in sides])
     summed = shares.group_by("value").agg(pl.col("share").sum()).sort(["share", "value"], descending=[True, False])
-    kept = summed["value"].head(BINS - 1).to_list()
+    kept = summed["value"].drop_nulls().head(BINS - 1).to_list()
     before, now = (
-        pl.select(pl.when(side.is_in(kept)).then(side).otherwise(pl.lit(REST))).to_series() for side in sides
+        pl.select(pl.when(side.is_null() | side.is_in(kept)).then(side).otherwise(pl.lit(REST))).to_series()
+        for side in sides
     )
     return before, now
 

@@ -171,12 +171,12 @@ def figures(
 
 
 def _pandas(frame: pl.DataFrame, numbers: list[str]) -> pd.DataFrame:
-    """Numbers as float64 with NaN for what is not finite, the rest as text."""
+    """Numbers as float64 with NaN for what is not finite, the rest as text, None where it is not known."""
     columns: dict[str, object] = {}
     for column in frame.columns:
         if column in numbers:
             values = frame[column].cast(pl.Float64).fill_null(float("nan"))
             columns[column] = values.set(values.is_infinite(), float("nan")).to_numpy()
         else:
-            columns[column] = frame[column].cast(pl.String).fill_null("(none)").to_list()
+            columns[column] = frame[column].cast(pl.String).to_list()
     return pd.DataFrame(columns)

@@ -217,7 +217,10 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
     chosen = tuple(dict.fromkeys((*terms.numbers, *leaned_on)))[: drift.MOST_FEATURES]
 
     def columns(part: Frame) -> pl.DataFrame:
-        beside: dict[str, np.ndarray | pl.Series] = {**contexts_of(part.table, terms.contexts)}
+        context = part.table["context"]
+        beside: dict[str, np.ndarray | pl.Series] = {
+            name: value_of(context, key) for name, key in terms.contexts.items()
+        }
         beside |= {"prediction": model.score(part.examples), "label": part.examples.label}
         return drift.sample(part.examples.dense, terms.features, beside, seed=seed, features=chosen)
 

@@ -294,3 +294,13 @@ def test_what_has_drifted_is_what_failed_evidentlys_own_test(at_most: float) -> 
     assert {name for name, found in status.items() if found == "FAIL"} == set(drifted(measured))
     assert set(drifted(measured)) == {c.column for c in measured.drift.columns if c.ratio > at_most}
     assert 0 < len(drifted(measured)) < 20
+
+
+def test_of_a_column_that_comes_in_what_is_known_is_compared_and_one_that_goes_away_has_drifted() -> None:
+    full = pl.DataFrame({"region": ["north", "south"] * 500})
+    half = pl.DataFrame({"region": ["north", "south", None, None] * 250})
+    other = pl.DataFrame({"region": ["east", "west"] * 500})
+    known = Against("what was before", usual={"region": (0.01,) * 6})
+    assert drifted(measure(half, full, known)) == [], "it comes in"
+    assert drifted(measure(full, half, known)) == ["region"], "it goes away"
+    assert drifted(measure(half, other, known)) == ["region"], "it comes in with other values"
