@@ -15,7 +15,7 @@ from features.declare.labels import Label
 from features.declare.log import Log as TeamLog
 from features.ingest.log_files import Files
 from flows.drill.cadence import Cadence, cadence_of
-from flows.drill.logs import Log, read_log, simulated, simulated_shop, with_click_rate
+from flows.drill.logs import Log, read_surface_log, simulated, simulated_shop, with_click_rate
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
 from flows.surfaces.movies import SURFACE as MOVIES
@@ -123,8 +123,7 @@ def _public(chosen: Logs) -> Iterator[GateLog]:
 
 
 def _read(name: str, files: Files, surface: Surface, start: datetime | None, days: float | None) -> Log:
-    label, *others = surface.features.kinds
-    log = read_log(name, files, now=datetime.now(UTC), mapping=surface.log, label=label, others=others)
+    log = read_surface_log(surface, files, now=datetime.now(UTC), name=name)
     log = log if start is None else log.after(start)
     first = log.shown["shown_at"][0].replace(minute=0, second=0, microsecond=0)
     return log if days is None else log.until(first + days * DAY)

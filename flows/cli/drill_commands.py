@@ -3,7 +3,6 @@
 import json
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -127,16 +126,7 @@ def _read(surface: "Surface", files: "Files | None", length: timedelta | None) -
     from infra.postgres.connections import connect
 
     if files is not None:
-        label, *others = surface.features.kinds
-        return surface, logs.read_log(
-            Path(files.name).stem,
-            files,
-            now=datetime.now(UTC),
-            mapping=surface.log,
-            label=label,
-            others=others,
-            declared=surface.features.columns,
-        )
+        return surface, logs.read_surface_log(surface, files, now=datetime.now(UTC))
     settings = load_settings()
     with running_database(settings), connect(settings.database) as connection:
         days = None if length is None else length / timedelta(days=1)

@@ -61,7 +61,7 @@ def check_log(name: str, named: LogNamed, *, as_json: bool) -> None:
             )
         stored = _store(declared.name, measured)
     windows = measured.trial.windows[::-1]
-    in_force = LimitsInForce(declared.policy, declared.limits, chosen, own_limits(windows))
+    in_force = LimitsInForce(declared.policy, declared.limits, chosen, own_limits(windows, declared.limits))
     found = tradeoffs(adjustable.ADJUSTABLE, in_force, windows, measured.trial)
     if as_json:
         print(json.dumps(limits_table.as_json(measured, found), indent=1))
@@ -125,16 +125,7 @@ def _opened(surface: "Surface", named: LogNamed) -> Iterator[tuple["Log", Mappin
     if named.log is not None:
         files = Files(named.log, named.items, named.users, named.feedback)
         with argument_errors():
-            label, *others = surface.features.kinds
-            log = logs.read_log(
-                Path(files.name).stem,
-                files,
-                now=datetime.now(UTC),
-                mapping=surface.log,
-                label=label,
-                others=others,
-                declared=surface.features.columns,
-            )
+            log = logs.read_surface_log(surface, files, now=datetime.now(UTC))
         last = log.shown["shown_at"][-1]
         yield log.after(last - timedelta(days=days)), {}
         return

@@ -21,7 +21,7 @@ from monitoring.statistics.sequential import Moments
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
-LENGTHS = (
+SENSIBLE = (
     *(timedelta(minutes=minutes) for minutes in (10, 20, 30)),
     *(timedelta(hours=hours) for hours in (1, 2, 3, 6, 12)),
     *(timedelta(days=days) for days in (1, 2, 7, 14)),
@@ -157,7 +157,7 @@ class Life:
         surface = self.surface
         if self.update_every >= 2 * surface.every:
             # Half as long at most: a window is looked for at each, and waits for the next where it is a little short.
-            fits = max((length for length in LENGTHS if 2 * length <= self.update_every), default=surface.every)
+            fits = max((length for length in SENSIBLE if 2 * length <= self.update_every), default=surface.every)
             if fits > surface.every:
                 yield (
                     f"An update comes every {span(self.update_every)}, not every {span(surface.every)}:"
@@ -185,7 +185,7 @@ class Life:
             )
         seconds = size / trained.impressions_per_s if trained.impressions_per_s else 0.0
         if seconds > surface.every.total_seconds() / 2:
-            fits = next((length for length in LENGTHS if length.total_seconds() > 2 * seconds), LENGTHS[-1])
+            fits = next((length for length in SENSIBLE if length.total_seconds() > 2 * seconds), SENSIBLE[-1])
             yield (
                 f"A window trains in {span(seconds)} on this machine, and the next comes after {span(surface.every)}."
                 + (f" every={written(fits)} leaves it time." if fits > surface.every else "")

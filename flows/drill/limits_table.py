@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows.drill.sensitivity import Sensitivity
-from monitoring.desk.limits_shown import number
+from monitoring.checks.limits import SMALLEST
+from monitoring.desk.limits_shown import number, smallest
 from monitoring.desk.words import span
 from monitoring.gate.sensitivity import Tradeoff
 
@@ -13,11 +14,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 ONE_IN_FIFTY = 1 / 50
-
-FAULTS_NAMED = 3
-
-NOTHING = 1e-5
-"""Below this a need is none: it is the least that checks try."""
 
 
 def as_json(measured: Sensitivity, limits: Sequence[Tradeoff]) -> dict[str, Any]:
@@ -81,7 +77,7 @@ def rendered(measured: Sensitivity, limits: Sequence[Tradeoff]) -> "RenderableTy
             number(limit.limit),
             escape(limit.source),
             f"[yellow]{stopped}[/] of {limit.windows}" if stopped else f"0 of {limit.windows}",
-            escape(smallest(limit)),
+            escape(smallest(limit) or "–"),
             *(_limit(limit.stopping(share)) for share in (0, ONE_IN_FIFTY)),
         )
     lines = [
@@ -93,17 +89,8 @@ def rendered(measured: Sensitivity, limits: Sequence[Tradeoff]) -> "RenderableTy
     return Group(*lines, "", f"On {windows}, {planted}:", "", table)
 
 
-def smallest(limit: Tradeoff) -> str:
-    """``feedback logged twice: 3 % of the clicks; …``"""
-    if limit.speaks_of_nothing(limit.limit):
-        return "stops that window without a fault too"
-    caught = limit.caught(limit.limit)
-    more = f"; {len(caught) - FAULTS_NAMED} more" if len(caught) > FAULTS_NAMED else ""
-    return "; ".join(f"{fault}: {words}" for fault, words in caught[:FAULTS_NAMED]) + more or "–"
-
-
 def _limit(value: float | None) -> str:
-    return "–" if value is None else "none does" if math.isinf(value) else number(0.0 if value < NOTHING else value)
+    return "–" if value is None else "none does" if math.isinf(value) else number(0.0 if value <= SMALLEST else value)
 
 
 def _finite(value: float | None) -> float | None:

@@ -8,6 +8,7 @@ for start, end in spans(log, timedelta(hours=1)):
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -100,6 +101,20 @@ def read_log(
         shown = _with_attributes(shown, entity, key, attributes)
     chosen = [*COLUMNS, *(column for kind in others for column in feedback_columns(kind))]
     return Log(name, shown.select(chosen), {column: column for column in staged.contexts})
+
+
+def read_surface_log(surface: Surface, files: Files, *, now: datetime, name: str | None = None) -> Log:
+    """The log of a surface from its files: by its mapping, its columns and all of its labels."""
+    label, *others = surface.features.kinds
+    return read_log(
+        name or Path(files.name).stem,
+        files,
+        now=now,
+        mapping=surface.log,
+        label=label,
+        others=others,
+        declared=surface.features.columns,
+    )
 
 
 def feedback_columns(kind: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from flows.drill.faults import FAULTS, Fault, Story
 from flows.drill.in_memory import JudgedWindow
 from flows.drill.life import DAY, Life, Trained, life_of
 from flows.drill.logs import Log, LogTooShort
+from flows.steps.publish import STATE_OF
 from flows.surface import Surface
 from monitoring.evaluation.history import CHECK
 from monitoring.gate.memory import needed
@@ -30,8 +31,6 @@ from monitoring.statistics.sequential import Moments
 STALE = 24
 """Windows by which the champion of the fault of new readers is behind: fewer than in a drill, since each is trained on
 again and again."""
-
-STATES = {"promote": "promoted", "hold": "held", "reject": "rejected"}
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ def trial(surface: Surface, log: str, done: Drilled) -> Trial:
 
 
 def _past_needs(surface: Surface, judged: JudgedWindow) -> PastNeeds:
-    state = STATES[judged.verdict.verdict]
+    state = STATE_OF[judged.verdict.verdict]
     return PastNeeds(judged.window.end, needed(surface.policy, judged.evidence), state=state)
 
 

@@ -28,8 +28,6 @@ DRIFT_SPAN = timedelta(hours=1)
 EARLIER = timedelta(hours=2)
 """How much of the day before shows forgetting."""
 
-FIRST_WINDOW = "SELECT min(window_start) FROM updates WHERE surface = %s"
-
 STAND_INS = 5
 """Versions tried for an older champion, itself the first: each that is gone costs a look at MLflow."""
 
@@ -127,14 +125,12 @@ def _season(world: World, claimed: Claim, shown: pl.Series) -> Frame | None:
     A read a day, of about 1,000 impressions each: some 0.3 s, nearly all of it whatever Feast reads. Days before the
     surface's first window are not asked for.
     """
-    first = world.connection.execute(FIRST_WINDOW, [claimed.surface]).fetchone()
-    assert first is not None, "an aggregate has one row"
-    assert first[0] is not None, "the update's own is there"
-    frames = []
+    first, frames = updates.first_window(world.connection, claimed.surface), []
+    assert first is not None, "the update's own is there"
     for spans in season(shown) if len(shown) else ():
         begins, ends = spans[0][0], spans[-1][1]
         rejected = updates.rejected_spans(world.connection, claimed.surface, updates.Span(begins, ends))
         left = without(spans, [(span.start, span.end) for span in rejected])
-        if left and left[-1][1] > first[0]:
+        if left and left[-1][1] > first:
             frames.append(world.slices(left, known_by=claimed.as_of))
     return joined(frames)

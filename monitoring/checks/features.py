@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from monitoring.checks.history import FEWEST_WINDOWS
-from monitoring.checks.limits import Check, Gap, InForce, outcome, rows_of
+from monitoring.checks.limits import SMALLEST, Check, Gap, InForce, outcome, rows_of
 from monitoring.checks.profiles import QUANTILES, Floats, Profile
 from monitoring.statistics.chance import CANNOT_BE, divergence, surprise_above
 
@@ -54,8 +54,8 @@ MOVEMENTS = ("features stuck", "features shifted", "features narrowed", "feature
 LOOKED_AT = 0.3
 """Share of the limit from which it is asked whether a movement is beyond chance, which takes a look at all values."""
 
-HALVINGS, SMALLEST = 20, 1e-6
-"""Steps in which a share is found to a millionth, and the smallest limit that is told from none."""
+HALVINGS = 20
+"""Steps in which a share is found to a millionth."""
 
 MOVED_IN = 6
 """Earlier profiles in which a feature had several values, from which they say what is usual."""

@@ -113,7 +113,7 @@ def check_volume(count: int, expected: Expected, limits: InForce, *, requests: i
         passes(limits.of("volume")),
         f"{count:,} impressions; usual are {values}.",
         gross=count < least_of_all,
-        needs=least(passes, 1.0, 1e6),
+        needs=least(passes, 1.0),
     )
 
 
@@ -190,7 +190,7 @@ def check_label_rate(
         max(surprise(factor), outside) <= enough,
         detail + ".",
         gross=gross,
-        needs=least(lambda factor: surprise(factor) <= enough, 1.0, 1e6),
+        needs=least(lambda factor: surprise(factor) <= enough, 1.0),
     )
 
 
@@ -259,7 +259,7 @@ def check_new(
         limit = f"at most {max(0.0, (high * (1 + NEW) - NEW) / (1 + high)):.1%}, beyond chance"
         detail += "; usual are " + ", ".join(f"{value:.1%} {group}" for group, value in usual.items()) + "."
         rows = () if passes(factor) else rows_of(np.asarray(is_new, dtype=bool), ids)
-        needs = least(passes, 1.0, 1e6)
+        needs = least(passes, 1.0)
         found.append(outcome(limits, name, share, limit, passes(factor), detail, rows, needs=needs))
     return found
 

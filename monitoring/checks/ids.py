@@ -9,9 +9,6 @@ from monitoring.statistics.chance import CANNOT_BE, surprise_above
 CHANCE_ROWS = 10
 """Repeats that a window of any size may have."""
 
-SMALLEST_SHARE = 1e-4
-"""Shares are told apart from here on."""
-
 REQUEST = ("user_id", "request_id")
 """What names a request: two users may send the same id."""
 
@@ -65,7 +62,7 @@ def _retries(frame: pl.DataFrame, limits: InForce) -> Check:
         detail,
         rows_of(offends, frame["impression_id"]),
         gross=found > CANNOT_BE,
-        needs=least(lambda allowed: surprise(allowed) <= enough, SMALLEST_SHARE, 1.0),
+        needs=least(lambda allowed: surprise(allowed) <= enough, high=1.0),
     )
 
 
@@ -90,5 +87,5 @@ def _share(frame: pl.DataFrame, key: tuple[str, ...], name: str, limits: InForce
     allowed = limits.of(name)
     theirs = frame.select(pl.all_horizontal(pl.col(part).eq_missing(counts[part][0]) for part in key)).to_series()
     rows = () if passes(allowed) else rows_of(theirs.to_numpy(), frame["impression_id"])
-    needs = least(passes, SMALLEST_SHARE, 1.0)
+    needs = least(passes, high=1.0)
     return outcome(limits, name, share, f"at most {allowed:.0%}", passes(allowed), detail, rows, needs=needs)

@@ -15,14 +15,11 @@ import numpy as np
 import polars as pl
 
 from monitoring.checks.history import FEWEST_WINDOWS
-from monitoring.checks.limits import Check, InForce, PastWindow, least, outcome, rows_of
+from monitoring.checks.limits import SMALLEST, Check, InForce, PastWindow, least, outcome, rows_of
 from monitoring.statistics.chance import CANNOT_BE, dispersion, divergence
 
 CLIPPED_AT = 1e-6
 """Probabilities are kept this far from 0 and 1."""
-
-SMALLEST, FARTHEST = 1e-6, 1e4
-"""Limits are told apart between these."""
 
 SLICES_NAMED = 3
 """Slices named in a sentence."""
@@ -179,7 +176,7 @@ def _whole(labels: _Labels, together: float) -> Check:
     passes = partial(_within, counts, together, enough)
     detail = f"{labels.y.sum():,.0f} labels, {ratio:.0%} of the {labels.p.sum():,.0f} that the champion expects."
     limit = limits.of("labels expected")
-    needs = least(passes, 1.0, FARTHEST)
+    needs = least(passes, 1.0)
     return outcome(limits, "labels expected", ratio, _allowed(limit), passes(limit), detail, needs=needs)
 
 
@@ -200,7 +197,7 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
     for column, (values, group) in columns.items():
         counts = _counted(labels, group, len(values))
         surprise = counts.largest_surprise(limit, together)
-        needs = max(needs, least(partial(_within, counts, together, enough), 1.0, FARTHEST))
+        needs = max(needs, least(partial(_within, counts, together, enough), 1.0))
         gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
         offends |= (surprise > enough)[group]
         for place in np.flatnonzero(surprise > enough):
@@ -238,7 +235,7 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: flo
     value = float(counts.labels[worst[0]] / counts.expected[worst[0]])
     rows = rows_of(bad[group] & (labels.y > 0), labels.ids)
     limit = f"at most {factor:.3g} times the odds, beyond chance"
-    needs = least(lambda factor: float(counts.surprise(factor, factor, together)[1].max()) <= enough, 1.0, FARTHEST)
+    needs = least(lambda factor: float(counts.surprise(factor, factor, together)[1].max()) <= enough, 1.0)
     return outcome(limits, "labels by user", value, limit, not offenders, detail, rows, needs=needs)
 
 
@@ -275,7 +272,7 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     offends = np.zeros(n, dtype=bool)
     if bad.any():
         offends[order[first[worst] : last[worst]]] = True
-    needs, rows = least(partial(_within, counts, together, enough), 1.0, FARTHEST), rows_of(offends, labels.ids)
+    needs, rows = least(partial(_within, counts, together, enough), 1.0), rows_of(offends, labels.ids)
     return outcome(limits, "labels by age", value, _allowed(factor), not bad.any(), detail, rows, needs=needs)
 
 

@@ -227,6 +227,9 @@ def is_factor(check: str) -> bool:
     return SETTINGS[check] in FACTORS
 
 
+SMALLEST, LARGEST = 1e-6, 1e6
+"""Limits are looked for between these; a window that needs no more than the smallest needs none."""
+
 YOUNG = 1.5
 """Power of a ratio, and times a share or a distance, by which limits are wider while few windows are known."""
 
@@ -370,7 +373,7 @@ def outcome(
     return Check(name, float(value), limit, bool(passed), detail, rows, breach, needs, setting)
 
 
-def least(passes: Callable[[float], bool], low: float, high: float) -> float:
+def least(passes: Callable[[float], bool], low: float = SMALLEST, high: float = LARGEST) -> float:
     """The least limit from `low` to `high`, both above 0, with which a window passes: to a hundredth part. Infinite
     where none is."""
     if passes(low):

@@ -12,9 +12,10 @@ import numpy as np
 import polars as pl
 
 from monitoring.checks.history import check_label_rate, check_new, check_volume
-from monitoring.checks.ids import REQUEST, SMALLEST_SHARE, check_ids
+from monitoring.checks.ids import REQUEST, check_ids
 from monitoring.checks.limits import (
     ROWS_NAMED,
+    SMALLEST,
     Breach,
     Check,
     Expected,
@@ -131,7 +132,7 @@ def _unknown(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: In
     # A column that is missing throughout is no chance, however few rows there are: what they differ by is.
     error = float(nan.sum(axis=1).std() / max(dense.shape[1], 1) / np.sqrt(max(requests, 1)))
     passed, likely = (share <= allowed + errors * error for errors in (CHANCE, BEYOND_CHANCE))
-    rows, needs = rows_of(nan.any(axis=1), ids), max(share - CHANCE * error, SMALLEST_SHARE)
+    rows, needs = rows_of(nan.any(axis=1), ids), max(share - CHANCE * error, SMALLEST)
     limit += ", beyond chance"
     return outcome(limits, "features known", share, limit, passed, detail, rows, gross=not likely, needs=needs)
 
@@ -166,7 +167,7 @@ def _ranges(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: InF
         detail,
         rows_of(offends, ids),
         gross=surprise > CANNOT_BE,
-        needs=least(lambda allowed: surprise_above(share, requests, allowed) <= enough, SMALLEST_SHARE, 1.0),
+        needs=least(lambda allowed: surprise_above(share, requests, allowed) <= enough, high=1.0),
     )
 
 
@@ -190,7 +191,7 @@ def _lateness(lateness_s: np.ndarray, limits: InForce) -> Check:
         surprise = surprise_above(float(np.mean(lateness_s > seconds)), lateness_s.size, 0.01)
         return bool(surprise <= -np.log(limits.declared.false_alarm))
 
-    limit, needs = f"at most {allowed:,.0f} s, beyond chance", least(passes, 0.1, 1e9)
+    limit, needs = f"at most {allowed:,.0f} s, beyond chance", least(passes, high=1e9)
     return outcome(limits, "lateness", value, limit, passes(allowed), detail, needs=needs)
 
 

@@ -100,11 +100,12 @@ def _row(tradeoff: Tradeoff) -> LimitRow:
         tradeoff.source,
         len(tradeoff.stopped(tradeoff.limit)),
         tradeoff.windows,
-        _smallest(tradeoff),
+        smallest(tradeoff),
     )
 
 
-def _smallest(tradeoff: Tradeoff) -> str:
+def smallest(tradeoff: Tradeoff) -> str:
+    """``feedback logged twice: 3 % of the clicks; …``, of the limit in force; empty where it catches none."""
     if tradeoff.speaks_of_nothing(tradeoff.limit):
         return "It stops that window without a fault too."
     caught = [f"{fault}: {words}" for fault, words in tradeoff.caught(tradeoff.limit)]

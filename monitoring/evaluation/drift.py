@@ -42,7 +42,7 @@ THRESHOLD = 0.3
 WIDER, FIRST_WEEK = 1.5, 2.25
 """The threshold is so much wider while few of a column's windows are known; and while the season has no such day of the
 week: the devices of a news site's first Sunday have 0.55 against those of the days before, and a slow drift that is no
-larger cannot be told from it."""
+larger looks the same."""
 
 ONCE_IN = 10_000
 """Windows of which one has a column beyond its own limit by chance: there are a dozen columns, and two references."""
@@ -161,7 +161,7 @@ class Against:
 
     def limit(self, column: str, by_chance: float) -> float:
         """Of a column's PSI."""
-        own = own_limit(self.usual.get(column, ()), factor=False, once_in=ONCE_IN)
+        own = own_limit(self.usual.get(column, ()), THRESHOLD, factor=False, once_in=ONCE_IN)
         wider = (1.0 if own is not None else WIDER) if self.complete else FIRST_WEEK
         return by_chance + max(wider * THRESHOLD, own or 0.0)
 

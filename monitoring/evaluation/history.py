@@ -13,7 +13,7 @@ from typing import Literal
 from models.frames import Frame
 from models.learning.model import Model
 from monitoring.checks.history import DAYS_COMPARED, RECENT_SPAN
-from monitoring.checks.limits import PastWindow, is_factor
+from monitoring.checks.limits import Limits, PastWindow, is_factor
 from monitoring.checks.own import own_limit
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.process_record import ProcessRecord, latest_before
@@ -144,11 +144,10 @@ class Recalled:
         begins = f"{code}/"
         return {name.removeprefix(begins): values for name, values in self.needed.items() if name.startswith(begins)}
 
-    @property
-    def own(self) -> Mapping[str, float]:
+    def own(self, declared: Limits) -> Mapping[str, float]:
         """By data check: the limit that the surface's own windows need, where enough of them are known."""
         checks = self.needed_of(CHECK.removesuffix("/"))
-        found = {name: own_limit(values, factor=is_factor(name)) for name, values in checks.items()}
+        found = {name: own_limit(values, declared.of(name), factor=is_factor(name)) for name, values in checks.items()}
         return {name: limit for name, limit in found.items() if limit is not None}
 
 

@@ -156,7 +156,7 @@ class Checks:
 def check(window: Window, champion: Champion | None, history: History) -> Checks:
     """All data checks of a window, and its drift, by the model in service and the windows before it."""
     examples, table, terms = window.frame.examples, window.frame.table, window.terms
-    past, limits = history.recalled.windows, InForce(terms.limits, history.recalled.own)
+    past, limits = history.recalled.windows, InForce(terms.limits, history.recalled.own(terms.limits))
     users, gap = codes_of(table["user_id"]), find_gap(examples.time, window.start, past)
     model = None if champion is None else champion.model
     found = window_checks.check_window(

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from monitoring.checks.limits import Limits
 from monitoring.evaluation.history import CHECK, Recalled
 from monitoring.gate.adjustable import Adjustable, LimitsInForce
 
@@ -242,7 +243,7 @@ def tradeoffs(
     return [Tradeoff.made(of, in_force, windows, trial) for of in limits]
 
 
-def own_limits(windows: Sequence[PastNeeds]) -> Mapping[str, float]:
+def own_limits(windows: Sequence[PastNeeds], declared: Limits) -> Mapping[str, float]:
     """By data check: the limit that these windows, the newest first, need by chance. What was rejected was no window of
     the surface's."""
     needed: dict[str, list[float]] = {}
@@ -251,7 +252,7 @@ def own_limits(windows: Sequence[PastNeeds]) -> Mapping[str, float]:
             for code, need in window.needs.items():
                 if code.startswith(CHECK):
                     needed.setdefault(code, []).append(need)
-    return Recalled(needed={code: tuple(values) for code, values in needed.items()}).own
+    return Recalled(needed={code: tuple(values) for code, values in needed.items()}).own(declared)
 
 
 def _moves(fault: Moved, before: float | None, *, factor: bool) -> bool:

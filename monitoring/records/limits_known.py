@@ -44,5 +44,5 @@ def read(connection: psycopg.Connection, surface: str, policy: Policy, limits: L
     of_updates = any(window.needs for window in windows)
     if not of_updates and trial is not None:
         windows = list(trial.trial.windows[::-1])
-    in_force = LimitsInForce(policy, limits, limit_choices.newest(choices), own_limits(windows))
+    in_force = LimitsInForce(policy, limits, limit_choices.newest(choices), own_limits(windows, limits))
     return LimitsKnown(in_force, windows, of_updates, trial, choices)

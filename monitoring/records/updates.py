@@ -187,6 +187,13 @@ def training_part(connection: psycopg.Connection, surface: str, version: str) ->
     return None if found is None else Span(*found)
 
 
+def first_window(connection: psycopg.Connection, surface: str) -> datetime | None:
+    """When the first window of a surface's updates begins; None before any."""
+    found = connection.execute("SELECT min(window_start) FROM updates WHERE surface = %s", [surface]).fetchone()
+    assert found is not None, "an aggregate has one row"
+    return None if found[0] is None else found[0]
+
+
 def found_lost(connection: psycopg.Connection, surface: str, version: str) -> int:
     """How many of the newest two updates found the files of this champion lost."""
     found = connection.execute(FOUND_LOST, [version, surface]).fetchone()

@@ -95,13 +95,13 @@ def test_a_window_passes_with_the_limit_that_it_needs_and_fails_just_below(name:
 @given(st.lists(st.floats(0.01, 100), min_size=KNOWN_FROM, max_size=60))
 @settings(deadline=None)
 def test_own_limits_lie_at_or_above_the_median_and_follow_the_scale(needed: list[float]) -> None:
-    share, factor = own_limit(needed, factor=False), own_limit(needed, factor=True)
+    share, factor = own_limit(needed, 1e-3, factor=False), own_limit(needed, 1.0, factor=True)
     assert share is not None
     assert factor is not None
     middle = float(np.median(needed))
     assert share >= middle * (1 - 1e-9)
     assert factor >= middle * (1 - 1e-6) or len(needed) % 2 == 0
-    assert own_limit([3 * value for value in needed], factor=False) == pytest.approx(3 * share)
+    assert own_limit([3 * value for value in needed], 3e-3, factor=False) == pytest.approx(3 * share)
 
 
 def test_of_windows_by_chance_one_in_some_hundred_needs_more_than_the_others_say() -> None:
@@ -109,7 +109,7 @@ def test_of_windows_by_chance_one_in_some_hundred_needs_more_than_the_others_say
     for draw in (random.exponential, lambda scale, size: np.abs(random.normal(0, scale, size))):
         beyond = 0
         for _ in range(400):
-            limit = own_limit(draw(0.1, 100).tolist(), factor=False)
+            limit = own_limit(draw(0.1, 100).tolist(), 0.05, factor=False)
             assert limit is not None
             beyond += int((draw(0.1, 50) > limit).sum())
         assert beyond <= 0.005 * 400 * 50
@@ -117,17 +117,27 @@ def test_of_windows_by_chance_one_in_some_hundred_needs_more_than_the_others_say
 
 def test_some_faults_among_the_windows_do_not_move_their_own_limit_far() -> None:
     needed = np.random.default_rng(1).exponential(0.1, 100)
-    clean = own_limit(needed.tolist(), factor=False)
+    clean = own_limit(needed.tolist(), 0.05, factor=False)
     needed[:8] = 50.0
-    faulty = own_limit(needed.tolist(), factor=False)
+    faulty = own_limit(needed.tolist(), 0.05, factor=False)
     assert clean is not None
     assert faulty is not None
     assert faulty < 3 * clean
 
 
 def test_windows_that_no_limit_lets_pass_leave_the_others_to_say_what_is_usual() -> None:
-    assert own_limit([0.1] * 30 + [np.inf], factor=False) == pytest.approx(0.1)
-    assert own_limit([0.1] * (KNOWN_FROM - 1), factor=False) is None
+    assert own_limit([0.1] * 30 + [np.inf], 0.1, factor=False) == pytest.approx(0.1)
+    assert own_limit([0.1] * (KNOWN_FROM - 1), 0.1, factor=False) is None
+
+
+def test_a_limit_that_windows_do_not_come_near_stays_however_they_differ() -> None:
+    """Of a site whose traffic is up to 1.9 times the usual, and a fault among a hundred windows."""
+    needed = [1.0, 1.05, 1.1, 1.3, 1.9] * 20 + [6.0]
+    assert own_limit(needed, 2.5, factor=True) == 2.5
+    near = own_limit([*needed, 2.2, 2.3], 2.5, factor=True)
+    assert near is not None
+    assert near > 2.5
+    assert own_limit([0.01, 0.02, 0.05, 0.1] * 10, 0.25, factor=False) == 0.25
 
 
 def test_the_limit_in_force_is_the_declared_or_the_own_or_exactly_the_chosen() -> None:

@@ -158,10 +158,11 @@ def test_limits_of_shares_that_no_window_needs_can_be_chosen_too() -> None:
 
 
 def test_the_own_limits_of_windows_leave_out_what_was_rejected() -> None:
-    held = [PastNeeds(NOW, {VOLUME: 1.0 + place / 10}) for place in range(8)]
-    rejected = [PastNeeds(NOW, {VOLUME: 1000.0}, state="rejected")]
-    assert own_limits(held) == own_limits([*held, *rejected])
-    assert own_limits(held[:3]) == {}
+    held = [PastNeeds(NOW, {VOLUME: 1.5 + place / 5}) for place in range(8)]
+    rejected = [PastNeeds(NOW, {VOLUME: 1000.0}, state="rejected")] * 3
+    assert own_limits(held, Limits())["volume"] > Limits().volume_factor
+    assert own_limits(held, Limits()) == own_limits([*held, *rejected], Limits())
+    assert own_limits(held[:3], Limits()) == {}
 
 
 # --- the records ----------------------------------------------------------------------------------------------------
