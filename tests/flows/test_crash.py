@@ -31,7 +31,14 @@ ON_THE_WAY = ("after claim", "before set_champion")
 """Where the second update dies, one after another, before it ends."""
 
 EVIDENCE = "SELECT DISTINCT measured - 'cost' FROM evidence WHERE update_id = %s"  # the cost is in seconds
-HISTORY = "SELECT DISTINCT to_jsonb(h) - '{history_id,measured_at}'::text[] FROM update_history h WHERE update_id = %s"
+HISTORY = """
+SELECT DISTINCT to_jsonb(h) - '{history_id,measured_at,limit_codes,limits_needed}'::text[] || jsonb_build_object(
+    'needs',
+    (SELECT jsonb_object_agg(code, needed) FROM unnest(limit_codes, limits_needed) AS needs (code, needed)
+     WHERE code <> 'scoring_time')
+)
+FROM update_history h WHERE update_id = %s
+"""  # as the evidence's cost, the time to score is of the machine
 
 
 @dataclass
