@@ -9,6 +9,7 @@ becomes of a window that is not promoted: held, it is trained on together with t
 There is no database, registry or report.
 """
 
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from flows.drill.faults import Met
 from flows.drill.logs import MICROSECOND
 from flows.drill.windows import LogWindow, joined
-from flows.steps.history import DRIFT_SPAN, EARLIER
+from flows.steps.history import EARLIER
 from flows.steps.publish import STATE_OF, trained_to
 from flows.steps.train import Fitted, Start, fit
 from flows.surface import Surface
@@ -31,7 +32,7 @@ from monitoring.evaluation.evaluate import Trained, evaluate
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.history import DAY, CurrentUpdate, History, InService, PastUpdate, Reference, recall
 from monitoring.evaluation.reranking import propensities_of
-from monitoring.evaluation.season import LOOKED_BACK, PERIODS_BACK, Span, season
+from monitoring.evaluation.season import LOOKED_BACK, PERIODS_BACK, Span, season, trained_slices
 from monitoring.evaluation.season import joined as joined_frames
 from monitoring.evaluation.skew import Skew
 from monitoring.evaluation.window import Champion, Checks, Window, check
@@ -58,8 +59,7 @@ class TrainedVersion:
     towers: VersionTowers | None
     """What it retrieves with."""
 
-    last_part: Frame
-    """The latest part of what it was trained on."""
+    trained_on: LogWindow
 
     @property
     def as_champion(self) -> Champion:
@@ -170,9 +170,8 @@ class InMemory:
             return
         assert judged.fitted is not None
         assert version is not None
-        last_part = part.within(claimed.split - DRIFT_SPAN, claimed.split).frame
         self.line.append(
-            TrainedVersion(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, last_part)
+            TrainedVersion(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, part)
         )
         self._longest = max(self._longest, window.end - window.start)
         oldest = window.start - max(LOOKED_BACK, PERIODS_BACK * self._longest, self.surface.rehearse)
@@ -261,18 +260,20 @@ class InMemory:
             recalled,
             self._references(recalled.baseline, claimed.end),
             self._earlier(claimed),
-            champion.last_part if len(champion.last_part) else None,
+            self._trained_on(claimed, champion.trained_on),
             self._season(claimed),
         )
 
+    def _trained_on(self, claimed: Window, part: LogWindow) -> Frame | None:
+        """What the champion was trained on, a sample of it."""
+        shown = claimed.frame.table["shown_at"]
+        return _frame_of([part], trained_slices((part.start, part.end), shown)) if len(shown) else None
+
     def _season(self, claimed: Window) -> Frame | None:
         """The same hours of earlier days, of what was not rejected."""
-        shown, found = claimed.frame.table["shown_at"], []
-        for spans in season(shown) if len(shown) else ():
-            parts = [part.within(*span) for span in spans for part in self.seen if _overlap(part, span)]
-            parts = [part for part in parts if len(part)]
-            found += [joined(parts).frame] if parts else []
-        return joined_frames(found)
+        shown = claimed.frame.table["shown_at"]
+        days = [_frame_of(self.seen, spans) for spans in season(shown)] if len(shown) else []
+        return joined_frames([day for day in days if day is not None])
 
     def _references(self, baseline: str | None, end: datetime) -> tuple[Reference, ...]:
         found, seen = [], {self.line[-1].version}
@@ -294,6 +295,13 @@ class InMemory:
         near = [part for part in self._before() if part.start < midnight and part.end > start]
         parts = [part for part in (part.within(start, midnight) for part in near) if len(part)]
         return joined(parts).frame if parts else None
+
+
+def _frame_of(parts: Sequence[LogWindow], spans: Sequence[Span]) -> Frame | None:
+    """The impressions of the spans, of some windows; None where there are none."""
+    found = [part.within(*span) for span in spans for part in parts if _overlap(part, span)]
+    found = [part for part in found if len(part)]
+    return joined(found).frame if found else None
 
 
 def _overlap(part: LogWindow, span: Span) -> bool:

@@ -16,14 +16,11 @@ from models.learning.model import Model
 from models.versions import promotions
 from models.versions.promotions import Promotion
 from monitoring.evaluation.history import DAY, CurrentUpdate, History, InService, Recalled, Reference, recall
-from monitoring.evaluation.season import joined, season, without
+from monitoring.evaluation.season import joined, season, trained_slices, without
 from monitoring.gate.hypotheses import PROVEN_BASELINE
 from monitoring.records import history_store, updates
 
 LOG = logging.getLogger(__name__)
-
-DRIFT_SPAN = timedelta(hours=1)
-"""How much of a training part a window is compared with for drift: its latest part."""
 
 EARLIER = timedelta(hours=2)
 """How much of the day before shows forgetting."""
@@ -45,7 +42,7 @@ def read_history(world: World, claimed: Claim, shown: pl.Series) -> History:
         recalled,
         references=references(world, champion, recalled.baseline or champion.version, claimed),
         earlier=_earlier(world, claimed),
-        trained_on=_trained_on(world, claimed, champion.version),
+        trained_on=_trained_on(world, claimed, champion.version, shown),
         season=_season(world, claimed, shown),
     )
 
@@ -110,12 +107,12 @@ def _earlier(world: World, claimed: Claim) -> Frame | None:
     return frame if len(frame) else None
 
 
-def _trained_on(world: World, claimed: Claim, version: str) -> Frame | None:
-    """What a version was trained on, its latest part."""
+def _trained_on(world: World, claimed: Claim, version: str, shown: pl.Series) -> Frame | None:
+    """What a version was trained on, a sample of it."""
     part = updates.training_part(world.connection, claimed.surface, version)
-    if part is None:
+    if part is None or not len(shown):
         return None
-    frame = world.older(max(part.start, part.end - DRIFT_SPAN), part.end, known_by=claimed.as_of)
+    frame = world.slices(trained_slices((part.start, part.end), shown), known_by=claimed.as_of)
     return frame if len(frame) else None
 
 

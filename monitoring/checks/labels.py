@@ -16,7 +16,7 @@ import polars as pl
 
 from monitoring.checks.history import FEWEST_WINDOWS
 from monitoring.checks.limits import SMALLEST, Check, InForce, PastWindow, least, outcome, rows_of
-from monitoring.statistics.chance import CANNOT_BE, dispersion, divergence
+from monitoring.statistics.chance import CANNOT_BE, ERRORS_CANNOT_BE, dispersion, dispersion_of_others, divergence
 
 CLIPPED_AT = 1e-6
 """Probabilities are kept this far from 0 and 1."""
@@ -29,9 +29,6 @@ GROSS_FACTOR = 3.0
 
 GROSS_AGREEMENT = 0.7
 """Labels shown to follow the champion by less than this are another impression's."""
-
-LABELS_BEYOND_CHANCE = 6.0
-"""Standard errors beyond which that is no chance: once in a billion."""
 
 ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the window, its latest impressions, in which labels may still be missing."""
@@ -62,16 +59,16 @@ def check_labels(
     p = np.clip(np.where(np.isfinite(p), p, mean), CLIPPED_AT, 1 - CLIPPED_AT)
     labels = _Labels(y, p, table["impression_id"], limits)
     users = _coded(table["user_id"])
-    together = dispersion(labels.y - labels.p, labels.p * (1 - labels.p), users[1], len(users[0]))
-    checks = [_by_user(labels, users, together), _by_age(labels, table["shown_at"], together)]
+    together = _together(labels.y, labels.p, users[1])
+    checks = [_by_user(labels, users), _by_age(labels, table["shown_at"], users[1])]
     if champion_score is None:
         return checks
     columns = {name: _coded(pl.Series(values).filter(pl.Series(known))) for name, values in (contexts or {}).items()}
     return [
-        _agreement(labels, history, users, together),
+        _agreement(labels, history, users[1]),
         _log_loss(labels, history, together),
         _whole(labels, together),
-        *([_by_context(labels, columns, together)] if columns else []),
+        *([_by_context(labels, columns, users[1])] if columns else []),
         *checks,
     ]
 
@@ -94,7 +91,9 @@ class _Counts:
     labels: np.ndarray
     expected: np.ndarray
 
-    def surprise(self, fewer: float, more: float, dispersion: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    def surprise(
+        self, fewer: float, more: float, dispersion: np.ndarray | float = 1.0
+    ) -> tuple[np.ndarray, np.ndarray]:
         """-log of the chance of so few, and of so many, labels if the truth were just that factor off: f8[G] each.
 
         `fewer` divides the probabilities, `more` multiplies their odds: a probability ends at 1.
@@ -119,33 +118,49 @@ def _counted(labels: _Labels, group: np.ndarray, groups: int) -> _Counts:
     )
 
 
-def _agreement(
-    labels: _Labels, history: Sequence[PastWindow], users: tuple[pl.Series, np.ndarray], together: float
-) -> Check:
-    """Covariance of the labels with the champion's log-odds, over the one it expects.
+def agreement(y: np.ndarray, p: np.ndarray, user: np.ndarray) -> tuple[float, float] | None:
+    """Covariance of labels y [N] with the log-odds of their probabilities p [N], over the one that these expect, and
+    its standard error; `user` [N]: codes of whose they are. None where there is nothing to measure it by.
 
-    1 where its log-odds are as good as it says, 0 where labels and impressions have nothing to do with each other,
+    1 where log-odds are as good as they say, 0 where labels and impressions have nothing to do with each other,
     whatever the champion's AUC: mixing a third of the labels takes away a third.
     """
-    limits = labels.limits
-    odds = np.log(labels.p) - np.log1p(-labels.p)
+    odds = np.log(p) - np.log1p(-p)
     odds = odds - odds.mean()
-    rate = float(labels.y.mean() / labels.p.mean())  # labels that are merely fewer are another check's
-    expects = float((labels.p * odds).sum()) * rate
+    rate = float(y.mean() / p.mean())  # labels that are merely fewer are another check's
+    expects = float((p * odds).sum()) * rate
     if expects <= CLIPPED_AT or len(odds) < 2:
+        return None
+    value, users = float((y * odds).sum()) / expects, int(user.max()) + 1
+    # Labels of other impressions are far off, user by user: how they hang together is asked of what they are given.
+    follow = p.mean() + float(np.clip(value, 0.0, 1.0)) * (p - p.mean())
+    off = (y - p) * odds
+    together = min(_together(y, follow, user), dispersion(off, off**2, user, users))
+    return value, float(np.sqrt((p * (1 - p) * odds**2).sum() * rate * together)) / expects
+
+
+def _together(y: np.ndarray, p: np.ndarray, user: np.ndarray, group: np.ndarray | None = None) -> float:
+    """How far labels of one user hang together, as a dispersion, apart from what all those of a `group` [N] have in
+    common: what is looked for is no chance. Of few users, each group costs one of them."""
+    group = np.zeros(len(y), dtype=np.int64) if group is None else group
+    rate = np.bincount(group, y) / np.maximum(np.bincount(group, p), CLIPPED_AT)
+    p, users = np.clip(p * rate[group], CLIPPED_AT, 1 - CLIPPED_AT), int(user.max()) + 1
+    return dispersion(y - p, p * (1 - p), user, users) * users / max(users - len(rate), 1)
+
+
+def _agreement(labels: _Labels, history: Sequence[PastWindow], user: np.ndarray) -> Check:
+    """How far labels follow the champion, against how far they did."""
+    limits, found = labels.limits, agreement(labels.y, labels.p, user)
+    if found is None:
         return outcome(limits, "labels agree", 1.0, "not known", True, "There is nothing to measure it by.")
-    value = float((labels.y * odds).sum()) / expects
-    off = (labels.y - labels.p) * odds
-    # No more than labels themselves hang together: those of other impressions are far off, user by user.
-    together = min(together, dispersion(off, off**2, users[1], len(users[0])))
-    error = float(np.sqrt((labels.p * (1 - labels.p) * odds**2).sum() * rate * together)) / expects
+    value, error = found
     past = [window.agreement for window in history if window.agreement is not None]
     usual = float(np.median(past)) if len(past) >= 2 * FEWEST_WINDOWS else 1.0
     low = usual - limits.of("labels agree")
     surely = value + 4 * error
     detail = f"Labels follow the champion's log-odds {value:.0%} as much as it expects; usual is {usual:.0%}."
     limit = f"at least {low:.0%}, give or take {4 * error:.0%} of chance"
-    gross = value + LABELS_BEYOND_CHANCE * error < GROSS_AGREEMENT * usual
+    gross = value + ERRORS_CANNOT_BE * error < GROSS_AGREEMENT * usual
     if gross:
         detail += " They look shuffled: they belong to other impressions."
     needs = max(usual - surely, SMALLEST)
@@ -185,7 +200,7 @@ def _within(counts: "_Counts", together: float, enough: float, factor: float) ->
     return float(counts.largest_surprise(factor, together).max()) <= enough
 
 
-def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarray]], together: float) -> Check:
+def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarray]], user: np.ndarray) -> Check:
     """Labels by value of each context column, over all of them together."""
     limits = labels.limits
     looks = 2 * sum(len(values) for values, _ in columns.values())
@@ -195,7 +210,7 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
     offends = np.zeros(len(labels.y), dtype=bool)
     gross = False
     for column, (values, group) in columns.items():
-        counts = _counted(labels, group, len(values))
+        counts, together = _counted(labels, group, len(values)), _together(labels.y, labels.p, user, group)
         surprise = counts.largest_surprise(limit, together)
         needs = max(needs, least(partial(_within, counts, together, enough), 1.0))
         gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
@@ -214,10 +229,13 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
     )
 
 
-def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: float) -> Check:
-    """Users with impossibly many labels: a bot that clicks everything. Too few is what most users do."""
+def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray]) -> Check:
+    """Users with impossibly many labels: a bot that clicks everything. Too few is what most users do.
+
+    How far labels of a user hang together, the others say: among few, a bot's own would hide it."""
     limits = labels.limits
     names, group = users
+    together = dispersion_of_others(labels.y - labels.p, labels.p * (1 - labels.p), group, len(names))
     counts = _counted(labels, group, len(names))
     factor = limits.of("labels by user")
     _, too_many = counts.surprise(factor, factor, together)
@@ -239,7 +257,7 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray], together: flo
     return outcome(limits, "labels by user", value, limit, not offenders, detail, rows, needs=needs)
 
 
-def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
+def _by_age(labels: _Labels, shown_at: pl.Series, user: np.ndarray) -> Check:
     """Labels by tenth of the window's impressions in time order, and in its end, where those still to come are missing.
 
     Each part is expected to have what the champion says, times what the rest of the window found of that: a champion
@@ -249,6 +267,7 @@ def _by_age(labels: _Labels, shown_at: pl.Series, together: float) -> Check:
     order = np.argsort(shown_at.dt.epoch("us").to_numpy(), kind="stable")
     y, p = labels.y[order], labels.p[order]
     n = len(y)
+    together = _together(y, p, user[order], np.arange(n) * 10 // n)
     parts = [(n * tenth // 10, n * (tenth + 1) // 10, f"tenth {tenth + 1} of 10") for tenth in range(10)]
     parts += [(n - int(n * share), n, f"the latest {share:.0%}") for share in ENDS]
     parts = [part for part in parts if part[1] > part[0]]

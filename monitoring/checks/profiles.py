@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.statistics.chance import effective
+from monitoring.statistics.chance import draws, effective
 
 Floats = NDArray[np.float64]
 
@@ -127,10 +127,8 @@ class Profile:
         return cls(names, rows, clicked, users, **own, quantiles=figures[len(FEATURE_FIGURES) :])
 
     def draws(self, together: Floats) -> Floats:
-        """[D] how many independent rows say as much, where such a share [D] of the variance lies between users: rows
-        over the design effect (Kish 1965)."""
-        of_one = max(self.rows / max(self.users, 1.0), 1.0)
-        return np.asarray(self.rows / (1 + (of_one - 1) * together))
+        """[D] how many independent rows say as much, where such a share [D] of the variance lies between users."""
+        return draws(self.rows, self.users, together)
 
     def table(self) -> NDArray[np.float32]:
         """Its figures [WIDTH, D]."""

@@ -24,7 +24,7 @@ from monitoring.checks.limits import (
     outcome,
     rows_of,
 )
-from monitoring.statistics.chance import CANNOT_BE, surprise_above
+from monitoring.statistics.chance import CANNOT_BE, ERRORS_CANNOT_BE, surprise_above
 
 __all__ = [
     "REQUIRED",
@@ -36,8 +36,8 @@ __all__ = [
     "check_window",
 ]
 
-CHANCE, BEYOND_CHANCE = 4.0, 6.0
-"""Standard errors that are chance, and those beyond which nothing is: once in a billion."""
+CHANCE = 4.0
+"""Standard errors that are chance."""
 
 REQUIRED = ("impression_id", "request_id", "user_id", "item_id", "shown_at", "label", "schema_version")
 
@@ -131,7 +131,7 @@ def _unknown(dense: np.ndarray, names: Sequence[str], ids: pl.Series, limits: In
     detail = f"{share:.2%} of the feature values are not known{worst}."
     # A column that is missing throughout is no chance, however few rows there are: what they differ by is.
     error = float(nan.sum(axis=1).std() / max(dense.shape[1], 1) / np.sqrt(max(requests, 1)))
-    passed, likely = (share <= allowed + errors * error for errors in (CHANCE, BEYOND_CHANCE))
+    passed, likely = (share <= allowed + errors * error for errors in (CHANCE, ERRORS_CANNOT_BE))
     rows, needs = rows_of(nan.any(axis=1), ids), max(share - CHANCE * error, SMALLEST)
     limit += ", beyond chance"
     return outcome(limits, "features known", share, limit, passed, detail, rows, gross=not likely, needs=needs)

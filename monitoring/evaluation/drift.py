@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monitoring.checks.own import own_limit
-from monitoring.statistics.chance import effective
+from monitoring.statistics.chance import draws, effective, together
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
@@ -310,8 +310,9 @@ def by_chance(
     It is (1/n + 1/m) times a chi-squared variable with one degree of freedom less than there are bins (Yurdakul &
     Naranjo 2020, "Statistical properties of the population stability index"); the bins are Evidently's, by Sturges'
     rule, or a value each; the quantile is Wilson & Hilferty's (1931). n and m are rows, or where it is known whose they
-    are, how many independent ones say as much. Of few, whole bins are empty on one side, which Evidently counts as a
-    ten-thousandth and which counts for more than the formula knows: then chance is given more yet.
+    are, how many independent ones say as much: all of a user's where they share the value, as they do a device. Of few,
+    whole bins are empty on one side, which Evidently counts as a ten-thousandth and which counts for more than the
+    formula knows: then chance is given more yet.
     """
     known = [_has_value(side) for side in (reference, current)]
     sides = [side.filter(has).rename("value") for side, has in zip((reference, current), known, strict=True)]
@@ -323,13 +324,25 @@ def by_chance(
     binned = numbers and sides[0].n_unique() > BINS
     bins = 1 + math.ceil(math.log2(sum(rows))) if binned else pl.concat(sides).n_unique()
     if users is not None:
-        rows = [effective(codes[has.to_numpy()]) for codes, has in zip(users, known, strict=True)]
+        whose = [codes[has.to_numpy()] for codes, has in zip(users, known, strict=True)]
+        of_one = together(list(zip(_codes(sides, binned=binned), whose, strict=True)))
+        rows = [float(draws(len(each), effective(each), of_one)) for each in whose]
     freedom = bins - 1
     if not freedom:
         return 0.0
     spread = 2 / (9 * freedom)
     quantile = freedom * (1 - spread + NormalDist().inv_cdf(0.999) * math.sqrt(spread)) ** 3
     return float(quantile * sum(1 / count for count in rows) * max(1.0, FEW / min(rows)))
+
+
+def _codes(sides: Sequence[pl.Series], *, binned: bool) -> list[NDArray[np.int64]]:
+    """The values of each side [N] as codes of what they have in common: of numbers the tenth in which they lie."""
+    both = pl.concat(sides)
+    if binned:
+        edges = np.quantile(both.to_numpy(), np.linspace(0.1, 0.9, 9))
+        return [np.searchsorted(edges, side.to_numpy()).astype(np.int64) for side in sides]
+    codes = both.rank("dense").to_numpy().astype(np.int64) - 1
+    return np.split(codes, [len(sides[0])])
 
 
 def histogram(reference: pl.Series, current: pl.Series, bins: int = BINS) -> Histogram:

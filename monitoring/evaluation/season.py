@@ -73,6 +73,21 @@ def season(shown: pl.Series) -> tuple[tuple[Span, ...], ...]:
     return tuple(tuple((first - back, last - back) for first, last in slices) for back in backs)
 
 
+def trained_slices(part: Span, shown: pl.Series) -> tuple[Span, ...]:
+    """What of the span that a model was trained on a window is compared with, whose impressions were shown at these
+    times [N], N > 0: as many impressions as a sample holds, of each of its hours alike.
+
+    The last hour alone would be the visit of one user, where a window takes a day.
+    """
+    start, end = part
+    first, last = _whole(shown)
+    count = min(PIECES, max(1, round((end - start) / PIECE)))
+    rows = len(shown) * ((end - start) / (last - first))
+    share = 1.0 if count == 1 else min(1.0, 2 * ROWS_READ / rows)
+    edges = [start + place * (end - start) / count for place in range(count + 1)]
+    return tuple(_merged([_slice(begins, ends, share) for begins, ends in pairwise(edges)]))
+
+
 def without(spans: Sequence[Span], taken: Sequence[Span]) -> tuple[Span, ...]:
     """What of the spans lies in none of those `taken`."""
     left = list(spans)

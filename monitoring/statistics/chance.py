@@ -8,6 +8,8 @@ mean m, P(mean >= a) <= exp(-n KL(a || m)), which holds for any n, for unequal p
 
 from collections.abc import Sequence
 from math import log
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ Floats = NDArray[np.float64]
 CANNOT_BE = log(1e9)
 """Surprise from which a thing is no chance: only then is a window passed over for good, since what is passed over by
 its labels is not there to learn from."""
+
+ERRORS_CANNOT_BE = 6.0
+"""The same in standard errors of what is normal."""
 
 SMALLEST_MEAN = 1e-9
 """Means are kept this far from 0 and 1."""
@@ -89,11 +94,50 @@ def dispersion(off: Floats, variance: Floats, group: NDArray[np.int64], groups: 
     return max(1.0, float(np.minimum(of_groups**2, 4 * expected).sum() / whole) / 0.84)  # of a normal, so cut
 
 
+def dispersion_of_others(off: Floats, variance: Floats, group: NDArray[np.int64], groups: int) -> Floats:
+    """[groups] the same of all groups but that one. Of few others it is an estimate that is itself off by chance: as
+    large as nineteen in twenty such would have it."""
+    expected = np.bincount(group, variance, minlength=groups)
+    count = int(np.count_nonzero(expected))
+    if count >= MANY_GROUPS:
+        return np.full(groups, dispersion(off, variance, group, groups))
+    squares = np.bincount(group, off, minlength=groups) ** 2
+    others = (squares.sum() - squares) / np.maximum(expected.sum() - expected, SMALLEST_MEAN)
+    freedom = max(count - 1, 1)
+    spread = 2 / (9 * freedom)  # Wilson & Hilferty 1931: the lower end of a chi-squared, over its mean
+    least = max(1 - spread + NormalDist().inv_cdf(0.05) * spread**0.5, 0.1) ** 3
+    return np.asarray(np.maximum(others / least, 1.0))
+
+
 def effective(group: NDArray[np.int64]) -> float:
     """How many independent rows say as much as these [N], where those of one group say the same: their number squared
     over the sum of the groups' (Kish 1965, "Survey Sampling")."""
     counts = np.unique(group, return_counts=True)[1].astype(np.float64)
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
+
+
+def together(parts: Sequence[tuple[NDArray[Any], NDArray[np.int64]]]) -> float:
+    """Share of the variance of values [N] that lies between the users they are of [N], beyond what chance puts there
+    (ANOVA); 1 where that is not known. Values are categories, as codes; each part has its own mean, and its own users.
+    """
+    whole, between_users, by_chance = 0.0, 0.0, 0.0
+    for values, user in parts:
+        rows, users = len(values), len(np.unique(user))
+        if users < 2 or users >= rows:
+            continue
+        pairs = np.unique(np.stack([user, values]), axis=1, return_counts=True)
+        counts, of_user = np.bincount(values).astype(np.float64), np.bincount(user).astype(np.float64)
+        spread = float((counts * (1 - counts / rows)).sum())
+        within = float((pairs[1] ** 2 / of_user[pairs[0][0]]).sum() - (counts**2).sum() / rows)
+        whole, between_users = whole + spread, between_users + within
+        by_chance += spread * (users - 1) / (rows - 1)
+    return float(np.clip((between_users - by_chance) / (whole - by_chance), 0.0, 1.0)) if whole > by_chance else 1.0
+
+
+def draws(rows: float, users: float, hang_together: Floats | float) -> Floats:
+    """How many independent rows say as much as so many of `users` (`effective`), where such a share of the variance
+    lies between users: rows over the design effect (Kish 1965)."""
+    return np.asarray(rows / (1 + (max(rows / max(users, 1.0), 1.0) - 1) * hang_together))
 
 
 def between(labels: Sequence[float], rows: Sequence[float]) -> float:

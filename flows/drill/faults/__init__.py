@@ -25,7 +25,7 @@ FAULTS: tuple[Fault | Story, ...] = (
         {"x 100": 100.0, "x 2.54": 2.54},
         BAD,
         features.other_units,
-        features.cannot_break,
+        features.cannot_scale,
         ladder=(1.2, 1.6, 2.54, 10.0, 100.0),
     ),
     Fault(
@@ -81,11 +81,11 @@ FAULTS: tuple[Fault | Story, ...] = (
     ),
     Fault(
         "better overall, worse for new readers",
-        {"by 15 %": 0.15, "by 13 %": 0.13},
+        {"by 25 %": 0.25, "by 15 %": 0.15},
         HOLD,
         training.worse_for_new_readers,
         training.nobody_is_new,
-        ladder=(0.03, 0.06, 0.13),
+        ladder=(0.05, 0.1, 0.15, 0.25),
     ),
     Fault(
         "values of a new client version",

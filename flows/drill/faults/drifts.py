@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
-from features.declare.columns import Column, Id, Number, Tags
+from features.declare.columns import Column, Number
 from flows.drill.columns import common_values, having, values, widest, with_value
-from flows.drill.faults.fault import Met, Scene, refolded, some_requests
+from flows.drill.faults.fault import Met, Scene, hardly_new, refolded, some_requests
 from flows.drill.windows import LogWindow
 
 DAY = timedelta(days=1)
@@ -21,8 +22,8 @@ FEWEST_WINDOWS = 3
 
 
 def client_version(scene: Scene, share: float, random: np.random.Generator) -> Met:
-    """A column has a value never seen before: of the request or the user on a share of the requests, of the item for a
-    share of the items."""
+    """A column of the request or the user has a value never seen before on a share of the requests; where there is
+    none, a number of the item for a share of the items."""
     column, shown = _any_column(scene), scene.window.shown
     assert column is not None, "it was looked whether there is one"
     if column.of == "item":
@@ -35,26 +36,31 @@ def client_version(scene: Scene, share: float, random: np.random.Generator) -> M
 
 
 def cannot_be_new(scene: Scene, share: float) -> str | None:
-    if _any_column(scene) is None:
-        return "No column of the surface, other than texts, has a value in the window."
-    return None
+    column = _any_column(scene)
+    if column is None:
+        return "No id of the request or the user, and no number, has a value in the window."
+    return hardly_new(scene, share, _codes(scene.window.shown, column))
+
+
+def _codes(shown: pl.DataFrame, column: Column) -> NDArray[np.int64]:
+    """Of the values of each impression [N]."""
+    known = [str(sorted(map(str, row))) for row in values(shown, column)]
+    return np.unique(known, return_inverse=True)[1].astype(np.int64)
 
 
 def _any_column(scene: Scene) -> Column | None:
-    """The column with most common values, of the request before those of the user and of the item; else a number."""
-    shown, columns = scene.window.shown, scene.features.columns
-    outside = [column for column in columns if column.of != "item"]
-    found = widest(shown, outside, fewest=1)
-    numbers = [column for column in columns if isinstance(column, Number) and any(values(shown, column))]
-    own = [number for number in numbers if number.of != "item"]
-    return found or next(iter(own), None) or widest(shown, columns, fewest=1) or next(iter(numbers), None)
+    """The id with most common values, of the request before those of the user; else a number, of the item last."""
+    shown = scene.window.shown
+    numbers = [column for column in scene.features.numbers if any(values(shown, column))]
+    numbers.sort(key=lambda number: number.of == "item")
+    return _context(scene) or next(iter(numbers), None)
 
 
 def _unseen(shown: pl.DataFrame, column: Column) -> object:
     """A value that no impression has."""
     if isinstance(column, Number):
         return 10 * max(abs(value) for row in values(shown, column) for value in row) + 1
-    return [NEW_VALUE] if isinstance(column, Tags) else NEW_VALUE
+    return NEW_VALUE
 
 
 def slow_drift(scene: Scene, growth: float, random: np.random.Generator) -> Iterator[Met]:
@@ -86,8 +92,7 @@ def cannot_drift(scene: Scene, growth: float) -> str | None:
 def _growing(scene: Scene, growth: float) -> tuple[Column, str] | None:
     """A column of the request or the user, and its most frequent value of those that leave room to grow."""
     shown = scene.window.shown
-    columns = [column for column in scene.features.columns if isinstance(column, Id) and column.of != "item"]
-    column = widest(shown, columns)
+    column = widest(shown, scene.features.contexts)
     if column is None:
         return None
     shares = {value: float(np.mean(having(shown, column, value))) for value in common_values(shown, column)}
@@ -106,9 +111,11 @@ def market(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 
 def cannot_open(scene: Scene, share: float) -> str | None:
-    return "The surface has no id of the request or the user with a common value." if _context(scene) is None else None
+    column = _context(scene)
+    if column is None:
+        return "The surface has no id of the request or the user with a common value."
+    return hardly_new(scene, share, _codes(scene.window.shown, column))
 
 
 def _context(scene: Scene) -> Column | None:
-    columns = [column for column in scene.features.columns if isinstance(column, Id) and column.of != "item"]
-    return widest(scene.window.shown, columns, fewest=1)
+    return widest(scene.window.shown, scene.features.contexts, fewest=1)

@@ -9,9 +9,11 @@ the features move with it as they would; what goes wrong behind it is planted in
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from features.declare.features import Features
 from features.declare.labels import Label, combined
@@ -19,13 +21,17 @@ from flows.drill.windows import Folding, LogWindow
 from models.examples import EMPTY, Examples
 from models.frames import Frame
 from models.learning.model import Model
+from monitoring.checks.labels import CLIPPED_AT
+from monitoring.checks.profiles import Profile
+from monitoring.evaluation.window import codes_of
 from monitoring.gate.policy import Word
-
-FEWEST_LABELS = 30
-"""Labels of a window below which nobody can see that a part of them is wrong."""
+from monitoring.statistics.chance import CANNOT_BE, dispersion, draws, effective, surprise_above, together
 
 FEWEST_TOUCHED = 10
 """Labels, or impressions, that a fault must touch: what happens to fewer is a matter of chance."""
+
+RARE = 0.01
+"""Share of the impressions that a value may have now and then without being news."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +72,37 @@ class Scene:
     """As the fold stood at the start of these."""
 
     @property
-    def labelled(self) -> int:
-        """Impressions of the window with a label."""
-        return int(np.count_nonzero(self.window.frame.examples.of_kinds[:, 0] > 0))
+    def labelled(self) -> NDArray[np.bool_]:
+        """[N] impressions of the window with a label."""
+        return np.asarray(self.window.frame.examples.of_kinds[:, 0] > 0)
+
+    @cached_property
+    def users(self) -> NDArray[np.int64]:
+        """[N] of whom the window's impressions are, as codes."""
+        return codes_of(self.window.frame.table["user_id"])
+
+    @cached_property
+    def scores(self) -> NDArray[np.float64]:
+        """[N] the champion's."""
+        scores = self.champion.score(self.window.frame.examples).astype(np.float64)
+        return np.clip(scores, CLIPPED_AT, 1 - CLIPPED_AT)
+
+    @cached_property
+    def together(self) -> float:
+        """How far labels of one user hang together, as a dispersion."""
+        label, p = self.window.frame.examples.label, self.scores
+        return dispersion(label - p, p * (1 - p), self.users, int(self.users.max()) + 1)
+
+    @cached_property
+    def profile(self) -> Profile:
+        """What the window's features look like."""
+        return Profile.of(self.window.frame.examples.dense, self.names, user=self.users)
+
+    @property
+    def size(self) -> str:
+        """What the window has, in words."""
+        users = len(np.unique(self.users))
+        return f"{np.count_nonzero(self.labelled):,} labels of {len(self.window):,} impressions and {users:,} users"
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,13 +174,33 @@ HOLD: frozenset[Word] = frozenset({"hold"})
 SOUND: frozenset[Word] = frozenset({"promote"})
 
 
-def too_few(scene: Scene, share: float, touched: float) -> str | None:
-    """Why a fault that touches so many labels, a share of them all, cannot be seen in the scene; None where it can."""
-    if share < 1 and scene.labelled < FEWEST_LABELS:
-        return f"The window has {scene.labelled:,} labels, and it takes {FEWEST_LABELS} to see that some are wrong."
-    if touched < FEWEST_TOUCHED:
-        return f"It would touch {touched:,.0f} labels, and what happens to fewer than {FEWEST_TOUCHED} is chance."
-    return None
+def by_chance(scene: Scene, what: str) -> str:
+    """Why a fault cannot be seen in the scene."""
+    return f"{what} more often than once in a billion: the window has {scene.size}."
+
+
+def few_lost(scene: Scene, rows: NDArray[np.bool_], lost: NDArray[np.float64] | float) -> str | None:
+    """Why it cannot be seen that the label of each of some impressions, `rows` [N], is lost with such a chance [N];
+    None where it can, by one who knows how many were expected. What counts in part is as good as a part of a label."""
+    value = scene.window.frame.examples.label[rows]
+    lost = np.broadcast_to(lost, rows.shape)[rows]
+    left = 1 - lost
+    surprise = float((value * (left * np.log(np.maximum(left, CLIPPED_AT)) + lost)).sum()) / scene.together
+    if surprise >= CANNOT_BE:
+        return None
+    return by_chance(scene, f"Chance takes {lost.sum():,.0f} of {len(lost):,} labels")
+
+
+def hardly_new(scene: Scene, share: float, values: NDArray[np.int64]) -> str | None:
+    """Why it cannot be seen that such a share of the impressions has a value never seen before, in place of those of a
+    column, by their codes [N]; None where it can. All impressions of one user may have the value together."""
+    of_one = together([(values, scene.users)])
+    independent = float(draws(len(values), effective(scene.users), of_one))
+    if surprise_above(share, independent, RARE) >= CANNOT_BE:
+        return None
+    return by_chance(
+        scene, f"Chance gives a rare value {share:.0%} of what are as good as {independent:,.0f} independent"
+    )
 
 
 def relabelled(window: LogWindow, targets: np.ndarray, labels: Sequence[Label]) -> LogWindow:

@@ -1,20 +1,29 @@
 """Features that are not what they were: stuck, in other units, not known, or knowing the label."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 
 from features.counters.float16 import to_float16
-from flows.drill.faults.fault import Met, Scene, too_few
+from flows.drill.faults.fault import Met, Scene, by_chance
 from flows.drill.windows import LogWindow
 from models.frames import Frame
+from models.metrics import auc
 from monitoring.evaluation.drift import important
+from monitoring.statistics.chance import ERRORS_CANNOT_BE
 
 VARIES = 0.5
 """Share of the impressions that one value of a feature may have, for it to be one that varies."""
 
 PLACES = 5
 """Features, of those that vary, in which faults are planted."""
+
+FEWEST_INDEPENDENT = 30
+"""Independent rows that a feature has in the window at least: what fewer have is their own."""
+
+TO_SEE_A_SCALE, GROSS = 100, 10.0
+"""The same to see that values are a few times what they were, and from how many times any tell."""
 
 
 def stuck_at_zero(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -42,36 +51,69 @@ def not_known(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 def future_leaked(scene: Scene, deviations: float, random: np.random.Generator) -> Met:
     """A feature has counted the impression's own label: it is higher by so many deviations where there is one."""
-    column = important_features(scene)[2 + int(random.integers(0, 3))]
-    examples = scene.window.frame.examples
-    values = examples.dense[:, column]
-    leak = deviations * float(np.nanstd(values)) * (examples.of_kinds[:, 0] > 0)
-    return Met((scene.names[column],), with_feature(scene.window, column, values + leak))
+    column = _leaky(scene)[int(random.integers(0, 3))]
+    return Met((scene.names[column],), with_feature(scene.window, column, _leaked(scene, column, deviations)))
+
+
+def _leaky(scene: Scene) -> list[int]:
+    return important_features(scene)[2:]
+
+
+def _leaked(scene: Scene, column: int, deviations: float) -> np.ndarray:
+    values = scene.window.frame.examples.dense[:, column]
+    return values + deviations * float(np.nanstd(values)) * scene.labelled
 
 
 def cannot_break(scene: Scene, strength: float) -> str | None:
     found = len(important_features(scene))
     if found < PLACES:
-        return f"Of the features that move the champion's predictions {found} vary in the window; it takes {PLACES}."
+        return (
+            f"Of the features that move the champion's predictions {found} vary in the window, in what is as good as"
+            f" {FEWEST_INDEPENDENT} independent rows or more; it takes {PLACES}. The window has {scene.size}."
+        )
     return None
 
 
+def cannot_scale(scene: Scene, factor: float) -> str | None:
+    lacking = cannot_break(scene, factor)
+    if lacking is None and factor < GROSS:
+        profile, three = scene.profile, important_features(scene)[:3]
+        independent = float(profile.draws(profile.together)[three].min())
+        if independent < TO_SEE_A_SCALE:
+            return (
+                f"A feature has what is as good as {independent:,.0f} independent rows, and it takes {TO_SEE_A_SCALE}"
+                f" to see that values are {factor:g} times what they were. The window has {scene.size}."
+            )
+    return lacking
+
+
 def cannot_leak(scene: Scene, strength: float) -> str | None:
-    return cannot_break(scene, strength) or too_few(scene, 1.0, scene.labelled)
+    lacking, labelled = cannot_break(scene, strength), scene.labelled
+    if lacking is not None:
+        return lacking
+    if labelled.all() or not labelled.any():
+        return "All impressions of the window have the same label."
+    profile, dense = scene.profile, scene.window.frame.examples.dense
+    for column in _leaky(scene):
+        rows = float(profile.draws(profile.together)[column])
+        counts = [max(1.0, rows * share) for share in (labelled.mean(), 1 - labelled.mean())]
+        error = math.sqrt(sum(1 / count for count in counts) / 12)  # of an AUC near a half
+        before, after = (
+            abs(auc(values, labelled) - 0.5) for values in (dense[:, column], _leaked(scene, column, strength))
+        )
+        if after - before < ERRORS_CANNOT_BE * error:
+            return by_chance(scene, f"{scene.names[column]} ranks labels as well by chance")
+    return None
 
 
 def important_features(scene: Scene) -> list[int]:
-    """Columns of the features that the champion leans on, most first, of those that vary."""
-    examples = scene.window.frame.examples
-    ranked = important(examples.dense, scene.champion.score(examples), scene.names, limit=len(scene.names))
+    """Columns of the features that the champion leans on, most first, of those that vary in independent rows."""
+    profile = scene.profile
+    ranked = important(scene.window.frame.examples.dense, scene.scores, scene.names, limit=len(scene.names))
+    varies = (profile.unknown == 0) & (profile.mode_share < VARIES)
+    varies &= profile.draws(profile.together) >= FEWEST_INDEPENDENT
     columns = (scene.names.index(name) for name in ranked)
-    return [column for column in columns if _varies(examples.dense[:, column])][:PLACES]
-
-
-def _varies(values: np.ndarray) -> bool:
-    known = values[np.isfinite(values)]
-    counts = np.unique(known, return_counts=True)[1]
-    return len(known) == len(values) and int(counts.max(initial=0)) < VARIES * len(values)
+    return [column for column in columns if varies[column]][:PLACES]
 
 
 def with_feature(window: LogWindow, column: int, values: np.ndarray) -> LogWindow:

@@ -7,8 +7,10 @@ import polars as pl
 
 from features.declare.columns import Column
 from flows.drill.columns import common_values, having, widest
-from flows.drill.faults.fault import Met, Scene, refolded, relabelled, too_few
+from flows.drill.faults.fault import Met, Scene, by_chance, few_lost, refolded, relabelled
 from flows.drill.logs import feedback_columns
+from monitoring.checks.labels import agreement
+from monitoring.statistics.chance import ERRORS_CANNOT_BE
 
 
 def shuffled(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -22,7 +24,12 @@ def shuffled(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 
 def cannot_shuffle(scene: Scene, share: float) -> str | None:
-    return too_few(scene, share, share * scene.labelled)
+    found = agreement(scene.window.frame.examples.label.astype(np.float64), scene.scores, scene.users)
+    if found is None:
+        return "The champion gives all impressions of the window alike, so no label follows it."
+    if share < ERRORS_CANNOT_BE * found[1]:
+        return by_chance(scene, f"By chance labels follow the champion {share:.0%} less")
+    return None
 
 
 def not_closed(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -34,9 +41,7 @@ def not_closed(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 
 def cannot_leave_open(scene: Scene, share: float) -> str | None:
-    labelled = scene.window.frame.examples.of_kinds[:, 0] > 0
-    unknown = np.exp(-_left(scene) / _mean_delay(scene, share))
-    return too_few(scene, share, float(unknown[labelled].sum()))
+    return few_lost(scene, scene.labelled, np.exp(-_left(scene) / _mean_delay(scene, share)))
 
 
 def _mean_delay(scene: Scene, share: float) -> float:
@@ -63,17 +68,15 @@ def dropped(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 
 def cannot_drop(scene: Scene, share: float) -> str | None:
-    if widest(scene.window.shown, scene.features.columns) is None:
-        return "No column of the surface has two values that are each common, in one impression of twenty or more."
-    shown = scene.window.shown
-    touched = share * np.count_nonzero(having(shown, *_context(scene)) & shown["clicked"].to_numpy())
-    return too_few(scene, share, float(touched))
+    if widest(scene.window.shown, scene.features.contexts) is None:
+        return "No id of the request or the user has two values that are each common, in one impression of twenty."
+    return few_lost(scene, scene.labelled & having(scene.window.shown, *_context(scene)), share)
 
 
 def _context(scene: Scene) -> tuple[Column, str]:
     """A column, and its second most frequent value: the most frequent may be most of the site, and then it is no longer
     a matter of one value."""
-    column = widest(scene.window.shown, scene.features.columns)
+    column = widest(scene.window.shown, scene.features.contexts)
     assert column is not None, "it was looked whether there is one"
     return column, common_values(scene.window.shown, column)[1]
 

@@ -1,13 +1,25 @@
 """A log that does not say what happened: a bot in it, feedback twice, traffic lost, items under new ids."""
 
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 
-from flows.drill.faults.fault import FEWEST_TOUCHED, Met, Scene, positive_value, refolded, too_few
+from flows.drill.faults.fault import FEWEST_TOUCHED, Met, Scene, by_chance, positive_value, refolded
+from flows.drill.windows import LogWindow
 from monitoring.evaluation.window import new_ids
+from monitoring.statistics.chance import CANNOT_BE, surprise_above
+
+HOUR = timedelta(hours=1)
 
 MOST_NEW = 0.3
 """Share of impressions of new items from which more of them is no news."""
+
+OFTEN_LABELLED = 1 / 3
+"""Label rate above which a user may well label everything."""
+
+OFTEN_NEW = 0.2
+"""The same that they may have at any time, where none did before."""
 
 
 def bot(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -28,9 +40,12 @@ def bot(scene: Scene, share: float, random: np.random.Generator) -> Met:
 
 
 def too_small_for_a_bot(scene: Scene, share: float) -> str | None:
-    touched = share * len(scene.window.shown)
-    if touched < FEWEST_TOUCHED:
-        return f"It would click {touched:,.0f} times, and fewer than {FEWEST_TOUCHED} clicks are a matter of chance."
+    clicks, usual = share * len(scene.window.shown), float(scene.scores.mean())
+    if usual > OFTEN_LABELLED:
+        return f"Impressions have {usual:.0%} of a label: who gives one to each is no bot, but pleased."
+    worth = float(scene.window.frame.examples.label[scene.labelled].min(initial=1.0))
+    if surprise_above(worth, clicks / scene.together, usual) < CANNOT_BE:
+        return by_chance(scene, f"Chance gives one user all {clicks:,.0f} labels, each {worth:.2g} of one,")
     return None
 
 
@@ -44,7 +59,10 @@ def logged_twice(scene: Scene, share: float, random: np.random.Generator) -> Met
 
 
 def cannot_log_twice(scene: Scene, share: float) -> str | None:
-    return too_few(scene, share, share * int(scene.window.shown["clicked"].sum()))
+    touched = share * int(scene.window.shown["clicked"].sum())
+    if touched < FEWEST_TOUCHED:
+        return f"It would repeat {touched:,.0f} labels, and fewer than {FEWEST_TOUCHED} are a matter of chance."
+    return None
 
 
 def traffic_lost(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -62,7 +80,23 @@ def cannot_lose(scene: Scene, share: float) -> str | None:
         return (
             f"About {left:,.0f} impressions would be left, fewer than the {scene.fewest:,} of an update: it would wait."
         )
+    least = min((_an_hour(window) for window in scene.earlier if _alike(window, scene.window)), default=None)
+    if least is not None and (1 - share) * _an_hour(scene.window) >= least:
+        return (
+            f"A window before had {least:,.0f} impressions an hour at that time of the day, and no more would be left."
+        )
     return None
+
+
+def _an_hour(window: LogWindow) -> float:
+    """Impressions."""
+    return float(len(window) / ((window.end - window.start) / HOUR))
+
+
+def _alike(window: LogWindow, other: LogWindow) -> bool:
+    """They lie at the same time of the day, or last most of one."""
+    beside = (other.end - window.end) % (24 * HOUR)
+    return min(beside, 24 * HOUR - beside) <= HOUR or window.end - window.start > 12 * HOUR
 
 
 def items_renamed(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -80,4 +114,7 @@ def cannot_rename(scene: Scene, share: float) -> str | None:
         return "The champion has no table of items, so none is new to it."
     if float(np.mean(new)) > MOST_NEW:
         return f"New items have {float(np.mean(new)):.0%} of the window's impressions as it is."
+    requests = scene.window.shown["request_id"].n_unique()
+    if surprise_above(share, requests, OFTEN_NEW) < CANNOT_BE:
+        return by_chance(scene, f"New items, that may have {OFTEN_NEW:.0%}, have {share:.0%} of {requests:,} requests")
     return None

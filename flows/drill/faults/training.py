@@ -1,5 +1,6 @@
 """A challenger that went wrong in training, on data that are sound."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,12 @@ HALVINGS = 7
 
 FEWEST_NEW, MOST_NEW = 0.05, 0.8
 """Share of impressions of new users between which a challenger can be better on the whole and worse for them."""
+
+ALLOWED = 0.05
+"""Growth of a slice's log loss that a policy allows by itself."""
+
+SHOWN = 4.5
+"""Standard errors from which one of a dozen slices is shown to lose, nine times in ten."""
 
 FEWEST_EARLIER = 24
 """Windows by which a challenger must be ahead to be better on the whole."""
@@ -60,6 +67,15 @@ def nobody_is_new(scene: Scene, growth: float) -> str | None:
     if not FEWEST_NEW <= share <= MOST_NEW:
         return (
             f"Users without a history have {share:.0%} of the impressions; it takes {FEWEST_NEW:.0%} to {MOST_NEW:.0%}."
+        )
+    theirs = scene.window.frame.examples[np.flatnonzero(new_users(scene.window.frame.examples))]
+    lost = metrics.log_loss(scene.stale.score(theirs), theirs.label)
+    # The loss of a shift of probabilities has twice its mean for a variance, where the shift is small.
+    errors = (growth - ALLOWED) * lost / math.sqrt(2 * growth * lost / len(theirs))
+    if errors < SHOWN:
+        return (
+            f"New readers have {len(theirs):,} impressions: that their log loss is higher by more than {ALLOWED:.0%}"
+            f" would be {errors:.1f} standard errors, and it takes {SHOWN}."
         )
     if len(scene.earlier) < FEWEST_EARLIER:
         return f"Only {len(scene.earlier)} updates were promoted before, and it takes {FEWEST_EARLIER}."
