@@ -256,6 +256,7 @@ def _narrowed(checked: _Checked) -> Check:
     ratio = np.nan_to_num((least + floor) / (current.sd + floor))
     least_span, _ = _range([_span(reference) for reference in checked.references])
     ratio = _by_many(checked, ratio, least_span > floor, (least_span + floor) / (_span(current) + floor))
+    ratio = np.where(_alike_by_chance(checked), 1.0, ratio)
     found = [
         f"{name} (standard deviation {now:.3g}, at least {before:.3g} before)"
         for name, now, before in _three(current, current.sd, least)
@@ -264,6 +265,15 @@ def _narrowed(checked: _Checked) -> Check:
     what, surely = "least standard deviation before, over now", ratio > GROSS * allowed
     check = _Found("features narrowed", "narrowed", what, ratio, allowed, found, surely=surely)
     return _check(checked, check, ratio ** (1 / checked.margin))
+
+
+def _alike_by_chance(checked: _Checked) -> np.ndarray:
+    """[D] features that more of the impressions share one value of than ever, as chance has it of so few users."""
+    current = checked.current
+    before = np.max([reference.mode_share for reference in checked.references], axis=0)
+    together = np.median([reference.mode_together for reference in checked.references], axis=0)
+    more, _ = _beyond(checked, current.mode_share, before, current.draws(np.asarray(together)))
+    return np.asarray((current.mode_share > before) & ~more)
 
 
 def _widened(checked: _Checked) -> Check:

@@ -77,6 +77,7 @@ FAULTS: tuple[Fault | Story, ...] = (
         {"x 300": 300.0, "x 100": 100.0},
         BAD,
         training.rate_too_high,
+        training.hardly_trains,
         ladder=(3.0, 30.0, 300.0),
     ),
     Fault(

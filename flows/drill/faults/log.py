@@ -80,16 +80,14 @@ def cannot_lose(scene: Scene, share: float) -> str | None:
         return (
             f"About {left:,.0f} impressions would be left, fewer than the {scene.fewest:,} of an update: it would wait."
         )
-    least = min((_an_hour(window) for window in scene.earlier if _alike(window, scene.window)), default=None)
-    if least is not None and (1 - share) * _an_hour(scene.window) >= least:
-        return (
-            f"A window before had {least:,.0f} impressions an hour at that time of the day, and no more would be left."
-        )
+    left = (1 - share) * _rate(scene.window)
+    if any(_rate(window) <= left for window in scene.earlier if _alike(window, scene.window)):
+        return f"Windows before had as few at that time of the day as the {1 - share:.0%} that would be left."
     return None
 
 
-def _an_hour(window: LogWindow) -> float:
-    """Impressions."""
+def _rate(window: LogWindow) -> float:
+    """Impressions an hour."""
     return float(len(window) / ((window.end - window.start) / HOUR))
 
 

@@ -17,6 +17,9 @@ HALVINGS = 7
 FEWEST_NEW, MOST_NEW = 0.05, 0.8
 """Share of impressions of new users between which a challenger can be better on the whole and worse for them."""
 
+FEWEST_LABELS, WILD = 100, 200.0
+"""Labels of a window from which a learning rate shows, and how many times too high it always does."""
+
 ALLOWED = 0.05
 """Growth of a slice's log loss that a policy allows by itself."""
 
@@ -32,6 +35,13 @@ def rate_too_high(scene: Scene, factor: float, random: np.random.Generator) -> M
     own = scene.champion.design.learning
     wild = replace(own, rate=factor * own.rate, table_rate=factor * own.table_rate)
     return Met(("log loss", "training stopped", "worse"), scene.window, start=scene.champion.trained_by(wild))
+
+
+def hardly_trains(scene: Scene, factor: float) -> str | None:
+    labels = np.count_nonzero(scene.labelled)
+    if labels < FEWEST_LABELS and factor < WILD:
+        return f"A challenger hardly learns from {labels:,} labels, at whatever rate; it takes {FEWEST_LABELS}."
+    return None
 
 
 def worse_for_new_readers(scene: Scene, growth: float, random: np.random.Generator) -> Met:
