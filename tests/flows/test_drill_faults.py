@@ -409,13 +409,14 @@ def test_what_chance_explains_is_not_planted(scene: Scene) -> None:
 
 def test_what_a_few_users_share_is_not_planted(scene: Scene) -> None:
     """The same window, had three users seen all of it, each with a device of their own."""
-    frame = scene.window.frame
-    whose = np.arange(len(frame)) // 400
-    table = frame.table.with_columns(pl.Series("user_id", whose).cast(pl.String))
-    few = replace(scene, window=replace(scene.window, frame=replace(frame, table=table)))
+    shown = scene.window.shown
+    whose = np.arange(len(shown)) // 400
+    few_users = pl.Series("user_id", whose).cast(pl.String)
+    frame = replace(scene.window.frame, table=scene.window.frame.table.with_columns(few_users))
+    few = replace(scene, window=replace(scene.window, frame=frame, shown=shown.with_columns(few_users)))
     assert lacks(scene, "client version", 0.3) == lacks(scene, "market", 0.3) == ""
     assert "3 users" in (hardly_new(few, 0.3, whose) or "")
-    assert hardly_new(few, 0.3, np.arange(len(frame)) % 5) is None
+    assert hardly_new(few, 0.3, np.arange(len(shown)) % 5) is None
 
 
 def test_who_labels_everything_where_most_is_labelled_is_no_bot(scene: Scene) -> None:

@@ -193,9 +193,10 @@ def few_lost(scene: Scene, rows: NDArray[np.bool_], lost: NDArray[np.float64] | 
 
 def hardly_new(scene: Scene, share: float, values: NDArray[np.int64]) -> str | None:
     """Why it cannot be seen that such a share of the impressions has a value never seen before, in place of those of a
-    column, by their codes [N]; None where it can. All impressions of one user may have the value together."""
-    of_one = together([(values, scene.users)])
-    independent = float(draws(len(values), effective(scene.users), of_one))
+    column, by their codes [N] in the order of the log; None where it can. All of one user may have the value together.
+    """
+    users = codes_of(scene.window.shown["user_id"])
+    independent = float(draws(len(values), effective(users), together([(values, users)])))
     if surprise_above(share, independent, RARE) >= CANNOT_BE:
         return None
     return by_chance(

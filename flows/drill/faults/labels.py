@@ -70,7 +70,9 @@ def dropped(scene: Scene, share: float, random: np.random.Generator) -> Met:
 def cannot_drop(scene: Scene, share: float) -> str | None:
     if widest(scene.window.shown, scene.features.contexts) is None:
         return "No id of the request or the user has two values that are each common, in one impression of twenty."
-    return few_lost(scene, scene.labelled & having(scene.window.shown, *_context(scene)), share)
+    silent = scene.window.shown.filter(pl.Series(having(scene.window.shown, *_context(scene))))["impression_id"]
+    rows = scene.window.frame.table["impression_id"].is_in(silent.implode()).to_numpy()
+    return few_lost(scene, scene.labelled & rows, share)
 
 
 def _context(scene: Scene) -> tuple[Column, str]:
