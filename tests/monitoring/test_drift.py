@@ -249,6 +249,26 @@ def test_rows_of_one_user_say_the_same_and_chance_counts_users() -> None:
     assert held["rows"] > 0
 
 
+def test_of_two_dozen_users_what_differs_from_row_to_row_still_tells() -> None:
+    """Their devices are two dozen values, and a prediction is nearly as many as there are rows."""
+    random = np.random.default_rng(2)
+    users = np.repeat(np.arange(24), 50)
+    before, same = (
+        pl.DataFrame(
+            {
+                "device": random.choice(["phone", "tv"], 24)[users],
+                "prediction": random.normal(size=1200) + 0.2 * random.normal(size=24)[users],
+            }
+        )
+        for _ in "ab"
+    )
+    moved = same.with_columns(pl.col("prediction") + 1.5)
+    assert drifted(measure(before, same, users=(users, users))) == []
+    assert drifted(measure(before, moved, users=(users, users))) == ["prediction"]
+    chance = {column.column: column.by_chance for column in measure(before, same, users=(users, users)).drift.columns}
+    assert chance["prediction"] < 0.2 < chance["device"]
+
+
 @pytest.mark.parametrize("informing", [frozenset[str](), frozenset(["device"])])
 def test_of_a_column_that_informs_evidently_warns(informing: frozenset[str]) -> None:
     before, now = (pl.DataFrame({"device": ["phone"] * phones + ["tv"] * (900 - phones)}) for phones in (100, 800))

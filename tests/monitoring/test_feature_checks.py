@@ -87,6 +87,27 @@ def test_a_feature_that_follows_the_clock_may_move_on() -> None:
     assert not check(dense, clean, references)
 
 
+def test_a_feature_that_few_users_have_is_not_narrowed_where_none_of_them_is_there() -> None:
+    """As of a dozen users a window, of whom two in ten have a history in a category."""
+
+    def few(seed: int, share: float = 0.2) -> tuple[np.ndarray, Profile, np.ndarray]:
+        random = np.random.default_rng(seed)
+        users = np.repeat(np.arange(12), 60)
+        has = (np.arange(12) < round(12 * share))[users]
+        values = np.where(has, random.normal(3, 1, len(users)), 0.0)
+        dense = np.stack([values, random.normal(size=len(users))], axis=1).astype(np.float32)
+        return dense, Profile.of(dense, ("rare", "common"), user=users), users
+
+    before = [few(seed)[1] for seed in range(6)]
+    dense, profile, users = few(9, share=0.0)
+    assert not failed(check_features(dense, ("rare", "common"), before, profile=profile))
+    dense[:, 1] /= 60
+    broken = Profile.of(dense, ("rare", "common"), user=users)
+    [found] = failed(check_features(dense, ("rare", "common"), before, profile=broken))
+    assert found.name == "features narrowed"
+    assert "common" in found.detail
+
+
 def same(one: Profile, other: Profile) -> bool:
     """Whether two profiles have the same figures, to the bit."""
     figures = [[getattr(profile, name) for name in (*FEATURE_FIGURES, "quantiles")] for profile in (one, other)]

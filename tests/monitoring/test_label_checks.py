@@ -101,6 +101,34 @@ def test_a_bot_is_named_before_there_is_a_champion() -> None:
     assert not failed(check_labels(clean.frame, clean.label, None))
 
 
+def few_users(seed: int) -> tuple[Window, np.ndarray]:
+    """A window of two dozen users, some of whom like more than the champion expects, and some less."""
+    clean, random = window(seed, requests=600), np.random.default_rng(seed)
+    whose = random.integers(0, 24, clean.frame["request_id"].n_unique())[clean.frame["request_id"].rank("dense") - 1]
+    mood = random.normal(0, 0.4, 24)[whose]
+    odds = clean.truth / (1 - clean.truth) * np.exp(mood - mood.mean())
+    label = (random.random(len(odds)) < odds / (1 + odds)).astype(np.float32)
+    return replace(clean, frame=clean.frame.with_columns(pl.Series("user_id", [f"u{each}" for each in whose]))), label
+
+
+def test_of_few_users_each_with_a_mood_nothing_is_held() -> None:
+    for seed in range(20):
+        clean, label = few_users(seed)
+        assert not check(clean, label)
+
+
+def test_of_few_users_a_fault_does_not_pass_for_their_mood() -> None:
+    clean, label = few_users(3)
+    region = contexts(clean)["region"].to_numpy()
+    assert "region 2" in check(clean, np.where(region == "2", 0, label))["labels by context"].detail
+    random = np.random.default_rng(0)
+    assert "shuffled" in check(clean, random.permutation(label))["labels agree"].detail
+    late = np.arange(len(label)) > 0.6 * len(label)
+    assert "not have closed" in check(clean, np.where(late, 0, label))["labels by age"].detail
+    bot = (clean.frame["user_id"] == "u5").to_numpy()
+    assert "user u5" in check(clean, np.where(bot, 1, label))["labels by user"].detail
+
+
 @pytest.mark.parametrize(("last", "left"), [(0.5, 0.0), (0.2, 0.3)])
 def test_an_attribution_window_that_has_not_closed_shows_at_the_end(last: float, left: float) -> None:
     clean = window(6, requests=1200)

@@ -26,7 +26,7 @@ from monitoring.checks.limits import (
 from monitoring.checks.own import KNOWN_FROM, own_limit
 from monitoring.checks.profiles import Profile
 from monitoring.checks.window import check_window
-from monitoring.statistics.chance import effective
+from monitoring.statistics.chance import draws, effective, together
 from tests.worlds.windows import END, NAMES, START, Window, window
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -166,6 +166,19 @@ def test_rows_of_one_user_count_as_one() -> None:
     assert effective(np.zeros(100, np.int64)) == 1
     assert effective(np.repeat(np.arange(10), 10)) == pytest.approx(10)
     assert effective(np.array([0] * 50 + list(range(1, 51)))) < 4
+
+
+def test_rows_of_one_user_count_as_far_as_they_hang_together() -> None:
+    users = np.repeat(np.arange(40), 25)
+    random = np.random.default_rng(0)
+    device, item = random.integers(0, 3, 40)[users], random.integers(0, 3, 1000)
+    assert together([(device, users)]) == pytest.approx(1, abs=0.01)
+    assert together([(item, users)]) == pytest.approx(0, abs=0.05)
+    mixed = np.where(random.random(1000) < 0.5, device, item)
+    assert 0.1 < together([(mixed, users)]) < 0.5
+    assert together([(item, users), (item + 3, users)]) == pytest.approx(0, abs=0.05), "each part has its own mean"
+    assert draws(1000, 40, 1.0) == pytest.approx(40)
+    assert draws(1000, 40, 0.0) == 1000
 
 
 def test_features_that_follow_a_few_users_are_not_held_for_who_they_were() -> None:

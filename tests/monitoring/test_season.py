@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitoring.evaluation.season import DAYS_BACK, ROWS_READ, Span, has_week, is_long, season, without
+from monitoring.evaluation.season import DAYS_BACK, ROWS_READ, Span, has_week, is_long, season, trained_slices, without
 
 NOON = datetime(2026, 3, 7, 12, tzinfo=UTC)  # a Saturday
 HOUR, DAY, MICROSECOND = timedelta(hours=1), timedelta(days=1), timedelta(microseconds=1)
@@ -96,3 +96,15 @@ def test_what_was_rejected_is_left_out() -> None:
     assert without(spans, [(at[1], at[4])]) == ((at[0], at[1]), (at[4], at[5]))
     assert without(spans, [(at[1] - HOUR / 2, at[1])]) == ((at[0], at[1] - HOUR / 2), (at[1], at[2]), spans[1])
     assert without(spans, [(at[0], at[5])]) == ()
+
+
+@pytest.mark.parametrize(("length", "rows"), [(HOUR / 6, 900), (HOUR, 50_000), (DAY, 900), (90 * DAY, 200_000)])
+def test_of_what_a_model_was_trained_on_each_hour_is_compared_alike(length: timedelta, rows: int) -> None:
+    """All of an hour; of longer, as many rows as a sample has, traffic being as it is now."""
+    window, part = shown(rows, NOON, length), (NOON - length, NOON)
+    before = shown(rows, NOON - length + MICROSECOND, length - MICROSECOND)
+    spans = trained_slices(part, window)
+    assert (spans[0][0] >= part[0]) & (spans[-1][1] <= part[1])
+    read = inside(before, spans)
+    assert read == rows if length <= HOUR or rows < 2 * ROWS_READ else abs(read - 2 * ROWS_READ) < 100
+    assert len(spans) == (1 if read == rows else 24)
