@@ -19,14 +19,17 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.gate_logs import Logs, gate_logs
 from benchmarks.table import Row, Table, machine
 from flows.drill import drill
-from flows.drill.clean import Clean
+from flows.drill.clean import Clean, is_thin
 from flows.drill.drill import HELD_AT_MOST, Drilled, NotPlanted, Planted
 from flows.drill.faults import FAULTS, Fault, Story
 from flows.drill.in_memory import JudgedWindow
 from flows.surface import Surface
 from models import metrics
 from monitoring.evaluation.evaluate import JudgedPart
-from monitoring.evaluation.window import Judging
+from monitoring.evaluation.window import Judging, codes_of
+
+RATE_WITHIN = 0.01
+"""How far the learned label rate may be from the true one, or as far as chance gives."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def bench(surface: Surface, config: GateConfig, *, clock: Clock, progress: Progr
         plan = drill.Plan(cadence, config.own_pace, config.faults, config.logs.seed)
         progress(f"{case.name}: {len(log.shown):,} impressions, windows of {cadence.every}")
         done = drill.drill(tested, log, plan, clock=clock, progress=progress)
-        rows += log_rows(done)
+        rows += [*log_rows(done), rate_row(done)]
         if noise is None:
             progress("speed")
             noise = np.concatenate([gains(judged) for judged in done.updates])
@@ -101,6 +104,23 @@ def log_rows(done: Drilled) -> Iterator[Row]:
     yield from (lacking_row(lacking, done.log) for lacking in done.not_planted)
     for clean in done.clean:
         yield from clean_rows(clean, done.log)
+
+
+def rate_row(done: Drilled) -> Row:
+    """The label rate that champions expect of the windows after them, over the one that is found there: it would differ
+    if what is trained on were chosen by its labels."""
+    expected = found = variance = 0.0
+    for judged in done.updates:
+        scores, examples = judged.checks.scores, judged.window.frame.examples
+        if scores is None or (judged.verdict.verdict == "hold" and not is_thin(judged.verdict)):
+            continue  # it comes once more with the next
+        expected, found = expected + float(scores.sum()), found + float(examples.label.sum())
+        users = codes_of(judged.window.frame.table["user_id"])
+        variance += float((np.bincount(users, examples.label - scores) ** 2).sum())
+    ratio, chance = expected / max(found, 1e-9), 2 * float(np.sqrt(variance)) / max(found, 1e-9)
+    unit = f"% of that found; by chance {100 * chance:.2g} % off"
+    good = abs(ratio - 1) <= max(RATE_WITHIN, chance)
+    return Row(f"label rate expected by the champions, {done.log}", 100 * ratio, unit, goal="within 1 %", met=good)
 
 
 def met(found: Planted) -> bool:
