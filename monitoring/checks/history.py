@@ -233,7 +233,7 @@ def _usual(name: str, windows: Sequence[PastWindow]) -> _Usual:
 def _dispersion(label: np.ndarray, rate: float, user: np.ndarray | None) -> float:
     if user is None:
         return 1.0
-    return dispersion(label - rate, np.full(len(label), rate * (1 - rate)), user, int(user.max(initial=-1)) + 1)
+    return dispersion(label - rate, np.full(len(label), rate * (1 - rate)), user)
 
 
 def check_new(

@@ -16,7 +16,7 @@ import polars as pl
 
 from monitoring.checks.history import FEWEST_WINDOWS
 from monitoring.checks.limits import SMALLEST, Check, InForce, PastWindow, least, outcome, rows_of
-from monitoring.statistics.chance import CANNOT_BE, ERRORS_CANNOT_BE, dispersion, dispersion_of_others, divergence
+from monitoring.statistics.chance import CANNOT_BE, ERRORS_CANNOT_BE, dispersion, dispersion_apart, divergence
 
 CLIPPED_AT = 1e-6
 """Probabilities are kept this far from 0 and 1."""
@@ -29,6 +29,8 @@ GROSS_FACTOR = 3.0
 
 GROSS_AGREEMENT = 0.7
 """Labels shown to follow the champion by less than this are another impression's."""
+
+ALL = slice(None)
 
 ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the window, its latest impressions, in which labels may still be missing."""
@@ -59,7 +61,7 @@ def check_labels(
     p = np.clip(np.where(np.isfinite(p), p, mean), CLIPPED_AT, 1 - CLIPPED_AT)
     labels = _Labels(y, p, table["impression_id"], limits)
     users = _coded(table["user_id"])
-    together = _together(labels.y, labels.p, users[1])
+    together = dispersion(*_off(labels), users[1])
     checks = [_by_user(labels, users), _by_age(labels, table["shown_at"], users[1])]
     if champion_score is None:
         return checks
@@ -105,7 +107,7 @@ class _Counts:
         too_many = np.where(found > high, self.rows * divergence(found, high), 0.0)
         return too_few / dispersion, too_many / dispersion
 
-    def largest_surprise(self, factor: float, dispersion: float) -> np.ndarray:
+    def largest_surprise(self, factor: float, dispersion: np.ndarray | float) -> np.ndarray:
         """Either way: labels fewer by `factor`, or odds more by its square, since hot news is clicked by itself."""
         return np.asarray(np.maximum(*self.surprise(factor, factor**2, dispersion)))
 
@@ -131,21 +133,20 @@ def agreement(y: np.ndarray, p: np.ndarray, user: np.ndarray) -> tuple[float, fl
     expects = float((p * odds).sum()) * rate
     if expects <= CLIPPED_AT or len(odds) < 2:
         return None
-    value, users = float((y * odds).sum()) / expects, int(user.max()) + 1
+    value = float((y * odds).sum()) / expects
     # Labels of other impressions are far off, user by user: how they hang together is asked of what they are given.
     follow = p.mean() + float(np.clip(value, 0.0, 1.0)) * (p - p.mean())
     off = (y - p) * odds
-    together = min(_together(y, follow, user), dispersion(off, off**2, user, users))
+    together = min(dispersion(y - follow, follow * (1 - follow), user), dispersion(off, off**2, user))
     return value, float(np.sqrt((p * (1 - p) * odds**2).sum() * rate * together)) / expects
 
 
-def _together(y: np.ndarray, p: np.ndarray, user: np.ndarray, group: np.ndarray | None = None) -> float:
-    """How far labels of one user hang together, as a dispersion, apart from what all those of a `group` [N] have in
-    common: what is looked for is no chance. Of few users, each group costs one of them."""
-    group = np.zeros(len(y), dtype=np.int64) if group is None else group
-    rate = np.bincount(group, y) / np.maximum(np.bincount(group, p), CLIPPED_AT)
-    p, users = np.clip(p * rate[group], CLIPPED_AT, 1 - CLIPPED_AT), int(user.max()) + 1
-    return dispersion(y - p, p * (1 - p), user, users) * users / max(users - len(rate), 1)
+def _off(labels: _Labels, rows: np.ndarray | slice = ALL) -> tuple[np.ndarray, np.ndarray]:
+    """How far the label of each of some rows is off what was expected, and the variance of that, apart from what all of
+    them are off by."""
+    y, p = labels.y[rows], labels.p[rows]
+    p = np.clip(p * (y.sum() / max(p.sum(), CLIPPED_AT)), CLIPPED_AT, 1 - CLIPPED_AT)
+    return y - p, p * (1 - p)
 
 
 def _agreement(labels: _Labels, history: Sequence[PastWindow], user: np.ndarray) -> Check:
@@ -195,7 +196,7 @@ def _whole(labels: _Labels, together: float) -> Check:
     return outcome(limits, "labels expected", ratio, _allowed(limit), passes(limit), detail, needs=needs)
 
 
-def _within(counts: "_Counts", together: float, enough: float, factor: float) -> bool:
+def _within(counts: "_Counts", together: np.ndarray | float, enough: float, factor: float) -> bool:
     """Whether every group has as many labels as expected, within `factor` and chance."""
     return float(counts.largest_surprise(factor, together).max()) <= enough
 
@@ -210,7 +211,8 @@ def _by_context(labels: _Labels, columns: Mapping[str, tuple[pl.Series, np.ndarr
     offends = np.zeros(len(labels.y), dtype=bool)
     gross = False
     for column, (values, group) in columns.items():
-        counts, together = _counted(labels, group, len(values)), _together(labels.y, labels.p, user, group)
+        counts = _counted(labels, group, len(values))
+        together = dispersion_apart(*_off(labels), user, group, len(values))
         surprise = counts.largest_surprise(limit, together)
         needs = max(needs, least(partial(_within, counts, together, enough), 1.0))
         gross |= bool((np.maximum(*counts.surprise(GROSS_FACTOR, GROSS_FACTOR, together)) > never).any())
@@ -235,7 +237,7 @@ def _by_user(labels: _Labels, users: tuple[pl.Series, np.ndarray]) -> Check:
     How far labels of a user hang together, the others say: among few, a bot's own would hide it."""
     limits = labels.limits
     names, group = users
-    together = dispersion_of_others(labels.y - labels.p, labels.p * (1 - labels.p), group, len(names))
+    together = dispersion_apart(*_off(labels), group, group, len(names))
     counts = _counted(labels, group, len(names))
     factor = limits.of("labels by user")
     _, too_many = counts.surprise(factor, factor, together)
@@ -267,10 +269,12 @@ def _by_age(labels: _Labels, shown_at: pl.Series, user: np.ndarray) -> Check:
     order = np.argsort(shown_at.dt.epoch("us").to_numpy(), kind="stable")
     y, p = labels.y[order], labels.p[order]
     n = len(y)
-    together = _together(y, p, user[order], np.arange(n) * 10 // n)
     parts = [(n * tenth // 10, n * (tenth + 1) // 10, f"tenth {tenth + 1} of 10") for tenth in range(10)]
     parts += [(n - int(n * share), n, f"the latest {share:.0%}") for share in ENDS]
     parts = [part for part in parts if part[1] > part[0]]
+    age = np.argsort(order)
+    outside = [(age < low) | (age >= high) for low, high, _ in parts]
+    together = np.array([dispersion(*_off(labels, rest), user[rest]) for rest in outside])
     sum_y, sum_p = np.concatenate([[0.0], np.cumsum(y)]), np.concatenate([[0.0], np.cumsum(p)])
     first, last = np.array([part[0] for part in parts]), np.array([part[1] for part in parts])
     rows, found, expected = (last - first).astype(np.float64), sum_y[last] - sum_y[first], sum_p[last] - sum_p[first]

@@ -29,6 +29,9 @@ SMALLEST_MEAN = 1e-9
 MANY_GROUPS = 50
 """Users from which one of them is no sign of how the others are."""
 
+BOUNDED = 0.84
+"""Mean of the square of a normal variable, no more than two standard deviations of it counted."""
+
 ODDS = np.arange(-20.0, 20.0, 0.01)
 """Log-odds among which the likeliest past rate is looked for."""
 
@@ -78,35 +81,50 @@ def surprise_of_odds(
     )
 
 
-def dispersion(off: Floats, variance: Floats, group: NDArray[np.int64], groups: int) -> float:
-    """Variance of what groups sum up to, over that of independent rows, at least 1.
+def dispersion(off: Floats, variance: Floats, user: NDArray[np.int64]) -> float:
+    """Variance of what users sum up to, over that of independent rows, at least 1.
 
-    `off` [N]: each row's label minus what was expected; `variance` [N]: of it. Of many groups the part of one is
-    bounded: a bot is no sign that readers hang together. Of few each one's labels are much of the whole.
+    `off` [N]: each row's label minus what was expected; `variance` [N]: of it; `user` [N]: codes of whose they are. Of
+    many users the part of one is bounded: a bot is no sign that readers hang together. Of few each one's labels are
+    much of the whole, and what they give is itself off by chance: it is taken as nineteen in twenty such would have it.
     """
-    of_groups = np.bincount(group, off, minlength=groups)
-    expected = np.bincount(group, variance, minlength=groups)
-    whole = float(expected.sum())
-    if whole <= 0:
-        return 1.0
-    if np.count_nonzero(expected) < MANY_GROUPS:
-        return max(1.0, float((of_groups**2).sum() / whole))
-    return max(1.0, float(np.minimum(of_groups**2, 4 * expected).sum() / whole) / 0.84)  # of a normal, so cut
+    none = np.zeros(len(off), dtype=np.int64)
+    return float(dispersion_apart(off, variance, user, none, 2)[1])
 
 
-def dispersion_of_others(off: Floats, variance: Floats, group: NDArray[np.int64], groups: int) -> Floats:
-    """[groups] the same of all groups but that one. Of few others it is an estimate that is itself off by chance: as
-    large as nineteen in twenty such would have it."""
-    expected = np.bincount(group, variance, minlength=groups)
-    count = int(np.count_nonzero(expected))
-    if count >= MANY_GROUPS:
-        return np.full(groups, dispersion(off, variance, group, groups))
-    squares = np.bincount(group, off, minlength=groups) ** 2
-    others = (squares.sum() - squares) / np.maximum(expected.sum() - expected, SMALLEST_MEAN)
-    freedom = max(count - 1, 1)
-    spread = 2 / (9 * freedom)  # Wilson & Hilferty 1931: the lower end of a chi-squared, over its mean
-    least = max(1 - spread + NormalDist().inv_cdf(0.05) * spread**0.5, 0.1) ** 3
-    return np.asarray(np.maximum(others / least, 1.0))
+def dispersion_apart(
+    off: Floats, variance: Floats, user: NDArray[np.int64], group: NDArray[np.int64], groups: int
+) -> Floats:
+    """[groups] the same of the rows outside each group, by their codes `group` [N]: what a group has lost, or one user
+    has too much, is no sign of how the others are. Of a group that has all rows, of these."""
+    pair, place = np.unique(user * groups + group, return_inverse=True)
+    whose, of = pair // groups, pair % groups
+    inside = np.bincount(place, off, len(pair)), np.bincount(place, variance, len(pair))
+    each = np.bincount(user, off).astype(np.float64), np.bincount(user, variance).astype(np.float64)
+    many = np.count_nonzero(each[1]) >= MANY_GROUPS
+
+    def squares(off: Floats, variance: Floats) -> Floats:
+        return np.minimum(off**2, 4 * variance) if many else off**2
+
+    left = [
+        np.where(np.isclose(here, all_of[whose]), 0.0, all_of[whose] - here)
+        for here, all_of in zip(inside, each, strict=True)
+    ]
+    summed = squares(*each)
+    found = summed.sum() + np.bincount(of, squares(*left) - summed[whose], groups)
+    expected = each[1].sum() - np.bincount(of, inside[1], groups)
+    users = np.count_nonzero(each[1]) - np.bincount(of, left[1] <= 0, groups)
+    whole = expected <= SMALLEST_MEAN
+    found, expected = np.where(whole, summed.sum(), found), np.where(whole, max(each[1].sum(), SMALLEST_MEAN), expected)
+    least = BOUNDED if many else _least(np.where(whole, np.count_nonzero(each[1]), users))
+    return np.asarray(np.maximum(found / expected / least, 1.0))
+
+
+def _least(users: NDArray[np.int64]) -> Floats:
+    """A chi-squared variable of as many degrees of freedom over its mean, which one in twenty is below (Wilson &
+    Hilferty 1931)."""
+    spread = 2 / (9 * np.maximum(users, 1))
+    return np.asarray(np.maximum(1 - spread + NormalDist().inv_cdf(0.05) * np.sqrt(spread), 0.2) ** 3)
 
 
 def effective(group: NDArray[np.int64]) -> float:

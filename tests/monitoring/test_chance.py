@@ -268,8 +268,8 @@ def test_dispersion_knows_groups_from_rows() -> None:
     alone = (random.random(5000) < 0.3).astype(float)
     alike = (random.random(500) < 0.3).astype(float)[group]
     variance = np.full(5000, 0.21)
-    assert dispersion(alone - 0.3, variance, group, 500) < 1.3
-    assert dispersion(alike - 0.3, variance, group, 500) > 2.5
-    assert dispersion(np.zeros(5000), np.zeros(5000), group, 500) == 1.0
+    assert dispersion(alone - 0.3, variance, group) < 1.3
+    assert dispersion(alike - 0.3, variance, group) > 2.5
+    assert dispersion(np.zeros(5000), np.zeros(5000), group) == 1.0
     assert between([1, 0, 2, 1], [600, 600, 600, 600]) == 1.0
     assert between([50, 10, 90, 30], [600, 600, 600, 600]) > 10

@@ -91,7 +91,7 @@ class Scene:
     def together(self) -> float:
         """How far labels of one user hang together, as a dispersion."""
         label, p = self.window.frame.examples.label, self.scores
-        return dispersion(label - p, p * (1 - p), self.users, int(self.users.max()) + 1)
+        return dispersion(label - p, p * (1 - p), self.users)
 
     @cached_property
     def profile(self) -> Profile:
