@@ -27,9 +27,6 @@ from monitoring.evaluation.window import codes_of
 from monitoring.gate.policy import Word
 from monitoring.statistics.chance import CANNOT_BE, dispersion, draws, effective, surprise_above, together
 
-FEWEST_TOUCHED = 10
-"""Labels, or impressions, that a fault must touch: what happens to fewer is a matter of chance."""
-
 RARE = 0.01
 """Share of the impressions that a value may have now and then without being news."""
 

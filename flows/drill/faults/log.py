@@ -5,12 +5,15 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 
-from flows.drill.faults.fault import FEWEST_TOUCHED, Met, Scene, by_chance, positive_value, refolded
+from flows.drill.faults.fault import Met, Scene, by_chance, positive_value, refolded
 from flows.drill.windows import LogWindow
 from monitoring.evaluation.window import new_ids
 from monitoring.statistics.chance import CANNOT_BE, surprise_above
 
 HOUR = timedelta(hours=1)
+
+FEWEST_TOUCHED, RETRIED = 10, 0.002
+"""Impressions of a window, and share of them, that clients repeat which try again."""
 
 MOST_NEW = 0.3
 """Share of impressions of new items from which more of them is no news."""
@@ -59,9 +62,13 @@ def logged_twice(scene: Scene, share: float, random: np.random.Generator) -> Met
 
 
 def cannot_log_twice(scene: Scene, share: float) -> str | None:
-    touched = share * int(scene.window.shown["clicked"].sum())
-    if touched < FEWEST_TOUCHED:
-        return f"It would repeat {touched:,.0f} labels, and fewer than {FEWEST_TOUCHED} are a matter of chance."
+    rows, touched = len(scene.window), share * int(scene.window.shown["clicked"].sum())
+    usual = max(FEWEST_TOUCHED / rows, RETRIED)
+    if surprise_above(touched / rows, rows, usual) < CANNOT_BE:
+        return (
+            f"It would repeat {touched:,.0f} of {rows:,} impressions, and of so many clients that try again repeat"
+            f" {usual * rows:,.0f} or more."
+        )
     return None
 
 
