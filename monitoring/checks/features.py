@@ -76,6 +76,18 @@ class _Checked:
     limits: InForce
     dense: np.ndarray
     ids: pl.Series | None
+    item: np.ndarray | None = None
+
+    def but_of_one_item(self, column: int) -> np.ndarray:
+        """The known values of a feature, without those of the item that is farthest off: a story that breaks is one
+        item, and what its features have is news; a fault is in those of others too."""
+        values = self.dense[:, column].astype(np.float64)
+        known = np.isfinite(values)
+        if self.item is None:
+            return values[known]
+        off = np.bincount(self.item[known], np.abs(values[known] - np.median(values[known])))
+        others = known & (self.item != int(np.argmax(off)))
+        return values[others] if others.any() else values[known]
 
     @cached_property
     def together(self) -> Floats:
@@ -122,19 +134,20 @@ def check_features(
     ids: pl.Series | None = None,
     profile: Profile | None = None,
     gap: Gap | None = None,
+    item: np.ndarray | None = None,
 ) -> list[Check]:
     """Check a window's features dense [N, D], in time order, against the profiles of earlier windows.
 
     `references`: the champion's training window and others; those of other features are left out, and without any
     there is nothing to say. `label` f[N]: without, no feature can be seen to know it. `ids`: the impressions, to name
     those that offend. `profile`: that of this window where it is made already. `gap`: a stretch of the window in which
-    nobody was there: counters have decayed then, and say little of what they were.
+    nobody was there: counters have decayed then, and say little of what they were. `item` [N]: codes of their items.
     """
     current = profile or Profile.of(dense, names, label=label)
     references = [reference for reference in references if reference.names == current.names and reference.rows]
     if not references or not current.rows:
         return []
-    checked = _Checked(current, references, limits or InForce(), dense, ids)
+    checked = _Checked(current, references, limits or InForce(), dense, ids, item)
     if gap:
         moved = [_not_compared(checked, name, gap) for name in MOVEMENTS]
     else:
@@ -219,8 +232,7 @@ def _outside(checked: _Checked, column: int, low: Floats, high: Floats) -> bool:
     """
     known = sum(reference.draws(checked.together)[column] for reference in checked.references)
     both = float(1 / (1 / checked.draws[column] + 1 / known))
-    values = checked.dense[:, column].astype(np.float64)
-    values = values[np.isfinite(values)]
+    values = checked.but_of_one_item(column)
     resolution = 1e-3 * (1 + np.abs(np.stack([low, high])))
     enough = math.log(len(checked.current.names) * len(QUANTILES)) - math.log(checked.limits.declared.false_alarm)
     return any(
@@ -292,6 +304,9 @@ def _widened(checked: _Checked) -> Check:
     # The deviation of a few users' rows is a draw of its own.
     chance = 1 + WIDER / np.sqrt(checked.draws)
     allowed = (checked.limits.of("features widened") * chance) ** checked.margin
+    for column in map(int, np.flatnonzero(ratio > allowed)):
+        others = float(checked.but_of_one_item(column).std())
+        ratio[column] = min(ratio[column], (others + floor[column]) / (most[column] + floor[column]))
     what, surely = "standard deviation, over the largest before", ratio > GROSS * allowed
     check = _Found("features widened", "widened", what, ratio, allowed, found, surely=surely)
     return _check(checked, check, ratio ** (1 / checked.margin) / chance)

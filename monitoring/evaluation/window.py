@@ -183,6 +183,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
             ids=table["impression_id"][order],
             profile=whole,
             gap=gap,
+            item=codes_of(table["item_id"])[order],
         )
     scores, prequential = None, None
     if model is not None and len(examples):
@@ -195,9 +196,9 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
     return Checks(window, tuple(found), scores, prequential, profiles, *drifts, limits=limits)
 
 
-def codes_of(users: pl.Series) -> NDArray[np.int64]:
-    """Of the users [N]; those without an id are one."""
-    codes = users.cast(pl.String).fill_null("none").rank("dense").to_numpy()
+def codes_of(ids: pl.Series) -> NDArray[np.int64]:
+    """Of users or items [N], by their ids; those without one are one."""
+    codes = ids.cast(pl.String).fill_null("none").rank("dense").to_numpy()
     return codes.astype(np.int64) - 1
 
 

@@ -87,6 +87,22 @@ def test_a_feature_that_follows_the_clock_may_move_on() -> None:
     assert not check(dense, clean, references)
 
 
+def test_what_one_item_has_that_breaks_is_news_and_a_fault_is_in_all() -> None:
+    clean, random = window(7), np.random.default_rng(0)
+    item = random.integers(0, 60, len(clean.label))
+    item[random.random(len(item)) < 0.12] = 60
+    story, broken = clean.dense.astype(np.float32), clean.dense.astype(np.float32)
+    story[item == 60, 9] += 12
+    broken[random.random(len(item)) < 0.12, 9] += 12
+
+    def found(dense: np.ndarray, item: np.ndarray | None) -> set[str]:
+        return {one.name for one in failed(check_features(dense, NAMES, REFERENCES, clean.label, item=item))}
+
+    assert found(story, item) == set()
+    assert found(story, None) >= {"features shifted", "features widened"}
+    assert found(broken, item) >= {"features shifted", "features widened"}
+
+
 def test_a_feature_that_few_users_have_is_not_narrowed_where_none_of_them_is_there() -> None:
     """As of a dozen users a window, of whom two in ten have a history in a category."""
 
