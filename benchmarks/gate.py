@@ -26,10 +26,10 @@ from flows.drill.in_memory import JudgedWindow
 from flows.surface import Surface
 from models import metrics
 from monitoring.evaluation.evaluate import JudgedPart
-from monitoring.evaluation.window import Judging, codes_of
+from monitoring.evaluation.window import Judging
 
 RATE_WITHIN = 0.01
-"""How far the learned label rate may be from the true one, or as far as chance gives."""
+"""How far the label rate of what is trained on may be from the true one."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def bench(surface: Surface, config: GateConfig, *, clock: Clock, progress: Progr
         plan = drill.Plan(cadence, config.own_pace, config.faults, config.logs.seed)
         progress(f"{case.name}: {len(log.shown):,} impressions, windows of {cadence.every}")
         done = drill.drill(tested, log, plan, clock=clock, progress=progress)
-        rows += [*log_rows(done), rate_row(done)]
+        rows += [*log_rows(done), *rate_rows(done)]
         if noise is None:
             progress("speed")
             noise = np.concatenate([gains(judged) for judged in done.updates])
@@ -106,21 +106,30 @@ def log_rows(done: Drilled) -> Iterator[Row]:
         yield from clean_rows(clean, done.log)
 
 
-def rate_row(done: Drilled) -> Row:
-    """The label rate that champions expect of the windows after them, over the one that is found there: it would differ
-    if what is trained on were chosen by its labels."""
-    expected = found = variance = 0.0
+def rate_rows(done: Drilled) -> Iterator[Row]:
+    """The label rate of what was trained on, over that of all windows: it would differ if windows were passed over by
+    their labels. And the one that the champions expected of it."""
+    trained, all_of, expected = np.zeros(2), np.zeros(2), 0.0
     for judged in done.updates:
-        scores, examples = judged.checks.scores, judged.window.frame.examples
+        examples, scores = judged.window.frame.examples, judged.checks.scores
         if scores is None or (judged.verdict.verdict == "hold" and not is_thin(judged.verdict)):
             continue  # it comes once more with the next
-        expected, found = expected + float(scores.sum()), found + float(examples.label.sum())
-        users = codes_of(judged.window.frame.table["user_id"])
-        variance += float((np.bincount(users, examples.label - scores) ** 2).sum())
-    ratio, chance = expected / max(found, 1e-9), 2 * float(np.sqrt(variance)) / max(found, 1e-9)
-    unit = f"% of that found; by chance {100 * chance:.2g} % off"
-    good = abs(ratio - 1) <= max(RATE_WITHIN, chance)
-    return Row(f"label rate expected by the champions, {done.log}", 100 * ratio, unit, goal="within 1 %", met=good)
+        counts = np.array([float(examples.label.sum()), len(examples)])
+        all_of += counts
+        if judged.verdict.verdict != "reject":
+            trained, expected = trained + counts, expected + float(scores.sum())
+    if not trained[0]:
+        return
+    rate = trained[0] / trained[1]
+    ratio = rate / (all_of[0] / all_of[1])
+    yield Row(
+        f"label rate of what was trained on, over that of all windows, {done.log}",
+        100 * ratio,
+        "%",
+        goal="within 1 %",
+        met=abs(ratio - 1) <= RATE_WITHIN,
+    )
+    yield Row(f"label rate that the champions expected, over that found, {done.log}", 100 * expected / trained[0], "%")
 
 
 def met(found: Planted) -> bool:

@@ -87,8 +87,12 @@ def cannot_lose(scene: Scene, share: float) -> str | None:
         return (
             f"About {left:,.0f} impressions would be left, fewer than the {scene.fewest:,} of an update: it would wait."
         )
-    left = (1 - share) * _rate(scene.window)
-    if any(_rate(window) <= left for window in scene.earlier if _alike(window, scene.window)):
+    left, window = (1 - share) * _rate(scene.window), scene.window
+    before = [past for past in scene.earlier if past.end <= window.start - 12 * HOUR or _is_long(past)]
+    alike = [past for past in before if _alike(past, window)]
+    if not alike:
+        return "No window of an earlier day at that time is known, and a night may have as few."
+    if any(_rate(past) <= left for past in alike):
         return f"Windows before had as few at that time of the day as the {1 - share:.0%} that would be left."
     return None
 
@@ -101,7 +105,11 @@ def _rate(window: LogWindow) -> float:
 def _alike(window: LogWindow, other: LogWindow) -> bool:
     """They lie at the same time of the day, or last most of one."""
     beside = (other.end - window.end) % (24 * HOUR)
-    return min(beside, 24 * HOUR - beside) <= HOUR or window.end - window.start > 12 * HOUR
+    return min(beside, 24 * HOUR - beside) <= HOUR or _is_long(window)
+
+
+def _is_long(window: LogWindow) -> bool:
+    return window.end - window.start > 12 * HOUR
 
 
 def items_renamed(scene: Scene, share: float, random: np.random.Generator) -> Met:
