@@ -75,12 +75,14 @@ def season(shown: pl.Series) -> tuple[tuple[Span, ...], ...]:
 
 def trained_slices(part: Span, shown: pl.Series) -> tuple[Span, ...]:
     """What of the span that a model was trained on a window is compared with, whose impressions were shown at these
-    times [N], N > 0: as many impressions as a sample holds, of each of its hours alike.
+    times [N], N > 0: the latest of it, as long as the window and an hour at least; as many impressions as a sample
+    holds, of each hour alike.
 
-    The last hour alone would be the visit of one user, where a window takes a day.
+    The last hour alone would be the visit of one user, where a window takes a day; and all of a first model's week has
+    nights in it, and no hour has.
     """
-    start, end = part
     first, last = _whole(shown)
+    start, end = max(part[0], part[1] - max(last - first, PIECE)), part[1]
     count = min(PIECES, max(1, round((end - start) / PIECE)))
     rows = len(shown) * ((end - start) / (last - first))
     share = 1.0 if count == 1 else min(1.0, 2 * ROWS_READ / rows)

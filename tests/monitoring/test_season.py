@@ -108,3 +108,8 @@ def test_of_what_a_model_was_trained_on_each_hour_is_compared_alike(length: time
     read = inside(before, spans)
     assert read == rows if length <= HOUR or rows < 2 * ROWS_READ else abs(read - 2 * ROWS_READ) < 100
     assert len(spans) == (1 if read == rows else 24)
+
+
+def test_of_a_first_model_that_was_trained_on_days_the_last_hour_is_compared_with_an_hour() -> None:
+    assert trained_slices((NOON - 7 * DAY, NOON), shown(900, NOON, HOUR / 6)) == ((NOON - HOUR, NOON),)
+    assert trained_slices((NOON - HOUR / 6, NOON), shown(900, NOON, HOUR)) == ((NOON - HOUR / 6, NOON),)
