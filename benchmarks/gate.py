@@ -120,8 +120,7 @@ def rate_rows(done: Drilled) -> Iterator[Row]:
             trained, expected = trained + counts, expected + float(scores.sum())
     if not trained[0]:
         return
-    rate = trained[0] / trained[1]
-    ratio = rate / (all_of[0] / all_of[1])
+    ratio = float(trained[0] / trained[1] / (all_of[0] / all_of[1]))
     yield Row(
         f"label rate of what was trained on, over that of all windows, {done.log}",
         100 * ratio,
@@ -129,7 +128,8 @@ def rate_rows(done: Drilled) -> Iterator[Row]:
         goal="within 1 %",
         met=abs(ratio - 1) <= RATE_WITHIN,
     )
-    yield Row(f"label rate that the champions expected, over that found, {done.log}", 100 * expected / trained[0], "%")
+    ratio = expected / float(trained[0])
+    yield Row(f"label rate that the champions expected, over that found, {done.log}", 100 * ratio, "%")
 
 
 def met(found: Planted) -> bool:

@@ -1,6 +1,7 @@
 """The logs that the gate is measured on: a person's own, those of a folder by their files' names, and seeded ones.
 
-Limits were chosen on the first four days of the Globo log and on the seeds 0 to 2: what is reported is of others.
+Limits were chosen on the first four days of the Globo log and on the seeds 0 to 2, and looked at on some others, which
+docs/gate.md names.
 """
 
 from collections.abc import Callable, Iterator

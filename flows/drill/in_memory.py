@@ -59,8 +59,6 @@ class TrainedVersion:
     towers: VersionTowers | None
     """What it retrieves with."""
 
-    trained_on: LogWindow
-
     @property
     def as_champion(self) -> Champion:
         return Champion(self.version, self.model)
@@ -99,6 +97,8 @@ class InMemory:
         self._longest = timedelta(0)
         """Length of the longest window promoted."""
         self._trained_to: datetime | None = None
+        self._learned: LogWindow | None = None
+        """What the champion was trained on by its own update."""
 
     @property
     def champion(self) -> TrainedVersion | None:
@@ -171,8 +171,9 @@ class InMemory:
         assert judged.fitted is not None
         assert version is not None
         self.line.append(
-            TrainedVersion(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers, part)
+            TrainedVersion(version, trained_to(claimed), judged.fitted.trained.model, judged.fitted.towers)
         )
+        self._learned = part
         self._longest = max(self._longest, window.end - window.start)
         oldest = window.start - max(LOOKED_BACK, PERIODS_BACK * self._longest, self.surface.rehearse)
         self.seen = [*(seen for seen in self.seen if seen.end > oldest), part]
@@ -260,13 +261,14 @@ class InMemory:
             recalled,
             self._references(recalled.baseline, claimed.end),
             self._earlier(claimed),
-            self._trained_on(claimed, champion.trained_on),
+            self._trained_on(claimed),
             self._season(claimed),
         )
 
-    def _trained_on(self, claimed: Window, part: LogWindow) -> Frame | None:
-        """What the champion was trained on, a sample of it."""
-        shown = claimed.frame.table["shown_at"]
+    def _trained_on(self, claimed: Window) -> Frame | None:
+        """The latest that the champion was trained on."""
+        shown, part = claimed.frame.table["shown_at"], self._learned
+        assert part is not None, "there is a champion"
         return _frame_of([part], trained_slices((part.start, part.end), shown)) if len(shown) else None
 
     def _season(self, claimed: Window) -> Frame | None:

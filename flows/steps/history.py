@@ -108,7 +108,7 @@ def _earlier(world: World, claimed: Claim) -> Frame | None:
 
 
 def _trained_on(world: World, claimed: Claim, version: str, shown: pl.Series) -> Frame | None:
-    """What a version was trained on, a sample of it."""
+    """The latest that a version was trained on."""
     part = updates.training_part(world.connection, claimed.surface, version)
     if part is None or not len(shown):
         return None

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Protocol, TypeVar
 
 import numpy as np
 import polars as pl
@@ -50,7 +51,20 @@ NEW = 0.1
 """Share of new ids below which there is nothing to compare: one new article may be a tenth of ten minutes."""
 
 
-def same_hour(history: Sequence[PastWindow], start: datetime, end: datetime) -> list[PastWindow]:
+class Spanned(Protocol):
+    """What has a beginning and an end."""
+
+    @property
+    def start(self) -> datetime: ...
+
+    @property
+    def end(self) -> datetime: ...
+
+
+AnySpan = TypeVar("AnySpan", bound=Spanned)
+
+
+def same_hour(history: Sequence[AnySpan], start: datetime, end: datetime) -> list[AnySpan]:
     """Windows of earlier days whose middle lies within an hour of this one's, by the clock."""
     middle = start + (end - start) / 2
     return [

@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from monitoring.checks.limits import Check, InForce, least, outcome, rows_of
 from monitoring.statistics.chance import CANNOT_BE, surprise_above
@@ -14,6 +15,12 @@ REQUEST = ("user_id", "request_id")
 
 FEW = 500
 """Impressions below which one user may be most of the window."""
+
+
+def codes_of(ids: pl.Series) -> NDArray[np.int64]:
+    """Of users or items [N], by their ids; those without one are one."""
+    codes = ids.cast(pl.String).fill_null("none").rank("dense").to_numpy()
+    return codes.astype(np.int64) - 1
 
 
 def check_ids(frame: pl.DataFrame, limits: InForce) -> list[Check]:

@@ -31,6 +31,7 @@ GROSS_AGREEMENT = 0.7
 """Labels shown to follow the champion by less than this are another impression's."""
 
 ALL = slice(None)
+"""Of the rows."""
 
 ENDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Shares of the window, its latest impressions, in which labels may still be missing."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from monitoring.statistics.chance import draws, effective
+from monitoring.statistics.chance import draws, effective, together
 
 Floats = NDArray[np.float64]
 
@@ -208,9 +208,9 @@ def _figures(column: np.ndarray, label: np.ndarray, user: np.ndarray) -> list[fl
         mean,
         sd,
         _clock(values, sd),
-        _together(values, user[known]),
-        _together(known.astype(np.float64), user),
-        _together((values == ordered[starts[most]]).astype(np.float64), user[known]),
+        together(values, user[known]),
+        together(known.astype(np.float64), user),
+        together((values == ordered[starts[most]]).astype(np.float64), user[known]),
         _auc(values, ordered, label[known]),
         *quantiles.tolist(),
     ]
@@ -224,18 +224,6 @@ def _clock(values: Floats, sd: float) -> float:
     counts = np.diff(np.append(starts, len(values)))
     means = np.add.reduceat(values, starts) / counts
     return float((counts * (means - values.mean()) ** 2).sum() / (len(values) * sd**2))
-
-
-def _together(values: Floats, user: np.ndarray) -> float:
-    """Share of the variance of values [N] that lies between their users, beyond what chance puts there (ANOVA); 1
-    where they have no variance."""
-    counts, off = np.bincount(user), values - values.mean()
-    whole, users = float((off**2).sum()), int(np.count_nonzero(counts))
-    if whole <= 0 or users < 2 or users >= len(values):
-        return 1.0
-    between = float((np.bincount(user, off) ** 2 / np.maximum(counts, 1)).sum()) / whole
-    by_chance = (users - 1) / (len(values) - 1)
-    return min(1.0, max(0.0, (between - by_chance) / (1 - by_chance)))
 
 
 def _auc(values: Floats, ordered: Floats, label: Floats) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from monitoring.checks.history import check_label_rate, check_new, check_volume
-from monitoring.checks.ids import REQUEST, check_ids
+from monitoring.checks.ids import REQUEST, check_ids, codes_of
 from monitoring.checks.limits import (
     ROWS_NAMED,
     SMALLEST,
@@ -71,14 +71,13 @@ def check_window(
     if frame.height == 0:
         return checks
     ids = frame["impression_id"]
-    users = frame["user_id"].cast(pl.String).fill_null("none").rank("dense").to_numpy().astype(np.int64) - 1
     checks += [
         _schema(frame, ids, expected, limits),
         _nulls(frame, ids, limits),
         _inside_window(frame, ids, expected, limits),
         *check_ids(frame, limits),
         _label_values(frame, ids, limits),
-        check_label_rate(_labels(frame), expected, limits, user=users),
+        check_label_rate(_labels(frame), expected, limits, user=codes_of(frame["user_id"])),
         *check_new(new or {}, ids, expected, limits, requests=requests),
     ]
     if dense is not None:

@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from monitoring.checks.own import own_limit
-from monitoring.statistics.chance import draws, effective, together
+from monitoring.statistics.chance import draws, effective, together_by_category
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
@@ -325,7 +325,7 @@ def by_chance(
     bins = 1 + math.ceil(math.log2(sum(rows))) if binned else pl.concat(sides).n_unique()
     if users is not None:
         whose = [codes[has.to_numpy()] for codes, has in zip(users, known, strict=True)]
-        of_one = together(list(zip(_codes(sides, binned=binned), whose, strict=True)))
+        of_one = together_by_category(list(zip(_codes(sides, binned=binned), whose, strict=True)))
         rows = [float(draws(len(each), effective(each), of_one)) for each in whose]
     freedom = bins - 1
     if not freedom:

@@ -21,6 +21,7 @@ from monitoring.checks import labels as label_checks
 from monitoring.checks import limits as check_limits
 from monitoring.checks import window as window_checks
 from monitoring.checks.gaps import find_gap
+from monitoring.checks.ids import codes_of
 from monitoring.checks.limits import Check, Expected, InForce, Limits, PastWindow
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
@@ -194,12 +195,6 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
     found = check_limits.reconsidered(found, history.recalled.failed_before)
     drifts = (None, None) if model is None else _drifts(window, model, history)
     return Checks(window, tuple(found), scores, prequential, profiles, *drifts, limits=limits)
-
-
-def codes_of(ids: pl.Series) -> NDArray[np.int64]:
-    """Of users or items [N], by their ids; those without one are one."""
-    codes = ids.cast(pl.String).fill_null("none").rank("dense").to_numpy()
-    return codes.astype(np.int64) - 1
 
 
 def _in_time_order(time: NDArray[np.float64]) -> slice | NDArray[np.int64]:

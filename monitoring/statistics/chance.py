@@ -9,7 +9,6 @@ mean m, P(mean >= a) <= exp(-n KL(a || m)), which holds for any n, for unequal p
 from collections.abc import Sequence
 from math import log
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,8 +87,13 @@ def dispersion(off: Floats, variance: Floats, user: NDArray[np.int64]) -> float:
     many users the part of one is bounded: a bot is no sign that readers hang together. Of few each one's labels are
     much of the whole, and what they give is itself off by chance: it is taken as nineteen in twenty such would have it.
     """
-    none = np.zeros(len(off), dtype=np.int64)
-    return float(dispersion_apart(off, variance, user, none, 2)[1])
+    summed, expected = _by(user, off), _by(user, variance)
+    whole, users = float(expected.sum()), int(np.count_nonzero(expected))
+    if whole <= 0:
+        return 1.0
+    many = users >= MANY_GROUPS
+    least = BOUNDED if many else float(_least(np.array(users)))
+    return max(1.0, float(_squares(summed, expected, many=many).sum()) / whole / least)
 
 
 def dispersion_apart(
@@ -97,27 +101,30 @@ def dispersion_apart(
 ) -> Floats:
     """[groups] the same of the rows outside each group, by their codes `group` [N]: what a group has lost, or one user
     has too much, is no sign of how the others are. Of a group that has all rows, of these."""
+    summed, expected = _by(user, off), _by(user, variance)
+    many = int(np.count_nonzero(expected)) >= MANY_GROUPS
     pair, place = np.unique(user * groups + group, return_inverse=True)
     whose, of = pair // groups, pair % groups
-    inside = np.bincount(place, off, len(pair)), np.bincount(place, variance, len(pair))
-    each = np.bincount(user, off).astype(np.float64), np.bincount(user, variance).astype(np.float64)
-    many = np.count_nonzero(each[1]) >= MANY_GROUPS
+    inside = _by(place, variance)
+    all_theirs = np.isclose(inside, expected[whose])
+    left_off = np.where(all_theirs, 0.0, summed[whose] - _by(place, off))
+    left = np.where(all_theirs, 0.0, expected[whose] - inside)
+    of_users = _squares(summed, expected, many=many)
+    changed = _squares(left_off, left, many=many) - of_users[whose]
+    outside = expected.sum() - np.bincount(of, inside, groups)
+    users = np.count_nonzero(expected) - np.bincount(of, all_theirs, groups)
+    found = (of_users.sum() + np.bincount(of, changed, groups)) / np.maximum(outside, SMALLEST_MEAN)
+    found = found / (BOUNDED if many else _least(users))
+    return np.where(outside > SMALLEST_MEAN, np.maximum(found, 1.0), dispersion(off, variance, user))
 
-    def squares(off: Floats, variance: Floats) -> Floats:
-        return np.minimum(off**2, 4 * variance) if many else off**2
 
-    left = [
-        np.where(np.isclose(here, all_of[whose]), 0.0, all_of[whose] - here)
-        for here, all_of in zip(inside, each, strict=True)
-    ]
-    summed = squares(*each)
-    found = summed.sum() + np.bincount(of, squares(*left) - summed[whose], groups)
-    expected = each[1].sum() - np.bincount(of, inside[1], groups)
-    users = np.count_nonzero(each[1]) - np.bincount(of, left[1] <= 0, groups)
-    whole = expected <= SMALLEST_MEAN
-    found, expected = np.where(whole, summed.sum(), found), np.where(whole, max(each[1].sum(), SMALLEST_MEAN), expected)
-    least = BOUNDED if many else _least(np.where(whole, np.count_nonzero(each[1]), users))
-    return np.asarray(np.maximum(found / expected / least, 1.0))
+def _by(code: NDArray[np.int64], values: Floats) -> Floats:
+    """Sums of values [N] by code."""
+    return np.bincount(code, values).astype(np.float64)
+
+
+def _squares(off: Floats, variance: Floats, *, many: bool) -> Floats:
+    return np.minimum(off**2, 4 * variance) if many else off**2
 
 
 def _least(users: NDArray[np.int64]) -> Floats:
@@ -134,21 +141,33 @@ def effective(group: NDArray[np.int64]) -> float:
     return float(counts.sum() ** 2 / (counts**2).sum()) if len(counts) else 0.0
 
 
-def together(parts: Sequence[tuple[NDArray[Any], NDArray[np.int64]]]) -> float:
+def together(values: Floats, user: NDArray[np.int64]) -> float:
     """Share of the variance of values [N] that lies between the users they are of [N], beyond what chance puts there
-    (ANOVA); 1 where that is not known. Values are categories, as codes; each part has its own mean, and its own users.
-    """
-    whole, between_users, by_chance = 0.0, 0.0, 0.0
-    for values, user in parts:
-        rows, users = len(values), len(np.unique(user))
-        if users < 2 or users >= rows:
-            continue
-        pairs = np.unique(np.stack([user, values]), axis=1, return_counts=True)
-        counts, of_user = np.bincount(values).astype(np.float64), np.bincount(user).astype(np.float64)
-        spread = float((counts * (1 - counts / rows)).sum())
-        within = float((pairs[1] ** 2 / of_user[pairs[0][0]]).sum() - (counts**2).sum() / rows)
-        whole, between_users = whole + spread, between_users + within
-        by_chance += spread * (users - 1) / (rows - 1)
+    (ANOVA): 1, all rows of one have a value; 0, they are as any rows. 1 where they have no variance."""
+    off, counts = values - values.mean(), np.bincount(user)
+    between_users = float((_by(user, off) ** 2 / np.maximum(counts, 1)).sum())
+    return _beyond_chance([(between_users, float((off**2).sum()), int(np.count_nonzero(counts)), len(values))])
+
+
+def together_by_category(parts: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]]) -> float:
+    """The same of categories, by their codes, over parts that have each its own rows, users and shares."""
+    found = []
+    for category, user in parts:
+        counts, of_user = np.bincount(category).astype(np.float64), np.bincount(user)
+        pairs, both = np.unique(np.stack([user, category]), axis=1, return_counts=True)
+        usual = float((counts**2).sum()) / len(category)
+        between_users = float((both**2 / of_user[pairs[0]]).sum()) - usual
+        found.append((between_users, float(counts.sum()) - usual, int(np.count_nonzero(of_user)), len(category)))
+    return _beyond_chance(found)
+
+
+def _beyond_chance(parts: Sequence[tuple[float, float, int, int]]) -> float:
+    """Of variance between users, all of it, users and rows, by part."""
+    between_users = whole = by_chance = 0.0
+    for theirs, variance, users, rows in parts:
+        if 2 <= users < rows:
+            between_users, whole = between_users + theirs, whole + variance
+            by_chance += variance * (users - 1) / (rows - 1)
     return float(np.clip((between_users - by_chance) / (whole - by_chance), 0.0, 1.0)) if whole > by_chance else 1.0
 
 

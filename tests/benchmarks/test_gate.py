@@ -103,6 +103,10 @@ def test_a_bench_without_a_log_runs_on_seeded_ones_and_says_so() -> None:
     assert 10 <= judged <= 18
     assert rows["clean windows"].met is False  # too few to promise anything of
     assert rows["full-data figures"].met is not None
+    assert rows["label rate of what was trained on, over that of all windows, seeded"].met is True
+    expected = rows["label rate that the champions expected, over that found, seeded"].ours
+    assert isinstance(expected, float)
+    assert 80 < expected < 120
     assert json.loads(table.text())["name"] == "gate"
 
 

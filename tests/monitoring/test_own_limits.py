@@ -26,7 +26,7 @@ from monitoring.checks.limits import (
 from monitoring.checks.own import KNOWN_FROM, own_limit
 from monitoring.checks.profiles import Profile
 from monitoring.checks.window import check_window
-from monitoring.statistics.chance import draws, effective, together
+from monitoring.statistics.chance import draws, effective, together, together_by_category
 from tests.worlds.windows import END, NAMES, START, Window, window
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -172,11 +172,15 @@ def test_rows_of_one_user_count_as_far_as_they_hang_together() -> None:
     users = np.repeat(np.arange(40), 25)
     random = np.random.default_rng(0)
     device, item = random.integers(0, 3, 40)[users], random.integers(0, 3, 1000)
-    assert together([(device, users)]) == pytest.approx(1, abs=0.01)
-    assert together([(item, users)]) == pytest.approx(0, abs=0.05)
+    assert together_by_category([(device, users)]) == pytest.approx(1, abs=0.01)
+    assert together_by_category([(item, users)]) == pytest.approx(0, abs=0.05)
+    assert together((device == 0).astype(float), users) == pytest.approx(1, abs=0.01)
+    assert together((item == 0).astype(float), users) == pytest.approx(0, abs=0.05)
     mixed = np.where(random.random(1000) < 0.5, device, item)
-    assert 0.1 < together([(mixed, users)]) < 0.5
-    assert together([(item, users), (item + 3, users)]) == pytest.approx(0, abs=0.05), "each part has its own mean"
+    assert 0.1 < together_by_category([(mixed, users)]) < 0.5
+    assert together_by_category([(item, users), (item + 3, users)]) == pytest.approx(0, abs=0.05), (
+        "each part has its own mean"
+    )
     assert draws(1000, 40, 1.0) == pytest.approx(40)
     assert draws(1000, 40, 0.0) == 1000
 

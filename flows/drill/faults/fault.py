@@ -21,11 +21,11 @@ from flows.drill.windows import Folding, LogWindow
 from models.examples import EMPTY, Examples
 from models.frames import Frame
 from models.learning.model import Model
+from monitoring.checks.ids import codes_of
 from monitoring.checks.labels import CLIPPED_AT
 from monitoring.checks.profiles import Profile
-from monitoring.evaluation.window import codes_of
 from monitoring.gate.policy import Word
-from monitoring.statistics.chance import CANNOT_BE, dispersion, draws, effective, surprise_above, together
+from monitoring.statistics.chance import CANNOT_BE, dispersion, draws, effective, surprise_above, together_by_category
 
 RARE = 0.01
 """Share of the impressions that a value may have now and then without being news."""
@@ -172,8 +172,8 @@ SOUND: frozenset[Word] = frozenset({"promote"})
 
 
 def by_chance(scene: Scene, what: str) -> str:
-    """Why a fault cannot be seen in the scene."""
-    return f"{what} more often than once in a billion: the window has {scene.size}."
+    """Why a fault cannot be seen in the scene: what chance does there as well."""
+    return f"By chance {what} more often than once in a billion: the window has {scene.size}."
 
 
 def few_lost(scene: Scene, rows: NDArray[np.bool_], lost: NDArray[np.float64] | float) -> str | None:
@@ -185,7 +185,7 @@ def few_lost(scene: Scene, rows: NDArray[np.bool_], lost: NDArray[np.float64] | 
     surprise = float((value * (left * np.log(np.maximum(left, CLIPPED_AT)) + lost)).sum()) / scene.together
     if surprise >= CANNOT_BE:
         return None
-    return by_chance(scene, f"Chance takes {lost.sum():,.0f} of {len(lost):,} labels")
+    return by_chance(scene, f"{lost.sum():,.0f} of {len(lost):,} labels are lost")
 
 
 def hardly_new(scene: Scene, share: float, values: NDArray[np.int64]) -> str | None:
@@ -193,12 +193,10 @@ def hardly_new(scene: Scene, share: float, values: NDArray[np.int64]) -> str | N
     column, by their codes [N] in the order of the log; None where it can. All of one user may have the value together.
     """
     users = codes_of(scene.window.shown["user_id"])
-    independent = float(draws(len(values), effective(users), together([(values, users)])))
+    independent = float(draws(len(values), effective(users), together_by_category([(values, users)])))
     if surprise_above(share, independent, RARE) >= CANNOT_BE:
         return None
-    return by_chance(
-        scene, f"Chance gives a rare value {share:.0%} of what are as good as {independent:,.0f} independent"
-    )
+    return by_chance(scene, f"a rare value has {share:.0%} of what is as good as {independent:,.0f} independent rows")
 
 
 def relabelled(window: LogWindow, targets: np.ndarray, labels: Sequence[Label]) -> LogWindow:

@@ -10,6 +10,7 @@ from flows.drill.faults.fault import Met, Scene, by_chance
 from flows.drill.windows import LogWindow
 from models.frames import Frame
 from models.metrics import auc
+from monitoring.checks.limits import Limits
 from monitoring.evaluation.drift import important
 from monitoring.statistics.chance import ERRORS_CANNOT_BE
 
@@ -24,9 +25,6 @@ FEWEST_INDEPENDENT = 30
 
 TO_SEE_A_SCALE, GROSS = 100, 10.0
 """The same to see that values are a few times what they were, and from how many times any tell."""
-
-GAINED = 0.07
-"""AUC that a feature may gain by itself."""
 
 
 def stuck_at_zero(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -104,8 +102,8 @@ def cannot_leak(scene: Scene, strength: float) -> str | None:
         before, after = (
             abs(auc(values, labelled) - 0.5) for values in (dense[:, column], _leaked(scene, column, strength))
         )
-        if after - before - GAINED < ERRORS_CANNOT_BE * error:
-            return by_chance(scene, f"{scene.names[column]} ranks labels as well by chance")
+        if after - before - Limits.leak < ERRORS_CANNOT_BE * error:
+            return by_chance(scene, f"{scene.names[column]} ranks labels as well")
     return None
 
 

@@ -28,7 +28,7 @@ def cannot_shuffle(scene: Scene, share: float) -> str | None:
     if found is None:
         return "The champion gives all impressions of the window alike, so no label follows it."
     if share < ERRORS_CANNOT_BE * found[1]:
-        return by_chance(scene, f"By chance labels follow the champion {share:.0%} less")
+        return by_chance(scene, f"labels follow the champion {share:.0%} less")
     return None
 
 

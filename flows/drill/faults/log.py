@@ -1,19 +1,16 @@
 """A log that does not say what happened: a bot in it, feedback twice, traffic lost, items under new ids."""
 
-from datetime import timedelta
-
 import numpy as np
 import polars as pl
 
 from flows.drill.faults.fault import Met, Scene, by_chance, positive_value, refolded
 from flows.drill.windows import LogWindow
+from monitoring.checks.history import same_hour
+from monitoring.checks.ids import CHANCE_ROWS
+from monitoring.checks.limits import Limits
+from monitoring.evaluation.season import LONG
 from monitoring.evaluation.window import new_ids
 from monitoring.statistics.chance import CANNOT_BE, surprise_above
-
-HOUR = timedelta(hours=1)
-
-FEWEST_TOUCHED, RETRIED = 10, 0.002
-"""Impressions of a window, and share of them, that clients repeat which try again."""
 
 MOST_NEW = 0.3
 """Share of impressions of new items from which more of them is no news."""
@@ -48,7 +45,7 @@ def too_small_for_a_bot(scene: Scene, share: float) -> str | None:
         return f"Impressions have {usual:.0%} of a label: who gives one to each is no bot, but pleased."
     worth = float(scene.window.frame.examples.label[scene.labelled].min(initial=1.0))
     if surprise_above(worth, clicks / scene.together, usual) < CANNOT_BE:
-        return by_chance(scene, f"Chance gives one user all {clicks:,.0f} labels, each {worth:.2g} of one,")
+        return by_chance(scene, f"one user has all of {clicks:,.0f} labels, each {worth:.2g} of one,")
     return None
 
 
@@ -63,7 +60,7 @@ def logged_twice(scene: Scene, share: float, random: np.random.Generator) -> Met
 
 def cannot_log_twice(scene: Scene, share: float) -> str | None:
     rows, touched = len(scene.window), share * int(scene.window.shown["clicked"].sum())
-    usual = max(FEWEST_TOUCHED / rows, RETRIED)
+    usual = max(CHANCE_ROWS / rows, Limits.retried_share)
     if surprise_above(touched / rows, rows, usual) < CANNOT_BE:
         return (
             f"It would repeat {touched:,.0f} of {rows:,} impressions, and of so many clients that try again repeat"
@@ -87,29 +84,18 @@ def cannot_lose(scene: Scene, share: float) -> str | None:
         return (
             f"About {left:,.0f} impressions would be left, fewer than the {scene.fewest:,} of an update: it would wait."
         )
-    left, window = (1 - share) * _rate(scene.window), scene.window
-    before = [past for past in scene.earlier if past.end <= window.start - 12 * HOUR or _is_long(past)]
-    alike = [past for past in before if _alike(past, window)]
+    window, is_long = scene.window, scene.window.end - scene.window.start > LONG
+    alike = scene.earlier if is_long else same_hour(scene.earlier, window.start, window.end)
     if not alike:
         return "No window of an earlier day at that time is known, and a night may have as few."
-    if any(_rate(past) <= left for past in alike):
+    if any(_rate(past) <= (1 - share) * _rate(window) for past in alike):
         return f"Windows before had as few at that time of the day as the {1 - share:.0%} that would be left."
     return None
 
 
 def _rate(window: LogWindow) -> float:
-    """Impressions an hour."""
-    return float(len(window) / ((window.end - window.start) / HOUR))
-
-
-def _alike(window: LogWindow, other: LogWindow) -> bool:
-    """They lie at the same time of the day, or last most of one."""
-    beside = (other.end - window.end) % (24 * HOUR)
-    return min(beside, 24 * HOUR - beside) <= HOUR or _is_long(window)
-
-
-def _is_long(window: LogWindow) -> bool:
-    return window.end - window.start > 12 * HOUR
+    """Impressions a second."""
+    return len(window) / (window.end - window.start).total_seconds()
 
 
 def items_renamed(scene: Scene, share: float, random: np.random.Generator) -> Met:
@@ -129,5 +115,5 @@ def cannot_rename(scene: Scene, share: float) -> str | None:
         return f"New items have {float(np.mean(new)):.0%} of the window's impressions as it is."
     requests = scene.window.shown["request_id"].n_unique()
     if surprise_above(share, requests, OFTEN_NEW) < CANNOT_BE:
-        return by_chance(scene, f"New items, that may have {OFTEN_NEW:.0%}, have {share:.0%} of {requests:,} requests")
+        return by_chance(scene, f"new items have {share:.0%} of {requests:,} requests where {OFTEN_NEW:.0%} are usual")
     return None

@@ -10,6 +10,7 @@ from models import metrics
 from models.examples import Examples
 from models.learning.learner import fine_tune
 from models.learning.model import Model
+from monitoring.gate.policy import Policy
 
 HALVINGS = 7
 """Steps in which a share of one is found to a hundredth."""
@@ -20,7 +21,7 @@ FEWEST_NEW, MOST_NEW = 0.05, 0.8
 FEWEST_LABELS, WILD = 100, 200.0
 """Labels of a window from which a learning rate shows, and how many times too high it always does."""
 
-ALLOWED = 0.05
+ALLOWED = Policy().slices.at_most
 """Growth of a slice's log loss that a policy allows by itself."""
 
 SHOWN = 4.5
