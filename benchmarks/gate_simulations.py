@@ -1,22 +1,23 @@
 """What the gate promises, shown: thousands of candidates of known worth, judged by `monitoring/gate/hypotheses.py`
 itself.
 
-    rows = simulations()                       # about a minute on one core
+    rows = simulations()                       # some minutes on one core
     rows = simulations(gains=measured)         # with the noise of a real log: its gains by request
 
 Each candidate is drawn as its window would be measured: gains of requests, resampled with replacement from `gains`
-(centred), plus its true gain. By default a seeded draw of Student's t with 4 degrees of freedom: heavy tails, and the
-spread of an hour of a real feed (0.125; a standard error of 0.29 % on 1,913 requests).
+(centred), plus its true gain. By default a seeded draw of Student's t with 4 degrees of freedom: heavy tails, and more
+than twice the spread that hours of a real feed have (0.125; a standard error of 0.29 % on 1,913 requests).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 import numpy.typing as npt
 
 from benchmarks.table import Row
-from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.process_record import IN_ALL, ProcessRecord
 from monitoring.gate.hypotheses import PROVEN_BASELINE, baseline_moves, better, no_ratchet, not_worse
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -26,8 +27,17 @@ Gains = npt.NDArray[np.float64]
 SPREAD = 0.125
 """Standard deviation of the gain of one request, as a share of the log loss."""
 
-RICH, THIN = 4_000, 300
-"""Requests of a window of 20,000 and of 1,500 impressions."""
+SHOWN = 5
+"""Impressions of a request."""
+
+DRAWN = 8_000_000
+"""Requests drawn for a run at most: so many candidates have windows of a hundred thousand impressions, or fewer."""
+
+POWER_FROM = 20_000
+"""From so many impressions on, a candidate that is better by 1 % is to be promoted by its own window."""
+
+LATER = 500
+"""Which candidate is better, where equal ones come before it; the last where there are fewer."""
 
 DAY, WEEK = 24, 168
 """Updates in a day and in a week, hourly."""
@@ -43,11 +53,18 @@ class Size:
     retried: int = 5
     """Challengers better by 1 %, drawn for each run."""
 
+    requests: tuple[int, ...] = (40, 300, 4_000, 20_000)
+    """Of a window: 200 to 100,000 impressions."""
+
+    def candidates_of(self, requests: int) -> int:
+        """How many of windows of so many requests."""
+        return min(self.candidates, DRAWN // requests)
+
 
 def simulations(
     gains: npt.ArrayLike | None = None,
     *,
-    margin: float = 0.005,
+    margin: float = 0.01,
     risk: float = 0.05,
     size: Size | None = None,
     seed: int = 0,
@@ -76,125 +93,139 @@ def worse_by_the_margin(
     noise: Gains, random: np.random.Generator, margin: float, risk: float, size: Size
 ) -> Iterator[Row]:
     """Candidates all worse by just the margin, tested as *not worse*: the share of runs in which any is promoted."""
-    promoted = 0
-    for _ in range(size.runs):
-        record = ProcessRecord()
-        for candidate in windows(noise, random, THIN, -margin, size.candidates):
-            if not_worse(candidate, record, margin=margin, risk=risk).word == "promote":
-                promoted += 1
-                break
-            record = record.add(candidate, loss=margin)
-    yield _share(
-        f"{size.candidates:,} candidates worse by the margin, tested as not worse: any promoted, of {size.runs} runs",
-        promoted / size.runs,
-        risk,
-    )
+    for requests in size.requests:
+        many = size.candidates_of(requests)
+        runs = (process(noise, random, requests, -margin, margin=margin, risk=risk) for _ in range(size.runs))
+        promoted = sum(any(update.promoted for update in islice(run, many)) for run in runs)
+        yield _share(
+            f"{many:,} candidates worse by the margin, {_each(requests)}, tested as not worse: any promoted, "
+            f"of {size.runs} runs",
+            promoted / size.runs,
+            risk,
+        )
 
 
 def tested_better(noise: Gains, random: np.random.Generator, risk: float, size: Size) -> Iterator[Row]:
-    """Equal candidates tested as *better*, and one that is better by 1 % on 20,000 impressions, first or after 499."""
-    false, pasts = 0, []
-    for _ in range(size.runs):
-        past, any_promoted = PastTests(), False
-        for number, candidate in enumerate(windows(noise, random, THIN, 0.0, size.candidates), 1):
-            if number == min(500, size.candidates):
-                pasts.append(past)
-            answer = better(candidate, past=past, risk=risk)
-            past = answer.tests
-            any_promoted |= answer.word == "promote"
-        false += any_promoted
-    yield _share(
-        f"{size.candidates:,} equal candidates tested as better: any promoted, of {size.runs} runs",
-        false / size.runs,
-        risk,
-    )
-    for which, before in {"first": [PastTests()] * len(pasts), "500th, after 499 equal": pasts}.items():
-        words = [
-            better(candidate, past=past, risk=risk).word
-            for past in before
-            for candidate in windows(noise, random, RICH, 0.01, size.retried)
-        ]
-        share = words.count("promote") / len(words)
-        what = f"better by 1 % on 20,000 impressions, {which}: promoted"
-        yield Row(what, round(100 * share, 1), "%", goal=">= 80 %", met=share >= 0.8)
+    """Equal candidates tested as *better*, and one that is better by 1 %, first or after 499 equal."""
+    for requests in size.requests:
+        false, pasts, many = 0, [], size.candidates_of(requests)
+        for _ in range(size.runs):
+            past, any_promoted = PastTests(), False
+            for number, candidate in enumerate(windows(noise, random, requests, 0.0, many), 1):
+                if number == min(LATER, many):
+                    pasts.append(past)
+                answer = better(candidate, past=past, risk=risk)
+                past = answer.tests
+                any_promoted |= answer.word == "promote"
+            false += any_promoted
+        yield _share(
+            f"{many:,} equal candidates, {_each(requests)}, tested as better: any promoted, of {size.runs} runs",
+            false / size.runs,
+            risk,
+        )
+        late = f"after {min(LATER, many) - 1} equal"
+        for which, before in {"first": [PastTests()] * len(pasts), late: pasts}.items():
+            words = [
+                better(candidate, past=past, risk=risk).word
+                for past in before
+                for candidate in windows(noise, random, requests, 0.01, size.retried)
+            ]
+            share = words.count("promote") / len(words)
+            goal = SHOWN * requests >= POWER_FROM
+            yield Row(
+                f"better by 1 %, {_each(requests)}, {which}: promoted",
+                round(100 * share, 1),
+                "%",
+                goal=">= 80 %" if goal else None,
+                met=share >= 0.8 if goal else None,
+            )
 
 
 def half_the_margin(noise: Gains, random: np.random.Generator, margin: float, risk: float, size: Size) -> Iterator[Row]:
     """Candidates each worse than the champion by half the margin: what is lost in all, in margins; under two of them
     with the certainty that the gate promises elsewhere."""
-    for requests, runs in ((RICH, size.runs), (THIN, max(1, size.runs // 4))):
-        lost = np.array([decline(noise, random, requests, margin, risk, size.in_a_row) for _ in range(runs)])
-        under = float((lost < 2).mean())
-        what = f"{size.in_a_row} in a row worse by half the margin, {5 * requests:,} impressions each"
-        rich = requests == RICH
+    for requests in size.requests:
+        runs = (process(noise, random, requests, -margin / 2, margin=margin, risk=risk) for _ in range(size.runs))
+        lost = np.array([max(update.lost for update in islice(run, size.in_a_row)) / margin for run in runs])
+        under = float((lost < IN_ALL).mean())
+        what = f"{size.in_a_row} in a row worse by half the margin, {_each(requests)}"
         yield Row(
-            f"{what}: the total loss stays under two margins, of {len(lost)} runs",
+            f"{what}: the total loss stays under {IN_ALL:g} margins, of {len(lost)} runs",
             round(100 * under, 1),
             "%",
-            goal=f">= {100 * (1 - risk):g} %" if rich else None,
-            met=under >= 1 - risk if rich else None,
+            goal=f">= {100 * (1 - risk):g} %",
+            met=under >= 1 - risk,
         )
         yield Row(f"{what}: total loss, mean", round(float(lost.mean()), 2), "margins")
         yield Row(f"{what}: total loss, largest", round(float(lost.max()), 2), "margins")
 
 
 def routine(noise: Gains, random: np.random.Generator, margin: float, risk: float, size: Size) -> Iterator[Row]:
-    """What the gate costs a sound process: the share of its updates that wait, once an equal or better one is known."""
-    cases = {
-        "equal, hourly": (1_913, 0.0),
-        "better by 0.6 %, hourly": (1_913, 0.006),
-        "better by 0.1 %, 10 min": (301, 0.001),
-    }
-    for name, (requests, gain) in cases.items():
-        waited = tested = 0
-        for _ in range(max(1, size.runs // 10)):
-            record = ProcessRecord()
-            for number, candidate in enumerate(windows(noise, random, requests, gain, size.in_a_row)):
-                word = not_worse(candidate, record, margin=margin, risk=risk).word
-                record = record.add(candidate, loss=margin)
-                if number >= size.in_a_row // 4:
-                    tested, waited = tested + 1, waited + (word != "promote")
-        yield Row(
-            f"routine updates {name}: held or rejected after the first quarter", round(100 * waited / tested, 2), "%"
-        )
+    """What the gate costs a sound process: the share of its updates that wait, once an equal or better one is known,
+    and which update is the first to go live by itself."""
+    for requests in size.requests:
+        for name, gain in {"equal": 0.0, "better by 0.1 %": 0.001, "better by 0.6 %": 0.006}.items():
+            waited, firsts = list[bool](), list[int]()
+            for _ in range(max(1, size.runs // 10)):
+                run = process(noise, random, requests, gain, margin=margin, risk=risk)
+                promoted = [update.promoted for update in islice(run, size.in_a_row)]
+                waited += [not live for live in promoted[size.in_a_row // 4 :]]
+                firsts.append(1 + promoted.index(True) if any(promoted) else 1 + size.in_a_row)
+            what = f"routine updates {name}, {_each(requests)}"
+            yield Row(f"{what}: held or rejected after the first quarter", round(100 * float(np.mean(waited)), 2), "%")
+            yield Row(f"{what}: the first to go live, median", int(np.median(firsts)), f"of {size.in_a_row}")
 
 
-def decline(
-    noise: Gains, random: np.random.Generator, requests: int, margin: float, risk: float, in_a_row: int
-) -> float:
-    """One run of `half_the_margin`: how far the champion has fallen below the first, in margins.
+@dataclass(frozen=True)
+class Simulated:
+    """One update of a simulated process."""
+
+    promoted: bool
+    lost: float
+    """By how much the champion in service is worse than the first one, as a share of the log loss."""
+
+
+def process(
+    noise: Gains, random: np.random.Generator, requests: int, gain: float, *, margin: float, risk: float
+) -> Iterator[Simulated]:
+    """Updates without end, each challenger's true gain over its champion `gain`, judged as the gate does.
 
     Every version's true log loss is known. Two models differ on a request by their own noise: the gain over an older
-    champion is noisier than that over the present one.
+    champion is noisier than that over the present one. A window that was held comes again as part of the next.
     """
-    loss, serving, baseline = [0.0], [0], 0
+    loss, serving, baseline, held = [0.0], [0], 0, dict[int, Moments]()
     record = ProcessRecord()
-    for number in range(in_a_row):
+    for number in count():
         champion = serving[-1]
         own = _draw(noise, random, requests)
         ages = {"a day ago": serving[max(0, number - DAY)], "a week ago": serving[max(0, number - WEEK)]}
         versions = {**ages, PROVEN_BASELINE: baseline}
-        true = loss[champion] + margin / 2
+        true = loss[champion] - gain
         measured = {
-            version: Moments.of(
-                own - (true - loss[version]) + (0 if version == champion else _draw(noise, random, requests))
-            )
+            version: held.get(version, Moments())
+            + Moments.of(own - (true - loss[version]) + (0 if version == champion else _draw(noise, random, requests)))
             for version in sorted({champion, *versions.values()})
         }
+        over, over_baseline = measured[champion], measured[baseline]
         references = {name: measured[version] for name, version in versions.items()}
         before = {name: record.against.get(str(version), 0.0) for name, version in versions.items()}
         words = {
-            not_worse(measured[champion], record, margin=margin, risk=risk).word,
-            no_ratchet(references, margin=margin, over_champion=measured[champion], cusums=before).word,
+            not_worse(over, record, margin=margin, risk=risk, over_baseline=over_baseline).word,
+            no_ratchet(references, margin=margin, over_champion=over, cusums=before).word,
         }
         against = {str(version): measured[version] for version in versions.values()}
-        record = record.add(measured[champion], loss=margin, against=against)
+        after = record.add(over, loss=margin, against=against, over_baseline=over_baseline)
         if words == {"promote"}:
+            moves = baseline_moves(over_baseline)
             loss.append(true)
             champion = len(loss) - 1
-            baseline = champion if baseline_moves(references[PROVEN_BASELINE]) else baseline
+            baseline = champion if moves else baseline
+            record = after.promoted(baseline_moves=moves)
+        elif "reject" in words:
+            record = after
+        held = measured if "hold" in words and "reject" not in words else {}
         serving.append(champion)
-    return loss[-1] / margin
+        yield Simulated(words == {"promote"}, loss[champion])
 
 
 def windows(noise: Gains, random: np.random.Generator, requests: int, gain: float, count: int) -> Iterator[Moments]:
@@ -210,6 +241,10 @@ def windows(noise: Gains, random: np.random.Generator, requests: int, gain: floa
 def _draw(noise: Gains, random: np.random.Generator, shape: int | tuple[int, int]) -> Gains:
     drawn: Gains = noise[random.integers(0, len(noise), shape, dtype=np.int32)]
     return drawn
+
+
+def _each(requests: int) -> str:
+    return f"{SHOWN * requests:,} impressions each"
 
 
 def _share(what: str, share: float, promised: float) -> Row:

@@ -18,6 +18,7 @@ THIN = frozenset(
         "few_requests",
         "too_thin",
         "not_yet_shown",
+        "sum_not_yet_shown",
         "base_rate_not_comparable",
         "not_shown_better_than_base_rate",
         "unmeasured",

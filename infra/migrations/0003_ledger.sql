@@ -47,7 +47,12 @@ CREATE TYPE process_record AS (
     cusum double precision,
     judged_to timestamptz,
     against text[],               -- versions of reference champions, and the CUSUM against each
-    against_cusum double precision[]
+    against_cusum double precision[],
+    promotions bigint,            -- since the proven baseline; gains of requests over it, and promotions since those
+    baseline_requests bigint,
+    baseline_mean double precision,
+    baseline_variance double precision,
+    baseline_steps double precision
 );
 
 CREATE TABLE update_history (

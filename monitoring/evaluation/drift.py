@@ -198,6 +198,14 @@ def important(
     return tuple(names[column] for column in np.argsort(-strength, kind="stable")[:limit])
 
 
+def within_chance(scores: NDArray[np.float64], labels: float) -> list[NDArray[np.float64]]:
+    """Predictions [N], all lower and all higher by what so many labels cannot tell: two standard errors of the log-odds
+    of their rate."""
+    clipped = np.clip(np.asarray(scores, dtype=np.float64), 1e-7, 1 - 1e-7)
+    odds, error = np.log(clipped / (1 - clipped)), 1 / math.sqrt(max(labels, 1.0))
+    return [1 / (1 + np.exp(-(odds + shift * error))) for shift in (-2, 2)]
+
+
 def sample(
     dense: np.ndarray,
     names: Sequence[str],
@@ -231,10 +239,12 @@ def measure(
     against: Against | None = None,
     *,
     users: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+    as_well: Mapping[str, Sequence[NDArray[np.float64]]] | None = None,
 ) -> MeasuredDrift:
     """PSI of every column that has values in both samples, by Evidently. Text columns are compared by category.
 
-    `users`: codes of whose the rows of either are; rows of one user hang together, and chance counts users.
+    `users`: codes of whose the rows of either are; rows of one user hang together, and chance counts users. `as_well`:
+    of a column of numbers, what the reference might as well be for all that is known; so far from it is chance.
 
     Raises ValueError when a sample is empty or they share no column.
     """
@@ -253,6 +263,9 @@ def measure(
     pairs = {column: _comparable(reference[column], current[column]) for column in shared}
     reference, current = (pl.DataFrame({name: pair[side] for name, pair in pairs.items()}) for side in (0, 1))
     chance = {name: by_chance(*pair, users) for name, pair in pairs.items()}
+    for name in shared:
+        others = (as_well or {}).get(name, ())
+        chance[name] += max((evidently_metrics.psi(reference[name].to_numpy(), other) for other in others), default=0.0)
     limits = {name: against.limit(name, chance[name]) for name in shared}
     allowed = {name: against.at_most * limit for name, limit in limits.items()}
     found, snapshot = evidently_metrics.drift(reference, current, allowed, against.name, against.informing)

@@ -117,6 +117,7 @@ def _beside(evidence: Evidence, judged: "JudgedPart", champion: Champion, histor
             loss=judged.window.terms.margin,
             judged_to=datetime.fromtimestamp(float(judged.examples.time.max()), UTC),
             against={found.version: found.gain.moments for found in references if found.gain.moments is not None},
+            over_baseline=evidence.over_baseline,
         ),
     )
 

@@ -22,6 +22,7 @@ from monitoring.evaluation.reranking import RankingValue
 from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.evaluation.skew import Skew
 from monitoring.statistics.error_control import PastTests
+from monitoring.statistics.sequential import Moments
 
 VERSION = 1
 """Of the JSON."""
@@ -177,6 +178,13 @@ class Evidence:
     @property
     def failed_checks(self) -> tuple[Check, ...]:
         return tuple(limits.failed(self.checks))
+
+    @property
+    def over_baseline(self) -> Moments | None:
+        """The challenger's gains over the proven baseline; None where it was not compared with it."""
+        if self.comparison is not None and self.baseline is not None and self.baseline == self.champion:
+            return self.comparison.gain.moments
+        return next((found.gain.moments for found in self.references if found.version == self.baseline), None)
 
     def over(self, earlier: "Evidence") -> "Evidence":
         """This, with what an earlier measurement has and this one has not."""

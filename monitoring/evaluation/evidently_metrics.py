@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import polars as pl
+from numpy.typing import NDArray
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # by what Evidently builds on; not ours to mend
@@ -28,6 +30,7 @@ with warnings.catch_warnings():
     )
     from evidently.core.report import Context, Snapshot, metric_tests_stats
     from evidently.legacy.calculations.stattests import psi_stat_test
+    from evidently.legacy.core import ColumnType
     from evidently.tests import lte
     from evidently.ui.workspace import RemoteWorkspace
 
@@ -40,6 +43,7 @@ __all__ = [
     "Snapshot",
     "drift",
     "figures",
+    "psi",
     "tests_widgets",
 ]
 
@@ -91,6 +95,12 @@ class ColumnDriftCalculation(SingleValueCalculation[ColumnDriftFigure]):  # type
 
     def display_name(self) -> str:
         return f"PSI of {self.metric.column} against {self.metric.against}"
+
+
+def psi(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
+    """Of numbers [N] and [M], as a column's."""
+    sides = [pd.Series(values[np.isfinite(values)]) for values in (before, now)]
+    return float(psi_stat_test(*sides, ColumnType.Numerical, 0.0).drift_score) if all(map(len, sides)) else 0.0
 
 
 class Figure(SingleValueMetric):  # type: ignore[misc]

@@ -271,13 +271,15 @@ def _process(past: Sequence[PastUpdate], current: CurrentUpdate) -> tuple[Proces
         if not made_it and remembered.champion != champion.version:
             continue
         by_person = made_it and update.promoted_by not in (GATE, None)
+        moves = remembered.baseline_moves or by_person
         # After a rollback the process has to show itself anew: only what was judged since counts.
         if champion.restored_at is None or update.measured_at > champion.restored_at:
             # The one before a challenger is there for the next whose judged part begins within its own.
             both = [each for each in (remembered.process_before, remembered.process_after) if each is not None]
+            if made_it:
+                both = [record.promoted(baseline_moves=moves) for record in both]
             # A person who promoted what the gate held has looked: the CUSUM begins anew.
             records += [record.reset() for record in both] if by_person else both
         if made_it:
-            moves = remembered.baseline_moves or by_person
             baseline = (champion.version if moves else remembered.baseline) or champion.version
     return latest_before(records, current.judged_from), baseline

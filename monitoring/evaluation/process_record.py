@@ -2,17 +2,21 @@
 they turn for the worse.
 
     record = record.add(candidate, loss=0.005, judged_to=window.end)
+    record = record.promoted(baseline_moves=False)     # that candidate went live
 
 One window proves little. The record keeps the paired gains of every routine candidate against the champion of its
 time, promoted or not (leaving some out would flatter), and two hypotheses are tested on it: has the process been shown
 not to lose (`monitoring/gate/hypotheses.py`), and does it lose of late? The second is a CUSUM of evidence, an
 e-detector (Shin, Ramdas & Rinaldo 2023, "E-detectors: a nonparametric framework for sequential change detection"): a
 process that does not lose raises a false alarm at `level` once in 1 / level updates or more seldom.
+
+Beside them it keeps how many went live since the proven baseline, and what candidates gained over that: losses that are
+each too small to be seen add up.
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Self
 
@@ -26,6 +30,42 @@ losses. An honest window is that far off once in 30,000, so what the record prom
 CUSUM_CEILING = math.log(1e6)
 """The CUSUM stays below this, so that a few good windows quiet it after a bad week. No alarm level may be
 smaller than a millionth."""
+
+
+IN_ALL = 2.0
+"""Margins that may be lost in all since the proven baseline."""
+
+STEPS = 3.0
+"""Gains over the proven baseline that older champions' challengers had say less of the present one. They count so far
+that on average no more were promoted since."""
+
+
+@dataclass(frozen=True)
+class SinceBaseline:
+    """What is known of the sum of losses since the proven baseline."""
+
+    promotions: int = 0
+    """Challengers promoted since."""
+
+    gains: Moments = field(default_factory=Moments)
+    """Of candidates over the proven baseline; those of long ago count less."""
+
+    steps: float = 0.0
+    """How many were promoted since, on average over these gains."""
+
+    def add(self, gains: Moments, loss: float) -> Self:
+        """With those of one more candidate; one that is broken counts as in the record."""
+        if not gains.n:
+            return self
+        known, gains = self.gains, _bounded(gains, self.gains, IN_ALL * loss)
+        if known.n and self.steps > STEPS:
+            share = min(1.0, STEPS * gains.n / (known.n * (self.steps - STEPS)))
+            known = replace(known, n=int(share * known.n))
+        both = known + gains
+        return type(self)(self.promotions, both, self.steps * known.n / both.n)
+
+    def promoted(self) -> Self:
+        return type(self)(self.promotions + 1, self.gains, self.steps + 1)
 
 
 @dataclass(frozen=True)
@@ -43,6 +83,8 @@ class ProcessRecord:
     against: Mapping[str, float] = field(default_factory=dict)
     """The same against the reference champions that the last candidate was compared with, by version."""
 
+    since_baseline: SinceBaseline = field(default_factory=SinceBaseline)
+
     def add(
         self,
         candidate: Moments,
@@ -50,12 +92,14 @@ class ProcessRecord:
         loss: float,
         judged_to: datetime | None = None,
         against: Mapping[str, Moments] | None = None,
+        over_baseline: Moments | None = None,
     ) -> Self:
         """With one more candidate.
 
         `candidate`: its gains over the champion on impressions after `self.judged_to`. `loss`: the smallest loss that
         matters, the margin of *not worse*, as a share. `judged_to`: end of the judged impressions. `against`: its gains
-        over older champions, by version; versions that are no longer compared with are dropped.
+        over older champions, by version; versions that are no longer compared with are dropped. `over_baseline`: its
+        gains over the proven baseline, where that can be compared with.
         """
         counted = _bounded(candidate, self.moments, loss)
         moments = self.moments + counted
@@ -70,7 +114,12 @@ class ProcessRecord:
                 version: cusum_after(self.against.get(version, 0.0), gains, loss=loss)
                 for version, gains in (against or {}).items()
             },
+            self.since_baseline.add(over_baseline or Moments(), loss),
         )
+
+    def promoted(self, *, baseline_moves: bool) -> Self:
+        """After its last candidate went live; it may be the new proven baseline."""
+        return replace(self, since_baseline=SinceBaseline() if baseline_moves else self.since_baseline.promoted())
 
     def reset(self) -> Self:
         """After a person has looked: the CUSUM starts anew, the gains stay."""

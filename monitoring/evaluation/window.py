@@ -222,14 +222,22 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
 
     current, users = columns(now), codes_of(now.table["user_id"])
     counted = frozenset(chosen).difference(terms.numbers)
+    rates = (float(np.nanmean(current[name].to_numpy())) for name in ("prediction", "label"))
+    labels = max(min(rate, 1 - rate) for rate in rates) * len(window.frame)
 
     def measured(code: str, against: str, part: Frame | None, *, complete: bool = True) -> MeasuredDrift | None:
         if part is None or not len(part):
             return None
         before = _sample(part, random)
-        usual = history.recalled.needed_of(code)
+        usual, earlier = history.recalled.needed_of(code), columns(before)
         held_against = drift.Against(against, usual, terms.drift, informing=counted, complete=complete)
-        return drift.measure(columns(before), current, held_against, users=(codes_of(before.table["user_id"]), users))
+        return drift.measure(
+            earlier,
+            current,
+            held_against,
+            users=(codes_of(before.table["user_id"]), users),
+            as_well={"prediction": drift.within_chance(earlier["prediction"].to_numpy(), labels)},
+        )
 
     shown = window.frame.table["shown_at"]
     long, season = is_long(shown), history.season

@@ -4,16 +4,17 @@
 
 The same evidence and policy always give the same verdict.
 
-**What it promises.** A routine update (a challenger of the champion's own shape) must show that it is *not worse*
-than the champion by more than `margin`. That is a promise about the updating process, not about one update: the record
-of all its challengers must show, by a confidence sequence, a mean gain above minus the margin; so a process that is
-worse by the margin is ever let through with a chance of at most `risk`, however many challengers it brings. Of the
-single challenger the gate promises less: one that is shown to be worse by more than the margin is rejected, and one
-that looks it and is shown to be worse at all waits; what a small window cannot show nobody can see, which is what the
-live watch is for. A CUSUM alarm ends the record's credit when recent challengers lose. Small losses do not add up: the
-challenger is compared with the champions of a day and of a week ago and with the proven baseline, on the same fresh
-impressions. A challenger of a new shape must show that it is *better*: there the single challenger must be shown to
-gain, and the expected share of false ones among those promoted stays at or below `risk`, however many are tried.
+**What it promises.** A routine update (a challenger of the champion's own shape) must show that it is *not worse* than
+the champion by more than `margin`. That is a promise about the updating process, not about one update: the record of
+all its challengers must show, by a confidence sequence, a mean gain above minus the margin; so a process that is worse
+by the margin is ever let through with a chance of at most `risk`, however many challengers it brings. Of the single
+challenger the gate promises less: one that is shown to be worse by more than the margin is rejected, and one that looks
+it and is shown to be worse at all waits; what a small window cannot show nobody can see, which is what the live watch
+is for. A CUSUM alarm ends the record's credit when recent challengers lose. Small losses do not add up: the challenger
+is compared with the champions of a day and of a week ago and with the proven baseline, on the same fresh impressions,
+and waits where it cannot be shown that no more than two margins were lost since that baseline. A challenger of a new
+shape must show that it is *better*: there the single challenger must be shown to gain, and the expected share of false
+ones among those promoted stays at or below `risk`, however many are tried.
 """
 
 from collections.abc import Iterator
@@ -127,6 +128,7 @@ def _hypothesis(policy: Policy, evidence: Evidence) -> Finding:
         evidence.process or ProcessRecord(),
         margin=policy.margin,
         risk=policy.risk,
+        over_baseline=evidence.over_baseline,
         impressions=compared.impressions,
     ).finding
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from monitoring.evaluation.process_record import CUSUM_CEILING, ProcessRecord, cusum_after
+from monitoring.evaluation.process_record import CUSUM_CEILING, IN_ALL, ProcessRecord, cusum_after
 from monitoring.gate.findings import Finding
 from monitoring.gate.policy import Word
 from monitoring.sentences import change, counted, percent
@@ -93,27 +93,34 @@ def not_worse(
     losing: float = 0.02,
     alarm: float = 0.001,
     tuned_for: int = TUNED_FOR,
+    over_baseline: Moments | None = None,
     impressions: int | None = None,
 ) -> NotWorse:
     """Whether a routine challenger may go live: the process must be shown not to lose, and this one not to do harm.
 
-    `candidate`: its gains over the champion, on impressions that `record` (the process before it) has not counted.
+    `candidate`: its gains over the champion, on impressions that `record` (the process before it) has not counted;
+    `over_baseline`: those over the proven baseline, where that can be compared with.
 
     Promised of the process: when its candidates lose by `margin` or more, the chance that any is ever promoted is
     `risk` at most, over however many. So until the record shows a gain above -`margin`, candidates wait, the first thin
     ones too; the next window then holds theirs and more. One that is shown to lose at all waits as well, since many
     small losses add up; an equal one does so with chance `losing` at most, ever. A process that turned worse later
-    raises the CUSUM alarm, which is false once in 1 / `alarm` updates at most.
+    raises the CUSUM alarm, which is false once in 1 / `alarm` updates at most. Nor is more lost since the proven
+    baseline than `IN_ALL` margins (`process_record`): where windows are thin, a loss too small to be seen in each is
+    promoted often before it is seen in their sum, so candidates wait until one of two bounds shows that: as many
+    promotions as there were, each as bad as the record allows, or the comparison with the baseline itself
+    (`least_in_all`).
     Promised of the candidate: one that is equal to the champion is rejected with chance `rejects` at most, and held for
     its own sake with chance `holds` at most. One that loses by `caught_share` or more is stopped nine times in ten.
     Below `sequential.FEWEST` requests nothing can be said of a candidate, and it waits.
     """
     _positive(margin=margin)
     _levels(risk=risk, holds=holds, losing=losing, alarm=alarm)
-    process = record.add(candidate, loss=margin)
+    process = record.add(candidate, loss=margin, over_baseline=over_baseline)
     shown = lower(process.moments, risk, tuned_for)
     facts = {"compared": _compared(candidate, impressions), "margin": percent(margin)}
     over_all = facts | {"process": _process(process, shown, risk)}
+    lost = least_in_all(process, risk=risk, tuned_for=tuned_for)
 
     def answer(code: str, word: Word, facts: Mapping[str, str]) -> NotWorse:
         return NotWorse(Finding(code, word, facts), process, _caught(candidate, margin, holds))
@@ -130,7 +137,24 @@ def not_worse(
         return answer("process_loses", "hold", over_all | {"confidence": percent(1 - losing)})
     if process.cusum >= math.log(1 / alarm):
         return answer("cusum_alarm", "hold", over_all | {"updates": f"{1 / alarm:,.0f}"})
+    if lost < -IN_ALL * margin:
+        since = {
+            "since": counted(process.since_baseline.promotions, "promotion"),
+            "lost": change(lost),
+            "in_all": percent(IN_ALL * margin),
+        }
+        return answer("sum_not_yet_shown", "hold", over_all | since)
     return answer("not_worse", "promote", over_all)
+
+
+def least_in_all(process: ProcessRecord, *, risk: float, tuned_for: int = TUNED_FOR) -> float:
+    """The least that the last candidate of the record gains over the proven baseline, with chance 1 - `risk`; never
+    above 0."""
+    each = min(0.0, lower(process.moments, risk, tuned_for))
+    since = process.since_baseline
+    by_count = (since.promotions + 1) * each if each else 0.0
+    compared = lower(since.gains, risk, tuned_for)
+    return min(0.0, max(by_count, compared + since.steps * each if since.steps else compared))
 
 
 def requests_to_show(variance: float, *, margin: float, risk: float = 0.05, tuned_for: int = TUNED_FOR) -> int | None:
@@ -209,9 +233,7 @@ def no_ratchet(
     knows, the loss is the champion's own, and it would stay.
 
     The proven baseline is the last champion that was shown to be better than the baseline before it
-    (`baseline_moves`), so it never moves to a worse one, and what is lost against it is lost in truth. A process that
-    loses by half the margin each time, on windows of 4,000 requests, stops short of two margins in all but a few runs
-    of a hundred (`benchmarks/gate_simulations.py`); on thinner windows it is seen later.
+    (`baseline_moves`), so it never moves to a worse one, and what is lost against it is lost in truth.
     """
     _positive(margin=margin)
     _levels(level=level, together=together)

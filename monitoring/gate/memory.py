@@ -64,9 +64,5 @@ def _tests_after(policy: Policy, evidence: Evidence) -> PastTests | None:
 
 
 def _baseline_moves(evidence: Evidence) -> bool:
-    if evidence.comparison is None or evidence.baseline is None:
-        return False
-    moments = next((found.gain.moments for found in evidence.references if found.version == evidence.baseline), None)
-    if moments is None and evidence.baseline == evidence.champion:
-        moments = evidence.comparison.gain.moments
+    moments = evidence.over_baseline
     return moments is not None and hypotheses.baseline_moves(moments)

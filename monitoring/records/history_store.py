@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from monitoring.checks.limits import PastWindow
 from monitoring.checks.profiles import WIDTH, Profile
 from monitoring.evaluation.history import MOST_FAILED, NEEDS, PROFILES, CurrentUpdate, PastUpdate, Remembered, since
-from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.process_record import ProcessRecord, SinceBaseline
 from monitoring.gate.sensitivity import PastNeeds
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -22,7 +22,8 @@ from monitoring.statistics.sequential import Moments
 RECORD = (
     "CASE WHEN %({which})s THEN ROW(%({which}_updates)s, %({which}_requests)s, %({which}_mean)s, %({which}_variance)s,"
     " %({which}_cusum)s, %({which}_judged_to)s, %({which}_against)s::text[],"
-    " %({which}_against_cusum)s::double precision[])::process_record END"
+    " %({which}_against_cusum)s::double precision[], %({which}_promotions)s, %({which}_baseline_requests)s,"
+    " %({which}_baseline_mean)s, %({which}_baseline_variance)s, %({which}_baseline_steps)s)::process_record END"
 )
 
 WRITE = f"""
@@ -39,6 +40,11 @@ INSERT INTO update_history (
 )
 """  # noqa: S608
 
+RECORD_FIELDS = (
+    *("updates", "requests", "mean", "variance", "cusum", "judged_to", "against", "against_cusum", "promotions"),
+    *("baseline_requests", "baseline_mean", "baseline_variance", "baseline_steps"),
+)
+
 COLUMNS = ", ".join(
     (
         "h.update_id, h.champion_version, h.window_start, h.window_end, h.impressions, h.label_rate, h.log_loss",
@@ -47,7 +53,7 @@ COLUMNS = ", ".join(
         *(
             f"(h.process_{which}).{field} AS {which}_{field}"
             for which in ("before", "after")
-            for field in ("updates", "requests", "mean", "variance", "cusum", "judged_to", "against", "against_cusum")
+            for field in RECORD_FIELDS
         ),
     )
 )
@@ -201,6 +207,11 @@ def _columns_of(which: str, known: ProcessRecord | None) -> dict[str, Any]:
         f"{which}_judged_to": record.judged_to,
         f"{which}_against": list(record.against),
         f"{which}_against_cusum": list(record.against.values()),
+        f"{which}_promotions": record.since_baseline.promotions,
+        f"{which}_baseline_requests": record.since_baseline.gains.n,
+        f"{which}_baseline_mean": record.since_baseline.gains.mean,
+        f"{which}_baseline_variance": record.since_baseline.gains.variance,
+        f"{which}_baseline_steps": record.since_baseline.steps,
     }
 
 
@@ -209,7 +220,10 @@ def _record(row: Mapping[str, Any], which: str) -> ProcessRecord | None:
         return None
     moments = Moments(row[f"{which}_requests"], row[f"{which}_mean"], row[f"{which}_variance"])
     against = dict(zip(row[f"{which}_against"], row[f"{which}_against_cusum"], strict=True))
-    return ProcessRecord(row[f"{which}_updates"], moments, row[f"{which}_cusum"], row[f"{which}_judged_to"], against)
+    over_baseline = Moments(*(row[f"{which}_baseline_{field}"] for field in ("requests", "mean", "variance")))
+    since = SinceBaseline(row[f"{which}_promotions"], over_baseline, row[f"{which}_baseline_steps"])
+    updates, cusum, judged_to = (row[f"{which}_{field}"] for field in ("updates", "cusum", "judged_to"))
+    return ProcessRecord(updates, moments, cusum, judged_to, against, since)
 
 
 def _past(row: Mapping[str, Any], profiles: tuple[Profile, ...], needs: Mapping[str, float]) -> PastUpdate:

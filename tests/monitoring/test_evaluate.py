@@ -205,8 +205,9 @@ def test_a_routine_challenger_is_added_to_the_process_record(champion: Champion)
     assert reference.gain.moments is not None
     assert (reference.name, reference.version) == ("a day ago", "5")
     assert evidence.process == KNOWN.process
+    of_before = reference.gain.moments
     assert evidence.process_after == KNOWN.process.add(
-        moments, loss=0.01, judged_to=window.end, against={"5": reference.gain.moments}
+        moments, loss=0.01, judged_to=window.end, against={"5": of_before}, over_baseline=of_before
     )
     assert (evidence.baseline, evidence.tests) == ("5", None)
 

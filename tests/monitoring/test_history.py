@@ -25,7 +25,7 @@ from monitoring.evaluation.history import (
     State,
     recall,
 )
-from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.process_record import ProcessRecord, SinceBaseline
 from monitoring.names import GATE
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -115,7 +115,8 @@ def judged(number: int, state: State, *, champion: str = "1", by: str = GATE, **
 
 def test_the_process_goes_on_from_the_update_that_made_the_champion() -> None:
     recalled = recall([judged(2, "promoted", baseline="1")], following(3, "2"))
-    assert recalled.process == process(2, at(2))
+    assert recalled.process == process(2, at(2)).promoted(baseline_moves=False)
+    assert recalled.process.since_baseline.promotions == 1
     assert recalled.baseline == "1"
 
 
@@ -127,14 +128,14 @@ def test_the_process_goes_on_from_what_was_rejected_since() -> None:
 def test_a_held_window_comes_with_the_next_and_is_counted_once() -> None:
     past = [judged(2, "promoted", baseline="1"), judged(3, "held", champion="2")]
     together = CurrentUpdate(4, InService("2"), at(2), at(4), judged_from=at(2))
-    assert recall(past, together).process == process(2, at(2))
+    assert recall(past, together).process == process(2, at(2)).promoted(baseline_moves=False)
 
 
 def test_where_judging_begins_within_what_judged_the_champion_the_record_before_it_is_there() -> None:
     """Where the tail judges, the next window begins with it, and its own tail may begin before that one ends."""
     past = [judged(2, "promoted", baseline="1")]
     overlapping = CurrentUpdate(3, InService("2"), at(1.5), at(2.2), judged_from=at(1.8))
-    assert recall(past, overlapping).process == process(1, at(1))
+    assert recall(past, overlapping).process == process(1, at(1)).promoted(baseline_moves=False)
 
 
 def test_without_a_champion_nothing_is_known_of_the_process() -> None:
@@ -158,7 +159,9 @@ def test_after_a_person_promoted_it_the_cusum_begins_anew_and_the_gains_stay() -
 
 
 def test_the_proven_baseline_moves_to_a_champion_that_was_shown_better() -> None:
-    assert recall([judged(2, "promoted", baseline="1", baseline_moves=True)], following(3, "2")).baseline == "2"
+    moved = recall([judged(2, "promoted", baseline="1", baseline_moves=True)], following(3, "2"))
+    assert moved.baseline == "2"
+    assert moved.process.since_baseline == SinceBaseline(), "what was lost is counted from it"
     assert recall([judged(2, "promoted", baseline="1")], following(3, "2")).baseline == "1"
     rejected_since = judged(3, "rejected", champion="2", baseline="1", baseline_moves=True)
     past = [judged(2, "promoted", baseline="1"), rejected_since]

@@ -109,6 +109,28 @@ def test_better_is_shown_rejected_or_waits() -> None:
     assert waits.tests == worse.tests == PastTests(1)
 
 
+def test_thin_windows_wait_until_what_they_may_have_lost_in_all_is_shown() -> None:
+    """Each may lose as much as the record allows; three of them more than two margins together."""
+    thin = candidate(0.0, 300, spread=0.04)
+    record, codes = ProcessRecord(), []
+    for _ in range(3):
+        answer = not_worse(thin, record, margin=0.01)
+        codes.append(answer.finding.code)
+        record = answer.process.promoted(baseline_moves=False)
+    assert codes == ["not_worse"] * 3
+    early = ProcessRecord().add(thin, loss=0.01)
+    for _ in range(3):
+        early = early.promoted(baseline_moves=False)
+    waits = not_worse(thin, early, margin=0.01)
+    assert (waits.word, waits.finding.code) == ("hold", "sum_not_yet_shown")
+    assert "After 3 promotions since the proven baseline it may have lost" in waits.finding.sentence
+    assert waits.finding.sentence.endswith("in all for what is shown, and 2 % is allowed.")
+    shown = not_worse(thin, early, margin=0.01, over_baseline=candidate(0.0, 4_000, spread=0.06))
+    assert shown.word == "promote", "compared with the baseline itself it has lost less"
+    lost = not_worse(thin, early, margin=0.01, over_baseline=candidate(-0.019, 4_000, spread=0.06))
+    assert lost.finding.code == "sum_not_yet_shown"
+
+
 def test_a_design_tried_after_many_others_needs_more() -> None:
     middling, after_many = candidate(0.0085, 4_000), PastTests(2_000)
     first, late = (better(middling, past=past, risk=0.05) for past in (PastTests(), after_many))

@@ -6,7 +6,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from monitoring.evaluation.process_record import CUSUM_CEILING, ProcessRecord, cusum_after, latest_before
+from monitoring.evaluation.process_record import (
+    CUSUM_CEILING,
+    STEPS,
+    ProcessRecord,
+    SinceBaseline,
+    cusum_after,
+    latest_before,
+)
 from monitoring.statistics.sequential import Moments
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -95,6 +102,27 @@ def test_of_the_champions_of_before_only_those_still_compared_with_are_counted()
     two = one.add(candidate(-0.01), loss=0.005, against={"4": candidate(-0.01), "5": candidate(-0.01)})
     assert set(two.against) == {"4", "5"}
     assert two.against["4"] == pytest.approx(2 * two.against["5"])
+
+
+def test_what_was_compared_with_the_proven_baseline_long_ago_says_less() -> None:
+    since, counted = SinceBaseline(), []
+    for _ in range(40):
+        since = since.add(candidate(0.001, n=100), loss=0.005).promoted()
+        counted.append(since.gains.n)
+        assert since.steps <= STEPS + 1
+    assert since.promotions == 40
+    assert counted[:3] == [100, 200, 300]
+    assert counted[-1] < 1_000
+    while_held = since.add(candidate(0.001, n=10_000), loss=0.005)
+    assert while_held.gains.n > 10_000
+    assert while_held.steps < 1
+
+
+def test_a_broken_challenger_counts_for_no_loss_since_the_baseline() -> None:
+    since = SinceBaseline().add(candidate(0.0), loss=0.005)
+    broken = since.add(candidate(-3.0, spread=4.0), loss=0.005)
+    assert broken.gains.mean > -0.011, "of -1.5"
+    assert broken.gains.variance == pytest.approx(since.gains.variance, rel=0.01)
 
 
 def test_a_window_that_was_held_is_not_counted_twice() -> None:
