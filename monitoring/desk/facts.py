@@ -41,6 +41,7 @@ def _process(evidence: Evidence) -> Facts:
         ("updates on record", words.count(record.updates)),
         ("requests on record", words.count(record.moments.n)),
         ("mean gain", words.percent(record.moments.mean, signed=True)),
+        ("promoted since the proven baseline", words.count(record.since_baseline.promotions)),
         ("CUSUM of evidence that they lose", words.number(record.cusum, 2) if record.cusum > 0 else "none"),
     ]
     return Facts(title, "Of all routine challengers so far, promoted or not.", _known(rows))

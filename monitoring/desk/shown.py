@@ -266,7 +266,7 @@ def _drift(key: str, drift: Drift) -> DriftSection:
     sentence = (
         f"{len(drift.holding)} of {len(drift.columns)} columns hold{'s' if len(drift.holding) == 1 else ''} the"
         " challenger: PSI beyond what chance gives and what the column had in the windows before."
-        + (f" {counted(informing, 'figure')} counted from the log moved too, which informs." if informing else "")
+        + (f" {counted(informing, 'figure')} that may only inform moved too." if informing else "")
         + f" Samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
     )
     return DriftSection(key, f"Against {drift.against}", sentence, tuple(holding), tuple(others))

@@ -9,7 +9,8 @@ And hours of the day differ by nature, by column: a column's limit follows what 
 
 Evidently computes the PSI and tests it against that limit: what failed there has drifted, for the gate, on the desk and
 in the report alike. What is counted from the log (how often an item was shown and clicked) moves with every story that
-breaks: there Evidently warns, and the gate does not act. What it does to the model is seen in the predictions.
+breaks: there Evidently warns, and the gate does not act. What it does to the model is seen in the predictions, once it
+is known what these do by themselves.
 """
 
 import math

@@ -23,6 +23,7 @@ from monitoring.checks import window as window_checks
 from monitoring.checks.gaps import find_gap
 from monitoring.checks.ids import codes_of
 from monitoring.checks.limits import Check, Expected, InForce, Limits, PastWindow
+from monitoring.checks.own import KNOWN_FROM
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
 from monitoring.evaluation.compare import measure
@@ -230,7 +231,9 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
             return None
         before = _sample(part, random)
         usual, earlier = history.recalled.needed_of(code), columns(before)
-        held_against = drift.Against(against, usual, terms.drift, informing=counted, complete=complete)
+        # What a young model predicts moves as counters fill: nobody knows by how much, until its windows tell.
+        informing = counted if len(usual.get("prediction", ())) >= KNOWN_FROM else counted | {"prediction"}
+        held_against = drift.Against(against, usual, terms.drift, informing=informing, complete=complete)
         return drift.measure(
             earlier,
             current,

@@ -101,6 +101,17 @@ def test_of_thousands_of_values_the_rare_ones_are_one_and_a_new_one_on_a_tenth_o
     assert {"app 9", drift.REST} <= set(names)
 
 
+@pytest.mark.parametrize(("labels", "drifts"), [(20, False), (2_000, True)])
+def test_predictions_have_drifted_only_where_the_labels_could_tell(labels: int, drifts: bool) -> None:
+    """All predictions are a fifth higher in log-odds: twenty labels do not tell whether that is so."""
+    random = np.random.default_rng(0)
+    odds = (random.normal(mean, 0.15, 2_000) for mean in (-6.0, -5.8))
+    before, now = (pl.DataFrame({"prediction": 1 / (1 + np.exp(-each))}) for each in odds)
+    chance = drift.within_chance(before["prediction"].to_numpy(), labels)
+    assert drifted(measure(before, now, as_well={"prediction": chance})) == (["prediction"] if drifts else [])
+    assert drifted(measure(before, now)) == ["prediction"]
+
+
 def test_columns_with_holes_constants_and_infinities_are_measured() -> None:
     before = pl.DataFrame({"holes": [1.0, None, 3.0] * 50, "constant": [2.0] * 150, "empty": [None] * 150})
     before = before.with_columns(pl.col("empty").cast(pl.Float64), wild=pl.Series([float("inf"), 0.5, 1.0] * 50))

@@ -269,10 +269,12 @@ def test_drift_is_measured_from_what_the_champion_was_trained_on_and_from_earlie
 def test_what_is_counted_from_the_log_only_informs(champion: Champion) -> None:
     window = window_of("progressive")
     window = replace(window, terms=replace(window.terms, numbers=LAYOUT.dense[-1:]))
-    found = measured(window, champion, None, History(KNOWN, season=frame_of(200, seed=6))).season_drift
-    assert found is not None
-    deciding = {column.column for column in found.columns if column.decides}
-    assert deciding == {"place", "prediction", "label", LAYOUT.dense[-1]}
+    six_windows = replace(KNOWN, needed={"season_drift/prediction": (0.1,) * 6})
+    for known, predicted in ((KNOWN, set()), (six_windows, {"prediction"})):
+        found = measured(window, champion, None, History(known, season=frame_of(200, seed=6))).season_drift
+        assert found is not None
+        deciding = {column.column for column in found.columns if column.decides}
+        assert deciding == {"place", "label", LAYOUT.dense[-1], *predicted}, "what a young model predicts moves"
 
 
 def test_a_season_alone_is_enough_to_drift_from(champion: Champion) -> None:

@@ -26,7 +26,7 @@ from monitoring.evaluation.history import (
     State,
     recall,
 )
-from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.process_record import ProcessRecord, SinceBaseline
 from monitoring.gate.decide import Verdict
 from monitoring.gate.findings import Finding
 from monitoring.gate.memory import past_window
@@ -129,10 +129,12 @@ def profile(seed: int, rows: int = 200) -> Profile:
     return Profile.of(dense, NAMES, label=part.label if seed % 2 else None)
 
 
+SINCE = SinceBaseline(5, Moments(1 << 41, ODD, 5e-324), math.pi)
+
 ALL_KNOWN: dict[str, Any] = {
     "window": PastWindow(*hours(8, 9), 2400, 1 / 3, ODD, -0.0, {"users": 5e-324, "items": 1.0}),
     "failed": ("one user's share", "labels by context"),
-    "process_before": ProcessRecord(7, Moments(1000, ODD, 1e-300), -2.5, BEGIN, {"3": math.pi, "2": 0.0}),
+    "process_before": ProcessRecord(7, Moments(1000, ODD, 1e-300), -2.5, BEGIN, {"3": math.pi, "2": 0.0}, SINCE),
     "process_after": ProcessRecord(8, Moments(1 << 40, -ODD, math.nextafter(1, 2)), math.log(1e6), BEGIN + HOUR),
     "tests": PastTests(3, (1, 3)),
     "baseline": "2",
@@ -188,7 +190,7 @@ def test_a_champion_older_than_two_weeks_keeps_its_process_record_and_baseline(c
     write(connection, Update("promoted", *hours(0, 1), "1", "2", GATE, (row,)))
     upcoming = next_update(champion="2", start=BEGIN + WINDOWS_OF + 30 * DAY)
     recalled = recall(read(connection, upcoming), upcoming)
-    assert recalled.process == process
+    assert recalled.process == process.promoted(baseline_moves=False)
     assert recalled.baseline == "1"
     assert recalled.windows == ()
 
