@@ -3,9 +3,12 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from benchmarks.breadth import BreadthConfig, bench, logs
 
 
+@pytest.mark.slow
 def test_a_shop_is_ranked_beside_every_peer_and_beside_the_share_clicked() -> None:
     lines: list[str] = []
     table = bench(BreadthConfig(lists_per_day=150), clock=time.perf_counter, progress=lines.append)

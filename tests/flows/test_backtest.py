@@ -188,6 +188,7 @@ def approved_backtest(site: Loop, config: BacktestConfig) -> tuple[Report, list[
     return found, decided
 
 
+@pytest.mark.slow
 def test_what_the_gate_holds_is_approved_by_an_analyst_who_is_played_and_twice_alike(
     site: Loop, config: BacktestConfig, prefect_server: str
 ) -> None:

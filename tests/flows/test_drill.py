@@ -494,6 +494,7 @@ def turning(scene: Scene, growth: float, random: np.random.Generator) -> Iterato
         yield Met(("expects",), relabelled(window, label[:, None], scene.features.labels))
 
 
+@pytest.mark.slow
 def test_windows_of_a_story_are_judged_and_followed_in_order_until_one_is_caught() -> None:
     seen: list[datetime] = []
 

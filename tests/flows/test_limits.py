@@ -42,6 +42,7 @@ def decisions(loop: Loop) -> Decisions:
     return Decisions(loop.settings, lambda _: loop.surface, clock=lambda: datetime.now(UTC))
 
 
+@pytest.mark.slow
 def test_a_chosen_limit_is_in_force_from_the_next_update_on_and_its_reason_says_who_chose_it(served_loop: Loop) -> None:
     loop = served_loop
     choose = partial(decisions(loop).choose_limit, "feed", SHARE, person="ada", through="command line")
@@ -228,6 +229,7 @@ def command(loop: Loop, *words: str) -> Any:
     return done
 
 
+@pytest.mark.slow
 def test_a_check_with_a_log_says_both_ways_in_which_each_limit_is_wrong_and_keeps_it_for_the_desk(
     files: Sequence[str], loop: Loop
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_teams_view_is_trained_on_and_served_as_it_was_known(loop: Loop) -> No
 LARGE = replace(STOCK, values=("pieces", "cents"), created=None)
 
 
+@pytest.mark.slow
 def test_any_finite_value_of_a_view_is_trained_on_and_served(loop: Loop) -> None:
     """Pieces in stock, seconds since 1970, what only a float32 holds, and what it does not."""
     with connect(loop.url, autocommit=True) as connection:

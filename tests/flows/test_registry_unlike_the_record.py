@@ -302,6 +302,7 @@ def test_the_version_before_a_lost_champion_stands_in_as_after_a_rollback(
     expect_consistent(loop)
 
 
+@pytest.mark.slow
 def test_where_no_version_can_be_loaded_one_update_waits_for_the_files_and_the_next_begins_anew(two: Loop) -> None:
     loop = copied(two)
     with lost(files(promoted(loop, "1"))):  # which version 2 is a delta on
