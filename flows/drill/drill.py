@@ -176,8 +176,15 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
         done.seconds.append(clock() - began)
         if before is not None:
             scene = _scene(updates, window, judged.verdict, before, run_up, plan.stale, clock)
-            done.scene = None if scene is None else judged
-            _plant(scene, updates, run_up, plan, done, progress)
+            if scene is None:
+                reason = f"No model serves yet: {judged.verdict.reasons[0]}"
+                done.not_planted += [
+                    NotPlanted(fault.name.format(label=surface.features.label.kind), None, reason)
+                    for fault in plan.faults
+                ]
+            else:
+                done.scene = judged
+                _plant(scene, updates, run_up, plan, done, progress)
         elif run_up is not None and place < scene_at:
             run_up.windows.append(window)
         first = updates.champion is None
@@ -268,18 +275,17 @@ def _scene(
 
 
 def _plant(
-    scene: Scene | None, updates: InMemory, run_up: _RunUp | None, plan: Plan, done: Drilled, progress: Progress
+    scene: Scene, updates: InMemory, run_up: _RunUp | None, plan: Plan, done: Drilled, progress: Progress
 ) -> None:
     """Every fault at each strength, planted in the scene or reported as one that cannot be."""
     label = updates.surface.features.label.kind
     for fault in plan.faults:
         name = fault.name.format(label=label)
-        reasons = [_lacks(fault, scene, value) for value in fault.strengths.values()]
+        reasons = [fault.lacks(scene, value) for value in fault.strengths.values()]
         if reasons[0] is not None and len(set(reasons)) == 1:
             done.not_planted.append(NotPlanted(name, None, reasons[0]))
             progress(f"{name}: not planted: {reasons[0]}")
             continue
-        assert scene is not None, "without one nothing can be planted"
         for (template, value), reason in zip(fault.strengths.items(), reasons, strict=True):
             strength = template.format(label=label)
             if reason is not None:
@@ -303,12 +309,6 @@ def _plant(
                 )
             )
             progress(f"{name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
-
-
-def _lacks(fault: Fault | Story, scene: Scene | None, value: float) -> str | None:
-    if scene is None:
-        return "No model serves yet before the window that faults are planted in."
-    return fault.lacks(scene, value)
 
 
 def _judged(

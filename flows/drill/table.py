@@ -1,6 +1,7 @@
 """What a drill found, as a table for a terminal and as JSON."""
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from flows.drill.clean import NIGHT, WEEKEND, Clean
@@ -58,7 +59,8 @@ def as_json(done: Drilled) -> dict[str, Any]:
 
 
 def rendered(done: Drilled) -> "RenderableType":
-    """A row a fault, then what could not be planted, then what became of clean windows, and why."""
+    """A row a fault, then what could not be planted, then what became of clean windows, and why. Where nothing could be
+    planted for one reason, that alone."""
     from rich.console import Group
     from rich.markup import escape
     from rich.table import Table
@@ -67,6 +69,9 @@ def rendered(done: Drilled) -> "RenderableType":
     for found in done.planted:
         colour = "green" if found.caught and found.named else "yellow" if found.caught else "red"
         faults.add_row(found.fault, found.strength, f"[{colour}]{outcome(found)}[/]", escape(_by(found)))
+    reasons = {lacking.reason for lacking in done.not_planted}
+    if not done.planted and len(reasons) == 1:
+        return Group(f"No fault could be planted. {escape(reasons.pop())}", *chain(*map(_lines, done.clean)))
     for lacking in done.not_planted:
         faults.add_row(lacking.fault, lacking.strength or "any", "not planted", escape(lacking.reason))
     bad = [found for found in done.planted if not found.sound]

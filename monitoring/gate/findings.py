@@ -30,8 +30,8 @@ SENTENCES: Mapping[str, str] = {
     "worse_beyond_chance": "{compared} No chance explains that: at best it is {best}, allowed is {margin}.",
     "shown_worse": "{compared} It is shown to be higher ({confidence}), and allowed is {margin}.",
     "not_yet_shown": "{compared} {process}; not yet shown to be less than {margin} higher.",
-    "sum_not_yet_shown": "{compared} {process}. After {since} since the proven baseline it may have lost {lost} in all"
-    " for what is shown, and {in_all} is allowed.",
+    "sum_not_yet_shown": "{compared} {process}. After {since} since the proven baseline it may be {lost} than that"
+    " one's, for what is shown yet, and {in_all} is allowed.",
     "process_loses": "{compared} {process}: updates are shown to lose ({confidence}), if little, and it adds up.",
     "cusum_alarm": "{compared} {process}, but the newest challengers lose (CUSUM alarm): chance raises it once in"
     " {updates} updates.",

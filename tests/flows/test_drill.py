@@ -348,6 +348,11 @@ def test_what_could_not_be_planted_and_what_is_sound_are_reported_in_words_and_a
     text = console.export_text()
     assert "The update would wait." in text
     assert "1 of 2 that are sound pass." in text
+    nothing = Drilled("log", [], [lacking, replace(lacking, fault="items under new ids")], [clean])
+    console.print(rendered(nothing))
+    assert console.export_text() == (
+        "No fault could be planted. The update would wait.\nOf 3 clean windows, one every hour, 0 held, 0 rejected.\n"
+    )
     assert as_json(done)["not_planted"] == [
         {"fault": "traffic lost", "strength": None, "reason": "The update would wait."}
     ]

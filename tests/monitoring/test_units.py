@@ -1,5 +1,7 @@
 """Where each impression is a request of its own, models are paired by user, and no measure by request is given."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,11 +26,24 @@ def test_several_candidates_are_paired_by_request() -> None:
     assert len(np.unique(units.codes)) == 100
 
 
+def test_of_a_few_users_each_hour_is_one() -> None:
+    """A log without users, in which one of nine regions stands in for them."""
+    shown = replace(examples(7_200, 1, 9), time=1.8e9 + np.arange(7_200) * 2.0)
+    units = units_of(shown)
+    assert units.of_users
+    assert len(np.unique(units.codes)) == 9 * 4
+    for code in (0, 1):
+        rows = units.codes == np.unique(units.codes)[code]
+        assert len(np.unique(shown.ids[rows, 0])) == 1
+        assert np.ptp(shown.time[rows]) < 3600
+
+
 @pytest.mark.parametrize("champion", [True, False])
 def test_one_candidate_a_request_is_paired_by_user(champion: bool) -> None:
     shown = examples(3_000, 1, 50)
     units = units_of(shown)
     assert units.of_users
+    assert len(np.unique(units.codes)) == 50
     right, noise = 1 / (1 + np.exp(-shown.dense[:, 0])), np.random.default_rng(1).uniform(0.2, 0.8, 3_000)
     found = compare(
         shown.label,
