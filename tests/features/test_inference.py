@@ -408,6 +408,7 @@ def test_what_is_of_no_use_is_left_out_and_said() -> None:
             "nulls": ["null"] * 4000,
             "site": ["shop"] * 4000,
             "row": np.arange(4000),
+            "order": 7_000 + np.arange(4000) // 3,
             "mail": [f"{number}@example.com" for number in range(4000)],
         }
     )
@@ -421,6 +422,7 @@ def test_what_is_of_no_use_is_left_out_and_said() -> None:
         "nulls": "empty",
         "site": "always 'shop'",
         "row": "a number of the row",
+        "order": "it only grows with time",
         "mail": "of each value there are few rows",
     }
 
@@ -475,6 +477,8 @@ def test_requests_of_ids_of_gaps_and_of_nothing() -> None:
     assert not inferred(slates).log.one_candidate
     assert inferred(with_ids).log.request_id == "search_id"
     assert inferred(slates.rename({"user": "session_id"})).log.request_id is None
+    visits = slates.with_columns(pl.struct("user", "ts").rank("dense").alias("session"))
+    assert inferred(visits).log.request_id == "session", "none is longer than a page load"
 
 
 def test_half_lives_and_windows_fit_the_log() -> None:

@@ -19,7 +19,7 @@ CLEARLY = 0.5
 COARSE = 0.99
 """Share of times on the hour from which on they are cut to hours or days."""
 
-PAGE = timedelta(minutes=30)
+PAGE, AT_ONCE = timedelta(minutes=30), timedelta(seconds=1)
 """A request's rows are no further apart; a session's are."""
 
 
@@ -152,13 +152,15 @@ def request_of(columns: list[Profile], user: Profile, times: pl.Series) -> Profi
     for one in columns:
         if one.name == "request_id" and one.can_be_id:
             return one
-        if not one.can_be_id or one.missing > 0.01 or one is user or one.thing not in REQUEST or not one.says_id:
+        says_so = one.thing in REQUEST and one.says_id
+        if not one.can_be_id or one.missing > 0.01 or one is user or not (says_so or one.thing in SESSION):
             continue
         if one.unique > 0.9 or (strays(one.values, user.values) or 0.0) > FUNCTION:
             continue
         requests = pl.DataFrame({"key": one.values, "t": times}).drop_nulls().group_by("key")
         spans = requests.agg((pl.col("t").max() - pl.col("t").min()).dt.total_seconds().alias("span"))["span"]
-        if (spans.quantile(0.9) or 0.0) <= PAGE.total_seconds():
+        # A session that is never longer than a page load is one.
+        if (spans.quantile(0.9) or 0.0) <= (PAGE if says_so else AT_ONCE).total_seconds():
             return one
     return None
 

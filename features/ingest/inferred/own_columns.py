@@ -35,6 +35,10 @@ FAMILIES = ("all", "item_context", "item_recent1", "item_recent3", "item_recent1
 """Names of counters that are there in any case."""
 
 
+CLOCK, MANY = 0.99, 100
+"""Rank correlation with time from which a number of so many values only says when it was."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A column that the model may get."""
@@ -53,6 +57,7 @@ def of_log(columns: Sequence[Profile], keys: Keys, positive: pl.Series) -> tuple
         owner, because = _owner(one, keys)
         candidate: Candidate | str = (
             _unfit(one)
+            or _grows(one, keys.times)
             or after_the_fact(one, positive)
             or _says_nothing(one, owner, keys)
             or _candidate(one, owner, because, "log", positive)
@@ -155,6 +160,15 @@ def _unfit(one: Profile) -> str | None:
     if one.form == "whole" and len(one.known) > 10 and one.unique > 0.999 and (one.known.is_sorted() or one.says_id):
         return "a number of the row"
     return None
+
+
+def _grows(one: Profile, times: pl.Series) -> str | None:
+    """Whether it only grows with time, as numbers of orders and of pages do: what is to come has values of its own."""
+    if one.form not in ("whole", "number") or one.distinct <= MANY or one.missing > 0.5:
+        return None
+    ranks = pl.DataFrame({"value": one.numbers.rank(), "time": times.rank()}).drop_nulls()
+    along = ranks.select(pl.corr("value", "time")).item()
+    return "it only grows with time" if along is not None and abs(along) > CLOCK else None
 
 
 def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
