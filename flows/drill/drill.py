@@ -178,10 +178,7 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
             scene = _scene(updates, window, judged.verdict, before, run_up, plan.stale, clock)
             if scene is None:
                 reason = f"No model serves yet: {judged.verdict.reasons[0]}"
-                done.not_planted += [
-                    NotPlanted(fault.name.format(label=surface.features.label.kind), None, reason)
-                    for fault in plan.faults
-                ]
+                done.not_planted += [NotPlanted(fault.name, None, reason) for fault in plan.faults]
             else:
                 done.scene = judged
                 _plant(scene, updates, run_up, plan, done, progress)
@@ -278,25 +275,22 @@ def _plant(
     scene: Scene, updates: InMemory, run_up: _RunUp | None, plan: Plan, done: Drilled, progress: Progress
 ) -> None:
     """Every fault at each strength, planted in the scene or reported as one that cannot be."""
-    label = updates.surface.features.label.kind
     for fault in plan.faults:
-        name = fault.name.format(label=label)
         reasons = [fault.lacks(scene, value) for value in fault.strengths.values()]
         if reasons[0] is not None and len(set(reasons)) == 1:
-            done.not_planted.append(NotPlanted(name, None, reasons[0]))
-            progress(f"{name}: not planted: {reasons[0]}")
+            done.not_planted.append(NotPlanted(fault.name, None, reasons[0]))
+            progress(f"{fault.name}: not planted: {reasons[0]}")
             continue
-        for (template, value), reason in zip(fault.strengths.items(), reasons, strict=True):
-            strength = template.format(label=label)
+        for (strength, value), reason in zip(fault.strengths.items(), reasons, strict=True):
             if reason is not None:
-                done.not_planted.append(NotPlanted(name, strength, reason))
-                progress(f"{name}, {strength}: not planted: {reason}")
+                done.not_planted.append(NotPlanted(fault.name, strength, reason))
+                progress(f"{fault.name}, {strength}: not planted: {reason}")
                 continue
             met, judged = _judged(fault, value, scene, updates, run_up, plan.seed)
             verdict = judged.verdict
             done.planted.append(
                 Planted(
-                    name,
+                    fault.name,
                     strength,
                     verdict.verdict,
                     fault.expected,
@@ -308,7 +302,7 @@ def _plant(
                     other_champion=met.champion is not None,
                 )
             )
-            progress(f"{name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
+            progress(f"{fault.name}, {strength}: {verdict.verdict}: {' '.join(verdict.reasons)}")
 
 
 def _judged(

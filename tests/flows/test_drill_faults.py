@@ -431,7 +431,11 @@ def test_traffic_that_windows_before_had_is_not_lost(scene: Scene) -> None:
     hour = replace(scene.window, start=scene.window.start - day, end=scene.window.end - day)
     quiet = replace(hour, frame=hour.frame[: len(hour) // 10])
     assert lacks(replace(scene, fewest=1, earlier=[hour]), "traffic lost", 0.8) == ""
-    assert "as few" in lacks(replace(scene, fewest=1, earlier=[hour, quiet]), "traffic lost", 0.8)
+    assert "an earlier day had" in lacks(replace(scene, fewest=1, earlier=[hour, quiet]), "traffic lost", 0.8)
+    half = replace(hour, frame=hour.frame[: int(0.51 * len(hour))])
+    assert "chance explains" in lacks(replace(scene, fewest=1, earlier=[half]), "traffic lost", 0.8), (
+        "2.55 times as few"
+    )
 
 
 # --- columns and logs ------------------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ FAULTS: tuple[Fault | Story, ...] = (
         features.cannot_leak,
     ),
     Fault(
-        "{label}s of one context dropped",
+        "labels of one context dropped",
         {"all of them": 1.0, "60 % of them": 0.6},
         BAD,
         labels.dropped,
@@ -58,14 +58,14 @@ FAULTS: tuple[Fault | Story, ...] = (
     ),
     Fault(
         "feedback logged twice",
-        {"20 % of the {label}s": 0.2, "3 % of the {label}s": 0.03},
+        {"20 % of the labels": 0.2, "3 % of the labels": 0.03},
         BAD,
         log.logged_twice,
         log.cannot_log_twice,
     ),
     Fault(
         "an attribution window not closed",
-        {"{label}s after a quarter of the window": 0.25, "after a tenth": 0.1},
+        {"labels after a quarter of the window": 0.25, "after a tenth": 0.1},
         HOLD,
         labels.not_closed,
         labels.cannot_leave_open,

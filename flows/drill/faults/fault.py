@@ -135,7 +135,6 @@ class Fault:
     """Something that happens within one window, at two strengths."""
 
     name: str
-    """With ``{label}`` for the kind of the surface's first label."""
 
     strengths: Mapping[str, float]
     """What `plant` is given, by the strength's name."""

@@ -5,7 +5,7 @@ import polars as pl
 
 from flows.drill.faults.fault import Met, Scene, by_chance, positive_value, refolded
 from flows.drill.windows import LogWindow
-from monitoring.checks.history import same_hour
+from monitoring.checks.history import CHANCE_ERRORS, same_hour
 from monitoring.checks.ids import CHANCE_ROWS
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.season import LONG
@@ -63,8 +63,8 @@ def cannot_log_twice(scene: Scene, share: float) -> str | None:
     usual = max(CHANCE_ROWS / rows, Limits.retried_share)
     if surprise_above(touched / rows, rows, usual) < CANNOT_BE:
         return (
-            f"It would repeat {touched:,.0f} of {rows:,} impressions, and of so many clients that try again repeat"
-            f" {usual * rows:,.0f} or more."
+            f"It would repeat {touched:,.0f} of {rows:,} impressions: clients that try again may repeat"
+            f" {usual * rows:,.0f}, and chance explains the rest."
         )
     return None
 
@@ -88,8 +88,14 @@ def cannot_lose(scene: Scene, share: float) -> str | None:
     alike = scene.earlier if is_long else same_hour(scene.earlier, window.start, window.end)
     if not alike:
         return "No window of an earlier day at that time is known, and a night may have as few."
-    if any(_rate(past) <= (1 - share) * _rate(window) for past in alike):
-        return f"Windows before had as few at that time of the day as the {1 - share:.0%} that would be left."
+    span = (window.end - window.start).total_seconds()
+    together = len(window) / max(window.shown["request_id"].n_unique(), 1)
+    few = min(_rate(past) for past in alike) * span / Limits.volume_factor
+    if left >= few - CHANCE_ERRORS * (few * together) ** 0.5:
+        return (
+            f"About {left:,.0f} impressions would be left; an earlier day had {few * Limits.volume_factor:,.0f} at that"
+            f" time, traffic may be {Limits.volume_factor:g} times as little, and chance explains the rest."
+        )
     return None
 
 
