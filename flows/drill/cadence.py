@@ -92,8 +92,8 @@ def _median_window(log: Log, every: timedelta) -> float:
 
 
 def schedule(log: Log, surface: Surface, cadence: Cadence) -> list[Span]:
-    """The warm-up, then the log's updates in order. Windows without an impression are passed over, and what is left at
-    the end is too little for an update."""
+    """The warm-up, then the log's updates in order, each from the end of the last: one whose impressions are too few
+    waits, as in production, however long nobody comes. What is left at the end is too little for an update."""
     shown_at = seconds_of(log.shown["shown_at"])
     labelled = targets_of(log.shown, surface.features.labels[:1])[:, 0] > 0
     windows = spans(log, cadence.every)
@@ -106,8 +106,6 @@ def schedule(log: Log, surface: Surface, cadence: Cadence) -> list[Span]:
         if span.impressions and waiting + span.impressions >= surface.fewest:
             found.append(span)
             waiting = 0
-            start = end
-        elif not span.impressions:
             start = end
     return found
 

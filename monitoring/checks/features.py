@@ -63,6 +63,9 @@ MOVED_IN = 6
 CLOCK = 0.7
 """Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
 
+SHOWN_BY = 2.0
+"""Standard errors by which an earlier AUC counts less."""
+
 CLOCK_MOVES = 10.0
 """How much farther than others a clock may move."""
 
@@ -316,15 +319,17 @@ def _leak(checked: _Checked) -> Check:
     """A feature that alone ranks far better than it ever did: it has seen what it is to predict."""
     current = checked.current
     strength = np.where(checked.clock | checked.came_in, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
-    past = np.abs(np.array([reference.auc for reference in checked.references]) - 0.5)
+    # Of few labels some window of two dozen has a high AUC by chance: what is shown of each counts.
+    past = np.array(
+        [np.abs(one.auc - 0.5) - SHOWN_BY * _auc_error(one, checked.together) for one in checked.references]
+    )
     before = np.where(np.isnan(past), -1.0, past).max(axis=0)
-    before = np.where(before < 0, 0.5, before)  # not known before: it may rank as it likes
-    rarer = min(current.clicked, current.rows - current.clicked)
-    clicked = np.maximum(1.0, checked.draws / current.rows * rarer)
+    before = np.where(np.isnan(past).all(axis=0), 0.5, np.maximum(before, 0.0))  # not known: it may rank as it likes
+    clicked = _clicked_draws(current, checked.together)
     level = checked.limits.declared.false_alarm / max(len(strength), 1)
     allowed = before + checked.limits.of("features that know the label") * checked.margin
     # The error of an AUC near a half; and the largest that it may have, whatever the values (Birnbaum & Klose 1957).
-    near = np.sqrt((1 / clicked + 1 / np.maximum(checked.draws - clicked, 1)) / 12)
+    near = _auc_error(current, checked.together)
     surely = strength > allowed + BEYOND_CHANCE * 0.5 / np.sqrt(clicked)
     by_chance = -NormalDist().inv_cdf(level) * near
     needs, allowed = (strength - before - by_chance) / checked.margin, allowed + by_chance
@@ -336,6 +341,18 @@ def _leak(checked: _Checked) -> Check:
     name = "features that know the label"
     check = _Found(name, "better than ever", "AUC beyond 0.5", strength, allowed, found, over, surely)
     return _check(checked, check, needs)
+
+
+def _clicked_draws(profile: Profile, together: Floats) -> Floats:
+    """[D] independent rows with the rarer label."""
+    rarer = min(profile.clicked, profile.rows - profile.clicked)
+    return np.asarray(np.maximum(1.0, profile.draws(together) / profile.rows * rarer))
+
+
+def _auc_error(profile: Profile, together: Floats) -> Floats:
+    """[D] the standard error of an AUC near a half."""
+    clicked = _clicked_draws(profile, together)
+    return np.asarray(np.sqrt((1 / clicked + 1 / np.maximum(profile.draws(together) - clicked, 1)) / 12))
 
 
 @dataclass(frozen=True, eq=False)

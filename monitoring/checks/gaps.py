@@ -15,7 +15,7 @@ SHORTEST = timedelta(days=1)
 """A night is no gap."""
 
 LONGER_THAN_WINDOWS = 2
-"""Times the longest earlier window: where updates wait for weeks, a quiet day is no gap."""
+"""Times the median earlier window: where updates wait for weeks, a quiet day is no gap."""
 
 
 def find_gap(time: np.ndarray, start: datetime, past: Sequence[PastWindow]) -> Gap | None:
@@ -25,5 +25,5 @@ def find_gap(time: np.ndarray, start: datetime, past: Sequence[PastWindow]) -> G
     ordered = np.concatenate([[start.timestamp()], np.sort(time)])
     place = int(np.argmax(np.diff(ordered)))
     found = Gap(*(datetime.fromtimestamp(float(ordered[at]), UTC) for at in (place, place + 1)))
-    usual = max((window.end - window.start for window in past), default=timedelta(0))
-    return found if found.length > max(SHORTEST, LONGER_THAN_WINDOWS * usual) else None
+    usual = float(np.median([(window.end - window.start).total_seconds() for window in past])) if past else 0.0
+    return found if found.length > max(SHORTEST, LONGER_THAN_WINDOWS * timedelta(seconds=usual)) else None
