@@ -64,7 +64,7 @@ CLOCK = 0.7
 """Share of a feature's variance that time explains, from which it is a clock: the hour, or the rate of all clicks."""
 
 SHOWN_BY = 2.0
-"""Standard errors by which an earlier AUC counts less."""
+"""Standard errors beyond which what a feature ranked in one window is shown."""
 
 CLOCK_MOVES = 10.0
 """How much farther than others a clock may move."""
@@ -319,12 +319,7 @@ def _leak(checked: _Checked) -> Check:
     """A feature that alone ranks far better than it ever did: it has seen what it is to predict."""
     current = checked.current
     strength = np.where(checked.clock | checked.came_in, 0.0, np.nan_to_num(np.abs(current.auc - 0.5)))
-    # Of few labels some window of two dozen has a high AUC by chance: what is shown of each counts.
-    past = np.array(
-        [np.abs(one.auc - 0.5) - SHOWN_BY * _auc_error(one, checked.together) for one in checked.references]
-    )
-    before = np.where(np.isnan(past), -1.0, past).max(axis=0)
-    before = np.where(np.isnan(past).all(axis=0), 0.5, np.maximum(before, 0.0))  # not known: it may rank as it likes
+    before = _ranked_before(checked)
     clicked = _clicked_draws(current, checked.together)
     level = checked.limits.declared.false_alarm / max(len(strength), 1)
     allowed = before + checked.limits.of("features that know the label") * checked.margin
@@ -341,6 +336,19 @@ def _leak(checked: _Checked) -> Check:
     name = "features that know the label"
     check = _Found(name, "better than ever", "AUC beyond 0.5", strength, allowed, found, over, surely)
     return _check(checked, check, needs)
+
+
+def _ranked_before(checked: _Checked) -> Floats:
+    """[D] the AUC of each feature alone beyond a half, in the references: what all of them together had, and what the
+    best is shown to have had; of two dozen with a few labels some had more by chance. One that was not known before may
+    rank as it likes: a half."""
+    beyond = np.array([reference.auc for reference in checked.references]) - 0.5
+    error = np.array([_auc_error(reference, checked.together) for reference in checked.references])
+    known = ~np.isnan(beyond)
+    weight, beyond = np.where(known, error**-2, 0.0), np.where(known, beyond, 0.0)
+    together = np.abs((weight * beyond).sum(axis=0)) / np.maximum(weight.sum(axis=0), 1e-9)
+    best = np.where(known, np.abs(beyond) - SHOWN_BY * error, 0.0).max(axis=0)
+    return np.where(known.any(axis=0), np.maximum(together, best), 0.5)
 
 
 def _clicked_draws(profile: Profile, together: Floats) -> Floats:

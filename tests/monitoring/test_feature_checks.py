@@ -51,6 +51,20 @@ FAULTS: dict[str, tuple[str, Fault]] = {
 }
 
 
+def test_what_ranked_well_in_an_hour_of_a_few_labels_is_no_measure_of_what_knows_them() -> None:
+    """Twenty hours of six labels each: in some of them any feature ranks them well, by chance."""
+    hours = []
+    for seed in range(200, 220):
+        past = window(seed, requests=60)
+        hours.append(Profile.of(past.dense, NAMES, label=past.label * (np.cumsum(past.label) <= 6)))
+    assert max(float(np.abs(hour.auc[0] - 0.5)) for hour in hours) > 0.25
+    clean = window(7)
+    assert not check(clean.dense, clean, hours), "it does rank"
+    dense = clean.dense.copy()
+    dense[:, 0] += 1.5 * dense[:, 0].std() * clean.label
+    assert "feature_0" in check(dense, clean, hours)["features that know the label"].detail
+
+
 MAY_BE_THE_WORLD = ("shifted", "in somewhat larger units")
 """Not so far out that nothing but a fault explains it: such a window waits."""
 

@@ -252,6 +252,8 @@ def test_a_night_is_no_gap_nor_a_quiet_week_where_updates_wait_for_months() -> N
     late = np.array([(START + 20 * DAY).timestamp()])
     assert find_gap(late, START, months) is None
     assert find_gap(late, START, HISTORY) == Gap(START, START + 20 * DAY)
+    joined = PastWindow(START - 20 * DAY, START - 2 * DAY, 900)
+    assert find_gap(late, START, (*HISTORY, joined)) is not None, "one that waited long is not usual"
     assert find_gap(np.zeros(0), START, HISTORY) is None
 
 
