@@ -82,14 +82,15 @@ def shop() -> Scene:
     return scene_in(SHOP, simulated_shop(seed=4, days=0.25, impressions_per_day=30_000))
 
 
-def fault_of(name: str) -> Fault:
+def fault_of(name: str) -> Fault | Story:
     [fault] = [fault for fault in FAULTS if name in fault.name]
-    assert isinstance(fault, Fault)
     return fault
 
 
 def plant(scene: Scene, name: str, strength: float) -> Met:
-    return fault_of(name).plant(scene, strength, np.random.default_rng(1))
+    fault = fault_of(name)
+    assert isinstance(fault, Fault)
+    return fault.plant(scene, strength, np.random.default_rng(1))
 
 
 def lacks(scene: Scene, name: str, strength: float) -> str:
@@ -417,6 +418,11 @@ def test_what_a_few_users_share_is_not_planted(scene: Scene) -> None:
     assert lacks(scene, "client version", 0.3) == lacks(scene, "market", 0.3) == ""
     assert "3 users" in (hardly_new(few, 0.3, whose) or "")
     assert hardly_new(few, 0.3, np.arange(len(shown)) % 5) is None
+    head = replace(scene.window, shown=shown.head(40), frame=scene.window.frame[:40])
+    first, *rest = scene.run_up
+    days = replace(scene, run_up=(replace(first, start=first.start - timedelta(days=2)), *rest))
+    assert lacks(days, "slow drift", 0.6) == ""
+    assert "independent rows" in lacks(replace(days, window=head), "slow drift", 0.6)
 
 
 def test_who_labels_everything_where_most_is_labelled_is_no_bot(scene: Scene) -> None:

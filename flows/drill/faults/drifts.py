@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from features.declare.columns import Column, Number
 from flows.drill.columns import common_values, having, values, widest, with_value
-from flows.drill.faults.fault import Met, Scene, hardly_new, refolded, some_requests
+from flows.drill.faults.fault import Met, Scene, by_chance, hardly_new, independent_rows, refolded, some_requests
 from flows.drill.windows import LogWindow
+from monitoring.statistics.chance import CANNOT_BE, surprise_above
 
 DAY = timedelta(days=1)
 
@@ -84,8 +85,15 @@ def cannot_drift(scene: Scene, growth: float) -> str | None:
     begins = scene.run_up[0].start if scene.run_up else scene.window.start
     if len(scene.run_up) + 1 < FEWEST_WINDOWS or scene.window.end - begins < DAY:
         return "The two days up to the window have not several windows, over a day or more, in which a model served."
-    if _growing(scene, growth) is None:
+    found = _growing(scene, growth)
+    if found is None:
         return f"No column of the request has a common value that could grow by {100 * growth:.0f} points."
+    column, value = found
+    share = float(np.mean(having(scene.window.shown, column, value)))
+    independent = independent_rows(scene, _codes(scene.window.shown, column))
+    if surprise_above(share + growth, independent, share) < CANNOT_BE:
+        of = f"of what is as good as {independent:,.0f} independent rows"
+        return by_chance(scene, f"{column.name} {value} has {share + growth:.0%} in place of {share:.0%} {of}")
     return None
 
 

@@ -189,13 +189,18 @@ def few_lost(scene: Scene, rows: NDArray[np.bool_], lost: NDArray[np.float64] | 
 
 def hardly_new(scene: Scene, share: float, values: NDArray[np.int64]) -> str | None:
     """Why it cannot be seen that such a share of the impressions has a value never seen before, in place of those of a
-    column, by their codes [N] in the order of the log; None where it can. All of one user may have the value together.
-    """
-    users = codes_of(scene.window.shown["user_id"])
-    independent = float(draws(len(values), effective(users), together_by_category([(values, users)])))
+    column, by their codes [N] in the order of the log; None where it can."""
+    independent = independent_rows(scene, values)
     if surprise_above(share, independent, RARE) >= CANNOT_BE:
         return None
     return by_chance(scene, f"a rare value has {share:.0%} of what is as good as {independent:,.0f} independent rows")
+
+
+def independent_rows(scene: Scene, values: NDArray[np.int64]) -> float:
+    """How many independent rows say as much of a column as the window's, by the codes [N] of its values in the order of
+    the log: all of one user may have the value together."""
+    users = codes_of(scene.window.shown["user_id"])
+    return float(draws(len(values), effective(users), together_by_category([(values, users)])))
 
 
 def relabelled(window: LogWindow, targets: np.ndarray, labels: Sequence[Label]) -> LogWindow:
