@@ -123,7 +123,9 @@ def test_thin_windows_wait_until_what_they_may_have_lost_in_all_is_shown() -> No
         early = early.promoted(baseline_moves=False)
     waits = not_worse(thin, early, margin=0.01)
     assert (waits.word, waits.finding.code) == ("hold", "sum_not_yet_shown")
-    assert "After 3 promotions since the proven baseline it may be 2.2 % higher than that one's" in waits.finding.sentence
+    assert (
+        "After 3 promotions since the proven baseline it may be 2.2 % higher than that one's" in waits.finding.sentence
+    )
     assert waits.finding.sentence.endswith("for what is shown yet, and 2 % is allowed.")
     shown = not_worse(thin, early, margin=0.01, over_baseline=candidate(0.0, 4_000, spread=0.06))
     assert shown.word == "promote", "compared with the baseline itself it has lost less"
