@@ -171,7 +171,9 @@ def _off(labels: _Labels, rows: np.ndarray | slice = ALL) -> tuple[np.ndarray, n
     """How far the label of each of some rows is off what was expected, and the variance of that, apart from what all of
     them are off by."""
     y, p = labels.y[rows], labels.p[rows]
-    p = np.clip(p * (y.sum() / max(p.sum(), CLIPPED_AT)), CLIPPED_AT, 1 - CLIPPED_AT)
+    found, expected = (np.clip(each.sum() / max(len(y), 1), CLIPPED_AT, 1 - CLIPPED_AT) for each in (y, p))
+    odds = found / (1 - found) * (1 - expected) / expected  # of probabilities, many times as many would be above 1
+    p = p * odds / (1 - p + p * odds)
     return y - p, p * (1 - p)
 
 
