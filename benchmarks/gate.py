@@ -6,6 +6,7 @@
 Without a log or a folder, seeded logs alone. What went wrong is named; what is as it should be is counted.
 """
 
+import math
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -25,11 +26,12 @@ from flows.drill.faults import FAULTS, Fault, Story
 from flows.drill.in_memory import JudgedWindow
 from flows.surface import Surface
 from models import metrics
+from monitoring.checks.ids import codes_of
 from monitoring.evaluation.evaluate import JudgedPart
 from monitoring.evaluation.window import Judging
 
 RATE_WITHIN = 0.01
-"""How far the label rate of what is trained on may be from the true one."""
+"""How far the label rate of what is trained on may be from the true one, and the one expected, but for chance."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def log_rows(done: Drilled) -> Iterator[Row]:
 def rate_rows(done: Drilled) -> Iterator[Row]:
     """The label rate of what was trained on, over that of all windows: it would differ if windows were passed over by
     their labels. And the one that the champions expected of it."""
-    trained, all_of, expected = np.zeros(2), np.zeros(2), 0.0
+    trained, all_of, expected, variance = np.zeros(2), np.zeros(2), 0.0, 0.0
     for judged in done.updates:
         examples, scores = judged.window.frame.examples, judged.checks.scores
         if scores is None or (judged.verdict.verdict == "hold" and not is_thin(judged.verdict)):
@@ -118,6 +120,8 @@ def rate_rows(done: Drilled) -> Iterator[Row]:
         all_of += counts
         if judged.verdict.verdict != "reject":
             trained, expected = trained + counts, expected + float(scores.sum())
+            users = codes_of(judged.window.frame.table["user_id"])
+            variance += float((np.bincount(users, examples.label - scores) ** 2).sum())
     if not trained[0]:
         return
     ratio = float(trained[0] / trained[1] / (all_of[0] / all_of[1]))
@@ -128,8 +132,14 @@ def rate_rows(done: Drilled) -> Iterator[Row]:
         goal="within 1 %",
         met=abs(ratio - 1) <= RATE_WITHIN,
     )
-    ratio = expected / float(trained[0])
-    yield Row(f"label rate that the champions expected, over that found, {done.log}", 100 * ratio, "%")
+    ratio, chance = expected / float(trained[0]), 2 * math.sqrt(variance) / float(trained[0])
+    yield Row(
+        f"label rate that the champions expected, over that found, {done.log}",
+        100 * ratio,
+        f"%; by chance {100 * chance:.2g} % off",
+        goal="within 1 %",
+        met=abs(ratio - 1) <= max(RATE_WITHIN, chance),
+    )
 
 
 def met(found: Planted) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.table import Row
-from monitoring.evaluation.process_record import IN_ALL, ProcessRecord
+from monitoring.evaluation.process_record import CUMULATIVE_LOSS, ProcessRecord
 from monitoring.gate.hypotheses import PROVEN_BASELINE, baseline_moves, better, no_ratchet, not_worse
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
@@ -147,10 +147,10 @@ def half_the_margin(noise: Gains, random: np.random.Generator, margin: float, ri
     for requests in size.requests:
         runs = (process(noise, random, requests, -margin / 2, margin=margin, risk=risk) for _ in range(size.runs))
         lost = np.array([max(update.lost for update in islice(run, size.in_a_row)) / margin for run in runs])
-        under = float((lost < IN_ALL).mean())
+        under = float((lost < CUMULATIVE_LOSS).mean())
         what = f"{size.in_a_row} in a row worse by half the margin, {_each(requests)}"
         yield Row(
-            f"{what}: the total loss stays under {IN_ALL:g} margins, of {len(lost)} runs",
+            f"{what}: the total loss stays under {CUMULATIVE_LOSS:g} margins, of {len(lost)} runs",
             round(100 * under, 1),
             "%",
             goal=f">= {100 * (1 - risk):g} %",
@@ -228,11 +228,11 @@ def process(
         yield Simulated(words == {"promote"}, loss[champion])
 
 
-def windows(noise: Gains, random: np.random.Generator, requests: int, gain: float, count: int) -> Iterator[Moments]:
-    """`count` windows of `requests` requests each, of candidates whose true gain is `gain`."""
+def windows(noise: Gains, random: np.random.Generator, requests: int, gain: float, many: int) -> Iterator[Moments]:
+    """`many` windows of `requests` requests each, of candidates whose true gain is `gain`."""
     at_once = 1 + 300_000 // requests
-    for first in range(0, count, at_once):
-        drawn = _draw(noise, random, (min(at_once, count - first), requests))
+    for first in range(0, many, at_once):
+        drawn = _draw(noise, random, (min(at_once, many - first), requests))
         means, variances = drawn.mean(axis=1), drawn.var(axis=1, ddof=1)
         for mean, variance in zip(means.tolist(), variances.tolist(), strict=True):
             yield Moments(requests, mean + gain, variance)

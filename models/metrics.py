@@ -36,6 +36,12 @@ def losses(probability: Array, label: Array) -> Floats:
     return loss
 
 
+def log_odds(probability: Array) -> Floats:
+    """Of probabilities [...], log(p / (1 - p)); finite at 0 and 1 too."""
+    p = np.clip(np.asarray(probability, np.float64), SMALLEST, 1 - SMALLEST)
+    return np.asarray(np.log(p) - np.log1p(-p))
+
+
 def log_loss(probability: Array, label: Array) -> float:
     """Mean log loss, in nats."""
     return mean(losses(probability, label))

@@ -52,7 +52,7 @@ CREATE TYPE process_record AS (
     baseline_requests bigint,
     baseline_mean double precision,
     baseline_variance double precision,
-    baseline_steps double precision
+    baseline_staleness double precision
 );
 
 CREATE TABLE update_history (

@@ -25,5 +25,11 @@ def find_gap(time: np.ndarray, start: datetime, past: Sequence[PastWindow]) -> G
     ordered = np.concatenate([[start.timestamp()], np.sort(time)])
     place = int(np.argmax(np.diff(ordered)))
     found = Gap(*(datetime.fromtimestamp(float(ordered[at]), UTC) for at in (place, place + 1)))
-    usual = float(np.median([(window.end - window.start).total_seconds() for window in past])) if past else 0.0
-    return found if found.length > max(SHORTEST, LONGER_THAN_WINDOWS * timedelta(seconds=usual)) else None
+    usual = usual_length(past) or timedelta(0)
+    return found if found.length > max(SHORTEST, LONGER_THAN_WINDOWS * usual) else None
+
+
+def usual_length(past: Sequence[PastWindow]) -> timedelta | None:
+    """The median of the surface's windows; None where none is known."""
+    lengths = sorted(window.end - window.start for window in past)
+    return lengths[len(lengths) // 2] if lengths else None

@@ -74,9 +74,15 @@ def check_labels(
         lambda labels, user: _log_loss(labels, history, dispersion(*_off(labels), user)),
         lambda labels, user: _whole(labels, dispersion(*_off(labels), user)),
     ]
-    others = _but_of_one_item(labels, _coded(table["item_id"])[1])
+    found = [check(labels, users[1]) for check in whole]
+    if not all(one.passed for one in found):
+        others = _but_of_one_item(labels, _coded(table["item_id"])[1])
+        found = [
+            one if one.passed else _on_others_too(one, check, labels, users[1], others)
+            for one, check in zip(found, whole, strict=True)
+        ]
     return [
-        *(_on_others_too(check, labels, users[1], others) for check in whole),
+        *found,
         *([_by_context(labels, columns, users[1])] if columns else []),
         *checks,
     ]
@@ -92,23 +98,24 @@ class _Labels:
     limits: InForce
 
 
-def _but_of_one_item(labels: _Labels, item: np.ndarray) -> np.ndarray | None:
-    """The rows of all items but the one whose labels are farthest off; None where these are less than half of all."""
+def _but_of_one_item(labels: _Labels, item: np.ndarray) -> np.ndarray:
+    """The rows of all items but the one whose labels are farthest off; all, where these are less than half of them."""
     off = np.abs(np.bincount(item, labels.y - labels.p))
     others = item != int(np.argmax(off))
-    return others if 2 * others.sum() >= len(item) else None
+    return others if 2 * others.sum() >= len(item) else np.ones(len(item), dtype=bool)
 
 
 def _on_others_too(
-    check: Callable[[_Labels, np.ndarray], Check], labels: _Labels, user: np.ndarray, others: np.ndarray | None
+    failed: Check,
+    check: Callable[[_Labels, np.ndarray], Check],
+    labels: _Labels,
+    user: np.ndarray,
+    others: np.ndarray,
 ) -> Check:
-    """A check of all rows [N], and where it fails of `others`: passed where it passes on either."""
-    found = check(labels, user)
-    if found.passed or others is None:
-        return found
+    """A check that failed on all rows [N], on those of `others` [N] where it passes there."""
     rest = replace(labels, y=labels.y[others], p=labels.p[others], ids=labels.ids.filter(pl.Series(others)))
     without = check(rest, user[others])
-    return without if without.passed else found
+    return without if without.passed else failed
 
 
 @dataclass(frozen=True, eq=False)

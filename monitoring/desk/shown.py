@@ -262,11 +262,17 @@ def _drift(key: str, drift: Drift) -> DriftSection:
             past = drawings.past(before, column.psi, column.limit) if holds else None
             moved = column.drifted and not holds
             (holding if holds else others).append(DrawnColumn(column.column, psi, limit, drawing, past, moved))
-    informing = len(drift.drifted) - len(drift.holding)
+    informing = [column.column for column in drift.drifted if not column.decides]
+    counters = len(informing) - ("prediction" in informing)
     sentence = (
         f"{len(drift.holding)} of {len(drift.columns)} columns hold{'s' if len(drift.holding) == 1 else ''} the"
         " challenger: PSI beyond what chance gives and what the column had in the windows before."
-        + (f" {counted(informing, 'figure')} that may only inform moved too." if informing else "")
+        + (f" {counted(counters, 'figure')} counted from the log moved too, which informs." if counters else "")
+        + (
+            " The prediction moved, which informs while few of its windows are known."
+            if counters < len(informing)
+            else ""
+        )
         + f" Samples of {drift.reference_rows:,} and {drift.current_rows:,} impressions."
     )
     return DriftSection(key, f"Against {drift.against}", sentence, tuple(holding), tuple(others))

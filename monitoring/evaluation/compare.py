@@ -8,7 +8,6 @@ Every measure is the one of ``models/metrics.py``. A million impressions take se
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -216,22 +215,16 @@ def prediction_shift(champion: np.ndarray, challenger: np.ndarray) -> Prediction
     """How far predictions [N] moved from the champion's [N]."""
     if not len(champion):
         return PredictionShift()
-    before, now = _log_odds(champion), _log_odds(challenger)
+    before, now = metrics.log_odds(champion), metrics.log_odds(challenger)
     spread = float(before.std())
     move = np.abs(now - before)
     return PredictionShift(
-        log_odds=finite(float(_log_odds(challenger.mean()) - _log_odds(champion.mean()))),
+        log_odds=finite(float(metrics.log_odds(challenger.mean()) - metrics.log_odds(champion.mean()))),
         spread=finite(float(now.std()) / spread) if spread > 1e-9 else None,
         mean=finite(float(move.mean())),
         p99=finite(float(np.quantile(move, 0.99))),
         tail_share=finite(float((move > TAIL_SHIFT).mean())),
     )
-
-
-def _log_odds(probability: Any) -> np.ndarray:
-    clipped = np.clip(probability, metrics.SMALLEST, 1 - metrics.SMALLEST)
-    odds: np.ndarray = np.log(clipped) - np.log1p(-clipped)
-    return odds
 
 
 def _reliability(label: np.ndarray, prediction: np.ndarray, bins: int = 10) -> tuple[ReliabilityBin, ...]:

@@ -23,6 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from models.metrics import log_odds
 from monitoring.checks.own import own_limit
 from monitoring.statistics.chance import draws, effective, together_by_category
 
@@ -191,8 +192,7 @@ def important(
     known = ~np.isnan(values)
     mean = np.where(known, values, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     values = np.where(known, values - mean, 0.0)
-    clipped = np.clip(np.asarray(scores, dtype=np.float64), 1e-7, 1 - 1e-7)
-    odds = np.log(clipped / (1 - clipped))
+    odds = log_odds(scores)
     odds -= odds.mean() if odds.size else 0.0
     norm = np.sqrt((values**2).sum(axis=0) * (odds**2).sum())
     strength = np.abs(odds @ values) / np.where(norm > 0, norm, np.inf)
@@ -202,8 +202,7 @@ def important(
 def within_chance(scores: NDArray[np.float64], labels: float) -> list[NDArray[np.float64]]:
     """Predictions [N], all lower and all higher by what so many labels cannot tell: two standard errors of the log-odds
     of their rate."""
-    clipped = np.clip(np.asarray(scores, dtype=np.float64), 1e-7, 1 - 1e-7)
-    odds, error = np.log(clipped / (1 - clipped)), 1 / math.sqrt(max(labels, 1.0))
+    odds, error = log_odds(scores), 1 / math.sqrt(max(labels, 1.0))
     return [1 / (1 + np.exp(-(odds + shift * error))) for shift in (-2, 2)]
 
 
@@ -240,12 +239,13 @@ def measure(
     against: Against | None = None,
     *,
     users: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
-    as_well: Mapping[str, Sequence[NDArray[np.float64]]] | None = None,
+    indistinguishable: Mapping[str, Sequence[NDArray[np.float64]]] | None = None,
 ) -> MeasuredDrift:
     """PSI of every column that has values in both samples, by Evidently. Text columns are compared by category.
 
-    `users`: codes of whose the rows of either are; rows of one user hang together, and chance counts users. `as_well`:
-    of a column of numbers, what the reference might as well be for all that is known; so far from it is chance.
+    `users`: codes of whose the rows of either are; rows of one user hang together, and chance counts users.
+    `indistinguishable`: by column of numbers, others for the reference's [N] that nothing known tells from them; a PSI
+    as theirs is chance.
 
     Raises ValueError when a sample is empty or they share no column.
     """
@@ -265,7 +265,7 @@ def measure(
     reference, current = (pl.DataFrame({name: pair[side] for name, pair in pairs.items()}) for side in (0, 1))
     chance = {name: by_chance(*pair, users) for name, pair in pairs.items()}
     for name in shared:
-        others = (as_well or {}).get(name, ())
+        others = (indistinguishable or {}).get(name, ())
         chance[name] += max((evidently_metrics.psi(reference[name].to_numpy(), other) for other in others), default=0.0)
     limits = {name: against.limit(name, chance[name]) for name in shared}
     allowed = {name: against.at_most * limit for name, limit in limits.items()}

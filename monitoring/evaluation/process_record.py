@@ -32,10 +32,10 @@ CUSUM_CEILING = math.log(1e6)
 smaller than a millionth."""
 
 
-IN_ALL = 2.0
+CUMULATIVE_LOSS = 2.0
 """Margins that may be lost in all since the proven baseline."""
 
-STEPS = 3.0
+MOST_STALE = 3.0
 """Gains over the proven baseline that older champions' challengers had say less of the present one. They count so far
 that on average no more were promoted since."""
 
@@ -50,22 +50,22 @@ class SinceBaseline:
     gains: Moments = field(default_factory=Moments)
     """Of candidates over the proven baseline; those of long ago count less."""
 
-    steps: float = 0.0
-    """How many were promoted since, on average over these gains."""
+    staleness: float = 0.0
+    """Promotions since, on average over these gains."""
 
     def add(self, gains: Moments, loss: float) -> Self:
         """With those of one more candidate; one that is broken counts as in the record."""
         if not gains.n:
             return self
-        known, gains = self.gains, _bounded(gains, self.gains, IN_ALL * loss)
-        if known.n and self.steps > STEPS:
-            share = min(1.0, STEPS * gains.n / (known.n * (self.steps - STEPS)))
+        known, gains = self.gains, _bounded(gains, self.gains, CUMULATIVE_LOSS * loss)
+        if known.n and self.staleness > MOST_STALE:
+            share = min(1.0, MOST_STALE * gains.n / (known.n * (self.staleness - MOST_STALE)))
             known = replace(known, n=int(share * known.n))
         both = known + gains
-        return type(self)(self.promotions, both, self.steps * known.n / both.n)
+        return type(self)(self.promotions, both, self.staleness * known.n / both.n)
 
     def promoted(self) -> Self:
-        return type(self)(self.promotions + 1, self.gains, self.steps + 1)
+        return type(self)(self.promotions + 1, self.gains, self.staleness + 1)
 
 
 @dataclass(frozen=True)

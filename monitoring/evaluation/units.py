@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from monitoring.statistics.sequential import FEWEST_FOR_NORMAL
 
-HOUR = 3600.0
+HOUR_S = 3600.0
 
 
 class Units(NamedTuple):
@@ -34,6 +34,6 @@ def units_of(examples: Examples, user: int = 0) -> Units:
         return Units(request, of_users=False)
     users, code = np.unique(examples.ids[:, user], return_inverse=True)
     if len(users) < FEWEST_FOR_NORMAL:
-        hour = (examples.time // HOUR).astype(np.int64)
+        hour = (examples.time // HOUR_S).astype(np.int64)
         code = (hour - hour.min()) * len(users) + code
     return Units(code, of_users=True)

@@ -3,7 +3,7 @@
 checks = check(window, champion, history)
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Literal
@@ -20,9 +20,9 @@ from monitoring.checks import features as feature_checks
 from monitoring.checks import labels as label_checks
 from monitoring.checks import limits as check_limits
 from monitoring.checks import window as window_checks
-from monitoring.checks.gaps import find_gap
+from monitoring.checks.gaps import find_gap, usual_length
 from monitoring.checks.ids import codes_of
-from monitoring.checks.limits import Check, Expected, InForce, Limits, PastWindow
+from monitoring.checks.limits import Check, Expected, InForce, Limits
 from monitoring.checks.own import KNOWN_FROM
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
@@ -168,7 +168,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
         Expected(terms.schema_version, window.start, window.end, past, gap),
         limits,
         lateness_s=window.lateness_s,
-        new=new_ids(examples, model, usual_length(window, past)),
+        new=new_ids(examples, model, usual_length(past) or window.end - window.start),
     )
     profiles: tuple[Profile, ...] = ()
     if len(window.frame):
@@ -239,7 +239,7 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
             current,
             held_against,
             users=(codes_of(before.table["user_id"]), users),
-            as_well={"prediction": drift.within_chance(earlier["prediction"].to_numpy(), labels)},
+            indistinguishable={"prediction": drift.within_chance(earlier["prediction"].to_numpy(), labels)},
         )
 
     shown = window.frame.table["shown_at"]
@@ -261,12 +261,6 @@ def _sample(part: Frame, random: np.random.Generator) -> Frame:
         return part
     rows = np.sort(random.choice(len(part), drift.SAMPLE_ROWS, replace=False))
     return Frame(part.table[rows], part.examples[rows], part.without_row)
-
-
-def usual_length(window: Window, past: Sequence[PastWindow]) -> timedelta:
-    """Of the surface's windows; this one's, where none is known."""
-    lengths = sorted(each.end - each.start for each in past)
-    return lengths[len(lengths) // 2] if lengths else window.end - window.start
 
 
 def new_ids(examples: Examples, champion: Model | None, usual: timedelta | None = None) -> dict[str, NDArray[np.bool_]]:

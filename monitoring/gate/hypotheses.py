@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from scipy import special
 
-from monitoring.evaluation.process_record import CUSUM_CEILING, IN_ALL, ProcessRecord, cusum_after
+from monitoring.evaluation.process_record import CUMULATIVE_LOSS, CUSUM_CEILING, ProcessRecord, cusum_after
 from monitoring.gate.findings import Finding
 from monitoring.gate.policy import Word
 from monitoring.sentences import change, counted, percent
@@ -106,10 +106,10 @@ def not_worse(
     ones too; the next window then holds theirs and more. One that is shown to lose at all waits as well, since many
     small losses add up; an equal one does so with chance `losing` at most, ever. A process that turned worse later
     raises the CUSUM alarm, which is false once in 1 / `alarm` updates at most. Nor is more lost since the proven
-    baseline than `IN_ALL` margins (`process_record`): where windows are thin, a loss too small to be seen in each is
-    promoted often before it is seen in their sum, so candidates wait until one of two bounds shows that: as many
-    promotions as there were, each as bad as the record allows, or the comparison with the baseline itself
-    (`least_in_all`).
+    baseline than `CUMULATIVE_LOSS` margins (`process_record`): where windows are thin, a loss too small to be seen in
+    each is promoted often before it is seen in their sum, so candidates wait until one of two bounds shows that: as
+    many promotions as there were, each as bad as the record allows, or the comparison with the baseline itself
+    (`_cumulative_bound`).
     Promised of the candidate: one that is equal to the champion is rejected with chance `rejects` at most, and held for
     its own sake with chance `holds` at most. One that loses by `caught_share` or more is stopped nine times in ten.
     Below `sequential.FEWEST` requests nothing can be said of a candidate, and it waits.
@@ -120,7 +120,6 @@ def not_worse(
     shown = lower(process.moments, risk, tuned_for)
     facts = {"compared": _compared(candidate, impressions), "margin": percent(margin)}
     over_all = facts | {"process": _process(process, shown, risk)}
-    lost = least_in_all(process, risk=risk, tuned_for=tuned_for)
 
     def answer(code: str, word: Word, facts: Mapping[str, str]) -> NotWorse:
         return NotWorse(Finding(code, word, facts), process, _caught(candidate, margin, holds))
@@ -137,24 +136,15 @@ def not_worse(
         return answer("process_loses", "hold", over_all | {"confidence": percent(1 - losing)})
     if process.cusum >= math.log(1 / alarm):
         return answer("cusum_alarm", "hold", over_all | {"updates": f"{1 / alarm:,.0f}"})
-    if lost < -IN_ALL * margin:
+    lost = _cumulative_bound(process, min(0.0, shown), risk=risk, tuned_for=tuned_for)
+    if lost < -CUMULATIVE_LOSS * margin:
         since = {
             "since": counted(process.since_baseline.promotions, "promotion"),
             "lost": change(lost),
-            "in_all": percent(IN_ALL * margin),
+            "in_all": percent(CUMULATIVE_LOSS * margin),
         }
         return answer("sum_not_yet_shown", "hold", over_all | since)
     return answer("not_worse", "promote", over_all)
-
-
-def least_in_all(process: ProcessRecord, *, risk: float, tuned_for: int = TUNED_FOR) -> float:
-    """The least that the last candidate of the record gains over the proven baseline, with chance 1 - `risk`; never
-    above 0."""
-    each = min(0.0, lower(process.moments, risk, tuned_for))
-    since = process.since_baseline
-    by_count = (since.promotions + 1) * each if each else 0.0
-    compared = lower(since.gains, risk, tuned_for)
-    return min(0.0, max(by_count, compared + since.steps * each if since.steps else compared))
 
 
 def requests_to_show(variance: float, *, margin: float, risk: float = 0.05, tuned_for: int = TUNED_FOR) -> int | None:
@@ -256,6 +246,14 @@ def no_ratchet(
     if not safe:
         return Finding("no_reference", "promote")
     return Finding("no_losses", "promote", {"gains": _and(safe)})
+
+
+def _cumulative_bound(process: ProcessRecord, each: float, *, risk: float, tuned_for: int) -> float:
+    """A lower confidence bound, at level `risk`, of what the record's last candidate gains over the proven baseline,
+    where a promotion gains `each` or more: by their number, or by the comparison itself, whichever is tighter."""
+    since = process.since_baseline
+    compared = lower(since.gains, risk, tuned_for) + since.staleness * each
+    return max((since.promotions + 1) * each, compared)
 
 
 def baseline_moves(against_baseline: Moments, *, level: float = 1e-5) -> bool:

@@ -23,7 +23,7 @@ RECORD = (
     "CASE WHEN %({which})s THEN ROW(%({which}_updates)s, %({which}_requests)s, %({which}_mean)s, %({which}_variance)s,"
     " %({which}_cusum)s, %({which}_judged_to)s, %({which}_against)s::text[],"
     " %({which}_against_cusum)s::double precision[], %({which}_promotions)s, %({which}_baseline_requests)s,"
-    " %({which}_baseline_mean)s, %({which}_baseline_variance)s, %({which}_baseline_steps)s)::process_record END"
+    " %({which}_baseline_mean)s, %({which}_baseline_variance)s, %({which}_baseline_staleness)s)::process_record END"
 )
 
 WRITE = f"""
@@ -42,7 +42,7 @@ INSERT INTO update_history (
 
 RECORD_FIELDS = (
     *("updates", "requests", "mean", "variance", "cusum", "judged_to", "against", "against_cusum", "promotions"),
-    *("baseline_requests", "baseline_mean", "baseline_variance", "baseline_steps"),
+    *("baseline_requests", "baseline_mean", "baseline_variance", "baseline_staleness"),
 )
 
 COLUMNS = ", ".join(
@@ -211,7 +211,7 @@ def _columns_of(which: str, known: ProcessRecord | None) -> dict[str, Any]:
         f"{which}_baseline_requests": record.since_baseline.gains.n,
         f"{which}_baseline_mean": record.since_baseline.gains.mean,
         f"{which}_baseline_variance": record.since_baseline.gains.variance,
-        f"{which}_baseline_steps": record.since_baseline.steps,
+        f"{which}_baseline_staleness": record.since_baseline.staleness,
     }
 
 
@@ -221,7 +221,7 @@ def _record(row: Mapping[str, Any], which: str) -> ProcessRecord | None:
     moments = Moments(row[f"{which}_requests"], row[f"{which}_mean"], row[f"{which}_variance"])
     against = dict(zip(row[f"{which}_against"], row[f"{which}_against_cusum"], strict=True))
     over_baseline = Moments(*(row[f"{which}_baseline_{field}"] for field in ("requests", "mean", "variance")))
-    since = SinceBaseline(row[f"{which}_promotions"], over_baseline, row[f"{which}_baseline_steps"])
+    since = SinceBaseline(row[f"{which}_promotions"], over_baseline, row[f"{which}_baseline_staleness"])
     updates, cusum, judged_to = (row[f"{which}_{field}"] for field in ("updates", "cusum", "judged_to"))
     return ProcessRecord(updates, moments, cusum, judged_to, against, since)
 

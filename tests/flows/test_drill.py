@@ -512,7 +512,7 @@ def test_windows_of_a_story_are_judged_and_followed_in_order_until_one_is_caught
 
     story = Story("labels turned over", {"slowly": 1.0}, frozenset({"hold", "reject"}), counted)
     plan = drill.Plan(own_pace=timedelta(0), faults=(story,))
-    log = simulated(seed=3, days=1.6, requests_per_day=5_000)
+    log = simulated(seed=3, days=1.6, requests_per_day=3_000)
     done = drill.drill(small_feed(), log, plan, clock=time.perf_counter, progress=lambda line: None)
     [found] = done.planted
     assert found.caught, found.reasons

@@ -388,7 +388,7 @@ def test_a_figure_that_only_informs_is_beside_those_that_hold() -> None:
     ).drift
     assert [column.name for column in section.holding] == [first.column]
     assert [(column.name, column.moved) for column in section.others] == [(others[0].column, True)]
-    assert "1 figure that may only inform moved too" in section.sentence
+    assert "1 figure counted from the log moved too" in section.sentence
 
 
 def test_a_lost_version_and_a_training_that_stopped_are_shown(world: DeskWorld, ada: Browser) -> None:

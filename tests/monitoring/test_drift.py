@@ -108,7 +108,7 @@ def test_predictions_have_drifted_only_where_the_labels_could_tell(labels: int, 
     odds = (random.normal(mean, 0.15, 2_000) for mean in (-6.0, -5.8))
     before, now = (pl.DataFrame({"prediction": 1 / (1 + np.exp(-each))}) for each in odds)
     chance = drift.within_chance(before["prediction"].to_numpy(), labels)
-    assert drifted(measure(before, now, as_well={"prediction": chance})) == (["prediction"] if drifts else [])
+    assert drifted(measure(before, now, indistinguishable={"prediction": chance})) == (["prediction"] if drifts else [])
     assert drifted(measure(before, now)) == ["prediction"]
 
 

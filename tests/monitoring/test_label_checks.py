@@ -151,11 +151,11 @@ def test_a_champion_far_worse_than_it_used_to_be_is_caught() -> None:
 def test_a_story_that_nobody_expected_is_no_fault_and_the_same_of_many_items_is() -> None:
     """One item in five impressions is clicked four times in five, whatever the champion expects; then six items are."""
     clean, random = window(9, requests=3_000), np.random.default_rng(4)
-    told = random.random(len(clean.label)) < 0.2
-    label = np.where(told, random.random(len(told)) < 0.8, clean.label)
+    of_stories = random.random(len(clean.label)) < 0.2
+    label = np.where(of_stories, random.random(len(of_stories)) < 0.8, clean.label)
     for items, caught in ((1, False), (6, True)):
-        names = pl.Series([f"story {number}" for number in random.integers(0, items, len(told))])
-        item = pl.when(pl.Series(told)).then(names).otherwise(pl.col("item_id"))
+        names = pl.Series([f"story {number}" for number in random.integers(0, items, len(of_stories))])
+        item = pl.when(pl.Series(of_stories)).then(names).otherwise(pl.col("item_id"))
         broken = replace(clean, frame=clean.frame.with_columns(item.alias("item_id")))
         found = check_labels(broken.frame, label, clean.truth, HISTORY)
         assert ("labels agree" in {one.name for one in failed(found)}) == caught

@@ -8,7 +8,7 @@ import pytest
 
 from monitoring.evaluation.process_record import (
     CUSUM_CEILING,
-    STEPS,
+    MOST_STALE,
     ProcessRecord,
     SinceBaseline,
     cusum_after,
@@ -109,13 +109,13 @@ def test_what_was_compared_with_the_proven_baseline_long_ago_says_less() -> None
     for _ in range(40):
         since = since.add(candidate(0.001, n=100), loss=0.005).promoted()
         counted.append(since.gains.n)
-        assert since.steps <= STEPS + 1
+        assert since.staleness <= MOST_STALE + 1
     assert since.promotions == 40
     assert counted[:3] == [100, 200, 300]
     assert counted[-1] < 1_000
     while_held = since.add(candidate(0.001, n=10_000), loss=0.005)
     assert while_held.gains.n > 10_000
-    assert while_held.steps < 1
+    assert while_held.staleness < 1
 
 
 def test_a_broken_challenger_counts_for_no_loss_since_the_baseline() -> None:

@@ -35,7 +35,7 @@ FAMILIES = ("all", "item_context", "item_recent1", "item_recent3", "item_recent1
 """Names of counters that are there in any case."""
 
 
-CLOCK, MANY = 0.99, 100
+ALONG, MANY = 0.99, 100
 """Rank correlation with time from which a number of so many values only says when it was."""
 
 
@@ -168,7 +168,7 @@ def _grows(one: Profile, times: pl.Series) -> str | None:
         return None
     ranks = pl.DataFrame({"value": one.numbers.rank(), "time": times.rank()}).drop_nulls()
     along = ranks.select(pl.corr("value", "time")).item()
-    return "it only grows with time" if along is not None and abs(along) > CLOCK else None
+    return "it only grows with time" if along is not None and abs(along) > ALONG else None
 
 
 def _says_nothing(one: Profile, owner: Owner, keys: Keys) -> str | None:
