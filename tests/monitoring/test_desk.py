@@ -389,6 +389,11 @@ def test_a_figure_that_only_informs_is_beside_those_that_hold() -> None:
     assert [column.name for column in section.holding] == [first.column]
     assert [(column.name, column.moved) for column in section.others] == [(others[0].column, True)]
     assert "1 figure counted from the log moved too" in section.sentence
+    assert "prediction" not in section.sentence
+    young = replace(others[0], column="prediction", decides=False)
+    (section, _) = shown(replace(evidence(), drift=replace(drift, columns=(first, young)))).drift
+    assert "counted from the log" not in section.sentence
+    assert "The prediction moved, which informs while few of its windows are known." in section.sentence
 
 
 def test_a_lost_version_and_a_training_that_stopped_are_shown(world: DeskWorld, ada: Browser) -> None:
