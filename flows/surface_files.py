@@ -43,6 +43,7 @@ class SurfaceFile:
 
     surface: Surface
     path: Path
+    source: bytes = field(repr=False)
     version: str
     """A checksum of the file: a surface that runs by another is not the one declared there."""
 
@@ -62,7 +63,11 @@ def read_folder(folder: Path) -> SurfaceFiles:
     """Every file of the folder that ends in ``.py``, but those that begin with ``_``; a folder that is not there is
     empty."""
     found, broken = dict[str, SurfaceFile](), dict[Path, str]()
-    for path in sorted(folder.glob("*.py")):
+    try:
+        paths = sorted(folder.glob("*.py"))
+    except FileNotFoundError:  # cleared away while it was listed
+        paths = []
+    for path in paths:
         if path.name.startswith("_"):
             continue
         try:
@@ -108,7 +113,7 @@ def read_file(path: Path) -> SurfaceFile:
     if not isinstance(declared, Surface):
         what = "declares no surface" if declared is None else f"has a {CALLED} that is {type(declared).__name__}"
         raise BadSurface(f"{path} {what}: write {CALLED} = Surface(name=..., features=...)")
-    return SurfaceFile(declared, path, sha256(source).hexdigest()[:12])
+    return SurfaceFile(declared, path, source, sha256(source).hexdigest()[:12])
 
 
 def find(folder: Path, name: str) -> SurfaceFile:

@@ -49,7 +49,7 @@ def take_up(settings: Settings) -> TakenUp:
         mistaken = {path.name for path in now.broken}
         kept = [one for one in before.surfaces.values() if one.path.name in mistaken]
         kept = [one for one in kept if one.surface.name not in now.surfaces]
-        _replace(copy, [one.path for one in (*kept, *now.surfaces.values())])
+        _replace(copy, (*kept, *now.surfaces.values()))
         old, new = before.surfaces, read_folder(copy).surfaces
     return TakenUp(
         new=tuple(name for name in new if name not in old),
@@ -59,11 +59,12 @@ def take_up(settings: Settings) -> TakenUp:
     )
 
 
-def _replace(copy: Path, files: Sequence[Path]) -> None:
-    """Copies of these files in place of the copy, at once. What a copy that was killed left behind is cleared away."""
+def _replace(copy: Path, files: Sequence[SurfaceFile]) -> None:
+    """These files as they were read, in place of the copy, at once. What a copy that was killed left behind is cleared
+    away."""
     folder = Path(mkdtemp(prefix="surfaces-", dir=copy.parent))
-    for path in files:
-        shutil.copyfile(path, folder / path.name)
+    for one in files:
+        (folder / one.path.name).write_bytes(one.source)
     link = folder / "link"
     link.symlink_to(folder.name)
     link.replace(copy)
