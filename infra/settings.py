@@ -5,6 +5,7 @@ An address left unset means the embedded service on loopback; set, it means a se
 
 import ipaddress
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -53,6 +54,10 @@ class Settings(BaseSettings):
     retention_days: int | None = Field(default=None, ge=31)
     """Days of events kept, back from the newest; older partitions are dropped once learned. None: all are kept. At
     least as many as an event may be late, and one."""
+
+    durable: Literal["journal", "database"] = "journal"
+    """What serving's answers wait for: ``journal``, that what they log is on the serving machine's disk, from where it
+    goes to PostgreSQL a moment later; ``database``, that PostgreSQL has it."""
 
     database_url: str | None = None
     """``postgresql://user@host:port/name`` of an existing server; none starts when it is set."""

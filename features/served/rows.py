@@ -4,7 +4,7 @@ They go in by COPY in its binary format, assembled by numpy: rows of one schema 
 of them a few array assignments.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
@@ -50,16 +50,20 @@ def write(connection: psycopg.Connection, surface: str, schema: RowSchema, rows:
     _copy(connection, surface, schema.version, names, shown_us, bodies)
 
 
-def append_packed(connection: psycopg.Connection, surface: str, rows: pl.DataFrame) -> None:
-    """Append rows that serving has packed: impression_id, shown_at, schema_version, row (Binary).
+def append_packed(
+    connection: psycopg.Connection,
+    surface: str,
+    version: str,
+    names: Sequence[str],
+    shown_us: NDArray[np.int64],
+    bodies: NDArray[np.void],
+) -> None:
+    """Append N rows that serving has packed by one schema version: impression ids, times in microseconds since 1970
+    (N,), and the rows (N,).
 
     In the transaction that brings these impressions into the log, and only for those it brings.
     """
-    for (version,), part in rows.group_by("schema_version", maintain_order=True):
-        packed = part["row"].to_list()
-        bodies = np.frombuffer(b"".join(packed), dtype=f"V{len(packed[0])}")
-        names = [name.encode() for name in part["impression_id"]]
-        _copy(connection, surface, str(version), names, part["shown_at"].dt.epoch("us").to_numpy(), bodies)
+    _copy(connection, surface, version, [name.encode() for name in names], shown_us, bodies)
 
 
 def _copy(

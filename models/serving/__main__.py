@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--surfaces", default="flows.taken_up:served", metavar="MODULE:NAME")
     arguments = parser.parse_args()
     settings = Settings()
-    os.umask(0o077)  # what is spooled is nobody else's to read
+    os.umask(0o077)  # what is journaled is nobody else's to read
     environment.apply(settings)
     log_to_stdout()
     torch.set_num_threads(1)
@@ -53,6 +53,7 @@ def main() -> None:
         cache=settings.home.resolve() / "serving",
         tracking_uri=settings.mlflow_tracking,
         artifact_root=settings.mlflow_artifact_root,
+        durable=settings.durable,
         report=report,
     )
     listen(create_app(config), settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)

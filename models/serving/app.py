@@ -26,9 +26,10 @@ from starlette.types import ASGIApp
 from infra.http.limits import BodyLimits, RequestLimits
 from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackList, RankBody
 from models.serving.config import ServingConfig
+from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
 from models.serving.rank.ranking import NoTowers
-from models.serving.service import NoSurface, NotDurable, RankingService
+from models.serving.service import NoSurface, RankingService
 
 LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""

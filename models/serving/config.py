@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from features.declare.features import Features
 from features.declare.views import TeamView
+from models.serving.durable.acceptance import Durable
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class ServingConfig:
     """The surfaces as they are declared now, by name; asked again now and then."""
 
     cache: Path
-    """A folder of its own on a local disk, for models and for the spool; it must outlive the process."""
+    """A folder of its own on a local disk, for models and for the journal; it must outlive the process."""
 
     tracking_uri: str
     """MLflow's, to fetch versions whose address needs it."""
@@ -45,11 +47,17 @@ class ServingConfig:
     follow_s: float = 2.0
     """How often the log is followed."""
 
+    drain_s: float = 0.25
+    """How often what the journal holds is brought to PostgreSQL."""
+
     threads: int = 2
     """Requests scored at once; torch and numpy take a core each."""
 
+    durable: Durable = "journal"
+    """What an answer waits for: the journal on the local disk, or PostgreSQL's commit."""
+
     patience_s: float = 1.0
-    """How long a response waits for the commit before its impressions go to the spool instead."""
+    """How long a response waits for PostgreSQL, where it does, before its impressions go to the journal instead."""
 
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
@@ -58,6 +66,8 @@ class ServingConfig:
     """Is given the versions of the surfaces that are in service, again and again."""
 
     def __post_init__(self) -> None:
-        for name in ("poll_s", "follow_s", "threads", "patience_s"):
+        for name in ("poll_s", "follow_s", "drain_s", "threads", "patience_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be above 0")
+        if self.durable not in get_args(Durable):
+            raise ValueError(f"durable is {self.durable!r}: it must be one of {', '.join(get_args(Durable))}")

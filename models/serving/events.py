@@ -16,8 +16,8 @@ from features.log.outcomes import ACCEPTED, ALREADY_THERE, REFUSED
 from features.log.tally import Tally
 from models.serving.account import Account
 from models.serving.bodies import SentEvent
-from models.serving.durable.entries import Feedback, Impression, LogEntry, Recorded
-from models.serving.feedback import UnfitFeedback, time_of, without_log
+from models.serving.durable.entries import Feedback, Impressions, LogEntry, Recorded
+from models.serving.feedback import UnfitFeedback, time_of
 from models.serving.rank.ranking import SurfaceRanker
 
 
@@ -73,19 +73,23 @@ class EventIntake:
     def accept(self, ranker: SurfaceRanker, events: Sequence[SentEvent]) -> AcceptedEvents:
         """The entry of a surface's events. Impressions before feedback, so that a click finds its own."""
         now = datetime.fromtimestamp(self._clock(), UTC)
-        shown: dict[int, Impression] = {}
+        shown: dict[int, ImpressionEvent] = {}
+        times: list[int] = []
         given: dict[int, Feedback] = {}
         unfit: dict[int, Unfit] = {}
         for place, event in enumerate(events):
             if isinstance(event, Unfit):
                 unfit[place] = event
             elif isinstance(event, ImpressionEvent):
-                one = _impression(event, now)
-                if isinstance(one, Unfit):
-                    unfit[place] = one
+                shown_at = not_to_come(event.shown_at, now)
+                wrong = _unfit_time(shown_at, now)
+                if wrong is None:
+                    shown[place] = event
+                    times.append(round(shown_at.timestamp() * 1e6))
                 else:
-                    shown[place] = one
-        ranker.live_features.add_shown(list(shown.values()))
+                    unfit[place] = wrong
+        impressions = _impressions([*shown.values()], times)
+        ranker.live_features.add_shown(impressions)
         kinds = {place: event.kind for place, event in enumerate(events) if isinstance(event, FeedbackEvent)}
         for place, event in enumerate(events):
             if isinstance(event, FeedbackEvent):
@@ -96,43 +100,45 @@ class EventIntake:
                 else:
                     given[place] = Feedback(event.impression_id, event.kind, event.value, round(at * 1e6))
         ranker.live_features.add_clicks(list(given.values()))
-        columns = frozenset(
-            name for place in shown if isinstance(event := events[place], ImpressionEvent) for name in event.context
-        )
-        entry = LogEntry(ranker.surface, tuple(shown.values()), tuple(given.values()))
+        columns = frozenset(name for event in shown.values() for name in event.context)
+        entry = LogEntry(ranker.surface, impressions, tuple(given.values()))
         return AcceptedEvents(entry, tuple(shown), tuple(given), unfit, kinds, columns)
 
 
-def _impression(event: ImpressionEvent, now: datetime) -> Impression | Unfit:
-    shown_at = not_to_come(event.shown_at, now)
+def _unfit_time(shown_at: datetime, now: datetime) -> Unfit | None:
     if shown_at > now:
         return Unfit(("shown_at",), "is in the future; send it with the time at which it was shown")
     if shown_at < now - HORIZON:
         return Unfit(("shown_at",), f"is more than {HORIZON.days} days ago; import what is older, from a file")
-    return Impression(
-        impression_id=event.impression_id,
-        request_id=event.request_id or event.impression_id,
-        user_id=event.user_id,
-        item_id=event.item_id,
-        position=event.position,
-        shown_at=round(shown_at.timestamp() * 1e6),
-        model_version=None,
-        propensity=event.propensity,
-        read_tick=None,
-        context=json.dumps(event.context),
-        schema_version=None,
-        row=None,
+    return None
+
+
+def _impressions(shown: Sequence[ImpressionEvent], times: list[int]) -> Impressions:
+    """``times``: when each was shown, in microseconds since 1970."""
+    return Impressions(
+        impression_id=[event.impression_id for event in shown],
+        request_id=[event.request_id or event.impression_id for event in shown],
+        user_id=[event.user_id for event in shown],
+        item_id=[event.item_id for event in shown],
+        position=[event.position for event in shown],
+        shown_at=times,
+        propensity=[event.propensity for event in shown],
+        context=[json.dumps(event.context) for event in shown],
     )
 
 
 def result_of_events(
-    accepted: AcceptedEvents, recorded: Sequence[Recorded], surface: str, declared: Features
+    accepted: AcceptedEvents,
+    recorded: Sequence[Recorded],
+    surface: str,
+    declared: Features,
+    degraded: tuple[str, ...],
 ) -> EventsResult:
     """What became of the events of a request to a surface, whose entry, where there was any, was recorded so."""
     outcomes = dict.fromkeys([*accepted.impressions, *accepted.feedback], ACCEPTED)
     for one in recorded:
         for places, found in ((accepted.impressions, one.impressions), (accepted.feedback, one.feedback)):
-            outcomes |= dict(zip(places, found, strict=False))  # of none while it is in the spool
+            outcomes |= dict(zip(places, found, strict=False))  # of none while it is in the journal
     reasons = {place: Unfit((), found) for place, found in outcomes.items() if found not in (ACCEPTED, ALREADY_THERE)}
     refused = dict(sorted({**reasons, **accepted.unfit}.items()))
     outcomes |= dict.fromkeys(refused, REFUSED)
@@ -140,6 +146,6 @@ def result_of_events(
     return EventsResult(
         tuple(outcomes[place] for place in sorted(outcomes)),
         refused,
-        without_log(recorded),
+        degraded,
         Account.of(tally, surface, declared),
     )

@@ -145,21 +145,19 @@ def time_of(place: int, at: datetime | None, now: float) -> float:
 
 
 def result_of(
-    entries: Sequence[FeedbackEntry], recorded: Sequence[Recorded], declared: Mapping[str, Features]
+    entries: Sequence[FeedbackEntry],
+    recorded: Sequence[Recorded],
+    declared: Mapping[str, Features],
+    degraded: tuple[str, ...],
 ) -> FeedbackResult:
     """What became of the events of a request, whose entries were recorded so. ``declared``: by surface."""
     outcomes: dict[int, str] = {}
     account = Account()
     for each, one in zip(entries, recorded, strict=True):
-        found = one.feedback or (ACCEPTED,) * len(each.places)  # while it is in the spool
+        found = one.feedback or (ACCEPTED,) * len(each.places)  # while it is in the journal
         outcomes |= dict(zip(each.places, found, strict=True))
         tally = Tally.of([event.kind for event in each.entry.feedback], found)
         account += Account.of(tally, each.entry.surface, declared[each.entry.surface])
     dead = {place: outcome for place, outcome in sorted(outcomes.items()) if outcome not in (ACCEPTED, ALREADY_THERE)}
     repeated = sum(outcome == ALREADY_THERE for outcome in outcomes.values())
-    return FeedbackResult(len(outcomes) - len(dead), repeated, dead, without_log(recorded), account)
-
-
-def without_log(recorded: Sequence[Recorded]) -> tuple[str, ...]:
-    """``("log",)`` where the spool had to take an entry."""
-    return ("log",) if any(one.where == "spool" for one in recorded) else ()
+    return FeedbackResult(len(outcomes) - len(dead), repeated, dead, degraded, account)

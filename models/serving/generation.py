@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from models.frames import layout_of
 from models.serving.config import ServedSurface, ServingConfig
 from models.serving.durable.database import Database
-from models.serving.durable.journal import JOIN_S
+from models.serving.durable.group_commit import JOIN_S
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.retriever import Retriever

@@ -2,7 +2,7 @@
 
 ``app`` calls :meth:`RankingService.rank`, :meth:`RankingService.feedback` and :meth:`RankingService.events`. Ranking is
 in ``rank.ranking``, the reading of feedback in ``feedback``, of what others showed in ``events``, and what makes all of
-it durable in ``durable.journal``.
+it durable in ``durable.acceptance``.
 """
 
 import asyncio
@@ -13,19 +13,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, TypeVar
 
-import psycopg
-
 from features.log.outcomes import ALREADY_THERE
 from models.serving.bodies import FeedbackBody, RankBody, SentEvent
 from models.serving.config import ServingConfig
+from models.serving.durable.acceptance import Acceptance
 from models.serving.durable.database import Database
 from models.serving.durable.drain import Drain
 from models.serving.durable.entries import LogEntry, Recorded
-from models.serving.durable.journal import JOIN_S, Journal
+from models.serving.durable.group_commit import JOIN_S
 from models.serving.durable.partitions_ahead import follow_calendar
-from models.serving.durable.spool import Spool
+from models.serving.durable.segments import Segments
 from models.serving.events import EventIntake, EventsResult, result_of_events
-from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of, without_log
+from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of
 from models.serving.follow.champions import Champions
 from models.serving.generation import Generation
 from models.serving.rank.ranking import Ranked, SurfaceRanker
@@ -43,10 +42,6 @@ TAKE_OVER_S = 300.0
 
 class NoSurface(LookupError):
     """The surface of a request is not served here."""
-
-
-class NotDurable(RuntimeError):
-    """Neither the database nor the local disk took what was sent."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +70,8 @@ class ServiceState:
 
     ready: bool
     database: bool
-    spooled: int
+    journaled: int
+    """Accepted requests that wait in the journal for the database."""
     surfaces: Mapping[str, SurfaceState]
 
 
@@ -91,8 +87,8 @@ class RankingService:
         self._generation = self._made()
         self._feedback = FeedbackIntake(lambda: self.rankers, self.database, config.clock)
         self._events = EventIntake(config.clock)
-        self._spool: Spool | None = None
-        self._journal: Journal | None = None
+        self._segments: Segments | None = None
+        self._acceptance: Acceptance | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._stopping = threading.Event()
         self._followers: list[threading.Thread] = []
@@ -118,7 +114,7 @@ class RankingService:
         ranked = await self._in_thread(partial(ranker.rank, body))
         recorded = await self._record([ranked.entry] if ranked.items else [])
         repeated = sum(outcome == ALREADY_THERE for one in recorded for outcome in one.impressions)
-        degraded = tuple(sorted({*ranked.degraded, *without_log(recorded)}))
+        degraded = tuple(sorted({*ranked.degraded, *self._without_log(recorded)}))
         for reason in degraded:
             self.metrics.degraded.labels(surface, reason).inc()
         self.metrics.ranked.labels(surface).inc(ranked.candidates)
@@ -130,7 +126,8 @@ class RankingService:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
         declared = {name: ranker.declared for name, ranker in self.rankers.items()}
         entries = await self._in_thread(partial(self._feedback.accept, events))
-        return result_of(entries, await self._record([each.entry for each in entries]), declared)
+        recorded = await self._record([each.entry for each in entries])
+        return result_of(entries, recorded, declared, self._without_log(recorded))
 
     async def events(self, surface: str, events: Sequence[SentEvent]) -> EventsResult:
         """Take what others showed, and feedback; what became of each, once they are durable. Raises NoSurface;
@@ -140,7 +137,7 @@ class RankingService:
         if accepted.unfit:
             self.metrics.unfit.labels(surface).inc(len(accepted.unfit))
         recorded = await self._record([accepted.entry] if accepted.any else [])
-        return result_of_events(accepted, recorded, surface, ranker.declared)
+        return result_of_events(accepted, recorded, surface, ranker.declared, self._without_log(recorded))
 
     def _ranker(self, surface: str) -> SurfaceRanker:
         ranker = self.rankers.get(surface)
@@ -164,23 +161,16 @@ class RankingService:
 
     async def _record(self, entries: Sequence[LogEntry]) -> list[Recorded]:
         """Wait until entries are durable."""
-        assert self._journal is not None, "the service was not started"
-        return await asyncio.gather(*(self._record_one(self._journal, entry) for entry in entries))
+        return await asyncio.gather(*map(self.acceptance.take, entries))
 
-    async def _record_one(self, journal: Journal, entry: LogEntry) -> Recorded:
-        try:
-            if not self.database.available:
-                return await self._in_thread(partial(journal.spool, entry))
-            submitted = asyncio.wrap_future(journal.submit(entry))
-            try:
-                return await asyncio.wait_for(asyncio.shield(submitted), self.config.patience_s)
-            except TimeoutError:
-                # The commit may still come through; the log takes each event once.
-                submitted.add_done_callback(_retrieve_exception)
-                self.database.mark_away()
-                return await self._in_thread(partial(journal.spool, entry))
-        except (OSError, psycopg.Error, ValueError) as error:
-            raise NotDurable(f"what was sent could not be stored: {error}") from error
+    def _without_log(self, recorded: Sequence[Recorded]) -> tuple[str, ...]:
+        """``("log",)`` where the log has to wait for what was taken."""
+        return ("log",) if self.acceptance.lacks_log(recorded) else ()
+
+    @property
+    def acceptance(self) -> Acceptance:
+        assert self._acceptance is not None, "the service was not started"
+        return self._acceptance
 
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         assert self._pool is not None, "the service was not started"
@@ -190,13 +180,17 @@ class RankingService:
 
     def start(self) -> None:
         """Begin. Returns with the cached models in service; the rest comes in the background."""
-        self._spool = Spool(self.config.cache / "spool")
-        self._journal = Journal(self.database, self._spool, self.metrics, self.config.clock)
-        self._pool = ThreadPoolExecutor(self.config.threads, thread_name_prefix="rank")
-        self._journal.start()
+        config = self.config
+        segments = self._segments = Segments(config.cache / "journal")
+        self.metrics.follow_journal(segments)
+        self._acceptance = Acceptance(
+            config.durable, segments, self.database, self.metrics, config.clock, config.patience_s
+        )
+        self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="rank")
+        self._acceptance.start()
         self._generation.start()
         follows: dict[str, Callable[[threading.Event], None]] = {
-            "drain": Drain(self.database, self._spool, self.metrics, self.config.clock).follow,
+            "drain": Drain(self.database, segments, self.metrics, config.clock, config.drain_s).follow,
             "partitions": partial(follow_calendar, self.database, self.config.clock),
             "surfaces": self._follow_surfaces,
         }
@@ -231,15 +225,15 @@ class RankingService:
         """End; what was accepted is durable when this returns."""
         if self._pool is not None:
             self._pool.shutdown()
-        if self._journal is not None:
-            self._journal.stop()
+        if self._acceptance is not None:
+            self._acceptance.stop()
         self._stopping.set()
         self.database.wake()
         for follower in self._followers:
             follower.join(JOIN_S)
         self._generation.stop()
-        if self._spool is not None:
-            self._spool.close()
+        if self._segments is not None:
+            self._segments.close()
         self.database.close()
 
     def state(self) -> ServiceState:
@@ -247,7 +241,7 @@ class RankingService:
         return ServiceState(
             ready=self._generation.ready,
             database=self.database.available,
-            spooled=self._spool.waiting if self._spool else 0,
+            journaled=self._segments.waiting if self._segments else 0,
             surfaces={surface: self._surface_state(surface, ranker) for surface, ranker in self.rankers.items()},
         )
 
@@ -259,9 +253,3 @@ class RankingService:
             behind=self.champions.behind(surface),
             features="stale" if ranker.live_features.stale() else "live",
         )
-
-
-def _retrieve_exception(future: "asyncio.Future[Recorded]") -> None:
-    """Nobody waits for the future any more: asyncio would complain of an error that nobody saw."""
-    if not future.cancelled():
-        future.exception()

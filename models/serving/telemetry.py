@@ -4,12 +4,23 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 LOG = logging.getLogger("millrace.serving")
 
 FAST = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Journaled(Protocol):
+    """What waits in the journal for the database."""
+
+    @property
+    def waiting(self) -> int: ...
+
+    @property
+    def age_s(self) -> float: ...
 
 
 class Metrics:
@@ -44,14 +55,20 @@ class Metrics:
         )
         self.lag = gauge("features_lag_seconds", "Since the log was last followed to its end", "surface")
         self.database = gauge("database_up", "1 while the database answers")
-        self.spooled = gauge("spooled_entries", "Accepted requests that wait in the spool for the database")
+        self.journaled = gauge("journal_entries", "Accepted requests that wait in the journal for the database")
+        self.journal_age = gauge("journal_age_seconds", "How long the oldest of them has waited")
         self.commits = counter("commits", "Commits of accepted events")
         self.committed = counter("committed_entries", "Accepted requests that those commits held")
         self.refused = counter("refused_entries", "Accepted requests the log refused: dead letters")
-        self.unread = counter("unread_entries", "Spooled entries that could not be read: their files are set aside")
+        self.unread = counter("unread_entries", "Entries that could not be read: their files are set aside")
         self.repeated = counter("repeated_events", "Events that were in the log already", "surface", "event")
         self.unfit = counter("unfit_events", "Events refused as they were sent", "surface")
         self.dead_letters = counter("dead_letter_events", "Events that the log refused", "surface", "event")
+
+    def follow_journal(self, segments: Journaled) -> None:
+        """Show what waits there."""
+        self.journaled.set_function(lambda: float(segments.waiting))
+        self.journal_age.set_function(lambda: segments.age_s)
 
     def page(self) -> bytes:
         """The text that Prometheus scrapes."""

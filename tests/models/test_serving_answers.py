@@ -11,7 +11,7 @@ from infra.postgres.connections import connect
 from models.serving.config import ServedSurface
 from tests.conftest import fresh_database
 from tests.models.test_serving_events import outcomes, said, send, shown, user_now
-from tests.worlds.serving import FEATURES, Client, rank, serve, serving_config, with_items
+from tests.worlds.serving import FEATURES, Client, rank, serve, waiting_for_the_log, with_items
 from tests.worlds.waiting import eventually
 
 
@@ -24,7 +24,7 @@ def database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with serve(serving_config(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
+    with serve(waiting_for_the_log(database, tmp_path_factory.mktemp("serving"))) as client:
         yield client
 
 
@@ -97,7 +97,7 @@ def test_an_answer_is_short_whatever_is_sent(client: Client, database: str) -> N
 def test_a_kind_is_declared_or_not_by_the_surface_that_the_feedback_is_of(database: str, tmp_path: Path) -> None:
     others = replace(FEATURES, labels=(replace(FEATURES.label, kind="buy"),))
     both = {"feed": ServedSurface(FEATURES), "shop": ServedSurface(others)}
-    with serve(serving_config(database, tmp_path, declared=lambda: both, patience_s=60.0)) as client:
+    with serve(waiting_for_the_log(database, tmp_path, declared=lambda: both)) as client:
         events = [{"impression_id": "b1", "kind": "buy", "surface": surface} for surface in both]
         answer = client.post("/v1/feedback", json={"events": events}).json()
     assert answer["kinds"] == {"buy": {"counted": 1, "undeclared": 1}}
@@ -109,7 +109,7 @@ def test_a_batch_of_clicks_on_what_another_process_showed_counts_at_once(
 ) -> None:
     users = [f"apart {n}" for n in range(20)]
     names = {user: rank(client, user_id=user, items=["a"])["items"][0]["impression_id"] for user in users}
-    with serve(serving_config(database, tmp_path, patience_s=60.0)) as other:
+    with serve(waiting_for_the_log(database, tmp_path)) as other:
         eventually(lambda: user_now(other, users[-1])[0] == 1, "the other has followed the log")
         # One of them was clicked already, one is clicked twice.
         client.post("/v1/feedback", json={"impression_id": names[users[0]], "kind": "click"})

@@ -30,16 +30,16 @@ from tests.worlds.waiting import eventually
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 DISK = "2m"
-"""Of the disk for the spool, where one can be mounted: fills within the time of a test."""
+"""Of the disk for the journal, where one can be mounted: fills within the time of a test."""
 
 
 @dataclass
 class Site:
-    """A PostgreSQL, a serving process, a disk for its spool, and a client with its book; each may be broken."""
+    """A PostgreSQL, a serving process, a disk for its journal, and a client with its book; each may be broken."""
 
     folder: Path
     disk: Path | None
-    """A file system of its own, where the spool is; None where none may be mounted."""
+    """A file system of its own, where the journal is; None where none may be mounted."""
     postgres_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
     serving: subprocess.Popen[bytes] | None = None
@@ -139,7 +139,7 @@ class Site:
 
     def expect_logged(self) -> None:
         """Everything in the book is in the log, once."""
-        eventually(lambda: httpx.get(f"{self.address}/readyz").json()["spooled"] == 0, "the spool is empty", 60)
+        eventually(lambda: httpx.get(f"{self.address}/readyz").json()["journaled"] == 0, "the journal is empty", 60)
         shown: list[str] = []
         given: list[tuple[str, str]] = []
         for line in self.book.read_text().splitlines():
@@ -163,21 +163,21 @@ class Site:
             doubled = [one for one, times in logged.items() if times > 1]
             assert not doubled, f"{len(doubled)} {what} are there more than once: {doubled[:5]}"
         assert letters == []
-        spool = self.folder / "home" / "serving" / "spool"
-        assert list(spool.rglob("*.jsonl")) + list(spool.rglob("*.damaged")) == []
+        journal = self.folder / "home" / "serving" / "journal"
+        assert list(journal.rglob("*.journal")) + list(journal.rglob("*.damaged")) == []
 
 
 @pytest.fixture
 def site() -> Iterator[Site]:
     # Not under pytest's own folder, which the server's user may not enter.
     folder = Path(tempfile.mkdtemp(prefix="millrace-book-"))
-    spool = folder / "home" / "serving" / "spool"
-    spool.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(spool)]
+    journal = folder / "home" / "serving" / "journal"
+    journal.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(journal)]
     mounted = (
         subprocess.run(mount, check=False, capture_output=True).returncode == 0 if shutil.which("mount") else False
     )
-    made = Site(folder, spool if mounted else None)
+    made = Site(folder, journal if mounted else None)
     try:
         made.start_postgres()
         create_database(made.database)
@@ -194,7 +194,7 @@ def site() -> Iterator[Site]:
                 process.wait()
         made.kill_postgres()
         if mounted:
-            subprocess.run(["umount", "--lazy", str(spool)], check=True)
+            subprocess.run(["umount", "--lazy", str(journal)], check=True)
         shutil.rmtree(folder)
 
 

@@ -281,7 +281,7 @@ def test_the_process_refuses_to_start_on_a_surface_that_is_not_declared(tmp_path
     assert "NOTHING" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["poll_s", "follow_s", "threads", "patience_s"])
+@pytest.mark.parametrize("name", ["poll_s", "follow_s", "drain_s", "threads", "patience_s"])
 def test_a_setting_that_makes_no_sense_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         serving_config(with_database("postgresql://x@127.0.0.1:1/x", "x"), tmp_path, **{name: 0})

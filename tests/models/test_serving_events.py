@@ -1,6 +1,5 @@
 """Events that others send: each has its answer, is in the log once, and counts in its user's next request."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from tests.conftest import fresh_database
 from tests.models.test_serving_feedback import clicks_of
 from tests.models.test_serving_outage import Server, server  # noqa: F401 - a fixture
 from tests.models.test_serving_wild import HUGE, WILD, post
-from tests.worlds.serving import FEATURES, Client, rank, serve, serving_config, with_items
+from tests.worlds.serving import FEATURES, Client, rank, serve, serving_config, waiting_for_the_log, with_items
 from tests.worlds.waiting import eventually
 
 SECOND = timedelta(seconds=1)
@@ -34,7 +33,7 @@ def database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with serve(serving_config(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
+    with serve(waiting_for_the_log(database, tmp_path_factory.mktemp("serving"))) as client:
         yield client
 
 
@@ -124,7 +123,7 @@ def test_the_same_again_counts_once_with_a_process_that_has_not_seen_it(
 ) -> None:
     events = [shown("elsewhere"), said("elsewhere")]
     send(client, *events)
-    with serve(serving_config(database, tmp_path, patience_s=60.0)) as other:
+    with serve(waiting_for_the_log(database, tmp_path)) as other:
         eventually(lambda: user_now(other, "user of elsewhere") == (1, 1), "the other has followed the log")
         assert outcomes(send(other, *events)) == ["already there"] * 2
         assert user_now(other, "user of elsewhere") == (1, 1)
@@ -283,7 +282,8 @@ def test_events_accepted_while_the_database_is_away_reach_the_log_once(
     tmp_path: Path,
 ) -> None:
     events = [shown("during"), said("during"), shown("during 2"), {"type": "nothing"}]
-    with serve(serving_config(server.url, tmp_path / "cache")) as client:
+    config = serving_config(server.url, tmp_path / "cache", durable="database")
+    with serve(config) as client:
         assert outcomes(send(client, shown("before"))) == ["taken"]
         server.stop()
         answer = send(client, *events)
@@ -294,8 +294,8 @@ def test_events_accepted_while_the_database_is_away_reach_the_log_once(
         assert (again["accepted"], again["degraded"]) == (3, ["log"])
     # The process that took them is gone; the next brings them.
     server.start()
-    with serve(serving_config(server.url, tmp_path / "cache")) as client:
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+    with serve(config) as client:
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         assert outcomes(send(client, *events)) == ["already there"] * 3 + ["refused"]
     with connect(server.url) as connection:
         found = connection.execute(
@@ -304,18 +304,3 @@ def test_events_accepted_while_the_database_is_away_reach_the_log_once(
         assert found == [("before",), ("during",), ("during 2",)]
         given = connection.execute("SELECT seq > 0 FROM feedback WHERE impression_id = 'during'").fetchall()
         assert given == [(True,)]
-
-
-def test_what_an_earlier_version_has_spooled_is_still_read() -> None:
-    from models.serving.durable.entries import LogEntry
-
-    spooled = {
-        "surface": "feed",
-        "impressions": [
-            {"impression_id": "i", "request_id": "r", "user_id": "u", "item_id": "a", "position": 0, "shown_at": 1}
-            | {"model_version": "1", "propensity": 1.0, "read_tick": 3, "context": "{}"}
-            | {"schema_version": "v", "row": ""}
-        ],
-        "feedback": [],
-    }
-    assert LogEntry.from_json(json.dumps(spooled).encode()).impressions[0].model_version == "1"

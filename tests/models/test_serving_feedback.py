@@ -16,7 +16,7 @@ from features.identity.key import key_of
 from features.log import writing as log
 from infra.postgres.connections import connect
 from tests.conftest import fresh_database
-from tests.worlds.serving import FEATURES, Client, rank, serve, serving_config
+from tests.worlds.serving import FEATURES, Client, rank, serve, waiting_for_the_log
 from tests.worlds.waiting import eventually
 
 SKEW = timedelta(minutes=5)
@@ -32,7 +32,7 @@ def database(postgres_url: str) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     cache = tmp_path_factory.mktemp("serving")
-    with serve(serving_config(database, cache, patience_s=60.0)) as client:
+    with serve(waiting_for_the_log(database, cache)) as client:
         yield client
 
 

@@ -17,7 +17,7 @@ from features.declare.views import TeamView
 from infra.postgres.connections import connect
 from infra.stack.uptake import Uptake, uptake
 from models.serving.durable.entries import LogEntry
-from models.serving.durable.spool import Spool
+from models.serving.durable.segments import Segments
 from models.versions import promotions
 from tests.worlds.serving import Client, promote, rank, serve, serving_config, with_items
 from tests.worlds.waiting import eventually
@@ -99,10 +99,10 @@ def test_a_database_that_refuses_is_tried_less_and_less_and_found_again(door: Do
         assert early <= 16
         # Journal, promotions, log and Feast, each at least two seconds apart by then.
         assert late <= 8
-        assert client.get("/readyz").json()["spooled"] == 40
+        assert client.get("/readyz").json()["journaled"] == 40
 
         door.open = True
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty", within_s=30)
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty", within_s=30)
         eventually(lambda: rank(client)["degraded"] == ["model"], "all is followed again", within_s=30)
 
         shut_at = time.monotonic()
@@ -110,29 +110,27 @@ def test_a_database_that_refuses_is_tried_less_and_less_and_found_again(door: Do
         eventually(lambda: door.knocked(shut_at, time.monotonic()) >= 6, "they count anew", within_s=4)
 
 
-def test_a_spool_with_a_damaged_and_a_torn_line_is_emptied_once_and_needs_no_connection_any_more(
-    door: Door, tmp_path: Path
-) -> None:
+def test_a_journal_with_a_damaged_and_a_torn_record_is_emptied_once(door: Door, tmp_path: Path) -> None:
     door.open = True
     cache = tmp_path / "cache"
-    with closing(Spool(cache / "spool")) as spool:
-        spool.append([LogEntry("feed").to_json()])
-        spool.append([b'{"of": "another version of this program"}'])
-    (segment,) = (cache / "spool").rglob("*.jsonl")
+    with closing(Segments(cache / "journal")) as segments:
+        segments.append([LogEntry("feed").encoded()])
+        segments.append([b'{"of": "another version of this program"}'])
+    (segment,) = (cache / "journal").rglob("*.journal")
     written = segment.read_bytes()
-    segment.write_bytes(b"0123456789abcdef {}\n" + written + written[:30])
+    segment.write_bytes(b"no record" + written + written[:10])
     with serve(serving_config(door.url, cache)) as client:
         assert rank(client)["degraded"] == ["model"]
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         emptied = time.monotonic()
         eventually(lambda: time.monotonic() > emptied + 3, "three seconds went by")
         assert door.knocked(emptied, emptied + 3) <= 2
         assert "millrace_unread_entries_total 2.0" in client.get("/metrics").text
-    (aside,) = (cache / "spool").rglob("*.damaged")
-    assert aside.read_bytes().endswith(written + written[:30])
+    (aside,) = (cache / "journal").rglob("*.damaged")
+    assert aside.read_bytes().endswith(written + written[:10])
 
 
-def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_emptied_again_and_again(
+def test_a_journal_that_lost_a_byte_while_it_was_written_is_not_emptied_again_and_again(
     door: Door, tmp_path: Path
 ) -> None:
     door.open = True
@@ -140,11 +138,11 @@ def test_a_spool_that_lost_the_end_of_a_line_while_it_was_written_is_not_emptied
         door.shut()
         for n in range(3):
             sent = {"impression_id": f"i{n}", "kind": "click", "surface": "feed"}
-            assert client.post("/v1/feedback", json=sent).json()["degraded"] == ["log"]
-        (segment,) = (tmp_path / "cache" / "spool").rglob("*.jsonl")
-        segment.write_bytes(segment.read_bytes().replace(b"\n", b"", 1))
+            assert client.post("/v1/feedback", json=sent).status_code == 200
+        segment = min((tmp_path / "cache" / "journal").rglob("*.journal"))
+        segment.write_bytes(segment.read_bytes()[:5] + segment.read_bytes()[6:])
         door.open = True
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         emptied = time.monotonic()
         eventually(lambda: time.monotonic() > emptied + 3, "three seconds went by")
         assert door.knocked(emptied, emptied + 3) <= 2

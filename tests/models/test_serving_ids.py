@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from infra.postgres.connections import connect
 from models.serving.rank.ranking import impression_id, surface_of
 from tests.conftest import fresh_database
-from tests.worlds.serving import Client, rank, serve, serving_config
+from tests.worlds.serving import Client, rank, serve, waiting_for_the_log
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def database(postgres_url: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def client(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with serve(serving_config(database, tmp_path_factory.mktemp("serving"), patience_s=60.0)) as client:
+    with serve(waiting_for_the_log(database, tmp_path_factory.mktemp("serving"))) as client:
         yield client
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         assert show(client)["degraded"] == []
 
         server.stop()
+        eventually(lambda: not client.get("/readyz").json()["database"], "it is missed")
         during = show(client, user_id="u2")
         assert (during["model_version"], during["degraded"]) == ("7", ["log"])
         assert click(client, during["items"][0]["impression_id"])["degraded"] == ["log"]
@@ -103,7 +105,7 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         assert client.get("/healthz").status_code == 200
         page = client.get("/metrics").text
         assert "millrace_database_up 0.0" in page
-        assert "millrace_spooled_entries 3.0" in page
+        assert "millrace_journal_entries 3.0" in page
         assert 'millrace_degraded_total{reason="log",surface="feed"}' in page
 
     # Everything is down: database, registry, and the place where the models came from.
@@ -121,47 +123,49 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         )
 
         server.start()
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         eventually(lambda: show(client, user_id="u5")["degraded"] == [], "nothing is missing any more")
 
     assert logged(server.url) == (shown, given, len(shown))
-    assert list((cache / "spool").rglob("*.jsonl")) == []
+    assert list((cache / "journal").rglob("*.journal")) == []
 
 
-def test_a_process_killed_with_events_in_its_spool_leaves_them_to_the_next(server: Server, tmp_path: Path) -> None:
+def test_a_process_that_ends_with_events_in_its_journal_leaves_them_to_the_next(server: Server, tmp_path: Path) -> None:
     promote(server.url, tmp_path / "models", "1")
     with serve(serving_config(server.url, tmp_path / "cache")) as client:
         rank(client, request_id="before")
         server.stop()
         rank(client, request_id="during")
-    segments = list((tmp_path / "cache" / "spool").rglob("*.jsonl"))
-    # Power went: the last line was being written and was never acknowledged.
-    with segments[-1].open("ab") as segment:
-        segment.write(b'0123456789abcdef {"surface": "feed", "impressions": [')
+    segments = list((tmp_path / "cache" / "journal").rglob("*.journal"))
+    # Power went: the last record was being written and was never acknowledged.
+    whole = segments[-1].read_bytes()
+    segments[-1].write_bytes(whole + whole[: len(whole) // 2])
     server.start()
     with serve(serving_config(server.url, tmp_path / "cache")) as client:
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         eventually(lambda: len(logged(server.url)[0]) == 8, "both requests are in the log")
     assert logged(server.url)[2] == 8
 
 
 def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_path: Path) -> None:
     promote(server.url, tmp_path / "models", "1")
-    with serve(serving_config(server.url, tmp_path / "cache", patience_s=0.5)) as client:
+    with serve(serving_config(server.url, tmp_path / "cache", patience_s=0.5), settles=False) as client:
         rank(client, request_id="before")
         frozen = server.processes()
         for process in frozen:
             os.kill(process.pid, signal.SIGSTOP)
         try:
+            began = time.monotonic()
             first = rank(client, request_id="first", items=["a", "unheard of"])
             assert set(first["degraded"]) == {"items", "log"}
             second = rank(client, request_id="second")
             assert second["degraded"] == ["log"]
+            assert time.monotonic() - began < 5
         finally:
             for process in frozen:
                 os.kill(process.pid, signal.SIGCONT)
         eventually(lambda: rank(client)["degraded"] == [], "it is back")
-        eventually(lambda: client.get("/readyz").json()["spooled"] == 0, "the spool is empty")
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
     shown, _, served = logged(server.url)
     assert {impression_id("feed", "u1", request, "a") for request in ("before", "first", "second")} <= shown
     assert served == len(shown)
@@ -172,16 +176,32 @@ def test_a_disk_that_is_full_while_the_database_is_down_is_an_honest_refusal(ser
     with serve(serving_config(server.url, tmp_path / "cache")) as client:
         server.stop()
         rank(client)
-        spool = client.service._spool
-        assert spool is not None
-        spool.segments()
+        eventually(lambda: not client.get("/readyz").json()["database"], "it is missed")
+        rank(client)
+        segments = client.service._segments
+        assert segments is not None
+        kept = segments.closed()
+        assert kept
         # No file can be made there any more.
-        shutil.rmtree(spool.folder)
-        spool.folder.write_text("in the way")
+        aside = segments.folder.rename(tmp_path / "aside")
+        segments.folder.write_text("in the way")
         response = client.post("/v1/feed/rank", json={"user_id": "u", "items": ["a"]})
         assert response.status_code == 503
         assert "could not be stored" in response.text
-        spool.folder.unlink()
-        spool.folder.mkdir()
+        segments.folder.unlink()
+        aside.rename(segments.folder)
         assert "log" in rank(client)["degraded"]
-    server.start()
+        server.start()
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
+    assert len(logged(server.url)[0]) == 12
+
+
+def test_where_the_disk_takes_nothing_the_database_does(server: Server, tmp_path: Path) -> None:
+    promote(server.url, tmp_path / "models", "1")
+    with serve(serving_config(server.url, tmp_path / "cache")) as client:
+        segments = client.service._segments
+        assert segments is not None
+        shutil.rmtree(segments.folder)
+        segments.folder.write_text("in the way")
+        assert rank(client)["degraded"] == []
+        assert len(logged(server.url)[0]) == 4

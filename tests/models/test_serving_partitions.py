@@ -1,6 +1,7 @@
 """The log's partitions as serving meets them: at a new day, from clients, and on a server at its limits."""
 
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,8 +16,7 @@ from features.log.partitions import TABLES, existing
 from infra.postgres.connections import connect, explain
 from models.serving.durable.database import Database
 from models.serving.durable.entries import Feedback, LogEntry
-from models.serving.durable.journal import Journal
-from models.serving.durable.spool import Spool
+from models.serving.durable.into_log import commit, connect_durably
 from models.serving.telemetry import Metrics
 from tests.worlds.serving import Client, rank, serve, serving_config
 from tests.worlds.waiting import eventually
@@ -43,15 +43,8 @@ def test_commits_over_two_surfaces_and_an_import_into_one_pass_each_other_at_eve
                 "clicked": [False] * ROWS,
             }
         ).write_parquet(tmp_path / "log.parquet")
-        spool = Spool(tmp_path / "spool" / str(number))
-        journal = Journal(Database(database), spool, Metrics(), now.timestamp)
-        # what waits when it starts is one commit
-        submitted = [
-            journal.submit(
-                LogEntry(
-                    surface, feedback=tuple(Feedback(f"{number}-{surface}-{n}", "click", 1.0, at) for n in range(400))
-                )
-            )
+        entries = [
+            LogEntry(surface, feedback=tuple(Feedback(f"{number}-{surface}-{n}", "click", 1.0, at) for n in range(400)))
             for surface in ("ads", "feed")
         ]
         together = threading.Barrier(2)
@@ -69,11 +62,9 @@ def test_commits_over_two_surfaces_and_an_import_into_one_pass_each_other_at_eve
         importer = threading.Thread(target=bring)
         importer.start()
         together.wait()
-        journal.start()
-        assert [future.result(60).where for future in submitted] == ["log", "log"]
+        with closing(connect_durably(Database(database))) as connection:
+            assert [one.where for one in commit(connection, entries, now, Metrics())] == ["log", "log"]
         importer.join()
-        journal.stop()
-        spool.close()
         assert failed == []
     with connect(database) as connection:
         counts = [
@@ -134,6 +125,11 @@ def test_an_event_in_the_middle_of_a_request_is_stored_although_its_day_was_drop
         assert answer["degraded"] == ["model"]
         event = {"impression_id": answer["items"][0]["impression_id"], "kind": "click"}
         assert client.post("/v1/feedback", json=event).json()["accepted"] == 1
+        eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
+    with connect(database) as connection:
+        assert connection.execute("SELECT count(*) FROM impressions").fetchone() == (len(answer["items"]),)
+        assert connection.execute("SELECT count(*) FROM served").fetchone() == (len(answer["items"]),)
+        assert connection.execute("SELECT count(*) FROM feedback WHERE seq > 0").fetchone() == (1,)
 
 
 @pytest.mark.parametrize(

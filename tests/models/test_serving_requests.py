@@ -14,7 +14,7 @@ from models.frames import to_score
 from models.serving.rank.ranking import impression_id
 from models.versions import artifact
 from tests.conftest import fresh_database
-from tests.worlds.serving import FEATURES, Client, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import FEATURES, Client, promote, rank, serve, serving_config, waiting_for_the_log, with_items
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def client(database: str, folder: Path) -> Iterator[Client]:
     """One app for all tests of this file; each looks at what it brought itself."""
     with_items(database)
     promote(database, folder / "models", "1")
-    with serve(serving_config(database, folder / "cache", patience_s=60.0)) as client:
+    with serve(waiting_for_the_log(database, folder / "cache")) as client:
         yield client
 
 

@@ -99,8 +99,14 @@ def serving_config(
         "tracking_uri": "http://127.0.0.1:1",
         "poll_s": 0.5,
         "follow_s": 0.2,
+        "drain_s": 0.02,
     }
     return ServingConfig(**settings | changes)
+
+
+def waiting_for_the_log(database: str, cache: Path, **changes: Any) -> ServingConfig:
+    """One whose answers say what the log made of each event."""
+    return serving_config(database, cache, durable="database", patience_s=60.0, **changes)
 
 
 @dataclass(frozen=True)
@@ -110,12 +116,21 @@ class Client:
     app: FastAPI
     portal: BlockingPortal
     http: httpx.AsyncClient
+    settles: bool
+    """Whether an answer is looked at once the log has what was accepted, where the database is there."""
 
     def get(self, path: str) -> httpx.Response:
         return self.portal.call(self.http.get, path)
 
     def post(self, path: str, **body: Any) -> httpx.Response:
-        return self.portal.call(partial(self.http.post, path, **body))
+        response = self.portal.call(partial(self.http.post, path, **body))
+        if self.settles:
+            eventually(self._settled, "the journal is empty")
+        return response
+
+    def _settled(self) -> bool:
+        service = self.service
+        return not service.database.available or not service.state().journaled
 
     @property
     def service(self) -> RankingService:
@@ -124,12 +139,12 @@ class Client:
 
 
 @contextmanager
-def serve(config: ServingConfig, *, ready: bool = True) -> Iterator[Client]:
+def serve(config: ServingConfig, *, ready: bool = True, settles: bool = True) -> Iterator[Client]:
     """The app, started; and by default ready."""
     app = create_app(config)
     http = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://serving")
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
-        client = Client(app, portal, http)
+        client = Client(app, portal, http, settles)
         if ready:
             eventually(lambda: client.get("/readyz").status_code == 200, "ready")
         yield client

@@ -1,89 +1,111 @@
-"""Brings the spool's entries into the log as soon as the database is back, which it finds out for the whole process."""
+"""Brings what the journal holds into the log, several times a second; and finds out for the whole process whether the
+database is there."""
 
+import math
 import threading
-from collections.abc import Callable
-from contextlib import closing, nullcontext
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import psycopg
 
 from features.log.dead_letters import DeadLetter, dead_letter
 from infra.follower import follow
-from models.serving.durable.database import AWAY, Database, backoff
+from models.serving.durable.database import AWAY, Database, backoff, close_quietly
 from models.serving.durable.entries import LogEntry
-from models.serving.durable.journal import LARGEST_COMMIT, SOURCE, commit, connect_durably
-from models.serving.durable.spool import Spool
+from models.serving.durable.into_log import SOURCE, commit, connect_durably, parts
+from models.serving.durable.segments import Segments
 from models.serving.telemetry import LOG, Metrics
 
-LOOK_AGAIN_S = 0.5
-"""Between two looks at what waits in files, and at whether the database is still there."""
+LAST_S = 5.0
+"""How long it goes on at the end of the process; what is left then is the next one's."""
+
+
+@contextmanager
+def _connection(database: Database) -> Iterator[psycopg.Connection]:
+    connection = connect_durably(database, patient=True)
+    try:
+        yield connection
+    finally:
+        close_quietly(connection)
 
 
 class Drain:
-    """Follows the spool and the database's health; one thread runs it."""
+    """Follows the journal and the database's health; one thread runs it."""
 
-    def __init__(self, database: Database, spool: Spool, metrics: Metrics, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, segments: Segments, metrics: Metrics, clock: Callable[[], float], every_s: float
+    ) -> None:
         self._database = database
-        self._spool = spool
+        self._segments = segments
         self._metrics = metrics
         self._clock = clock
+        self._every_s = every_s
 
     def follow(self, stopping: threading.Event) -> None:
-        """Until ``stopping`` is set; :meth:`Database.wake` ends its wait then."""
+        """Until ``stopping`` is set; :meth:`Database.wake` ends its wait then. What waits in the end is brought once
+        more, where the database is there."""
         follow(
-            lambda _: self._drain(),
-            opening=nullcontext,  # mostly there is nothing to bring, and no connection is held for it
-            every_s=LOOK_AGAIN_S,
+            self._drain,
+            opening=partial(_connection, self._database),
+            every_s=self._every_s,
             stopping=stopping,
-            failed=partial(self._database.report, "emptying the spool"),
+            failed=partial(self._database.report, "emptying the journal"),
             backoff=backoff(),
             wait=lambda _, wait_s: self._database.wait_until_away(wait_s),
         )
+        if self._database.available and self._segments.waiting:
+            try:
+                with _connection(self._database) as connection:
+                    self._drain(connection, LAST_S)
+            except AWAY as error:
+                self._database.mark_away(error)
 
-    def _drain(self) -> None:
-        was_available = self._database.available
-        if was_available:
-            self._spool.adopt()
-        if self._spool.waiting or not was_available:
-            with closing(connect_durably(self._database, patient=True)) as connection:
-                for segment in self._spool.segments():
-                    self._bring(connection, segment)
-            if not was_available:
-                LOG.info("the database is back")
-            self._database.mark_available()
+    def _drain(self, connection: psycopg.Connection, within_s: float = math.inf) -> None:
+        until = time.monotonic() + within_s
+        self._segments.adopt()
+        waiting = self._segments.closed()
+        if not waiting:
+            connection.execute("SELECT")  # it is still there
+        for segment in waiting:
+            if time.monotonic() > until:
+                return
+            self._bring(connection, segment)
+        if not self._database.available:
+            LOG.info("the database is back")
+        self._database.mark_available()
 
     def _bring(self, connection: psycopg.Connection, segment: Path) -> None:
         """Bring a segment's entries into the log, then remove it. Killed in between, it is brought again: no harm."""
-        content = self._spool.read(segment)
+        content = self._segments.read(segment)
         entries: list[LogEntry] = []
         unreadable = content.damaged
         for text in content.entries:
             try:
-                entries.append(LogEntry.from_json(text))
+                entries.append(LogEntry.decoded(text))
             except ValueError:  # of another version of this program
                 unreadable += 1
-        for start in range(0, len(entries), LARGEST_COMMIT):
-            part = entries[start : start + LARGEST_COMMIT]
+        for part in parts(entries):
             try:
                 self._commit(connection, part)
             except AWAY:
                 raise
             except Exception:
-                LOG.exception("the log refused spooled entries; each is tried alone")
+                LOG.exception("the log refused entries of the journal; each is tried alone")
                 for entry in part:
                     self._commit_or_dead_letter(connection, entry)
         if unreadable:
             self._metrics.unread.inc(unreadable)
-            aside, total = self._spool.set_aside(segment), unreadable + len(entries)
+            aside, total = self._segments.set_aside(segment), unreadable + len(entries)
             LOG.error("%d of the %d entries of %s cannot be read; the file stays", unreadable, total, aside)
         else:
-            self._spool.remove(segment)
-        LOG.info("the spool gave the log %d entries", len(entries), extra={"facts": {"entries": len(entries)}})
+            self._segments.remove(segment)
 
-    def _commit(self, connection: psycopg.Connection, entries: list[LogEntry]) -> None:
+    def _commit(self, connection: psycopg.Connection, entries: Sequence[LogEntry]) -> None:
         commit(connection, entries, datetime.fromtimestamp(self._clock(), UTC), self._metrics)
 
     def _commit_or_dead_letter(self, connection: psycopg.Connection, entry: LogEntry) -> None:
@@ -92,6 +114,7 @@ class Drain:
         except AWAY:
             raise
         except Exception as error:
-            letter = DeadLetter(None, f"spooled by serving, refused by the log: {error}", asdict(entry))
+            reason = f"accepted by serving, refused by the log: {error}"
+            letter = DeadLetter(None, reason, msgspec.to_builtins(entry))
             dead_letter(connection, entry.surface, SOURCE, [letter], datetime.fromtimestamp(self._clock(), UTC))
             self._metrics.refused.inc()

@@ -1,41 +1,42 @@
-"""What the requests bring to the log: impressions and feedback, on their way there."""
+"""What the requests bring to the log: impressions and feedback, on their way there.
 
+text = entry.encoded()              # as the journal keeps it, in MessagePack
+LogEntry.decoded(text) == entry
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import ConfigDict, TypeAdapter
-
-STRICT = ConfigDict(extra="forbid")
-"""An entry that another version of this program has spooled is not taken for one of this."""
+import msgspec
 
 
-@dataclass(frozen=True)
-class Impression:
-    """An impression as it is logged, with its served row. Of one that others served there is no version, no row and
-    no tick."""
+class Impressions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """N impressions as they are logged, a list a column; those of one entry are of one kind: ranked here, with their
+    served rows, or by others, without version, row and tick."""
 
-    impression_id: str
-    request_id: str
-    user_id: str
-    item_id: str
-    position: int | None
-    shown_at: int
+    impression_id: list[str]
+    request_id: list[str]
+    user_id: list[str]
+    item_id: list[str]
+    position: list[int | None]
+    shown_at: list[int]
     """Microseconds since 1970."""
-    model_version: str | None
-    propensity: float | None
-    read_tick: int | None
-    """Its features were read as of the ticks before this one."""
-    context: str
-    """JSON text."""
-    schema_version: str | None
-    row: str | None
-    """The served row, in base64."""
+    propensity: list[float | None]
+    context: list[str]
+    """JSON texts."""
+    model_version: str | None = None
+    read_tick: int | None = None
+    """Their features were read as of the ticks before this one."""
+    schema_version: str | None = None
+    rows: bytes = b""
+    """The served rows, one after the other; each as long as the schema has it."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    def __len__(self) -> int:
+        return len(self.impression_id)
 
 
-@dataclass(frozen=True)
-class Feedback:
+class Feedback(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Feedback as it is logged."""
 
     impression_id: str
@@ -44,40 +45,48 @@ class Feedback:
     at: int
     """Microseconds since 1970."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+
+NONE_SHOWN = Impressions([], [], [], [], [], [], [], [])
 
 
-@dataclass(frozen=True)
-class LogEntry:
+class LogEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one request brings to the log of a surface."""
 
     surface: str
-    impressions: tuple[Impression, ...] = ()
+    impressions: Impressions = NONE_SHOWN
     feedback: tuple[Feedback, ...] = ()
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    @property
+    def events(self) -> int:
+        return len(self.impressions) + len(self.feedback)
 
-    def to_json(self) -> bytes:
-        return _JSON.dump_json(self)
+    def encoded(self) -> bytes:
+        return _ENCODER.encode(self)
 
     @staticmethod
-    def from_json(text: bytes) -> "LogEntry":
-        """Raises ValueError where the text is no entry."""
-        return _JSON.validate_json(text)
+    def decoded(text: bytes) -> "LogEntry":
+        """Raises ValueError where the text is no entry: of another version of this program, say."""
+        return _DECODER.decode(text)
 
 
-_JSON = TypeAdapter(LogEntry)
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(LogEntry)
 
 
 @dataclass(frozen=True)
 class Recorded:
     """Where an entry is durable, and what the log made of its events."""
 
-    where: Literal["log", "spool"]
+    where: Literal["log", "journal"]
     impressions: tuple[str, ...] = ()
-    """Of each impression: ``taken``, ``already there``, or why it is a dead letter. Empty while it is in the spool."""
+    """Of each impression: ``taken``, ``already there``, or why it is a dead letter. Empty while it is in the
+    journal."""
     feedback: tuple[str, ...] = ()
     """Of each feedback."""
 
 
-SPOOLED = Recorded("spool")
+JOURNALED = Recorded("journal")
+
+
+def events_in(entries: Sequence[LogEntry]) -> int:
+    return sum(entry.events for entry in entries)

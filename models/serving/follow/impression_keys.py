@@ -11,7 +11,7 @@ from features.counters.event_values import EventValues
 from features.declare.feedback import CLOCK_SKEW, HORIZON
 from features.log.partitions import SKEW
 from models.serving.durable.database import AWAY, Database
-from models.serving.durable.entries import Feedback, Impression
+from models.serving.durable.entries import Feedback
 
 # The times of all are values that the planner sees, so that the partitions of those times alone are opened.
 LOOK_UP_IMPRESSIONS = """
@@ -96,13 +96,13 @@ class _LoggedRow:
     impression_id: str
 
 
-def logged(database: Database, surface: str, shown: Sequence[Impression]) -> set[str]:
-    """Which of these the log has, as shown at about the same time; none where it is away."""
-    if not shown:
+def logged(database: Database, surface: str, names: Sequence[str], shown_at: Sequence[int]) -> set[str]:
+    """Which impressions of these ids the log has, as shown at about these times (microseconds since 1970); none where
+    it is away."""
+    if not names:
         return set()
-    times = [datetime.fromtimestamp(one.shown_at / 1e6, UTC) for one in shown]
-    names = [one.impression_id for one in shown]
-    parameters = [surface, names, min(times) - CLOCK_SKEW, max(times) + CLOCK_SKEW]
+    first, last = (datetime.fromtimestamp(at / 1e6, UTC) for at in (min(shown_at), max(shown_at)))
+    parameters = [surface, list(names), first - CLOCK_SKEW, last + CLOCK_SKEW]
     try:
         return {row.impression_id for row in database.query(LOGGED_IMPRESSIONS, parameters, class_row(_LoggedRow))}
     except AWAY:

@@ -33,7 +33,7 @@ from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
-from models.serving.durable.entries import Feedback, Impression
+from models.serving.durable.entries import Feedback, Impressions
 from models.serving.follow.entity_attributes import EntityAttributes
 from models.serving.follow.feast_users import FeastUsers
 from models.serving.follow.impression_keys import ImpressionKeys, logged, look_up
@@ -147,28 +147,31 @@ class LiveFeatures:
             while len(self._impressions) > IMPRESSIONS_CACHED:
                 self._impressions.popitem(last=False)
 
-    def add_shown(self, shown: Sequence[Impression]) -> None:
+    def add_shown(self, shown: Impressions) -> None:
         """Impressions that others served, about to be logged: each that neither this memory nor the log knows counts in
         its user's next request."""
-        first = {one.impression_id: one for one in reversed(shown) if one.impression_id not in self._impressions}
-        there = logged(self._database, self.surface, list(first.values()))
-        new = [one for name, one in first.items() if name not in there]
+        first: dict[str, int] = {}
+        for place, name in enumerate(shown.impression_id):
+            if name not in self._impressions:
+                first.setdefault(name, place)
+        there = logged(self._database, self.surface, [*first], [shown.shown_at[place] for place in first.values()])
+        new = [place for name, place in first.items() if name not in there]
         if not new:
             return
-        users, items = [one.user_id for one in new], [one.item_id for one in new]
+        users, items = ([column[place] for place in new] for column in (shown.user_id, shown.item_id))
         ids, _ = self._values.of_events(
             pl.DataFrame(
                 {
                     "user_id": users,
                     "item_id": items,
-                    "context": [one.context for one in new],
+                    "context": [shown.context[place] for place in new],
                     "attributes": [json.dumps(known) for known in self._items.of(items)[0]],
                     "user_attributes": [json.dumps(known) for known in self._known_users(users)[0]],
                 }
             )
         )
-        for place, one in enumerate(new):
-            self.add_impressions([one.impression_id], ids[place : place + 1], one.shown_at / 1e6)
+        for row, place in enumerate(new):
+            self.add_impressions([shown.impression_id[place]], ids[row : row + 1], shown.shown_at[place] / 1e6)
 
     def add_clicks(self, feedback: Sequence[Feedback]) -> None:
         """Feedback that is about to be logged: what is of the kind that counts as a click counts in its user's next

@@ -4,7 +4,6 @@
 ``follow.live_features``, the model from ``follow.champions``, candidates that are not named from ``follow.retriever``.
 """
 
-import base64
 import json
 import uuid
 from collections.abc import Callable, Sequence
@@ -18,7 +17,7 @@ from features.declare.features import Features
 from features.log.tally import MOST_NAMED
 from models.frames import to_score
 from models.serving.bodies import MOST_CANDIDATES, Candidate, RankBody
-from models.serving.durable.entries import Impression, LogEntry
+from models.serving.durable.entries import Impressions, LogEntry
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import CandidateFeatures, LiveFeatures
 from models.serving.follow.retriever import Retriever
@@ -149,29 +148,25 @@ class SurfaceRanker:
         shown: Sequence[RankedItem],
         features: CandidateFeatures,
         order: NDArray[np.intp],
-        contexts: Sequence[str],
+        contexts: list[str],
     ) -> LogEntry:
-        """The impressions for the log, each with the row it was ranked with."""
-        schema = self.declared.schema
-        rows = schema.pack(features.values[order])
+        """The impressions for the log, with the rows they were ranked with."""
+        schema, count = self.declared.schema, len(shown)
         return LogEntry(
             self.surface,
-            impressions=tuple(
-                Impression(
-                    impression_id=one.impression_id,
-                    request_id=request.request_id,
-                    user_id=request.user,
-                    item_id=str(one.item_id),
-                    position=one.position,
-                    shown_at=round(request.now * 1e6),
-                    model_version=version,
-                    propensity=one.propensity,
-                    read_tick=features.tick,
-                    context=context,
-                    schema_version=schema.version,
-                    row=base64.b64encode(row).decode(),
-                )
-                for one, row, context in zip(shown, rows, contexts, strict=True)
+            Impressions(
+                impression_id=[one.impression_id for one in shown],
+                request_id=[request.request_id] * count,
+                user_id=[request.user] * count,
+                item_id=[str(one.item_id) for one in shown],
+                position=[*range(count)],
+                shown_at=[round(request.now * 1e6)] * count,
+                propensity=[one.propensity for one in shown],
+                context=contexts,
+                model_version=version,
+                read_tick=features.tick,
+                schema_version=schema.version,
+                rows=schema.table(features.values[order]).tobytes(),
             ),
         )
 

@@ -1,13 +1,13 @@
-"""The spool: files that hold accepted entries while the database is away, until it takes them.
+"""The files of the journal: what was accepted, in segments on the local disk, until the database has it.
 
-    spool.append(entries)                   # durable when this returns; when it raises, as if it had not been called
-    for segment in spool.segments():
-        entries = spool.read(segment)
+    segments.append(entries)                # durable when this returns; when it raises, as if it had not been called
+    for segment in segments.closed():
+        content = segments.read(segment)
         ...
-        spool.remove(segment)               # or set_aside(segment), where some of it could not be read
+        segments.remove(segment)            # or set_aside(segment), where some of it could not be read
 
-A *segment* is a file of lines, each a checksum, an entry (bytes without a newline) and the newline that marks its end.
-An entry is acknowledged once all its bytes are written and fsync of the file, and of the folder that names it, has
+A *segment* is a file of records, each a mark, the length and the checksum of an entry, and the entry. An entry is
+acknowledged once all its bytes are written and fdatasync of the file, and fsync of the folder that names it, has
 succeeded. Where one of these fails the segment is cut back to its last acknowledged end and never written again: after
 a failed fsync the next may succeed without a byte on the disk (Rebello et al., *Can applications recover from fsync
 failures?*, 2020).
@@ -18,9 +18,11 @@ failures?*, 2020).
 import contextlib
 import errno
 import fcntl
-import hashlib
 import os
+import struct
 import threading
+import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +33,13 @@ from models.serving.telemetry import LOG
 SEGMENT_BYTES = 8 << 20
 """A segment this long is followed by a new one, so that reading one takes little memory."""
 
-SUFFIX, ASIDE = ".jsonl", ".damaged"
+SUFFIX, ASIDE = ".journal", ".damaged"
+
+MARK = b"\xd7MRJ"
+"""Begins a record; reading goes on at the next one after what cannot be read."""
+
+HEAD = struct.Struct("<4sII")
+"""Mark, bytes of the entry, their CRC-32."""
 
 SLOTS = 1000
 """Processes that may share a folder: each has a slot, a folder of its own below it."""
@@ -43,8 +51,8 @@ class SegmentContent:
 
     entries: tuple[bytes, ...]
     damaged: int
-    """Lines that have an end and whose checksum does not fit. A last line without an end was never acknowledged: a
-    crash cut it short, and it counts as nothing."""
+    """Places where no record can be read up to the next. A last record without its end was never acknowledged: a crash
+    cut it short, and it counts as nothing."""
 
 
 @dataclass
@@ -57,8 +65,17 @@ class _OpenSegment:
     """Bytes acknowledged."""
 
 
-class Spool:
-    """Append-only segments in a folder of one process. May be shared by threads."""
+@dataclass
+class _Waiting:
+    """What a segment holds that the database has not taken."""
+
+    since: float
+    """By the monotonic clock."""
+    entries: int = 0
+
+
+class Segments:
+    """Append-only files in a folder of one process. May be shared by threads."""
 
     def __init__(self, folder: Path) -> None:
         """Take the first slot under ``folder`` that no other process holds, with what a former one left there."""
@@ -78,29 +95,38 @@ class Spool:
         """Where what was acknowledged ends, of segments that could not be cut back."""
         named = [path for path in self.folder.iterdir() if path.suffix in (SUFFIX, ASIDE)]
         self._next = 1 + max((int(path.stem) for path in named), default=0)
-        self._entries = {path: len(self.read(path).entries) for path in _segments(self.folder)}
-        self.waiting = sum(self._entries.values())
+        now = time.monotonic()
+        self._waiting = {path: _Waiting(now, len(self.read(path).entries)) for path in _segments(self.folder)}
+
+    @property
+    def waiting(self) -> int:
         """Entries not yet taken by the database."""
+        return sum(segment.entries for segment in [*self._waiting.values()])
+
+    @property
+    def age_s(self) -> float:
+        """Seconds that the oldest of them has waited; 0 where there is none."""
+        since = [segment.since for segment in [*self._waiting.values()] if segment.entries]
+        return time.monotonic() - min(since) if since else 0.0
 
     def append(self, entries: Sequence[bytes]) -> None:
         """Add entries; they are durable when this returns. Raises OSError when the disk does not take them all: then
         none was added."""
-        lines = b"".join(_line(entry) for entry in entries)
+        records = b"".join(part for entry in entries for part in (_head(entry), entry))
         with self._writing:
             if self._open is not None and self._open.end >= SEGMENT_BYTES:
                 self._finish()
             segment = self._open = self._open or self._begin()
             try:
-                _write_all(segment.descriptor, lines)
-                os.fsync(segment.descriptor)
+                _write_all(segment.descriptor, records)
+                os.fdatasync(segment.descriptor)
             except BaseException:
                 self._abandon(segment)
                 raise
-            segment.end += len(lines)
-            self._entries[segment.path] = self._entries.get(segment.path, 0) + len(entries)
-            self.waiting += len(entries)
+            segment.end += len(records)
+            self._waiting.setdefault(segment.path, _Waiting(time.monotonic())).entries += len(entries)
 
-    def segments(self) -> list[Path]:
+    def closed(self) -> list[Path]:
         """All there are, oldest first; none of them is written any more."""
         with self._writing:
             self._finish()
@@ -108,21 +134,26 @@ class Spool:
 
     def read(self, segment: Path) -> SegmentContent:
         """The entries of a segment, in order."""
-        entries, damaged = [], 0
-        *lines, _torn = segment.read_bytes()[: self._ends.get(segment)].split(b"\n")
-        for line in lines:
-            checksum, _, entry = line.partition(b" ")
-            if checksum == _checksum(entry):
-                entries.append(entry)
-            else:
-                damaged += 1
+        text = segment.read_bytes()[: self._ends.get(segment)]
+        entries, damaged, place = [], 0, 0
+        while place < len(text):
+            found = _record(text, place)
+            if found is not None:
+                entries.append(found)
+                place += HEAD.size + len(found)
+                continue
+            following = _next_record(text, place + 1)
+            if following is None and _torn(text, place):
+                break
+            damaged += 1
+            place = len(text) if following is None else following
         return SegmentContent(tuple(entries), damaged)
 
     def remove(self, segment: Path) -> None:
-        """Remove a segment whose entries the database has."""
+        """Remove a segment whose entries the database has. Where a crash brings it back, they are brought again: the
+        log takes each event once."""
         with self._writing:
             segment.unlink()
-            _fsync_folder(self.folder)
             self._discount(segment)
 
     def set_aside(self, segment: Path) -> Path:
@@ -144,8 +175,7 @@ class Spool:
                 with self._writing:
                     for left in _segments(folder):
                         path = left.rename(self._next_path())
-                        self._entries[path] = len(self.read(path).entries)
-                        self.waiting += self._entries[path]
+                        self._waiting[path] = _Waiting(time.monotonic(), len(self.read(path).entries))
                     _fsync_folder(self.folder)
                     _fsync_folder(folder)
             finally:
@@ -196,20 +226,42 @@ class Spool:
 
     def _discount(self, segment: Path) -> None:
         self._ends.pop(segment, None)
-        self.waiting -= self._entries.pop(segment, 0)
+        self._waiting.pop(segment, None)
 
 
 def _segments(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"*{SUFFIX}"))
 
 
-def _line(entry: bytes) -> bytes:
-    assert b"\n" not in entry, "an entry is one line"
-    return _checksum(entry) + b" " + entry + b"\n"
+def _head(entry: bytes) -> bytes:
+    return HEAD.pack(MARK, len(entry), zlib.crc32(entry))
 
 
-def _checksum(entry: bytes) -> bytes:
-    return hashlib.sha256(entry).hexdigest()[:16].encode()
+def _record(text: bytes, place: int) -> bytes | None:
+    """The entry of the record that begins there; None where there is none, or not a whole one."""
+    if len(text) - place < HEAD.size:
+        return None
+    mark, length, checksum = HEAD.unpack_from(text, place)
+    entry = text[place + HEAD.size : place + HEAD.size + length]
+    return entry if mark == MARK and len(entry) == length and zlib.crc32(entry) == checksum else None
+
+
+def _next_record(text: bytes, place: int) -> int | None:
+    """Where the next record begins that can be read; None where there is none."""
+    while (place := text.find(MARK, place)) >= 0:
+        if _record(text, place) is not None:
+            return place
+        place += 1
+    return None
+
+
+def _torn(text: bytes, place: int) -> bool:
+    """Whether what begins there is a record without its end."""
+    left = text[place : place + HEAD.size]
+    if len(left) < HEAD.size:
+        return MARK.startswith(left[: len(MARK)])
+    mark, length, _ = HEAD.unpack(left)
+    return bool(mark == MARK and place + HEAD.size + length > len(text))
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -15,22 +15,22 @@ from typing import Any, Protocol
 
 import pytest
 
-from models.serving.durable.spool import Spool
+from models.serving.durable.segments import Segments
 
 
 class Opens(Protocol):
-    def __call__(self) -> Spool: ...
+    def __call__(self) -> Segments: ...
 
 
 @pytest.fixture
 def opened(tmp_path: Path) -> Iterator[Opens]:
-    """Opens spools in one folder, as processes of one machine would."""
+    """Opens segments in one folder, as processes of one machine would."""
     with ExitStack() as stack:
-        yield lambda: stack.enter_context(closing(Spool(tmp_path)))
+        yield lambda: stack.enter_context(closing(Segments(tmp_path)))
 
 
-def entries_of(spool: Spool) -> list[bytes]:
-    return [entry for segment in spool.segments() for entry in spool.read(segment).entries]
+def entries_of(segments: Segments) -> list[bytes]:
+    return [entry for segment in segments.closed() for entry in segments.read(segment).entries]
 
 
 def entry(n: int, size: int = 0) -> bytes:
@@ -38,29 +38,29 @@ def entry(n: int, size: int = 0) -> bytes:
     return b"%d %s" % (n, b"x" * size)
 
 
-def numbers(spool: Spool) -> list[int]:
-    return [int(one.split()[0]) for one in entries_of(spool)]
+def numbers(segments: Segments) -> list[int]:
+    return [int(one.split()[0]) for one in entries_of(segments)]
 
 
 def test_what_is_written_comes_back_in_order(opened: Opens) -> None:
-    spool = opened()
-    spool.append([entry(1), entry(2)])
-    spool.append(["zwölf \\ und \0".encode()])
-    assert spool.waiting == 3
-    (segment,) = spool.segments()
-    assert spool.read(segment).entries == (entry(1), entry(2), "zwölf \\ und \0".encode())
-    spool.remove(segment)
-    assert (spool.waiting, spool.segments()) == (0, [])
+    segments = opened()
+    segments.append([entry(1), entry(2)])
+    segments.append(["zwölf \\ und \0".encode()])
+    assert segments.waiting == 3
+    (segment,) = segments.closed()
+    assert segments.read(segment).entries == (entry(1), entry(2), "zwölf \\ und \0".encode())
+    segments.remove(segment)
+    assert (segments.waiting, segments.closed()) == (0, [])
 
 
 def test_what_comes_while_it_is_emptied_goes_to_another_file(opened: Opens) -> None:
-    spool = opened()
-    spool.append([entry(1)])
-    (first,) = spool.segments()
-    spool.append([entry(2)])
-    spool.remove(first)
-    assert spool.waiting == 1
-    assert entries_of(spool) == [entry(2)]
+    segments = opened()
+    segments.append([entry(1)])
+    (first,) = segments.closed()
+    segments.append([entry(2)])
+    segments.remove(first)
+    assert segments.waiting == 1
+    assert entries_of(segments) == [entry(2)]
 
 
 def test_a_restart_finds_what_was_left(opened: Opens) -> None:
@@ -92,69 +92,83 @@ def test_what_a_process_left_that_nobody_follows_is_taken_over_by_one_that_lives
     one.adopt()
     assert one.waiting == 3
     assert entries_of(one) == [entry(3), entry(1), entry(2)]
-    assert list(other.folder.glob("*.jsonl")) == []
+    assert list(other.folder.glob("*.journal")) == []
 
 
 def test_a_long_outage_is_many_files_of_bounded_size(opened: Opens, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("models.serving.durable.spool.SEGMENT_BYTES", 1000)
-    spool = opened()
+    monkeypatch.setattr("models.serving.durable.segments.SEGMENT_BYTES", 1000)
+    segments = opened()
     written = [entry(n, 20) for n in range(200)]
     for one in written:
-        spool.append([one])
-    assert len(spool.segments()) > 5
-    assert entries_of(spool) == written
-    assert spool.waiting == 200
+        segments.append([one])
+    assert len(segments.closed()) > 5
+    assert entries_of(segments) == written
+    assert segments.waiting == 200
 
 
 # --- what a crash or a bad disk leaves ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("cut", range(1, 28))
-def test_a_line_that_a_crash_cut_short_counts_as_nothing(opened: Opens, cut: int) -> None:
-    spool = opened()
-    spool.append([entry(1)])
-    spool.close()
-    (segment,) = spool.folder.glob("*.jsonl")
+def test_a_record_that_a_crash_cut_short_counts_as_nothing(opened: Opens, cut: int) -> None:
+    segments = opened()
+    segments.append([entry(1)])
+    segments.close()
+    (segment,) = segments.folder.glob("*.journal")
     whole = segment.read_bytes()
     segment.write_bytes(whole + whole[: min(cut, len(whole) - 1)])
     after = opened()
     assert after.waiting == 1
-    (left,) = after.segments()
+    (left,) = after.closed()
     found = after.read(left)
     assert (found.entries, found.damaged) == ((entry(1),), 0)
 
 
-def test_a_line_gone_bad_takes_no_other_with_it_and_stays_on_the_disk(opened: Opens) -> None:
-    spool = opened()
+@pytest.mark.parametrize("part", ["mark", "length", "longer", "checksum", "entry"])
+def test_a_record_gone_bad_takes_no_other_with_it_and_stays_on_the_disk(opened: Opens, part: str) -> None:
+    segments = opened()
     for n in (1, 2, 3):
-        spool.append([entry(n)])
-    spool.close()
-    (segment,) = spool.folder.glob("*.jsonl")
-    gone_bad = segment.read_bytes().replace(b" 2 ", b" 9 ")
-    segment.write_bytes(gone_bad)
+        segments.append([entry(n, 9)])
+    segments.close()
+    (segment,) = segments.folder.glob("*.journal")
+    whole = bytearray(segment.read_bytes())
+    second = len(whole) // 3
+    place, value = {"mark": (0, 7), "length": (4, 3), "longer": (6, 255), "checksum": (9, 0), "entry": (15, 7)}[part]
+    assert whole[second + place] != value
+    whole[second + place] = value
+    segment.write_bytes(whole)
     after = opened()
     assert after.waiting == 2
-    (left,) = after.segments()
-    assert after.read(left).entries == (entry(1), entry(3))
+    (left,) = after.closed()
+    assert after.read(left).entries == (entry(1, 9), entry(3, 9))
     assert after.read(left).damaged == 1
     aside = after.set_aside(left)
-    assert aside.read_bytes() == gone_bad
-    assert (after.waiting, after.segments()) == (0, [])
+    assert aside.read_bytes() == whole
+    assert (after.waiting, after.closed()) == (0, [])
     after.append([entry(4)])
     assert entries_of(after) == [entry(4)]
-    assert aside.read_bytes() == gone_bad
+    assert aside.read_bytes() == whole
+
+
+def test_an_entry_that_holds_what_looks_like_a_record_is_one_entry(opened: Opens) -> None:
+    segments = opened()
+    segments.append([entry(1)])
+    (first,) = segments.closed()
+    inner = first.read_bytes()
+    segments.append([inner, inner * 2])
+    assert entries_of(segments) == [entry(1), inner, inner * 2]
 
 
 # --- a disk that takes no more --------------------------------------------------------------------------------------
 
 
-def fill(spool: Spool, size: int) -> tuple[list[int], list[int]]:
+def fill(segments: Segments, size: int) -> tuple[list[int], list[int]]:
     """Write until the disk has refused twenty times; the numbers taken, and those refused."""
     taken: list[int] = []
     refused: list[int] = []
     for n in range(10_000):
         try:
-            spool.append([entry(n, n * 37 % size)])
+            segments.append([entry(n, n * 37 % size)])
         except OSError:
             refused.append(n)
             if len(refused) == 20:
@@ -181,15 +195,15 @@ def small_disk() -> Iterator[Path]:
 
 
 def test_on_a_full_disk_what_was_acknowledged_is_read_back_exactly(small_disk: Path) -> None:
-    with closing(Spool(small_disk / "spool")) as spool:
-        taken, refused = fill(spool, 3000)
+    with closing(Segments(small_disk / "segments")) as segments:
+        taken, refused = fill(segments, 3000)
         assert len(taken) > 50
         assert len(refused) == 20
-        assert spool.waiting == len(taken)
-    with closing(Spool(small_disk / "spool")) as reopened:
+        assert segments.waiting == len(taken)
+    with closing(Segments(small_disk / "segments")) as reopened:
         assert reopened.waiting == len(taken)
         assert numbers(reopened) == taken
-        for segment in reopened.segments():
+        for segment in reopened.closed():
             assert reopened.read(segment).damaged == 0
             reopened.remove(segment)
         reopened.append([entry(0, 3000)])  # there is room again
@@ -200,47 +214,47 @@ def entries(first: int, count: int, size: int = 1000) -> list[bytes]:
     return [entry(n, size) for n in range(first, first + count)]
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_an_append_takes_none_of_it_and_the_same_spool_goes_on(
+def test_a_disk_that_fills_up_in_the_middle_of_an_append_takes_none_of_it_and_the_same_folder_goes_on(
     small_disk: Path,
 ) -> None:
     """Three times over, as something else on the disk grows and goes: what was refused never comes back."""
     other, taken = small_disk / "something else", list[int]()
-    with closing(Spool(small_disk / "spool")) as spool:
+    with closing(Segments(small_disk / "segments")) as segments:
         for turn in range(3):
-            spool.append(entries(turn * 1000, 3))
+            segments.append(entries(turn * 1000, 3))
             taken += range(turn * 1000, turn * 1000 + 3)
             other.write_bytes(b"y" * (free(small_disk) - 20_000))
             with pytest.raises(OSError, match="No space left"):
-                spool.append(entries(turn * 1000 + 100, 60))  # a third of it fits
+                segments.append(entries(turn * 1000 + 100, 60))  # a third of it fits
             assert free(small_disk) >= 16_000, "what fitted was given back"
-            assert spool.waiting == len(taken)
-            assert numbers(spool) == taken
-            spool.append(entries(turn * 1000 + 200, 2))  # what is small enough is taken meanwhile
+            assert segments.waiting == len(taken)
+            assert numbers(segments) == taken
+            segments.append(entries(turn * 1000 + 200, 2))  # what is small enough is taken meanwhile
             taken += range(turn * 1000 + 200, turn * 1000 + 202)
             other.unlink()
-        spool.append(entries(5000, 60))
+        segments.append(entries(5000, 60))
         taken += range(5000, 5060)
-        assert numbers(spool) == taken
-    with closing(Spool(small_disk / "spool")) as reopened:
+        assert numbers(segments) == taken
+    with closing(Segments(small_disk / "segments")) as reopened:
         assert reopened.waiting == len(taken)
         assert numbers(reopened) == taken
-        assert [reopened.read(segment).damaged for segment in reopened.segments()] == [0] * len(reopened.segments())
+        assert [reopened.read(segment).damaged for segment in reopened.closed()] == [0] * len(reopened.closed())
 
 
 def test_a_disk_with_no_room_for_one_more_file_takes_nothing_and_leaves_no_trace(small_disk: Path) -> None:
-    with closing(Spool(small_disk / "spool")) as spool:
+    with closing(Segments(small_disk / "segments")) as segments:
         others = []
         with pytest.raises(OSError, match="No space left"):  # noqa: PT012
             while True:
                 others.append(small_disk / f"file {len(others)}")
                 others[-1].touch()
         with pytest.raises(OSError, match="No space left"):
-            spool.append(entries(0, 1))
-        assert (spool.waiting, spool.segments()) == (0, [])
+            segments.append(entries(0, 1))
+        assert (segments.waiting, segments.closed()) == (0, [])
         others[0].unlink()
-        spool.append(entries(1, 1))
-        assert numbers(spool) == [1]
-    with closing(Spool(small_disk / "spool")) as reopened:
+        segments.append(entries(1, 1))
+        assert numbers(segments) == [1]
+    with closing(Segments(small_disk / "segments")) as reopened:
         assert numbers(reopened) == [1]
 
 
@@ -254,20 +268,20 @@ def test_where_files_may_not_grow_what_was_acknowledged_is_read_back_exactly(tmp
     program = f"""
 import resource, signal
 from pathlib import Path
-from models.serving.durable.spool import Spool
-from tests.models.test_serving_spool import fill
+from models.serving.durable.segments import Segments
+from tests.models.test_serving_segments import fill
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-spool = Spool(Path({str(tmp_path)!r}))
-taken, refused = fill(spool, 9000)
-print(spool.waiting, *taken)
+segments = Segments(Path({str(tmp_path)!r}))
+taken, refused = fill(segments, 9000)
+print(segments.waiting, *taken)
 """
     printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
     taken = [int(n) for n in printed[1:]]
     assert int(printed[0]) == len(taken) > 20
-    with closing(Spool(tmp_path)) as spool:
-        assert numbers(spool) == taken
-        assert spool.waiting == len(taken)
+    with closing(Segments(tmp_path)) as segments:
+        assert numbers(segments) == taken
+        assert segments.waiting == len(taken)
 
 
 def failing(call: Callable[..., Any], times: list[int], error: int) -> Callable[..., Any]:
@@ -287,65 +301,65 @@ def failing(call: Callable[..., Any], times: list[int], error: int) -> Callable[
 def test_a_sync_that_fails_acknowledges_nothing_and_its_file_is_written_no_more(
     opened: Opens, monkeypatch: pytest.MonkeyPatch, at: int, error: int
 ) -> None:
-    spool = opened()
-    monkeypatch.setattr(os, "fsync", failing(os.fsync, [at], error))
+    segments = opened()
+    monkeypatch.setattr(os, "fdatasync", failing(os.fdatasync, [at], error))
     taken: list[int] = []
     failed: list[set[Path]] = []
     for n in range(6):
         try:
-            spool.append([entry(n)])
+            segments.append([entry(n)])
             taken.append(n)
         except OSError:
-            failed.append(set(spool.folder.glob("*.jsonl")))
+            failed.append(set(segments.folder.glob("*.journal")))
     monkeypatch.undo()
     assert len(taken) == (5 if failed else 6)
     for before in failed:
         sizes = {path: path.stat().st_size for path in before}
-        spool.append([entry(6)])
+        segments.append([entry(6)])
         assert sizes == {path: path.stat().st_size for path in before}
         taken.append(6)
-    assert numbers(spool) == taken
-    assert spool.waiting == len(taken)
+    assert numbers(segments) == taken
+    assert segments.waiting == len(taken)
 
 
 def test_a_segment_that_cannot_be_cut_back_is_read_up_to_where_it_counts(
     opened: Opens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool = opened()
-    spool.append([entry(1)])
-    monkeypatch.setattr(os, "fsync", failing(os.fsync, [0], errno.EIO))
+    segments = opened()
+    segments.append([entry(1)])
+    monkeypatch.setattr(os, "fdatasync", failing(os.fdatasync, [0], errno.EIO))
     monkeypatch.setattr(os, "ftruncate", failing(os.ftruncate, [0], errno.EIO))
     with pytest.raises(OSError, match="Input/output"):
-        spool.append([entry(2)])
-    spool.append([entry(3)])
-    assert entries_of(spool) == [entry(1), entry(3)]
-    assert spool.waiting == 2
+        segments.append([entry(2)])
+    segments.append([entry(3)])
+    assert entries_of(segments) == [entry(1), entry(3)]
+    assert segments.waiting == 2
 
 
 def test_without_a_file_descriptor_left_nothing_is_acknowledged(tmp_path: Path) -> None:
-    with closing(Spool(tmp_path)) as spool:
+    with closing(Segments(tmp_path)) as segments:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         lowest = os.dup(0)
         os.close(lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
         try:
             with pytest.raises(OSError, match="Too many open files"):
-                spool.append([entry(1)])
+                segments.append([entry(1)])
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-        assert spool.waiting == 0
-        spool.append([entry(2)])
-        assert entries_of(spool) == [entry(2)]
+        assert segments.waiting == 0
+        segments.append([entry(2)])
+        assert entries_of(segments) == [entry(2)]
 
 
 def test_a_process_killed_while_it_writes_loses_nothing_it_acknowledged(tmp_path: Path) -> None:
     program = f"""
 from pathlib import Path
-from models.serving.durable.spool import Spool
-spool = Spool(Path({str(tmp_path)!r}))
+from models.serving.durable.segments import Segments
+segments = Segments(Path({str(tmp_path)!r}))
 n = 0
 while True:
-    spool.append([b"%d %s" % (n, b"x" * 5000)])
+    segments.append([b"%d %s" % (n, b"x" * 5000)])
     print(n, flush=True)
     n += 1
 """
@@ -354,7 +368,7 @@ while True:
         acknowledged = [int(writer.stdout.readline()) for _ in range(100)]
         writer.send_signal(signal.SIGKILL)
         acknowledged += [int(line) for line in writer.stdout.read().split()]
-    with closing(Spool(tmp_path)) as spool:
-        found = numbers(spool)
+    with closing(Segments(tmp_path)) as segments:
+        found = numbers(segments)
     assert found[: len(acknowledged)] == acknowledged == list(range(len(acknowledged)))
     assert len(found) - len(acknowledged) in (0, 1)  # the last may have been written, and not yet acknowledged
