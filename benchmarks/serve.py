@@ -147,9 +147,9 @@ def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ExitStack() as peers,
     ):
-        requests = OurRequests(made, config.seed)
+        requests, settled = OurRequests(made, config.seed), list[float]()
         there = [peers.enter_context(running(name)) for name in config.peers]
-        systems = [ours(made, requests), *(beside(peer, config.seed) for peer in there)]
+        systems = [ours(made, requests, settled), *(beside(peer, config.seed) for peer in there)]
         logged = made.impressions()
         progress(f"{logged:,} impressions in the log; {', '.join(system.name for system in systems)}")
         with collected_later():
@@ -160,6 +160,7 @@ def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
             *feedback_rows(config, feedback),
             *stored_rows(made, requests),
             *memory_rows(made, there),
+            Row("longest time after a round until all of it was stored and folded", max(settled), "s"),
             Row("impressions in the log before", logged),
             Row("not answered with 2xx", sum(len(load.answers) - len(load.taken) for load in loads.values())),
         ]
@@ -168,10 +169,12 @@ def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
     return Table("serve", machine(), rows)
 
 
-def ours(made: Installation, requests: OurRequests) -> System:
+def ours(made: Installation, requests: OurRequests, settled: list[float]) -> System:
+    """``settled`` gets the seconds after each round until the log had all of it, and it was folded."""
+
     def after(load: Load) -> None:
         requests.expect(load)
-        made.settle()
+        settled.append(made.settle())
 
     return System(OURS, made.server, requests.ranking, after)
 
@@ -336,7 +339,7 @@ def feedback_rows(config: ServeConfig, feedback: Feedback) -> list[Row]:
         Row(f"feedback in batches of {config.batch}", speed, "/s", goal=f"at least {EVENTS:,.0f}", met=speed >= EVENTS),
         *(Row(f"feedback, a batch, {name}", feedback.given.quantile(q), "ms") for name, q in QUANTILES.items()),
         *(Row(f"{meanwhile}, {name}", feedback.ranked.quantile(q), "ms") for name, q in QUANTILES.items()),
-        Row("from the last feedback to all of it folded", feedback.settled_s, "s"),
+        Row("from the last feedback until all of it was stored and folded", feedback.settled_s, "s"),
     ]
 
 
@@ -378,22 +381,18 @@ def draw(config: ServeConfig, loads: Loads) -> None:
     """Latency against candidates on one connection, and against connections at 200."""
     assert config.pictures is not None
     settings = [setting for setting in settings_of(config) if setting.rate is None]
-    one = [setting for setting in settings if setting.connections == 1]
-    many = [setting for setting in settings if setting.candidates == MANY]
-    for file, chosen, axis, label in (
-        ("serve-candidates.svg", one, lambda s: s.candidates, "candidates of a request, one connection"),
-        ("serve-connections.svg", many, lambda s: s.connections, f"connections, {MANY} candidates"),
+    one = {setting.candidates: setting for setting in settings if setting.connections == 1}
+    many = {setting.connections: setting for setting in settings if setting.candidates == MANY}
+    for file, over, along in (
+        ("serve-candidates.svg", one, "candidates of a request, one connection"),
+        ("serve-connections.svg", many, f"connections, {MANY} candidates"),
     ):
-        curves = [
-            Curve(
-                name,
-                [axis(setting) for setting in chosen],
-                [loads[setting, name].quantile(0.5) or 0.0 for setting in chosen],
-                [loads[setting, name].quantile(0.99) or 0.0 for setting in chosen],
-            )
-            for name in (OURS, *config.peers)
-        ]
-        latencies(config.pictures / file, curves, along=label)
+        curves = []
+        for name in (OURS, *config.peers):
+            of = [loads[setting, name] for setting in over.values()]
+            medians, tails = ([load.quantile(share) or float("nan") for load in of] for share in (0.5, 0.99))
+            curves.append(Curve(name, list(over), medians, tails))
+        latencies(config.pictures / file, curves, along=along)
 
 
 EVERY_PEER = (STARLETTE, FASTAPI, MLFLOW)

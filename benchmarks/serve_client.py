@@ -201,9 +201,10 @@ class Connections:
         _, connection = await loop.create_connection(Connection, self._server.host, self._server.port)
         return connection
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for connection in self._idle:
             connection.close()
+        await asyncio.sleep(0)  # they are told so by the loop
 
 
 async def closed_loop(
@@ -222,7 +223,7 @@ async def closed_loop(
 
     parts = await asyncio.gather(*(client() for _ in range(connections)))
     ended = clock()
-    pool.close()
+    await pool.close()
     return Load(tuple(answer for part in parts for answer in part), ended - began)
 
 
@@ -239,5 +240,5 @@ async def open_loop(server: Server, posts: Iterator[Post], arrivals: Sequence[fl
         tasks.append(asyncio.create_task(pool.send(post, began + arrival)))
     answers = await asyncio.gather(*tasks)
     ended = clock()
-    pool.close()
+    await pool.close()
     return Load(tuple(answers), ended - began)

@@ -169,14 +169,16 @@ def installation(seeded: Seeded, folder: Path | None, progress: Progress) -> Ite
         try:
             add(settings.surfaces, SURFACE)
             take_up(settings)
-            start_stack(settings, services, progress, later=("serving", "fold"))
+            start_stack(settings, services, later=("serving", "fold"))
             began = time.monotonic()
             train_in_a_process(settings, seeded)
             progress(f"a log imported, folded and trained on after {time.monotonic() - began:.0f} s")
-            start_stack(settings, services, progress)
+            began = time.monotonic()
+            start_stack(settings, services)
             made = Installation(settings)
             wait_until_ready(settings)
             made.settle(READY_S)
+            progress(f"serving and the fold are up after {time.monotonic() - began:.0f} s")
             yield made
         finally:
             stop_stack(settings)

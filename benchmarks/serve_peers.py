@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 NUMBERS = 20
 """Of a candidate."""
 
+WIDTH = 195
+"""Of what the feed's network multiplies: its numbers and its embeddings."""
+
 STARLETTE, FASTAPI, MLFLOW = "Starlette + orjson", "FastAPI", "mlflow models serve"
 PROGRAMS = {STARLETTE: "starlette", FASTAPI: "fastapi", MLFLOW: "mlflow"}
 PATHS = {STARLETTE: "/rank", FASTAPI: "/rank", MLFLOW: "/invocations"}
@@ -94,7 +97,8 @@ def free_port() -> int:
 
 
 class BareNetwork:
-    """The ranker's network without tables: cross layers beside an MLP, on the numbers alone."""
+    """The feed's network without tables: its numbers are brought to the same width, then come the same cross layers
+    beside the same MLP."""
 
     def __init__(self) -> None:
         import torch
@@ -103,17 +107,18 @@ class BareNetwork:
         torch.set_num_threads(1)
         torch.manual_seed(0)
         shape = Shape()
-        sizes = [NUMBERS, *shape.hidden]
-        self.cross = [nn.Linear(NUMBERS, NUMBERS) for _ in range(shape.cross_layers)]
+        sizes = [WIDTH, *shape.hidden]
+        self.wider = nn.Linear(NUMBERS, WIDTH)
+        self.cross = [nn.Linear(WIDTH, WIDTH) for _ in range(shape.cross_layers)]
         self.deep = [nn.Linear(before, after) for before, after in pairwise(sizes)]
-        self.out = nn.Linear(NUMBERS + sizes[-1], 1)
+        self.out = nn.Linear(WIDTH + sizes[-1], 1)
 
     def scores(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         """Of candidates [N, NUMBERS]: [N]."""
         import torch
 
         with torch.inference_mode():
-            first = torch.from_numpy(numbers)
+            first = self.wider(torch.from_numpy(numbers))
             crossed, deep = first, first
             for layer in self.cross:
                 crossed = first * layer(crossed) + crossed
@@ -175,9 +180,10 @@ def fastapi_app() -> "ASGIApp":
 
 def mlflow_command(port: int, folder: Path) -> list[str]:
     """Save the network as a model of MLflow's, and what serves it."""
-    import mlflow
+    from mlflow.pyfunc import save_model
+    from mlflow.pyfunc.model import PythonModel
 
-    class Served(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    class Served(PythonModel):
         def load_context(self, context: Any) -> None:
             from benchmarks.serve_peers import BareNetwork
 
@@ -186,7 +192,7 @@ def mlflow_command(port: int, folder: Path) -> list[str]:
         def predict(self, context: Any, model_input: Any, params: Any = None) -> Any:
             return self.network.scores(np.asarray(model_input, np.float32))
 
-    mlflow.pyfunc.save_model(folder / "model", python_model=Served(), pip_requirements=["torch"])
+    save_model(folder / "model", python_model=Served(), pip_requirements=["torch"])
     serve = ["models", "serve", "-m", str(folder / "model"), "-h", "127.0.0.1", "-p", str(port)]
     return [sys.executable, "-m", "mlflow", *serve, "--env-manager", "local"]
 
