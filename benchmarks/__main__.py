@@ -12,7 +12,7 @@ A command imports its bench when it runs, so that ``--help`` stays quick; the be
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, TypeVar, get_args
 
 import typer
 
@@ -21,6 +21,7 @@ from flows.cli.arguments import (
     AsJson,
     BadArgument,
     Items,
+    argument_errors,
     duration,
     expect_files,
     find_surface,
@@ -30,6 +31,8 @@ from flows.cli.arguments import (
 
 if TYPE_CHECKING:
     from benchmarks.logs import LogConfig
+
+N = TypeVar("N", int, float)
 
 app = typer.Typer(
     name="benchmarks",
@@ -55,6 +58,14 @@ def log_config(
     """The log that a person names, or else the bench's seeded one. Raises BadArgument for a file that is not there."""
     expect_files(log, items)
     return replace(seeded, path=log, items=items, until=optional_instant(until), seed=seed)
+
+
+def numbers(option: str, text: str, of: type[N]) -> tuple[N, ...]:
+    """What a person lists with commas. Raises BadArgument where one is no number."""
+    try:
+        return tuple(of(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadArgument(f"{option} {text}: give numbers with commas between them") from error
 
 
 @app.command()
@@ -287,6 +298,41 @@ def score(quick: Quick = False, seed: Seed = 0, record: Record = None, as_json: 
     from benchmarks.score import ScoreConfig, bench
 
     config = replace(ScoreConfig.quick() if quick else ScoreConfig(), seed=seed)
+    run_bench(partial(bench, config), Output(record, as_json))
+
+
+@app.command()
+def serve(
+    candidates: Annotated[str, typer.Option(help="Of a request on one connection, beside 20 and 200.")] = "",
+    connections: Annotated[str, typer.Option(help="At once with 200 candidates, beside 1 and 8.")] = "",
+    rates: Annotated[str, typer.Option(help="Requests of 200 candidates that arrive a second.")] = "",
+    impressions: Annotated[int, typer.Option(help="Logged first, beside those the champion learns from.", min=0)] = 0,
+    peers: Annotated[str, typer.Option(help="all: MLflow's model server too.")] = "",
+    folder: Annotated[Path | None, typer.Option(help="Folder on the disk to measure; else a temporary one.")] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """Serving over HTTP as it ships, from request to answer, beside Starlette and FastAPI around a bare network."""
+    from benchmarks.serve import EVERY_PEER, ServeConfig, bench
+
+    expect_extra(*(("matplotlib",) if record else ()))
+    if peers not in ("", "all"):
+        raise BadArgument(f"--peers {peers}: use all, or leave it out")
+    sizes = ServeConfig.quick() if quick else ServeConfig()
+    with argument_errors():
+        config = replace(
+            sizes,
+            candidates=numbers("--candidates", candidates, int) if candidates else sizes.candidates,
+            connections=numbers("--connections", connections, int) if connections else sizes.connections,
+            rates=numbers("--rates", rates, float) if rates else sizes.rates,
+            log=replace(sizes.log, more=impressions, seed=seed),
+            peers=EVERY_PEER if peers else sizes.peers,
+            folder=folder,
+            pictures=record,
+            seed=seed,
+        )
     run_bench(partial(bench, config), Output(record, as_json))
 
 

@@ -6,6 +6,7 @@ and each is named beside its end.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 HUES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 DASHES = ("-", "--", "-.", ":")
 INK, FAINT = "#333333", "#dddddd"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How long a server takes, over what it is given to do."""
+
+    name: str
+    over: Sequence[float]
+    median: Sequence[float]
+    """Milliseconds."""
+    tail: Sequence[float]
+    """The 99th percentile."""
 
 
 @contextmanager
@@ -98,3 +111,19 @@ def bars(path: Path, gains: Mapping[str, float], noise: float, *, title: str) ->
         axes.set_xscale("symlog", linthresh=0.005)
         axes.margins(x=0.15)
         axes.set_xlabel(title)
+
+
+def latencies(path: Path, curves: Sequence[Curve], *, along: str) -> None:
+    """Medians, a line for each server, and faint above each its 99th percentile."""
+    with drawing(path) as axes:
+        for number, curve in enumerate(curves):
+            hue, dash = HUES[number % len(HUES)], DASHES[number % len(DASHES)]
+            axes.plot(
+                *(curve.over, curve.median), color=hue, linestyle=dash, marker="o", markersize=4, label=curve.name
+            )
+            axes.plot(curve.over, curve.tail, color=hue, linestyle=dash, marker="^", markersize=3, alpha=0.4)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(f"{along} (a log scale)")
+        axes.set_ylabel("ms: median, and 99th percentile (faint)")
+        axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.14), ncols=4, labelcolor=INK)
