@@ -51,7 +51,7 @@ class Engine:
         """Events up to here are folded."""
         self.time = 0.0
         """Seconds since the epoch of the last event folded; no later event is put before it."""
-        self.pending = PendingEvents()
+        self.pending = PendingEvents(len(declared.remembered))
         """Events that are in the log and not folded yet: add them, and they count where their users are read."""
         self.values = EventValues(declared)
 
@@ -166,12 +166,12 @@ class Engine:
             last_seen = float(np.nan_to_num(self.users.numbers[row, LAST_SEEN]))
         since = self.pending.before(user, at)
         events = UserEvents(
-            user=scratch.row_of(np.full(len(since) + 1, user)),
-            time=np.maximum.accumulate([*(max(event.time, last_seen) for event in since), at]),
-            shown=np.array([*(event.shown for event in since), False]),
-            click=np.array([*(not event.shown for event in since), False]),
-            item=np.array([*(event.item for event in since), 0]),
-            remembered=np.array([*(event.remembered for event in since), (0,) * self.users.columns], dtype=np.int64),
+            user=scratch.row_of(np.full(len(since.time) + 1, user)),
+            time=np.maximum.accumulate(np.append(np.maximum(since.time, last_seen), at)),
+            shown=np.append(since.shown, False),
+            click=np.append(~since.shown, False),
+            item=np.append(since.items, 0),
+            remembered=np.append(since.remembered, np.zeros((1, self.users.columns), np.int64), axis=0),
         )
         reads = follow(scratch, events, self.declared.session_gap)
         return UserReads(reads.numbers[-1:], reads.items[-1:], reads.remembered[-1:])
@@ -190,9 +190,9 @@ class Engine:
     def _forget_pending(self, events: pl.DataFrame) -> None:
         if not self.pending:
             return
-        counted = events.filter(pl.col("kind").is_in(["impression", self.declared.label.kind]))
-        folded = set(zip(counted["impression_id"], counted["kind"] == "impression", strict=True))
-        self.pending.forget(folded, self.time)
+        shown, clicked = (events["kind"] == kind for kind in ("impression", self.declared.label.kind))
+        names = events["impression_id"]
+        self.pending.forget(names.filter(shown).to_list(), names.filter(clicked).to_list(), self.time)
 
 
 def counted(events: pl.DataFrame, declared: Features) -> tuple[NDArray[np.int64], Float]:

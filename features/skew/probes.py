@@ -26,7 +26,7 @@ from features.counters import checkpoint
 from features.counters.engine import Engine, counted
 from features.counters.event_values import Candidates
 from features.counters.folder import Folder, whole_ticks
-from features.counters.pending import PendingEvent
+from features.counters.pending import Moment
 from features.declare.features import Features
 from features.declare.schema import RowValues, together
 from features.served.rows import MILLISECOND, served_keys
@@ -152,7 +152,8 @@ def _replayed(connection: psycopg.Connection, probe: Probe, events: pl.DataFrame
     that a request was ranked as of, and then it is read as serving reads."""
     engine = probe.engine
     of_users = pl.col("user_id").is_in(sampled["user_id"].unique().implode())
-    engine.pending.add(list(_seen(events.filter(of_users), engine)))
+    for moment in _seen(events.filter(of_users), engine):
+        engine.pending.add(moment)
     keys = served_keys(connection, probe.surface, engine.schema)
     ticks = _ticks(events, engine)
     done, rows = 0, list[RowValues]()
@@ -177,7 +178,7 @@ def _ticks(events: pl.DataFrame, engine: Engine) -> NDArray[np.int64]:
     return np.floor(np.maximum.accumulate(known)[1:] / engine.declared.tick).astype(np.int64)
 
 
-def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[PendingEvent]:
+def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[Moment]:
     """Showings and clicks as serving's memory takes them."""
     label, _ = counted(events, engine.declared)
     seen = events.filter(
@@ -186,9 +187,9 @@ def _seen(events: pl.DataFrame, engine: Engine) -> Iterator[PendingEvent]:
     )
     ids, _ = engine.values.of_events(seen)
     remembered = engine.values.remembered(ids)
-    for event, keys, beside in zip(seen.iter_rows(named=True), ids.tolist(), remembered.tolist(), strict=True):
-        shown = event["kind"] == "impression"
-        yield PendingEvent(event["impression_id"], shown, keys[0], keys[1], tuple(beside), event["at"])
+    for row, event in enumerate(seen.iter_rows(named=True)):
+        one, shown = slice(row, row + 1), event["kind"] == "impression"
+        yield Moment([event["impression_id"]], shown, int(ids[row, 0]), ids[one, 1], remembered[one], event["at"])
 
 
 def _joined(engine: Engine, request: pl.DataFrame) -> RowValues:

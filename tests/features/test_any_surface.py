@@ -8,7 +8,7 @@ import pytest
 
 from features.counters.engine import Engine
 from features.counters.event_values import Candidates
-from features.counters.pending import PendingEvent
+from features.counters.pending import Moment
 from features.declare.features import Features
 from models.examples import concat
 from models.frames import dense_of, layout_of, to_score
@@ -52,7 +52,8 @@ def test_what_serving_reads_is_what_the_fold_says(seed: int) -> None:
     events = log.events()
     expected, engine, ledger = folded(features, [events]), Engine(features), Ledger(features)
     for batch in cut(events, features.tick, 1):
-        engine.pending.add(pending(batch, engine))
+        for moment in pending(batch, engine):
+            engine.pending.add(moment)
         for row in batch.filter(pl.col("kind") == "impression").iter_rows(named=True):
             candidates = Candidates(
                 row["user_id"],
@@ -66,17 +67,24 @@ def test_what_serving_reads_is_what_the_fold_says(seed: int) -> None:
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
 
 
-def pending(batch: pl.DataFrame, engine: Engine) -> list[PendingEvent]:
+def pending(batch: pl.DataFrame, engine: Engine) -> list[Moment]:
     """The showings and the first label's feedback of a batch, as serving remembers them."""
     label = engine.declared.label
     worth = label.targets(*(batch[name].fill_null(0.0).to_numpy() for name in ("value", "at", "shown_at")))
     click = (batch["kind"] == label.kind) & pl.Series(worth > 0)
     seen = batch.filter((pl.col("kind") == "impression") | click)
     ids, _ = engine.values.of_events(seen)
-    rows = zip(seen.iter_rows(named=True), ids.tolist(), engine.values.remembered(ids).tolist(), strict=True)
+    remembered = engine.values.remembered(ids)
     return [
-        PendingEvent(row["impression_id"], row["kind"] == "impression", own[0], own[1], tuple(beside), row["known_at"])
-        for row, own, beside in rows
+        Moment(
+            [row["impression_id"]],
+            row["kind"] == "impression",
+            int(ids[n, 0]),
+            ids[n : n + 1, 1],
+            remembered[n : n + 1],
+            row["known_at"],
+        )
+        for n, row in enumerate(seen.iter_rows(named=True))
     ]
 
 

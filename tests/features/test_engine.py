@@ -10,7 +10,7 @@ import pytest
 from features.counters import checkpoint
 from features.counters.engine import Engine
 from features.counters.event_values import Candidates
-from features.counters.pending import PendingEvent
+from features.counters.pending import Moment
 from features.declare.features import Features
 from features.identity.key import key_of
 from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
@@ -127,7 +127,8 @@ def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
             (pl.col("kind") == "impression")
             | ((pl.col("kind") == "click") & (pl.col("at") - pl.col("shown_at") <= SMALL.attribution))
         )
-        engine.pending.add([pending_of(row) for row in seen.iter_rows(named=True)])
+        for row in seen.iter_rows(named=True):
+            engine.pending.add(pending_of(row))
         for row in batch.filter(pl.col("kind") == "impression").iter_rows(named=True):
             candidates = Candidates(
                 row["user_id"],
@@ -245,14 +246,14 @@ def ordered(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns((pl.int_range(pl.len()) + 1).alias("seq"))
 
 
-def pending_of(row: dict[str, object]) -> PendingEvent:
-    return PendingEvent(
-        impression_id=str(row["impression_id"]),
-        shown=row["kind"] == "impression",
-        user=key_of("user", str(row["user_id"])),
-        item=key_of("item", str(row["item_id"])),
-        remembered=(key_of("section", json.loads(str(row["attributes"]))["section"]),),
-        time=float(row["known_at"]),  # type: ignore[arg-type]
+def pending_of(row: dict[str, object]) -> Moment:
+    return Moment(
+        [str(row["impression_id"])],
+        row["kind"] == "impression",
+        key_of("user", str(row["user_id"])),
+        np.array([key_of("item", str(row["item_id"]))]),
+        np.array([[key_of("section", json.loads(str(row["attributes"]))["section"])]]),
+        float(row["known_at"]),  # type: ignore[arg-type]
     )
 
 

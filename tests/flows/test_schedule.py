@@ -67,7 +67,11 @@ def deployed() -> dict[str, list[tuple[str, bool]]]:
 
 def test_each_surface_that_is_taken_up_is_scheduled_and_one_that_is_gone_is_paused(settings: Settings) -> None:
     with scheduled(settings) as parts:
-        eventually(lambda: all(parts().get(name) and parts()[name].version for name in ("kiosk", "till")), "deployed")
+        eventually(
+            lambda: all(parts().get(name) and parts()[name].version for name in ("kiosk", "till")),
+            "deployed",
+            within_s=90,
+        )
         of_each = deployed()
         assert of_each["kiosk"] == of_each["till"]
         assert [paused for _, paused in of_each["kiosk"]] == [False] * 3

@@ -143,7 +143,7 @@ def test_an_event_of_its_own_request_that_comes_by_the_log_too_counts_once(repli
         click(replica, impression_of(rank(replica, user_id="once"), item))
     at = datetime.now(UTC).timestamp() + 60
     added = live.read("once", ["a"], [{}], {}, at).values
-    eventually(lambda: not live._unfolded, "all that was added is folded")
+    eventually(lambda: not live._engine.pending, "all that was added is folded")
     folded = live.read("once", ["a"], [{}], {}, at).values
     np.testing.assert_array_equal(added.history, folded.history)
     clicks = [FEATURES.schema.dense.index(name) for name in ("user_clicks", "user_session_clicks", "user_shown")]
@@ -180,7 +180,7 @@ def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(repl
     for n in range(5):
         click(replica, impression_of(rank(replica, user_id=f"same-{n % 2}"), "abcd"[n % 4]))
     live = replica.service.rankers["feed"].live_features
-    eventually(lambda: not live._unfolded, "all that was added is folded")
+    eventually(lambda: not live._engine.pending, "all that was added is folded")
     with connect(database, autocommit=True) as connection, Folder(connection, "feed", FEATURES) as folder:
         folder.fold(datetime.fromtimestamp(live._engine.time + FEATURES.tick, UTC))
         replayed = folder.engine

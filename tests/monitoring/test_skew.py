@@ -117,7 +117,7 @@ def click(client: Client, impression_id: str) -> None:
 def followed(client: Client) -> None:
     """Wait until a replica has folded all that its requests added."""
     live_features = client.service.rankers["feed"].live_features
-    eventually(lambda: not live_features._unfolded, "all that was added is folded")
+    eventually(lambda: not live_features._engine.pending, "all that was added is folded")
 
 
 def test_values_served_are_those_the_log_gives(world: str, replica: Client) -> None:

@@ -8,7 +8,9 @@ import polars as pl
 from psycopg.rows import class_row
 
 from features.counters.event_values import EventValues
+from features.counters.pending import Moment
 from features.declare.feedback import CLOCK_SKEW, HORIZON
+from features.identity.keys import Keys
 from features.log.partitions import SKEW
 from models.serving.durable.database import AWAY, Database
 from models.serving.durable.entries import Feedback
@@ -38,14 +40,19 @@ WHERE surface = %s AND impression_id = ANY(%s) AND shown_at >= %s AND shown_at <
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImpressionKeys:
     user: int
     item: int
-    remembered: tuple[int, ...]
-    """Its values of the columns that the user's state remembers."""
+    remembered: Keys
+    """(R,) its values of the columns that the user's state remembers."""
     shown_at: float
     """Seconds since 1970."""
+
+    @staticmethod
+    def of(moment: Moment, place: int) -> "ImpressionKeys":
+        """Of one of the impressions of a moment."""
+        return ImpressionKeys(moment.user, int(moment.items[place]), moment.remembered[place], moment.time)
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,9 @@ def look_up(
     if not found:
         return {}
     ids, _ = values.of_events(pl.DataFrame([vars(row) for row in found], schema_overrides=TEXTS))
-    remembered = values.remembered(ids).tolist()
+    remembered = values.remembered(ids)
     return {
-        row.impression_id: ImpressionKeys(own[0], own[1], tuple(beside), row.shown_at)
+        row.impression_id: ImpressionKeys(own[0], own[1], beside, row.shown_at)
         for row, own, beside in zip(found, ids[:, :2].tolist(), remembered, strict=True)
     }
 

@@ -24,7 +24,7 @@ from features.counters import checkpoint
 from features.counters.engine import Engine
 from features.counters.event_values import Candidates, EventValues, Objects
 from features.counters.folder import whole_ticks
-from features.counters.pending import NEVER_CAME_S, PendingEvent
+from features.counters.pending import Moment
 from features.declare.features import Features
 from features.declare.feedback import is_too_early
 from features.declare.schema import RowValues
@@ -80,15 +80,14 @@ class LiveFeatures:
         """Nothing of the log is in the engine yet."""
         self._reload = True
         """The engine is to be loaded, for the first time or anew."""
-        self._unfolded: dict[tuple[str, bool], PendingEvent] = {}
-        """Events added here that the engine has not folded yet, by impression and whether it is a showing."""
         self._followed_at: float | None = None
         metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
         self._values = EventValues(declared)
         self._items = EntityAttributes(surface, "items", database, clock)
         self._users = EntityAttributes(surface, "users", database, clock)
         self._of_users = any(column.of == "user" for column in declared.columns)
-        self._impressions: OrderedDict[str, ImpressionKeys] = OrderedDict()
+        self._impressions: OrderedDict[str, tuple[Moment, int]] = OrderedDict()
+        """Impressions that were added here, by name: one of the impressions of a moment."""
         self._clicked: OrderedDict[str, None] = OrderedDict()
         self.feast_users = FeastUsers(surface, declared, database)
         self.ready = threading.Event()
@@ -133,17 +132,15 @@ class LiveFeatures:
         return math.inf if self._followed_at is None else max(0.0, self._clock() - self._followed_at)
 
     def add_impressions(self, impression_ids: Sequence[str], ids: Keys, at: float) -> None:
-        """Impressions that are about to be logged. Before the log is written: the fold may not read an event there that
-        this memory then takes for a new one."""
-        remembered = self._values.remembered(ids).tolist()
+        """Impressions of one user that are about to be logged, one at least. Before the log is written: the fold may
+        not read an event there that this memory then takes for a new one."""
+        moment = Moment(impression_ids, True, int(ids[0, 0]), ids[:, 1], self._values.remembered(ids), at)
         with self._lock:
-            new = [
-                (name, ImpressionKeys(row[0], row[1], tuple(beside), at))
-                for name, row, beside in zip(impression_ids, ids[:, :2].tolist(), remembered, strict=True)
-                if name not in self._impressions
-            ]
-            self._see([PendingEvent(name, True, keys.user, keys.item, keys.remembered, at) for name, keys in new])
-            self._impressions.update(new)
+            new = [place for place, name in enumerate(impression_ids) if name not in self._impressions]
+            if len(new) < len(moment):
+                moment = moment.only(new)
+            self._engine.pending.add(moment)
+            self._impressions.update((name, (moment, place)) for place, name in enumerate(moment.names))
             while len(self._impressions) > IMPRESSIONS_CACHED:
                 self._impressions.popitem(last=False)
 
@@ -181,7 +178,8 @@ class LiveFeatures:
         unknown = [one for name, one in first.items() if name not in self._impressions]
         keys = look_up(self._database, self.surface, self._values, label.kind, unknown)
         for name, click in reversed(first.items()):
-            of = self._impressions.get(name) or keys.get(name)
+            here = self._impressions.get(name)
+            of = keys.get(name) if here is None else ImpressionKeys.of(*here)
             if of is not None:
                 self._add_click(click, of)
 
@@ -199,11 +197,8 @@ class LiveFeatures:
                 self._clicked.popitem(last=False)
             worth = self.declared.label.targets(np.array(click.value), np.array(at), np.array(keys.shown_at))
             if worth > 0:
-                self._see([PendingEvent(click.impression_id, False, keys.user, keys.item, keys.remembered, at)])
-
-    def _see(self, events: Sequence[PendingEvent]) -> None:
-        self._engine.pending.add(events)
-        self._unfolded.update({(event.impression_id, event.shown): event for event in events})
+                item, remembered = np.array([keys.item]), keys.remembered[None]
+                self._engine.pending.add(Moment([click.impression_id], False, keys.user, item, remembered, at))
 
     # --- following the log ------------------------------------------------------------------------------------------
 
@@ -241,14 +236,18 @@ class LiveFeatures:
             # Position and state of one moment: the fold may write the next checkpoint while this one is read.
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             engine = checkpoint.load(connection, self.surface, self.declared)
-            self._forget_checkpointed(connection, engine.seq)
         checkpointed = engine.seq
         self._fold_new(connection, engine, LOADING, stopping)
         # Numba compiles at the first call, and no request should wait for that.
         engine.read(Candidates("", [""]), self._clock())
+        # What is added from here on is logged later than what was folded.
+        folded = self._folded(connection, engine.seq)
         with self._lock:
-            # What was accepted meanwhile and is not folded yet must go on counting.
-            engine.pending.add(list(self._unfolded.values()))
+            # What was accepted and is not folded yet must go on counting.
+            for moment in self._engine.pending.moments():
+                engine.pending.add(
+                    moment.only([n for n, name in enumerate(moment.names) if (name, moment.shown) not in folded])
+                )
             self._engine = engine
             self._blank = self._reload = False
         self.feast_users.close()
@@ -286,33 +285,18 @@ class LiveFeatures:
                     engine.fold(events, served_keys=keys)
             else:
                 engine.fold(events, served_keys=keys)
-            self._forget_folded(events, engine.time)
 
-    def _forget_checkpointed(self, connection: psycopg.Connection, seq: int) -> None:
-        """Of the events added here, forget those that the fold had counted up to that place of the log."""
+    def _folded(self, connection: psycopg.Connection, seq: int) -> set[tuple[str, bool]]:
+        """Which pending events the log has up to that place: the impression's name, and whether it is a showing."""
         with self._lock:
-            names = [impression_id for impression_id, _ in self._unfolded]
-            times = [event.time for event in self._unfolded.values()]
-        if not names:
-            return
-        logged = read_logged(connection, self.surface, names, (min(times), max(times)), seq)
+            moments = [*self._engine.pending.moments()]
+        if not moments:
+            return set()
+        names = {name for moment in moments for name in moment.names}
+        times = [moment.time for moment in moments]
+        logged = read_logged(connection, self.surface, [*names], (min(times), max(times)), seq)
         kinds = ("impression", self.declared.label.kind)
-        counted = {(name, kind == "impression") for name, kind in logged if kind in kinds}
-        with self._lock:
-            self._unfolded = {key: event for key, event in self._unfolded.items() if key not in counted}
-
-    def _forget_folded(self, folded: pl.DataFrame, time_folded: float) -> None:
-        """Of the events added here, forget those that were folded, and those that never came."""
-        with self._lock:
-            if not self._unfolded:
-                return
-            folded = folded.filter(pl.col("kind").is_in(["impression", self.declared.label.kind]))
-            done = set(zip(folded["impression_id"], folded["kind"] == "impression", strict=True))
-            self._unfolded = {
-                key: event
-                for key, event in self._unfolded.items()
-                if key not in done and event.time > time_folded - NEVER_CAME_S
-            }
+        return {(name, kind == "impression") for name, kind in logged if kind in kinds}
 
 
 def prefetched(look_up: ServedKeys, events: pl.DataFrame, engine: Engine) -> ServedKeys:
