@@ -64,8 +64,8 @@ class Signer:
         sign = blake2b(_after_length(surface), digest_size=SIGNED, key=self._signs).copy
         parts = []
         for item in items:
-            naming = name()
-            naming.update(_after_length(item))
+            encoded, naming = item.encode(), name()
+            naming.update(len(encoded).to_bytes(4, "big") + encoded)  # _after_length, whose call would be felt here
             named = naming.digest()
             signing = sign()
             signing.update(named)
