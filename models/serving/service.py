@@ -16,6 +16,9 @@ from typing import Literal, TypeVar
 import psycopg
 
 from features.log.outcomes import ALREADY_THERE
+from models.serving.access.callers import Access, Caller
+from models.serving.access.follow import AccessFollower
+from models.serving.access.signing import Signer
 from models.serving.bodies import FeedbackBody, RankBody, SentEvent
 from models.serving.config import ServingConfig
 from models.serving.durable.database import Database
@@ -88,8 +91,15 @@ class RankingService:
         self.database = Database(config.database_url)
         self.metrics.database.set_function(lambda: float(self.database.available))
         self._registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
+        self.access = Access(config.open_without_keys)
+        self.signer = Signer()
+        self._access_follower = AccessFollower(
+            self.access, self.signer, config.cache, self.database, config.clock, config.poll_s
+        )
         self._generation = self._made()
-        self._feedback = FeedbackIntake(lambda: self.rankers, self.database, config.clock)
+        self._feedback = FeedbackIntake(
+            lambda: self.rankers, self.database, config.clock, self.signer, self._access_follower.behind
+        )
         self._events = EventIntake(config.clock)
         self._spool: Spool | None = None
         self._journal: Journal | None = None
@@ -100,7 +110,7 @@ class RankingService:
         """The version that served the last request, by surface."""
 
     def _made(self) -> Generation:
-        return Generation(self.config.surfaces(), self.config, self.database, self._registry, self.metrics)
+        return Generation(self.config.surfaces(), self.config, self.database, self._registry, self.metrics, self.signer)
 
     @property
     def champions(self) -> Champions:
@@ -126,10 +136,10 @@ class RankingService:
             self._first_served(surface, ranked.model_version)
         return RankResponse(ranked, repeated, degraded)
 
-    async def feedback(self, events: Sequence[FeedbackBody]) -> FeedbackResult:
+    async def feedback(self, events: Sequence[FeedbackBody], caller: Caller) -> FeedbackResult:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
         declared = {name: ranker.declared for name, ranker in self.rankers.items()}
-        entries = await self._in_thread(partial(self._feedback.accept, events))
+        entries = await self._in_thread(partial(self._feedback.accept, events, caller))
         return result_of(entries, await self._record([each.entry for each in entries]), declared)
 
     async def events(self, surface: str, events: Sequence[SentEvent]) -> EventsResult:
@@ -194,11 +204,13 @@ class RankingService:
         self._journal = Journal(self.database, self._spool, self.metrics, self.config.clock)
         self._pool = ThreadPoolExecutor(self.config.threads, thread_name_prefix="rank")
         self._journal.start()
+        self._access_follower.start()
         self._generation.start()
         follows: dict[str, Callable[[threading.Event], None]] = {
             "drain": Drain(self.database, self._spool, self.metrics, self.config.clock).follow,
             "partitions": partial(follow_calendar, self.database, self.config.clock),
             "surfaces": self._follow_surfaces,
+            "access": self._access_follower.follow,
         }
         self._followers = [
             threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True)
