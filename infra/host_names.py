@@ -80,6 +80,11 @@ class HostNames:
         return tuple(f"{scheme}://{place}" for place in shown for scheme in PORTS)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine alone."""
+    return host.lower() == "localhost" or (_numeric(host) and ipaddress.ip_address(host).is_loopback)
+
+
 def _numeric(host: str) -> bool:
     try:
         ipaddress.ip_address(host)

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from infra.addresses import check_address, embedded, hide_password, sqlalchemy_url, with_database, without_login
-from infra.host_names import HostPort
+from infra.host_names import HostPort, is_loopback
 
 USER_ROLE, OWNER_ROLE = "millrace", "millrace_owner"
 """Roles of the embedded PostgreSQL: the one that processes use, and the one that makes the tables and owns the
@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     allowed_hosts: str = ""
     """Names beside its own under which an embedded server is reached, as behind a balancer: ``host`` or ``host:port``,
     separated by commas. Requests for other hosts, and from pages of other origins, are refused."""
+
+    open_serving: bool = False
+    """Serving answers whoever reaches it while no API key exists, though ``host`` is not loopback."""
 
     trusted_proxies: str = ""
     """Addresses and networks, separated by commas, of proxies whose ``X-Forwarded-For`` is believed."""
@@ -150,6 +153,11 @@ class Settings(BaseSettings):
         for name in _listed(text):
             ipaddress.ip_network(name, strict=False)
         return text
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether programs of this machine alone reach what listens on ``host``."""
+        return is_loopback(self.host)
 
     @property
     def other_hosts(self) -> tuple[str, ...]:

@@ -73,6 +73,11 @@ ELSEWHERE = {
         "features/test_engine.py::test_serving_reads_what_the_fold_would_say",
         "models/test_serving_features.py::test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed",
     ),
+    "Only who was shown an impression through us, or holds a key that may, can say something about it": (
+        "models/test_serving_access.py::test_an_id_that_looks_like_ours_and_is_not_is_refused_whoever_sends_it",
+        "models/test_serving_access.py::test_a_key_says_nothing_about_another_surfaces_impressions",
+        "models/test_serving_access.py::test_impressions_that_others_served_are_for_who_may_import",
+    ),
 }
 
 

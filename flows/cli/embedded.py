@@ -55,6 +55,13 @@ def running_database(settings: Settings) -> Iterator[None]:
             _leave(file, data)
 
 
+@contextmanager
+def connected(settings: Settings) -> Iterator[psycopg.Connection]:
+    """A connection to that database, in autocommit mode, for a command that needs no more."""
+    with running_database(settings), connect(settings.database, autocommit=True) as connection:
+        yield connection
+
+
 def _leave(lock: IO[str], data: Path) -> None:
     """Stop the server, unless another command is at work in it."""
     try:

@@ -6,8 +6,6 @@ can read.
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +15,8 @@ import typer
 from flows.cli.arguments import AsJson, BadArgument, find_surface, load_settings
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import psycopg
 
     from monitoring.desk.accounts import Person
@@ -138,14 +138,10 @@ def code(
         typer.echo(f"{made}  good once, for {minutes} minutes")
 
 
-@contextmanager
-def _database() -> "Iterator[psycopg.Connection]":
-    from flows.cli.embedded import running_database
-    from infra.postgres.connections import connect
+def _database() -> "AbstractContextManager[psycopg.Connection]":
+    from flows.cli.embedded import connected
 
-    settings = load_settings()
-    with running_database(settings), connect(settings.database, autocommit=True) as connection:
-        yield connection
+    return connected(load_settings())
 
 
 def _password(from_input: bool) -> str:

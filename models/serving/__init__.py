@@ -15,6 +15,8 @@ A request's way, from HTTP to a training row:
 9.  ``features.served.rows``         the rows that the impressions were ranked with
 10. ``features.feast.store``         both and the labels, joined into the frame that an update trains on
 
+Before it: ``access`` (who may call, and about which impressions).
+
 Beside it: ``feedback`` (clicks and the rest), ``follow.retriever`` (candidates where the request names none),
 ``rank.views`` (a team's own views), ``durable.spool`` and ``durable.drain`` (while the database is away),
 ``durable.database`` (whether it is away), ``telemetry`` (metrics and log lines).

@@ -11,15 +11,19 @@ import importlib
 import os
 from collections.abc import Callable, Mapping
 
+import psycopg
 import torch
 
+from infra.errors import SettingsError
 from infra.http.listening import listen
+from infra.postgres.connections import connect
 from infra.settings import Settings
 from infra.stack import environment
 from infra.stack.pulse import Pulse
+from models.serving.access import keys
 from models.serving.app import LIMITS, create_app
 from models.serving.config import ServedSurface, ServingConfig
-from models.serving.telemetry import log_to_stdout
+from models.serving.telemetry import LOG, log_to_stdout
 
 Declared = Callable[[], Mapping[str, ServedSurface]]
 
@@ -31,6 +35,27 @@ def declared(name: str, settings: Settings) -> Declared:
     return of_settings(settings)
 
 
+def check_access(settings: Settings) -> None:
+    """Raises SettingsError where strangers would reach a server that asks nobody for a key."""
+    if settings.on_loopback:
+        return
+    at = f"MILLRACE_HOST={settings.host} is not loopback"
+    if settings.open_serving:
+        LOG.warning("%s and MILLRACE_OPEN_SERVING is set: while no API key exists, everybody is answered", at)
+        return
+    try:
+        with connect(settings.database, timeout_s=2.0) as connection:
+            found = keys.every(connection)
+    except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+        return  # until it is known whether there are keys, nobody is answered
+    if not found:
+        raise SettingsError(
+            f"{at}, and there is no API key: whoever reaches it could rank and log. Make one with"
+            " millrace key add NAME --scope rank --scope feedback, or set MILLRACE_OPEN_SERVING=true where a gateway"
+            " lets no stranger through"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m models.serving", description="Serve ranked items over HTTP.")
     parser.add_argument("--surfaces", default="flows.taken_up:served", metavar="MODULE:NAME")
@@ -39,6 +64,10 @@ def main() -> None:
     os.umask(0o077)  # what is journaled is nobody else's to read
     environment.apply(settings)
     log_to_stdout()
+    try:
+        check_access(settings)
+    except SettingsError as error:
+        parser.exit(error.exit_code, f"millrace: {error}\n")
     torch.set_num_threads(1)
     pulse = Pulse(settings.home.resolve(), "serving")
 
@@ -54,6 +83,7 @@ def main() -> None:
         tracking_uri=settings.mlflow_tracking,
         artifact_root=settings.mlflow_artifact_root,
         durable=settings.durable,
+        open_without_keys=settings.on_loopback or settings.open_serving,
         report=report,
     )
     listen(create_app(config), settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)

@@ -8,7 +8,8 @@
     GET  /metrics              for Prometheus
 
 A request that cannot be taken as sent gets 422 and the name of the field; one for a surface that is not served here,
-404; one that could not be made durable, 503; one too long, 413; one that does not arrive in time, 408. A 2xx answer to
+404; one that could not be made durable, 503; one too long, 413; one that does not arrive in time, 408; one without
+an API key that opens the route, 401, 403 or 429 (``access``). A 2xx answer to
 ``rank`` or ``feedback`` says that what it logs is durable: committed, or on this machine's disk.
 """
 
@@ -24,6 +25,7 @@ from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp
 
 from infra.http.limits import BodyLimits, RequestLimits
+from models.serving.access.guard import Guard
 from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackList, RankBody
 from models.serving.config import ServingConfig
 from models.serving.durable.acceptance import NotDurable
@@ -52,8 +54,9 @@ def create_app(config: ServingConfig) -> FastAPI:
     app.state.service = service
 
     app.add_middleware(BodyLimits, refuse=_refusal, limits=LIMITS)
+    app.add_middleware(Guard, access=service.access, clock=config.clock)  # around the limits: strangers fill no memory
 
-    @app.middleware("http")  # around the limits: what they refuse is counted too
+    @app.middleware("http")  # around both: what they refuse is counted too
     async def measured(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
         began = time.perf_counter()
         response = await proceed(request)
@@ -82,7 +85,7 @@ def create_app(config: ServingConfig) -> FastAPI:
         )
 
     @app.post("/v1/feedback")
-    async def feedback(body: AnyFeedback) -> JSONResponse:
+    async def feedback(body: AnyFeedback, request: Request) -> JSONResponse:
         """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
         counts what is stored, ``repeated`` what of it was in the log already, ``refused`` has what is a dead letter;
         the latter two as far as the log answered at once. ``kinds`` has the same by kind: what a label of the surface
@@ -93,9 +96,10 @@ def create_app(config: ServingConfig) -> FastAPI:
             return ["body", "events", event] if listed else ["body"]
 
         try:
-            result = await service.feedback(body.events if isinstance(body, FeedbackList) else [body])
+            events = body.events if isinstance(body, FeedbackList) else [body]
+            result = await service.feedback(events, request.state.caller)
         except UnfitFeedback as error:
-            return _problem(422, [*place_of(error.place), error.field], str(error))
+            return _problem(error.status, [*place_of(error.place), error.field], str(error))
         refused = [{"loc": place_of(event), "msg": reason} for event, reason in result.dead_letters.items()]
         return JSONResponse(
             {

@@ -41,8 +41,11 @@ class ServingConfig:
 
     artifact_root: str | None = None
 
+    open_without_keys: bool = False
+    """Whether everybody is answered while there is no API key: on loopback, or as ``MILLRACE_OPEN_SERVING`` says."""
+
     poll_s: float = 2.0
-    """How often the promotions are looked for, beside being notified."""
+    """How often the promotions are looked for, beside being notified; and API keys."""
 
     follow_s: float = 2.0
     """How often the log is followed."""

@@ -14,11 +14,13 @@ from features.declare.features import Features
 from features.declare.feedback import HORIZON
 from features.log.outcomes import ACCEPTED, ALREADY_THERE
 from features.log.tally import Tally
+from models.serving.access.callers import Caller
+from models.serving.access.signing import Signer, has_signed_form
 from models.serving.account import Account
 from models.serving.bodies import FeedbackBody
 from models.serving.durable.database import AWAY, Database
 from models.serving.durable.entries import Feedback, LogEntry, Recorded
-from models.serving.rank.ranking import SurfaceRanker, surface_of
+from models.serving.rank.ranking import SurfaceRanker
 
 SURFACES_OF = """
 SELECT DISTINCT ON (asked.impression_id) asked.impression_id, i.surface
@@ -60,7 +62,9 @@ class FeedbackResult:
 
 
 class UnfitFeedback(ValueError):
-    """An event that the log could not look up, or whose surface is not clear."""
+    """An event that the log could not look up, whose surface is not clear, or whose impression was never served."""
+
+    status = 422
 
     def __init__(self, place: int, field: str, message: str) -> None:
         self.place = place
@@ -69,21 +73,44 @@ class UnfitFeedback(ValueError):
         super().__init__(message)
 
 
+class NotTheirs(UnfitFeedback):
+    """An event on an impression about which the caller may say nothing."""
+
+    status = 403
+
+
+class NotVerifiable(UnfitFeedback):
+    """An event on an impression that another process may have served: its secret is not known here at the moment."""
+
+    status = 503
+
+
 class FeedbackIntake:
     """Of all surfaces of a process. May be called by many threads."""
 
     def __init__(
-        self, rankers: Callable[[], Mapping[str, SurfaceRanker]], database: Database, clock: Callable[[], float]
+        self,
+        rankers: Callable[[], Mapping[str, SurfaceRanker]],
+        database: Database,
+        clock: Callable[[], float],
+        signer: Signer,
+        signer_behind: Callable[[], bool],
     ) -> None:
+        """``signer_behind``: whether ids may be signed by secrets that the signer does not know."""
         self._current = rankers
         self._database = database
         self._clock = clock
+        self._signer = signer
+        self._signer_behind = signer_behind
 
-    def accept(self, events: Sequence[FeedbackBody]) -> list[FeedbackEntry]:
+    def accept(self, events: Sequence[FeedbackBody], caller: Caller) -> list[FeedbackEntry]:
         """An entry for each surface. The clicks count in their users' next requests at once. Raises UnfitFeedback."""
         now, rankers = self._clock(), self._current()
         times = [time_of(place, event.at, now) for place, event in enumerate(events)]
-        surfaces = self._surfaces_of(events, times, rankers)
+        surfaces = self._surfaces_of(events, times, rankers, caller)
+        for place, surface in enumerate(surfaces):
+            if (lacks := caller.lacks("feedback", surface)) is not None:
+                raise NotTheirs(place, "impression_id", lacks)
         feedback: dict[str, list[Feedback]] = {}
         places: dict[str, list[int]] = {}
         for place, (surface, event, at) in enumerate(zip(surfaces, events, times, strict=True)):
@@ -98,14 +125,19 @@ class FeedbackIntake:
         ]
 
     def _surfaces_of(
-        self, events: Sequence[FeedbackBody], times: Sequence[float], rankers: Mapping[str, SurfaceRanker]
+        self,
+        events: Sequence[FeedbackBody],
+        times: Sequence[float],
+        rankers: Mapping[str, SurfaceRanker],
+        caller: Caller,
     ) -> list[str]:
         these = "these are: " + ", ".join(sorted(rankers))
         found: dict[int, str] = {}
         for place, event in enumerate(events):
             if event.surface is not None and event.surface not in rankers:
                 raise UnfitFeedback(place, "surface", f"{event.surface!r} is not served here; {these}")
-            named = event.surface or surface_of(event.impression_id)
+            served_on = self._served_on(place, event, rankers, caller)
+            named = served_on or event.surface or event.impression_id.partition(":")[0]
             if named in rankers:
                 found[place] = named
             elif len(rankers) == 1:
@@ -118,6 +150,29 @@ class FeedbackIntake:
                 raise UnfitFeedback(place, "surface", message)
             found[place] = logged[events[place].impression_id]
         return [found[place] for place in range(len(events))]
+
+    def _served_on(
+        self, place: int, event: FeedbackBody, rankers: Mapping[str, SurfaceRanker], caller: Caller
+    ) -> str | None:
+        """The surface of an impression that was served here; None of one that others served, where the caller may speak
+        of those. Raises UnfitFeedback."""
+        signed = self._signer.surface_of(event.impression_id)
+        if signed is not None:
+            if event.surface not in (None, signed):
+                raise UnfitFeedback(place, "surface", f"the impression was served on {signed}; leave the surface out")
+            if signed not in rankers:
+                message = f"was served on {signed}, which is not served any more; these are: " + ", ".join(rankers)
+                raise UnfitFeedback(place, "impression_id", message)
+            return signed
+        if has_signed_form(event.impression_id, rankers):
+            if self._signer_behind():
+                message = "cannot be verified while the database is away: send it again later"
+                raise NotVerifiable(place, "impression_id", message)
+            message = "was not served here, or was changed: send it as the answer of a request has it"
+            raise UnfitFeedback(place, "impression_id", message)
+        if (lacks := caller.lacks("events")) is not None:
+            raise NotTheirs(place, "impression_id", f"is of no impression that was served here, and {lacks}")
+        return None
 
     def _look_up(self, asked: Sequence[tuple[str, float]], rankers: Mapping[str, SurfaceRanker]) -> dict[str, str]:
         """The surfaces of the impressions that the log has, by their ids; one query for all."""

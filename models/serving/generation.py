@@ -1,6 +1,6 @@
 """The surfaces as one set of declarations has them: what is in service until the files are taken up anew.
 
-    generation = Generation(config.surfaces(), config, database, registry, metrics)
+    generation = Generation(config.surfaces(), config, database, registry, metrics, signer)
     generation.start()
     generation.rankers["feed"].rank(body)
 
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from models.frames import layout_of
+from models.serving.access.signing import Signer
 from models.serving.config import ServedSurface, ServingConfig
 from models.serving.durable.database import Database
 from models.serving.durable.group_commit import JOIN_S
@@ -34,6 +35,7 @@ class Generation:
         database: Database,
         registry: Registry,
         metrics: Metrics,
+        signer: Signer,
     ) -> None:
         self.versions = {name: surface.version for name, surface in surfaces.items()}
         self.champions = Champions(
@@ -53,6 +55,7 @@ class Generation:
                 LiveFeatures(name, surface.features, database, metrics, config.clock, config.follow_s),
                 Retriever(name, surface.features, self.champions, database, config.clock, config.follow_s),
                 LiveViews(surface.views, database),
+                signer,
                 config.clock,
             )
             for name, surface in surfaces.items()

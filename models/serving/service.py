@@ -14,6 +14,9 @@ from functools import partial
 from typing import Literal, TypeVar
 
 from features.log.outcomes import ALREADY_THERE
+from models.serving.access.callers import Access, Caller
+from models.serving.access.follow import AccessFollower
+from models.serving.access.signing import Signer
 from models.serving.bodies import FeedbackBody, RankBody, SentEvent
 from models.serving.config import ServingConfig
 from models.serving.durable.acceptance import Acceptance
@@ -84,8 +87,15 @@ class RankingService:
         self.database = Database(config.database_url)
         self.metrics.database.set_function(lambda: float(self.database.available))
         self._registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
+        self.access = Access(config.open_without_keys)
+        self.signer = Signer()
+        self._access_follower = AccessFollower(
+            self.access, self.signer, config.cache, self.database, config.clock, config.poll_s
+        )
         self._generation = self._made()
-        self._feedback = FeedbackIntake(lambda: self.rankers, self.database, config.clock)
+        self._feedback = FeedbackIntake(
+            lambda: self.rankers, self.database, config.clock, self.signer, self._access_follower.behind
+        )
         self._events = EventIntake(config.clock)
         self._segments: Segments | None = None
         self._acceptance: Acceptance | None = None
@@ -96,7 +106,7 @@ class RankingService:
         """The version that served the last request, by surface."""
 
     def _made(self) -> Generation:
-        return Generation(self.config.surfaces(), self.config, self.database, self._registry, self.metrics)
+        return Generation(self.config.surfaces(), self.config, self.database, self._registry, self.metrics, self.signer)
 
     @property
     def champions(self) -> Champions:
@@ -122,10 +132,10 @@ class RankingService:
             self._first_served(surface, ranked.model_version)
         return RankResponse(ranked, repeated, degraded)
 
-    async def feedback(self, events: Sequence[FeedbackBody]) -> FeedbackResult:
+    async def feedback(self, events: Sequence[FeedbackBody], caller: Caller) -> FeedbackResult:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
         declared = {name: ranker.declared for name, ranker in self.rankers.items()}
-        entries = await self._in_thread(partial(self._feedback.accept, events))
+        entries = await self._in_thread(partial(self._feedback.accept, events, caller))
         recorded = await self._record([each.entry for each in entries])
         return result_of(entries, recorded, declared, self._without_log(recorded))
 
@@ -188,11 +198,13 @@ class RankingService:
         )
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="rank")
         self._acceptance.start()
+        self._access_follower.start()
         self._generation.start()
         follows: dict[str, Callable[[threading.Event], None]] = {
             "drain": Drain(self.database, segments, self.metrics, config.clock, config.drain_s).follow,
             "partitions": partial(follow_calendar, self.database, self.config.clock),
             "surfaces": self._follow_surfaces,
+            "access": self._access_follower.follow,
         }
         self._followers = [
             threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True)

@@ -55,6 +55,7 @@ WRONG = [
     ("HOST", "two words", "127.0.0.1"),
     ("ALLOWED_HOSTS", "fine.example,a/b", "host"),
     ("TRUSTED_PROXIES", "10.0.0.0/99", "network"),
+    ("OPEN_SERVING", "maybe", "boolean"),
     ("DESK_PORT", "", "integer"),
     ("DESK_PORT", "abc", "integer"),
     ("DESK_PORT", "70000", "65535"),

@@ -8,7 +8,16 @@ from infra.postgres.connections import connect
 from infra.postgres.migrations import MIGRATIONS, migrate
 from tests.worlds.rows import back
 
-RECORDS = ("decisions", "evidence", "holds", "limit_choices", "limit_trials", "promotions", "update_history")
+RECORDS = (
+    "decisions",
+    "evidence",
+    "holds",
+    "limit_choices",
+    "limit_trials",
+    "promotions",
+    "signing_secrets",
+    "update_history",
+)
 
 GUARDS = """
 SELECT pg_get_triggerdef(t.oid), t.tgenabled::text, p.proconfig FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
@@ -43,10 +52,10 @@ def test_every_record_has_its_guards_and_no_session_setting_switches_them_off(
 
 
 @pytest.mark.parametrize("table", RECORDS)
-@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {} CASCADE", "UPDATE {} SET surface = 'other'"])
+@pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {} CASCADE", "UPDATE {} SET {} = 'other'"])
 def test_records_are_append_only(database: str, table: str, statement: str) -> None:
     with connect(database) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
-        connection.execute(statement.format(table))
+        connection.execute(statement.format(table, "secret" if table == "signing_secrets" else "surface"))
 
 
 @pytest.mark.parametrize(

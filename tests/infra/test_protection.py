@@ -143,13 +143,18 @@ def test_the_role_that_runs_is_no_superuser(guarded: str, attack: str) -> None:
             connection.execute(attack)
 
 
-RECORDS = ("evidence", "update_history", "decisions", "promotions", "holds", "limit_choices", "limit_trials")
+RECORDS = {
+    **dict.fromkeys(("evidence", "update_history", "decisions", "promotions", "holds"), "surface"),
+    **dict.fromkeys(("limit_choices", "limit_trials"), "surface"),
+    "signing_secrets": "secret",
+}
+"""With a column of each."""
 
 
 @pytest.mark.parametrize(
     "attack",
     [
-        "UPDATE {record} SET surface = 'x'",
+        "UPDATE {record} SET {column} = 'x'",
         "DELETE FROM {record}",
         "TRUNCATE {record} CASCADE",
         "TRUNCATE updates CASCADE",
@@ -157,7 +162,7 @@ RECORDS = ("evidence", "update_history", "decisions", "promotions", "holds", "li
         "ALTER TABLE {record} DISABLE TRIGGER ALL",
         "ALTER TABLE {record} RENAME TO gone",
         "ALTER TABLE {record} SET SCHEMA feast",
-        "ALTER TABLE {record} ALTER COLUMN surface TYPE text USING 'x'",
+        "ALTER TABLE {record} ALTER COLUMN {column} TYPE text USING 'x'",
         "DROP TRIGGER {record}_append_only ON {record}",
         "DROP FUNCTION refuse_change() CASCADE",
         "DROP FUNCTION require_backing() CASCADE",
@@ -172,9 +177,9 @@ RECORDS = ("evidence", "update_history", "decisions", "promotions", "holds", "li
 def test_the_role_that_runs_cannot_touch_a_record(guarded: str, attack: str) -> None:
     with connect(guarded) as connection:
         connection.execute("CREATE SCHEMA IF NOT EXISTS feast")
-        for record in RECORDS:
+        for record, column in RECORDS.items():
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
-                connection.execute(attack.format(record=record))
+                connection.execute(attack.format(record=record, column=column))
 
 
 def test_the_role_that_runs_cannot_drop_the_database(guarded: str) -> None:
@@ -186,7 +191,7 @@ def test_the_role_that_runs_cannot_drop_the_database(guarded: str) -> None:
 def test_records_refuse_the_superuser_too_as_a_replica(guarded: str, record: str) -> None:
     with connect(with_user(guarded, postgres.ADMINISTERS)) as connection:
         connection.execute("SET session_replication_role = replica")
-        for attack in ("UPDATE {} SET surface = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
+        for attack in (f"UPDATE {{}} SET {RECORDS[record]} = 'x'", "DELETE FROM {}", "TRUNCATE {} CASCADE"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"), connection.transaction():
                 connection.execute(attack.format(record))
 

@@ -89,3 +89,14 @@ def test_a_browser_opens_every_default_port() -> None:
     ports = {name: value.default for name, value in Settings.model_fields.items() if name.endswith("_port")}
     assert ports
     assert not UNSAFE & set(ports.values()), ports
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        *((host, True) for host in ("127.0.0.1", "127.0.0.9", "localhost", "LocalHost", "::1")),
+        *((host, False) for host in ("0.0.0.0", "::", "10.0.0.7", "rank.example", "localhost.example")),
+    ],
+)
+def test_loopback_is_what_this_machine_alone_reaches(host: str, alone: bool) -> None:
+    assert Settings(host=host).on_loopback == alone

@@ -24,9 +24,8 @@ from features.ingest.sources import ImportRefused
 from features.log.json_texts import value_of
 from features.log.reading import read_events
 from infra.postgres.connections import connect
-from models.serving.rank.ranking import impression_id
 from tests.conftest import fresh_database
-from tests.worlds.serving import Client, serve, serving_config
+from tests.worlds.serving import Client, impression_id, serve, serving_config
 
 NAMES = ("country", "geo.country", "user agent", "k[0]", "größe", 'a"b', "c\\d", "$", "'", "*", "^k.*$", "a\nb", "%s")
 ATTRIBUTES = ("cat.main", "$.x")
@@ -130,7 +129,7 @@ def test_any_value_is_one_id_by_file_request_fold_and_slice(
     answer = client.post("/v1/feed/rank", content=json.dumps(body), headers={"content-type": "application/json"})
     assert answer.status_code == 200, answer.text
     ranked = answer.json()["items"][0]["impression_id"]
-    assert ranked == impression_id("feed", "u", request, "a")
+    assert ranked == impression_id(client, "u", request, "a")
     with connect(database) as connection:
         rows = connection.execute(
             "SELECT impression_id, context FROM impressions WHERE impression_id = ANY(%s)", [[in_file, ranked]]

@@ -18,10 +18,19 @@ from models.serving.durable.database import Database
 from models.serving.durable.entries import Feedback
 from models.serving.follow import feast_users
 from models.serving.follow.live_features import LiveFeatures
-from models.serving.rank.ranking import impression_id
 from models.serving.telemetry import Metrics
 from tests.conftest import fresh_database
-from tests.worlds.serving import FEATURES, Client, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import (
+    FEATURES,
+    Client,
+    imported,
+    impression_id,
+    promote,
+    rank,
+    serve,
+    serving_config,
+    with_items,
+)
 from tests.worlds.waiting import eventually
 
 NEVER = 3600.0
@@ -201,7 +210,7 @@ def test_a_new_item_is_known_with_its_attributes(deaf: Client, database: str) ->
         append_entities(connection, "feed", "items", pl.DataFrame({"item_id": ["fresh"], "section": ["sport"]}))
     rank(deaf, user_id="u2", items=["fresh"], request_id="fresh-1")
     with connect(database) as connection:
-        name = impression_id("feed", "u2", "fresh-1", "fresh")
+        name = impression_id(deaf, "u2", "fresh-1", "fresh")
         row = connection.execute("SELECT row FROM served WHERE impression_id = %s", [name]).fetchall()
     ids = FEATURES.schema.unpack([bytes(row[0][0])]).ids
     assert ids[0, FEATURES.ids.index("section")] == key_of("section", "sport")

@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from infra.postgres.connections import connect
-from models.serving.rank.ranking import impression_id, surface_of
 from tests.conftest import fresh_database
 from tests.worlds.serving import Client, rank, serve, waiting_for_the_log
 
@@ -63,17 +60,3 @@ def test_what_was_there_is_counted_in_the_metrics(client: Client) -> None:
     }
     assert counts['event="impression",surface="feed"'] >= 2
     assert counts['event="feedback",surface="feed"'] >= 1
-
-
-IDS = st.text("ab:,|\x1f0", max_size=6)
-
-
-@given(st.tuples(IDS, IDS, IDS), st.tuples(IDS, IDS, IDS))
-def test_names_are_alike_only_where_all_three_ids_are(one: tuple[str, str, str], other: tuple[str, str, str]) -> None:
-    first, second = impression_id("feed", *one), impression_id("feed", *other)
-    assert (first == second) == (one == other)
-    assert (surface_of(first), len(first)) == ("feed", len("feed:") + 32)
-
-
-def test_a_name_says_nothing_of_the_reader() -> None:
-    assert "ana@example.org" not in impression_id("feed", "ana@example.org", "r", "i")

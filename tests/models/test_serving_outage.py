@@ -17,9 +17,8 @@ from infra.postgres import server as postgres
 from infra.postgres.connections import connect, create_database
 from infra.postgres.migrations import migrate
 from infra.settings import USER_ROLE
-from models.serving.rank.ranking import impression_id
 from tests.conftest import free_port
-from tests.worlds.serving import Client, imported, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import Client, imported, impression_id, promote, rank, serve, serving_config, with_items
 from tests.worlds.waiting import eventually
 
 
@@ -167,7 +166,7 @@ def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_pat
         eventually(lambda: rank(client)["degraded"] == [], "it is back")
         eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
     shown, _, served = logged(server.url)
-    assert {impression_id("feed", "u1", request, "a") for request in ("before", "first", "second")} <= shown
+    assert {impression_id(client, "u1", request, "a") for request in ("before", "first", "second")} <= shown
     assert served == len(shown)
 
 

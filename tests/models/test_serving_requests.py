@@ -11,10 +11,19 @@ import pytest
 
 from infra.postgres.connections import connect
 from models.frames import to_score
-from models.serving.rank.ranking import impression_id
 from models.versions import artifact
 from tests.conftest import fresh_database
-from tests.worlds.serving import FEATURES, Client, promote, rank, serve, serving_config, waiting_for_the_log, with_items
+from tests.worlds.serving import (
+    FEATURES,
+    Client,
+    impression_id,
+    promote,
+    rank,
+    serve,
+    serving_config,
+    waiting_for_the_log,
+    with_items,
+)
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +257,7 @@ def test_feedback_from_a_clock_that_runs_fast_counts_as_now(client: Client, data
 
 
 def test_feedback_before_its_impression_waits_for_it(client: Client, database: str) -> None:
-    name = impression_id("feed", "u1", "soon", "a")
+    name = impression_id(client, "u1", "soon", "a")
     assert client.post("/v1/feedback", json={"impression_id": name, "kind": "click"}).status_code == 200
     shown = rank(client, request_id="soon", items=["a"])["items"][0]
     assert shown["impression_id"] == name

@@ -97,6 +97,7 @@ def serving_config(
         "surfaces": declared or (lambda: {"feed": ServedSurface(features, views)}),
         "cache": cache,
         "tracking_uri": "http://127.0.0.1:1",
+        "open_without_keys": True,
         "poll_s": 0.5,
         "follow_s": 0.2,
         "drain_s": 0.02,
@@ -119,8 +120,8 @@ class Client:
     settles: bool
     """Whether an answer is looked at once the log has what was accepted, where the database is there."""
 
-    def get(self, path: str) -> httpx.Response:
-        return self.portal.call(self.http.get, path)
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return self.portal.call(partial(self.http.get, path, **options))
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         response = self.portal.call(partial(self.http.post, path, **body))
@@ -158,6 +159,11 @@ def rank(client: Client, **changes: Any) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def impression_id(client: Client, user: str, request_id: str, item: str) -> str:
+    """What the impression of an item is, or will be, called."""
+    return client.service.signer.impression_ids("feed", user, request_id, [item])[0]
 
 
 def with_items(database: str) -> None:

@@ -8,7 +8,6 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from features.declare.features import Features
 from features.log.tally import MOST_NAMED
 from models.frames import to_score
+from models.serving.access.signing import Signer
 from models.serving.bodies import MOST_CANDIDATES, Candidate, RankBody
 from models.serving.durable.entries import Impressions, LogEntry
 from models.serving.follow.champions import Champions
@@ -72,6 +72,7 @@ class SurfaceRanker:
         live_features: LiveFeatures,
         retriever: Retriever,
         views: LiveViews,
+        signer: Signer,
         clock: Callable[[], float],
     ) -> None:
         self.surface = surface
@@ -81,6 +82,7 @@ class SurfaceRanker:
         self.live_features = live_features
         self.retriever = retriever
         self.views = views
+        self._signer = signer
         self._clock = clock
 
     def rank(self, body: RankBody) -> Ranked:
@@ -111,12 +113,14 @@ class SurfaceRanker:
         else:
             scores = champion.model.score(to_score(features.values, views.values, self.declared.schema, request.now))
         order = np.argsort(-scores, kind="stable")[: body.limit]
+        ranked = [items[place] for place in order.tolist()]
+        names = self._signer.impression_ids(self.surface, request.user, request.request_id, ranked)
         shown = tuple(
             RankedItem(
                 item_id=named[place].id,
                 score=float(scores[place]),
                 position=position,
-                impression_id=impression_id(self.surface, request.user, request.request_id, items[place]),
+                impression_id=names[position],
                 propensity=1.0,
             )
             for position, place in enumerate(order.tolist())
@@ -180,18 +184,3 @@ class _Request:
     request_id: str
     now: float
     """Seconds since 1970."""
-
-
-def impression_id(surface: str, user: str, request_id: str, item: str) -> str:
-    """Names the surface, so that feedback need not, and is the same for a request that its user sends twice. Of fixed
-    length: BLAKE2b (RFC 7693) of the three ids, each after its length, so that no two impressions meet in one."""
-    digest = blake2b(digest_size=16)
-    for part in (user, request_id, item):
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(4, "big") + encoded)
-    return f"{surface}:{digest.hexdigest()}"
-
-
-def surface_of(impression: str) -> str:
-    """The surface an impression of ours names; some other text for one that came from elsewhere."""
-    return impression.partition(":")[0]
