@@ -14,14 +14,16 @@ an API key that opens the route, 401, 403 or 429 (``access``). A 2xx answer to
 """
 
 import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
+from typing import Any
 
+import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from infra.http.limits import BodyLimits, RequestLimits
@@ -32,6 +34,7 @@ from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
 from models.serving.rank.ranking import NoTowers
 from models.serving.service import NoSurface, RankingService
+from models.serving.telemetry import Measured
 
 LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
@@ -52,37 +55,35 @@ def create_app(config: ServingConfig) -> FastAPI:
     # The pages under /docs would fetch their scripts from elsewhere; /openapi.json says the same.
     app = FastAPI(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
+    app.router.route_class = QuickJson
 
     app.add_middleware(BodyLimits, refuse=_refusal, limits=LIMITS)
     app.add_middleware(Guard, access=service.access, clock=config.clock)  # around the limits: strangers fill no memory
 
-    @app.middleware("http")  # around both: what they refuse is counted too
-    async def measured(request: Request, proceed: Callable[[Request], Awaitable[Response]]) -> Response:
-        began = time.perf_counter()
-        response = await proceed(request)
-        route = getattr(request.scope.get("route"), "path", "none")
-        service.metrics.requests.labels(route, str(response.status_code)).inc()
-        service.metrics.seconds.labels(route).observe(time.perf_counter() - began)
-        return response
+    app.add_middleware(Measured, metrics=service.metrics)  # around both: what they refuse is counted too
 
     @app.post("/v1/{surface}/rank")
-    async def rank(surface: str, body: RankBody) -> JSONResponse:
+    async def rank(surface: str, body: RankBody) -> Response:
         """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others.
         ``undeclared`` names values that came and are no column of the surface."""
-        repeated = _first_repeated([str(item.id) for item in body.items or ()])
+        repeated = None if body.items is None else body.items.repeated
         if repeated is not None:
             return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
         response = await service.rank(surface, body)
-        return JSONResponse(
-            {
-                "request_id": response.ranked.request_id,
-                "model_version": response.ranked.model_version,
-                "degraded": response.degraded,
-                "repeated": response.repeated,
-                "undeclared": response.ranked.undeclared,
-                "items": [vars(item) for item in response.ranked.items],
-            }
-        )
+        ranked = response.ranked
+        columns = zip(ranked.items, ranked.scores, ranked.impression_ids, ranked.propensities, strict=True)
+        content = {
+            "request_id": ranked.request_id,
+            "model_version": ranked.model_version,
+            "degraded": response.degraded,
+            "repeated": response.repeated,
+            "undeclared": ranked.undeclared,
+            "items": [
+                {"item_id": item, "score": score, "position": place, "impression_id": name, "propensity": propensity}
+                for place, (item, score, name, propensity) in enumerate(columns)
+            ],
+        }
+        return Response(msgspec.json.encode(content), media_type="application/json")
 
     @app.post("/v1/feedback")
     async def feedback(body: AnyFeedback, request: Request) -> JSONResponse:
@@ -168,6 +169,26 @@ def create_app(config: ServingConfig) -> FastAPI:
     return app
 
 
+class QuickJson(APIRoute):
+    """A route whose body is read by msgspec. What that does not take as JSON, Python's own reads, or refuses."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def quick(request: Request) -> Response:
+            return await handle(_QuickRequest(request.scope, request.receive))
+
+        return quick
+
+
+class _QuickRequest(Request):
+    async def json(self) -> object:
+        try:
+            return msgspec.json.decode(await self.body())
+        except (msgspec.DecodeError, RecursionError):
+            return await super().json()
+
+
 def _problem(status: int, place: list[str | int], message: str) -> JSONResponse:
     return JSONResponse({"detail": [{"loc": place, "msg": message}]}, status)
 
@@ -185,12 +206,3 @@ def _place(location: tuple[str | int, ...]) -> list[str | int]:
 def _encodable(parts: list[str | int]) -> list[str | int]:
     """A field may be called what no answer can hold."""
     return [part.encode(errors="backslashreplace").decode() if isinstance(part, str) else part for part in parts]
-
-
-def _first_repeated(items: list[str]) -> int | None:
-    seen: set[str] = set()
-    for place, item in enumerate(items):
-        if item in seen:
-            return place
-        seen.add(item)
-    return None

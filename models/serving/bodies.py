@@ -3,12 +3,13 @@
 ``app`` declares its routes with these; ``service`` takes them from there.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, TypeAdapter, WrapValidator
 
+from features.identity.names import LONGEST_ID
 from features.ingest.json_events import Event, FeedbackEvent, ImpressionEvent, Unfit, read_event
 from features.log.json_values import Context, Id, Instant, Kind, Number, TextId, json_schema
 
@@ -18,31 +19,65 @@ MOST_EVENTS = 1000
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """An item to be ranked, with what the request brings of it."""
+class Candidates:
+    """The N items that a request names."""
 
-    id: str | int
-    values: Mapping[str, str | None] = field(default_factory=dict)
-    """By the log's names, as canonical texts."""
+    ids: Sequence[str | int]
+    """As sent."""
+    texts: Sequence[str]
+    """The same in canonical form."""
+    values: Sequence[Mapping[str, str | None]] = ()
+    """What the request brings of each, by the log's names, as canonical texts; empty where it brings nothing of any."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def of(ids: Sequence[str | int], values: Sequence[Mapping[str, str | None]] = ()) -> "Candidates":
+        return Candidates(ids, [*map(str, ids)], values if any(values) else ())
+
+    @property
+    def repeated(self) -> int | None:
+        """The place of the first that repeats an earlier one."""
+        if len(set(self.texts)) == len(self.texts):
+            return None
+        first: dict[str, int] = {}
+        return next(place for place, text in enumerate(self.texts) if first.setdefault(text, place) != place)
 
 
 _VALUES = TypeAdapter(Context)
 _ID = TypeAdapter(Id)
 
 
-def _candidate(value: object) -> Candidate:
+def _candidate(value: object) -> tuple[str | int, Mapping[str, str | None]]:
     if not isinstance(value, dict):
-        return Candidate(_ID.validate_python(value))
+        return _ID.validate_python(value), {}
     if "id" not in value:
         raise ValueError('must be an id, or an object with an "id" and values')
     values = {name: one for name, one in value.items() if name != "id"}
-    return Candidate(_ID.validate_python(value["id"]), _VALUES.validate_python(values))
+    return _ID.validate_python(value["id"]), _VALUES.validate_python(values)
+
+
+def _candidates(
+    value: object, each: Callable[[object], list[tuple[str | int, Mapping[str, str | None]]]]
+) -> Candidates:
+    """Texts that are well as they are need not be looked at one by one."""
+    if isinstance(value, list) and 0 < len(value) <= MOST_CANDIDATES and {*map(type, value)} == {str}:
+        together = "".join(value)
+        if together.isascii() and "\0" not in together and "" not in value and max(map(len, value)) <= LONGEST_ID:
+            return Candidates(value, value)
+    ids, values = zip(*each(value), strict=True)
+    return Candidates.of(ids, values)
 
 
 CandidateItem = Annotated[
-    Candidate,
+    tuple[str | int, Mapping[str, str | None]],
     PlainValidator(_candidate),
     json_schema("string", "integer", "object"),
+]
+
+CandidateList = Annotated[
+    list[CandidateItem], Field(min_length=1, max_length=MOST_CANDIDATES), WrapValidator(_candidates)
 ]
 
 
@@ -52,7 +87,7 @@ class RankBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
-    items: Annotated[list[CandidateItem], Field(min_length=1, max_length=MOST_CANDIDATES)] | None = None
+    items: CandidateList | None = None
     """The candidates, each once: an id, or ``{"id": 7, "price": 9.5, ...}`` with values of its own. When absent, the
     model in service retrieves them, if it can."""
     context: Context = {}

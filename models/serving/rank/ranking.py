@@ -6,23 +6,25 @@
 
 import json
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from features.declare.features import Features
 from features.log.tally import MOST_NAMED
 from models.frames import to_score
 from models.serving.access.signing import Signer
-from models.serving.bodies import MOST_CANDIDATES, Candidate, RankBody
+from models.serving.bodies import MOST_CANDIDATES, Candidates, RankBody
 from models.serving.durable.entries import Impressions, LogEntry
 from models.serving.follow.champions import Champions
-from models.serving.follow.live_features import CandidateFeatures, LiveFeatures
+from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.retriever import Retriever
 from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.views import LiveViews
+
+Context = Mapping[str, str | None]
+"""Values by the log's names, as canonical texts."""
 
 RETRIEVED = 200
 """Candidates retrieved to be ranked, where no more than that are to be shown."""
@@ -32,24 +34,17 @@ NO_MODEL = "none"
 
 
 @dataclass(frozen=True)
-class RankedItem:
-    """One item of a response, in its place."""
-
-    item_id: str | int
-    score: float
-    position: int
-    impression_id: str
-    propensity: float
-
-
-@dataclass(frozen=True)
 class Ranked:
-    """A response, and what of it goes to the log."""
+    """A response, its N items in order, and what of it goes to the log."""
 
     request_id: str
     model_version: str
     degraded: tuple[str, ...]
-    items: tuple[RankedItem, ...]
+    items: Sequence[str | int]
+    """As they were sent."""
+    scores: Sequence[float]
+    impression_ids: Sequence[str]
+    propensities: Sequence[float]
     entry: LogEntry
     candidates: int
     """How many were scored."""
@@ -97,40 +92,56 @@ class SurfaceRanker:
         degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
         named = body.items
         if named is None:
-            named = [Candidate(item) for item in self._retrieved(champion, request)]
+            named = Candidates.of(self._retrieved(champion, request))
             if not named:
                 lacks = tuple(sorted({"retrieval", *degraded}))
-                return Ranked(request.request_id, version, lacks, (), LogEntry(self.surface), 0)
+                return Ranked(request.request_id, version, lacks, (), (), (), (), LogEntry(self.surface), 0)
             if self.retriever.stale():
                 degraded.add("retrieval")
-        items, values = [str(item.id) for item in named], [item.values for item in named]
-        features = self.live_features.read(request.user, items, values, body.context, request.now)
-        views = self.views.read(request.user, items, values, body.context, request.now)
+        features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
+        views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
         degraded |= {*features.degraded, *(() if views.complete else ("views",))}
         if champion is None:
             degraded.add("model")
-            scores = np.full(len(items), self.declared.base_rate)
+            scores = np.full(len(named), self.declared.base_rate)
         else:
             scores = champion.model.score(to_score(features.values, views.values, self.declared.schema, request.now))
         order = np.argsort(-scores, kind="stable")[: body.limit]
-        ranked = [items[place] for place in order.tolist()]
-        names = self._signer.impression_ids(self.surface, request.user, request.request_id, ranked)
-        shown = tuple(
-            RankedItem(
-                item_id=named[place].id,
-                score=float(scores[place]),
-                position=position,
-                impression_id=names[position],
-                propensity=1.0,
-            )
-            for position, place in enumerate(order.tolist())
+        places = order.tolist()
+        texts = [named.texts[place] for place in places]
+        shown = self._signer.impression_ids(self.surface, request.user, request.request_id, texts)
+        propensities = [1.0] * len(places)
+        entry = LogEntry(
+            self.surface,
+            Impressions(
+                impression_id=shown,
+                request_id=[request.request_id] * len(places),
+                user_id=[request.user] * len(places),
+                item_id=texts,
+                position=[*range(len(places))],
+                shown_at=[round(request.now * 1e6)] * len(places),
+                propensity=propensities,
+                context=_contexts(body.context, named.values, places),
+                model_version=version,
+                read_tick=features.tick,
+                schema_version=self.declared.schema.version,
+                rows=self.declared.schema.table(features.values[order]).tobytes(),
+            ),
         )
-        contexts = [json.dumps({**body.context, **values[place]}) for place in order]
-        entry = self._entry(request, version, shown, features, order, contexts)
-        ids = features.values.ids[order]
-        self.live_features.add_impressions([one.impression_id for one in shown], ids, request.now)
-        unread = sorted({*body.context, *(name for own in values for name in own)} - self._names)[:MOST_NAMED]
-        return Ranked(request.request_id, version, tuple(sorted(degraded)), shown, entry, len(items), tuple(unread))
+        self.live_features.add_impressions(shown, features.values.ids[order], request.now)
+        names = {*body.context, *(name for own in named.values for name in own)}
+        return Ranked(
+            request.request_id,
+            version,
+            tuple(sorted(degraded)),
+            items=[named.ids[place] for place in places],
+            scores=scores[order].tolist(),
+            impression_ids=shown,
+            propensities=propensities,
+            entry=entry,
+            candidates=len(named),
+            undeclared=tuple(sorted(names - self._names)[:MOST_NAMED]),
+        )
 
     def _retrieved(self, champion: LoadedChampion | None, request: "_Request") -> list[str | int]:
         """Candidates for a request that names none, best first. Empty when no item is alive.
@@ -145,35 +156,6 @@ class SurfaceRanker:
         wanted = min(MOST_CANDIDATES, max(RETRIEVED, request.body.limit or 0))
         return [*self.retriever.index(champion.retrieves).candidates(ids, history, wanted)]
 
-    def _entry(
-        self,
-        request: "_Request",
-        version: str,
-        shown: Sequence[RankedItem],
-        features: CandidateFeatures,
-        order: NDArray[np.intp],
-        contexts: list[str],
-    ) -> LogEntry:
-        """The impressions for the log, with the rows they were ranked with."""
-        schema, count = self.declared.schema, len(shown)
-        return LogEntry(
-            self.surface,
-            Impressions(
-                impression_id=[one.impression_id for one in shown],
-                request_id=[request.request_id] * count,
-                user_id=[request.user] * count,
-                item_id=[str(one.item_id) for one in shown],
-                position=[*range(count)],
-                shown_at=[round(request.now * 1e6)] * count,
-                propensity=[one.propensity for one in shown],
-                context=contexts,
-                model_version=version,
-                read_tick=features.tick,
-                schema_version=schema.version,
-                rows=schema.table(features.values[order]).tobytes(),
-            ),
-        )
-
 
 @dataclass(frozen=True)
 class _Request:
@@ -184,3 +166,10 @@ class _Request:
     request_id: str
     now: float
     """Seconds since 1970."""
+
+
+def _contexts(context: Context, values: Sequence[Context], places: Sequence[int]) -> list[str]:
+    """What is logged with each impression: the request's context, and over it what it brings of the item."""
+    if not values:
+        return [json.dumps(context)] * len(places)
+    return [json.dumps({**context, **values[place]}) for place in places]
