@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, PlainValidator, Tag, TypeAdapter, WrapValidator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetPydanticSchema,
+    PlainValidator,
+    Tag,
+    TypeAdapter,
+    WrapValidator,
+)
 
 from features.identity.names import LONGEST_ID
 from features.ingest.json_events import Event, FeedbackEvent, ImpressionEvent, Unfit, read_event
@@ -45,11 +55,13 @@ class Candidates:
         return next(place for place, text in enumerate(self.texts) if first.setdefault(text, place) != place)
 
 
+_Item = tuple[str | int, Mapping[str, str | None]]
+
 _VALUES = TypeAdapter(Context)
 _ID = TypeAdapter(Id)
 
 
-def _candidate(value: object) -> tuple[str | int, Mapping[str, str | None]]:
+def _candidate(value: object) -> _Item:
     if not isinstance(value, dict):
         return _ID.validate_python(value), {}
     if "id" not in value:
@@ -58,9 +70,7 @@ def _candidate(value: object) -> tuple[str | int, Mapping[str, str | None]]:
     return _ID.validate_python(value["id"]), _VALUES.validate_python(values)
 
 
-def _candidates(
-    value: object, each: Callable[[object], list[tuple[str | int, Mapping[str, str | None]]]]
-) -> Candidates:
+def _candidates(value: object, each: Callable[[object], list[_Item]]) -> Candidates:
     """Texts that are well as they are need not be looked at one by one."""
     if isinstance(value, list) and 0 < len(value) <= MOST_CANDIDATES and {*map(type, value)} == {str}:
         together = "".join(value)
@@ -70,15 +80,12 @@ def _candidates(
     return Candidates.of(ids, values)
 
 
-CandidateItem = Annotated[
-    tuple[str | int, Mapping[str, str | None]],
-    PlainValidator(_candidate),
-    json_schema("string", "integer", "object"),
-]
+CandidateItem = Annotated[_Item, PlainValidator(_candidate), json_schema("string", "integer", "object")]
 
 CandidateList = Annotated[
     list[CandidateItem], Field(min_length=1, max_length=MOST_CANDIDATES), WrapValidator(_candidates)
 ]
+"""What a request names, and what is made of it: ``Candidates``."""
 
 
 class RankBody(BaseModel):
@@ -87,7 +94,7 @@ class RankBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
-    items: CandidateList | None = None
+    items: Annotated[Candidates, GetPydanticSchema(lambda _, schema_of: schema_of(CandidateList))] | None = None
     """The candidates, each once: an id, or ``{"id": 7, "price": 9.5, ...}`` with values of its own. When absent, the
     model in service retrieves them, if it can."""
     context: Context = {}

@@ -120,7 +120,7 @@ class SurfaceRanker:
                 item_id=texts,
                 position=[*range(len(places))],
                 shown_at=[round(request.now * 1e6)] * len(places),
-                propensity=propensities,
+                propensity=[*propensities],
                 context=_contexts(body.context, named.values, places),
                 model_version=version,
                 read_tick=features.tick,
