@@ -25,6 +25,7 @@ IMPRESSION: Schema = {
     "propensity": pl.Float64,
     "read_tick": pl.Int64,
     "context": pl.String,
+    "fresh": pl.Boolean,
 }
 FEEDBACK: Schema = {
     "impression_id": pl.String,
@@ -36,7 +37,7 @@ FEEDBACK: Schema = {
 }
 """``counted`` is false for feedback that had no row of its own, such as the click of an imported impression."""
 
-OPTIONAL = {"position", "model_version", "propensity", "read_tick", "context", "counted"}
+OPTIONAL = {"position", "model_version", "propensity", "read_tick", "context", "fresh", "counted"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class EventBatch:
         """The rows that are neither taken nor there already, as dead letters."""
         refused = self.rows.with_columns(outcomes.alias("reason"))
         refused = refused.filter(~pl.col("reason").is_in([ACCEPTED, ALREADY_THERE]))
-        columns = [column for column in self.rows.columns if column not in ("counted", "line", "source")]
+        columns = [column for column in self.rows.columns if column not in ("fresh", "counted", "line", "source")]
         return refused.select("line", "source", "reason", json_objects(refused, columns).alias("event"))
 
 
@@ -92,6 +93,7 @@ def reach(batches: Sequence[EventBatch]) -> dict[str, datetime]:
         if not isinstance(first, datetime) or not isinstance(last, datetime):
             continue
         if batch.name == "impressions":
+            found |= {"shown_from": first, "shown_to": last}
             found |= {"same_shown_from": first - HORIZON, "same_shown_to": last + HORIZON}
             found |= {"waiting_from": first - HORIZON, "waiting_to": last + HORIZON}
         else:
@@ -114,6 +116,8 @@ def _checked(name: LiteralString, frame: pl.DataFrame, schema: Schema, key: list
     )
     typed = rows.with_row_index("ord")
     bad = [reason for c in schema for reason in (unfit(c, now) if c in OPTIONAL else reasons(c, now))]
+    if "fresh" in schema:
+        typed = typed.with_columns(pl.col("fresh").fill_null(value=False))
     if "context" in schema:
         objects = canonical_objects(typed["context"], "context", LONGEST_CONTEXT, LARGEST_CONTEXT)
         typed = typed.with_columns(objects["text"].alias("context"), objects["reason"].alias("unfit_context"))

@@ -9,8 +9,9 @@ remembers the last one it saw misses nothing. Feedback that comes before its imp
 with the impression.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import LiteralString
 
 import polars as pl
 import psycopg
@@ -32,7 +33,7 @@ STAGE_EVENTS = """
 CREATE TEMP TABLE IF NOT EXISTS staged_impressions (
     ord bigint, impression_id text, request_id text, user_id text, item_id text, "position" integer,
     shown_at timestamptz, known_at timestamptz, model_version text, propensity double precision, read_tick bigint,
-    context jsonb) ON COMMIT DELETE ROWS;
+    context jsonb, fresh boolean) ON COMMIT DELETE ROWS;
 CREATE TEMP TABLE IF NOT EXISTS staged_feedback (
     ord bigint, impression_id text, kind text, value double precision, at timestamptz, known_at timestamptz,
     counted boolean) ON COMMIT DELETE ROWS;
@@ -54,13 +55,24 @@ FROM (SELECT impression_id FROM staged_impressions UNION ALL SELECT impression_i
 # One id names one impression: the same id of another user, item or request is another impression under a wrong name.
 DROP_KNOWN_IMPRESSIONS = """
 DELETE FROM staged_impressions s USING impressions i
-WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id
+WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id AND NOT s.fresh
   AND i.impression_id >= %(first)s AND i.impression_id <= %(last)s
   AND i.shown_at >= %(same_shown_from)s AND i.shown_at <= %(same_shown_to)s
   AND i.shown_at >= s.shown_at - %(horizon)s AND i.shown_at <= s.shown_at + %(horizon)s
 RETURNING s.ord, CASE WHEN (i.user_id, i.item_id, i.request_id) = (s.user_id, s.item_id, s.request_id) THEN NULL
     ELSE format('impression_id is that of item %%s for user %%s in request %%s', i.item_id, i.user_id, i.request_id)
     END
+"""
+
+# A fresh one can be there as shown at this very instant alone, which is one look into the index. Of a batch that brings
+# thousands the planner would rather read the whole day, which grows with the log.
+BY_INDEX = "SELECT set_config('enable_hashjoin', %(on)s, true), set_config('enable_mergejoin', %(on)s, true)"
+
+DROP_BROUGHT_AGAIN = """
+DELETE FROM staged_impressions s USING impressions i
+WHERE i.surface = %(surface)s AND i.impression_id = s.impression_id AND s.fresh
+  AND i.shown_at = s.shown_at AND i.shown_at >= %(shown_from)s AND i.shown_at <= %(shown_to)s
+RETURNING s.ord, NULL
 """
 
 DROP_KNOWN_FEEDBACK = """
@@ -178,8 +190,9 @@ def append(
 
     ``impressions`` has the columns of ``batches.IMPRESSION``, ``feedback`` those of ``batches.FEEDBACK``; those in
     ``batches.OPTIONAL`` may be left out, and a column ``line`` may give the row of a file. ``context`` is the text of a
-    JSON object. ``known_at`` is when the event reached the log, and is taken as no earlier than the event itself. A
-    column ``source`` may give rows a source of their own.
+    JSON object. ``fresh`` says that an impression's id was made up for this showing: it is there as shown at this
+    instant, or not at all. ``known_at`` is when the event reached the log, and is taken as no earlier than the event
+    itself. A column ``source`` may give rows a source of their own.
 
     An impression counts once by its ``impression_id``, whatever its other columns; feedback once by ``impression_id``
     and ``kind``: the first wins, and what comes after counts as ``already_there``. That holds within one batch, and for
@@ -212,6 +225,33 @@ def append(
         return _append(connection, surface, batches, now, source)
 
 
+def _look_ups(batch: EventBatch) -> Iterator[LiteralString]:
+    """The queries that drop what of a batch is in the log already."""
+    if batch.name == "feedback":
+        if batch.good.height:
+            yield DROP_KNOWN_FEEDBACK
+        return
+    fresh = batch.good["fresh"]
+    if fresh.any():
+        yield DROP_BROUGHT_AGAIN
+    if not fresh.all():
+        yield DROP_KNOWN_IMPRESSIONS
+
+
+def _looked_up(
+    connection: psycopg.Connection, query: LiteralString, known: Mapping[str, object]
+) -> list[tuple[int, str | None]]:
+    """The places of the rows that a look-up has dropped, each with the reason against it, if there is any."""
+    by_index = query is DROP_BROUGHT_AGAIN
+    if by_index:
+        connection.execute(BY_INDEX, {"on": "off"})
+    # Never prepared: a plan for any bounds would open every partition.
+    dropped = connection.execute(query, known, prepare=False).fetchall()
+    if by_index:
+        connection.execute(BY_INDEX, {"on": "on"})
+    return dropped
+
+
 def _append(
     connection: psycopg.Connection, surface: str, batches: Sequence[EventBatch], now: datetime, source: str
 ) -> AppendResult:
@@ -230,9 +270,7 @@ def _append(
         known = {"surface": surface, "first": first, "last": last}
         known |= {"horizon": HORIZON, "skew": SKEW, "clock_skew": CLOCK_SKEW} | reach(batches)
         for batch in batches:
-            look_up = DROP_KNOWN_IMPRESSIONS if batch.name == "impressions" else DROP_KNOWN_FEEDBACK
-            # Never prepared: a plan for any bounds would open every partition.
-            there = connection.execute(look_up, known, prepare=False).fetchall() if batch.good.height else []
+            there = [row for look_up in _look_ups(batch) for row in _looked_up(connection, look_up, known)]
             outcomes[batch.name] = batch.with_outcomes({ord_: reason or ALREADY_THERE for ord_, reason in there})
         if "waiting_from" in known:
             connection.execute(TAKE_WAITING, known, prepare=False)

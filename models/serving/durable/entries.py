@@ -29,6 +29,8 @@ class Impressions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     read_tick: int | None = None
     """Their features were read as of the ticks before this one."""
     schema_version: str | None = None
+    fresh: bool = False
+    """Whether their ids were made up for this showing, since the request named itself not."""
     rows: bytes = b""
     """The served rows, one after the other; each as long as the schema has it."""
 

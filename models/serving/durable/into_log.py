@@ -172,7 +172,7 @@ _EACH = {
     "propensity": pl.Float64,
     "context": pl.String,
 }
-_ALIKE = {"model_version": pl.String, "read_tick": pl.Int64}
+_ALIKE = {"model_version": pl.String, "read_tick": pl.Int64, "fresh": pl.Boolean}
 _FEEDBACK = {"impression_id": pl.String, "kind": pl.String, "value": pl.Float64, "at": pl.Int64}
 
 

@@ -125,6 +125,7 @@ class SurfaceRanker:
                 model_version=version,
                 read_tick=features.tick,
                 schema_version=self.declared.schema.version,
+                fresh=body.request_id is None,
                 rows=self.declared.schema.table(features.values[order]).tobytes(),
             ),
         )
