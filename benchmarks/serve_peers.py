@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -74,7 +74,8 @@ def running(name: str) -> Iterator[Peer]:
                 _wait(name, server, process, log)
                 yield Peer(name, server, process.pid)
             finally:
-                os.killpg(process.pid, signal.SIGTERM)  # MLflow's has children
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.killpg(process.pid, signal.SIGTERM)  # MLflow's has children
 
 
 def _wait(name: str, server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -201,6 +202,7 @@ def main(name: str, port: int, folder: Path) -> None:
     """Serve a peer until SIGTERM."""
     if name == PROGRAMS[MLFLOW]:
         command = mlflow_command(port, folder)
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # uvicorn
         os.execv(command[0], command)  # noqa: S606
     import uvicorn
 

@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.serve import OURS, ServeConfig, Setting, bench, poisson, settings_of
+from benchmarks.serve import bench
 from benchmarks.serve_client import NO_ANSWER, Answer, Load, Post, Server, closed_loop, open_loop
 from benchmarks.serve_installation import Installation, Stored
 from benchmarks.serve_peers import FASTAPI, STARLETTE, WIDTH
 from benchmarks.serve_requests import OurRequests
+from benchmarks.serve_workload import ServeConfig, Setting, poisson, settings_of
 from benchmarks.table import Table
 from flows.surfaces.feed import SURFACE as FEED
 from infra.errors import MillraceError
@@ -167,7 +168,6 @@ def test_the_goals_sizes_are_measured_whatever_else_is() -> None:
         *(Setting(200, connections) for connections in (2, 8)),
         Setting(200, rate=7.0),
     ]
-    assert OURS not in config.peers
 
 
 def test_arrivals_are_as_many_as_the_rate_says() -> None:
