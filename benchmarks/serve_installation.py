@@ -25,7 +25,7 @@ import httpx
 
 from benchmarks.bench import Progress
 from benchmarks.serve_client import Server
-from benchmarks.serve_peers import free_port
+from benchmarks.serve_peers import free_ports
 from flows.surface_files import add
 from flows.taken_up import take_up
 from infra.errors import MillraceError
@@ -188,7 +188,8 @@ def installation(seeded: Seeded, folder: Path | None, progress: Progress) -> Ite
 def own_settings(root: Path) -> Settings:
     """Every setting as it is by default, whatever the environment says, with a home and ports of its own."""
     defaults = {name: found.get_default() for name, found in Settings.model_fields.items()}
-    ports = {name: free_port() for name in defaults if name.endswith("_port")}
+    names = [name for name in defaults if name.endswith("_port")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings(**defaults | ports | {"home": root / "home", "surfaces": root / "surfaces"})
 
 

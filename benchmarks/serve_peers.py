@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -62,7 +62,8 @@ class Peer:
 @contextmanager
 def running(name: str) -> Iterator[Peer]:
     """The peer, started; it ends with the block. Raises PeerDown with the end of its output."""
-    server = Server("127.0.0.1", free_port())
+    (port,) = free_ports(1)
+    server = Server("127.0.0.1", port)
     with tempfile.TemporaryDirectory(prefix="millrace-peer-") as folder:
         log = Path(folder) / "log"
         command = [sys.executable, "-m", "benchmarks.serve_peers", PROGRAMS[name], str(server.port), folder]
@@ -90,11 +91,13 @@ def _wait(name: str, server: Server, process: "subprocess.Popen[bytes]", log: Pa
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(wanted: int) -> list[int]:
+    """Different ports that nobody listens on."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(wanted)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 class BareNetwork:
