@@ -89,7 +89,7 @@ def ours(made: Installation, requests: OurRequests, settled: list[float]) -> Sys
 
     def after(load: Load) -> None:
         requests.expect(load)
-        settled.append(made.settle())
+        settled.append(made.settle(requests.place))
 
     return System(OURS, made.server, requests.ranking, after)
 
@@ -165,7 +165,7 @@ def measured_feedback(
         impressions += impressions_of(load)
         if not load.taken:
             break
-    made.settle()
+    made.settle(requests.place)
     posts = requests.feedback(impressions[:wanted], config.batch)
     arrivals = poisson(np.random.default_rng(config.seed), config.beside, config.feedback_s)
     found: list[Load] = []
@@ -181,6 +181,6 @@ def measured_feedback(
     given = run(both())
     for load in (given, *found):
         requests.expect(load)
-    settled = made.settle(STORED_S)
+    settled = made.settle(requests.place, STORED_S)
     progress(f"feedback: {given.events_per_second:,.0f} events/s, in the log and folded {settled:.1f} s later")
     return Feedback(given, found[0], settled)

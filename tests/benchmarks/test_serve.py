@@ -74,6 +74,9 @@ def test_what_is_missing_or_there_twice_is_not_stored_exactly_once() -> None:
         def newest_items(self) -> list[str]:
             return ["a1", "a2", "a3"]
 
+        def place(self) -> int:
+            return 100
+
     requests = OurRequests(Site(Settings()), seed=0)
     ranking = requests.ranking(2)
     first, second, refused = next(ranking), next(ranking), next(ranking)
@@ -82,7 +85,7 @@ def test_what_is_missing_or_there_twice_is_not_stored_exactly_once() -> None:
     assert first.name.encode() in first.sent
     requests.expect(Load(tuple(Answer(post.name, post.events, 200, 0.1) for post in (first, second, given))))
     requests.expect(Load((Answer(refused.name, 2, 503, 0.1),)))
-    assert (requests.impressions, requests.clicks) == (4, 2)
+    assert (requests.impressions, requests.clicks, requests.place) == (4, 2, 106)
     whole = {first.name: (2, 2), second.name: (2, 2)}
     assert stored_of(requests, whole, {"feed:1": 1, "feed:2": 1}) == (4, 2)
     assert stored_of(requests, {first.name: (2, 2)}, {"feed:1": 1}) == (2, 1)
