@@ -315,7 +315,8 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Serving over HTTP as it ships, from request to answer, beside Starlette and FastAPI around a bare network."""
-    from benchmarks.serve import EVERY_PEER, ServeConfig, bench
+    from benchmarks.serve import bench
+    from benchmarks.serve_workload import EVERY_PEER, ServeConfig
 
     expect_extra(*(("matplotlib",) if record else ()))
     if peers not in ("", "all"):

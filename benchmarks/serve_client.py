@@ -88,6 +88,11 @@ class Load:
         return [answer for answer in self.answers if answer.taken]
 
     @property
+    def refused(self) -> int:
+        """Requests with another answer, or none."""
+        return len(self.answers) - len(self.taken)
+
+    @property
     def milliseconds(self) -> NDArray[np.float64]:
         """Of each answer of 2xx."""
         return np.array([answer.seconds for answer in self.taken]) * 1e3

@@ -25,7 +25,7 @@ import httpx
 
 from benchmarks.bench import Progress
 from benchmarks.serve_client import Server
-from benchmarks.serve_peers import free_port
+from benchmarks.serve_peers import free_ports
 from flows.surface_files import add
 from flows.taken_up import take_up
 from infra.errors import MillraceError
@@ -142,16 +142,18 @@ class Installation:
             {(impression, kind): rows for impression, kind, rows in feedback},
         )
 
-    def settle(self, within_s: float = 30.0) -> float:
-        """Wait until the log has stopped growing and is folded, or the time is up; the seconds until it was."""
+    def place(self) -> int:
+        """Of the log's last event; each that is stored has the next, or a later one."""
+        return int(self.rows("SELECT max(last_seq) FROM event_days WHERE surface = %s", SURFACE)[0][0])
+
+    def settle(self, place: int, within_s: float = 30.0) -> float:
+        """Wait until the log has come to that place, grows no more and is folded, or the time is up; the seconds until
+        it was."""
         began, before = time.monotonic(), None
         while time.monotonic() < began + within_s:
-            ((logged, folded),) = self.rows(
-                "SELECT (SELECT max(last_seq) FROM event_days WHERE surface = %s),"
-                " (SELECT seq FROM fold_positions WHERE surface = %s)",
-                *(SURFACE, SURFACE),
-            )
-            if folded is not None and folded >= logged and logged == before:
+            logged = self.place()
+            folded = self.rows("SELECT seq FROM fold_positions WHERE surface = %s", SURFACE)
+            if place <= logged and before == logged and folded and folded[0][0] >= logged:
                 break
             before = logged
             time.sleep(0.5)
@@ -177,7 +179,7 @@ def installation(seeded: Seeded, folder: Path | None, progress: Progress) -> Ite
             start_stack(settings, services)
             made = Installation(settings)
             wait_until_ready(settings)
-            made.settle(READY_S)
+            made.settle(made.place(), READY_S)
             progress(f"serving and the fold are up after {time.monotonic() - began:.0f} s")
             yield made
         finally:
@@ -188,7 +190,8 @@ def installation(seeded: Seeded, folder: Path | None, progress: Progress) -> Ite
 def own_settings(root: Path) -> Settings:
     """Every setting as it is by default, whatever the environment says, with a home and ports of its own."""
     defaults = {name: found.get_default() for name, found in Settings.model_fields.items()}
-    ports = {name: free_port() for name in defaults if name.endswith("_port")}
+    names = [name for name in defaults if name.endswith("_port")]
+    ports = dict(zip(names, free_ports(len(names)), strict=True))
     return Settings(**defaults | ports | {"home": root / "home", "surfaces": root / "surfaces"})
 
 

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -62,7 +62,8 @@ class Peer:
 @contextmanager
 def running(name: str) -> Iterator[Peer]:
     """The peer, started; it ends with the block. Raises PeerDown with the end of its output."""
-    server = Server("127.0.0.1", free_port())
+    (port,) = free_ports(1)
+    server = Server("127.0.0.1", port)
     with tempfile.TemporaryDirectory(prefix="millrace-peer-") as folder:
         log = Path(folder) / "log"
         command = [sys.executable, "-m", "benchmarks.serve_peers", PROGRAMS[name], str(server.port), folder]
@@ -74,7 +75,8 @@ def running(name: str) -> Iterator[Peer]:
                 _wait(name, server, process, log)
                 yield Peer(name, server, process.pid)
             finally:
-                os.killpg(process.pid, signal.SIGTERM)  # MLflow's has children
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.killpg(process.pid, signal.SIGTERM)  # MLflow's has children
 
 
 def _wait(name: str, server: Server, process: "subprocess.Popen[bytes]", log: Path) -> None:
@@ -89,11 +91,13 @@ def _wait(name: str, server: Server, process: "subprocess.Popen[bytes]", log: Pa
         time.sleep(0.1)
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(wanted: int) -> list[int]:
+    """Different ports that nobody listens on."""
+    with ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(wanted)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in sockets]
 
 
 class BareNetwork:
@@ -201,6 +205,7 @@ def main(name: str, port: int, folder: Path) -> None:
     """Serve a peer until SIGTERM."""
     if name == PROGRAMS[MLFLOW]:
         command = mlflow_command(port, folder)
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # uvicorn
         os.execv(command[0], command)  # noqa: S606
     import uvicorn
 

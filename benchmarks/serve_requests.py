@@ -40,6 +40,7 @@ class OurRequests:
         self._server = made.server
         self._readers, self._items = made.readers(), made.newest_items()
         self._draw = np.random.default_rng(seed)
+        self._begun = made.place()
         self._numbers = count()
         self._ranked: dict[str, int] = {}
         """Candidates of the requests that were answered, by request."""
@@ -86,6 +87,11 @@ class OurRequests:
     def clicks(self) -> int:
         """That the log must have."""
         return len(self._given)
+
+    @property
+    def place(self) -> int:
+        """Of the log, once it has all of this."""
+        return self._begun + self.impressions + self.clicks
 
     def impressions_stored(self, stored: Stored) -> int:
         """How many of them it has exactly once: those of requests that are there with each candidate and no more."""

@@ -10,11 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.serve import OURS, ServeConfig, Setting, bench, poisson, settings_of
+from benchmarks.serve import bench
 from benchmarks.serve_client import NO_ANSWER, Answer, Load, Post, Server, closed_loop, open_loop
 from benchmarks.serve_installation import Installation, Stored
 from benchmarks.serve_peers import FASTAPI, STARLETTE, WIDTH
 from benchmarks.serve_requests import OurRequests
+from benchmarks.serve_workload import ServeConfig, Setting, poisson, settings_of
 from benchmarks.table import Table
 from flows.surfaces.feed import SURFACE as FEED
 from infra.errors import MillraceError
@@ -73,6 +74,9 @@ def test_what_is_missing_or_there_twice_is_not_stored_exactly_once() -> None:
         def newest_items(self) -> list[str]:
             return ["a1", "a2", "a3"]
 
+        def place(self) -> int:
+            return 100
+
     requests = OurRequests(Site(Settings()), seed=0)
     ranking = requests.ranking(2)
     first, second, refused = next(ranking), next(ranking), next(ranking)
@@ -81,7 +85,7 @@ def test_what_is_missing_or_there_twice_is_not_stored_exactly_once() -> None:
     assert first.name.encode() in first.sent
     requests.expect(Load(tuple(Answer(post.name, post.events, 200, 0.1) for post in (first, second, given))))
     requests.expect(Load((Answer(refused.name, 2, 503, 0.1),)))
-    assert (requests.impressions, requests.clicks) == (4, 2)
+    assert (requests.impressions, requests.clicks, requests.place) == (4, 2, 106)
     whole = {first.name: (2, 2), second.name: (2, 2)}
     assert stored_of(requests, whole, {"feed:1": 1, "feed:2": 1}) == (4, 2)
     assert stored_of(requests, {first.name: (2, 2)}, {"feed:1": 1}) == (2, 1)
@@ -167,7 +171,6 @@ def test_the_goals_sizes_are_measured_whatever_else_is() -> None:
         *(Setting(200, connections) for connections in (2, 8)),
         Setting(200, rate=7.0),
     ]
-    assert OURS not in config.peers
 
 
 def test_arrivals_are_as_many_as_the_rate_says() -> None:
