@@ -70,14 +70,19 @@ class Standardise(nn.Module):
         dense[:, still] = dense[:, still].masked_fill(~counted, torch.nan)
         return dense
 
-    def forward(self, dense: Tensor) -> Tensor:
+    def constants(self) -> tuple[Tensor, Tensor, Tensor]:
+        """[D] each: the mean, one over the deviation, and how much a column counts for."""
         deviation = self.variance.sqrt()
         # A constant column becomes 0: divided by its rounding errors it would be huge.
         scale = torch.where(deviation > 1e-6 * (1 + self.mean.abs()), 1 / deviation, 0)
-        x = (dense - self.mean.float()) * scale.float()
-        x = torch.nan_to_num(x, nan=0.0, posinf=self.clip, neginf=-self.clip).clamp(-self.clip, self.clip)
         known = self.rows / self.rows.amax(0, keepdim=True).clamp(1, KNOWN_FROM) if len(self.rows) else self.rows
-        return x * known.clamp(max=1).float()
+        return self.mean.float(), scale.float(), known.clamp(max=1).float()
+
+    def forward(self, dense: Tensor) -> Tensor:
+        mean, scale, known = self.constants()
+        x = (dense - mean) * scale
+        x = torch.nan_to_num(x, nan=0.0, posinf=self.clip, neginf=-self.clip).clamp(-self.clip, self.clip)
+        return x * known
 
 
 class Attention(nn.Module):

@@ -9,6 +9,7 @@ from models.examples import Examples, Layout
 from models.learning.model import Model
 from models.retrieval.artifact import VersionTowers
 from models.serving.follow.version_cache import CACHED_VERSIONS, LoadedVersion, PromotedVersion, VersionCache
+from models.serving.scoring.scorer import Scorer, scorer_of
 from models.versions import delta
 from models.versions.folder import DamagedModel
 
@@ -31,6 +32,9 @@ class LoadedChampion:
     loaded: LoadedVersion
     model: Model
     """That of ``loaded``, as it reads this process's features."""
+
+    scorer: Scorer | Model
+    """It, ready to score the candidates of a request."""
 
     retrieves: VersionTowers | None = None
     """What the same version retrieves with, as it reads them; None where requests must name their candidates."""
@@ -102,27 +106,31 @@ class VersionLoader:
         self, surface: str, promoted: PromotedVersion, loaded: LoadedVersion, back: tuple[StepBack, ...] = ()
     ) -> LoadedChampion:
         retrieves, layout = loaded.retrieves, self._layouts[surface]
-        model = _ready(loaded.model, layout)
+        model = _reading(loaded.model, layout)
+        scorer = _ready(model, layout)
         if retrieves is not None:
             try:
                 retrieves = replace(retrieves, towers=retrieves.towers.reading(layout))
             except ValueError as error:
                 raise UnusableVersion(f"its towers: {error}: start serving from the code that trained them") from error
-        return LoadedChampion(promoted, loaded, model, retrieves, back)
+        return LoadedChampion(promoted, loaded, model, scorer, retrieves, back)
 
 
-def _ready(model: Model, layout: Layout) -> Model:
-    """The model as it reads this process's features, having scored once, since the first time is slow.
-
-    Raises UnusableVersion for one that lacks some of its features here, or gives no numbers.
-    """
+def _reading(model: Model, layout: Layout) -> Model:
+    """The model as it reads this process's features. Raises UnusableVersion for one that lacks some of its own here."""
     try:
-        model = model.reading(layout)
+        return model.reading(layout)
     except ValueError as error:
         raise UnusableVersion(
             f"{error}: start serving from the code that trained it, or keep what it reads declared until a model"
             " without it is in service"
         ) from error
+
+
+def _ready(model: Model, layout: Layout) -> Scorer | Model:
+    """What scores with the model, having scored once, since the first time is slow. Raises UnusableVersion for a model
+    that gives no numbers."""
+    scorer = scorer_of(model)
     blank = Examples(
         dense=np.zeros((1, len(layout.dense)), np.float32),
         ids=np.zeros((1, len(layout.ids)), np.int64),
@@ -131,7 +139,7 @@ def _ready(model: Model, layout: Layout) -> Model:
         request=np.zeros(1, np.int64),
         time=np.zeros(1),
     )
-    score = model.score(blank)
+    score = scorer.score(blank)
     if not np.isfinite(score).all():
         raise UnusableVersion(f"it scores {score[0]}: a model that gives no numbers cannot rank")
-    return model
+    return scorer

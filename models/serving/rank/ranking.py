@@ -105,7 +105,7 @@ class SurfaceRanker:
             degraded.add("model")
             scores = np.full(len(named), self.declared.base_rate)
         else:
-            scores = champion.model.score(to_score(features.values, views.values, self.declared.schema, request.now))
+            scores = champion.scorer.score(to_score(features.values, views.values, self.declared.schema, request.now))
         order = np.argsort(-scores, kind="stable")[: body.limit]
         places = order.tolist()
         texts = [named.texts[place] for place in places]
