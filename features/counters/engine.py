@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from features.counters.as_ranked import EventKeys, Made, as_ranked
 from features.counters.event_values import Candidates, EventValues
 from features.counters.family_fold import FamilyRows, fold_families
+from features.counters.family_read import FamilyReader
 from features.counters.pending import PendingEvents
 from features.counters.table import Counters
 from features.counters.users import LAST_SEEN, UserEvents, UserReads, Users, follow
@@ -54,6 +55,7 @@ class Engine:
         self.pending = PendingEvents(len(declared.remembered))
         """Events that are in the log and not folded yet: add them, and they count where their users are read."""
         self.values = EventValues(declared)
+        self._reader = FamilyReader(declared)
 
     @property
     def tick(self) -> int:
@@ -111,19 +113,35 @@ class Engine:
         shown = events.filter(pl.col("kind") == "impression")
         none, shown_at = np.zeros(len(shown), dtype=bool), shown["shown_at"].to_numpy()
         own_ids, numbers = self.values.of_events(shown)
-        reads = self._follow_users(own_ids, np.full(len(shown), at), none, none)
-        return Rows(shown["impression_id"], shown_at, self._read(own_ids, numbers, reads, at, shown_at))
+        time, nothing = np.full(len(shown), at), np.zeros(len(shown))
+        reads = self._follow_users(own_ids, time, none, none)
+        ids = self.values.with_state(own_ids, reads, time)
+        rows = FamilyRows(
+            ids=ids,
+            history=reads.items,
+            remembered=reads.remembered,
+            time=time,
+            tick=np.full(len(shown), AFTER_ALL),
+            wanted=~none,
+            kind=np.full(len(shown), NO_LABEL),
+            click=nothing,
+            shown=nothing,
+            numbers=reads.numbers,
+            hour_at=shown_at,
+        )
+        dense = fold_families(self.declared, self.counters, rows)
+        return Rows(shown["impression_id"], shown_at, RowValues(dense, numbers, ids, reads.items))
 
     def read(self, candidates: Candidates, at: float) -> RowValues:
         """Features of N candidates for one user now. Changes nothing.
 
         The user's own state is exact to what was folded or is pending; counters are as of the ticks folded.
         """
-        count = len(candidates.items)
         own_ids, numbers = self.values.of_request(candidates)
-        one = self._user_now(key_of("user", candidates.user_id), at)
-        reads = UserReads(*(np.repeat(part, count, axis=0) for part in (one.numbers, one.items, one.remembered)))  # type: ignore[arg-type]
-        return self._read(own_ids, numbers, reads, at, np.full(count, at))
+        user = self._user_now(key_of("user", candidates.user_id), at)
+        ids = self.values.with_state(own_ids, user, np.array([at]))
+        dense = self._reader.read(self.counters, ids, user, at)
+        return RowValues(dense, numbers, ids, np.repeat(user.items, len(ids), axis=0))
 
     def restore_user(self, user_id: str, row: Mapping[str, Any]) -> None:
         """Take a user's state from their online row, where the fold has written it."""
@@ -136,26 +154,6 @@ class Engine:
             items,
             remembered.reshape(self.users.columns, self.users.history),
         )
-
-    def _read(self, own_ids: Keys, numbers: Float32, reads: UserReads, at: float, hour_at: Float) -> RowValues:
-        """As of ``at``, of everything folded. Adds nothing."""
-        count = len(own_ids)
-        time, nothing = np.full(count, at), np.zeros(count)
-        ids = self.values.with_state(own_ids, reads, time)
-        rows = FamilyRows(
-            ids=ids,
-            history=reads.items,
-            remembered=reads.remembered,
-            time=time,
-            tick=np.full(count, AFTER_ALL),
-            wanted=np.ones(count, dtype=bool),
-            kind=np.full(count, NO_LABEL),
-            click=nothing,
-            shown=nothing,
-            numbers=reads.numbers,
-            hour_at=hour_at,
-        )
-        return RowValues(fold_families(self.declared, self.counters, rows), numbers, ids, reads.items)
 
     def _user_now(self, user: int, at: float) -> UserReads:
         """The user's state at ``at``, from what was folded and what is pending."""

@@ -104,7 +104,7 @@ class EventValues:
         return ids, numbers
 
     def with_state(self, ids: Keys, reads: UserReads, at: NDArray[np.float64]) -> Keys:
-        """The ids with those of the user's state just before ``at`` (N,) filled in."""
+        """The ids with those of the user's state just before ``at`` (N,) filled in; state and time of one serve all."""
         ids, column = ids.copy(), self._declared.ids.index
         stage = np.minimum(reads.numbers[:, SESSION_CLICKS], LEVELS - 1).astype(np.int64)
         stage = np.where(stage > 5, 5 + (np.log2(np.maximum(stage, 1) / 5.0)).astype(np.int64) + 1, stage)

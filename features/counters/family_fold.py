@@ -128,13 +128,18 @@ def _keys_of_families(declared: Features, rows: FamilyRows) -> Iterator[Keys]:
 
 
 def _combined(declared: Features, key: tuple[str, ...], ids: Keys) -> Keys:
-    """The keys (N, M) of these columns together: one, or as many as a bag among them has values."""
+    """The keys (N, M) of these columns together."""
+    return np.stack([combine_columns(ids, each) for each in key_columns(declared, key)], axis=1)
+
+
+def key_columns(declared: Features, key: tuple[str, ...]) -> Keys:
+    """The places among the ids (M, len(key)) that make each key: one, or as many as a bag among them has values."""
     slots = next((declared.slots[name] for name in key if name in declared.slots), None)
     values = range(1) if slots is None else range(slots.start, slots.stop)
-    columns = [
-        np.array([value if name in declared.slots else declared.ids.index(name) for name in key]) for value in values
-    ]
-    return np.stack([combine_columns(ids, each) for each in columns], axis=1)
+    return np.array(
+        [[value if name in declared.slots else declared.ids.index(name) for name in key] for value in values],
+        dtype=np.int64,
+    )
 
 
 def _added(rows: FamilyRows, kind: int) -> tuple[Bool | slice, tuple[Float, NDArray[np.int64], Float, Float]]:

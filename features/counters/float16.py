@@ -39,7 +39,7 @@ SUBNORMAL = 2.0**28
 def to_float16(values: NDArray[np.float64]) -> Float16:
     """``values`` (N, C) as a cast would round them; finite ones beyond 65,504 as that."""
     rounded = np.empty(values.shape, dtype=np.float16)
-    _round(values.reshape(-1), rounded.reshape(-1).view(np.uint16))
+    round_to_float16(values.reshape(-1), rounded.reshape(-1).view(np.uint16))
     return rounded
 
 
@@ -51,14 +51,15 @@ def side_by_side(parts: Sequence[Float16], into: Float16) -> None:
     for first in range(0, len(into), ROWS_CAST):
         column = 0
         for part in parts:
-            _place(
+            place_columns(
                 part[first : first + ROWS_CAST].view(np.uint16), into[first : first + ROWS_CAST].view(np.uint16), column
             )
             column += part.shape[1]
 
 
 @numba.njit(cache=True)
-def _round(values, rounded):  # type: ignore[no-untyped-def]
+def round_to_float16(values, rounded):  # type: ignore[no-untyped-def]
+    """The bits (N,) of ``values`` (N,) as float16, into ``rounded``."""
     for i in range(len(values)):
         bits = np.float64(values[i]).view(np.int64)
         sign = (bits >> np.int64(48)) & np.int64(0x8000)
@@ -75,7 +76,8 @@ def _round(values, rounded):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _place(part, into, column):  # type: ignore[no-untyped-def]
+def place_columns(part, into, column):  # type: ignore[no-untyped-def]
+    """Write ``part`` (N, C) into ``into`` (N, D) from ``column`` on."""
     for i in range(len(part)):
         for j in range(part.shape[1]):
             into[i, column + j] = part[i, j]

@@ -100,6 +100,41 @@ def _look_ahead(slots, records, keys, first, end, found, touched):  # type: igno
 
 
 @numba.njit(cache=True)
+def _read(records, half_lives, found, time, i, stride, sums, times):  # type: ignore[no-untyped-def]
+    """What row ``i`` reads of the records found for its keys; those of a key lie ``stride`` behind the last one's."""
+    lives = len(half_lives)
+    for h in range(sums.shape[1]):
+        sums[i, h] = 0.0
+    for t in range(COUNTER_TIMES):
+        times[i, t] = np.nan
+    for m in range(found.shape[1]):
+        row = found[i, m]
+        if row < 0:
+            continue
+        age = max(time[i] - records[row, LAST], 0.0)
+        for h in range(lives):
+            decay = 2.0 ** (-age / half_lives[h])
+            sums[i, m * stride + h] += records[row, COUNTER_TIMES + h] * decay
+            sums[i, m * stride + lives + h] += records[row, COUNTER_TIMES + lives + h] * decay
+        if m == 0:
+            for t in range(COUNTER_TIMES):
+                times[i, t] = records[row, t]
+
+
+@numba.njit(cache=True)
+def read_all(slots, records, half_lives, keys, time, sums, times):  # type: ignore[no-untyped-def]
+    """What :func:`fold` reads where nothing is added: of everything folded, at ``time`` (N,)."""
+    found = np.empty(keys.shape, dtype=np.int64)
+    stride = 2 * len(half_lives) if sums.shape[1] > 2 * len(half_lives) else 0
+    ahead = 0
+    for i in range(len(time)):
+        if i == ahead:
+            ahead = min(i + max(KEYS_AT_ONCE // keys.shape[1], 1), len(time))
+            _look_ahead(slots, records, keys, i, ahead, found, sums)
+        _read(records, half_lives, found, time, i, stride, sums, times)
+
+
+@numba.njit(cache=True)
 def _fold(  # type: ignore[no-untyped-def]
     slots,
     keys,
@@ -134,27 +169,10 @@ def _fold(  # type: ignore[no-untyped-def]
             if read == ahead:
                 ahead = min(read + max(KEYS_AT_ONCE // width, 1), len(read_time))
                 _look_ahead(slots, records, read_keys, read, ahead, found, out_sums)
-            for h in range(out_sums.shape[1]):
-                out_sums[read, h] = 0.0
-            for t in range(COUNTER_TIMES):
-                out_times[read, t] = np.nan
             for m in range(width):
-                if read_keys[read, m] == 0:
-                    continue
-                row = found[read, m]
-                if row < 0:  # or it was added since
-                    row = find(slots, read_keys[read, m])
-                    found[read, m] = row
-                if row < 0:
-                    continue
-                age = max(read_time[read] - records[row, LAST], 0.0)
-                for h in range(lives):
-                    decay = 2.0 ** (-age / half_lives[h])
-                    out_sums[read, m * stride + h] += records[row, COUNTER_TIMES + h] * decay
-                    out_sums[read, m * stride + lives + h] += records[row, COUNTER_TIMES + lives + h] * decay
-                if m == 0:
-                    for t in range(COUNTER_TIMES):
-                        out_times[read, t] = records[row, t]
+                if found[read, m] < 0 and read_keys[read, m] != 0:  # or it was added since
+                    found[read, m] = find(slots, read_keys[read, m])
+            _read(records, half_lives, found, read_time, read, stride, out_sums, out_times)
             read += 1
         if add == len(add_time):
             return size, read, add

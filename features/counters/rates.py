@@ -15,6 +15,7 @@ from features.counters.logarithm import logs
 from features.counters.users import CLICKS, LAST_CLICK, LAST_SEEN, SESSION_CLICKS, SESSION_START
 from features.counters.users import SHOWN as USER_SHOWN
 from features.declare.families import Family
+from features.declare.features import USER_COLUMNS
 
 Float = NDArray[np.float64]
 
@@ -34,8 +35,7 @@ class Rates:
     @classmethod
     def of(cls, values: Float, half_lives: tuple[float, ...]) -> "Rates":
         log_odds = np.empty(values.shape)
-        _odds_of(values.reshape(-1), log_odds.reshape(-1))
-        logs(log_odds.reshape(-1))
+        _log_odds_of(values, log_odds)
         return cls(values, log_odds, half_lives)
 
     @classmethod
@@ -54,40 +54,69 @@ def read_family(
     ``sums`` (N, 2H), or (N, M * 2H) with ``naive_bayes``, and ``times`` (N, 3) are what the fold read at ``at`` (N,);
     ``prior`` (N, P) are the rates of the prior family; ``whole`` (N, 2H) are the sums of ``share_of``.
     """
-    lives = len(family.half_lives)
+    own, log_odds = np.empty((len(at), len(family.half_lives))), np.empty((len(at), len(family.half_lives)))
     dense = np.empty((len(at), len(family.columns)))
-    distance = [abs(math.log(a) - math.log(b)) for a in family.half_lives for b in prior.half_lives]
-    nearest = np.array(distance).reshape(lives, len(prior.half_lives)).argmin(axis=1)
-    if family.naive_bayes:
-        pooled = np.empty((len(at), 2 * lives))
-        _naive_bayes(sums, prior.values, nearest, family.pseudo_counts, pooled, dense)
-        sums, rates, column = pooled, prior, 2 * lives
-    else:
-        own = np.empty((len(at), lives))
-        if family.trend:
-            _trend(sums, prior.values, family.pseudo_counts, own)
-            rates = Rates.of(own, family.half_lives)
-            dense[:, :lives] = rates.log_odds
-        else:
-            _shrunk(sums, prior.values, nearest, family.pseudo_counts, own)
-            rates = Rates.of(own, family.half_lives)
-            _lift(rates.log_odds, prior.log_odds, nearest, dense)
-        column = lives
-    _sizes(sums, family.sizes, column, dense)
-    column += family.sizes
-    if whole is not None:
-        _shares(sums, whole, dense, column)
-        column += lives
-    if family.ages:
-        _ages(times, at, dense, column)
-    return dense, rates
+    family_values(
+        family.pseudo_counts,
+        nearest_lives(family.half_lives, prior.half_lives),
+        (family.naive_bayes, family.trend, family.sizes, family.share_of is not None, family.ages),
+        sums,
+        sums if whole is None else whole,
+        times,
+        at,
+        prior.values,
+        prior.log_odds,
+        own,
+        log_odds,
+        dense,
+    )
+    return dense, prior if family.naive_bayes else Rates(own, log_odds, family.half_lives)
+
+
+def nearest_lives(own: tuple[float, ...], others: tuple[float, ...]) -> NDArray[np.int64]:
+    """Of each half-life (H,) the place of the nearest of the prior's."""
+    distance = [abs(math.log(a) - math.log(b)) for a in own for b in others]
+    return np.array(distance).reshape(len(own), len(others)).argmin(axis=1)
 
 
 def read_user(numbers: Float, at: Float, hour_at: Float, base_rate: float) -> Float:
-    """Dense columns (N, 9), those of ``families.USER_COLUMNS``, from a user's numbers (N, 6)."""
-    dense = np.empty((len(at), 9))
-    _user(numbers, at, hour_at, base_rate, dense)
+    """Dense columns (N, 9), those of ``USER_COLUMNS``, from a user's numbers (N, 6)."""
+    dense = np.empty((len(at), len(USER_COLUMNS)))
+    user_values(numbers, at, hour_at, base_rate, dense)
     return dense
+
+
+@numba.njit(cache=True, error_model="numpy")
+def family_values(  # type: ignore[no-untyped-def]
+    pseudo_counts, nearest, has, sums, whole, times, at, prior_rates, prior_log_odds, rates, log_odds, dense
+):
+    """Fill a family's ``rates`` and their ``log_odds`` (N, H), unless it is ``naive_bayes``, and ``dense`` (N, C).
+
+    ``has``: whether it has ``naive_bayes``, ``trend``, how many ``sizes``, whether ``share_of`` and ``ages``.
+    """
+    naive_bayes, trend, sizes, shares, ages = has
+    lives = len(nearest)
+    if naive_bayes:
+        pooled = np.empty((len(at), 2 * lives))
+        _naive_bayes(sums, prior_rates, nearest, pseudo_counts, pooled, dense)
+        _sizes(pooled, sizes, 2 * lives, dense)
+        column = 2 * lives + sizes
+    else:
+        if trend:
+            _trend(sums, prior_rates, pseudo_counts, rates)
+        else:
+            _shrunk(sums, prior_rates, nearest, pseudo_counts, rates)
+        _log_odds_of(rates, log_odds)
+        for i in range(len(at)):
+            for h in range(lives):
+                dense[i, h] = log_odds[i, h] if trend else log_odds[i, h] - prior_log_odds[i, nearest[h]]
+        _sizes(sums, sizes, lives, dense)
+        column = lives + sizes
+    if shares:
+        _shares(sums, whole, dense, column)
+        column += lives
+    if ages:
+        _ages(times, at, dense, column)
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -107,9 +136,11 @@ def _trend(sums, prior, pseudo_counts, rates):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _odds_of(rates, odds):  # type: ignore[no-untyped-def]
+def _log_odds_of(rates, log_odds):  # type: ignore[no-untyped-def]
     for i in range(len(rates)):
-        odds[i] = _odds(rates[i])
+        for h in range(rates.shape[1]):
+            log_odds[i, h] = _odds(rates[i, h])
+    logs(log_odds.reshape(-1))
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -118,13 +149,6 @@ def _shrunk(sums, prior, nearest, pseudo_counts, rates):  # type: ignore[no-unty
     for i in range(len(rates)):
         for h in range(lives):
             rates[i, h] = (sums[i, h] + pseudo_counts * prior[i, nearest[h]]) / (sums[i, lives + h] + pseudo_counts)
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _lift(own, others, nearest, dense):  # type: ignore[no-untyped-def]
-    for i in range(len(own)):
-        for h in range(own.shape[1]):
-            dense[i, h] = own[i, h] - others[i, nearest[h]]
 
 
 @numba.njit(cache=True, error_model="numpy")
@@ -209,7 +233,8 @@ def _age(at, then):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _user(numbers, at, hour_at, base_rate, dense):  # type: ignore[no-untyped-def]
+def user_values(numbers, at, hour_at, base_rate, dense):  # type: ignore[no-untyped-def]
+    """Fill what :func:`read_user` gives."""
     for i in range(len(at)):
         dense[i, 0] = _age(at[i], numbers[i, LAST_CLICK])
         dense[i, 1] = _age(at[i], numbers[i, LAST_SEEN])

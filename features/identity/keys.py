@@ -32,11 +32,8 @@ def combine_columns(ids: Keys, columns: NDArray[np.int64]) -> Keys:
 
 
 def combine_after(firsts: Keys, key: Keys, count: int) -> Keys:
-    """The keys (N, count) of ``key`` (N,), itself combined, with each of the first columns of ``firsts`` (N, L).
-
-    A key of one id and another id make the same pair in either order: what was clicked after the one says much of the
-    other after it too, and a pair that is counted both ways is known sooner.
-    """
+    """The keys (N, count) of ``key`` (N,), itself combined, with each of the first columns of ``firsts`` (N, L): their
+    :func:`key_after`."""
     keys = np.empty((len(key), count), dtype=np.int64)
     _combine_after(firsts, key, keys)
     return keys
@@ -58,21 +55,36 @@ def _key(mixed):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def key_together(ids, i, columns):  # type: ignore[no-untyped-def]
+    """Of row ``i`` the key that :func:`combine_columns` gives."""
+    mixed = np.uint64(0)
+    present = True
+    for column in columns:
+        present = present and ids[i, column] != 0
+        mixed = _mix(mixed, ids[i, column])
+    return _key(mixed) if present else np.int64(0)
+
+
+@numba.njit(cache=True)
+def key_after(first, key):  # type: ignore[no-untyped-def]
+    """The key of an id and, after it, of ``key``, itself combined; 0 where either is absent.
+
+    A key of one id and another id make the same pair in either order: what was clicked after the one says much of the
+    other after it too, and a pair that is counted both ways is known sooner.
+    """
+    own = _key(_mix(np.uint64(0), first))
+    pair = _mix(_mix(np.uint64(0), min(own, key)), max(own, key))
+    return _key(pair) if first != 0 and key != 0 else np.int64(0)
+
+
+@numba.njit(cache=True)
 def _combine_columns(ids, columns, keys):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
-        mixed = np.uint64(0)
-        present = True
-        for column in columns:
-            present = present and ids[i, column] != 0
-            mixed = _mix(mixed, ids[i, column])
-        keys[i] = _key(mixed) if present else 0
+        keys[i] = key_together(ids, i, columns)
 
 
 @numba.njit(cache=True)
 def _combine_after(firsts, key, keys):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         for j in range(keys.shape[1]):
-            present = firsts[i, j] != 0 and key[i] != 0
-            first = _key(_mix(np.uint64(0), firsts[i, j]))
-            pair = _mix(_mix(np.uint64(0), min(first, key[i])), max(first, key[i]))
-            keys[i, j] = _key(pair) if present else 0
+            keys[i, j] = key_after(firsts[i, j], key[i])
