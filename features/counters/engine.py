@@ -37,7 +37,7 @@ NO_LABEL = -1
 """Place among the labels of what counts for none."""
 
 PROMPT_S = 10.0
-"""Seconds within which an impression that serving ranked is in the log, but for one that waited in the spool."""
+"""Seconds within which an impression that serving ranked is in the log, but for one that waited in the journal."""
 
 
 class Engine:

@@ -59,7 +59,7 @@ def prepare_home(settings: Settings) -> Path:
 
 
 def _close_to_others(home: Path) -> None:
-    """Keep others out of the home: databases, logs, spooled events and configuration are its owner's business.
+    """Keep others out of the home: databases, logs, the journal and configuration are its owner's business.
 
     Root's PostgreSQL runs as another user, whose group may pass through. Raises StackError where the folder is shared.
     """

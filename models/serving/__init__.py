@@ -10,7 +10,8 @@ A request's way, from HTTP to a training row:
 4.  ``rank.ranking``                 features, scores, order, and the entry for the log
 5.  ``follow.live_features``         the features in memory, which follow the log
 6.  ``follow.champions``             the model in service, which follows the promotion records
-7.  ``durable.journal``              many requests to one commit
+7.  ``durable.acceptance``           the journal: many requests to one sync of the local disk
+    ``durable.drain``                from there into the log, in batches, a moment later
 8.  ``features.log.writing``         impressions and feedback, each once
 9.  ``features.served.rows``         the rows that the impressions were ranked with
 10. ``features.feast.store``         both and the labels, joined into the frame that an update trains on
@@ -18,6 +19,6 @@ A request's way, from HTTP to a training row:
 Before it: ``access`` (who may call, and about which impressions).
 
 Beside it: ``feedback`` (clicks and the rest), ``follow.retriever`` (candidates where the request names none),
-``rank.views`` (a team's own views), ``durable.spool`` and ``durable.drain`` (while the database is away),
-``durable.database`` (whether it is away), ``telemetry`` (metrics and log lines).
+``rank.views`` (a team's own views), ``scoring`` (a model made ready for requests), ``durable.database`` (whether it is
+away), ``telemetry`` (metrics and log lines).
 """

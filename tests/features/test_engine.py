@@ -204,7 +204,7 @@ def test_an_impression_that_serving_ranked_by_other_features_is_back_filled_as_i
     whole = folded(events, SMALL, EVERYTHING)[1]
     for seconds in (SMALL.tick, 600.0, EVERYTHING):
         assert folded(live, SMALL, seconds)[1].equals(whole)
-    # What waited in the spool is counted, and known too late to get a row.
+    # What waited in the journal is counted, and known too late to get a row.
     shown = live["kind"] == "impression"
     spooled = live.with_columns(pl.col("known_at") + pl.when(shown & pl.col("live")).then(30.0).otherwise(0.0))
     spooled = spooled.sort("known_at", maintain_order=True).with_columns((pl.int_range(pl.len()) + 1).alias("seq"))

@@ -1,1 +1,1 @@
-"""What was accepted, until PostgreSQL has it: the journal, and the spool while PostgreSQL is away."""
+"""What was accepted, until PostgreSQL has it: where it is put, and how it is brought there."""
