@@ -45,7 +45,7 @@ A row has ``keys`` keys, each of ``key_ids`` ids; with ``recent`` only one, and 
 user's state. ``prior`` and ``share_of`` are places of families.
 """
 
-ROWS_AT_ONCE = 64
+ROWS_AT_ONCE = 1024
 """Candidates whose values of all families the processor's cache holds."""
 
 SLOTS, RECORDS = numba.types.int64[:, ::1], numba.types.float64[:, ::1]
