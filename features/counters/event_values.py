@@ -99,14 +99,15 @@ class EventValues:
         self._fill(ids, numbers, brought, np.arange(len(brought)))
         self._fill(ids, numbers, [candidates.of_user], np.zeros(len(brought), dtype=np.int64), "user")
         if not of_each:
-            ids, numbers = (np.repeat(row, len(candidates.items), axis=0) for row in (ids, numbers))
+            ids = np.repeat(ids, len(candidates.items), axis=0)
+            numbers = np.repeat(numbers, len(candidates.items), axis=0)
         self._item_layout.fill(ids, numbers, self._of_items(candidates))
         return ids, numbers
 
     def _of_items(self, candidates: Candidates) -> list[bytes]:
         """The keys of the items and what the log knows of each, packed."""
         attributes = candidates.attributes or [{}] * len(candidates.items)
-        packed = [getattr(known, "packed", None) for known in attributes]
+        packed: list[bytes | None] = [getattr(known, "packed", None) for known in attributes]
         lacking = [place for place, row in enumerate(packed) if row is None]
         if lacking:
             some = [attributes[place] for place in lacking]
@@ -117,7 +118,7 @@ class EventValues:
                 packed[place] = row
                 if isinstance(known, Attributes):
                     known.packed = row
-        return packed
+        return [row for row in packed if row is not None]
 
     def with_state(self, ids: Keys, reads: UserReads, at: NDArray[np.float64]) -> Keys:
         """The ids with those of the user's state just before ``at`` (N,) filled in; state and time of one serve all."""

@@ -1,7 +1,7 @@
 """What the log knows of an item, as the columns of its surface have it: made once of each item, not once a request.
 
-    packed = layout.pack(ids, numbers)
-    layout.fill(ids, numbers, packed)
+packed = layout.pack(ids, numbers)
+layout.fill(ids, numbers, packed)
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,16 +19,16 @@ Float32 = NDArray[np.float32]
 class Attributes(dict[str, object]):
     """What the log knows of one item or user, by its names; not changed once made.
 
-    Of an item, what its surface's columns make of it is kept with it: many requests have the same items.
+    Of an item, its key and what its surface's columns make of it are kept with it: many requests have the same items.
+    So each item has its own, and one that nothing is known of too.
     """
 
-    __slots__ = ("key", "packed")
+    __slots__ = ("packed",)
 
-    def __init__(self, key: str, known: Mapping[str, object]) -> None:
+    def __init__(self, known: Mapping[str, object]) -> None:
         super().__init__(known)
-        self.key = key
         self.packed: bytes | None = None
-        """Its key and its columns' values, once they were read."""
+        """Set once an item's were read (:class:`ItemLayout`)."""
 
 
 class ItemLayout:

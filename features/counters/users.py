@@ -63,7 +63,9 @@ class Users:
             return one
         one.rows[key] = 0
         names = ("numbers", "dirty", "items", "remembered")
-        one.numbers, one.dirty, one.items, one.remembered = (getattr(self, name)[row : row + 1].copy() for name in names)
+        one.numbers, one.dirty, one.items, one.remembered = (
+            getattr(self, name)[row : row + 1].copy() for name in names
+        )
         return one
 
     def put(self, key: int, numbers: Float, items: Keys, remembered: Keys) -> None:

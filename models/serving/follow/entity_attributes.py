@@ -36,7 +36,7 @@ class _Unknown:
     """In vain, seconds since 1970."""
 
     attributes: Attributes
-    """None."""
+    """Empty; its own, as each item has."""
 
 
 class EntityAttributes:
@@ -51,8 +51,8 @@ class EntityAttributes:
         self._known: OrderedDict[str, Attributes] = OrderedDict()
         self._unknown: dict[str, _Unknown] = {}
 
-    def of(self, keys: Sequence[str]) -> tuple[list[Attributes], bool]:
-        """Attributes of each, empty where it has none; and whether some could not be looked up."""
+    def of(self, keys: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
+        """``Attributes`` of each, empty where it has none; and whether some could not be looked up."""
         now = self._clock()
         missing = [key for key in keys if key not in self._known and self._is_due(key, now)]
         degraded = False
@@ -64,7 +64,7 @@ class EntityAttributes:
             else:
                 self.add({row.key: row.attributes for row in found})
                 vain = set(missing).difference(row.key for row in found)
-                self._unknown.update((key, _Unknown(now, Attributes(key, {}))) for key in vain)
+                self._unknown.update((key, _Unknown(now, Attributes({}))) for key in vain)
                 if len(self._unknown) > CACHED:
                     self._unknown.clear()
         return [self._known.get(key) or self._nothing(key) for key in keys], degraded
@@ -75,11 +75,11 @@ class EntityAttributes:
 
     def _nothing(self, key: str) -> Attributes:
         unknown = self._unknown.get(key)
-        return Attributes(key, {}) if unknown is None else unknown.attributes
+        return Attributes({}) if unknown is None else unknown.attributes
 
     def add(self, attributes: Mapping[str, Mapping[str, object]]) -> None:
         """What the log has of some now."""
         with self._adding:
-            self._known.update((key, Attributes(key, known)) for key, known in attributes.items())
+            self._known.update((key, Attributes(known)) for key, known in attributes.items())
             while len(self._known) > CACHED:
                 self._known.popitem(last=False)
