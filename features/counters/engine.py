@@ -157,14 +157,11 @@ class Engine:
 
     def _user_now(self, user: int, at: float) -> UserReads:
         """The user's state at ``at``, from what was folded and what is pending."""
-        scratch, last_seen = Users(self.users.history, self.users.columns), 0.0
-        row = self.users.rows.get(user)
-        if row is not None:
-            scratch.put(user, self.users.numbers[row], self.users.items[row], self.users.remembered[row])
-            last_seen = float(np.nan_to_num(self.users.numbers[row, LAST_SEEN]))
+        scratch = self.users.alone(user)
+        last_seen = float(np.nan_to_num(scratch.numbers[0, LAST_SEEN]))
         since = self.pending.before(user, at)
         events = UserEvents(
-            user=scratch.row_of(np.full(len(since.time) + 1, user)),
+            user=np.zeros(len(since.time) + 1, dtype=np.int64),
             time=np.maximum.accumulate(np.append(np.maximum(since.time, last_seen), at)),
             shown=np.append(since.shown, False),
             click=np.append(~since.shown, False),

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from features.counters.item_values import Attributes, ItemLayout
 from features.counters.users import CLICKS, LAST_CLICK, SESSION_CLICKS, UserReads
 from features.declare.columns import Column, Id, Tags, Text
 from features.declare.families import ACTIVITY, PAUSE, STAGE
@@ -54,7 +55,7 @@ class Candidates:
     """What it brings of each item; none given: nothing."""
 
     attributes: Objects = ()
-    """What the log knows of each item."""
+    """What the log knows of each item; of those that are ``Attributes`` the values are made only once."""
 
     of_user: Mapping[str, object] = field(default_factory=dict)
     """What the log knows of the user."""
@@ -74,6 +75,7 @@ class EventValues:
         self._numbers = list(enumerate(declared.numbers))
         self._bags = [(declared.slots[bag.name], bag) for bag in declared.bags]
         self._remembered = np.array([place[name] for name in declared.remembered], dtype=np.int64)
+        self._item_layout = ItemLayout(declared)
         self._pause_keys = np.array([key_of(PAUSE, str(n)) for n in range(len(declared.pauses) + 1)], dtype=np.int64)
 
     def of_events(self, events: pl.DataFrame) -> tuple[Keys, Float32]:
@@ -90,18 +92,33 @@ class EventValues:
 
     def of_request(self, candidates: Candidates) -> tuple[Keys, Float32]:
         """The same of N candidates for one user."""
-        ids, numbers = self._blank(len(candidates.items))
+        of_each = any(candidates.values)
+        brought = [*map(candidates.logged, range(len(candidates.items)))] if of_each else [candidates.context]
+        ids, numbers = self._blank(len(brought))
         ids[:, 0] = key_of("user", candidates.user_id)
-        ids[:, 1] = [key_of("item", item) for item in candidates.items]
-        each, one = np.arange(len(ids)), np.zeros(len(ids), dtype=np.int64)
-        if any(candidates.values):
-            self._fill(ids, numbers, [candidates.logged(place) for place in range(len(ids))], each)
-        else:
-            self._fill(ids, numbers, [candidates.context], one)
-        if any(candidates.attributes):
-            self._fill(ids, numbers, candidates.attributes, each, "item")
-        self._fill(ids, numbers, [candidates.of_user], one, "user")
+        self._fill(ids, numbers, brought, np.arange(len(brought)))
+        self._fill(ids, numbers, [candidates.of_user], np.zeros(len(brought), dtype=np.int64), "user")
+        if not of_each:
+            ids = np.repeat(ids, len(candidates.items), axis=0)
+            numbers = np.repeat(numbers, len(candidates.items), axis=0)
+        self._item_layout.fill(ids, numbers, self._of_items(candidates))
         return ids, numbers
+
+    def _of_items(self, candidates: Candidates) -> list[bytes]:
+        """The keys of the items and what the log knows of each, packed."""
+        attributes = candidates.attributes or [{}] * len(candidates.items)
+        packed: list[bytes | None] = [getattr(known, "packed", None) for known in attributes]
+        lacking = [place for place, row in enumerate(packed) if row is None]
+        if lacking:
+            some = [attributes[place] for place in lacking]
+            ids, numbers = self._blank(len(lacking))
+            ids[:, 1] = [key_of("item", candidates.items[place]) for place in lacking]
+            self._fill(ids, numbers, some, np.arange(len(lacking)), "item")
+            for place, known, row in zip(lacking, some, self._item_layout.pack(ids, numbers), strict=True):
+                packed[place] = row
+                if isinstance(known, Attributes):
+                    known.packed = row
+        return [row for row in packed if row is not None]
 
     def with_state(self, ids: Keys, reads: UserReads, at: NDArray[np.float64]) -> Keys:
         """The ids with those of the user's state just before ``at`` (N,) filled in; state and time of one serve all."""
@@ -131,8 +148,11 @@ class EventValues:
 
         def found(columns: Sequence[tuple[Any, Column]]) -> Iterator[tuple[Any, Any, list[object]]]:
             for place, column in columns:
-                if owner in (None, column.of):
-                    yield place, column, [values.get(column.column) for values in objects]
+                if owner not in (None, column.of):
+                    continue
+                values = [values.get(column.column) for values in objects]
+                if values.count(None) < len(values):
+                    yield place, column, values
 
         for place, column, values in found(self._ids):
             keys = _keys(column.name, values)[code]

@@ -22,7 +22,7 @@ from features.counters.table import COUNTER_TIMES, Counters
 from features.counters.users import UserReads
 from features.declare.families import Family
 from features.declare.features import USER_COLUMNS, Features
-from features.identity.keys import Keys, key_after, key_together
+from features.identity.keys import Keys, key_alone, key_of_pair, key_together
 
 Float16 = NDArray[np.float16]
 
@@ -31,22 +31,23 @@ NONE = -1
 
 USER_WIDTH = len(USER_COLUMNS)
 
+ITEM = 1
+"""Place of the item among the ids."""
+
 PLAN = np.dtype(
     [
         *((name, np.int64) for name in ("first_id", "key_ids", "keys", "recent", "first_life", "lives")),
         *((name, np.int64) for name in ("first_sum", "sums", "first_column", "columns", "prior", "share_of")),
-        *((name, np.int64) for name in ("naive_bayes", "trend", "sizes", "ages")),
+        *((name, np.int64) for name in ("naive_bayes", "trend", "sizes", "ages", "of_item")),
         ("pseudo_counts", np.float64),
     ]
 )
 """How a family is read, and where in arrays of all families its part begins.
 
 A row has ``keys`` keys, each of ``key_ids`` ids; with ``recent`` only one, and after each value of that list of the
-user's state. ``prior`` and ``share_of`` are places of families.
+user's state. ``prior`` and ``share_of`` are places of families. One that is not ``of_item`` is the same of all items
+that differ in nothing but their id, as those of one section may.
 """
-
-ROWS_AT_ONCE = 64
-"""Candidates whose values of all families the processor's cache holds."""
 
 SLOTS, RECORDS = numba.types.int64[:, ::1], numba.types.float64[:, ::1]
 
@@ -67,9 +68,9 @@ class FamilyReader:
         )
         self._nearest = np.fromiter(chain.from_iterable(nearest), dtype=np.int64)
         self._base = np.array([base.values[0, 0], base.log_odds[0, 0]])
-        self._tables = _no_tables()
+        self._slots, self._records = _no_tables()
         self._listed: list[NDArray[np.float64]] = []
-        """The records in ``_tables``: other arrays are to be listed once a family has grown."""
+        """What is in ``_records``: a family that has grown has other arrays, and all are listed anew."""
 
     def __reduce__(self) -> tuple[type["FamilyReader"], tuple[Features]]:
         """A copy lists the tables of its own engine."""
@@ -85,7 +86,8 @@ class FamilyReader:
             self._half_lives,
             self._nearest,
             self._base,
-            *self._tables,
+            self._slots,
+            self._records,
             ids,
             np.concatenate([user.items, user.remembered[0]]),
             user.numbers,
@@ -99,9 +101,9 @@ class FamilyReader:
             table.records is listed for table, listed in zip(counters, self._listed, strict=True)
         ):
             return
-        self._tables = _no_tables()
+        self._slots, self._records = _no_tables()
         for table in counters:
-            _add_table(*self._tables, table.slots, table.records)
+            _add_table(self._slots, self._records, table.slots, table.records)
         self._listed = [table.records for table in counters]
 
 
@@ -124,6 +126,8 @@ def _plan(declared: Features) -> tuple[NDArray[np.void], list[int]]:
         row["share_of"] = NONE if family.share_of is None else places[family.share_of]
         for name in ("naive_bayes", "trend", "sizes", "ages", "pseudo_counts"):
             row[name] = getattr(family, name)
+        others = [places[name] for name in (family.prior, family.share_of) if name is not None]
+        row["of_item"] = "item" in family.key or plan["of_item"][others].any()
         ids += own.ravel().tolist()
         first_life, first_sum, first_column = first_life + lives, first_sum + sums, first_column + len(family.columns)
     return plan, ids
@@ -145,44 +149,30 @@ def _add_table(all_slots, all_records, slots, records):  # type: ignore[no-untyp
 def _read(  # type: ignore[no-untyped-def]
     plan, key_ids, half_lives, nearest, base, slots, records, ids, recent, numbers, at, dense
 ):
-    user, rounded = np.empty((1, USER_WIDTH)), np.empty(USER_WIDTH, dtype=np.uint16)
-    now = np.full(1, at)
-    user_values(numbers, now, now, base[0], user)
-    round_to_float16(user.reshape(-1), rounded)
-    for i in range(len(ids)):
-        for j in range(USER_WIDTH):
-            dense[i, dense.shape[1] - USER_WIDTH + j] = rounded[j]
-    for first in range(0, len(ids), ROWS_AT_ONCE):
-        end = min(first + ROWS_AT_ONCE, len(ids))
-        _read_rows(
-            plan, key_ids, half_lives, nearest, base, slots, records, ids[first:end], recent, at, dense[first:end]
-        )
-
-
-@numba.njit(cache=True)
-def _read_rows(  # type: ignore[no-untyped-def]
-    plan, key_ids, half_lives, nearest, base, slots, records, ids, recent, at, dense
-):
-    count = len(ids)
-    now, times = np.full(count, at), np.empty((count, COUNTER_TIMES))
-    base_rates, base_log_odds = np.full((count, 1), base[0]), np.full((count, 1), base[1])
-    all_sums = np.empty(count * (plan[-1].first_sum + plan[-1].sums if len(plan) else 0))
-    all_rates, all_log_odds = np.empty(count * len(half_lives)), np.empty(count * len(half_lives))
+    alike, firsts = _alike(ids)
+    ids_of_firsts, recent_keys = ids[firsts], _keys_of_values(recent)
+    all_sums = np.empty(len(ids) * (plan[-1].first_sum + plan[-1].sums if len(plan) else 0))
+    all_rates, all_log_odds = np.empty(len(ids) * len(half_lives)), np.empty(len(ids) * len(half_lives))
     for place in range(len(plan)):
         family = plan[place]
         first, end = family.first_life, family.first_life + family.lives
+        rows = ids if family.of_item else ids_of_firsts
+        count = len(rows)
+        now, times = np.full(count, at), np.empty((count, COUNTER_TIMES))
         keys = np.empty((count, family.keys), dtype=np.int64)
-        _fill_keys(family, key_ids, ids, recent, keys)
-        sums = _of(all_sums, family.first_sum, family.sums, count)
+        _fill_keys(family, key_ids, rows, recent_keys, keys)
+        sums = _of(all_sums, family.first_sum, family.sums, len(ids), count)
         read_all(slots[place], records[place], half_lives[first:end], keys, now, sums, times)
-        prior_rates, prior_log_odds, whole = base_rates, base_log_odds, sums
-        if family.prior != NONE:
-            prior = plan[family.prior]
-            prior_rates = _of(all_rates, prior.first_life, prior.lives, count)
-            prior_log_odds = _of(all_log_odds, prior.first_life, prior.lives, count)
+        whole = sums
         if family.share_of != NONE:
             other = plan[family.share_of]
-            whole = _of(all_sums, other.first_sum, other.sums, count)
+            whole = _seen(all_sums, other.first_sum, other.sums, other, family, alike, len(firsts))
+        if family.prior != NONE:
+            prior = plan[family.prior]
+            prior_rates = _seen(all_rates, prior.first_life, prior.lives, prior, family, alike, len(firsts))
+            prior_log_odds = _seen(all_log_odds, prior.first_life, prior.lives, prior, family, alike, len(firsts))
+        else:
+            prior_rates, prior_log_odds = np.full((count, 1), base[0]), np.full((count, 1), base[1])
         values = np.empty((count, family.columns))
         family_values(
             family.pseudo_counts,
@@ -194,23 +184,77 @@ def _read_rows(  # type: ignore[no-untyped-def]
             now,
             prior_rates,
             prior_log_odds,
-            _of(all_rates, first, family.lives, count),
-            _of(all_log_odds, first, family.lives, count),
+            _of(all_rates, first, family.lives, len(ids), count),
+            _of(all_log_odds, first, family.lives, len(ids), count),
             values,
         )
-        rounded = np.empty(values.size, dtype=np.uint16)
-        round_to_float16(values.reshape(-1), rounded)
-        place_columns(rounded.reshape(values.shape), dense, family.first_column)
+        rounded = np.empty((count, family.columns), dtype=np.uint16)
+        round_to_float16(values.reshape(-1), rounded.reshape(-1))
+        place_columns(rounded if family.of_item else rounded[alike], dense, family.first_column)
+    user, rounded = np.empty((1, USER_WIDTH)), np.empty((1, USER_WIDTH), dtype=np.uint16)
+    now = np.full(1, at)
+    user_values(numbers, now, now, base[0], user)
+    round_to_float16(user.reshape(-1), rounded.reshape(-1))
+    place_columns(rounded[np.zeros(len(ids), dtype=np.int64)], dense, dense.shape[1] - USER_WIDTH)
 
 
 @numba.njit(cache=True)
-def _of(families, first, width, count):  # type: ignore[no-untyped-def]
-    """The values (N, width) of one family in the memory of all."""
-    return families[first * count : (first + width) * count].reshape(count, width)
+def _alike(ids):  # type: ignore[no-untyped-def]
+    """Of rows (N,) the place of each one's values but the item's id among those that differ (G,), and the first row of
+    each of these."""
+    alike, firsts = np.empty(len(ids), dtype=np.int64), np.empty(len(ids), dtype=np.int64)
+    size = 64
+    while size < 2 * len(ids):
+        size *= 2
+    table, found = np.full(size, -1), 0
+    for i in range(len(ids)):
+        hashed = np.uint64(0)
+        for column in range(ids.shape[1]):
+            if column != ITEM:
+                hashed = (hashed ^ np.uint64(ids[i, column])) * np.uint64(0x9E3779B97F4A7C15)
+        slot = np.int64(hashed >> np.uint64(32)) & (size - 1)
+        while table[slot] >= 0 and not _same_but_item(ids, i, firsts[table[slot]]):
+            slot = (slot + 1) & (size - 1)
+        if table[slot] < 0:
+            table[slot] = found
+            firsts[found] = i
+            found += 1
+        alike[i] = table[slot]
+    return alike, firsts[:found]
 
 
 @numba.njit(cache=True)
-def _fill_keys(family, key_ids, ids, recent, keys):  # type: ignore[no-untyped-def]
+def _same_but_item(ids, i, j):  # type: ignore[no-untyped-def]
+    same = True
+    for column in range(ids.shape[1]):
+        same = same and (column == ITEM or ids[i, column] == ids[j, column])
+    return same
+
+
+@numba.njit(cache=True)
+def _of(families, first, width, most, count):  # type: ignore[no-untyped-def]
+    """The values (count, width) of one family in the memory of all, which has room for ``most`` rows."""
+    return families[first * most : first * most + width * count].reshape(count, width)
+
+
+@numba.njit(cache=True)
+def _seen(families, first, width, other, family, alike, differing):  # type: ignore[no-untyped-def]
+    """The values of another family for each of this one's rows."""
+    found = _of(families, first, width, len(alike), len(alike) if other.of_item else differing)
+    return found[alike] if family.of_item and not other.of_item else found
+
+
+@numba.njit(cache=True)
+def _keys_of_values(values):  # type: ignore[no-untyped-def]
+    keys = np.empty(values.shape, dtype=np.int64)
+    for row in range(values.shape[0]):
+        for h in range(values.shape[1]):
+            keys[row, h] = key_alone(values[row, h])
+    return keys
+
+
+@numba.njit(cache=True)
+def _fill_keys(family, key_ids, ids, recent_keys, keys):  # type: ignore[no-untyped-def]
     width = family.key_ids
     for i in range(len(ids)):
         for m in range(1 if family.recent != NONE else family.keys):
@@ -219,4 +263,4 @@ def _fill_keys(family, key_ids, ids, recent, keys):  # type: ignore[no-untyped-d
         if family.recent != NONE:
             own = keys[i, 0]
             for m in range(family.keys):
-                keys[i, m] = key_after(recent[family.recent, m], own)
+                keys[i, m] = key_of_pair(recent_keys[family.recent, m], own)

@@ -76,7 +76,7 @@ def read_family(
 def nearest_lives(own: tuple[float, ...], others: tuple[float, ...]) -> NDArray[np.int64]:
     """Of each half-life (H,) the place of the nearest of the prior's."""
     distance = [abs(math.log(a) - math.log(b)) for a in own for b in others]
-    return np.array(distance).reshape(len(own), len(others)).argmin(axis=1)
+    return np.asarray(np.array(distance).reshape(len(own), len(others)).argmin(axis=1))
 
 
 def read_user(numbers: Float, at: Float, hour_at: Float, base_rate: float) -> Float:

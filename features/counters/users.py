@@ -55,6 +55,19 @@ class Users:
             self.remembered = np.concatenate([self.remembered, none[:, 1:]])
         return found[inverse]
 
+    def alone(self, key: int) -> "Users":
+        """A copy of one user's state, in its row 0; blank where the user is new."""
+        one, row = Users(self.history, self.columns), self.rows.get(key)
+        if row is None:
+            one.row_of(np.array([key]))
+            return one
+        one.rows[key] = 0
+        names = ("numbers", "dirty", "items", "remembered")
+        one.numbers, one.dirty, one.items, one.remembered = (
+            getattr(self, name)[row : row + 1].copy() for name in names
+        )
+        return one
+
     def put(self, key: int, numbers: Float, items: Keys, remembered: Keys) -> None:
         """Restore one user."""
         row = self.row_of(np.array([key]))[0]

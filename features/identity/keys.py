@@ -32,8 +32,8 @@ def combine_columns(ids: Keys, columns: NDArray[np.int64]) -> Keys:
 
 
 def combine_after(firsts: Keys, key: Keys, count: int) -> Keys:
-    """The keys (N, count) of ``key`` (N,), itself combined, with each of the first columns of ``firsts`` (N, L): their
-    :func:`key_after`."""
+    """The keys (N, count) of pairs: of ``key`` (N,), itself combined, and each of the first columns of ``firsts``
+    (N, L)."""
     keys = np.empty((len(key), count), dtype=np.int64)
     _combine_after(firsts, key, keys)
     return keys
@@ -66,15 +66,20 @@ def key_together(ids, i, columns):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def key_after(first, key):  # type: ignore[no-untyped-def]
-    """The key of an id and, after it, of ``key``, itself combined; 0 where either is absent.
+def key_alone(value):  # type: ignore[no-untyped-def]
+    """The key of one column, as :func:`combine_columns` gives it."""
+    return _key(_mix(np.uint64(0), value)) if value != 0 else np.int64(0)
 
-    A key of one id and another id make the same pair in either order: what was clicked after the one says much of the
-    other after it too, and a pair that is counted both ways is known sooner.
+
+@numba.njit(cache=True)
+def key_of_pair(one, other):  # type: ignore[no-untyped-def]
+    """The key of two keys in either order; 0 where one is absent.
+
+    What was clicked after an item says much of that item after it too, and a pair that is counted both ways is known
+    sooner.
     """
-    own = _key(_mix(np.uint64(0), first))
-    pair = _mix(_mix(np.uint64(0), min(own, key)), max(own, key))
-    return _key(pair) if first != 0 and key != 0 else np.int64(0)
+    pair = _mix(_mix(np.uint64(0), min(one, other)), max(one, other))
+    return _key(pair) if one != 0 and other != 0 else np.int64(0)
 
 
 @numba.njit(cache=True)
@@ -87,4 +92,4 @@ def _combine_columns(ids, columns, keys):  # type: ignore[no-untyped-def]
 def _combine_after(firsts, key, keys):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         for j in range(keys.shape[1]):
-            keys[i, j] = key_after(firsts[i, j], key[i])
+            keys[i, j] = key_of_pair(key_alone(firsts[i, j]), key[i])

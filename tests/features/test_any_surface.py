@@ -1,15 +1,22 @@
 """What holds of every surface that can be declared: columns, types, owners, labels, families and lists at random."""
 
+import copy
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
-from features.counters.engine import Engine
+from features.counters.engine import AFTER_ALL, NO_LABEL, Engine
 from features.counters.event_values import Candidates
+from features.counters.family_fold import FamilyRows, fold_families
+from features.counters.item_values import Attributes
 from features.counters.pending import Moment
+from features.counters.users import UserReads
 from features.declare.features import Features
+from features.declare.schema import RowValues
+from features.identity.key import key_of
 from models.examples import concat
 from models.frames import dense_of, layout_of, to_score
 from models.learning.learner import fine_tune
@@ -65,6 +72,62 @@ def test_what_serving_reads_is_what_the_fold_says(seed: int) -> None:
             (read,) = features.schema.pack(engine.read(candidates, row["shown_at"]))
             assert read == expected.rows[row["impression_id"]]
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_request_reads_the_bits_that_the_fold_reads(seed: int) -> None:
+    """Many candidates at once, known and new, of known and new users, with what is folded and what is pending."""
+    features, log = drawn(seed)
+    events = log.events()
+    ticks = cut(events, features.tick, 1)
+    before, after = pl.concat(ticks[: len(ticks) // 2]), pl.concat(ticks[len(ticks) // 2 :])
+    engine = Engine(features)
+    engine.fold(before)
+    for moment in pending(after, engine):
+        engine.pending.add(moment)
+    items = [*log.items, "new"]
+    known = [Attributes(log.items.get(item, {})) for item in items]
+    contexts = [json.loads(text) for text in events["context"]]
+    brought = [{}, contexts[0], *[contexts[-1]] * 2, *[{}] * (len(items) - 4)]
+    for at in (engine.time - 1e3, engine.time, float(after["known_at"][-1]), engine.time + 1e7):
+        for user in (*log.users, "new"):
+            of_user = log.users.get(user, {})
+            for values, attributes in (((), known), ((), ()), (brought, known), (brought, [*map(dict, known)])):
+                candidates = Candidates(user, items, contexts[1], values, attributes, of_user)
+                read = features.schema.pack(engine.read(candidates, at))
+                assert read == features.schema.pack(through_the_fold(engine, candidates, at))
+    lasting, fresh = copy.deepcopy(engine), Engine(features)
+    for part in (before, after):
+        fresh.fold(part)
+    lasting.fold(after)
+    candidates = Candidates("u1", items, contexts[0], attributes=known)
+    wanted = features.schema.pack(fresh.read(candidates, fresh.time + 1))
+    assert features.schema.pack(lasting.read(candidates, fresh.time + 1)) == wanted, "a copy reads its own counters"
+    engine.fold(after)
+    assert features.schema.pack(engine.read(candidates, fresh.time + 1)) == wanted, "what has grown is read"
+
+
+def through_the_fold(engine: Engine, candidates: Candidates, at: float) -> RowValues:
+    """The same read by the fold of nothing."""
+    own_ids, numbers = engine.values.of_request(replace(candidates, attributes=[*map(dict, candidates.attributes)]))
+    count, now = len(own_ids), engine._user_now(key_of("user", candidates.user_id), at)
+    reads = UserReads(*(np.repeat(part, count, axis=0) for part in (now.numbers, now.items, now.remembered)))
+    time, nothing = np.full(count, at), np.zeros(count)
+    ids = engine.values.with_state(own_ids, reads, time)
+    rows = FamilyRows(
+        ids=ids,
+        history=reads.items,
+        remembered=reads.remembered,
+        time=time,
+        tick=np.full(count, AFTER_ALL),
+        wanted=np.ones(count, dtype=bool),
+        kind=np.full(count, NO_LABEL),
+        click=nothing,
+        shown=nothing,
+        numbers=reads.numbers,
+        hour_at=time,
+    )
+    return RowValues(fold_families(engine.declared, engine.counters, rows), numbers, ids, reads.items)
 
 
 def pending(batch: pl.DataFrame, engine: Engine) -> list[Moment]:

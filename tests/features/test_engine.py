@@ -10,7 +10,9 @@ import pytest
 from features.counters import checkpoint
 from features.counters.engine import Engine
 from features.counters.event_values import Candidates
+from features.counters.item_values import Attributes
 from features.counters.pending import Moment
+from features.declare.columns import Id, Number, Tags
 from features.declare.features import Features
 from features.identity.key import key_of
 from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
@@ -157,6 +159,29 @@ def test_a_candidate_is_read_the_same_whatever_is_read_with_it() -> None:
     assert read(order) == [together[n] for n in order]
     for n in (0, 7, 14):
         assert read([n]) == [together[n]]
+
+
+def test_what_the_log_knows_of_an_item_is_read_once_and_yields_to_what_a_request_brings() -> None:
+    features = Features(
+        columns=(Id("section", of="item"), Number("price", of="item"), Tags("genres", of="item", most=3)),
+        families=(),
+    )
+    engine, section = Engine(features), features.ids.index("section")
+    slots = features.slots["genres"]
+    known = [Attributes({"section": "news", "price": 2, "genres": ["a", "b"]}) for item in ("i1", "i2")]
+    keys = [key_of("genres", text) for text in "abc"]
+    first = engine.read(Candidates("u", ["i1", "i2"], attributes=known), START)
+    assert first.ids[:, section].tolist() == [key_of("section", "news")] * 2
+    assert first.ids[:, slots].tolist() == [[*keys[:2], 0]] * 2
+    assert first.numbers.tolist() == [[2.0], [2.0]]
+    assert all(one.packed is not None for one in known)
+    again = engine.read(Candidates("u", ["i1", "i2"], attributes=known), START)
+    assert features.schema.pack(again) == features.schema.pack(first)
+    values = [{"section": "sport", "genres": ["c"]}, {"price": 3}]
+    brought = engine.read(Candidates("u", ["i1", "i2"], values=values, attributes=known), START)
+    assert brought.ids[:, section].tolist() == [key_of("section", "sport"), key_of("section", "news")]
+    assert brought.ids[:, slots].tolist() == [[keys[2], 0, 0], [*keys[:2], 0]]
+    assert brought.numbers.tolist() == [[2.0], [3.0]]
 
 
 def test_reading_changes_nothing() -> None:

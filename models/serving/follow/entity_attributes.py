@@ -9,6 +9,7 @@ from typing import LiteralString
 
 from psycopg.rows import class_row
 
+from features.counters.item_values import Attributes
 from features.log.entities import Entity
 from models.serving.durable.database import AWAY, Database
 
@@ -29,6 +30,15 @@ class _Row:
     attributes: Mapping[str, object]
 
 
+@dataclass(frozen=True)
+class _Unknown:
+    looked_up_at: float
+    """In vain, seconds since 1970."""
+
+    attributes: Attributes
+    """Empty; its own, as each item has."""
+
+
 class EntityAttributes:
     """Of the items or users of one surface. Any thread may read and add."""
 
@@ -38,14 +48,13 @@ class EntityAttributes:
         self._database = database
         self._clock = clock
         self._adding = threading.Lock()
-        self._known: OrderedDict[str, Mapping[str, object]] = OrderedDict()
-        self._unknown: dict[str, float] = {}
-        """When one was looked up in vain, seconds since 1970."""
+        self._known: OrderedDict[str, Attributes] = OrderedDict()
+        self._unknown: dict[str, _Unknown] = {}
 
     def of(self, keys: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
-        """Attributes of each, empty where it has none; and whether some could not be looked up."""
+        """``Attributes`` of each, empty where it has none; and whether some could not be looked up."""
         now = self._clock()
-        missing = [key for key in keys if key not in self._known and now - self._unknown.get(key, -1e18) > UNKNOWN_S]
+        missing = [key for key in keys if key not in self._known and self._is_due(key, now)]
         degraded = False
         if missing:
             try:
@@ -54,14 +63,23 @@ class EntityAttributes:
                 degraded = True
             else:
                 self.add({row.key: row.attributes for row in found})
-                self._unknown.update((key, now) for key in set(missing).difference(row.key for row in found))
+                vain = set(missing).difference(row.key for row in found)
+                self._unknown.update((key, _Unknown(now, Attributes({}))) for key in vain)
                 if len(self._unknown) > CACHED:
                     self._unknown.clear()
-        return [self._known.get(key, {}) for key in keys], degraded
+        return [self._known.get(key) or self._nothing(key) for key in keys], degraded
+
+    def _is_due(self, key: str, now: float) -> bool:
+        unknown = self._unknown.get(key)
+        return unknown is None or now - unknown.looked_up_at > UNKNOWN_S
+
+    def _nothing(self, key: str) -> Attributes:
+        unknown = self._unknown.get(key)
+        return Attributes({}) if unknown is None else unknown.attributes
 
     def add(self, attributes: Mapping[str, Mapping[str, object]]) -> None:
         """What the log has of some now."""
         with self._adding:
-            self._known.update(attributes)
+            self._known.update((key, Attributes(known)) for key, known in attributes.items())
             while len(self._known) > CACHED:
                 self._known.popitem(last=False)
