@@ -1,4 +1,5 @@
-"""The bench of scoring: milliseconds for the candidates of a request, rows a second in bulk, and the network alone.
+"""The bench of scoring: milliseconds for the candidates of a request, as serving scores them from their served rows and
+as a model does, rows a second in bulk, and the network alone.
 
 python -m benchmarks score
 """
@@ -20,16 +21,23 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.large_table import BEGIN
 from benchmarks.stream import folded
 from benchmarks.table import Row, Table, machine
+from features.declare.schema import RowSchema, RowValues
 from flows.drill.logs import simulated
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
 from models.examples import Examples
+from models.frames import FORMS, to_score
 from models.learning.learner import fine_tune
 from models.learning.model import Model, gather, one_thread, tensor
+from models.serving.scoring.scorer import Scorer, scorer_of
 from models.tables import memory_map
 from models.tables.log_structured import Segment
 
 T = TypeVar("T")
+
+MOST = 0.9
+GOAL = f"at most {MOST} times"
+"""Of the time that the network alone takes: for a request's served rows, tables and all."""
 
 
 @dataclass(frozen=True)
@@ -69,24 +77,47 @@ def bench(config: ScoreConfig, *, clock: Clock, progress: Progress) -> Table:
     large = grown(model, config.rows, config.seed)
     progress(f"a model of {stream.warm:,} impressions, and the same with {config.rows:,} rows a table")
     rows = []
+    schema = surface.features.schema
     for count in config.candidates:
         calls = requests(stream.test, count, config.calls, config.seed)
+        values = [served(one, schema) for one in calls]
+        serving, serving_large = (
+            timed(partial(score_served, scorer_of(each), schema), values, clock) for each in (model, large)
+        )
         ours, theirs = (timed(each.score, calls, clock) for each in (model, large))
         alone = timed(partial(network_alone, model), [prepared(model, one) for one in calls], clock)
         what = f"{count} candidates of a request"
         for name, share in (("median", 0.5), ("99th percentile", 0.99)):
-            own, other = (float(np.quantile(taken, share)) * 1000 for taken in (ours, alone))
+            quick, own, other = (float(np.quantile(taken, share)) * 1000 for taken in (serving, ours, alone))
+            goal, met = (GOAL, quick <= MOST * other) if name == "median" else (None, None)
+            rows.append(Row(f"{what}, served, {name}", quick, "ms", "the network alone", other, goal, met))
             rows.append(Row(f"{what}, {name}", own, "ms", peer="the network alone", theirs=other))
+        grew, quick = (float(np.median(taken)) * 1000 for taken in (serving_large, serving))
+        rows.append(Row(f"{what}, served, median, {config.rows:,} rows", grew, "ms", "log's own", quick))
         grew = float(np.median(theirs)) * 1000
         rows.append(
             Row(f"{what}, median, {config.rows:,} rows", grew, "ms", "log's own", float(np.median(ours)) * 1000)
         )
     bulk = requests(stream.test, config.bulk, 1, config.seed)[0]
+    took, taken = (float(np.median(timed(scorer_of, [each] * 30, clock))) * 1000 for each in (large, model))
+    rows.append(Row(f"a version made ready to serve, {config.rows:,} rows", took, "ms", "log's own", taken))
     whole, alone_s = cpu(lambda: model.score(bulk)), cpu(partial(network_alone, model, prepared(model, bulk)))
     rows.append(
         Row("in bulk, a core", config.bulk / whole, "rows/s", peer="the network alone", theirs=config.bulk / alone_s)
     )
     return Table("score", machine(), rows)
+
+
+def served(examples: Examples, schema: RowSchema) -> RowValues:
+    """The served rows that these examples were made of."""
+    first = len(schema.dense)
+    numbers = examples.dense[:, first : first + len(FORMS) * len(schema.numbers) : len(FORMS)]
+    return RowValues(examples.dense[:, :first].astype(np.float16), numbers, examples.ids, examples.history)
+
+
+def score_served(scorer: Scorer | Model, schema: RowSchema, values: RowValues) -> None:
+    """What serving does with the rows of a request, of a surface without views."""
+    scorer.score(to_score(values, np.zeros((len(values), 0), np.float32), schema, BEGIN))
 
 
 def grown(model: Model, rows: int, seed: int) -> Model:

@@ -21,6 +21,7 @@ from models.examples import concat
 from models.frames import dense_of, layout_of, to_score
 from models.learning.learner import fine_tune
 from models.learning.model import Model
+from models.serving.scoring.scorer import scorer_of
 from tests.worlds.any_surface import AnyLog, any_features, any_log, cut
 from tests.worlds.designs import design_of
 from tests.worlds.events import Ledger
@@ -172,6 +173,7 @@ def test_a_model_is_trained_on_it_and_ranks_one_candidate_to_a_thousand(seed: in
         scores = model.score(rows)
         assert scores.shape == (len(rows),)
         assert ((scores >= 0) & (scores <= 1)).all()
+        np.testing.assert_allclose(scorer_of(model).score(rows), scores, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

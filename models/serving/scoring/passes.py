@@ -54,67 +54,82 @@ def looked_up(ids, columns, tables, first, x, logits):  # type: ignore[no-untype
 @numba.njit(cache=True, nogil=True)
 def same_as_before(history, i):  # type: ignore[no-untyped-def]
     """Whether candidate ``i`` has the last items of the one before it."""
-    return i > 0 and (history[i] == history[i - 1]).all()
+    same = i > 0
+    for s in range(history.shape[1]):
+        same = same and history[i, s] == history[i - 1, s]
+    return same
 
 
 @numba.njit(cache=True, nogil=True)
-def embedded(history, tables, table, items):  # type: ignore[no-untyped-def]
-    """The embeddings [L, E] of last items [L]."""
-    width, embedding = len(tables.empty), items.shape[1]
-    for s in range(len(history)):
-        row = floats(row_address(tables, table, history[s]), width)
-        items[s] = row[width - embedding :]
+def embedded(history, i, tables, table, items):  # type: ignore[no-untyped-def]
+    """The embeddings [L, E] of candidate ``i``'s last items."""
+    slots, embedding = items.shape
+    width = len(tables.empty)
+    for s in range(slots):
+        row = floats(row_address(tables, table, history[i, s]), width)
+        for e in range(embedding):
+            items[s, e] = row[width - embedding + e]
 
 
 @numba.njit(cache=True, nogil=True)
 def averaged(history, tables, table, first, embedding, x):  # type: ignore[no-untyped-def]
     """u, from column ``first`` on, as the mean of the last items [N, L]."""
-    items = np.empty((history.shape[1], embedding), np.float32)
+    slots = history.shape[1]
+    items = np.empty((slots, embedding), np.float32)
     for i in range(len(history)):
-        if same_as_before(history, i):
-            x[i, first : first + embedding] = x[i - 1, first : first + embedding]
-            continue
-        embedded(history[i], tables, table, items)
-        present = np.float32(max((history[i] != EMPTY).sum(), 1))
+        if not same_as_before(history, i):
+            embedded(history, i, tables, table, items)
+        present = 0
+        for s in range(slots):
+            present += history[i, s] != EMPTY
         for e in range(embedding):
-            x[i, first + e] = items[:, e].sum() / present
+            total = np.float32(0)
+            for s in range(slots):
+                total += items[s, e]
+            x[i, first + e] = total / np.float32(max(present, 1))
+
+
+@numba.njit(cache=True, nogil=True)
+def hidden_units(attention, items, constant, of_candidate):  # type: ignore[no-untyped-def]
+    """Of the hidden units A h + b + (B + C diag(h)) c of last items h [L, E] and a candidate c: the ``constant``
+    [units L], and what multiplies c [E, units L]."""
+    slots, embedding = items.shape
+    for k in range(len(attention.bias)):
+        for s in range(slots):
+            total = attention.bias[k]
+            for e in range(embedding):
+                total += attention.of_history[k, e] * items[s, e]
+                of_candidate[e, k * slots + s] = attention.of_candidate[k, e] + attention.of_both[k, e] * items[s, e]
+            constant[k * slots + s] = total
 
 
 @numba.njit(cache=True, nogil=True)
 def attended(history, tables, table, attention, candidate, first, x):  # type: ignore[no-untyped-def]
     """u, from column ``first`` on, as ``models.networks.layers.Attention`` makes it of the last items [N, L] and the
-    candidate's embedding, which begins at column ``candidate``.
-
-    The hidden units are linear in the candidate: A h + b + (B + C diag(h)) c. All but c is the same for all candidates.
-    """
+    candidate's embedding, which begins at column ``candidate``. What all candidates share is computed once."""
     units, embedding, slots = len(attention.bias), attention.of_both.shape[1], history.shape[1]
     items = np.empty((slots, embedding), np.float32)
-    constant, hidden = np.empty((units, slots), np.float32), np.empty((units, slots), np.float32)
-    of_candidate = np.empty((embedding, units, slots), np.float32)
-    shares = np.empty(slots, np.float32)
+    constant, of_candidate = np.empty(units * slots, np.float32), np.empty((embedding, units * slots), np.float32)
+    hidden, shares = np.empty(units * slots, np.float32), np.empty(slots, np.float32)
     for i in range(len(history)):
         if not same_as_before(history, i):
-            embedded(history[i], tables, table, items)
-            for k in range(units):
-                for s in range(slots):
-                    constant[k, s] = attention.bias[k]
-                    for e in range(embedding):
-                        constant[k, s] += attention.of_history[k, e] * items[s, e]
-                        of_candidate[e, k, s] = attention.of_candidate[k, e] + attention.of_both[k, e] * items[s, e]
-        hidden[:] = constant
+            embedded(history, i, tables, table, items)
+            hidden_units(attention, items, constant, of_candidate)
+        for n in range(len(hidden)):
+            hidden[n] = constant[n]
         for e in range(embedding):
-            c, of_e = x[i, candidate + e], of_candidate[e]
-            for k in range(units):
-                for s in range(slots):
-                    hidden[k, s] += c * of_e[k, s]
-        shares[:] = attention.weight_bias
+            for n in range(len(hidden)):
+                hidden[n] += x[i, candidate + e] * of_candidate[e, n]
+        for s in range(slots):
+            shares[s] = attention.weight_bias
         for k in range(units):
             for s in range(slots):
-                shares[s] += attention.weight[k] * relu(hidden[k, s])
+                shares[s] += attention.weight[k] * relu(hidden[k * slots + s])
         for e in range(embedding):
-            x[i, first + e] = 0
+            total = np.float32(0)
             for s in range(slots):
-                x[i, first + e] += shares[s] * items[s, e]  # an empty slot's embedding is zeros
+                total += shares[s] * items[s, e]  # an empty slot's embedding is zeros
+            x[i, first + e] = total
 
 
 @numba.njit(cache=True, nogil=True)
