@@ -16,6 +16,7 @@ A request's way, from HTTP to a training row:
 10. ``features.feast.store``         both and the labels, joined into the frame that an update trains on
 
 Beside it: ``feedback`` (clicks and the rest), ``follow.retriever`` (candidates where the request names none),
-``rank.views`` (a team's own views), ``durable.spool`` and ``durable.drain`` (while the database is away),
-``durable.database`` (whether it is away), ``telemetry`` (metrics and log lines).
+``rank.views`` (a team's own views), ``scoring`` (the model, made ready for the candidates of a request),
+``durable.spool`` and ``durable.drain`` (while the database is away), ``durable.database`` (whether it is away),
+``telemetry`` (metrics and log lines).
 """
