@@ -99,7 +99,7 @@ def bench(config: ScoreConfig, *, clock: Clock, progress: Progress) -> Table:
             Row(f"{what}, median, {config.rows:,} rows", grew, "ms", "log's own", float(np.median(ours)) * 1000)
         )
     bulk = requests(stream.test, config.bulk, 1, config.seed)[0]
-    took, taken = (float(np.median(timed(scorer_of, [each] * 30, clock))) * 1000 for each in (large, model))
+    took, taken = (float(np.median(timed(scorer_of, [each] * config.calls, clock))) * 1000 for each in (large, model))
     rows.append(Row(f"a version made ready to serve, {config.rows:,} rows", took, "ms", "log's own", taken))
     whole, alone_s = cpu(lambda: model.score(bulk)), cpu(partial(network_alone, model, prepared(model, bulk)))
     rows.append(

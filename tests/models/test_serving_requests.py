@@ -85,7 +85,7 @@ def test_what_was_shown_is_in_the_log_with_the_row_it_was_ranked_with(
         ).fetchall()
     read = FEATURES.schema.unpack([bytes(row) for (row,) in served])
     expected = model.score(to_score(read, np.zeros((len(read), 0), np.float32), FEATURES.schema, 0.0))
-    np.testing.assert_allclose(expected, [item["score"] for item in answer["items"]], rtol=1e-6)
+    np.testing.assert_allclose(expected, [item["score"] for item in answer["items"]], rtol=1e-5)
 
 
 def test_an_unknown_user_and_an_unknown_item_are_served(client: Client) -> None:
