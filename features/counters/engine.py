@@ -6,6 +6,7 @@ The same engine is run by the fold, by every serving replica, by a backtest and 
     rows = engine.fold(read_events(connection, "feed", after_seq=0, limit=100_000))
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -158,7 +159,8 @@ class Engine:
     def _user_now(self, user: int, at: float) -> UserReads:
         """The user's state at ``at``, from what was folded and what is pending."""
         scratch = self.users.alone(user)
-        last_seen = float(np.nan_to_num(scratch.numbers[0, LAST_SEEN]))
+        seen = float(scratch.numbers[0, LAST_SEEN])
+        last_seen = 0.0 if math.isnan(seen) else seen
         since = self.pending.before(user, at)
         events = UserEvents(
             user=np.zeros(len(since.time) + 1, dtype=np.int64),

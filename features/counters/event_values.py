@@ -107,8 +107,8 @@ class EventValues:
     def _of_items(self, candidates: Candidates) -> list[bytes]:
         """The keys of the items and what the log knows of each, packed."""
         attributes = candidates.attributes or [{}] * len(candidates.items)
-        packed: list[bytes | None] = [getattr(known, "packed", None) for known in attributes]
-        lacking = [place for place, row in enumerate(packed) if row is None]
+        packed: list[bytes] = [getattr(known, "packed", b"") for known in attributes]
+        lacking = [place for place, row in enumerate(packed) if not row]
         if lacking:
             some = [attributes[place] for place in lacking]
             ids, numbers = self._blank(len(lacking))
@@ -118,7 +118,7 @@ class EventValues:
                 packed[place] = row
                 if isinstance(known, Attributes):
                     known.packed = row
-        return [row for row in packed if row is not None]
+        return packed
 
     def with_state(self, ids: Keys, reads: UserReads, at: NDArray[np.float64]) -> Keys:
         """The ids with those of the user's state just before ``at`` (N,) filled in; state and time of one serve all."""

@@ -27,8 +27,8 @@ class Attributes(dict[str, object]):
 
     def __init__(self, known: Mapping[str, object]) -> None:
         super().__init__(known)
-        self.packed: bytes | None = None
-        """Set once an item's were read (:class:`ItemLayout`)."""
+        self.packed = b""
+        """Empty until an item's were read (:class:`ItemLayout`)."""
 
 
 class ItemLayout:

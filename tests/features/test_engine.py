@@ -174,7 +174,7 @@ def test_what_the_log_knows_of_an_item_is_read_once_and_yields_to_what_a_request
     assert first.ids[:, section].tolist() == [key_of("section", "news")] * 2
     assert first.ids[:, slots].tolist() == [[*keys[:2], 0]] * 2
     assert first.numbers.tolist() == [[2.0], [2.0]]
-    assert all(one.packed is not None for one in known)
+    assert all(one.packed for one in known)
     again = engine.read(Candidates("u", ["i1", "i2"], attributes=known), START)
     assert features.schema.pack(again) == features.schema.pack(first)
     values = [{"section": "sport", "genres": ["c"]}, {"price": 3}]

@@ -67,7 +67,8 @@ class EntityAttributes:
                 self._unknown.update((key, _Unknown(now, Attributes({}))) for key in vain)
                 if len(self._unknown) > CACHED:
                     self._unknown.clear()
-        return [self._known.get(key) or self._nothing(key) for key in keys], degraded
+        known = ((key, self._known.get(key)) for key in keys)
+        return [self._nothing(key) if found is None else found for key, found in known], degraded
 
     def _is_due(self, key: str, now: float) -> bool:
         unknown = self._unknown.get(key)
