@@ -1,20 +1,33 @@
 """numba, with a cache folder: ``from features.compiled import numba``.
 
-numba caches what it compiled beside the source or in the user's cache, and refuses to compile where it can write to
-neither, as with a read-only installation and a user without a home.
+numba keeps what it compiled for as long as the file of the function stays as it is, though another function that was
+compiled into it may have changed; a server would then read its features by one formula and the fold by another. So the
+cache of every version of the compiled code is a folder of its own: beside the source, or where that is not writable, in
+the temporary folder.
 """
 
 import tempfile
-from os import getuid
+from contextlib import suppress
+from hashlib import sha256
+from os import W_OK, access, getuid
 from pathlib import Path
 
 import numba
 
 __all__ = ["numba"]
 
+COMPILED = b"numba.njit"
+"""Is in each file that has compiled code."""
 
-def _probe() -> None:
-    """To see whether numba finds a folder for its cache."""
+
+def version(*folders: Path) -> str:
+    """A checksum of all files below these folders that have compiled code, and of numba's version."""
+    found = sha256(numba.__version__.encode())
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
+        source = path.read_bytes()
+        if COMPILED in source:
+            found.update(path.name.encode() + b"\0" + sha256(source).digest())
+    return found.hexdigest()[:12]
 
 
 def private_folder() -> Path:
@@ -30,11 +43,14 @@ def private_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="millrace-numba-"))
 
 
-def _choose_cache() -> None:
-    try:
-        numba.njit(cache=True)(_probe)
-    except RuntimeError:  # "no locator available"
-        numba.config.CACHE_DIR = str(private_folder())  # type: ignore[attr-defined]  # set as numba is imported
+def cache_folder(root: Path) -> Path:
+    """Where numba keeps what it compiled of the code below ``root``."""
+    beside = root / "features" / "__pycache__"
+    with suppress(OSError):
+        beside.mkdir(exist_ok=True)
+    folder = beside if access(beside, W_OK) else private_folder()
+    return folder / f"compiled-{version(root / 'features', root / 'models')}"
 
 
-_choose_cache()  # here, since functions are compiled as their modules are imported
+# Here, since functions are compiled as their modules are imported.
+numba.config.CACHE_DIR = str(cache_folder(Path(__file__).parent.parent))  # type: ignore[attr-defined]
