@@ -147,7 +147,8 @@ def serve(config: ServingConfig, *, ready: bool = True, settles: bool = True) ->
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(app.router.lifespan_context(app)):
         client = Client(app, portal, http, settles)
         if ready:
-            eventually(lambda: client.get("/readyz").status_code == 200, "ready")
+            # of a fresh clone the first compiles what reads features
+            eventually(lambda: client.get("/readyz").status_code == 200, "ready", within_s=120)
         yield client
         portal.call(http.aclose)
 
