@@ -1,11 +1,11 @@
 """Where what a request brings is made durable before it is answered.
 
 In the *journal*: segments on the local disk, many requests to one sync, which ``drain`` brings into the log a moment
-later. A request waits for the disk alone. Where the disk takes nothing, the log itself takes it.
+later. A request waits for the disk alone. Where the disk takes nothing, or nothing within ``patience_s``, the log itself
+takes it.
 
 Or, with ``durable="database"``, in the log: many requests to one commit. The answer then knows what the log made of
-each event. While the database is away, or slower than ``patience_s``, the journal takes it; an entry may then come by
-both ways.
+each event. While the database is away, or slower than that, the journal takes it. An entry may come by both ways.
 """
 
 import asyncio
@@ -88,21 +88,26 @@ class Acceptance:
         return self._durable == "database" or not self._database.available or self._segments.age_s > LONG_S
 
     async def _into_journal(self, entry: LogEntry) -> Recorded:
-        return await asyncio.wrap_future(self._journal.submit(entry))
+        return await self._patiently(self._journal.submit(entry))
 
     async def _into_log(self, entry: LogEntry) -> Recorded:
         """Raises one of ``AWAY`` while the database is away, or answers too slowly; what else the log raised."""
         if not self._database.available:
             raise psycopg.OperationalError("the database is away")
-        submitted: Future[Recorded] = self._log.submit(entry)
+        try:
+            return await self._patiently(self._log.submit(entry))
+        except TimeoutError:
+            self._database.mark_away()
+            raise
+
+    async def _patiently(self, submitted: "Future[Recorded]") -> Recorded:
+        """Raises TimeoutError where it takes too long; it may come through later, and the log takes each event once."""
         waiting = asyncio.wrap_future(submitted)
         try:
             return await asyncio.wait_for(asyncio.shield(waiting), self._patience_s)
-        except TimeoutError:
-            # The commit may still come through; the log takes each event once.
+        except TimeoutError as error:
             waiting.add_done_callback(_retrieve_exception)
-            self._database.mark_away()
-            raise
+            raise TimeoutError(f"not stored within {self._patience_s:g} s") from error
 
     # --- the threads that write -------------------------------------------------------------------------------------
 

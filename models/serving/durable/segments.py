@@ -172,12 +172,12 @@ class Segments:
             if lock is None:
                 continue
             try:
-                with self._writing:
-                    for left in _segments(folder):
-                        path = left.rename(self._next_path())
-                        self._waiting[path] = _Waiting(time.monotonic(), len(self.read(path).entries))
-                    _fsync_folder(self.folder)
-                    _fsync_folder(folder)
+                for left in _segments(folder):
+                    held = _Waiting(time.monotonic(), len(self.read(left).entries))  # while others go on writing
+                    with self._writing:
+                        self._waiting[left.rename(self._next_path())] = held
+                _fsync_folder(self.folder)
+                _fsync_folder(folder)
             finally:
                 lock.close()
 
