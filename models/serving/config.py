@@ -60,8 +60,8 @@ class ServingConfig:
     """What an answer waits for: the journal on the local disk, or PostgreSQL's commit."""
 
     patience_s: float = 1.0
-    """How long a response waits for the journal, or for PostgreSQL where it waits for that, before the other is asked to
-    take its impressions."""
+    """How long a response waits for the journal, or for PostgreSQL where it waits for that, before the other is asked
+    to take its impressions."""
 
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""

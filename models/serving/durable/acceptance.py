@@ -1,8 +1,8 @@
 """Where what a request brings is made durable before it is answered.
 
 In the *journal*: segments on the local disk, many requests to one sync, which ``drain`` brings into the log a moment
-later. A request waits for the disk alone. Where the disk takes nothing, or nothing within ``patience_s``, the log itself
-takes it.
+later. A request waits for the disk alone. Where the disk takes nothing, or takes longer than ``patience_s``, the log
+itself takes it.
 
 Or, with ``durable="database"``, in the log: many requests to one commit. The answer then knows what the log made of
 each event. While the database is away, or slower than that, the journal takes it. An entry may come by both ways.
