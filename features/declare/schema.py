@@ -98,11 +98,6 @@ class RowSchema:
             rows[name] = getattr(values, name)
         return rows
 
-    def pack(self, values: RowValues) -> list[bytes]:
-        """Bytes of each row."""
-        whole, size = self.table(values).tobytes(), self.dtype.itemsize
-        return [whole[i : i + size] for i in range(0, len(whole), size)]
-
     def unpack(self, rows: Sequence[bytes]) -> RowValues:
         """What N packed rows hold.
 

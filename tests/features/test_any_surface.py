@@ -24,7 +24,7 @@ from models.learning.model import Model
 from models.serving.scoring.scorer import scorer_of
 from tests.worlds.any_surface import AnyLog, any_features, any_log, cut
 from tests.worlds.designs import design_of
-from tests.worlds.events import Ledger
+from tests.worlds.events import Ledger, pack
 from tests.worlds.examples import no_time
 
 SEEDS = [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 40))]
@@ -70,7 +70,7 @@ def test_what_serving_reads_is_what_the_fold_says(seed: int) -> None:
                 attributes=[json.loads(row["attributes"])],
                 of_user=json.loads(row["user_attributes"]),
             )
-            (read,) = features.schema.pack(engine.read(candidates, row["shown_at"]))
+            (read,) = pack(features.schema, engine.read(candidates, row["shown_at"]))
             assert read == expected.rows[row["impression_id"]]
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
 
@@ -95,17 +95,17 @@ def test_a_request_reads_the_bits_that_the_fold_reads(seed: int) -> None:
             of_user = log.users.get(user, {})
             for values, attributes in (((), known), ((), ()), (brought, known), (brought, [*map(dict, known)])):
                 candidates = Candidates(user, items, contexts[1], values, attributes, of_user)
-                read = features.schema.pack(engine.read(candidates, at))
-                assert read == features.schema.pack(through_the_fold(engine, candidates, at))
+                read = pack(features.schema, engine.read(candidates, at))
+                assert read == pack(features.schema, through_the_fold(engine, candidates, at))
     lasting, fresh = copy.deepcopy(engine), Engine(features)
     for part in (before, after):
         fresh.fold(part)
     lasting.fold(after)
     candidates = Candidates("u1", items, contexts[0], attributes=known)
-    wanted = features.schema.pack(fresh.read(candidates, fresh.time + 1))
-    assert features.schema.pack(lasting.read(candidates, fresh.time + 1)) == wanted, "a copy reads its own counters"
+    wanted = pack(features.schema, fresh.read(candidates, fresh.time + 1))
+    assert pack(features.schema, lasting.read(candidates, fresh.time + 1)) == wanted, "a copy reads its own counters"
     engine.fold(after)
-    assert features.schema.pack(engine.read(candidates, fresh.time + 1)) == wanted, "what has grown is read"
+    assert pack(features.schema, engine.read(candidates, fresh.time + 1)) == wanted, "what has grown is read"
 
 
 def through_the_fold(engine: Engine, candidates: Candidates, at: float) -> RowValues:

@@ -15,7 +15,7 @@ from features.counters.pending import Moment
 from features.declare.columns import Id, Number, Tags
 from features.declare.features import Features
 from features.identity.key import key_of
-from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, records, restarted, world
+from tests.worlds.events import SMALL, START, Ledger, batches, event, folded, frame, pack, records, restarted, world
 
 EVERYTHING = 1e9
 """Seconds; one batch."""
@@ -138,7 +138,7 @@ def test_serving_reads_what_the_fold_would_say(seed: int) -> None:
                 json.loads(row["context"]),
                 attributes=[json.loads(row["attributes"])],
             )
-            (read,) = SMALL.schema.pack(engine.read(candidates, row["shown_at"]))
+            (read,) = pack(SMALL.schema, engine.read(candidates, row["shown_at"]))
             assert read == wanted.rows[row["impression_id"]]
         ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
     assert not engine.pending, "what is folded need not be remembered"
@@ -152,7 +152,7 @@ def test_a_candidate_is_read_the_same_whatever_is_read_with_it() -> None:
 
     def read(rows: list[int]) -> list[bytes]:
         chosen = Candidates("u3", [items[n] for n in rows], context, attributes=[attributes[n] for n in rows])
-        return SMALL.schema.pack(engine.read(chosen, at))
+        return pack(SMALL.schema, engine.read(chosen, at))
 
     together = read([*range(15)])
     order = np.random.default_rng(0).permutation(15).tolist()
@@ -176,7 +176,7 @@ def test_what_the_log_knows_of_an_item_is_read_once_and_yields_to_what_a_request
     assert first.numbers.tolist() == [[2.0], [2.0]]
     assert all(one.packed for one in known)
     again = engine.read(Candidates("u", ["i1", "i2"], attributes=known), START)
-    assert features.schema.pack(again) == features.schema.pack(first)
+    assert pack(features.schema, again) == pack(features.schema, first)
     values = [{"section": "sport", "genres": ["c"]}, {"price": 3}]
     brought = engine.read(Candidates("u", ["i1", "i2"], values=values, attributes=known), START)
     assert brought.ids[:, section].tolist() == [key_of("section", "sport"), key_of("section", "news")]
@@ -194,7 +194,7 @@ def test_reading_changes_nothing() -> None:
         engine.read(Candidates(user, ["i1", "unheard of"]), engine.time + 100)
     engine.read_as_of(events[half:], engine.time)
     first, second = engine.fold(events[half:]), untouched.fold(events[half:])
-    assert SMALL.schema.pack(first.values) == SMALL.schema.pack(second.values)
+    assert pack(SMALL.schema, first.values) == pack(SMALL.schema, second.values)
     assert all((engine.counters[n].sums == untouched.counters[n].sums).all() for n in engine.counters)
 
 

@@ -28,6 +28,7 @@ from monitoring.records.decisions import read_decisions
 from monitoring.records.evidence_store import read_evidence
 from monitoring.statistics.error_control import PastTests
 from tests.worlds.designs import but
+from tests.worlds.events import pack
 from tests.worlds.loop import UNREACHABLE, Loop, after, expect_consistent, run_update
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
@@ -270,7 +271,7 @@ def _spoil(loop: Loop, impressions: list[str]) -> None:
             row = schema.unpack([bytes(found[0])])
             dense = row.dense.copy()
             dense[0, 5] = np.inf
-            [packed] = schema.pack(replace(row, dense=dense))
+            [packed] = pack(schema, replace(row, dense=dense))
             connection.execute("UPDATE served SET row = %s WHERE impression_id = %s", [packed, name])
 
 

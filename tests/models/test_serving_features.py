@@ -20,6 +20,7 @@ from models.serving.follow import feast_users
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.telemetry import Metrics
 from tests.conftest import fresh_database
+from tests.worlds.events import pack
 from tests.worlds.serving import (
     FEATURES,
     Client,
@@ -199,7 +200,7 @@ def test_features_are_the_same_to_the_bit_whether_followed_live_or_replayed(repl
     for user in ("same-0", "same-1", "old", "nobody"):
         attributes = [{"section": "news"}, {"section": "sport"}, {}]
         candidates = Candidates(user, ["a", "b", "unknown"], {"device": "phone"}, attributes=attributes)
-        ours, theirs = (FEATURES.schema.pack(engine.read(candidates, at)) for engine in (live._engine, replayed))
+        ours, theirs = (pack(FEATURES.schema, engine.read(candidates, at)) for engine in (live._engine, replayed))
         assert ours == theirs
 
 

@@ -14,6 +14,7 @@ from features.counters.table import Counters
 from features.declare.columns import Id
 from features.declare.families import DAY, HOUR, MINUTE, Family, Recent, last
 from features.declare.features import Features
+from features.declare.schema import RowSchema, RowValues
 from features.served.rows import Rows, ServedKeys
 from tests.worlds.impressions import ITEM, PLACE, USER, impressions
 
@@ -134,7 +135,7 @@ class Ledger:
     rows: dict[str, bytes] = field(default_factory=dict)
 
     def write(self, rows: Rows) -> None:
-        for name, row in zip(rows.impression_id, self.declared.schema.pack(rows.values), strict=True):
+        for name, row in zip(rows.impression_id, pack(self.declared.schema, rows.values), strict=True):
             assert name not in self.rows, f"{name} got a row twice"
             self.rows[name] = row
 
@@ -198,3 +199,9 @@ def restarted(engine: Engine) -> Engine:
         fresh.users.put(key, users.numbers[row], users.items[row], users.remembered[row])
     fresh.seq, fresh.time = engine.seq, engine.time
     return fresh
+
+
+def pack(schema: RowSchema, values: RowValues) -> list[bytes]:
+    """Served rows, each as its bytes."""
+    whole, size = schema.table(values).tobytes(), schema.dtype.itemsize
+    return [whole[first : first + size] for first in range(0, len(whole), size)]
