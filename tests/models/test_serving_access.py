@@ -43,7 +43,8 @@ def two_surfaces() -> Mapping[str, ServedSurface]:
 @contextmanager
 def keyed(database: str, cache: Path, **changes: Any) -> Iterator[Client]:
     """Serving of two surfaces; by default nobody is answered without a key."""
-    options = {"declared": two_surfaces, "open_without_keys": False, "poll_s": 0.1, "patience_s": 60.0} | changes
+    options = {"declared": two_surfaces, "open_without_keys": False, "poll_s": 0.1}
+    options |= {"durable": "database", "patience_s": 60.0} | changes
     with serve(serving_config(database, cache, **options)) as client:
         yield client
 
