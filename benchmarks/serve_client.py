@@ -209,7 +209,7 @@ class Connections:
     async def close(self) -> None:
         for connection in self._idle:
             connection.close()
-        await asyncio.sleep(0)  # they are told so by the loop
+        await asyncio.sleep(0)  # the loop closes them then
 
 
 async def closed_loop(

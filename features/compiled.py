@@ -7,7 +7,6 @@ the temporary folder.
 """
 
 import tempfile
-from contextlib import suppress
 from hashlib import sha256
 from os import W_OK, access, getuid
 from pathlib import Path
@@ -46,9 +45,7 @@ def private_folder() -> Path:
 def cache_folder(root: Path) -> Path:
     """Where numba keeps what it compiled of the code below ``root``."""
     beside = root / "features" / "__pycache__"
-    with suppress(OSError):
-        beside.mkdir(exist_ok=True)
-    folder = beside if access(beside, W_OK) else private_folder()
+    folder = beside if access(beside if beside.exists() else beside.parent, W_OK) else private_folder()
     return folder / f"compiled-{version(root / 'features', root / 'models')}"
 
 

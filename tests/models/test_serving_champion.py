@@ -32,7 +32,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_a_promotion_is_served_within_a_second_and_a_step_back_too(database: str, tmp_path: Path) -> None:
     promote(database, tmp_path / "models", "1", seed=1)
-    with serve(serving_config(database, tmp_path / "cache", poll_s=60)) as client:  # notified, not found by looking
+    config = serving_config(database, tmp_path / "cache", poll_s=60)  # notified, not found by looking
+    with serve(config, settles=False) as client:
         assert rank(client)["model_version"] == "1"
         promote(database, tmp_path / "models", "2", seed=2)
         eventually(lambda: rank(client)["model_version"] == "2", "version 2 serves", within_s=2)

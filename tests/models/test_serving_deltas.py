@@ -59,7 +59,7 @@ def scores_as(client: Client, folder: Path) -> None:
     champion = client.service.champions.current("feed")
     assert champion is not None
     examples = examples_of(layout_of(FEATURES.schema), 50, seed=9)
-    np.testing.assert_array_equal(champion.model.score(examples), whole(folder).score(examples))
+    np.testing.assert_array_equal(champion.loaded.model.score(examples), whole(folder).score(examples))
 
 
 def test_deltas_are_taken_in_and_given_back_without_the_versions_they_are_on(database: str, tmp_path: Path) -> None:

@@ -69,15 +69,17 @@ class Drain:
         until = time.monotonic() + within_s
         self._segments.adopt()
         waiting = self._segments.closed()
+        was_available = self._database.available
         if not waiting:
-            connection.execute("SELECT")  # it is still there
+            connection.execute("SELECT")  # is it there
         for segment in waiting:
             if time.monotonic() > until:
                 return
             self._bring(connection, segment)
-        if not self._database.available:
+        if not was_available:
             LOG.info("the database is back")
-        self._database.mark_available()
+        if waiting or not was_available:  # what it lacks is logged once, until something went well
+            self._database.mark_available()
 
     def _bring(self, connection: psycopg.Connection, segment: Path) -> None:
         """Bring a segment's entries into the log, then remove it. Killed in between, it is brought again: no harm."""

@@ -20,6 +20,7 @@ from features.log.outcomes import ACCEPTED, ALREADY_THERE
 from features.log.partitions import MissingPartitions, ensure_partitions
 from features.served import rows as served_rows
 from infra.postgres.connections import TRANSIENT
+from infra.postgres.copying import INSTANT
 from models.serving.durable.database import Database
 from models.serving.durable.entries import Feedback, Impressions, LogEntry, Recorded
 from models.serving.telemetry import LOG, Metrics
@@ -35,7 +36,6 @@ WAIT_FOR_THE_DISK = """
 SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 
-INSTANT = pl.Datetime("us", "UTC")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -30,11 +30,8 @@ class LoadedChampion:
 
     promoted: PromotedVersion
     loaded: LoadedVersion
-    model: Model
-    """That of ``loaded``, as it reads this process's features."""
-
     scorer: Scorer | Model
-    """It, ready to score the candidates of a request."""
+    """The model of ``loaded``, as it reads this process's features, ready to score the candidates of a request."""
 
     retrieves: VersionTowers | None = None
     """What the same version retrieves with, as it reads them; None where requests must name their candidates."""
@@ -106,14 +103,13 @@ class VersionLoader:
         self, surface: str, promoted: PromotedVersion, loaded: LoadedVersion, back: tuple[StepBack, ...] = ()
     ) -> LoadedChampion:
         retrieves, layout = loaded.retrieves, self._layouts[surface]
-        model = _reading(loaded.model, layout)
-        scorer = _ready(model, layout)
+        scorer = _ready(_reading(loaded.model, layout), layout)
         if retrieves is not None:
             try:
                 retrieves = replace(retrieves, towers=retrieves.towers.reading(layout))
             except ValueError as error:
                 raise UnusableVersion(f"its towers: {error}: start serving from the code that trained them") from error
-        return LoadedChampion(promoted, loaded, model, scorer, retrieves, back)
+        return LoadedChampion(promoted, loaded, scorer, retrieves, back)
 
 
 def _reading(model: Model, layout: Layout) -> Model:
