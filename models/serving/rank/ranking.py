@@ -21,6 +21,7 @@ from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.retriever import Retriever
 from models.serving.follow.version_loading import LoadedChampion
+from models.serving.rank.arrange import arrange
 from models.serving.rank.views import LiveViews
 
 Context = Mapping[str, str | None]
@@ -88,16 +89,25 @@ class SurfaceRanker:
         """
         request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
         champion = self.champions.current(self.surface)
-        version = champion.version if champion else NO_MODEL
         degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
         named = body.items
         if named is None:
             named = Candidates.of(self._retrieved(champion, request))
             if not named:
                 lacks = tuple(sorted({"retrieval", *degraded}))
-                return Ranked(request.request_id, version, lacks, (), (), (), (), LogEntry(self.surface), 0)
+                return Ranked(
+                    request.request_id, version_of(champion), lacks, (), (), (), (), LogEntry(self.surface), 0
+                )
             if self.retriever.stale():
                 degraded.add("retrieval")
+        return self._show(request, champion, named, degraded)
+
+    def _show(
+        self, request: "_Request", champion: LoadedChampion | None, named: Candidates, degraded: set[str]
+    ) -> Ranked:
+        """Score the candidates with the model, arrange them, and name what is shown for the log. ``degraded``: what the
+        request had to do without so far."""
+        body = request.body
         features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
         views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
         degraded |= {*features.degraded, *(() if views.complete else ("views",))}
@@ -106,11 +116,10 @@ class SurfaceRanker:
             scores = np.full(len(named), self.declared.base_rate)
         else:
             scores = champion.scorer.score(to_score(features.values, views.values, self.declared.schema, request.now))
-        order = np.argsort(-scores, kind="stable")[: body.limit]
-        places = order.tolist()
+        arranged = arrange(scores, body.limit)
+        places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
         texts = [named.texts[place] for place in places]
         shown = self._signer.impression_ids(self.surface, request.user, request.request_id, texts)
-        propensities = [1.0] * len(places)
         entry = LogEntry(
             self.surface,
             Impressions(
@@ -122,21 +131,21 @@ class SurfaceRanker:
                 shown_at=[round(request.now * 1e6)] * len(places),
                 propensity=[*propensities],
                 context=_contexts(body.context, named.values, places),
-                model_version=version,
+                model_version=version_of(champion),
                 read_tick=features.tick,
                 schema_version=self.declared.schema.version,
                 fresh=body.request_id is None,
-                rows=self.declared.schema.table(features.values[order]).tobytes(),
+                rows=self.declared.schema.table(features.values[arranged.places]).tobytes(),
             ),
         )
-        self.live_features.add_impressions(shown, features.values.ids[order], request.now)
+        self.live_features.add_impressions(shown, features.values.ids[arranged.places], request.now)
         names = {*body.context, *(name for own in named.values for name in own)}
         return Ranked(
             request.request_id,
-            version,
+            version_of(champion),
             tuple(sorted(degraded)),
             items=[named.ids[place] for place in places],
-            scores=scores[order].tolist(),
+            scores=scores[arranged.places].tolist(),
             impression_ids=shown,
             propensities=propensities,
             entry=entry,
@@ -167,6 +176,11 @@ class _Request:
     request_id: str
     now: float
     """Seconds since 1970."""
+
+
+def version_of(champion: LoadedChampion | None) -> str:
+    """The version that a response names."""
+    return NO_MODEL if champion is None else champion.version
 
 
 def _contexts(context: Context, values: Sequence[Context], places: Sequence[int]) -> list[str]:
