@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     """Days of events kept, back from the newest; older partitions are dropped once learned. None: all are kept. At
     least as many as an event may be late, and one."""
 
+    serving_workers: int = Field(default=1, ge=1, le=64)
+    """Serving processes behind the one port, each with a core and a copy of the models and features."""
+
     durable: Literal["journal", "database"] = "journal"
     """What serving's answers wait for: ``journal``, that what they log is on the serving machine's disk, from where it
     goes to PostgreSQL a moment later; ``database``, that PostgreSQL has it."""

@@ -2,11 +2,13 @@
 limits on what a client may send and how long it may take."""
 
 import logging
+import socket
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
+from infra.errors import PortTaken
 from infra.host_names import HostNames
 from infra.http.connections import limited
 from infra.http.limits import BodyLimits, RequestLimits, plain
@@ -26,11 +28,19 @@ def names_of(settings: Settings, port: int, address: str) -> HostNames:
 
 
 def listen(
-    app: ASGIApp, settings: Settings, port: int, address: str, *, limits: RequestLimits | None = None, **options: Any
+    app: ASGIApp,
+    settings: Settings,
+    port: int,
+    address: str,
+    *,
+    limits: RequestLimits | None = None,
+    shared: bool = False,
+    **options: Any,
 ) -> None:
     """Serve the ASGI app at ``port`` until SIGTERM or SIGINT. ``options`` go to uvicorn.
 
-    ``limits`` are those of an app that has its own ``BodyLimits``; any other gets them here.
+    ``limits`` are those of an app that has its own ``BodyLimits``; any other gets them here. ``shared``: other
+    processes of ours listen at the same port, each with a socket of its own, once its app has started.
     """
     if limits is None:
         app, limits = BodyLimits(app, refuse=plain, limits=PAGES), PAGES
@@ -47,7 +57,25 @@ def listen(
         "timeout_keep_alive": round(limits.idle_s),
         "timeout_graceful_shutdown": GRACE_S,
     }
-    uvicorn.run(guarded, host=settings.host, port=port, **defaults | options)
+    if not shared:
+        uvicorn.run(guarded, host=settings.host, port=port, **defaults | options)
+        return
+    with reserve_port(settings.host, port) as bound:  # uvicorn listens at it when the app has started
+        uvicorn.Server(uvicorn.Config(guarded, **defaults | options)).run(sockets=[bound])
+
+
+def reserve_port(host: str, port: int) -> socket.socket:
+    """A socket bound to the port, which others of this user may share and nobody else can take. Raises PortTaken."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise PortTaken(f"cannot listen at {host}:{port}: {error.strerror}") from error
+    return bound
 
 
 def _origin(address: str) -> str:

@@ -31,6 +31,8 @@ def connect(url: str, *, autocommit: bool = False, timeout_s: float | None = Non
 def explain(error: BaseException) -> str:
     """What a database error is and what to do, in one line; only a server without an answer is called so."""
     message = " ".join(str(error).split())
+    if isinstance(error, TimeoutError):
+        return f"the database did not answer in time ({message or 'it hangs, or is busy'}); look at what it is doing"
     if isinstance(error, psycopg.errors.OutOfMemory) and "max_locks_per_transaction" in message:
         return (
             f"the database is out of locks ({message}); drop old partitions with MILLRACE_RETENTION_DAYS, or raise"

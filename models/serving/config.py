@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -22,6 +22,20 @@ class ServedSurface:
 
     version: str = ""
     """Of the file that declares it: of another version it is served anew."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Of a process among those that share a port."""
+
+    index: int = 0
+    of: int = 1
+    replaces: bool = False
+    """Whether it takes the place of one that ended, while others answer."""
+
+    @property
+    def name(self) -> str:
+        return f"serving-{self.index}" if self.index else "serving"
 
 
 @dataclass(frozen=True)
@@ -62,6 +76,8 @@ class ServingConfig:
     patience_s: float = 1.0
     """How long a response waits for the journal, or for PostgreSQL where it waits for that, before the other is asked
     to take its impressions."""
+
+    place: Place = field(default_factory=Place)
 
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""

@@ -31,6 +31,7 @@ from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of
 from models.serving.follow.champions import Champions
 from models.serving.generation import Generation
 from models.serving.rank.ranking import Ranked, SurfaceRanker
+from models.serving.shared_metrics import SharedMetrics
 from models.serving.telemetry import LOG, Metrics
 from models.versions.registry import Registry
 
@@ -84,10 +85,11 @@ class RankingService:
     def __init__(self, config: ServingConfig) -> None:
         self.config = config
         self.metrics = Metrics()
+        self.shared_metrics = SharedMetrics(self.metrics, config.place, config.cache / "metrics")
         self.database = Database(config.database_url)
         self.metrics.database.set_function(lambda: float(self.database.available))
         self._registry = Registry(config.tracking_uri, config.artifact_root or config.cache.as_uri())
-        self.access = Access(config.open_without_keys)
+        self.access = Access(config.open_without_keys, config.place.of)
         self.signer = Signer()
         self._access_follower = AccessFollower(
             self.access, self.signer, config.cache, self.database, config.clock, config.poll_s
@@ -189,7 +191,8 @@ class RankingService:
     # --- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin. Returns with the cached models in service; the rest comes in the background."""
+        """Begin. Returns with the cached models in service; the rest comes in the background, but of one that replaces
+        another, whose neighbours answer meanwhile."""
         config = self.config
         segments = self._segments = Segments(config.cache / "journal")
         self.metrics.follow_journal(segments)
@@ -205,6 +208,7 @@ class RankingService:
             "partitions": partial(follow_calendar, self.database, self.config.clock),
             "surfaces": self._follow_surfaces,
             "access": self._access_follower.follow,
+            "metrics": self.shared_metrics.follow,
         }
         self._followers = [
             threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True)
@@ -212,6 +216,8 @@ class RankingService:
         ]
         for follower in self._followers:
             follower.start()
+        if config.place.replaces:
+            self._generation.wait_until_ready(self._stopping, TAKE_OVER_S)
 
     def _follow_surfaces(self, stopping: threading.Event) -> None:
         """Serve the surfaces as they are declared now; where that changes, the next generation takes over once it has

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -29,8 +30,8 @@ from tests.worlds.waiting import eventually
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-DISK = "2m"
-"""Of the disk for the journal, where one can be mounted: fills within the time of a test."""
+SMALL, LARGE = "2m", "500m"
+"""Of the disk for the journal, where one can be mounted: fills within the time of a test, or not."""
 
 
 @dataclass
@@ -40,6 +41,8 @@ class Site:
     folder: Path
     disk: Path | None
     """A file system of its own, where the journal is; None where none may be mounted."""
+    workers: int
+    """Serving processes behind the port."""
     postgres_port: int = field(default_factory=free_port)
     port: int = field(default_factory=free_port)
     serving: subprocess.Popen[bytes] | None = None
@@ -71,6 +74,17 @@ class Site:
                 process.kill()
         psutil.wait_procs(killed, timeout=30)
 
+    def stop_postgres(self) -> None:
+        """It hangs, and its connections with it."""
+        for process in postgres.processes(self.folder / "server" / "postgres"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def continue_postgres(self) -> None:
+        for process in postgres.processes(self.folder / "server" / "postgres"):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+
     def start_serving(self) -> None:
         environment = os.environ | {
             "MILLRACE_HOME": str(self.folder / "home"),
@@ -79,14 +93,32 @@ class Site:
             "MILLRACE_SERVING_PORT": str(self.port),
         }
         command = [sys.executable, "-m", "models.serving", "--surfaces", "tests.worlds.serving:declared"]
+        command += ["--workers", str(self.workers)]
         with (self.folder / "serving.log").open("ab") as log:
             self.serving = subprocess.Popen(command, env=environment, cwd=REPOSITORY, stdout=log, stderr=log)
         eventually(self._answers, "serving answers", within_s=90)
 
     def kill_serving(self) -> None:
+        """All of it: of several workers the parent, without which they go."""
         assert self.serving is not None
+        workers = self.running_workers()
         self.serving.kill()
         self.serving.wait()
+        psutil.wait_procs(workers, timeout=60)
+
+    def kill_worker(self) -> None:
+        """One of several; another takes its place."""
+        before = self.running_workers()
+        before[0].kill()
+        eventually(lambda: len(set(self.running_workers()) - set(before)) == 1, "another worker", within_s=60)
+
+    def running_workers(self) -> list[psutil.Process]:
+        assert self.serving is not None
+        return [
+            child
+            for child in psutil.Process(self.serving.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE and "--lifeline" in child.cmdline()
+        ]
 
     def fill_disk(self) -> None:
         assert self.disk is not None
@@ -139,7 +171,8 @@ class Site:
 
     def expect_logged(self) -> None:
         """Everything in the book is in the log, once."""
-        eventually(lambda: httpx.get(f"{self.address}/readyz").json()["journaled"] == 0, "the journal is empty", 60)
+        journal = self.folder / "home" / "serving" / "journal"
+        eventually(lambda: not list(journal.rglob("*.journal")), "the journal is empty", 60)
         shown: list[str] = []
         given: list[tuple[str, str]] = []
         for line in self.book.read_text().splitlines():
@@ -163,21 +196,21 @@ class Site:
             doubled = [one for one, times in logged.items() if times > 1]
             assert not doubled, f"{len(doubled)} {what} are there more than once: {doubled[:5]}"
         assert letters == []
-        journal = self.folder / "home" / "serving" / "journal"
-        assert list(journal.rglob("*.journal")) + list(journal.rglob("*.damaged")) == []
+        assert list(journal.rglob("*.damaged")) == []
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
+@pytest.fixture(params=[(1, SMALL), (2, SMALL)], ids=["one process", "two workers"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    workers, size = request.param
     # Not under pytest's own folder, which the server's user may not enter.
     folder = Path(tempfile.mkdtemp(prefix="millrace-book-"))
     journal = folder / "home" / "serving" / "journal"
     journal.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", str(journal)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(journal)]
     mounted = (
         subprocess.run(mount, check=False, capture_output=True).returncode == 0 if shutil.which("mount") else False
     )
-    made = Site(folder, journal if mounted else None)
+    made = Site(folder, journal if mounted else None, workers)
     try:
         made.start_postgres()
         create_database(made.database)
@@ -188,10 +221,11 @@ def site() -> Iterator[Site]:
         made.open_book()
         yield made
     finally:
-        for process in (made.client, made.serving):
-            if process is not None and process.poll() is None:
-                process.kill()
-                process.wait()
+        if made.serving is not None and made.serving.poll() is None:
+            made.kill_serving()
+        if made.client is not None and made.client.poll() is None:
+            made.client.kill()
+            made.client.wait()
         made.kill_postgres()
         if mounted:
             subprocess.run(["umount", "--lazy", str(journal)], check=True)
@@ -213,6 +247,9 @@ def test_all_that_was_acknowledged_is_in_the_log_once(site: Site) -> None:
     site.until_taken()
     site.start_postgres()
     site.until_taken()
+    if site.workers > 1:
+        site.kill_worker()
+        site.until_taken()
     site.kill_serving()
     site.start_serving()
     site.until_taken()
@@ -223,7 +260,22 @@ def test_all_that_was_acknowledged_is_in_the_log_once(site: Site) -> None:
 
 
 @pytest.mark.chaos
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("site", [(2, LARGE)], indirect=True, ids=["two workers"])
+def test_rank_answers_while_the_database_hangs_for_a_minute(site: Site) -> None:
+    site.stop_postgres()
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        site.until_taken()
+    site.continue_postgres()
+    site.until_taken()
+    site.close_book()
+    site.expect_logged()
+
+
+@pytest.mark.chaos
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("site", [(2, SMALL)], indirect=True, ids=["two workers"])
 @pytest.mark.parametrize("seed", range(3))
 def test_all_that_was_acknowledged_is_in_the_log_once_in_any_order_of_faults(site: Site, seed: int) -> None:
     draw = random.Random(seed)
@@ -238,12 +290,14 @@ def test_all_that_was_acknowledged_is_in_the_log_once_in_any_order_of_faults(sit
             broken.add(name)
 
     for _ in range(14):
-        fault = draw.choice(["postgres", "postgres", "serving", "disk"])
+        fault = draw.choice(["postgres", "postgres", "serving", "worker", "disk"])
         if fault == "postgres":
             turn("postgres", site.kill_postgres, site.start_postgres)
         elif fault == "serving":
             site.kill_serving()
             site.start_serving()
+        elif fault == "worker":
+            site.kill_worker()
         elif site.disk is not None:
             turn("disk", site.fill_disk, site.free_disk)
         if broken == {"postgres", "disk"}:

@@ -141,6 +141,9 @@ class Access:
     open_without_keys: bool
     """Whether everybody is let in while there is no key, or it cannot be known whether there is one."""
 
+    processes: int = 1
+    """How many answer at one port: each gives a key its part of the rate."""
+
     _known: Mapping[str, _Known] | None = field(default=None, init=False, repr=False)
     """By id; None: not known yet."""
     _buckets: dict[str, _Bucket] = field(default_factory=dict, init=False, repr=False)
@@ -178,13 +181,14 @@ class Access:
             raise KeysUnknown("the API keys are not known yet, as the database does not answer: try again in a moment")
         raise KeysUnknown("there is no API key, and without one nobody is let in: millrace key add makes one")
 
-    def _take(self, key: ApiKey, rate: float, now: float) -> None:
+    def _take(self, key: ApiKey, allowed: float, now: float) -> None:
+        rate = allowed / self.processes
         bucket = self._buckets.get(key.key_id)
         if bucket is None:
             bucket = self._buckets[key.key_id] = _Bucket(max(1.0, rate), now)
         wait_s = bucket.wait_s(rate, now)
         if wait_s > 0.0:
-            raise TooMany(f"the key {key.name} may send {rate:g} requests a second: send the rest later", wait_s)
+            raise TooMany(f"the key {key.name} may send {allowed:g} requests a second: send the rest later", wait_s)
 
 
 def _identify(known: Mapping[str, _Known], authorization: bytes | None) -> _Known:
