@@ -34,7 +34,8 @@ from benchmarks.serve_rows import (
     rank_rows,
     stored_rows,
 )
-from benchmarks.serve_workload import CONNECTIONS, MANY, ServeConfig, Setting, poisson, settings_of
+from benchmarks.serve_swaps import measured_swaps
+from benchmarks.serve_workload import CONNECTIONS, FEW, MANY, ServeConfig, Setting, poisson, settings_of
 from benchmarks.table import Row, Table, machine
 
 Run = Callable[[Coroutine[object, object, Load]], Load]
@@ -49,8 +50,8 @@ class System:
 
     name: str
     server: Server
-    posts: Callable[[int], Iterator[Post]]
-    """Requests of so many candidates, without end."""
+    posts: Callable[[int, int | None], Iterator[Post]]
+    """Requests without end, of so many candidates, so many of which are to be shown."""
     after: Callable[[Load], None]
     """Called after each round."""
 
@@ -58,7 +59,7 @@ class System:
 def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it; ``clock`` gives seconds of the wall. Raises NotMeasurable, PeerDown."""
     with (
-        installation(config.log, config.folder, progress) as made,
+        installation(config.log, config.folder, progress, config.workers) as made,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ExitStack() as peers,
     ):
@@ -70,13 +71,21 @@ def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
         with collected_later():
             loads = measured(config, systems, runner.run, clock, progress)
             feedback = measured_feedback(config, made, requests, runner.run, clock, progress)
+            posts = requests.ranking(FEW, shown=5)
+            swaps = runner.run(
+                measured_swaps(made, posts, requests=config.swapped, swaps=config.swaps, clock=clock, progress=progress)
+            )
+            for load in (swaps.before, swaps.during):
+                requests.expect(load)
         rows = [
             *rank_rows(config, loads),
             *feedback_rows(config, feedback),
+            *swaps.rows,
             *stored_rows(made, requests),
             *memory_rows(made, there),
             Row("longest time after a round until all of it was stored and folded", max(settled), "s"),
             Row("impressions in the log before", logged),
+            Row("serving processes", config.workers),
             Row("not answered with 2xx", sum(load.refused for load in (*loads.values(), *feedback.loads))),
         ]
     if config.pictures is not None:
@@ -95,7 +104,9 @@ def ours(made: Installation, requests: OurRequests, settled: list[float]) -> Sys
 
 
 def beside(peer: Peer, seed: int) -> System:
-    return System(peer.name, peer.server, lambda candidates: peer_requests(peer, candidates, seed), lambda load: None)
+    return System(
+        peer.name, peer.server, lambda candidates, shown: peer_requests(peer, candidates, seed), lambda load: None
+    )
 
 
 @contextmanager
@@ -114,7 +125,7 @@ def measured(config: ServeConfig, systems: Sequence[System], run: Run, clock: Cl
     loads: dict[tuple[Setting, str], Load] = {}
     draw = np.random.default_rng(config.seed)
     for setting in settings_of(config):
-        posts = {system.name: system.posts(setting.candidates) for system in systems}
+        posts = {system.name: system.posts(setting.candidates, setting.shown) for system in systems}
         for system in systems:
             warm = closed_loop(
                 system.server, posts[system.name], connections=setting.connections, seconds=0.3, clock=clock

@@ -48,15 +48,15 @@ class OurRequests:
         """Impressions whose feedback was answered."""
         self._in_batch: dict[str, list[str]] = {}
 
-    def ranking(self, candidates: int) -> Iterator[Post]:
-        """Requests without end: a reader of the log, and items of its last days."""
-        templates = [self._template(candidates) for _ in range(BODIES)]
+    def ranking(self, candidates: int, shown: int | None = None) -> Iterator[Post]:
+        """Requests without end: a reader of the log, and items of its last days, so many of which are to be shown."""
+        templates = [self._template(candidates, shown) for _ in range(BODIES)]
 
         def posts() -> Iterator[Post]:
             for number in self._numbers:
                 name = self._name(number)
                 template = templates[number % BODIES]
-                yield Post(name, candidates, template.before + name.encode() + template.after)
+                yield Post(name, shown or candidates, template.before + name.encode() + template.after)
 
         return posts()
 
@@ -108,10 +108,10 @@ class OurRequests:
     def _name(self, number: int) -> str:
         return f"{self.prefix}{number:09d}"
 
-    def _template(self, candidates: int) -> Template:
+    def _template(self, candidates: int, shown: int | None) -> Template:
         user, context = self._readers[int(self._draw.integers(len(self._readers)))]
         items = [self._items[place] for place in self._draw.permutation(len(self._items))[:candidates].tolist()]
-        body = {"request_id": self._name(0), "user_id": user, "context": context, "items": items}
+        body = {"request_id": self._name(0), "user_id": user, "context": context, "items": items, "limit": shown}
         sent = self._server.post(f"/v1/{SURFACE}/rank", json.dumps(body).encode())
         before, after = sent.split(self._name(0).encode())
         return Template(before, after)

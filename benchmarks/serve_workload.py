@@ -11,6 +11,9 @@ from benchmarks.serve_peers import FASTAPI, MLFLOW, STARLETTE
 FEW, MANY, CONNECTIONS = 20, 200, 8
 """Candidates and connections that the goals are about; they are measured whatever else is."""
 
+SHOWN = 20
+"""Of 200 candidates, as a page shows: what is shown is logged. Where nothing is said of it, all are."""
+
 EVERY_PEER = (STARLETTE, FASTAPI, MLFLOW)
 
 
@@ -38,6 +41,14 @@ class ServeConfig:
     beside: float = 5.0
     """Requests of 200 candidates a second while feedback comes in."""
 
+    swapped: int = 100_000
+    """Requests while versions are swapped."""
+
+    swaps: int = 500
+
+    workers: int = 1
+    """Serving processes."""
+
     log: Seeded = field(default_factory=Seeded)
 
     peers: tuple[str, ...] = (STARLETTE, FASTAPI)
@@ -64,7 +75,7 @@ class ServeConfig:
     def quick() -> "ServeConfig":
         """The same in a minute or two, most of which makes the installation."""
         log = Seeded(days=1.1, requests_per_day=2_400)
-        return ServeConfig((), (), (5.0,), rounds=2, seconds=0.7, feedback_s=1.5, log=log)
+        return ServeConfig((), (), (5.0,), rounds=2, seconds=0.7, feedback_s=1.5, swapped=500, swaps=24, log=log)
 
 
 @dataclass(frozen=True)
@@ -75,18 +86,22 @@ class Setting:
     connections: int = 1
     rate: float | None = None
     """Requests a second that arrive, on as many connections as it takes; None: each client sends one after another."""
+    shown: int | None = None
+    """Of the candidates; all when None. A peer answers with all, and logs none."""
 
     def __str__(self) -> str:
+        candidates = f"{self.candidates} candidates" + ("" if self.shown is None else f", {self.shown} shown")
         if self.rate is not None:
-            return f"{self.candidates} candidates, {self.rate:g} requests/s arrive"
-        return f"{self.candidates} candidates, {self.connections} connection{'s' * (self.connections > 1)}"
+            return f"{candidates}, {self.rate:g} requests/s arrive"
+        return f"{candidates}, {self.connections} connection{'s' * (self.connections > 1)}"
 
 
 def settings_of(config: ServeConfig) -> list[Setting]:
     """What is measured of each system, in order."""
     one = [Setting(candidates) for candidates in sorted({FEW, MANY, *config.candidates})]
     more = [Setting(MANY, connections) for connections in sorted({CONNECTIONS, *config.connections} - {1})]
-    return [*one, *more, *(Setting(MANY, rate=rate) for rate in config.rates)]
+    page = [Setting(MANY, connections, shown=SHOWN) for connections in (1, CONNECTIONS)]
+    return [*one, *more, *page, *(Setting(MANY, rate=rate) for rate in config.rates)]
 
 
 def poisson(draw: np.random.Generator, rate: float | None, seconds: float) -> list[float]:

@@ -45,11 +45,15 @@ def test_every_row_is_there_and_what_was_answered_is_stored_exactly_once(table: 
         ("200 candidates, 1 connection, p99", "its own p50"),
         ("200 candidates, 8 connections, requests answered", STARLETTE),
         ("feedback in batches of 50", None),
+        ("24 swaps, requests failed or mixed", None),
+        ("while versions are swapped, p99", "without"),
+        ("memory of serving after all swaps, PSS", "after 20"),
         ("impressions answered, and stored exactly once", None),
         ("clicks answered, and stored exactly once", None),
     ]
     assert [place for place, row in found.items() if row.goal is not None] == goals
     assert all(found[place].met is not None for place in goals)
+    assert found["24 swaps, requests failed or mixed", None].met
     for what in ("impressions", "clicks"):
         row = found[f"{what} answered, and stored exactly once", None]
         assert row.met, row.ours

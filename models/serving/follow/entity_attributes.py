@@ -54,7 +54,7 @@ class EntityAttributes:
     def of(self, keys: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
         """``Attributes`` of each, empty where it has none; and whether some could not be looked up."""
         now = self._clock()
-        missing = [key for key in keys if key not in self._known and self._is_due(key, now)]
+        missing = self._missing(keys, now)
         degraded = False
         if missing:
             try:
@@ -69,6 +69,14 @@ class EntityAttributes:
                     self._unknown.clear()
         known = ((key, self._known.get(key)) for key in keys)
         return [self._nothing(key) if found is None else found for key, found in known], degraded
+
+    def at_hand(self, keys: Sequence[str]) -> bool:
+        """Whether :meth:`of` asks nobody for these."""
+        return not self._missing(keys, self._clock())
+
+    def _missing(self, keys: Sequence[str], now: float) -> list[str]:
+        known = self._known
+        return [key for key in keys if key not in known and self._is_due(key, now)]
 
     def _is_due(self, key: str, now: float) -> bool:
         unknown = self._unknown.get(key)

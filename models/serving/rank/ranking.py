@@ -81,6 +81,11 @@ class SurfaceRanker:
         self._signer = signer
         self._clock = clock
 
+    def at_hand(self, body: RankBody) -> bool:
+        """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
+        items = () if body.items is None else body.items.texts
+        return not self.views.any and self.live_features.at_hand(str(body.user_id), items)
+
     def rank(self, body: RankBody) -> Ranked:
         """Score every candidate with the one model that is champion now, and order them; ties keep their order.
         Candidates that are not named are retrieved by the same model.

@@ -43,6 +43,10 @@ class LiveViews:
         self._not_before = 0.0
         """By the monotonic clock: a view that cannot be read is not tried with every request."""
 
+    @property
+    def any(self) -> bool:
+        return bool(self._views)
+
     def read(
         self,
         user: str,
