@@ -42,6 +42,8 @@ class PlackettLuce:
 
         log_weights = self._log_weights(scored.scores)
         order = best_first(log_weights + rng.gumbel(size=len(scored)))
+        if len(order) == 1:
+            return Ordered(order, np.ones(1))
         found = chances(log_weights[order], np.arange(len(order)), NODES, SHARES)
         return Ordered(order, np.clip(found, RAREST, 1.0))
 

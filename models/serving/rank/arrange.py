@@ -25,12 +25,15 @@ class Arranged:
     """[K]; the chance with which it is shown at its position, given that these K are shown."""
 
 
-def arrange(scored: Scored, limit: int | None, explorer: Explorer | None, rng: np.random.Generator) -> Arranged:
+def arrange(
+    scored: Scored, limit: int | None, explorer: Explorer | None = None, rng: np.random.Generator | None = None
+) -> Arranged:
     """``limit`` of N candidates, all where it is None. Without an explorer the best, first the best, of equal ones the
-    one that comes first."""
+    one that comes first. ``rng``: the request's, for the explorer."""
     if explorer is None:
         places = best_first(scored.scores)[:limit]
         return Arranged(places, np.ones(len(places)))
+    assert rng is not None, "an explorer needs chance"
     selected = best_first(explorer.drawn(scored, rng))[:limit]
     return in_order(scored, np.sort(selected), explorer, rng)
 

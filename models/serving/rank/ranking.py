@@ -85,7 +85,8 @@ class SurfaceRanker:
         self._signer = signer
         self._clock = clock
         self._explorer, self._draws = explorer, VersionDraws(explorer)
-        arrange(Scored(np.full(2, 0.5)), None, explorer, of_request(surface, "", ""))  # the first time compiles
+        if explorer is not None:
+            explorer.ordered(Scored(np.full(2, 0.5)), of_request(surface, "", ""))  # the first time compiles
 
     def rank(self, body: RankBody) -> Ranked:
         """Score every candidate with the one model that is champion now, and order them; ties keep their order.
@@ -123,7 +124,7 @@ class SurfaceRanker:
         else:
             examples = to_score(features.values, views.values, self.declared.schema, request.now)
             scored = self._draws.score(champion, examples)
-        chance = of_request(self.surface, request.user, request.request_id)
+        chance = None if self._explorer is None else of_request(self.surface, request.user, request.request_id)
         arranged = arrange(scored, body.limit, self._explorer, chance)
         places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
         texts = [named.texts[place] for place in places]
