@@ -99,7 +99,7 @@ def test_a_drawn_score_is_that_of_a_model_with_the_drawn_weights(ranker: str) ->
 def test_the_draws_of_a_version_are_always_the_same_and_as_wide_as_what_is_not_known() -> None:
     posterior = trained("cross", by_posterior=True).posterior
     assert posterior is not None
-    one, same, other = (Draws.of(posterior, 10.0, 4000, version).offsets for version in ("1", "1", "2"))
+    one, same, other = (Draws.of(posterior, 10.0, 20_000, version).offsets for version in ("1", "1", "2"))
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
     for kind in range(3):
