@@ -341,6 +341,21 @@ def serve(
     run_bench(partial(bench, config), Output(record, as_json))
 
 
+@app.command("off-policy")
+def off_policy(
+    log: Annotated[Path, typer.Option(help="The Open Bandit data: impressions of two policies, with propensities.")],
+    samples: Annotated[int, typer.Option(help="Drawn from each campaign's log.", min=1)] = 10,
+    seed: Seed = 0,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """How far off-policy values are from what the other policy earned, beside the Open Bandit Pipeline's figures."""
+    from benchmarks.off_policy import OffPolicyConfig, bench
+
+    expect_files(str(log), None)
+    run_bench(partial(bench, OffPolicyConfig(log, samples, seed)), Output(record, as_json))
+
+
 if __name__ == "__main__":
     from flows.cli.main import run
 

@@ -10,6 +10,9 @@ from features.declare.log import Log
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
+from models.exploration.epsilon_greedy import EpsilonGreedy
+from models.exploration.plackett_luce import PlackettLuce
+from models.exploration.thompson import Thompson
 from models.frames import layout_of
 from models.learning.design import Design
 from models.retrieval.towers import TowerDesign
@@ -17,6 +20,8 @@ from monitoring.checks.limits import Limits
 from monitoring.evaluation.window import Judging, Terms
 from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
+
+EXPLORERS = (EpsilonGreedy, PlackettLuce, Thompson)
 
 MINUTE, LONGEST = timedelta(minutes=1), timedelta(days=366)
 
@@ -41,6 +46,10 @@ class Surface:
 
     towers: TowerDesign | None = None
     """Retrieve candidates where a request names none. None: requests name theirs."""
+
+    explore: EpsilonGreedy | PlackettLuce | Thompson | None = None
+    """What of an answer is left to chance, so that what other orders would have earned can be learned from the log.
+    None: nothing is."""
 
     policy: Policy = field(default_factory=Policy)
 
@@ -89,6 +98,7 @@ class Surface:
             if not isinstance(value, kind):
                 raise ValueError(f"{about}: {field_name} is {value!r}: write {field_name}={kind.__name__}(...)")
         expect_tuple(about, "views", self.views, TeamView, "(TeamView(...),)")
+        expect_explored(about, self.explore, self.design)
         if self.judging not in get_args(Judging):
             raise ValueError(f"{about}: judging {self.judging!r} must be one of {', '.join(get_args(Judging))}")
         if not is_number(self.judge_share) or not 0 < self.judge_share < 1:
@@ -139,4 +149,16 @@ class Surface:
             fairness=self.fairness,
             numbers=(*self.features.schema.numbers, *view_columns(self.views)),
             drift=self.policy.drift.at_most,
+        )
+
+
+def expect_explored(about: str, explore: object, design: Design) -> None:
+    """Raises ValueError for what is no exploration, or none that a design can be explored by."""
+    if explore is not None and not isinstance(explore, EXPLORERS):
+        kinds = ", ".join(f"{kind.__name__}(...)" for kind in EXPLORERS)
+        raise ValueError(f"{about}: explore is {explore!r}: write one of {kinds}, or None")
+    if isinstance(explore, Thompson) and design.shape.ranker == "popularity":
+        raise ValueError(
+            f"{about}: explore is {explore!r}, which draws from the last layer of a network, and the ranker is"
+            " popularity, which has none: give another ranker, or explore=EpsilonGreedy(...)"
         )

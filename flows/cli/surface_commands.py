@@ -109,6 +109,8 @@ def described(surface: "Surface", path: Path) -> list[str]:
         )
     lines += ["", f"Counters ({len(features.counted)} families, {len(features.schema.dense)} numbers)"]
     lines += [f"  {family.name:<28} {_counted(family)}" for family in features.counted]
+    explored = "nothing of an order is left to chance" if surface.explore is None else surface.explore.words
+    lines += ["", f"Exploration: {explored}"]
     lines += [
         "",
         f"An update every {short_span(surface.every.total_seconds())}, of {surface.fewest:,} impressions or more that"
@@ -178,8 +180,10 @@ def _check_files(files: list[Path]) -> None:
         if not found and not wrong:
             raise WrongFiles(f"{settings.surfaces} holds no surface file; {TAKE_AN_EXAMPLE}")
     for one in found:
+        explored = "" if one.surface.explore is None else f", {one.surface.explore.words}"
         print(
-            f"{one.path}: {one.surface.name} is sound, {len(one.surface.layout.dense)} numbers, version {one.version}"
+            f"{one.path}: {one.surface.name} is sound, {len(one.surface.layout.dense)} numbers{explored},"
+            f" version {one.version}"
         )
     if wrong:
         raise WrongFiles("\n".join(wrong))

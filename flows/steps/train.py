@@ -12,6 +12,7 @@ from flows.steps import train_towers
 from flows.surface import Surface
 from flows.world import World
 from models.examples import Layout
+from models.exploration.thompson import Thompson
 from models.frames import Frame
 from models.learning.design import Design
 from models.learning.learner import fine_tune
@@ -98,6 +99,7 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
         model = _redesigned(surface, champion, start.earlier)
     assert model is not None
     seed, part = surface.seed + window.update_id, window.training_part
+    model = model.explored(by_posterior=isinstance(surface.explore, Thompson))
     tuned, learned = fine_tune(model, part.examples, seed=seed, clock=time.monotonic)
     towers = train_towers.train(
         surface, start.towers, part, start.earlier if champion is not None else lambda: part[:0], seed=seed

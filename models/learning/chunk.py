@@ -116,7 +116,11 @@ def train(
         for name, parameter in network.named_parameters():
             parameter.data = moments.pop(f"{name}.average")
     tables = scatter(model, working, weights, state)
-    tuned = Model(model.layout, model.design, network, tables, moments, model.steps + done, latest, model.reservoir)
+    tuned = Model(
+        *(model.layout, model.design, network, tables, moments, model.steps + done, latest),
+        reservoir=model.reservoir,
+        posterior=model.posterior,
+    )
     none = np.zeros(0, np.int64)
     return tuned, Chunk(
         scores(predicted or by_latest, model.layout),

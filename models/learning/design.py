@@ -34,7 +34,8 @@ class Learning:
 
     ridge: float = 100.0
     """Ridge of the linear part on the numbers (``models.networks.ridge``): the inverse of the ``C`` of scikit-learn.
-    From a tenth to a hundred times as much is tried, and what predicts best is used."""
+    From a tenth to a hundred times as much is tried, and what predicts best is used. Also that of the last layer's
+    posterior, where there is one (``models.learning.posterior``)."""
 
     normalisation_rows: float = 1e6
     """Rows over which the running mean and deviation of the numbers look back, once that many were seen."""

@@ -138,6 +138,7 @@ def fine_tune(
             tuned.tables, evicted = evict(tuned.tables, float(part.time.max()))
             if learning.replay and tuned.reservoir is not None:
                 tuned.reservoir = tuned.reservoir.updated(part, learning.replay.requests)
+        tuned.posterior = tuned.posterior_after(part)
     tuned.reads = reads
     return tuned, TrainingResult(
         steps=tuned.steps - model.steps,

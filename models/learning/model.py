@@ -21,7 +21,9 @@ from models.examples import Columns, Examples, Layout
 from models.learning.design import Design, Learning
 from models.learning.optimisers import network_optimiser, row_optimiser
 from models.learning.options.replay import Reservoir
+from models.learning.posterior import Posterior
 from models.networks.crosses import cross_names, expect_crossed, with_crosses
+from models.networks.last_layer import last_hidden
 from models.networks.rankers import RANKERS, Ranker, row_width
 from models.tables.id_table import IdTable
 from models.tables.rows import Gathered
@@ -61,15 +63,18 @@ class Model:
         steps: int,
         latest: Ranker | None = None,
         reservoir: Reservoir | None = None,
+        posterior: Posterior | None = None,
     ) -> None:
         """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: the vectors of the network's
         optimiser, as ``<parameter>.first`` and ``.second`` for AdamW, and the sums of the linear part
         (``models.networks.ridge``); ``steps``: batches trained on since the model was new; ``latest``: where
-        ``network`` is an average over steps, the weights that training goes on from; ``reservoir``: with replay."""
+        ``network`` is an average over steps, the weights that training goes on from; ``reservoir``: with replay;
+        ``posterior``: where it is explored by Thompson sampling."""
         self.layout, self.design, self.network = layout, design, network
         self.tables, self.moments, self.steps = tables, moments, steps
         self.latest = network if latest is None else latest
         self.reservoir = reservoir
+        self.posterior = posterior
         self.reads: Columns | None = None
         """Where its columns are in the examples it is given; None: they are those of its layout."""
 
@@ -109,7 +114,8 @@ class Model:
         moments = {name: moment.clone() for name, moment in self.moments.items()}
         network = deepcopy(self.network)
         latest = network if self.latest is self.network else deepcopy(self.latest)
-        model = Model(self.layout, self.design, network, self.tables, moments, self.steps, latest, self.reservoir)
+        own = self.reservoir, self.posterior
+        model = Model(self.layout, self.design, network, self.tables, moments, self.steps, latest, *own)
         model.reads = self.reads
         return model
 
@@ -145,19 +151,30 @@ class Model:
         )
         return model
 
+    def explored(self, by_posterior: bool) -> Model:
+        """The same model, with a posterior where it is explored by one, and else without."""
+        if by_posterior == (self.posterior is not None):
+            return self
+        model = copy(self)
+        model.posterior = Posterior.unknown(self.network) if by_posterior else None
+        return model
+
     @property
     def table_names(self) -> tuple[str, ...]:
         """One for each of ``tables``: the id columns, then the crosses."""
         return self.layout.ids + cross_names(self.design.shape)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All arrays of the model beside its tables, by name. The names depend on layout and design alone."""
+        """All arrays of the model beside its tables, by name. The names depend on layout, design and whether there is
+        a posterior alone."""
         parts = {f"network.{name}": part.numpy() for name, part in self.network.state_dict().items()}
         if self.latest is not self.network:
             parts |= {f"latest.{name}": part.numpy() for name, part in self.latest.state_dict().items()}
         parts |= {f"moments.{name}": part.numpy() for name, part in self.moments.items()}
         if self.reservoir is not None:
             parts |= {f"replay.{name}": array for name, array in self.reservoir.arrays().items()}
+        if self.posterior is not None:
+            parts["posterior.precision"] = self.posterior.precision
         return parts
 
     @staticmethod
@@ -166,14 +183,20 @@ class Model:
     ) -> Model:
         """The model whose :meth:`arrays` and tables these are; the arrays are copied."""
         new = Model.new(layout, design, seed=0)
-        own = {name: torch.tensor(array) for name, array in arrays.items() if not name.startswith("replay.")}
+        own = {
+            name: torch.tensor(array)
+            for name, array in arrays.items()
+            if not name.startswith(("replay.", "posterior."))
+        }
         new.network.load_state_dict({name: own[f"network.{name}"] for name in new.network.state_dict()})
         if new.latest is not new.network:
             new.latest.load_state_dict({name: own[f"latest.{name}"] for name in new.latest.state_dict()})
         moments = {name: own[f"moments.{name}"] for name in new.moments}
         past = {name.removeprefix("replay."): a.copy() for name, a in arrays.items() if name.startswith("replay.")}
         reservoir = Reservoir.of(past) if new.reservoir is not None else None
-        return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir)
+        known = arrays.get("posterior.precision")
+        posterior = None if known is None else Posterior(known.copy())
+        return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir, posterior)
 
     def score(self, examples: Examples, batch: int = 2048) -> NDArray[np.float64]:
         """What each row [N] is ranked by, 0 to 1: the mean probability of the layout's kinds, weighted; it depends on
@@ -186,11 +209,29 @@ class Model:
         if not len(examples):
             return torch.zeros(0, len(self.layout.kinds))
         with one_thread(), torch.inference_mode():
-            working = gather(self, examples)
-            columns = [tensor(a) for a in (examples.dense, working.ids, working.history)]
-            table = tensor(working.weights)
-            starts = range(0, len(examples), batch)
-            return torch.cat([self.network(*(c[first : first + batch] for c in columns), table) for first in starts])
+            return torch.cat([self.network(*inputs) for inputs in self._inputs(examples, batch)])
+
+    def _inputs(self, examples: Examples, batch: int) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """What the network is given of them, a batch at a time."""
+        working = gather(self, examples)
+        columns = [tensor(a) for a in (examples.dense, working.ids, working.history)]
+        table = tensor(working.weights)
+        for first in range(0, len(examples), batch):
+            dense, ids, history = (column[first : first + batch] for column in columns)
+            yield dense, ids, history, table
+
+    def posterior_after(self, examples: Examples, batch: int = 2048) -> Posterior | None:
+        """Its posterior after an update on ``examples``; None where it has none."""
+        if self.posterior is None or not len(examples):
+            return self.posterior
+        known = torch.isfinite(tensor(self.own(examples).of_kinds)).float()
+        with one_thread(), torch.inference_mode():
+            return self.posterior.updated(
+                (last_hidden(self.network, *inputs), self.network(*inputs), known[first : first + batch])
+                for first, inputs in zip(
+                    range(0, len(examples), batch), self._inputs(self.own(examples), batch), strict=True
+                )
+            )
 
 
 def scores_of(logits: Tensor, layout: Layout) -> NDArray[np.float64]:

@@ -8,6 +8,7 @@ from typing import get_args
 
 from features.declare.features import Features
 from features.declare.views import TeamView
+from models.exploration.explorer import Explorer
 from models.serving.durable.acceptance import Durable
 
 
@@ -22,6 +23,9 @@ class ServedSurface:
 
     version: str = ""
     """Of the file that declares it: of another version it is served anew."""
+
+    explore: Explorer | None = None
+    """What of its order is left to chance; None: nothing is."""
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Generation:
                 LiveViews(surface.views, database),
                 signer,
                 config.clock,
+                surface.explore,
             )
             for name, surface in surfaces.items()
         }

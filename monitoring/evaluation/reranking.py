@@ -110,8 +110,9 @@ def ranking_value(
     itself does is fitted to them), and ``gain`` is over its order; without, over what was logged.
     `top`: look at the first so many places of each request only.
 
-    A request counts when all its impressions have a propensity, a place of their own and a label (NaN: not known); how
-    many do not is ``requests_left_out``.
+    A request counts when all its impressions have a propensity, a place of their own and a label (NaN: not known), and
+    unless its order was left to chance as little as that of all others: of a log that began to explore, what was shown
+    before says nothing of another order. How many do not is ``requests_left_out``.
     """
     codes = numbered(request)
     given = [label, position, propensity, challenger, *([] if champion is None else [champion])]
@@ -119,12 +120,14 @@ def ranking_value(
     shown = np.lexsort((columns[1], codes))
     codes, columns = codes[shown], [column[shown] for column in columns]
     usable = _usable(codes, columns)
+    if not _certain(columns[2][usable]).all():
+        usable &= ~_decided(codes, columns[2])
     left_out = int(codes.max(initial=-1)) + 1 - len(np.unique(codes[usable]))
     codes = codes[usable]
     labels, _, chances, scores, *rival = [column[usable] for column in columns]
     if not len(codes):
         return RankingValue(left_out, top, refused="No request of the log has all its propensities.")
-    if chances.min() >= 1.0 - 1e-9:
+    if _certain(chances).all():
         sentence = "Every propensity is 1: the log shows one order of each request and says nothing of another."
         return RankingValue(left_out, top, refused=sentence)
     place = np.arange(len(codes)) - np.searchsorted(codes, codes)
@@ -173,6 +176,19 @@ def _usable(codes: Codes, columns: list[Floats]) -> Bools:
     bad[codes[1:][(np.diff(codes) == 0) & (np.diff(columns[1]) == 0)]] = True
     usable: Bools = ~bad[codes]
     return usable
+
+
+def _certain(propensity: Floats) -> Bools:
+    certain: Bools = propensity >= 1.0 - 1e-9
+    return certain
+
+
+def _decided(codes: Codes, propensity: Floats) -> Bools:
+    """Rows [N] of requests of several impressions of which none was left to chance."""
+    size = np.bincount(codes)
+    by_chance = np.bincount(codes, ~_certain(propensity), len(size))
+    decided: Bools = ((size > 1) & (by_chance == 0))[codes]
+    return decided
 
 
 def _effect(place: Codes, label: Floats, model: Floats) -> Floats:

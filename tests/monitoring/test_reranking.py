@@ -190,3 +190,29 @@ def test_requests_of_which_something_is_unknown_are_left_out_and_counted() -> No
     assert part.challenger.requests == 1996
     assert known(part.challenger.snips)[0] == pytest.approx(known(whole.challenger.snips)[0], abs=0.01)
     assert refused(ranking_value([], [], [], [], challenger=[]))
+
+
+def test_of_a_log_that_began_to_explore_what_was_shown_before_is_left_out() -> None:
+    feed = Feed(5, requests=3000)
+    since = np.arange(1000, 3000)
+    part = feed.ranked(feed.challenger, (since[:, None] * PLACES + np.arange(PLACES)).ravel())
+    feed.position[:1000] = _places(feed.champion[:1000])
+    feed.propensity[:1000] = 1.0
+    whole = feed.ranked(feed.challenger)
+    assert whole.requests_left_out == 1000
+    assert whole.challenger == part.challenger
+    assert whole.gain == part.gain
+
+
+def test_requests_of_one_item_count_though_nothing_can_be_left_to_chance_there() -> None:
+    feed = Feed(6, requests=2000)
+    alone = np.arange(2000, 2300)
+    request = np.concatenate([np.arange(2000).repeat(PLACES), alone])
+    label = np.concatenate([feed.label.ravel(), np.ones(300)])
+    position = np.concatenate([feed.position.ravel(), np.zeros(300, int)])
+    chances = np.concatenate([feed.propensity.ravel(), np.ones(300)])
+    scores = np.concatenate([feed.challenger.ravel(), np.full(300, 0.5)])
+    found = ranking_value(label, request, position, chances, challenger=scores)
+    assert found.requests_left_out == 0
+    assert found.challenger is not None
+    assert found.challenger.requests == 2300

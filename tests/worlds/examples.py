@@ -43,9 +43,11 @@ def examples_of(layout: Layout, rows: int, seed: int) -> Examples:
     return _examples(drawn, width=len(layout.ids))[:rows]
 
 
-def small_model(layout: Layout, seed: int = 0, rows: int = 400) -> Model:
-    """A ranker that was trained on ``rows`` impressions of :func:`examples_of`."""
+def small_model(layout: Layout, seed: int = 0, rows: int = 400, *, by_posterior: bool = False) -> Model:
+    """A ranker that was trained on ``rows`` impressions of :func:`examples_of`, to be explored by its posterior or
+    not."""
     model = Model.new(layout, design_of(hidden=(8,), embedding=4, batch_requests=16), seed=seed)
+    model = model.explored(by_posterior)
     return fine_tune(model, examples_of(layout, rows, seed), seed=seed, device="cpu", clock=no_time)[0]
 
 

@@ -62,10 +62,11 @@ def promote(
     features: Features = FEATURES,
     learned_to: datetime = LEARNED_TO,
     retrieves: VersionTowers | None = None,
+    by_posterior: bool = False,
 ) -> Promotion:
     """Save a small ranker, and the towers given, and record its promotion, as an update does at its end."""
     folder = models / surface / version
-    artifact.save(small_model(layout_of(features.schema), seed=seed), folder)
+    artifact.save(small_model(layout_of(features.schema), seed=seed, by_posterior=by_posterior), folder)
     if retrieves is not None:
         towers_artifact.save(retrieves.towers, folder / towers_artifact.FOLDER, retrieves.names)
     with connect(database) as connection:

@@ -13,6 +13,7 @@ import numpy as np
 
 from features.declare.features import Features
 from features.log.tally import MOST_NAMED
+from models.exploration.explorer import Explorer, Scored, of_request
 from models.frames import to_score
 from models.serving.access.signing import Signer
 from models.serving.bodies import MOST_CANDIDATES, Candidates, RankBody
@@ -22,6 +23,7 @@ from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.retriever import Retriever
 from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.arrange import arrange
+from models.serving.rank.draws import VersionDraws
 from models.serving.rank.views import LiveViews
 
 Context = Mapping[str, str | None]
@@ -70,7 +72,9 @@ class SurfaceRanker:
         views: LiveViews,
         signer: Signer,
         clock: Callable[[], float],
+        explorer: Explorer | None = None,
     ) -> None:
+        """``explorer``: leaves a part of what is shown, and of its order, to chance."""
         self.surface = surface
         self.declared = declared
         self._names = frozenset(column.column for column in declared.columns)
@@ -80,6 +84,9 @@ class SurfaceRanker:
         self.views = views
         self._signer = signer
         self._clock = clock
+        self._explorer, self._draws = explorer, VersionDraws(explorer)
+        if explorer is not None:
+            explorer.ordered(Scored(np.full(2, 0.5)), of_request(surface, "", ""))  # the first time compiles
 
     def at_hand(self, body: RankBody) -> bool:
         """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
@@ -118,10 +125,12 @@ class SurfaceRanker:
         degraded |= {*features.degraded, *(() if views.complete else ("views",))}
         if champion is None:
             degraded.add("model")
-            scores = np.full(len(named), self.declared.base_rate)
+            scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
-            scores = champion.scorer.score(to_score(features.values, views.values, self.declared.schema, request.now))
-        arranged = arrange(scores, body.limit)
+            examples = to_score(features.values, views.values, self.declared.schema, request.now)
+            scored = self._draws.score(champion, examples)
+        chance = None if self._explorer is None else of_request(self.surface, request.user, request.request_id)
+        arranged = arrange(scored, body.limit, self._explorer, chance)
         places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
         texts = [named.texts[place] for place in places]
         shown = self._signer.impression_ids(self.surface, request.user, request.request_id, texts)
@@ -150,7 +159,7 @@ class SurfaceRanker:
             version_of(champion),
             tuple(sorted(degraded)),
             items=[named.ids[place] for place in places],
-            scores=scores[arranged.places].tolist(),
+            scores=scored.scores[arranged.places].tolist(),
             impression_ids=shown,
             propensities=propensities,
             entry=entry,

@@ -25,6 +25,7 @@ from models.networks.crosses import with_crosses
 from models.networks.rankers import Cross, LastItems, Logistic, Popularity, candidate_column, row_width
 from models.serving.scoring import passes
 from models.serving.scoring.row_addresses import Addresses
+from models.serving.scoring.sampled import SampledScores
 from models.serving.scoring.weights import Weights
 
 PIECE = 256
@@ -56,8 +57,9 @@ class Scorer:
         self._width = self._u + self._embedding * network.reads_history
         self._weights = Weights.of(network, self._width)
 
-    def score(self, examples: Examples) -> NDArray[np.float64]:
-        """As ``Model.score``: what each row [N] is ranked by, 0 to 1; it depends on that row alone."""
+    def score(self, examples: Examples, drawn: SampledScores | None = None) -> NDArray[np.float64]:
+        """As ``Model.score``: what each row [N] is ranked by, 0 to 1; it depends on that row alone. ``drawn`` gets what
+        its rows would be ranked by with other weights of the last layer."""
         examples = self._model.own(examples)
         ids = in_order(with_crosses(self._model.layout, self._model.design.shape, examples))
         dense, history = in_order(examples.dense), in_order(examples.history)
@@ -66,8 +68,10 @@ class Scorer:
             for start in range(0, len(examples), PIECE):
                 rows = slice(start, start + PIECE)
                 x0, logits = self._read(dense[rows], ids[rows], history[rows])
-                self._through_network(x0, logits)
+                x, d = self._through_network(x0, logits)
                 passes.weighted(logits, self._weights.bias, self._shares, scores[rows])
+                if drawn is not None:
+                    drawn.add(rows, x, d, logits, self._weights)
         return scores
 
     def _read(
@@ -86,8 +90,8 @@ class Scorer:
             passes.averaged(history, tables, self._candidate, self._u, self._embedding, x)
         return x0, logits
 
-    def _through_network(self, x0: Tensor, logits: NDArray[np.float32]) -> None:
-        """Add to the logits what the network makes of x_0."""
+    def _through_network(self, x0: Tensor, logits: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        """Add to the logits what the network makes of x_0. Gives what its last layer reads, x_L and d_M."""
         weights, x, d = self._weights, x0, x0
         for layer in weights.cross:
             product = torch.mm(x, layer.matrix)
@@ -98,6 +102,7 @@ class Scorer:
             passes.rectified(layer.bias, d.numpy())
         for part, weight in ((x0, weights.linear), (x, weights.of_cross), (d, weights.of_deep)):
             passes.added(part.numpy(), weight, logits)
+        return x, d
 
 
 def in_order(array: NDArray[Number]) -> NDArray[Number]:

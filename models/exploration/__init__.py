@@ -1,0 +1,1 @@
+"""How a surface explores: what is shown beside the best, with the exact chance of each place."""
