@@ -127,6 +127,11 @@ def served(settings: Settings) -> Callable[[], Mapping[str, ServedSurface]]:
 
     def current() -> Mapping[str, ServedSurface]:
         files = running.files().surfaces.values()
-        return {one.surface.name: ServedSurface(one.surface.features, one.surface.views, one.version) for one in files}
+        return {
+            one.surface.name: ServedSurface(
+                one.surface.features, one.surface.views, one.surface.recommend, version=one.version
+            )
+            for one in files
+        }
 
     return current

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
 from features.declare.features import Features
+from features.declare.recommend import Recommend
 from features.declare.views import TeamView
 from models.serving.durable.acceptance import Durable
 
@@ -19,6 +20,9 @@ class ServedSurface:
 
     views: tuple[TeamView, ...] = ()
     """A team's own."""
+
+    recommend: Recommend | None = field(default_factory=Recommend)
+    """How it recommends; None: requests name their candidates."""
 
     version: str = ""
     """Of the file that declares it: of another version it is served anew."""

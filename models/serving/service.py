@@ -30,7 +30,9 @@ from models.serving.events import EventIntake, EventsResult, result_of_events
 from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of
 from models.serving.follow.champions import Champions
 from models.serving.generation import Generation
+from models.serving.items import ItemsResult, SentItem, store_items
 from models.serving.rank.ranking import Ranked, SurfaceRanker
+from models.serving.recommend.request import RecommendBody
 from models.serving.telemetry import LOG, Metrics
 from models.versions.registry import Registry
 
@@ -119,9 +121,22 @@ class RankingService:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     async def rank(self, surface: str, body: RankBody) -> RankResponse:
-        """The candidates in order, once their impressions are durable. Raises NoSurface; NoTowers; NotDurable."""
-        ranker = self._ranker(surface)
-        ranked = await self._in_thread(partial(ranker.rank, body))
+        """The candidates in order, once their impressions are durable. Raises NoSurface; NotDurable."""
+        return await self._shown(surface, partial(self._ranker(surface).rank, body))
+
+    async def recommend(self, surface: str, body: RecommendBody) -> RankResponse:
+        """The same of candidates that the surface's sources find. Raises NoSurface; NoSources; UnfitFilter;
+        NotDurable."""
+        return await self._shown(surface, partial(self._ranker(surface).recommend, body))
+
+    async def items(self, surface: str, items: Sequence[SentItem]) -> ItemsResult:
+        """Take items; what became of them, once PostgreSQL has them. Raises NoSurface; ItemsNotStored."""
+        declared = self._ranker(surface).declared
+        # Not among the threads that rank: it waits for the database.
+        return await asyncio.to_thread(store_items, self.database, surface, declared, items, self.config.clock())
+
+    async def _shown(self, surface: str, answer: Callable[[], Ranked]) -> RankResponse:
+        ranked = await self._in_thread(answer)
         recorded = await self._record([ranked.entry] if ranked.items else [])
         repeated = sum(outcome == ALREADY_THERE for one in recorded for outcome in one.impressions)
         degraded = tuple(sorted({*ranked.degraded, *self._without_log(recorded)}))
