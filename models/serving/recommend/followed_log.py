@@ -42,7 +42,12 @@ FURTHEST = 10.0
 FEWEST_S = 86_400.0
 """How far back clicks are read at least: the towers' items alive are those of a day by default."""
 
-LAST_DAY = "SELECT max(day) FROM event_days WHERE surface = %s AND events = 'feedback'"
+MOST_EVENTS = 5_000_000
+"""Events of the log, clicks or not, beyond which it begins later: a minute's reading."""
+
+DAYS = """
+SELECT day, last_seq - first_seq + 1 FROM event_days WHERE surface = %s AND events = 'feedback' ORDER BY day DESC
+"""
 
 CLICKED = (
     """
@@ -155,11 +160,15 @@ class FollowedLog:
 
     def _beginning(self, connection: psycopg.Connection) -> float:
         """From when on clicks are read, seconds since 1970."""
-        (day,) = connection.execute(LAST_DAY, [self.surface]).fetchone() or (None,)
-        last = self._clock()
-        if day is not None:
-            last = min(last, (datetime.combine(day, time(), UTC) + timedelta(days=1)).timestamp())
-        return max(0.0, last - self._reach_s)
+        last, since, events = self._clock(), 0.0, 0
+        for n, (day, places) in enumerate(connection.execute(DAYS, [self.surface])):
+            begins = datetime.combine(day, time(), UTC)
+            last = last if n else min(last, (begins + timedelta(days=1)).timestamp())
+            events += places
+            if n and events > MOST_EVENTS:
+                break
+            since = begins.timestamp()
+        return max(since, last - self._reach_s)
 
     def _take_clicks(self, connection: psycopg.Connection, since: float) -> bool:
         """Take in the next clicks. True when there may be more."""
