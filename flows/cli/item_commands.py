@@ -34,8 +34,8 @@ def put_back(surface: Surface, items: Ids) -> None:
 @app.command()
 def show(surface: Surface, items: Ids, as_json: AsJson = False) -> None:
     """What the log has of items."""
-    from flows.cli.embedded import connected
     from features.log.items import lives
+    from flows.cli.embedded import connected
 
     find_surface(surface)
     with connected(load_settings()) as connection:
@@ -55,9 +55,9 @@ def show(surface: Surface, items: Ids, as_json: AsJson = False) -> None:
 
 def _say(surface: str, items: list[str], *, withdrawn: bool) -> int:
     """How many items changed."""
-    from flows.cli.embedded import connected
     from features.identity.names import LONGEST_ID, text_fault
     from features.log.items import ItemChange, staged, store
+    from flows.cli.embedded import connected
 
     find_surface(surface)
     for item in items:

@@ -108,7 +108,7 @@ def store_items(
 
 
 def _odd(values: Mapping[str, object]) -> Unfit | None:
-    """What is wrong with the names of an item's values, or with a value that is cleared."""
+    """What is wrong with the names of an item's values, those that are cleared too; None where nothing is."""
     for name in values:
         fault = name_fault(name)
         if fault is not None:

@@ -6,7 +6,7 @@ import pytest
 from features.declare.recommend import Cap
 from models.serving.recommend.select import Quota, select
 
-SEEDS = range(200)
+SEEDS = range(60)
 
 
 class Drawn:

@@ -31,7 +31,6 @@ from tests.worlds.waiting import eventually
 
 FEATURES = Features(
     columns=(Id("section", of="item"), Tags("tags", of="item"), Number("price", of="item"), Id("device")),
-    history=4,
     tick=0.5,
 )
 

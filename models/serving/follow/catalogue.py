@@ -129,8 +129,8 @@ class Catalogue:
         self._withdrawn: Mask = np.zeros(FIRST_ROOM, np.bool_)
         self._ids: Keys = np.zeros((FIRST_ROOM, width), np.int64)
         self._numbers: NDArray[np.float32] = np.full((FIRST_ROOM, len(numbers)), np.nan, np.float32)
-        self._out: frozenset[str] = frozenset()
-        self._expiring: dict[str, float] = {}
+        self._out = set[str]()
+        self._expiring = dict[str, float]()
 
     # --- on the path of a request -----------------------------------------------------------------------------------
 
@@ -197,7 +197,8 @@ class Catalogue:
             self._ids[places] = ids[:, self._from_ids]
             self._numbers[places] = numbers[:, self._from_numbers]
             self._count = len(self._names)
-            self._take_ends(names, expires_at, withdrawn)
+            for name, at, out in zip(names, expires_at.tolist(), withdrawn.tolist(), strict=True):
+                self._take_end(name, at, out)
 
     def _placed(self, names: Sequence[str], keys: Keys) -> Places:
         """The places of items, new ones at the end; the caller holds the lock, and shows them when they are filled."""
@@ -223,12 +224,15 @@ class Catalogue:
         self._ids = _longer(self._ids, more, 0)
         self._numbers = _longer(self._numbers, more, np.nan)
 
-    def _take_ends(self, names: Sequence[str], expires_at: NDArray[np.float64], withdrawn: Mask) -> None:
-        out = {name for name, gone in zip(names, withdrawn.tolist(), strict=True) if gone}
-        if out or not self._out.isdisjoint(names):
-            self._out = (self._out - set(names)) | out
-        ends = zip(names, expires_at.tolist(), strict=True)
-        self._expiring = {name: at for name, at in {**self._expiring, **dict(ends)}.items() if at != math.inf}
+    def _take_end(self, name: str, expires_at: float, withdrawn: bool) -> None:
+        if withdrawn:
+            self._out.add(name)
+        else:
+            self._out.discard(name)
+        if expires_at == math.inf:
+            self._expiring.pop(name, None)
+        else:
+            self._expiring[name] = expires_at
 
 
 def _longer(array: NDArray[Value], more: int, value: float) -> NDArray[Value]:

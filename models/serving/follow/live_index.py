@@ -13,10 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from models.examples import EMPTY, Examples
-from models.retrieval.index import Index, top_items
+from models.examples import Examples
+from models.learning.model import one_thread
+from models.retrieval.index import Index
 from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.towers import Towers
 from models.tables.rows import Ids
@@ -67,9 +69,11 @@ class LiveIndex:
             request=np.zeros(1, np.int64),
             time=np.array([self.index.now]),
         )
-        scores = self.index.scores(self.towers.users(query, self.recent_clicks))
+        scores = self.index.scores(self.towers.users(query, self.recent_clicks))[0]
         if allowed is not None:
-            scores[0, ~allowed] = -np.inf
-        found = top_items(self.index.items, scores, k, history).ids[0]
-        at, _ = self.index.items.find(found[found != EMPTY])
-        return at
+            scores[~allowed] = -np.inf
+        at, alive = self.index.items.find(history[0])
+        scores[at[alive]] = -np.inf
+        with one_thread():  # of many items several times as quick as numpy's argpartition
+            best, found = torch.topk(torch.from_numpy(scores), min(k, len(scores)))
+        return np.asarray(found[torch.isfinite(best)].numpy())

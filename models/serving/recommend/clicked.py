@@ -40,7 +40,7 @@ class Clicked:
 
     def __init__(self, trending_half_life: float, together_half_life: float, session_gap: float) -> None:
         self._half_lives = trending_half_life, together_half_life
-        self._gap = session_gap
+        self._gap = float(session_gap)
         self._since = 0.0
         """The moment that counts are of, seconds since 1970; 0 before the first click."""
         self._counts = np.zeros(FIRST_ROOM)
@@ -52,6 +52,11 @@ class Clicked:
         self._last = np.zeros((0, SESSION), np.int64)
         self._last_at = np.zeros((0, SESSION))
         self._pairing = threading.Lock()
+        nothing = np.zeros(0, np.int64)  # it is compiled here, not while requests wait
+        _count_pairs(
+            *(nothing, nothing, np.zeros(0), np.zeros(0, np.float32)),
+            *(self._last, self._last_at, self._gap, self._neighbours, self._weights),
+        )
 
     # --- on the path of a request -----------------------------------------------------------------------------------
 
@@ -148,7 +153,7 @@ def _first(order: Places, allowed: Mask, most: int) -> Places:
         end *= 8
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _count_pairs(users, places, times, weights, last, last_at, gap, neighbours, counts):  # type: ignore[no-untyped-def]
     """Count each click with the last ones of its user within ``gap`` seconds, and make it the user's last."""
     for i in range(len(users)):
@@ -164,7 +169,7 @@ def _count_pairs(users, places, times, weights, last, last_at, gap, neighbours, 
         last[user, 0], last_at[user, 0] = place, time
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _count(neighbours, counts, other, weight):  # type: ignore[no-untyped-def]
     least = 0
     for k in range(len(neighbours)):

@@ -30,11 +30,11 @@ from models.serving.follow.retriever import Retriever
 from models.serving.recommend.clicked import Clicked
 from models.serving.recommend.shown import Shown
 
-CLICKS_READ = 20_000
-"""Clicks read at once."""
+PLACES_READ = 50_000
+"""Places of the log that are read at once."""
 
-SHOWN_READ = 50_000
-"""Impressions read at once."""
+MOST_EVENTS = 5_000_000
+"""Places before the log's end at which it begins at the earliest: a minute's reading."""
 
 FURTHEST = 10.0
 """Half-lives after which a click counts a thousandth: no older one is read."""
@@ -42,12 +42,10 @@ FURTHEST = 10.0
 FEWEST_S = 86_400.0
 """How far back clicks are read at least: the towers' items alive are those of a day by default."""
 
-MOST_EVENTS = 5_000_000
-"""Events of the log, clicks or not, beyond which it begins later: a minute's reading."""
+# Each commit notes its last place there: all of the surface up to it can be seen.
+LAST = "SELECT max(last_seq), max(day) FROM event_days WHERE surface = %s"
 
-DAYS = """
-SELECT day, last_seq - first_seq + 1 FROM event_days WHERE surface = %s AND events = 'feedback' ORDER BY day DESC
-"""
+FIRST = "SELECT min(first_seq) FROM event_days WHERE surface = %s AND day >= %s"
 
 CLICKED = (
     """
@@ -56,26 +54,26 @@ SELECT f.seq, i.user_id, i.item_id, coalesce(a.attributes, '{}') || i.context AS
 FROM feedback f
 JOIN impressions i ON i.surface = f.surface AND i.impression_id = f.impression_id
 LEFT JOIN items a ON a.surface = f.surface AND a.item_id = i.item_id
-WHERE f.surface = %(surface)s AND f.kind = %(click)s AND f.seq > %(after)s
+WHERE f.surface = %(surface)s AND f.kind = %(click)s AND f.seq > %(after)s AND f.seq <= %(to)s
   AND """
     + COUNTS.format(at_least="%(at_least)s", within="%(within)s")
     + """ AND f.at > to_timestamp(%(since)s) AND i.shown_at > to_timestamp(%(since)s) - %(within)s
-ORDER BY f.seq LIMIT %(most)s
+ORDER BY f.seq
 """
 )
 
 COUNTED = """
-SELECT item_id, count(*), max(seq) FROM impressions
-WHERE surface = %s AND seq > %s AND shown_at > to_timestamp(%s) GROUP BY item_id
+SELECT item_id, count(*) FROM impressions
+WHERE surface = %s AND seq > %s AND seq <= %s AND shown_at > to_timestamp(%s) GROUP BY item_id
 """
 
 SHOWN_TO = """
-SELECT user_id, item_id, date_part('epoch', shown_at), seq FROM impressions
-WHERE surface = %s AND seq > %s AND shown_at > to_timestamp(%s) ORDER BY seq LIMIT %s
+SELECT user_id, item_id, date_part('epoch', shown_at) FROM impressions
+WHERE surface = %s AND seq > %s AND seq <= %s AND shown_at > to_timestamp(%s) ORDER BY seq
 """
 
-COUNT: Schema = {"item_id": pl.String, "count": pl.Int64, "seq": pl.Int64}
-SHOWING: Schema = {"user_id": pl.String, "item_id": pl.String, "shown_at": pl.Float64, "seq": pl.Int64}
+COUNT: Schema = {"item_id": pl.String, "count": pl.Int64}
+SHOWING: Schema = {"user_id": pl.String, "item_id": pl.String, "shown_at": pl.Float64}
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,9 @@ class FollowedLog:
         self._label = declared.label
         self._names = [(column.name, column.column) for column in declared.of_items]
         self._new_arrivals, self._seen = recommend.new_arrivals, recommend.seen
-        self._reach_s = max(FEWEST_S, FURTHEST * max(recommend.half_lives))
+        shown_s = [self._seen.total_seconds()] if self._seen else []
+        shown_s += [self._new_arrivals.within] if self._new_arrivals else []
+        self._reach_s = max(FEWEST_S, FURTHEST * max(recommend.half_lives), *shown_s)
         self._catalogue = catalogue
         self._memory = memory
         self._retriever = retriever
@@ -120,7 +120,9 @@ class FollowedLog:
         self._clock = clock
         self._follow_s = follow_s
         self._since: float | None = None
-        self._clicks_to = self._counted_to = self._shown_to = 0
+        """When the oldest click that is read came, seconds since 1970; None before there is a log."""
+        self._read_to = 0
+        """The place of the log up to which it was read."""
         self._known = -1
         """Items at the last look."""
         self._followed_at: float | None = None
@@ -141,44 +143,42 @@ class FollowedLog:
         )
 
     def _look(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
-        if self._since is None:
-            self._since = self._beginning(connection)
-        before = self._clicks_to
-        while self._take_clicks(connection, self._since) and not stopping.is_set():
-            pass
+        before, newest = self._read_to, self._newest(connection)
+        while self._since is not None and self._read_to < newest and not stopping.is_set():
+            to = min(self._read_to + PLACES_READ, newest)
+            self._take_in(connection, self._since, to)
+            self._read_to = to
         items = self._catalogue.view()
-        if self._clicks_to != before or len(items) != self._known:
+        if self._read_to != before or len(items) != self._known:
             self.clicked.settle(items)
             self._known = len(items)
         self._retriever.follow()
-        if self._new_arrivals is not None:
-            self._count_shown(connection, self._clock() - self._new_arrivals.within)
-        if self._seen is not None:
-            while self._take_shown(connection, self._clock() - self._seen.total_seconds()) and not stopping.is_set():
-                pass
         self._followed_at = self._clock()
 
-    def _beginning(self, connection: psycopg.Connection) -> float:
-        """From when on clicks are read, seconds since 1970."""
-        last, since, events = self._clock(), 0.0, 0
-        for n, (day, places) in enumerate(connection.execute(DAYS, [self.surface])):
-            begins = datetime.combine(day, time(), UTC)
-            last = last if n else min(last, (begins + timedelta(days=1)).timestamp())
-            events += places
-            if n and events > MOST_EVENTS:
-                break
-            since = begins.timestamp()
-        return max(since, last - self._reach_s)
+    def _newest(self, connection: psycopg.Connection) -> int:
+        """The log's last place; with the first look, where reading begins."""
+        newest, day = connection.execute(LAST, [self.surface]).fetchone() or (None, None)
+        if newest is None:
+            return 0
+        if self._since is None:
+            ends = (datetime.combine(day, time(), UTC) + timedelta(days=1)).timestamp()
+            since = max(0.0, min(self._clock(), ends) - self._reach_s)
+            first = connection.execute(FIRST, [self.surface, datetime.fromtimestamp(since, UTC).date()]).fetchone()
+            assert first is not None, "an aggregate has one row"
+            self._read_to = max(int(first[0] or newest) - 1, int(newest) - MOST_EVENTS)
+            self._since = since
+        return int(newest)
 
-    def _take_clicks(self, connection: psycopg.Connection, since: float) -> bool:
-        """Take in the next clicks. True when there may be more."""
+    def _take_in(self, connection: psycopg.Connection, since: float, to: int) -> None:
+        """Take in what the log has up to a place."""
+        now, after = self._clock(), self._read_to
         parameters = {
             "surface": self.surface,
             "click": self._label.kind,
             **self._label.parameters(),
-            "after": self._clicks_to,
+            "after": after,
+            "to": to,
             "since": since,
-            "most": CLICKS_READ,
         }
         with connection.cursor(row_factory=class_row(_ClickRow)) as cursor:
             rows = cursor.execute(CLICKED, parameters).fetchall()
@@ -186,8 +186,17 @@ class FollowedLog:
             clicks = self._clicks(rows)
             self.clicked.take(clicks)
             self._memory.add(clicks)
-            self._clicks_to = rows[-1].seq
-        return len(rows) == CLICKS_READ
+        if self._new_arrivals is not None:
+            since = now - self._new_arrivals.within
+            counted = copy_out(connection, COUNTED, [self.surface, after, to, since], COUNT)
+            self.shown.count(self._catalogue.add(counted["item_id"].to_list()), counted["count"].to_numpy())
+        if self._seen is not None:
+            since = now - self._seen.total_seconds()
+            found = copy_out(connection, SHOWN_TO, [self.surface, after, to, since], SHOWING)
+            users = keys_of("user", found["user_id"]).tolist()
+            places = self._catalogue.add(found["item_id"].to_list()).tolist()
+            for user, place, at in zip(users, places, found["shown_at"].to_list(), strict=True):
+                self.shown.add(user, [place], at)
 
     def _clicks(self, rows: Sequence[_ClickRow]) -> Clicks:
         values = np.zeros((len(rows), len(self._names)), np.int64)
@@ -204,20 +213,3 @@ class FollowedLog:
             times=np.array([row.clicked_at for row in rows], np.float64),
             shown_at=np.array([row.shown_at for row in rows], np.float64),
         )
-
-    def _count_shown(self, connection: psycopg.Connection, since: float) -> None:
-        found = copy_out(connection, COUNTED, [self.surface, self._counted_to, since], COUNT)
-        if len(found):
-            self.shown.count(self._catalogue.add(found["item_id"].to_list()), found["count"].to_numpy())
-            self._counted_to = max(self._counted_to, int(found["seq"].to_numpy().max()))
-
-    def _take_shown(self, connection: psycopg.Connection, since: float) -> bool:
-        """Take in what was shown to whom next. True when there may be more."""
-        found = copy_out(connection, SHOWN_TO, [self.surface, self._shown_to, since, SHOWN_READ], SHOWING)
-        if len(found):
-            self._shown_to = int(found["seq"][-1])
-            users = keys_of("user", found["user_id"]).tolist()
-            places = self._catalogue.add(found["item_id"].to_list()).tolist()
-            for user, place, at in zip(users, places, found["shown_at"].to_list(), strict=True):
-                self.shown.add(user, [place], at)
-        return len(found) == SHOWN_READ
