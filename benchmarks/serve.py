@@ -21,6 +21,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.serve_client import Load, Post, Server, closed_loop, open_loop
 from benchmarks.serve_installation import Installation, installation
 from benchmarks.serve_peers import Peer, running
+from benchmarks.serve_recommend import Run, fill_catalogue, measured_recommend, recommend_rows
 from benchmarks.serve_requests import OurRequests, impressions_of, peer_requests
 from benchmarks.serve_rows import (
     EVENTS,
@@ -37,9 +38,6 @@ from benchmarks.serve_rows import (
 from benchmarks.serve_swaps import measured_swaps
 from benchmarks.serve_workload import CONNECTIONS, FEW, MANY, ServeConfig, Setting, poisson, settings_of
 from benchmarks.table import Row, Table, machine
-
-Run = Callable[[Coroutine[object, object, Load]], Load]
-"""Runs a load to its end."""
 
 FEEDBACK_CONNECTIONS = 4
 
@@ -71,6 +69,8 @@ def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
         with collected_later():
             loads = measured(config, systems, runner.run, clock, progress)
             feedback = measured_feedback(config, made, requests, runner.run, clock, progress)
+            fill_catalogue(made, config.catalogue, config.seed)
+            recommended = measured_recommend(config, made, requests, runner.run, clock)
             posts = requests.ranking(FEW, shown=5)
             swaps = runner.run(
                 measured_swaps(made, posts, requests=config.swapped, swaps=config.swaps, clock=clock, progress=progress)
@@ -80,13 +80,14 @@ def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
         rows = [
             *rank_rows(config, loads),
             *feedback_rows(config, feedback),
+            *recommend_rows(config, recommended),
             *swaps.rows,
             *stored_rows(made, requests),
             *memory_rows(made, there),
             Row("longest time after a round until all of it was stored and folded", max(settled), "s"),
             Row("impressions in the log before", logged),
             Row("serving processes", config.workers),
-            Row("not answered with 2xx", sum(load.refused for load in (*loads.values(), *feedback.loads))),
+            Row("not answered with 2xx", sum(load.refused for load in (*loads.values(), *feedback.loads, recommended))),
         ]
     if config.pictures is not None:
         draw(config, loads)

@@ -7,7 +7,7 @@ requests.impressions_missing(made.stored(requests.prefix))
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -50,15 +50,17 @@ class OurRequests:
 
     def ranking(self, candidates: int, shown: int | None = None) -> Iterator[Post]:
         """Requests without end: a reader of the log, and items of its last days, so many of which are to be shown."""
-        templates = [self._template(candidates, shown) for _ in range(BODIES)]
+        return self._posts([self._template(candidates, shown) for _ in range(BODIES)], shown or candidates)
 
-        def posts() -> Iterator[Post]:
-            for number in self._numbers:
-                name = self._name(number)
-                template = templates[number % BODIES]
-                yield Post(name, shown or candidates, template.before + name.encode() + template.after)
+    def recommending(self, shown: int) -> Iterator[Post]:
+        """Requests without end that name no candidates, to be shown so many."""
+        return self._posts([self._recommend_template(shown) for _ in range(BODIES)], shown)
 
-        return posts()
+    def _posts(self, templates: Sequence[Template], events: int) -> Iterator[Post]:
+        for number in self._numbers:
+            name = self._name(number)
+            template = templates[number % BODIES]
+            yield Post(name, events, template.before + name.encode() + template.after)
 
     def feedback(self, impressions: Sequence[str], batch: int) -> Iterator[Post]:
         """A click on each of the impressions, so many to a request."""
@@ -111,9 +113,15 @@ class OurRequests:
     def _template(self, candidates: int, shown: int | None) -> Template:
         user, context = self._readers[int(self._draw.integers(len(self._readers)))]
         items = [self._items[place] for place in self._draw.permutation(len(self._items))[:candidates].tolist()]
-        body = {"request_id": self._name(0), "user_id": user, "context": context, "items": items, "limit": shown}
-        sent = self._server.post(f"/v1/{SURFACE}/rank", json.dumps(body).encode())
-        before, after = sent.split(self._name(0).encode())
+        return self._of("rank", {"user_id": user, "context": context, "items": items, "limit": shown})
+
+    def _recommend_template(self, shown: int) -> Template:
+        user, context = self._readers[int(self._draw.integers(len(self._readers)))]
+        return self._of("recommend", {"user_id": user, "context": context, "limit": shown})
+
+    def _of(self, route: str, body: Mapping[str, object]) -> Template:
+        sent = json.dumps({"request_id": self._name(0), **body}).encode()
+        before, after = self._server.post(f"/v1/{SURFACE}/{route}", sent).split(self._name(0).encode())
         return Template(before, after)
 
 

@@ -49,6 +49,14 @@ class ServeConfig:
     workers: int = 1
     """Serving processes."""
 
+    catalogue: int = 50_000
+    """Items that are recommended from."""
+
+    recommend_rate: float = 100.0
+    """Requests for recommendations that arrive a second."""
+
+    recommend_s: float = 8.0
+
     log: Seeded = field(default_factory=Seeded)
 
     peers: tuple[str, ...] = (STARLETTE, FASTAPI)
@@ -75,7 +83,17 @@ class ServeConfig:
     def quick() -> "ServeConfig":
         """The same in a minute or two, most of which makes the installation."""
         log = Seeded(days=1.1, requests_per_day=2_400)
-        return ServeConfig((), (), (5.0,), rounds=2, seconds=0.7, feedback_s=1.5, swapped=500, swaps=24, log=log)
+        log = Seeded(days=1.1, requests_per_day=2_400)
+        return ServeConfig(
+            *((), (), (5.0,)),
+            rounds=2,
+            seconds=0.7,
+            feedback_s=1.5,
+            swapped=500,
+            swaps=24,
+            recommend_s=1.5,
+            log=log,
+        )
 
 
 @dataclass(frozen=True)

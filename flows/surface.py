@@ -7,6 +7,7 @@ from typing import get_args
 from features.declare.expected import expect_tuple, is_number
 from features.declare.features import Features
 from features.declare.log import Log
+from features.declare.recommend import Recommend
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
@@ -45,7 +46,11 @@ class Surface:
     be shown better than the champion to take its place."""
 
     towers: TowerDesign | None = None
-    """Retrieve candidates where a request names none. None: requests name theirs."""
+    """Are trained to retrieve candidates, the source ``TwoTowers`` of ``recommend``. None: the others find them."""
+
+    recommend: Recommend | None = field(default_factory=Recommend)
+    """Which sources find candidates where a request names none, and what keeps a list from being of one kind. None:
+    requests name theirs."""
 
     explore: EpsilonGreedy | PlackettLuce | Thompson | None = None
     """What of an answer is left to chance, so that what other orders would have earned can be learned from the log.
@@ -97,6 +102,10 @@ class Surface:
         ):
             if not isinstance(value, kind):
                 raise ValueError(f"{about}: {field_name} is {value!r}: write {field_name}={kind.__name__}(...)")
+        if self.recommend is not None:
+            if not isinstance(self.recommend, Recommend):
+                raise ValueError(f"{about}: recommend is {self.recommend!r}: write recommend=Recommend(...), or None")
+            self.recommend.expect(self.features)
         expect_tuple(about, "views", self.views, TeamView, "(TeamView(...),)")
         expect_explored(about, self.explore, self.design)
         if self.judging not in get_args(Judging):

@@ -128,7 +128,13 @@ def served(settings: Settings) -> Callable[[], Mapping[str, ServedSurface]]:
     def current() -> Mapping[str, ServedSurface]:
         files = running.files().surfaces.values()
         return {
-            one.surface.name: ServedSurface(one.surface.features, one.surface.views, one.version, one.surface.explore)
+            one.surface.name: ServedSurface(
+                features=one.surface.features,
+                views=one.surface.views,
+                recommend=one.surface.recommend,
+                explore=one.surface.explore,
+                version=one.version,
+            )
             for one in files
         }
 

@@ -1,10 +1,12 @@
-"""Items and users of the event log: the attributes of what is shown, and of who sees it."""
+"""Items and users of the event log: the attributes of what is shown, and of who sees it. Only this module writes
+``users``; :mod:`features.log.items` writes ``items``."""
 
 from typing import Literal, LiteralString
 
 import polars as pl
 import psycopg
 
+from features.log import items
 from features.log.append_result import AppendResult
 from features.log.event_checks import canonical_attributes
 from infra.postgres.copying import copy_in
@@ -15,22 +17,17 @@ KEYS: dict[Entity, LiteralString] = {"items": "item_id", "users": "user_id"}
 """The key of each table."""
 
 STAGE = """
-CREATE TEMP TABLE IF NOT EXISTS staged_entities (key text, attributes jsonb) ON COMMIT DELETE ROWS;
-TRUNCATE staged_entities
+CREATE TEMP TABLE IF NOT EXISTS staged_users (key text, attributes jsonb) ON COMMIT DELETE ROWS;
+TRUNCATE staged_users
 """
 
 # Attributes that are not given anew stay as they are.
-UPSERT: LiteralString = """
-INSERT INTO {table} AS e (surface, {key}, attributes)
-SELECT %s, key, jsonb_strip_nulls(attributes) FROM staged_entities ORDER BY key
-ON CONFLICT (surface, {key}) DO UPDATE SET attributes = e.attributes || EXCLUDED.attributes
+UPSERT_USERS = """
+INSERT INTO users AS e (surface, user_id, attributes)
+SELECT %s, key, jsonb_strip_nulls(attributes) FROM staged_users ORDER BY key
+ON CONFLICT (surface, user_id) DO UPDATE SET attributes = e.attributes || EXCLUDED.attributes
 WHERE e.attributes IS DISTINCT FROM e.attributes || EXCLUDED.attributes
 """
-
-UPSERTS: dict[Entity, LiteralString] = {
-    "items": UPSERT.format(table="items", key="item_id"),
-    "users": UPSERT.format(table="users", key="user_id"),
-}
 
 
 def append_entities(connection: psycopg.Connection, surface: str, entity: Entity, rows: pl.DataFrame) -> AppendResult:
@@ -49,8 +46,11 @@ def append_entities(connection: psycopg.Connection, surface: str, entity: Entity
     if len(unfit):
         raise ValueError(f"{entity}: {unfit['reason'][0]}")
     with connection.transaction():
-        connection.execute(STAGE)
-        staged = rows.select(pl.col(key).alias("key"), attributes["text"].alias("attributes"))
-        copy_in(connection, "staged_entities", staged)
-        changed = connection.execute(UPSERTS[entity], [surface]).rowcount
+        if entity == "items":
+            changed = items.store(connection, surface, rows.select(key, attributes["text"].alias("attributes")))
+        else:
+            connection.execute(STAGE)
+            staged = rows.select(pl.col(key).alias("key"), attributes["text"].alias("attributes"))
+            copy_in(connection, "staged_users", staged)
+            changed = connection.execute(UPSERT_USERS, [surface]).rowcount
     return AppendResult(changed, rows.height - changed, 0)

@@ -13,6 +13,7 @@ from flows.cli import (
     backtest_commands,
     drill_commands,
     init_commands,
+    item_commands,
     key_commands,
     loop_commands,
     review_commands,
@@ -109,6 +110,7 @@ app.command()(review_commands.release)
 app.add_typer(review_commands.decide, name="decide")
 app.add_typer(user_commands.app, name="user")
 app.add_typer(key_commands.app, name="key")
+app.add_typer(item_commands.app, name="items")
 app.add_typer(surface_commands.app, name="surface")
 app.command()(surface_commands.reload)
 

@@ -3,6 +3,7 @@
 from features.declare.columns import Id
 from features.declare.families import DAY, HOUR, MINUTE, Family, Recent, last
 from features.declare.features import Features
+from features.declare.recommend import Cap, CoClicked, Favourites, NewArrivals, Recommend, Trending, TwoTowers
 from flows.surface import Surface
 
 TREND = (5 * MINUTE, 15 * MINUTE, HOUR, 6 * HOUR, DAY)
@@ -60,4 +61,17 @@ FEATURES = Features(
     ),
 )
 
-SURFACE = Surface(name="feed", features=FEATURES)
+SURFACE = Surface(
+    name="feed",
+    features=FEATURES,
+    recommend=Recommend(
+        sources=(
+            TwoTowers(),
+            Trending(half_life=HOUR),
+            CoClicked(half_life=12 * HOUR),
+            NewArrivals(within=12 * HOUR, quota=1),
+            Favourites(),
+        ),
+        caps=(Cap("section", 4, of_first=10),),
+    ),
+)

@@ -6,6 +6,7 @@ from features.declare.columns import Id, Number
 from features.declare.families import DAY, HOUR, MINUTE, Family
 from features.declare.features import Features
 from features.declare.labels import Label
+from features.declare.recommend import Cap, CoClicked, Favourites, NewArrivals, Recommend, Trending, TwoTowers
 from features.declare.standard import standard
 from flows.surface import Surface
 
@@ -33,5 +34,16 @@ SURFACE = Surface(
             ),
         ),
         base_rate=0.02,
+    ),
+    recommend=Recommend(
+        sources=(
+            TwoTowers(),
+            Trending(half_life=DAY),
+            CoClicked(half_life=7 * DAY, most=100),
+            NewArrivals(within=7 * DAY),
+            Favourites(most=50),
+        ),
+        caps=(Cap("brand", 5, of_first=20),),
+        diversity=0.1,
     ),
 )

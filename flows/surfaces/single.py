@@ -29,5 +29,6 @@ SURFACE = Surface(
         one_candidate=True,
         feedback=(FromRow("install", at="attributed_time"),),
     ),
+    recommend=None,  # the click is given its one app
     every=timedelta(hours=1),
 )

@@ -8,7 +8,7 @@ index = index.follow(recent.updated(items, times, attributes), now)     # as cli
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,14 @@ class Index:
     item_vectors: Vectors
     """For items that are new."""
 
+    rows: Floats = field(init=False)
+    """[M, E + H]: both side by side, which the vectors of users are multiplied with."""
+
+    def __post_init__(self) -> None:
+        rows, width = np.concatenate([self.vectors, self.popularity], axis=1), self.vectors.shape[1]
+        for name, columns in (("rows", rows), ("vectors", rows[:, :width]), ("popularity", rows[:, width:])):
+            object.__setattr__(self, name, columns)  # views: there is one copy of them
+
     @staticmethod
     def of(recent: RecentClicks, now: float, item_vectors: Vectors) -> Index:
         items = recent.as_of(now)
@@ -75,8 +83,7 @@ class Index:
     def scores(self, users: Floats) -> Floats:
         """[N, M]: every item's score, for the vectors [N, E + H] of N users."""
         with one_thread():
-            rows = np.concatenate([self.vectors, self.popularity], axis=1)
-            return np.asarray((tensor(users) @ tensor(rows).T).numpy())
+            return np.asarray((tensor(users) @ tensor(self.rows).T).numpy())
 
     def retrieve(self, users: Floats, k: int, exclude: Ids | None = None) -> Retrieved:
         """The top k items of each of N users (vectors [N, E + H]) except those of ``exclude`` [N, L]."""

@@ -18,7 +18,7 @@ A request's way, from HTTP to a training row:
 
 Before it: ``access`` (who may call, and about which impressions).
 
-Beside it: ``feedback`` (clicks and the rest), ``follow.retriever`` (candidates where the request names none),
-``rank.views`` (a team's own views), ``scoring`` (a model made ready for requests), ``durable.database`` (whether it is
-away), ``telemetry`` (metrics and log lines).
+Beside it: ``feedback`` (clicks and the rest), ``recommend`` (candidates where the request names none), ``items`` (what
+a team puts) and ``follow.item_changes`` (which every process follows), ``rank.views`` (a team's own views), ``scoring``
+(a model made ready for requests), ``durable.database`` (whether it is away), ``telemetry`` (metrics and log lines).
 """

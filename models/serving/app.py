@@ -1,8 +1,10 @@
 """The HTTP routes of serving: where a request comes in. ``bodies`` checks it, ``service`` does it.
 
-    POST /v1/{surface}/rank    candidates in, or none to have them retrieved; ranked out, their impressions logged
+    POST /v1/{surface}/rank    candidates in, ranked out, their impressions logged
+    POST /v1/{surface}/recommend  the same of candidates that the surface's sources find
     POST /v1/feedback          what users did with impressions, one or a list
     POST /v1/{surface}/events  impressions that others served, and feedback
+    PUT  /v1/{surface}/items   items: their columns, when they expire, whether they are withdrawn
     GET  /healthz              the process answers
     GET  /readyz               models and features are in place; 503 before
     GET  /metrics              for Prometheus
@@ -32,8 +34,10 @@ from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackLi
 from models.serving.config import ServingConfig
 from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
-from models.serving.rank.ranking import NoTowers
-from models.serving.service import NoSurface, RankingService
+from models.serving.items import ItemsBody, ItemsNotStored
+from models.serving.rank.ranking import NoSources
+from models.serving.recommend.request import RecommendBody, UnfitFilter
+from models.serving.service import NoSurface, RankingService, RankResponse
 from models.serving.telemetry import Measured
 
 LIMITS = RequestLimits(body=4 << 20)
@@ -64,25 +68,36 @@ def create_app(config: ServingConfig) -> FastAPI:
 
     @app.post("/v1/{surface}/rank")
     async def rank(surface: str, body: RankBody) -> Response:
-        """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others.
-        ``undeclared`` names values that came and are no column of the surface."""
-        repeated = None if body.items is None else body.items.repeated
+        """Rank candidates for a user. An unknown user or item is ranked like others. ``undeclared`` names values that
+        came and are no column of the surface, ``withdrawn`` candidates that may not be shown any more."""
+        repeated = body.items.repeated
         if repeated is not None:
             return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
-        response = await service.rank(surface, body)
+        return answer(await service.rank(surface, body))
+
+    @app.post("/v1/{surface}/recommend")
+    async def recommend(surface: str, body: RecommendBody) -> Response:
+        """Find candidates for a user and rank them. ``sources`` says of each item which sources gave it."""
+        return answer(await service.recommend(surface, body))
+
+    def answer(response: RankResponse) -> Response:
         ranked = response.ranked
         columns = zip(ranked.items, ranked.scores, ranked.impression_ids, ranked.propensities, strict=True)
-        content = {
+        content: dict[str, Any] = {
             "request_id": ranked.request_id,
             "model_version": ranked.model_version,
             "degraded": response.degraded,
             "repeated": response.repeated,
             "undeclared": ranked.undeclared,
+            "withdrawn": ranked.withdrawn,
             "items": [
                 {"item_id": item, "score": score, "position": place, "impression_id": name, "propensity": propensity}
                 for place, (item, score, name, propensity) in enumerate(columns)
             ],
         }
+        if ranked.sources:
+            for item, sources in zip(content["items"], ranked.sources, strict=True):
+                item["sources"] = sources
         return Response(msgspec.json.encode(content), media_type="application/json")
 
     @app.post("/v1/feedback")
@@ -133,6 +148,24 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
+    @app.put("/v1/{surface}/items")
+    async def items(surface: str, body: ItemsBody) -> JSONResponse:
+        """Add or change items; what is not given stays as it is. ``changed`` counts those that are not as they were,
+        ``refused`` names those that cannot be taken, which does not take their neighbours with them."""
+        result = await service.items(surface, body.items)
+        refused = [
+            {"loc": _encodable(["body", "items", place, *unfit.field]), "msg": unfit.reason}
+            for place, unfit in result.refused.items()
+        ]
+        return JSONResponse(
+            {
+                "accepted": result.accepted,
+                "changed": result.changed,
+                "refused": refused,
+                "undeclared": result.undeclared,
+            }
+        )
+
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -157,9 +190,17 @@ def create_app(config: ServingConfig) -> FastAPI:
     async def no_surface(_: Request, error: NoSurface) -> JSONResponse:
         return _problem(404, ["path", "surface"], str(error))
 
-    @app.exception_handler(NoTowers)
-    async def no_towers(_: Request, error: NoTowers) -> JSONResponse:
-        return _problem(422, ["body", "items"], str(error))
+    @app.exception_handler(NoSources)
+    async def no_sources(_: Request, error: NoSources) -> JSONResponse:
+        return _problem(404, ["path"], str(error))
+
+    @app.exception_handler(UnfitFilter)
+    async def unfit_filter(_: Request, error: UnfitFilter) -> JSONResponse:
+        return _problem(422, _encodable(["body", "filters", error.name]), str(error))
+
+    @app.exception_handler(ItemsNotStored)
+    async def items_not_stored(_: Request, error: ItemsNotStored) -> JSONResponse:
+        return _problem(503, [], str(error))
 
     @app.exception_handler(NotDurable)
     async def not_durable(_: Request, error: NotDurable) -> JSONResponse:

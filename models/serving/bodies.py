@@ -19,11 +19,11 @@ from pydantic import (
     WrapValidator,
 )
 
+from features.declare.recommend import MOST_CANDIDATES
 from features.identity.names import LONGEST_ID
 from features.ingest.json_events import Event, FeedbackEvent, ImpressionEvent, Unfit, read_event
 from features.log.json_values import Context, Id, Instant, Kind, Number, TextId, json_schema
 
-MOST_CANDIDATES = 1000
 MOST_FEEDBACK = 1000
 MOST_EVENTS = 1000
 
@@ -94,12 +94,11 @@ class RankBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: Id
-    items: Annotated[Candidates, GetPydanticSchema(lambda _, schema_of: schema_of(CandidateList))] | None = None
-    """The candidates, each once: an id, or ``{"id": 7, "price": 9.5, ...}`` with values of its own. When absent, the
-    model in service retrieves them, if it can."""
+    items: Annotated[Candidates, GetPydanticSchema(lambda _, schema_of: schema_of(CandidateList))]
+    """The candidates, each once: an id, or ``{"id": 7, "price": 9.5, ...}`` with values of its own."""
     context: Context = {}
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
-    """How many to show: the best; all when absent, of retrieved ones too."""
+    """How many to show: the best; all when absent."""
     request_id: TextId | None = None
     """Names the request among its user's, so that one sent twice is logged once; made up when absent."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import get_args
 
 from features.declare.features import Features
+from features.declare.recommend import Recommend
 from features.declare.views import TeamView
 from models.exploration.explorer import Explorer
 from models.serving.durable.acceptance import Durable
@@ -20,6 +21,9 @@ class ServedSurface:
 
     views: tuple[TeamView, ...] = ()
     """A team's own."""
+
+    recommend: Recommend | None = field(default_factory=Recommend)
+    """How it recommends; None: requests name their candidates."""
 
     version: str = ""
     """Of the file that declares it: of another version it is served anew."""

@@ -16,11 +16,16 @@ from models.serving.access.signing import Signer
 from models.serving.config import ServedSurface, ServingConfig
 from models.serving.durable.database import Database
 from models.serving.durable.group_commit import JOIN_S
+from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.champions import Champions
+from models.serving.follow.click_memory import ClickMemory
+from models.serving.follow.item_changes import FollowedItems, ItemFollower
 from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.retriever import Retriever
 from models.serving.rank.ranking import SurfaceRanker
 from models.serving.rank.views import LiveViews
+from models.serving.recommend.followed_log import FollowedLog
+from models.serving.recommend.recommender import Recommender
 from models.serving.telemetry import Metrics
 from models.versions.registry import Registry
 
@@ -47,13 +52,21 @@ class Generation:
             config.clock,
             config.poll_s,
         )
+        features = {
+            name: LiveFeatures(name, surface.features, database, metrics, config.clock, config.follow_s)
+            for name, surface in surfaces.items()
+        }
+        catalogues = {name: Catalogue(surface.features) for name, surface in surfaces.items()}
+        followed = {name: FollowedItems(catalogues[name], features[name].items) for name in surfaces}
+        self.items = ItemFollower(followed, database, config.clock, config.follow_s)
         self.rankers = {
             name: SurfaceRanker(
                 name,
                 surface.features,
                 self.champions,
-                LiveFeatures(name, surface.features, database, metrics, config.clock, config.follow_s),
-                Retriever(name, surface.features, self.champions, database, config.clock, config.follow_s),
+                features[name],
+                catalogues[name],
+                self._recommender(name, surface, catalogues[name], config, database),
                 LiveViews(surface.views, database),
                 signer,
                 config.clock,
@@ -65,13 +78,27 @@ class Generation:
         self._stopping = threading.Event()
         self._followers: list[threading.Thread] = []
 
+    def _recommender(
+        self, name: str, surface: ServedSurface, catalogue: Catalogue, config: ServingConfig, database: Database
+    ) -> Recommender | None:
+        if surface.recommend is None:
+            return None
+        clicks, declared = ClickMemory(), surface.features
+        retriever = Retriever(name, declared, self.champions, catalogue, clicks, config.clock)
+        log = FollowedLog(
+            *(name, declared, surface.recommend, catalogue, clicks, retriever, database),
+            *(config.clock, config.follow_s),
+        )
+        return Recommender(declared, surface.recommend, catalogue, retriever, log, self.items.stale)
+
     def start(self) -> None:
         """Take the cached models into service; the rest comes in the background."""
         self.champions.restore()
         follows: dict[str, Callable[[threading.Event], None]] = {
             "promotions": self.champions.follow,
             **{f"features {surface}": ranker.live_features.follow for surface, ranker in self.rankers.items()},
-            **{f"clicks {surface}": ranker.retriever.follow for surface, ranker in self.rankers.items()},
+            "items": self.items.follow,
+            **{f"clicks {name}": one.recommender.log.follow for name, one in self.rankers.items() if one.recommender},
         }
         self._followers = [
             threading.Thread(target=follow, args=(self._stopping,), name=name, daemon=True)
@@ -82,8 +109,9 @@ class Generation:
 
     @property
     def ready(self) -> bool:
-        """Once models and features are in place, or it is known that the database is away."""
-        return self.champions.checked.is_set() and all(r.live_features.ready.is_set() for r in self.rankers.values())
+        """Once models, features and items are in place, or it is known that the database is away."""
+        known = self.champions.checked.is_set() and self.items.ready.is_set()
+        return known and all(ranker.live_features.ready.is_set() for ranker in self.rankers.values())
 
     def wait_until_ready(self, stopping: threading.Event, patience_s: float) -> None:
         """Until it is, or ``stopping`` is set, or so many seconds have passed."""

@@ -30,7 +30,9 @@ from models.serving.events import EventIntake, EventsResult, result_of_events
 from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of
 from models.serving.follow.champions import Champions
 from models.serving.generation import Generation
+from models.serving.items import ItemsResult, SentItem, store_items
 from models.serving.rank.ranking import Ranked, SurfaceRanker
+from models.serving.recommend.request import RecommendBody
 from models.serving.shared_metrics import SharedMetrics
 from models.serving.telemetry import LOG, Metrics
 from models.versions.registry import Registry
@@ -121,10 +123,25 @@ class RankingService:
     # --- requests ---------------------------------------------------------------------------------------------------
 
     async def rank(self, surface: str, body: RankBody) -> RankResponse:
-        """The candidates in order, once their impressions are durable. Raises NoSurface; NoTowers; NotDurable."""
+        """The candidates in order, once their impressions are durable. Raises NoSurface; NotDurable."""
         ranker = self._ranker(surface)
+        return await self._shown(surface, partial(ranker.rank, body), at_hand=ranker.at_hand(body))
+
+    async def recommend(self, surface: str, body: RecommendBody) -> RankResponse:
+        """The same of candidates that the surface's sources find. Raises NoSurface; NoSources; UnfitFilter;
+        NotDurable."""
+        ranker = self._ranker(surface)
+        return await self._shown(surface, partial(ranker.recommend, body), at_hand=False)
+
+    async def items(self, surface: str, items: Sequence[SentItem]) -> ItemsResult:
+        """Take items; what became of them, once PostgreSQL has them. Raises NoSurface; ItemsNotStored."""
+        declared = self._ranker(surface).declared
+        # Not among the threads that rank: it waits for the database.
+        return await asyncio.to_thread(store_items, self.database, surface, declared, items, self.config.clock())
+
+    async def _shown(self, surface: str, answer: Callable[[], Ranked], *, at_hand: bool) -> RankResponse:
         # What waits for nothing is done here and now: to hand it to a thread and back takes longer than to rank a few.
-        ranked = ranker.rank(body) if ranker.at_hand(body) else await self._in_thread(partial(ranker.rank, body))
+        ranked = answer() if at_hand else await self._in_thread(answer)
         recorded = await self._record([ranked.entry] if ranked.items else [])
         repeated = sum(outcome == ALREADY_THERE for one in recorded for outcome in one.impressions)
         degraded = tuple(sorted({*ranked.degraded, *self._without_log(recorded)}))

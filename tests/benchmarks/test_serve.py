@@ -45,6 +45,7 @@ def test_every_row_is_there_and_what_was_answered_is_stored_exactly_once(table: 
         ("200 candidates, 1 connection, p99", "its own p50"),
         ("200 candidates, 8 connections, requests answered", STARLETTE),
         ("feedback in batches of 50", None),
+        ("recommend 20 of 50,000 items, 100 requests/s arrive, p99", None),
         ("24 swaps, requests failed or mixed", None),
         ("while versions are swapped, p99", "without"),
         ("memory of serving after all swaps, PSS", "after 20"),

@@ -1,6 +1,6 @@
-"""Candidates for a request that names none, as the log is followed."""
+"""Candidates by two towers, as the log is followed."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -8,16 +8,23 @@ import pytest
 from models.examples import EMPTY, Examples, Layout
 from models.retrieval.learner import fine_tune
 from models.retrieval.towers import TowerDesign, Towers
-from models.serving.follow.live_index import Clicks, LiveIndex
+from models.serving.follow.live_index import LiveIndex
+from models.tables.rows import Ids
 
 LAYOUT = Layout("towers-2", (), ("user", "item", "section", "place"), history=2)
 DESIGN = TowerDesign(attributes=("section",), context=("place",), embedding=8, hidden=8, alive_s=1000.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Clicks:
+    items: Ids
+    times: np.ndarray
+    attributes: Ids
+
+
 def clicks(n: int, first_item: int, start: float) -> Clicks:
     items = first_item + np.arange(n) % 20
-    names = tuple(f"article-{item}" for item in items.tolist())
-    return Clicks(items, names, items[:, None] % 3 + 1, start + np.arange(n, dtype=float))
+    return Clicks(items, start + np.arange(n, dtype=float), items[:, None] % 3 + 1)
 
 
 def trained_on(clicks: Clicks) -> Towers:
@@ -32,40 +39,35 @@ def query(*history: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array([[7, EMPTY, EMPTY, 1]]), np.array([[*history, *[EMPTY] * (2 - len(history))]])
 
 
-def test_candidates_are_the_logs_own_ids_without_what_the_user_clicked() -> None:
-    seen = clicks(600, 100, 0.0)
-    towers = trained_on(seen)
-    names = dict(zip(seen.items.tolist(), seen.names, strict=True))
-    index = LiveIndex.of(towers, towers.recent_clicks, names, 600.0)
-    items = index.candidates(*query(105, 104), k=30)
+def candidates(index: LiveIndex, *history: int, k: int, allowed: np.ndarray | None = None) -> list[int]:
+    found: list[int] = index.items[index.candidates(*query(*history), k, allowed)].tolist()
+    return found
+
+
+def test_candidates_are_what_is_alive_and_allowed_without_what_the_user_clicked() -> None:
+    towers = trained_on(clicks(600, 100, 0.0))
+    index = LiveIndex.of(towers, towers.recent_clicks, 600.0)
+    items = candidates(index, 105, 104, k=30)
     assert len(items) == len(set(items)) == 18
-    assert not {"article-105", "article-104"} & set(items)
-    assert set(index.candidates(*query(), k=5)) <= set(names.values())
-    # One whose id did not come with the towers cannot be named.
-    unnamed = LiveIndex.of(towers, towers.recent_clicks, {}, 600.0)
-    assert unnamed.candidates(*query(), k=5) == []
+    assert not {105, 104} & set(items)
+    assert len(candidates(index, k=5)) == 5
+    assert set(candidates(index, 105, k=30, allowed=index.items < 110)) == set(range(100, 110)) - {105}
+    assert candidates(index, k=5, allowed=index.items < 0) == []
 
 
 def test_following_the_log_brings_new_items_and_forgets_old_ones() -> None:
-    seen = clicks(600, 100, 0.0)
-    towers = trained_on(seen)
-    names = dict(zip(seen.items.tolist(), seen.names, strict=True))
-    before = LiveIndex.of(towers, towers.recent_clicks, names, 600.0)
-    after = before.follow(clicks(40, 500, 1700.0), 1740.0)
-    assert set(after.candidates(*query(), k=100)) == {f"article-{item}" for item in range(500, 520)}
-    assert len(before.candidates(*query(), k=100)) == 20
+    towers = trained_on(clicks(600, 100, 0.0))
+    before = LiveIndex.of(towers, towers.recent_clicks, 600.0)
+    new = clicks(40, 500, 1700.0)
+    after = before.follow(new.items, new.times, new.attributes, 1740.0)
+    assert set(candidates(after, k=100)) == set(range(500, 520))
+    assert len(candidates(before, k=100)) == 20
     retrained = after.with_towers(towers, 1740.0)
-    assert retrained.candidates(*query(501), k=100) == after.candidates(*query(501), k=100)
+    assert candidates(retrained, 501, k=100) == candidates(after, 501, k=100)
     with pytest.raises(ValueError, match="another layout or design"):
         after.with_towers(Towers.new(LAYOUT, replace(DESIGN, embedding=4), seed=0), 1740.0)
 
 
-def test_names_of_items_long_gone_are_dropped() -> None:
+def test_before_any_click_nothing_is_found() -> None:
     towers = Towers.new(LAYOUT, DESIGN, seed=0)
-    index = LiveIndex.of(towers, towers.recent_clicks, {}, 0.0)
-    assert index.candidates(*query(), k=3) == []
-    for turn in range(60):
-        start = 2000.0 * (turn + 1)
-        index = index.follow(clicks(20, 1000 * turn + 1000, start), start + 20)
-    assert len(index.names) <= 1060
-    assert len(index.recent_clicks) == 20
+    assert candidates(LiveIndex.of(towers, towers.recent_clicks, 0.0), k=3) == []

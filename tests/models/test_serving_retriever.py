@@ -1,4 +1,4 @@
-"""A request that names no items: candidates of the version in service, as the log is followed."""
+"""Candidates by the towers of the version in service, as the log is followed."""
 
 import shutil
 import time
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from features.declare.recommend import Recommend, TwoTowers
 from features.identity.keys import keys_of
 from infra.postgres.connections import connect
 from models.examples import Examples
@@ -15,9 +16,20 @@ from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import VersionTowers
 from models.retrieval.learner import fine_tune
 from models.retrieval.towers import TowerDesign, Towers
-from models.serving.rank.ranking import RETRIEVED
+from models.serving.config import ServedSurface, ServingConfig
 from tests.models.test_serving_deltas import promote_delta, record, serves
-from tests.worlds.serving import FEATURES, Client, layout_of, promote, rank, serve, serving_config, with_items
+from tests.worlds.serving import (
+    FEATURES,
+    Client,
+    click,
+    layout_of,
+    promote,
+    rank,
+    recommend,
+    serve,
+    serving_config,
+    with_items,
+)
 from tests.worlds.waiting import eventually
 
 LAYOUT = layout_of(FEATURES.schema)
@@ -40,29 +52,29 @@ def trained(names: list[str], seed: int = 0) -> VersionTowers:
     return VersionTowers(towers, dict(zip(keys_of("item", names).tolist(), names, strict=True)))
 
 
-def retrieved(client: Client, **changes: Any) -> set[str]:
-    return {item["item_id"] for item in rank(client, items=None, **changes)["items"]}
+def by_towers(database: str, cache: Path) -> ServingConfig:
+    """A feed that recommends by its towers alone."""
+    surface = ServedSurface(FEATURES, recommend=Recommend(sources=(TwoTowers(most=1000),)))
+    return serving_config(database, cache, declared=lambda: {"feed": surface})
 
 
-def click(client: Client, *items: str, user: str) -> None:
-    shown = rank(client, user_id=user)["items"]
-    events = [{"impression_id": one["impression_id"], "kind": "click"} for one in shown if one["item_id"] in items]
-    assert client.post("/v1/feedback", json={"events": events}).status_code == 200
+def retrieved(client: Client, limit: int = 1000, **changes: Any) -> set[str]:
+    return {item["item_id"] for item in recommend(client, limit=limit, **changes)["items"]}
 
 
 def test_candidates_follow_the_log_and_the_version_in_service(database: str, tmp_path: Path) -> None:
     models = tmp_path / "models"
     with_items(database)
     promote(database, models, "1", retrieves=NOTHING)
-    with serve(serving_config(database, tmp_path / "cache")) as client:
-        empty = rank(client, items=None)
+    with serve(by_towers(database, tmp_path / "cache")) as client:
+        empty = recommend(client)
         assert (empty["model_version"], empty["degraded"], empty["items"]) == ("1", ["retrieval"], [])
         click(client, "b", "c", user="u2")
         eventually(lambda: retrieved(client) == {"b", "c"}, "what was clicked is found")
         # Of the user's own last items none is.
         assert retrieved(client, user_id="u2") == set()
 
-        answer = rank(client, items=None, limit=1, request_id="r1")
+        answer = recommend(client, limit=1, request_id="r1")
         assert (len(answer["items"]), answer["degraded"]) == (1, [])
         with connect(database) as connection:
             logged = connection.execute("SELECT item_id, model_version FROM impressions WHERE request_id = 'r1'")
@@ -76,11 +88,8 @@ def test_candidates_follow_the_log_and_the_version_in_service(database: str, tmp
 
         promote(database, models, "3")
         eventually(lambda: rank(client)["model_version"] == "3", "version 3 serves")
-        refused = client.post("/v1/feed/rank", json={"user_id": "u1"})
-        assert refused.status_code == 422
-        [detail] = refused.json()["detail"]
-        assert detail["loc"] == ["body", "items"]
-        assert "version 3" in detail["msg"]
+        nothing = recommend(client)  # that version has no towers
+        assert (nothing["model_version"], nothing["degraded"], nothing["items"]) == ("3", ["retrieval"], [])
         assert len(rank(client)["items"]) == 4
 
 
@@ -90,7 +99,7 @@ def test_a_step_back_brings_the_towers_of_that_version(database: str, tmp_path: 
     first, second = trained(["x", "y"]), trained(["x", "y", "z"], seed=1)
     promote(database, models, "1", retrieves=first)
     towers_artifact.save(second.towers, models / "feed" / "2" / towers_artifact.FOLDER, second.names)
-    with serve(serving_config(database, tmp_path / "cache")) as client:
+    with serve(by_towers(database, tmp_path / "cache")) as client:
         serves(client, "1")
         expect_retrieves(client, first)
         promote_delta(database, models, "2", on="1")
@@ -109,41 +118,36 @@ def expect_retrieves(client: Client, wanted: VersionTowers) -> None:
     assert champion is not None
     assert champion.retrieves is not None
     assert champion.retrieves.names == wanted.names
-    assert client.service.rankers["feed"].retriever.index(champion.retrieves).towers is champion.retrieves.towers
+    recommender = client.service.rankers["feed"].recommender
+    assert recommender is not None
+    assert recommender.sources.retriever.index(champion.retrieves).towers is champion.retrieves.towers
 
 
 def test_what_the_towers_had_seen_is_retrieved_after_a_restart_with_everything_down(
     database: str, tmp_path: Path
 ) -> None:
-    names = [f"n{i}" for i in range(RETRIEVED + 50)]
+    names = [f"n{i}" for i in range(250)]
     wanted = trained(names)
     promote(database, tmp_path / "models", "1", retrieves=wanted)
-    with serve(serving_config(database, tmp_path / "cache")) as client:
-        assert len(retrieved(client)) == RETRIEVED
-        assert retrieved(client, limit=1000) == set(names)
+    with serve(by_towers(database, tmp_path / "cache")) as client:
+        assert len(retrieved(client, limit=10)) == 10
+        assert retrieved(client) == set(names)
     shutil.rmtree(tmp_path / "models")
     away = "postgresql://nobody@127.0.0.1:1/nothing"
-    with serve(serving_config(away, tmp_path / "cache")) as client:
-        answer = rank(client, items=None, limit=1000)
+    with serve(by_towers(away, tmp_path / "cache")) as client:
+        answer = recommend(client, limit=1000)
         assert answer["model_version"] == "1"
         assert {item["item_id"] for item in answer["items"]} == set(names)
         assert "retrieval" in answer["degraded"]  # of later clicks nothing is known
 
 
-def test_without_a_model_candidates_must_be_named(database: str, tmp_path: Path) -> None:
-    with serve(serving_config(database, tmp_path / "cache")) as client:
-        refused = client.post("/v1/feed/rank", json={"user_id": "u1"})
-        assert (refused.status_code, refused.json()["detail"][0]["loc"]) == (422, ["body", "items"])
-        assert "no model" in refused.json()["detail"][0]["msg"]
-
-
 @pytest.mark.parametrize("damage", [b"", b"torn"])
 def test_damaged_towers_are_fetched_again(database: str, tmp_path: Path, damage: bytes) -> None:
     promote(database, tmp_path / "models", "1", retrieves=trained(["x", "y"]))
-    with serve(serving_config(database, tmp_path / "cache")) as client:
+    with serve(by_towers(database, tmp_path / "cache")) as client:
         assert retrieved(client) == {"x", "y"}
     (weights,) = (tmp_path / "cache" / "models" / "feed").glob("1-*/towers/weights.safetensors")
     weights.write_bytes(damage)
-    with serve(serving_config(database, tmp_path / "cache")) as client:
+    with serve(by_towers(database, tmp_path / "cache")) as client:
         eventually(lambda: rank(client)["model_version"] == "1", "version 1 serves")
         assert retrieved(client) == {"x", "y"}

@@ -124,6 +124,9 @@ class Client:
     def get(self, path: str, **options: Any) -> httpx.Response:
         return self.portal.call(partial(self.http.get, path, **options))
 
+    def put(self, path: str, **body: Any) -> httpx.Response:
+        return self.portal.call(partial(self.http.put, path, **body))
+
     def post(self, path: str, **body: Any) -> httpx.Response:
         response = self.portal.call(partial(self.http.post, path, **body))
         if self.settles:
@@ -161,6 +164,22 @@ def rank(client: Client, **changes: Any) -> dict[str, Any]:
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
     return answer
+
+
+def recommend(client: Client, **changes: Any) -> dict[str, Any]:
+    """A well-formed request for recommendations, and the body of its answer."""
+    body = {"user_id": "u1", "context": {"device": "phone"}} | changes
+    response = client.post("/v1/feed/recommend", json=body)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def click(client: Client, *items: str, user: str) -> None:
+    """A user is shown all items and clicks these, in this order."""
+    shown = {one["item_id"]: one["impression_id"] for one in rank(client, user_id=user)["items"]}
+    events = [{"impression_id": shown[item], "kind": "click"} for item in items]
+    assert client.post("/v1/feedback", json={"events": events}).status_code == 200
 
 
 def impression_id(client: Client, user: str, request_id: str, item: str) -> str:

@@ -182,6 +182,17 @@ def backoff() -> Backoff:
     return Backoff(most_s=LONGEST_BACKOFF_S)
 
 
+def wait_for_notice(stopping: threading.Event, connection: psycopg.Connection, wait_s: float) -> None:
+    """Until something that the connection listens for is notified, or for so long; in steps, to notice that it is to
+    stop (``wait`` of :func:`infra.follower.follow`)."""
+    waited = 0.0
+    while waited < wait_s and not stopping.is_set():
+        step = min(0.2, wait_s - waited)
+        if any(True for _ in connection.notifies(timeout=step, stop_after=1)):
+            break
+        waited += step
+
+
 def close_quietly(connection: psycopg.Connection | None) -> None:
     """Close a connection that may be dead."""
     if connection is not None:

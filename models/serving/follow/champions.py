@@ -20,7 +20,7 @@ from infra.backoff import Backoff
 from infra.follower import follow
 from infra.stack.uptake import ShownPromotions
 from models.examples import Layout
-from models.serving.durable.database import Database, backoff
+from models.serving.durable.database import Database, backoff, wait_for_notice
 from models.serving.follow.version_cache import PromotedVersion, VersionCache
 from models.serving.follow.version_loading import LoadedChampion, VersionLoader
 from models.serving.telemetry import LOG, Metrics
@@ -146,13 +146,7 @@ class Champions:
         self.checked.set()
 
     def _wait_for_promotion(self, stopping: threading.Event, listening: _Listening, wait_s: float) -> None:
-        """Until a promotion is notified, or for so long; in steps, to notice that it is to stop."""
-        waited = 0.0
-        while waited < wait_s and not stopping.is_set():
-            step = min(0.2, wait_s - waited)
-            if any(True for _ in listening.connection.notifies(timeout=step, stop_after=1)):
-                break
-            waited += step
+        wait_for_notice(stopping, listening.connection, wait_s)
 
     def _check_surface(self, connection: psycopg.Connection, surface: str) -> None:
         promotion = promotions.current(connection, surface)

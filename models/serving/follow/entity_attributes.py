@@ -1,12 +1,14 @@
 """The attributes of items or users, in memory: from the log as it is followed, or looked up for a request that needs
-them."""
+them. Those of items change as the log's do (``item_changes``)."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import LiteralString
 
+import polars as pl
 from psycopg.rows import class_row
 
 from features.counters.item_values import Attributes
@@ -50,24 +52,29 @@ class EntityAttributes:
         self._adding = threading.Lock()
         self._known: OrderedDict[str, Attributes] = OrderedDict()
         self._unknown: dict[str, _Unknown] = {}
+        self._changes = 0
 
     def of(self, keys: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
         """``Attributes`` of each, empty where it has none; and whether some could not be looked up."""
         now = self._clock()
         missing = self._missing(keys, now)
         degraded = False
+        read = dict[str, Attributes]()
         if missing:
+            before = self.changes
             try:
                 found = self._database.query(self._look_up, [self._surface, missing], class_row(_Row))
             except AWAY:
                 degraded = True
             else:
-                self.add({row.key: row.attributes for row in found})
+                read = {row.key: Attributes(row.attributes) for row in found}
+                self._keep(read, before)
                 vain = set(missing).difference(row.key for row in found)
-                self._unknown.update((key, _Unknown(now, Attributes({}))) for key in vain)
+                if self.changes == before:
+                    self._unknown.update((key, _Unknown(now, Attributes({}))) for key in vain)
                 if len(self._unknown) > CACHED:
                     self._unknown.clear()
-        known = ((key, self._known.get(key)) for key in keys)
+        known = ((key, self._known.get(key, read.get(key))) for key in keys)
         return [self._nothing(key) if found is None else found for key, found in known], degraded
 
     def at_hand(self, keys: Sequence[str]) -> bool:
@@ -86,9 +93,29 @@ class EntityAttributes:
         unknown = self._unknown.get(key)
         return Attributes({}) if unknown is None else unknown.attributes
 
-    def add(self, attributes: Mapping[str, Mapping[str, object]]) -> None:
-        """What the log has of some now."""
+    @property
+    def changes(self) -> int:
+        """How often the log's changes were taken in. Who reads attributes to :meth:`add` them notes it before."""
+        return self._changes
+
+    def add(self, attributes: Mapping[str, Mapping[str, object]], before: int) -> None:
+        """What the log had of some, read when :attr:`changes` was ``before``."""
+        self._keep({key: Attributes(known) for key, known in attributes.items()}, before)
+
+    def _keep(self, attributes: Mapping[str, Attributes], before: int) -> None:
         with self._adding:
-            self._known.update((key, Attributes(known)) for key, known in attributes.items())
+            if self._changes != before:
+                return  # a change may have come in between, and what was read before it must not stand over it
+            self._known.update(attributes)
             while len(self._known) > CACHED:
                 self._known.popitem(last=False)
+
+    def change(self, changes: pl.DataFrame) -> None:
+        """What the log has of some since they changed: ``features.log.items.CHANGED_ITEM``."""
+        columns = (changes["item_id"].to_list(), changes["attributes"].to_list())
+        with self._adding:
+            self._changes += 1
+            for key, text in zip(*columns, strict=True):
+                self._unknown.pop(key, None)
+                if key in self._known:
+                    self._known[key] = Attributes(json.loads(text))

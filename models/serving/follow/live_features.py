@@ -83,7 +83,7 @@ class LiveFeatures:
         self._followed_at: float | None = None
         metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
         self._values = EventValues(declared)
-        self._items = EntityAttributes(surface, "items", database, clock)
+        self.items = EntityAttributes(surface, "items", database, clock)
         self._users = EntityAttributes(surface, "users", database, clock)
         self._of_users = any(column.of == "user" for column in declared.columns)
         self._impressions: OrderedDict[str, tuple[Moment, int]] = OrderedDict()
@@ -99,7 +99,7 @@ class LiveFeatures:
         self, user_id: str, items: Sequence[str], values: Objects, context: Mapping[str, object], at: float
     ) -> CandidateFeatures:
         """Everything the model reads of these candidates; ``values``: what the request brings of each."""
-        attributes, items_degraded = self._items.of(items)
+        attributes, items_degraded = self.items.of(items)
         of_user, users_degraded = self._known_users([user_id])
         read, tick = self._read(Candidates(user_id, items, context, values, attributes, of_user[0]), at)
         degraded = ("features",) if self.stale() else ("items",) if items_degraded or users_degraded else ()
@@ -107,7 +107,7 @@ class LiveFeatures:
 
     def at_hand(self, user_id: str, items: Sequence[str]) -> bool:
         """Whether :meth:`read` needs the memory of this process alone."""
-        return not self._blank and self._items.at_hand(items) and (not self._of_users or self._users.at_hand([user_id]))
+        return not self._blank and self.items.at_hand(items) and (not self._of_users or self._users.at_hand([user_id]))
 
     def read_user(self, user_id: str, context: Mapping[str, object], at: float) -> tuple[Keys, Keys]:
         """Ids [1, K] and last items [1, L] of a user, as :meth:`read` gives them; columns of the item say nothing."""
@@ -166,7 +166,7 @@ class LiveFeatures:
                     "user_id": users,
                     "item_id": items,
                     "context": [shown.context[place] for place in new],
-                    "attributes": [json.dumps(known) for known in self._items.of(items)[0]],
+                    "attributes": [json.dumps(known) for known in self.items.of(items)[0]],
                     "user_attributes": [json.dumps(known) for known in self._known_users(users)[0]],
                 }
             )
@@ -273,17 +273,18 @@ class LiveFeatures:
         more = True
         while more and not stopping.is_set():
             closed_at = datetime.fromtimestamp(self._clock(), UTC)
+            before = self.items.changes
             with connection.transaction():
                 events, more = whole_ticks(connection, self.surface, engine, closed_at, batch)
                 if not len(events):
                     return
                 keys = prefetched(served_keys(connection, self.surface, engine.schema), events, engine)
-            for cached, key, column in (
-                (self._items, "item_id", "attributes"),
-                (self._users, "user_id", "user_attributes"),
+            for cached, key, column, changes in (
+                (self.items, "item_id", "attributes", before),
+                (self._users, "user_id", "user_attributes", self._users.changes),
             ):
                 known = events.select(key, column).unique(key, keep="last").drop_nulls()
-                cached.add({name: json.loads(text) for name, text in known.iter_rows()})
+                cached.add({name: json.loads(text) for name, text in known.iter_rows()}, changes)
             if engine is self._engine:
                 with self._lock:
                     engine.fold(events, served_keys=keys)

@@ -1,36 +1,38 @@
 """Rank the candidates of one request: features, scores, order, and the entry for the log.
 
-``service`` calls :meth:`SurfaceRanker.rank` in a thread of its own and makes the entry durable. The features come from
-``follow.live_features``, the model from ``follow.champions``, candidates that are not named from ``follow.retriever``.
+``service`` calls :meth:`SurfaceRanker.rank` or :meth:`SurfaceRanker.recommend` in a thread of its own and makes the
+entry durable. The features come from ``follow.live_features``, the model from ``follow.champions``, candidates that are
+not named from ``recommend.recommender``.
 """
 
 import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
 from features.declare.features import Features
+from features.identity.keys import Keys
 from features.log.tally import MOST_NAMED
 from models.exploration.explorer import Explorer, Scored, of_request
 from models.frames import to_score
 from models.serving.access.signing import Signer
-from models.serving.bodies import MOST_CANDIDATES, Candidates, RankBody
+from models.serving.bodies import Candidates, RankBody
 from models.serving.durable.entries import Impressions, LogEntry
+from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import LiveFeatures
-from models.serving.follow.retriever import Retriever
 from models.serving.follow.version_loading import LoadedChampion
-from models.serving.rank.arrange import arrange
+from models.serving.rank.arrange import Choose, arrange
 from models.serving.rank.draws import VersionDraws
 from models.serving.rank.views import LiveViews
+from models.serving.recommend.recommender import Recommender
+from models.serving.recommend.request import RecommendBody
 
 Context = Mapping[str, str | None]
 """Values by the log's names, as canonical texts."""
-
-RETRIEVED = 200
-"""Candidates retrieved to be ranked, where no more than that are to be shown."""
 
 NO_MODEL = "none"
 """Model version of a response that no model ranked: the candidates in the order they came."""
@@ -53,10 +55,14 @@ class Ranked:
     """How many were scored."""
     undeclared: tuple[str, ...] = ()
     """The first names, in the context and beside the candidates' ids, that are no column of the surface."""
+    withdrawn: Sequence[str | int] = ()
+    """Of the named candidates those that may not be shown any more, as they were sent."""
+    sources: Sequence[tuple[str, ...]] = ()
+    """Of each item, which sources gave it; empty where the request named them."""
 
 
-class NoTowers(LookupError):
-    """A request names no candidates, and the model in service cannot retrieve any."""
+class NoSources(LookupError):
+    """Recommendations of a surface that declares no sources."""
 
 
 class SurfaceRanker:
@@ -68,7 +74,8 @@ class SurfaceRanker:
         declared: Features,
         champions: Champions,
         live_features: LiveFeatures,
-        retriever: Retriever,
+        catalogue: Catalogue,
+        recommender: Recommender | None,
         views: LiveViews,
         signer: Signer,
         clock: Callable[[], float],
@@ -80,7 +87,8 @@ class SurfaceRanker:
         self._names = frozenset(column.column for column in declared.columns)
         self.champions = champions
         self.live_features = live_features
-        self.retriever = retriever
+        self.catalogue = catalogue
+        self.recommender = recommender
         self.views = views
         self._signer = signer
         self._clock = clock
@@ -90,35 +98,70 @@ class SurfaceRanker:
 
     def at_hand(self, body: RankBody) -> bool:
         """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
-        items = () if body.items is None else body.items.texts
-        return not self.views.any and self.live_features.at_hand(str(body.user_id), items)
+        return not self.views.any and self.live_features.at_hand(str(body.user_id), body.items.texts)
 
     def rank(self, body: RankBody) -> Ranked:
-        """Score every candidate with the one model that is champion now, and order them; ties keep their order.
-        Candidates that are not named are retrieved by the same model.
+        """Score every candidate with the one model that is champion now, and order them; ties keep their order. Those
+        that are withdrawn or have expired are left out.
 
-        The impressions count in the user's next request at once; the caller makes ``entry`` durable. Raises NoTowers.
+        The impressions count in the user's next request at once; the caller makes ``entry`` durable.
         """
+        request, champion, degraded = self._begun(body)
+        named, withdrawn = self._without_gone(body.items, request.now)
+        if not len(named):
+            return replace(self._nothing(request, champion, degraded), withdrawn=withdrawn)
+        return replace(self._show(request, champion, named, degraded), withdrawn=withdrawn)
+
+    def recommend(self, body: RecommendBody) -> Ranked:
+        """The same of candidates that the surface's sources find. Raises NoSources; UnfitFilter."""
+        if self.recommender is None:
+            raise NoSources(f"{self.surface} declares no sources (recommend=None): name candidates, to /rank")
+        request, champion, degraded = self._begun(body)
+        ids, history = self.live_features.read_user(request.user, body.context, request.now)
+        towers = None if champion is None else champion.retrieves
+        found = self.recommender.find(body, request.user, towers, ids, history, request.now)
+        if self.recommender.stale() or not found.items:
+            degraded.add("retrieval")
+        if not found.items:
+            return self._nothing(request, champion, degraded)
+        choice = partial(self.recommender.choice, found, limit=body.limit)
+        ranked = self._show(request, champion, Candidates.of(found.items), degraded, choice)
+        shown = [str(item) for item in ranked.items]
+        self.recommender.showed(request.user, body.request_id, found, shown, request.now)
+        sources = dict(zip(found.items, found.sources, strict=True))
+        return replace(ranked, sources=[sources[item] for item in shown])
+
+    def _begun(self, body: RankBody | RecommendBody) -> "tuple[_Request, LoadedChampion | None, set[str]]":
+        """A request, the champion that answers it, and what it has to do without so far."""
         request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
         champion = self.champions.current(self.surface)
-        degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
-        named = body.items
-        if named is None:
-            named = Candidates.of(self._retrieved(champion, request))
-            if not named:
-                lacks = tuple(sorted({"retrieval", *degraded}))
-                return Ranked(
-                    request.request_id, version_of(champion), lacks, (), (), (), (), LogEntry(self.surface), 0
-                )
-            if self.retriever.stale():
-                degraded.add("retrieval")
-        return self._show(request, champion, named, degraded)
+        return request, champion, {"champion"} if champion and self.champions.behind(self.surface) else set()
+
+    def _without_gone(self, named: Candidates, now: float) -> tuple[Candidates, Sequence[str | int]]:
+        """The candidates that may be shown, and the others."""
+        gone = self.catalogue.gone(named.texts, now)
+        if not gone:
+            return named, ()
+        here = [place for place, text in enumerate(named.texts) if text not in gone]
+        values = [named.values[place] for place in here] if named.values else ()
+        left = Candidates([named.ids[place] for place in here], [named.texts[place] for place in here], values)
+        return left, [one for one, text in zip(named.ids, named.texts, strict=True) if text in gone]
+
+    def _nothing(self, request: "_Request", champion: LoadedChampion | None, degraded: set[str]) -> Ranked:
+        """A response without items."""
+        lacks, version = tuple(sorted(degraded)), version_of(champion)
+        return Ranked(request.request_id, version, lacks, (), (), (), (), LogEntry(self.surface), 0)
 
     def _show(
-        self, request: "_Request", champion: LoadedChampion | None, named: Candidates, degraded: set[str]
+        self,
+        request: "_Request",
+        champion: LoadedChampion | None,
+        named: Candidates,
+        degraded: set[str],
+        choice: Callable[[Keys], Choose] | None = None,
     ) -> Ranked:
         """Score the candidates with the model, arrange them, and name what is shown for the log. ``degraded``: what the
-        request had to do without so far."""
+        request had to do without so far. ``choice``: of the candidates' keys, what chooses those that are shown."""
         body = request.body
         features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
         views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
@@ -130,7 +173,8 @@ class SurfaceRanker:
             examples = to_score(features.values, views.values, self.declared.schema, request.now)
             scored = self._draws.score(champion, examples)
         chance = None if self._explorer is None else of_request(self.surface, request.user, request.request_id)
-        arranged = arrange(scored, body.limit, self._explorer, chance)
+        choose = None if choice is None else choice(features.values.ids)
+        arranged = arrange(scored, body.limit, self._explorer, chance, choose)
         places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
         texts = [named.texts[place] for place in places]
         shown = self._signer.impression_ids(self.surface, request.user, request.request_id, texts)
@@ -167,25 +211,12 @@ class SurfaceRanker:
             undeclared=tuple(sorted(names - self._names)[:MOST_NAMED]),
         )
 
-    def _retrieved(self, champion: LoadedChampion | None, request: "_Request") -> list[str | int]:
-        """Candidates for a request that names none, best first. Empty when no item is alive.
-
-        New users too are served by the towers: with the session's clicks, and without any by what is popular in their
-        context, they find more than plain popularity.
-        """
-        if champion is None or champion.retrieves is None:
-            which = "no model" if champion is None else f"version {champion.version}, which ranks alone,"
-            raise NoTowers(f"{which} serves {self.surface}: nothing retrieves candidates there, so name them")
-        ids, history = self.live_features.read_user(request.user, request.body.context, request.now)
-        wanted = min(MOST_CANDIDATES, max(RETRIEVED, request.body.limit or 0))
-        return [*self.retriever.index(champion.retrieves).candidates(ids, history, wanted)]
-
 
 @dataclass(frozen=True)
 class _Request:
     """A request, with what it leaves to us."""
 
-    body: RankBody
+    body: RankBody | RecommendBody
     user: str
     request_id: str
     now: float
