@@ -17,7 +17,7 @@ FOLDERS = ("flows", "monitoring", "models", "features", "infra", "tests", "bench
 CODE = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 SETTING = re.compile(r"MILLRACE_[A-Z_]+")
-COMMAND = re.compile(r"(?:^|`)(?:millrace|python -m benchmarks) ([a-z][a-z ]*)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|`)(?:millrace|python -m benchmarks) ([a-z][a-z -]*)", re.MULTILINE)
 TABLE = re.compile(r"tables? ((?:`\w+`(?:, | and )?)+)")
 
 ONLY_IN_TESTS = {"MILLRACE_DATA"}
