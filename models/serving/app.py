@@ -72,16 +72,19 @@ def create_app(config: ServingConfig) -> FastAPI:
         response = await service.rank(surface, body)
         ranked = response.ranked
         columns = zip(ranked.items, ranked.scores, ranked.impression_ids, ranked.propensities, strict=True)
+        items: list[dict[str, object]] = [
+            {"item_id": item, "score": score, "position": place, "impression_id": name, "propensity": propensity}
+            for place, (item, score, name, propensity) in enumerate(columns)
+        ]
+        for item, version in zip(items, ranked.versions, strict=False):  # of none, where one version ranked all
+            item["model_version"] = version
         content = {
             "request_id": ranked.request_id,
             "model_version": ranked.model_version,
             "degraded": response.degraded,
             "repeated": response.repeated,
             "undeclared": ranked.undeclared,
-            "items": [
-                {"item_id": item, "score": score, "position": place, "impression_id": name, "propensity": propensity}
-                for place, (item, score, name, propensity) in enumerate(columns)
-            ],
+            "items": items,
         }
         return Response(msgspec.json.encode(content), media_type="application/json")
 

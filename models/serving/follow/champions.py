@@ -21,6 +21,7 @@ from infra.follower import follow
 from infra.stack.uptake import ShownPromotions
 from models.examples import Layout
 from models.serving.durable.database import Database, backoff
+from models.serving.follow.canaries import Canaries
 from models.serving.follow.version_cache import PromotedVersion, VersionCache
 from models.serving.follow.version_loading import LoadedChampion, VersionLoader
 from models.serving.telemetry import LOG, Metrics
@@ -64,6 +65,7 @@ class Champions:
         self._surfaces = tuple(layouts)
         self._cache = VersionCache(cache, registry)
         self._loader = VersionLoader(layouts, self._cache)
+        self.canaries = Canaries(self._loader, metrics, clock)
         self._database = database
         self._metrics = metrics
         self._clock = clock
@@ -134,6 +136,7 @@ class Champions:
     def _check(self, listening: _Listening) -> None:
         for surface in self._surfaces:
             self._check_surface(listening.connection, surface)
+            self.canaries.check(listening.connection, surface, self._champions.get(surface))
         listening.uptake.show(
             [champion.promoted.promotion_id for champion in self._champions.values()],
             [failed.promoted.promotion_id for failed in self._failed.values()],
@@ -150,6 +153,7 @@ class Champions:
         waited = 0.0
         while waited < wait_s and not stopping.is_set():
             step = min(0.2, wait_s - waited)
+            self.canaries.write_counts(listening.connection)
             if any(True for _ in listening.connection.notifies(timeout=step, stop_after=1)):
                 break
             waited += step
@@ -168,7 +172,7 @@ class Champions:
             if failed is not None and failed.promoted == promoted and time.monotonic() < failed.not_before:
                 return
             try:
-                champion = self._loader.load(surface, promoted, serving)
+                champion = self.canaries.promoted(surface, promoted) or self._loader.load(surface, promoted, serving)
             except Exception as error:
                 self._note_failure(surface, promoted, error)
                 return

@@ -22,6 +22,8 @@ from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.retriever import Retriever
 from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.arrange import arrange
+from models.serving.rank.interleave import Drafted
+from models.serving.rank.trial import Trial
 from models.serving.rank.views import LiveViews
 
 Context = Mapping[str, str | None]
@@ -45,12 +47,14 @@ class Ranked:
     """As they were sent."""
     scores: Sequence[float]
     impression_ids: Sequence[str]
-    propensities: Sequence[float]
+    propensities: Sequence[float | None]
     entry: LogEntry
     candidates: int
     """How many were scored."""
     undeclared: tuple[str, ...] = ()
     """The first names, in the context and beside the candidates' ids, that are no column of the surface."""
+    versions: Sequence[str] = ()
+    """Of each item the version that it is there for, where two ranked them together."""
 
 
 class NoTowers(LookupError):
@@ -82,42 +86,53 @@ class SurfaceRanker:
         self._clock = clock
 
     def rank(self, body: RankBody) -> Ranked:
-        """Score every candidate with the one model that is champion now, and order them; ties keep their order.
-        Candidates that are not named are retrieved by the same model.
+        """Score every candidate with the one model that this user has, the champion or its canary, and order them;
+        ties keep their order. Candidates that are not named are retrieved by the champion.
 
         The impressions count in the user's next request at once; the caller makes ``entry`` durable. Raises NoTowers.
         """
         request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
-        champion = self.champions.current(self.surface)
+        trial = Trial(self.surface, request.user, self.champions)
+        try:
+            return self._rank(request, trial)
+        except Exception:
+            if not trial.fall_back():
+                raise
+            return self._rank(request, trial)
+
+    def _rank(self, request: "_Request", trial: Trial) -> Ranked:
+        """By the version that this user has."""
+        body, champion = request.body, trial.champion
         degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
         named = body.items
         if named is None:
             named = Candidates.of(self._retrieved(champion, request))
             if not named:
                 lacks = tuple(sorted({"retrieval", *degraded}))
+                trial.answered(())
                 return Ranked(
                     request.request_id, version_of(champion), lacks, (), (), (), (), LogEntry(self.surface), 0
                 )
             if self.retriever.stale():
                 degraded.add("retrieval")
-        return self._show(request, champion, named, degraded)
+        return self._show(request, trial, named, degraded)
 
-    def _show(
-        self, request: "_Request", champion: LoadedChampion | None, named: Candidates, degraded: set[str]
-    ) -> Ranked:
+    def _show(self, request: "_Request", trial: Trial, named: Candidates, degraded: set[str]) -> Ranked:
         """Score the candidates with the model, arrange them, and name what is shown for the log. ``degraded``: what the
         request had to do without so far."""
         body = request.body
         features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
         views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
         degraded |= {*features.degraded, *(() if views.complete else ("views",))}
-        if champion is None:
+        if trial.model is None:
             degraded.add("model")
             scores = np.full(len(named), self.declared.base_rate)
         else:
-            scores = champion.scorer.score(to_score(features.values, views.values, self.declared.schema, request.now))
-        arranged = arrange(scores, body.limit)
-        places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
+            scores = trial.score(to_score(features.values, views.values, self.declared.schema, request.now))
+        drafted = trial.drafted(body.limit, request.request_id)
+        arranged = arrange(scores, body.limit) if drafted is None else drafted
+        places = arranged.places.tolist()
+        propensities = [None] * len(places) if isinstance(arranged, Drafted) else arranged.propensities.tolist()
         texts = [named.texts[place] for place in places]
         shown = self._signer.impression_ids(self.surface, request.user, request.request_id, texts)
         entry = LogEntry(
@@ -131,26 +146,31 @@ class SurfaceRanker:
                 shown_at=[round(request.now * 1e6)] * len(places),
                 propensity=[*propensities],
                 context=_contexts(body.context, named.values, places),
-                model_version=version_of(champion),
+                model_version=version_of(trial.model),
+                versions=trial.versions(),
                 read_tick=features.tick,
                 schema_version=self.declared.schema.version,
                 fresh=body.request_id is None,
                 rows=self.declared.schema.table(features.values[arranged.places]).tobytes(),
+                shadow=trial.shadow(arranged.places),
             ),
         )
         self.live_features.add_impressions(shown, features.values.ids[arranged.places], request.now)
+        shown_scores = trial.shown_scores(scores, arranged.places).tolist()
+        trial.answered(shown_scores, arranged.places)
         names = {*body.context, *(name for own in named.values for name in own)}
         return Ranked(
             request.request_id,
-            version_of(champion),
+            version_of(trial.model),
             tuple(sorted(degraded)),
             items=[named.ids[place] for place in places],
-            scores=scores[arranged.places].tolist(),
+            scores=shown_scores,
             impression_ids=shown,
             propensities=propensities,
             entry=entry,
             candidates=len(named),
             undeclared=tuple(sorted(names - self._names)[:MOST_NAMED]),
+            versions=trial.versions(),
         )
 
     def _retrieved(self, champion: LoadedChampion | None, request: "_Request") -> list[str | int]:
