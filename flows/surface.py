@@ -16,6 +16,7 @@ from models.retrieval.towers import TowerDesign
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.window import Judging, Terms
 from monitoring.gate.policy import Policy
+from monitoring.live.canary import Canary
 from monitoring.live.watch import Watch
 
 MINUTE, LONGEST = timedelta(minutes=1), timedelta(days=366)
@@ -71,6 +72,9 @@ class Surface:
     watch: Watch = field(default_factory=Watch)
     """What the live watch makes of the champion's own impressions."""
 
+    canary: Canary | None = None
+    """How a challenger that the gate lets through is tried on live traffic first. None: it is the champion at once."""
+
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -88,6 +92,8 @@ class Surface:
         ):
             if not isinstance(value, kind):
                 raise ValueError(f"{about}: {field_name} is {value!r}: write {field_name}={kind.__name__}(...)")
+        if self.canary is not None and not isinstance(self.canary, Canary):
+            raise ValueError(f"{about}: canary is {self.canary!r}: write canary=Canary(...), or None")
         expect_tuple(about, "views", self.views, TeamView, "(TeamView(...),)")
         if self.judging not in get_args(Judging):
             raise ValueError(f"{about}: judging {self.judging!r} must be one of {', '.join(get_args(Judging))}")

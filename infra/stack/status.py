@@ -20,7 +20,7 @@ WITH surfaces (surface) AS (
 )
 SELECT s.surface, p.version, p.learned_to, p.promotion_id,
        (SELECT max(u.window_end) FROM updates u
-        WHERE u.surface = s.surface AND u.state IN ('promoted', 'held', 'rejected'))
+        WHERE u.surface = s.surface AND u.state IN ('promoted', 'canary', 'held', 'rejected'))
 FROM surfaces s
 LEFT JOIN LATERAL (
     SELECT version, learned_to, promotion_id FROM promotions

@@ -140,8 +140,8 @@ def _impressions(shown: Sequence[Impressions]) -> pl.DataFrame:
     }
     for name in _ALIKE:
         columns[name] = [getattr(each, name) for each in shown for _ in range(len(each))]
-    versions = (each.versions or [each.model_version] * len(each) for each in shown)
-    columns["model_version"] = [*chain.from_iterable(versions)]
+    own: list[Sequence[str | None]] = [each.versions or [each.model_version] * len(each) for each in shown]
+    columns["model_version"] = [*chain.from_iterable(own)]
     return pl.DataFrame(columns, schema=_EACH | _ALIKE).with_columns(pl.col("shown_at").cast(INSTANT))
 
 

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from models.examples import Examples
 from models.serving.durable.entries import Shadow
 from models.serving.follow.champions import Champions
-from models.serving.rank.arms import Arm, arm_of, place_of
+from models.serving.rank.arms import arm_of, place_of
 from models.serving.rank.interleave import Drafted, draft
 from models.serving.telemetry import LOG
+from models.versions.canaries import Arm
 
 Scores = NDArray[np.floating]
 
