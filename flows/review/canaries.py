@@ -30,9 +30,13 @@ from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import EvidenceRecord, Measured, read_evidence, write_evidence
 from monitoring.records.review import Decided, Refused
 from monitoring.records.updates import State
+from monitoring.sentences import percent
 
 FEWEST_RANKED = 0.5
 """Share of its users' requests that a canary must have ranked itself to be promoted: else it was hardly tried."""
+
+WANTING = ("want_of_evidence", "no_traffic")
+"""Findings by which a canary ends that is not shown to be bad: its window comes again."""
 
 POINTS = 200
 """Looks that the evidence keeps of a path."""
@@ -46,6 +50,14 @@ class Judged:
     said: CanaryLook
     read: ArmsRead
     at: datetime
+
+    @property
+    def reason(self) -> str:
+        """What decides, as a sentence."""
+        if self.said.word == "promote" or self.said.findings[0].word != "promote":
+            return self.said.reasons[0]
+        ranked = percent(self.read.ranked)
+        return f"The canary ranked {ranked} of its users' requests: it was hardly tried, so that nothing is shown."
 
 
 def as_settings(canary: Canary) -> dict[str, Any]:
@@ -71,7 +83,8 @@ def judge(connection: psycopg.Connection, canary: CanaryRecord, features: Featur
     read = read_arms(connection, canary, features, now)
     said = judge_canary(declared_then(canary), read.arms, canary.began_at, now)
     if said.word == "promote" and read.ranked < FEWEST_RANKED:
-        said = replace(said, word="wait")
+        over = now - canary.began_at >= declared_then(canary).at_most
+        said = replace(said, word="roll back" if over else "wait")
     return Judged(canary, replace(said, path_point={**said.path_point, "ranked": round(read.ranked, 4)}), read, now)
 
 
@@ -86,7 +99,7 @@ def act(connection: psycopg.Connection, judged: Judged) -> Outcome | None:
             return None
         evidence = _evidence(connection, judged)
         if judged.said.word == "promote":
-            _promote(connection, canary, evidence, by=CANARY, reason=evidence.reasons[0], through=CANARY)
+            _promote(connection, canary, evidence, by=CANARY, reason=judged.reason, through=CANARY)
             return "promoted"
         # For want of evidence its window comes again; what is shown to be worse is passed over.
         reject = evidence.verdict == "reject"
@@ -95,7 +108,7 @@ def act(connection: psycopg.Connection, judged: Judged) -> Outcome | None:
             evidence,
             action="reject" if reject else "expire",
             decided_by=CANARY,
-            reason=evidence.reasons[0],
+            reason=judged.reason,
             through=CANARY,
         )
         _end(
@@ -225,8 +238,8 @@ def _word(said: CanaryLook) -> Word:
     """A canary that shows nothing in time is not shown to be bad."""
     if said.word == "promote":
         return "promote"
-    bad = said.word == "roll back" and any(finding.word == "reject" for finding in said.findings)
-    return "reject" if bad else "hold"
+    decides = said.findings[0]
+    return "reject" if decides.word == "reject" and decides.code not in WANTING else "hold"
 
 
 def _thinned(looks: Sequence[Look]) -> tuple[LookedAt, ...]:

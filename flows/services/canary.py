@@ -64,7 +64,7 @@ def look(connection: psycopg.Connection, surface: str, features: Features, now: 
         return Looked("idle", (f"{surface} has no canary.",))
     judged = review.judge(connection, record, features, now)
     outcome = review.act(connection, judged)
-    reasons = judged.said.reasons or (f"{record.sentence}.",)
+    reasons = tuple(dict.fromkeys((judged.reason, *judged.said.reasons)))
     if outcome is None:
         return Looked("wait", reasons)
     return Looked("promoted" if outcome == "promoted" else "rolled back", reasons, record.update_id)
