@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import (
     backtest_commands,
+    canary_commands,
     drill_commands,
     init_commands,
     key_commands,
@@ -107,6 +108,7 @@ app.command()(loop_commands.export)
 app.command()(review_commands.rollback)
 app.command()(review_commands.release)
 app.add_typer(review_commands.decide, name="decide")
+app.add_typer(canary_commands.app, name="canary")
 app.add_typer(user_commands.app, name="user")
 app.add_typer(key_commands.app, name="key")
 app.add_typer(surface_commands.app, name="surface")

@@ -25,8 +25,8 @@ from tests.worlds.examples import small_model
 from tests.worlds.rows import LEARNED_TO
 from tests.worlds.serving import FEATURES, Client, layout_of, rank
 
-QUICK = Canary(share=0.5, at_least=timedelta(0), at_most=timedelta(hours=1))
-"""Half of all users each, and no time that must pass."""
+QUICK = Canary(share=0.5, at_least=timedelta(0), at_most=timedelta(hours=1), slow=0.9, scores=0.9)
+"""Half of all users each, no time that must pass, and models that score as they like."""
 
 FACTS = {"found": "10 % higher", "goal": "better", "least": "1 % higher", "most": "20 % higher"}
 """Of a finding on the success measure."""
