@@ -1,4 +1,4 @@
-"""A canary on the desk's pages: what it is, how it went, and its path as coordinates that ``canary.html`` writes in SVG.
+"""A canary on the desk's pages: what it is, how it went, and its path as coordinates that ``canary.html`` writes.
 
 Above, the success measure against the control's with its confidence sequence, which narrows as more is known. Below, a
 drawing a guardrail: how near it came to its alarm.
@@ -140,9 +140,10 @@ def _success(points: Sequence[Mapping[str, Any]], margin: float) -> SuccessDrawi
     upper = [f"{across(point)} {up(point.get('upper'), reach)}" for point in known]
     lower = [f"{across(point)} {up(point.get('lower'), -reach)}" for point in known]
     line = [f"{across(point)} {up(point['success'], 0.0)}" for point in known]
+    marked = _marked(reach)
     texts = [
-        Caption(LEFT - 8, up(1 + share, 0.0) + 4, words.percent(share, signed=True), "end")
-        for share in (-reach / 1.3, 0.0, reach / 1.3)
+        Caption(LEFT - 8, up(1 + share, 0.0) + 4, words.percent(share, signed=bool(share)), "end")
+        for share in (-marked, 0.0, marked)
     ]
     texts += [
         Caption(RIGHT + 8, up(1.0, 0.0) + 4, "as the control", "start"),
@@ -197,6 +198,11 @@ def _guardrails(points: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
 def _across(points: Sequence[Mapping[str, Any]], left: float, right: float) -> Callable[[Mapping[str, Any]], float]:
     length = float(points[-1]["elapsed_s"]) or 1.0
     return lambda point: round(left + (right - left) * max(0.0, min(1.0, float(point["elapsed_s"]) / length)), 1)
+
+
+def _marked(reach: float) -> float:
+    """The largest round number within the scale."""
+    return max(digit * 10.0**power for power in range(-3, 1) for digit in (1, 2, 5) if digit * 10.0**power <= reach)
 
 
 def _path(places: Sequence[str]) -> str:
