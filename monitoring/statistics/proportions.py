@@ -31,13 +31,11 @@ def log_evidence(
     ours_no, theirs_no = np.asarray(of, np.float64) - ours, np.asarray(of_control, np.float64) - theirs
     mixed = _jeffreys(ours, ours_no) + _jeffreys(theirs, theirs_no)
     share, share_control = (a / np.maximum(a + b, 1) for a, b in ((ours, ours_no), (theirs, theirs_no)))
-    at = _edge(ours, ours_no, theirs, theirs_no, allowed)
     outside = share > share_control + allowed
-    best = np.where(
-        outside,
-        _likelihood(ours, ours_no, at + allowed) + _likelihood(theirs, theirs_no, at),
-        _likelihood(ours, ours_no, share) + _likelihood(theirs, theirs_no, share_control),
-    )
+    if np.any(outside):
+        at = _edge(ours, ours_no, theirs, theirs_no, allowed)
+        share, share_control = np.where(outside, at + allowed, share), np.where(outside, at, share_control)
+    best = _likelihood(ours, ours_no, share) + _likelihood(theirs, theirs_no, share_control)
     return np.asarray(mixed - best, np.float64)
 
 
