@@ -139,8 +139,7 @@ def test_a_look_reads_what_the_readers_did(database: str, tmp_path: Path, models
         knows(client, record)
         readers = Readers(client, {"1": 0.4, "2": 0.6})
         for user in (*users_of(record, "canary", 9), *users_of(record, "control", 7), *users_of(record, None, 5)):
-            for _ in range(1 + len(user) % 2):
-                readers.visit(user)
+            readers.visit([user] * (1 + int(user[1:]) % 2))
         settled(client)
         eventually(lambda: read_later(database, record).arms.canary.answered > 0, "counts are written")
         with connect(database) as connection:

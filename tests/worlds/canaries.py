@@ -3,7 +3,7 @@
 import hashlib
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -118,20 +118,20 @@ class Readers:
 
     def come(self, count: int) -> None:
         """So many new users, each with one request."""
-        for _ in range(count):
-            self._number += 1
-            self.visit(f"reader{self._number}")
+        self.visit([f"reader{self._number + n}" for n in range(count)])
+        self._number += count
 
-    def visit(self, user: str) -> dict[str, Any]:
-        """One request of a user, with the clicks on what it shows."""
-        answer = rank(self.client, user_id=user)
-        self.seen.setdefault(user, set()).add(answer["model_version"])
-        for item in answer["items"][:1]:
-            version = item.get("model_version", answer["model_version"])
-            if self._random.random() < self.clicks[version]:
-                event = {"impression_id": item["impression_id"], "kind": "click"}
-                assert self.client.post("/v1/feedback", json=event).status_code == 200
-        return answer
+    def visit(self, users: Sequence[str]) -> None:
+        """A request of each user, and their clicks on the first of what it shows."""
+        clicked = []
+        for user in users:
+            answer = rank(self.client, user_id=user)
+            self.seen.setdefault(user, set()).add(answer["model_version"])
+            first = answer["items"][0]
+            if self._random.random() < self.clicks[first.get("model_version", answer["model_version"])]:
+                clicked.append({"impression_id": first["impression_id"], "kind": "click"})
+        if clicked:
+            assert self.client.post("/v1/feedback", json={"events": clicked}).status_code == 200
 
 
 def end_canary(database: str, record: CanaryRecord, outcome: Outcome) -> None:

@@ -164,6 +164,7 @@ class Trial:
             self._add("control", seconds, scores, failed=died)
             self._add("canary", seconds, () if self._failed else own, failed=self._failed)
         else:
+            self._pace.add(seconds - beside.canary_s)
             self._add("control", seconds - beside.canary_s, scores, failed=False)
             self._add("canary", seconds - beside.champion_s, own, failed=False)
 
