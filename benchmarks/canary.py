@@ -64,7 +64,7 @@ class CanaryConfig:
     log: Path | None = None
     """Real experiments."""
 
-    runs: int = 500
+    runs: int = 200
     """Of each scene."""
 
     traffic: Traffic = field(default_factory=Traffic)

@@ -57,14 +57,14 @@ class Ratio:
         each = np.ones_like(of_user) if units is None else np.asarray(units, dtype=np.float64)
         if not len(of_user):
             return cls()
-        spread = np.cov(of_user, each) if len(of_user) > 1 else np.zeros((2, 2))
+        top_off, units_off, by = of_user - of_user.mean(), each - each.mean(), max(len(of_user) - 1, 1)
         return cls(
             len(of_user),
             float(of_user.mean()),
             float(each.mean()),
-            float(spread[0, 0]),
-            float(spread[1, 1]),
-            float(spread[0, 1]),
+            float(top_off @ top_off) / by,
+            float(units_off @ units_off) / by,
+            float(top_off @ units_off) / by,
         )
 
     @property

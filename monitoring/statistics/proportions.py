@@ -7,8 +7,8 @@ likelihood that a pair within what is allowed gives. Under each such pair the mi
 martingale that begins at 1, and this is no larger than any of them: it reaches 1 / level at some look with chance
 `level` at most, in whatever order the groups' answers come. It is universal inference (Wasserman, Ramdas &
 Balakrishnan 2020, PNAS) with a mixture in place of running estimates (Ramdas, Ruf, Larsson & Koolen 2022, "Testing
-exchangeability"). Turner, Ly & Grünwald 2024 ("Generic E-variables for exact sequential k-sample tests") need less
-data; theirs depends on how the answers came, block by block, and this on four counts alone, which is what is kept.
+exchangeability"). The e-variables of Turner, Ly & Grünwald 2024 ("Generic E-variables for exact sequential k-sample
+tests") are products over blocks of answers as they came; this needs four counts alone, which is what is kept.
 """
 
 import numpy as np

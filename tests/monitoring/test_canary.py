@@ -1,4 +1,4 @@
-"""The canary, judged after every look: an equal one goes through, a worse one goes back, and nothing without traffic."""
+"""The canary, judged after every look: an equal one goes through, a worse one goes back, nothing without traffic."""
 
 import json
 from dataclasses import replace
