@@ -1,5 +1,6 @@
 """A canary in serving: its users keep it, others never see it, and whatever it does wrong the champion answers."""
 
+import threading
 from collections import Counter
 from pathlib import Path
 from shutil import rmtree
@@ -9,6 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 
+from flows.review.rollback import go_back
 from infra.postgres.connections import connect
 from models.serving.rank.arms import arm_of
 from models.serving.rank.interleave import draft
@@ -103,6 +105,24 @@ def test_a_canary_that_cannot_be_loaded_harms_nobody_and_counts_as_its_error(
             assert (answer["model_version"], answer["degraded"]) == ("1", [])
         eventually(lambda: counted(database) == {"canary": (4, 4, 16), "control": (3, 0, 12)}, "counts are written")
         assert client.get("/readyz").json()["surfaces"]["feed"]["champion"] == "1"
+
+
+def test_a_canary_that_hangs_as_it_is_loaded_keeps_nobody_from_a_rollback(
+    database: str, tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    promote(database, models, "2", seed=2)
+    released = threading.Event()
+    with serve(serving_config(database, tmp_path / "cache")) as client:
+        loader = client.service.champions.canaries._loader
+        monkeypatch.setattr(loader, "load", lambda *_: released.wait(60))
+        record = begin_canary(database, models, "3", champion="2")
+        champions = client.service.champions
+        eventually(lambda: champions.canaries.current("feed", champions.current("feed")) is not None, "it is known")
+        assert {rank(client, user_id=user)["model_version"] for user in users_of(record, "canary", 3)} == {"2"}
+        with connect(database, autocommit=True) as connection:
+            go_back(connection, "feed", to=None, person="ann", reason="It looks odd.", through="desk")
+        eventually(lambda: rank(client)["model_version"] == "1", "the rollback is in service", within_s=10)
+        released.set()
 
 
 def test_a_canary_that_fails_a_request_leaves_it_to_the_champion(

@@ -65,7 +65,7 @@ class Champions:
         self._surfaces = tuple(layouts)
         self._cache = VersionCache(cache, registry)
         self._loader = VersionLoader(layouts, self._cache)
-        self.canaries = Canaries(self._loader, metrics, clock)
+        self.canaries = Canaries(VersionLoader(layouts, VersionCache(cache, registry)), metrics, clock)
         self._database = database
         self._metrics = metrics
         self._clock = clock
