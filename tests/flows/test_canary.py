@@ -13,12 +13,15 @@ import pytest
 
 from flows import ledger
 from flows.ledger import Cut, NothingToLearn, Opening
+from flows.review.canaries import declared_then
 from flows.review.decisions import Decisions
 from flows.review.rollback import go_back
-from flows.services.canary import Looked, look
+from flows.services.canary import Looked, canary, look
+from flows.steps import prepare
 from flows.surfaces.feed import SURFACE
 from infra.postgres.connections import connect
 from infra.settings import Settings
+from infra.stack.environment import settings_environment
 from models.versions import canaries, promotions
 from models.versions.canaries import CanaryRecord
 from monitoring.live.canary import Canary
@@ -319,24 +322,42 @@ def test_a_person_may_end_it(database: str, tmp_path: Path, models: Path, word: 
         act("feed", **by)
 
 
-def test_an_update_of_a_surface_with_a_canary_begins_one_and_without_it_goes_on(served_loop: Loop) -> None:
-    loop = served_loop
-    with loop.world(canary=Canary(share=0.1)) as world:
+def test_a_surface_that_declares_no_canary_any_more_ends_the_one_that_runs(database: str, models: Path) -> None:
+    record = begin_canary(database, models, "2")
+    with connect(database, autocommit=True) as connection:
+        prepare.claim(connection, replace(SURFACE, name="feed"), Opening(datetime.now(UTC), "1"))
+        ended = canaries.of_update(connection, record.update_id)
+    assert ended is not None
+    assert (ended.outcome, ended.reason) == ("superseded", "feed declares no canary any more.")
+
+
+def test_an_update_of_a_surface_with_a_canary_begins_one_and_the_flow_ends_it(
+    served_loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, notices = served_loop, list[str]()
+    monkeypatch.setattr("flows.services.canary.notify", lambda _, kind, *rest: notices.append(kind))
+    for name, value in settings_environment(loop.settings).items():
+        monkeypatch.setenv(name, value)
+    declared = Canary(share=0.1, at_least=timedelta(0), at_most=timedelta(seconds=1))
+    with loop.world(canary=declared) as world:
         outcome = run_update(world, after(17))
         assert (outcome.verdict.verdict, outcome.published.state) == ("promote", "canary")
         record = canaries.running(world.connection, "feed")
         assert record is not None
         assert (record.version, record.champion_version) == (outcome.published.version, "1")
-        assert record.settings["share"] == 0.1
+        assert declared_then(record) == declared
         champion = promotions.current(world.connection, "feed")
         assert champion is not None
         assert (champion.version, loop.alias()) == ("1", "1")
         assert [made.action for made in read_decisions(world.connection, record.update_id)] == ["canary"]
         with pytest.raises(NothingToLearn, match="updates wait"):
             run_update(world, after(18))
-    with loop.world() as world:  # the file declares no canary any more
+        run: Callable[[str], str] = canary
+        eventually(lambda: run("feed").startswith("rolled back: The canary has 0 requests"), "its time is over")
+        assert notices == ["rejected"]
+        assert run("feed") == "idle: feed has no canary."
+    with loop.world() as world:
         assert run_update(world, after(18)).published.state == "promoted"
-    states = [row["state"] for row in loop.updates()]
-    assert states == ["promoted", "superseded", "promoted"]
+    assert [row["state"] for row in loop.updates()] == ["promoted", "expired", "promoted"]
     starts = [row["window_start"] for row in loop.updates()]
     assert starts[1] == starts[2], "what the canary was trained on is trained on again"

@@ -93,12 +93,12 @@ class SurfaceRanker:
         """
         request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
         trial = Trial(self.surface, request.user, self.champions)
-        try:
-            return self._rank(request, trial)
-        except Exception:
-            if not trial.fall_back():
-                raise
-            return self._rank(request, trial)
+        while True:
+            try:
+                return self._rank(request, trial)
+            except Exception:
+                if not trial.fall_back():
+                    raise
 
     def _rank(self, request: "_Request", trial: Trial) -> Ranked:
         """By the version that this user has."""
