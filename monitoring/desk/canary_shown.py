@@ -36,9 +36,9 @@ GUARDRAILS = {
 }
 
 WAYS = {
-    "canary": "a share of users gets it, as many are its control",
-    "shadow": "it scores what the champion shows, and shows nothing",
-    "interleave": "both rank the lists of a share of users together",
+    "canary": "a share of users, and a control",
+    "shadow": "a shadow, which shows nothing",
+    "interleave": "lists that both rank together",
 }
 
 OUTCOMES = {
