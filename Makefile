@@ -67,10 +67,11 @@ format: $(STAMP) ## Put the code into the project's form
 	@$(BIN)/ruff check --fix-only --quiet
 	@$(BIN)/ruff format
 
-BENCHES = gate quality cold breadth ablation retrieval fold import update size delta score frame serve
+BENCHES = gate canary quality cold breadth ablation retrieval fold import update size delta score frame serve
 ON_LOG = $(if $(LOG),--log '$(LOG)') $(if $(ITEMS),--items '$(ITEMS)')
 UP_TO = $(ON_LOG) $(if $(UNTIL),--until '$(UNTIL)')
 OPTIONS_gate = $(ON_LOG) $(if $(LOGS),--folder '$(LOGS)')
+OPTIONS_canary = $(if $(EXPERIMENTS),--log '$(EXPERIMENTS)')
 OPTIONS_quality = $(UP_TO)
 OPTIONS_ablation = $(UP_TO)
 OPTIONS_cold = $(UP_TO)

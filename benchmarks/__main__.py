@@ -103,6 +103,23 @@ def gate(
 
 
 @app.command()
+def canary(
+    log: Annotated[str | None, typer.Option(help="Real experiments too: the ASOS dataset as a parquet file.")] = None,
+    quick: Quick = False,
+    seed: Seed = 0,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """Simulated canaries, how each ends; real experiments, a plain z-test beside ours after every snapshot."""
+    from benchmarks.canary import CanaryConfig, bench
+
+    expect_files(log)
+    sizes = CanaryConfig.quick() if quick else CanaryConfig()
+    config = replace(sizes, log=Path(log) if log else None, seed=seed)
+    run_bench(partial(bench, config), Output(record, as_json))
+
+
+@app.command()
 def quality(
     log: Log = None,
     items: Items = None,

@@ -16,7 +16,7 @@ import psycopg
 from features.log.reading import extent
 from infra.errors import MillraceError
 from infra.postgres.connections import connect
-from models.versions import promotions
+from models.versions import canaries, promotions
 from monitoring.names import DEADLINE
 from monitoring.records import holds, updates
 from monitoring.records.decisions import write_decision
@@ -154,11 +154,17 @@ def claim(connection: psycopg.Connection, surface: str, opening: Opening, cut: C
     """Claim the impressions that are mature at ``as_of`` and not trained on yet by the champion's line.
 
     A crashed claim is taken over; or, where the champion has changed under it, freed. Raises NothingToLearn when too
-    few are mature, and while the surface is held for a person.
+    few are mature, and while the surface is held for a person or has a canary.
     """
     hold = holds.held(connection, surface)
     if hold is not None:
         raise NothingToLearn(f"{hold.sentence} Let it go on with: millrace release --surface {surface} --why ...")
+    canary = canaries.running(connection, surface)
+    if canary is not None:
+        raise NothingToLearn(
+            f"{canary.sentence}: updates wait for its end, so that the champion it is compared with stands still. End"
+            f" it with: millrace canary promote {surface} --why ..., or stop"
+        )
     left = _left(connection, surface, opening)
     if left is not None:
         updates.take_over(connection, left.update_id, opening.flow_run_id)
@@ -246,14 +252,14 @@ def finish(
 ) -> None:
     """Close the claim, in the caller's transaction. A held challenger that was waiting is superseded.
 
-    ``decide_within``: how long a held one waits for a person. Raises ChampionMoved for a held one whose champion is no
-    longer in service: what it was judged against says nothing of the one that is. Raises SurfaceHeld for a promoted one
-    of a surface that was held meanwhile, so that the caller's transaction promotes nothing.
+    ``decide_within``: how long a held one waits for a person. Raises ChampionMoved for a held one, or a canary, whose
+    champion is no longer in service: what it was judged against says nothing of the one that is. Raises SurfaceHeld for
+    a promoted one, or a canary, of a surface that was held meanwhile: the caller's transaction then promotes nothing.
     """
-    hold = holds.held(connection, claimed.surface) if state == "promoted" else None
+    hold = holds.held(connection, claimed.surface) if state in ("promoted", "canary") else None
     if hold is not None:
         raise SurfaceHeld(f"{hold.sentence} What this update was trained on is trained on again once it is released")
-    if state == "held":
+    if state in ("held", "canary"):
         promotions.take_turns(connection, claimed.surface)
         against = f"update {claimed.update_id} was judged against"
         promotions.expect_champion(connection, claimed.surface, claimed.champion, against)

@@ -20,6 +20,7 @@ from models.retrieval.towers import TowerDesign
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.window import Judging, Terms
 from monitoring.gate.policy import Policy
+from monitoring.live.canary import Canary
 from monitoring.live.watch import Watch
 
 EXPLORERS = (EpsilonGreedy, PlackettLuce, Thompson)
@@ -85,6 +86,9 @@ class Surface:
     watch: Watch = field(default_factory=Watch)
     """What the live watch makes of the champion's own impressions."""
 
+    canary: Canary | None = None
+    """How a challenger that the gate lets through is tried on live traffic first. None: it is the champion at once."""
+
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -106,6 +110,8 @@ class Surface:
             if not isinstance(self.recommend, Recommend):
                 raise ValueError(f"{about}: recommend is {self.recommend!r}: write recommend=Recommend(...), or None")
             self.recommend.expect(self.features)
+        if self.canary is not None and not isinstance(self.canary, Canary):
+            raise ValueError(f"{about}: canary is {self.canary!r}: write canary=Canary(...), or None")
         expect_tuple(about, "views", self.views, TeamView, "(TeamView(...),)")
         expect_explored(about, self.explore, self.design)
         if self.judging not in get_args(Judging):

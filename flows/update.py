@@ -139,7 +139,7 @@ def update_from(world: World, as_of: datetime, promotion: Promotion | None, lost
         evidence = replace(evidence, stand_in=stand_in.as_evidence(world.connection, promotion, claimed))
         verdict = steps.run("decide", decide)(surface.policy, evidence)
         judged = Judged(claimed, checks, challenger, evidence, verdict)
-        decision = steps.run("record", publish.record)(world.connection, surface.policy, judged)
+        decision = steps.run("record", publish.record)(world.connection, surface, judged)
         published = steps.run("publish", publish.publish)(world, judged, decision, steps.seconds)
     except Exception as error:
         ledger.finish(world.connection, claimed, "failed", error=f"{type(error).__name__}: {error}")

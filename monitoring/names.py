@@ -3,6 +3,7 @@
 from typing import Final
 
 GATE: Final = "gate"
+CANARY: Final = "canary"
 WATCH: Final = "watch"
 DEADLINE: Final = "deadline"
-RESERVED = (GATE, WATCH, DEADLINE)
+RESERVED = (GATE, CANARY, WATCH, DEADLINE)

@@ -113,6 +113,7 @@ def replay_log(
     shift: timedelta = timedelta(0),
 ) -> Report:
     """Import the log into a migrated database and replay it there."""
+    surface = replace(surface, canary=None)  # a log has no live traffic
     if config.tick is not None:
         surface = replace(surface, features=replace(surface.features, tick=config.tick))
     seconds: dict[str, float] = {}

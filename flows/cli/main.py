@@ -11,6 +11,7 @@ import typer
 
 from flows.cli import (
     backtest_commands,
+    canary_commands,
     drill_commands,
     init_commands,
     item_commands,
@@ -25,7 +26,7 @@ from flows.cli.arguments import AsJson, load_settings
 
 if TYPE_CHECKING:
     from infra.settings import Settings
-    from infra.stack.status import Status
+    from infra.stack.status import Status, SurfaceStatus
 
 app = typer.Typer(
     name="millrace",
@@ -108,6 +109,7 @@ app.command()(loop_commands.export)
 app.command()(review_commands.rollback)
 app.command()(review_commands.release)
 app.add_typer(review_commands.decide, name="decide")
+app.add_typer(canary_commands.app, name="canary")
 app.add_typer(user_commands.app, name="user")
 app.add_typer(key_commands.app, name="key")
 app.add_typer(item_commands.app, name="items")
@@ -152,7 +154,7 @@ def _print_status(found: "Status") -> None:
         surfaces.add_row(
             surface.surface,
             surface.version or "by no file",
-            f"version {surface.champion}" if surface.champion else "none yet",
+            _serving(surface),
             f"{surface.watermark:%Y-%m-%d %H:%M:%S} UTC" if surface.watermark else "",
             "" if surface.freshness_s is None else _length(surface.freshness_s),
         )
@@ -169,6 +171,12 @@ def _print_status(found: "Status") -> None:
             console.print(f"{surface.surface}: {warning}", style="yellow", markup=False, soft_wrap=True)
     for warning in found.warnings:
         console.print(f"\n[yellow]warning:[/] {warning}", soft_wrap=True)
+
+
+def _serving(surface: "SurfaceStatus") -> str:
+    if not surface.champion:
+        return "none yet"
+    return f"version {surface.champion}" + (f", canary {surface.canary}" if surface.canary else "")
 
 
 def _length(seconds: float) -> str:

@@ -91,6 +91,8 @@ def _no_longer(candidate: Candidate) -> str:
         case "promoted" | "rejected" if last is not None:
             what += f"was {candidate.state} by {last.decided_by} at {at(last.decided_at)}"
             return what + ("; to undo it, roll back" if candidate.state == "promoted" else "; the next one may do")
+        case "canary":
+            return what + f"is a canary: end it with millrace canary promote {candidate.surface} --why ..., or stop"
         case "superseded":
             return what + "is superseded by a newer challenger or a rollback: decide on what waits now"
         case "expired":

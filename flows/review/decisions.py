@@ -7,11 +7,12 @@ that has turned out worse since: an approval measures again first.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import psycopg
 
+from flows.review import canaries as review_canaries
 from flows.review.authorisation import Act, Through, alone, at, expect_allowed, expect_running, named, waiting
 from flows.review.limits import choose_limit
 from flows.review.rollback import in_service, rollback
@@ -19,7 +20,7 @@ from flows.surface import Surface
 from flows.world import World, open_world
 from infra.postgres.connections import connect
 from infra.settings import Settings
-from models.versions import alias, promotions
+from models.versions import alias, canaries, promotions
 from models.versions.promotions import ChampionMoved, Promotion
 from models.versions.registry import Registry
 from monitoring.records import holds, updates
@@ -89,6 +90,28 @@ class Decisions:
         """Let a held surface go on with its updates."""
         with self._by("operate", surface, person, reason, through) as connection:
             return release(connection, surface, person=person, reason=reason)
+
+    def promote_canary(self, surface: str, *, person: str, reason: str, through: Through = "desk") -> Decided:
+        """Take the surface's canary into service before it has shown enough; not where it has shown to be bad."""
+        with self._by("decide", surface, person, reason, through) as connection:
+            expect_running(connection, surface)
+            judged = self._judged_canary(connection, surface)
+            decided = review_canaries.promote(connection, judged, person=person, reason=reason, through=through)
+            champion = promotions.current(connection, surface)
+            assert champion is not None, "it was recorded just now"
+            return replace(decided, sentence=_promoted(connection, self._registry, champion).sentence)
+
+    def stop_canary(self, surface: str, *, person: str, reason: str, through: Through = "desk") -> Decided:
+        """End the surface's canary; the champion stays."""
+        with self._by("decide", surface, person, reason, through) as connection:
+            judged = self._judged_canary(connection, surface)
+            return review_canaries.stop(connection, judged, person=person, reason=reason, through=through)
+
+    def _judged_canary(self, connection: psycopg.Connection, surface: str) -> review_canaries.Judged:
+        record = canaries.running(connection, surface)
+        if record is None:
+            raise Refused(f"{surface} has no canary: there is nothing to decide on")
+        return review_canaries.judge(connection, record, self.find(surface).features, self.clock())
 
     def choose_limit(
         self,

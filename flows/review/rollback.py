@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from flows.review import canaries
 from infra.stack.uptake import uptake
 from models.versions import alias, promotions
 from models.versions.promotions import Promotion
@@ -89,7 +90,8 @@ def go_back(
 ) -> Promotion:
     """The record of a rollback, which serving follows, in one transaction with the decision it stands on.
 
-    Challengers that wait for a decision were judged against the version left behind, and are superseded.
+    Challengers that wait for a decision, or are a canary, were judged against the version left behind, and are
+    superseded.
     """
     with connection.transaction():
         promotions.take_turns(connection, surface)
@@ -103,6 +105,9 @@ def go_back(
             through=through,
         )
         updates.supersede(connection, surface)
+        canaries.supersede(
+            connection, surface, f"Version {champion.version}, which it was compared with, was rolled back."
+        )
         return promotions.roll_back(
             connection, target, previous_version=champion.version, decision_id=decision.decision_id
         )

@@ -21,6 +21,7 @@ from prefect.artifacts import create_markdown_artifact
 from features.counters.folder import ensure_folded
 from flows import ledger
 from flows.artifact_keys import artifact_key
+from flows.review import canaries
 from flows.review.notices import Kind, notify, page_of
 from flows.review.prefect_form import close_overdue
 from flows.review.rollback import go_back, in_service, sentence
@@ -217,6 +218,7 @@ def _act(
         version = before.version if before else None
         write_evidence(connection, Measured(surface, champion.update_id, WATCH, version, verdict, evidence))
         back, outcome = _go_back(connection, champion, before, watching)
+        canaries.supersede(connection, surface, f"{surface} was held by the live watch: {watching.reasons[0]}")
         holds.hold(connection, surface, decided_by=WATCH, reason=f"{watching.reasons[0]} {outcome}")
     if back:  # after the record, which serving follows
         restored = promotions.current(connection, surface)

@@ -22,6 +22,9 @@ log = logging.getLogger("millrace.schedule")
 
 WATCH_EVERY = timedelta(hours=1)
 
+CANARY_EVERY = timedelta(minutes=1)
+"""Of a surface that declares no canary, whose look is paused."""
+
 DEPLOY_EVERY_S, DEPLOY_AGAIN_S = 1.0, 10.0
 """How often it is looked whether the surfaces were taken up anew, and after a failure how soon."""
 
@@ -63,6 +66,7 @@ async def deployments(file: SurfaceFile) -> tuple[Any, ...]:
     from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 
     from flows.review.prefect_form import review_candidate
+    from flows.services.canary import canary
     from flows.services.live_watch import watch
     from flows.update import update
 
@@ -85,6 +89,13 @@ async def deployments(file: SurfaceFile) -> tuple[Any, ...]:
             **about,
             interval=WATCH_EVERY,
             description=f"Looks at what the champion of {surface.name} has served, and goes back where it must.",
+            concurrency_limit=one_at_a_time,
+        ),
+        await canary.ato_deployment(
+            **about,
+            interval=CANARY_EVERY if surface.canary is None else surface.canary.every,
+            paused=surface.canary is None,
+            description=f"Looks at the canary of {surface.name}, and promotes it or rolls it back.",
             concurrency_limit=one_at_a_time,
         ),
         await review_candidate.ato_deployment(

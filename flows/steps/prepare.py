@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from features.counters.folder import ensure_folded
 from flows import ledger
 from flows.ledger import Claim, Cut, NothingToLearn, Opening
+from flows.review import canaries
 from flows.surface import Surface
 from flows.world import World
 from models.frames import parted
@@ -36,6 +37,9 @@ def reconcile(connection: psycopg.Connection, registry: Registry, surface: str) 
 
 def claim(connection: psycopg.Connection, surface: Surface, opening: Opening) -> Claim | NothingToLearn:
     """Take the window that is mature; where there is none, the reason: no step has failed then."""
+    if surface.canary is None:
+        with connection.transaction():
+            canaries.supersede(connection, surface.name, f"{surface.name} declares no canary any more.")
     share = 0.0 if surface.judging == "progressive" else surface.judge_share
     cut = Cut(surface.attribution, share, surface.judge_at_most, surface.fewest)
     try:

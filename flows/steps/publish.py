@@ -10,10 +10,13 @@ import psycopg
 
 from flows import ledger
 from flows.ledger import Claim
+from flows.review.canaries import as_settings
 from flows.steps.train import Challenger
+from flows.surface import Surface
 from flows.world import World
 from models.declared_columns import example_rows, raw_columns
-from models.versions import alias, promotions
+from models.versions import alias, canaries, promotions
+from models.versions.canaries import Opened
 from models.versions.mlflow_client import RegistryFailed
 from models.versions.version_names import version_name
 from monitoring.evaluation.evidence import Evidence
@@ -21,7 +24,6 @@ from monitoring.evaluation.window import Checks, Window
 from monitoring.gate.decide import Verdict
 from monitoring.gate.gate_tests import gate_tests
 from monitoring.gate.memory import remember
-from monitoring.gate.policy import Policy
 from monitoring.names import GATE
 from monitoring.records import history_store
 from monitoring.records.decisions import Decision, write_decision
@@ -59,7 +61,14 @@ class Published:
     """Address of the run for a person, in MLflow."""
 
 
-def record(connection: psycopg.Connection, policy: Policy, judged: Judged) -> Decision:
+def is_tried(surface: Surface, judged: Judged) -> bool:
+    """Whether the challenger is to be a canary: one that the gate lets through, beside a champion that serves."""
+    return (
+        surface.canary is not None and judged.verdict.verdict == "promote" and judged.claimed.parent_version is not None
+    )
+
+
+def record(connection: psycopg.Connection, surface: Surface, judged: Judged) -> Decision:
     """Write down the verdict, the evidence it stands on, and what later updates need to know of this one."""
     claimed, verdict, challenger = judged.claimed, judged.verdict, judged.challenger
     measured = Measured(
@@ -73,12 +82,14 @@ def record(connection: psycopg.Connection, policy: Policy, judged: Judged) -> De
     )
     with connection.transaction():
         evidence = write_evidence(connection, measured)
-        history_store.write(connection, claimed.surface, remember(policy, judged.checks, judged.evidence))
-        return write_decision(connection, evidence, action=verdict.verdict, decided_by=GATE, reason=verdict.reasons[0])
+        history_store.write(connection, claimed.surface, remember(surface.policy, judged.checks, judged.evidence))
+        action = "canary" if is_tried(surface, judged) else verdict.verdict
+        return write_decision(connection, evidence, action=action, decided_by=GATE, reason=verdict.reasons[0])
 
 
 def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[str, float]) -> Published:
-    """Register the challenger, record the promotion, close the claim, move the alias; serving follows the record.
+    """Register the challenger, record the promotion, close the claim, move the alias; serving follows the record. Where
+    the surface declares a canary, that begins in place of the promotion.
 
     The record and the end of the claim are one transaction. What a crash leaves undone after it (the alias) the next
     update reconciles; what it leaves before is done again.
@@ -122,8 +133,8 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
     write_report(world, judged, version, run_id)
     timed = {f"seconds_{step}": spent for step, spent in seconds.items()}
     registry.update_runs.log_metrics(run_id, {**report.headline(judged.evidence), **timed})
-    state = STATE_OF[verdict.verdict]
-    if state == "promoted" and version is not None and artifact_uri is not None:
+    state = "canary" if is_tried(world.surface, judged) else STATE_OF[verdict.verdict]
+    if state in ("promoted", "canary") and version is not None and artifact_uri is not None:
         world.loaded_version(version, artifact_uri)  # as it was registered: it loads, or nothing is recorded
     with world.connection.transaction():
         if state == "promoted":
@@ -139,6 +150,25 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
                 decision_id=decision.decision_id,
                 learned_to=trained_to(judged.checks.window),
                 replaces=claimed.lost,
+            )
+        if state == "canary":
+            assert version is not None
+            assert artifact_uri is not None
+            assert world.surface.canary is not None
+            assert claimed.parent_version is not None
+            canaries.begin(
+                world.connection,
+                Opened(
+                    surface,
+                    claimed.update_id,
+                    version,
+                    artifact_uri,
+                    claimed.parent_version,
+                    salt=f"{surface}.{claimed.update_id}.{version}",
+                    settings=as_settings(world.surface.canary),
+                    learned_to=trained_to(judged.checks.window),
+                    decision_id=decision.decision_id,
+                ),
             )
         ledger.finish(
             world.connection,

@@ -59,6 +59,8 @@ def markdown(world: World, judged: Judged, published: Published, seconds: Mappin
         f"{evidence.window.impressions:,} impressions in all, {_rate(evidence)} with a {kind}.",
         "",
     ]
+    if published.state == "canary":
+        lines += [f"It is a canary first, beside champion {judged.claimed.parent_version}.", ""]
     if evidence.stand_in is not None:
         lines += [evidence.stand_in.sentence, ""]
     if evidence.comparison is not None:

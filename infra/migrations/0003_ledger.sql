@@ -8,7 +8,7 @@ CREATE TABLE updates (
     window_start timestamptz NOT NULL,    -- exclusive
     split_at timestamptz NOT NULL,        -- training part (window_start, split_at]
     window_end timestamptz NOT NULL,      -- judging part (split_at, window_end]
-    state text NOT NULL CHECK (state IN ('claimed', 'promoted', 'held', 'rejected', 'failed', 'superseded',
+    state text NOT NULL CHECK (state IN ('claimed', 'canary', 'promoted', 'held', 'rejected', 'failed', 'superseded',
         'expired')),
     challenger_version text,
     seconds jsonb NOT NULL DEFAULT '{}',  -- by step
@@ -26,7 +26,8 @@ CREATE TABLE evidence (
     evidence_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     surface text NOT NULL,
     update_id bigint NOT NULL REFERENCES updates,
-    occasion text NOT NULL CHECK (occasion IN ('update', 'review', 'watch')), -- review: again, before an approval
+    occasion text NOT NULL CHECK (occasion IN ('update', 'review', 'watch', 'canary')),
+                              -- review: again, before an approval
     champion_version text,
     weights_sha256 text,      -- of the challenger that was measured; null: there was none
     verdict text NOT NULL CHECK (verdict IN ('promote', 'hold', 'reject')),
@@ -93,11 +94,12 @@ CREATE TABLE decisions (
     update_id bigint NOT NULL REFERENCES updates,
     evidence_id bigint NOT NULL REFERENCES evidence,
     evidence_checksum text NOT NULL,
-    action text NOT NULL CHECK (action IN ('promote', 'hold', 'reject', 'approve', 'expire', 'rollback')),
-                              -- approve: one of several approvers
-    decided_by text NOT NULL, -- 'gate', 'watch', 'deadline', or a person's name
+    action text NOT NULL CHECK (action IN ('promote', 'canary', 'hold', 'reject', 'approve', 'expire', 'rollback')),
+                              -- canary: to be tried on live traffic; approve: one of several approvers
+    decided_by text NOT NULL, -- 'gate', 'canary', 'watch', 'deadline', or a person's name
     reason text NOT NULL,
-    through text NOT NULL DEFAULT 'update' CHECK (through IN ('update', 'desk', 'prefect', 'command line', 'watch')),
+    through text NOT NULL DEFAULT 'update'
+        CHECK (through IN ('update', 'canary', 'desk', 'prefect', 'command line', 'watch')),
     decided_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX decisions_update ON decisions (update_id);
@@ -137,7 +139,8 @@ END $$;
 
 -- A promotion stands on a decision: to promote, the gate's own where the evidence says so or a named person's where it
 -- does not say to reject; or to roll back, to a version that was in service before. What backs it is looked for in the
--- tables themselves: a temporary table of the same name would be found first.
+-- tables themselves: a temporary table of the same name would be found first. What a canary must have besides is in
+-- 0009_canaries.sql.
 CREATE FUNCTION require_backing() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, public, pg_temp AS $$
 BEGIN
     IF NOT EXISTS (
@@ -146,9 +149,10 @@ BEGIN
           AND e.update_id = NEW.update_id AND e.surface = NEW.surface AND d.evidence_checksum = e.checksum
           AND CASE NEW.kind
               WHEN 'update' THEN d.action = 'promote'
-                  AND (d.decided_by NOT IN ('gate', 'watch', 'deadline') AND e.verdict <> 'reject'
-                       OR (d.decided_by = 'gate' AND e.verdict = 'promote'))
-              ELSE d.action = 'rollback' AND d.decided_by NOT IN ('gate', 'deadline') AND EXISTS (
+                  AND (d.decided_by NOT IN ('gate', 'canary', 'watch', 'deadline') AND e.verdict <> 'reject'
+                       OR (d.decided_by = 'gate' AND e.verdict = 'promote')
+                       OR (d.decided_by = 'canary' AND e.occasion = 'canary' AND e.verdict = 'promote'))
+              ELSE d.action = 'rollback' AND d.decided_by NOT IN ('gate', 'canary', 'deadline') AND EXISTS (
                   SELECT 1 FROM promotions p WHERE p.surface = NEW.surface AND p.version = NEW.version
                     AND p.artifact_uri = NEW.artifact_uri AND p.update_id = NEW.update_id AND p.kind = 'update')
               END

@@ -3,7 +3,8 @@
 -- The names by which the program itself decides are nobody's.
 CREATE TABLE people (
     user_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    name text NOT NULL UNIQUE CHECK (name ~ '^[a-z0-9][a-z0-9._@-]{0,63}$' AND name NOT IN ('gate', 'watch', 'deadline')),
+    name text NOT NULL UNIQUE
+        CHECK (name ~ '^[a-z0-9][a-z0-9._@-]{0,63}$' AND name NOT IN ('gate', 'canary', 'watch', 'deadline')),
     password text NOT NULL,   -- argon2id, with its salt and cost
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     disabled_at timestamptz

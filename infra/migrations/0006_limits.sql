@@ -6,7 +6,7 @@ CREATE TABLE limit_choices (
     code text NOT NULL,                   -- of the finding: check/volume, slices
     at_most double precision CHECK (at_most > 0 AND at_most < 'Infinity'), -- null: as the surface's file declares
     before double precision NOT NULL,     -- the limit in force when this one was chosen
-    chosen_by text NOT NULL CHECK (btrim(chosen_by) <> '' AND chosen_by NOT IN ('gate', 'watch', 'deadline')),
+    chosen_by text NOT NULL CHECK (btrim(chosen_by) <> '' AND chosen_by NOT IN ('gate', 'canary', 'watch', 'deadline')),
     reason text NOT NULL CHECK (btrim(reason) <> ''),
     through text NOT NULL CHECK (through IN ('desk', 'command line')),
     windows bigint NOT NULL,              -- past windows known at the choice, and how many of them each limit stops

@@ -20,7 +20,9 @@ WITH surfaces (surface) AS (
 )
 SELECT s.surface, p.version, p.learned_to, p.promotion_id,
        (SELECT max(u.window_end) FROM updates u
-        WHERE u.surface = s.surface AND u.state IN ('promoted', 'held', 'rejected'))
+        WHERE u.surface = s.surface AND u.state IN ('promoted', 'canary', 'held', 'rejected')),
+       (SELECT c.version FROM canaries c LEFT JOIN canary_ends e USING (canary_id)
+        WHERE c.surface = s.surface AND e.canary_id IS NULL)
 FROM surfaces s
 LEFT JOIN LATERAL (
     SELECT version, learned_to, promotion_id FROM promotions
@@ -66,6 +68,8 @@ class SurfaceStatus:
     """Event time up to which a finished update has gone."""
     freshness_s: float | None
     """Seconds since the newest event that the champion was trained on."""
+    canary: str | None = None
+    """The version that is tried on live traffic beside it."""
     version: str | None = None
     """Of the file that declares it; None where none does."""
     uptake: Uptake = NOBODY
@@ -129,6 +133,7 @@ class Status:
                     "name": surface.surface,
                     "version": surface.version,
                     "champion": surface.champion,
+                    "canary": surface.canary,
                     "watermark": surface.watermark.isoformat() if surface.watermark else None,
                     "freshness_s": surface.freshness_s,
                     "serving": asdict(surface.uptake),
@@ -162,7 +167,7 @@ def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]
     try:
         with connect(database_url, autocommit=True, timeout_s=PROBE_S) as connection:
             rows = connection.execute(LIST_SURFACES).fetchall()
-            taken = {surface: uptake(connection, surface, promotion) for surface, _, _, promotion, _ in rows}
+            taken = {surface: uptake(connection, surface, promotion) for surface, _, _, promotion, *_ in rows}
     except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
         return ()  # the warnings have the reason
     return tuple(
@@ -171,9 +176,10 @@ def read_surfaces(database_url: str, now: datetime) -> tuple[SurfaceStatus, ...]
             champion=version,
             watermark=watermark,
             freshness_s=None if learned_to is None else (now - learned_to).total_seconds(),
+            canary=canary,
             uptake=taken[surface],
         )
-        for surface, version, learned_to, _, watermark in rows
+        for surface, version, learned_to, _, watermark, canary in rows
     )
 
 

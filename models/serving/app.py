@@ -83,20 +83,23 @@ def create_app(config: ServingConfig) -> FastAPI:
     def answer(response: RankResponse) -> Response:
         ranked = response.ranked
         columns = zip(ranked.items, ranked.scores, ranked.impression_ids, ranked.propensities, strict=True)
-        content: dict[str, Any] = {
+        items: list[dict[str, object]] = [
+            {"item_id": item, "score": score, "position": place, "impression_id": name, "propensity": propensity}
+            for place, (item, score, name, propensity) in enumerate(columns)
+        ]
+        for item, version in zip(items, ranked.versions, strict=False):  # of none, where one version ranked all
+            item["model_version"] = version
+        content = {
             "request_id": ranked.request_id,
             "model_version": ranked.model_version,
             "degraded": response.degraded,
             "repeated": response.repeated,
             "undeclared": ranked.undeclared,
             "withdrawn": ranked.withdrawn,
-            "items": [
-                {"item_id": item, "score": score, "position": place, "impression_id": name, "propensity": propensity}
-                for place, (item, score, name, propensity) in enumerate(columns)
-            ],
+            "items": items,
         }
         if ranked.sources:
-            for item, sources in zip(content["items"], ranked.sources, strict=True):
+            for item, sources in zip(items, ranked.sources, strict=True):
                 item["sources"] = sources
         return Response(msgspec.json.encode(content), media_type="application/json")
 

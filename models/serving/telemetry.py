@@ -44,6 +44,14 @@ class Metrics:
         self.swaps = counter("swaps", "Champions taken into service", "surface")
         self.load_failures = counter("model_load_failures", "Champions that could not be loaded", "surface")
         self.champion = gauge("champion", "1 for the version in service", "surface", "model_version")
+        self.canary = gauge("canary", "1 for each arm of a canary that runs", "surface", "version", "arm")
+        self.canary_requests = counter(
+            "canary_requests",
+            "Requests of the arms of a canary, with an error or answered",
+            "surface",
+            "arm",
+            "outcome",
+        )
         self.behind = gauge(
             "champion_behind", "1 while another version may be promoted than the one in service", "surface"
         )

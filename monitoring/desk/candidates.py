@@ -5,13 +5,14 @@ from datetime import datetime
 
 from monitoring.desk import words
 from monitoring.desk.shown import Shown, shown
-from monitoring.names import RESERVED
+from monitoring.names import CANARY, RESERVED
 from monitoring.records.decisions import Decision
 from monitoring.records.evidence_store import EvidenceRecord, OtherVersion
 from monitoring.records.review import Candidate
 
 ACTIONS = {
     "promote": "promoted",
+    "canary": "let through as a canary",
     "hold": "held",
     "reject": "rejected",
     "approve": "approved, awaiting another",
@@ -22,6 +23,7 @@ ACTIONS = {
 
 STATE_WORDS = {
     "claimed": "Being measured",
+    "canary": "On live traffic, as a canary",
     "promoted": "In service",
     "held": "Waits for a person",
     "rejected": "Rejected",
@@ -36,10 +38,22 @@ HEADLINES = {
     "reject": "The gate rejects this challenger.",
 }
 
-OCCASIONS = {"update": "by the update", "review": "again, before an approval", "watch": "by the live watch"}
+CANARY_HEADLINES = {
+    "promoted": "Its canary promoted this challenger.",
+    "rejected": "Its canary was rolled back.",
+    "expired": "Its canary ended without an answer: the champion stayed.",
+}
+
+OCCASIONS = {
+    "update": "by the update",
+    "review": "again, before an approval",
+    "watch": "by the live watch",
+    "canary": "on live traffic, at the end of its canary",
+}
 
 REMEASURED = {
     "review": "again {at}, for an approval",
+    "canary": "on live traffic {at}, at the end of its canary",
     "watch": "by the live watch {at}, on what it has served, against the version before it",
 }
 """Of evidence that is not the update's own, in a sentence."""
@@ -96,14 +110,16 @@ def state(found: Candidate) -> str:
 
 def evidence_shown(found: Candidate) -> Shown | None:
     """The newest evidence; what was not measured again is the update's own: checks that failed, drift, references. None
-    where nothing was measured, or by another version of the program."""
-    if found.latest is None:
+    where nothing was measured, or by another version of the program. That of a canary is its path, which has a drawing
+    of its own."""
+    measured = [record for record in found.evidence if record.occasion != CANARY]
+    if not measured:
         return None
     try:
-        first, latest = found.evidence[0].evidence, found.latest.evidence
+        first, latest = measured[0].evidence, measured[-1].evidence
     except OtherVersion:
         return None
-    return shown(latest if found.latest is found.evidence[0] else latest.over(first))
+    return shown(latest if len(measured) == 1 else latest.over(first))
 
 
 def headline(found: Candidate) -> str:
@@ -116,6 +132,10 @@ def headline(found: Candidate) -> str:
     if person is not None:
         done = "took this challenger into service" if person.action == "promote" else "rejected this challenger"
         return f"{person.decided_by} {done}."
+    if found.state == "canary":
+        return "This challenger is a canary: it is tried on live traffic."
+    if found.latest.occasion == CANARY:
+        return CANARY_HEADLINES.get(found.state, "Its canary has ended.")
     if found.state == "promoted":
         return "The gate promoted this challenger."
     if found.state == "rejected":

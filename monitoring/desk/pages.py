@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monitoring.desk import candidates, limits_shown, words
+from monitoring.desk.canary_shown import CanaryShown
 from monitoring.desk.sessions import Session
 from monitoring.gate.adjustable import Adjustable
 from monitoring.names import RESERVED
@@ -124,6 +125,7 @@ class Pages:
         waiting: Sequence[Waiting],
         entries: Sequence[PastDecision],
         versions: Sequence[ServedVersion],
+        canary: CanaryShown | None,
         *,
         notice: str | None = None,
         refused: str | None = None,
@@ -137,6 +139,7 @@ class Pages:
             waiting=waiting,
             entries=_listed(entries, people_only=False),
             older=[version for version in versions if version.version != standing.version],
+            canary=canary,
             operates=session.person.may("operator", standing.surface),
             needed=self.surfaces,
             soon=SOON,
@@ -152,6 +155,7 @@ class Pages:
         now: datetime,
         found: Candidate,
         hold: Hold | None,
+        canary: CanaryShown | None,
         *,
         notice: str | None = None,
         refused: str | None = None,
@@ -168,6 +172,7 @@ class Pages:
             evidence=found.latest,
             first=found.evidence[0] if found.evidence else None,
             hold=hold,
+            canary=canary,
             headline=candidates.headline(found),
             state=candidates.state(found),
             remeasured=candidates.remeasured(found),

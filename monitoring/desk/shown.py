@@ -158,6 +158,7 @@ def _judged(evidence: Evidence, compared: Comparison) -> str:
         "progressive": "the whole window, each mini-batch scored just before it was trained on",
         "fresh": "the newest whose labels are known, which neither was trained on",
         "served": "what the champion has served and was not trained on",
+        "canary": "what both have served while it was a canary",
     }[evidence.judged]
     return f"On {where}: {how}."
 

@@ -10,8 +10,11 @@ from fastapi import Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from psycopg_pool import ConnectionPool
 
+from models.versions import canaries
+from models.versions.canaries import CanaryRecord
 from monitoring.checks.limits import Limits
 from monitoring.desk import guard, sessions
+from monitoring.desk.canary_shown import CanaryShown, shown
 from monitoring.desk.guard import Cookies, NoSession, NotFound
 from monitoring.desk.pages import LOOKED_AT, Links, Pages
 from monitoring.desk.sessions import Session
@@ -143,7 +146,8 @@ class Site:
         with self.pool.connection() as connection:
             found = self.read_candidate(connection, surface, update_id)
             hold = holds.held(connection, surface)
-        return self.pages.candidate(session, self.now, found, hold, **messages)
+            canary = self._canary(connection, canaries.of_update(connection, update_id))
+        return self.pages.candidate(session, self.now, found, hold, canary, **messages)
 
     def surface_html(self, session: Session, surface: str, **messages: Unpack[Messages]) -> str:
         now = self.now
@@ -152,7 +156,12 @@ class Site:
             waiting = review.waiting(connection, [surface], now)
             entries = review.decided(connection, [surface], limit=LOOKED_AT)
             served = review.served(connection, surface)
-        return self.pages.surface(session, now, standing, waiting, entries, served, **messages)
+            newest = canaries.history(connection, surface, limit=1)
+            canary = self._canary(connection, newest[0] if newest else None)
+        return self.pages.surface(session, now, standing, waiting, entries, served, canary, **messages)
+
+    def _canary(self, connection: psycopg.Connection, record: CanaryRecord | None) -> CanaryShown | None:
+        return None if record is None else shown(record, canaries.looks(connection, record.canary_id), self.now)
 
     def limits_html(self, session: Session, surface: str) -> str:
         return self.pages.limits(session, surface, self._limits(surface))

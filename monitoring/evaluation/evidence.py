@@ -27,10 +27,10 @@ from monitoring.statistics.sequential import Moments
 VERSION = 1
 """Of the JSON."""
 
-Judged = Literal["progressive", "tail", "fresh", "served"]
+Judged = Literal["progressive", "tail", "fresh", "served", "canary"]
 """What judges: all of a window, each mini-batch as it was predicted just before it was trained on (`progressive`:
 Blum, Kalai & Langford 1999); its later part, which was not trained on (`tail`); what has matured since (`fresh`); what
-the champion has served (`served`)."""
+the champion has served (`served`); what both have, each to users of its own (`canary`)."""
 
 Hypothesis = Literal["not_worse", "better"]
 """What a challenger must show: one of the champion's shape that it is not worse, one of another that it is better."""
@@ -131,6 +131,31 @@ class AtWork:
 
 
 @dataclass(frozen=True)
+class LookedAt:
+    """A look at a canary."""
+
+    at: datetime
+    word: Literal["wait", "promote", "roll back"]
+    figures: Mapping[str, float | int | str | None]
+    """`monitoring.live.canary.CanaryLook.path_point`."""
+
+
+@dataclass(frozen=True)
+class CanaryPath:
+    """How a canary went, from its begin to the look that ended it."""
+
+    canary_id: int
+    version: str
+    champion: str
+    settings: Mapping[str, Any]
+    """As its surface declared it when it began."""
+
+    began: datetime
+    looks: tuple[LookedAt, ...]
+    """Of many the first, the last, and those between at even distances; the table `canary_looks` has all."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that was measured about a challenger, or about a champion at work."""
 
@@ -174,6 +199,7 @@ class Evidence:
 
     stand_in: StandIn | None = None
     at_work: AtWork | None = None
+    canary: CanaryPath | None = None
 
     @property
     def failed_checks(self) -> tuple[Check, ...]:

@@ -17,7 +17,7 @@ from monitoring.checks.limits import Limits, PastWindow, is_factor
 from monitoring.checks.own import own_limit
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.process_record import ProcessRecord, latest_before
-from monitoring.names import GATE
+from monitoring.names import CANARY, GATE
 from monitoring.statistics.error_control import PastTests
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -43,7 +43,7 @@ SLOW = 2 * DAY
 MOST_FAILED = 200
 """Updates that failed the same check, at most: more than a day of those that wait for a person."""
 
-State = Literal["promoted", "held", "rejected", "superseded", "expired"]
+State = Literal["canary", "promoted", "held", "rejected", "superseded", "expired"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +88,7 @@ class PastUpdate:
     """The challenger's."""
 
     promoted_by: str | None
-    """Who decided to promote it: 'gate', or a person's name."""
+    """Who decided to promote it: 'gate', 'canary', or a person's name."""
 
     measured_at: datetime
 
@@ -270,7 +270,7 @@ def _process(past: Sequence[PastUpdate], current: CurrentUpdate) -> tuple[Proces
         made_it = update.state == "promoted" and update.version == champion.version
         if not made_it and remembered.champion != champion.version:
             continue
-        by_person = made_it and update.promoted_by not in (GATE, None)
+        by_person = made_it and update.promoted_by not in (GATE, CANARY, None)
         moves = remembered.baseline_moves or by_person
         # After a rollback the process has to show itself anew: only what was judged since counts.
         if champion.restored_at is None or update.measured_at > champion.restored_at:

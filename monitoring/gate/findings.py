@@ -1,4 +1,5 @@
-"""What the gate finds in the evidence: each finding has a code, and its sentence is made from the code here.
+"""What the gate finds in the evidence, and the live watch and the canary in what is served: each finding has a code,
+and its sentence is made from the code here.
 
     Finding("few_requests", "hold", {"requests": "12 requests", "least": "20"}).sentence
 
@@ -79,6 +80,21 @@ SENTENCES: Mapping[str, str] = {
     "served_no_worse": "On {seen}, the log loss of version {version} is {change} than that of {rival}; allowed is"
     " {margin} higher, and more is not shown.",
     "promised": "Its {measure} is {now}; its evidence promised {promised}, and up to {limit} is allowed.",
+    # of a canary
+    "sample_ratio": "The split is broken: {canary} in the canary and {control} in its control, whose shares are equal;"
+    " chance makes them so uneven at some look in {chance} of all canaries at most. No figure of it can be trusted.",
+    "live_guardrail": "{figure}: {seen}. That is beyond what is allowed; chance alone raises this alarm at some look in"
+    " {chance} of all canaries at most.",
+    "no_traffic": "The canary has {canary} and its control {control}: without traffic nothing is promoted.",
+    "live_worse": "The success measure of the canary is {found} than its control's, and shown to be worse: at best it"
+    " is {most}, whenever one looks.",
+    "live_shown": "The success measure of the canary is {found} than its control's. It is shown to be {goal}: at"
+    " worst it is {least}, whenever one looks.",
+    "live_shown_early": "The success measure of the canary is shown to be {goal}, but it has not run for long.",
+    "live_not_yet_shown": "The success measure of the canary is {found} than its control's; it may be anything from"
+    " {least} to {most}, and is not yet shown to be {goal}.",
+    "want_of_evidence": "The canary ends without an answer: its success measure may be anything from {least} to {most}"
+    " than its control's, which does not show that it is {goal}.",
     # what a promotion says beside
     "checks_passed": "All {count} data checks passed.",
     "auc": "AUC {now}{before}; calibration error {calibration}.",

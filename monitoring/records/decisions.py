@@ -9,7 +9,7 @@ from datetime import datetime
 import psycopg
 from psycopg.rows import class_row
 
-from monitoring.names import GATE
+from monitoring.names import CANARY, GATE
 from monitoring.records.evidence_store import EvidenceRecord
 
 COLUMNS = (
@@ -31,7 +31,7 @@ class Decision:
     reason: str
     decided_at: datetime
     through: str
-    """Where: 'update', 'desk', 'prefect', 'command line' or 'watch'."""
+    """Where: 'update', 'canary', 'desk', 'prefect', 'command line' or 'watch'."""
 
 
 def write_decision(
@@ -45,12 +45,16 @@ def write_decision(
 ) -> Decision:
     """Write a decision on `evidence`, or find the same one already written; a rollback is one more each time.
 
-    The gate may only do what the evidence says; another action needs a person's name. Raises ValueError otherwise.
+    The gate may only do what the evidence says, or try on live traffic what it would promote; a canary promotes only
+    what its evidence says. Another action needs a person's name. Raises ValueError otherwise.
     """
     if not decided_by.strip() or not reason.strip():
         raise ValueError("a decision wants decided_by and reason: who, and why")
-    if decided_by == GATE and action != evidence.verdict:
-        raise ValueError(f"the gate's verdict is {evidence.verdict}: to {action}, a named person must decide")
+    allowed = {"promote": ("promote", "canary")}.get(evidence.verdict, (evidence.verdict,))
+    if (decided_by == GATE and action not in allowed) or (
+        decided_by == CANARY and (action == "promote") != (evidence.verdict == "promote")
+    ):
+        raise ValueError(f"the {decided_by}'s verdict is {evidence.verdict}: to {action}, a named person must decide")
     with connection.cursor(row_factory=class_row(Decision)) as cursor:
         found = cursor.execute(
             f"SELECT {COLUMNS} FROM decisions"  # noqa: S608

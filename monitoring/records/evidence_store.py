@@ -20,8 +20,8 @@ from infra.errors import MillraceError
 from monitoring.evaluation.evidence import Evidence
 from monitoring.gate.decide import Verdict
 
-Occasion = Literal["update", "review", "watch"]
-"""Why it was measured: by an update, again before an approval, or by the live watch."""
+Occasion = Literal["update", "review", "watch", "canary"]
+"""Why it was measured: by an update, again before an approval, by the live watch, or at the end of a canary."""
 
 COLUMNS = (
     "evidence_id, surface, update_id, occasion, champion_version, weights_sha256, verdict, codes, reasons, measured,"

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-State = Literal["claimed", "promoted", "held", "rejected", "failed", "superseded", "expired"]
+State = Literal["claimed", "canary", "promoted", "held", "rejected", "failed", "superseded", "expired"]
 
 UNFINISHED = """
 SELECT update_id, as_of, parent_version, window_start, split_at, window_end, attempts FROM updates
@@ -55,6 +55,8 @@ UPDATE updates SET state = 'expired' WHERE surface = %s AND state = 'held' AND d
 SUPERSEDE = """
 UPDATE updates SET state = 'superseded' WHERE surface = %s AND state = 'held' AND update_id IS DISTINCT FROM %s
 """
+
+END_CANARY = "UPDATE updates SET state = %s WHERE update_id = %s AND state = 'canary'"
 
 REJECTED = """
 SELECT window_start, split_at FROM updates
@@ -174,6 +176,11 @@ def close_held(connection: psycopg.Connection, update_id: int, state: State) -> 
     """What a person decided on a held challenger; False where it is held no more."""
     sql = "UPDATE updates SET state = %s WHERE update_id = %s AND state = 'held'"
     return connection.execute(sql, [state, update_id]).rowcount == 1
+
+
+def end_canary(connection: psycopg.Connection, update_id: int, state: State) -> None:
+    """What became of a challenger that was a canary."""
+    connection.execute(END_CANARY, [state, update_id])
 
 
 def rejected_spans(connection: psycopg.Connection, surface: str, span: Span) -> list[Span]:

@@ -83,7 +83,7 @@ def lower(moments: Moments, alpha: float, tuned_for: int) -> float:
     """The mean gain is above this at all looks together, with chance 1 - alpha; minus infinity when too thin."""
     if moments.n < FEWEST_FOR_NORMAL:
         return -math.inf
-    return moments.mean - _boundary(moments.n, alpha, tuned_for) * moments.error
+    return moments.mean - boundary(moments.n, alpha, tuned_for) * moments.error
 
 
 def upper(moments: Moments, alpha: float, tuned_for: int) -> float:
@@ -131,8 +131,11 @@ def _log_mixture(z: float, n: int, tuned_for: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _boundary(n: int, alpha: float, tuned_for: int) -> float:
-    """The studentised mean at which the evidence reaches 1 / alpha. The evidence grows with it: halving finds it."""
+def boundary(n: int, alpha: float, tuned_for: int) -> float:
+    """The studentised mean of n values that chance exceeds at some n with chance alpha at most, one-sided.
+
+    There the evidence reaches 1 / alpha. It grows with the mean: halving finds it.
+    """
     if not 0 < alpha < 1:
         raise ValueError(f"alpha={alpha}: a level lies between 0 and 1")
     wanted, low, high = -math.log(alpha), -1.0, 8.0

@@ -9,6 +9,9 @@ from infra.postgres.migrations import MIGRATIONS, migrate
 from tests.worlds.rows import back
 
 RECORDS = (
+    "canaries",
+    "canary_ends",
+    "canary_looks",
     "decisions",
     "evidence",
     "holds",
@@ -18,6 +21,9 @@ RECORDS = (
     "signing_secrets",
     "update_history",
 )
+
+COLUMNS = {"signing_secrets": "secret", "canary_ends": "reason", "canary_looks": "word"}
+"""Of those that have no surface."""
 
 GUARDS = """
 SELECT pg_get_triggerdef(t.oid), t.tgenabled::text, p.proconfig FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
@@ -45,6 +51,12 @@ def test_every_record_has_its_guards_and_no_session_setting_switches_them_off(
             ),
             "CREATE TRIGGER promotions_backed BEFORE INSERT ON public.promotions"
             " FOR EACH ROW EXECUTE FUNCTION require_backing()",
+            "CREATE TRIGGER promotions_canary_ended BEFORE INSERT ON public.promotions"
+            " FOR EACH ROW EXECUTE FUNCTION expect_canary_ended()",
+            "CREATE TRIGGER canaries_backed BEFORE INSERT ON public.canaries"
+            " FOR EACH ROW EXECUTE FUNCTION expect_canary()",
+            "CREATE TRIGGER canary_ends_backed BEFORE INSERT ON public.canary_ends"
+            " FOR EACH ROW EXECUTE FUNCTION expect_canary_end()",
         ]
     )
     assert {enabled for _, enabled, _ in guards} == {"A"}, "always, in a replica's session too"
@@ -55,7 +67,7 @@ def test_every_record_has_its_guards_and_no_session_setting_switches_them_off(
 @pytest.mark.parametrize("statement", ["DELETE FROM {}", "TRUNCATE {} CASCADE", "UPDATE {} SET {} = 'other'"])
 def test_records_are_append_only(database: str, table: str, statement: str) -> None:
     with connect(database) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
-        connection.execute(statement.format(table, "secret" if table == "signing_secrets" else "surface"))
+        connection.execute(statement.format(table, COLUMNS.get(table, "surface")))
 
 
 @pytest.mark.parametrize(

@@ -182,12 +182,18 @@ def backoff() -> Backoff:
     return Backoff(most_s=LONGEST_BACKOFF_S)
 
 
-def wait_for_notice(stopping: threading.Event, connection: psycopg.Connection, wait_s: float) -> None:
+def wait_for_notice(
+    stopping: threading.Event,
+    connection: psycopg.Connection,
+    wait_s: float,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
     """Until something that the connection listens for is notified, or for so long; in steps, to notice that it is to
-    stop (``wait`` of :func:`infra.follower.follow`)."""
+    stop, and for what is to be done ``meanwhile`` (``wait`` of :func:`infra.follower.follow`)."""
     waited = 0.0
     while waited < wait_s and not stopping.is_set():
         step = min(0.2, wait_s - waited)
+        meanwhile()
         if any(True for _ in connection.notifies(timeout=step, stop_after=1)):
             break
         waited += step

@@ -11,6 +11,14 @@ from typing import Literal
 import msgspec
 
 
+class Shadow(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What two versions predict for N impressions that the champion ordered, where a canary runs in its shadow."""
+
+    canary_id: int
+    champion: list[float]
+    canary: list[float]
+
+
 class Impressions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """N impressions as they are logged, a list a column; those of one entry are of one kind: ranked here, with their
     served rows, or by others, without version, row and tick."""
@@ -26,6 +34,8 @@ class Impressions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     context: list[str]
     """JSON texts."""
     model_version: str | None = None
+    versions: list[str] = []
+    """Of each its own version, where two ranked them together."""
     read_tick: int | None = None
     """Their features were read as of the ticks before this one."""
     schema_version: str | None = None
@@ -33,6 +43,7 @@ class Impressions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether their ids were made up for this showing, since the request named itself not."""
     rows: bytes = b""
     """The served rows, one after the other; each as long as the schema has it."""
+    shadow: Shadow | None = None
 
     def __len__(self) -> int:
         return len(self.impression_id)

@@ -36,6 +36,14 @@ WAIT_FOR_THE_DISK = """
 SELECT set_config('synchronous_commit', 'local', false) WHERE current_setting('synchronous_commit') = 'off'
 """
 
+SHADOW = """
+INSERT INTO shadow_scores (canary_id, impression_id, champion, canary)
+SELECT s.*
+FROM unnest(%s::bigint[], %s::text[], %s::real[], %s::real[]) AS s (canary_id, impression_id, champion, canary)
+WHERE EXISTS (SELECT FROM canaries c WHERE c.canary_id = s.canary_id)
+ON CONFLICT DO NOTHING
+"""
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -111,7 +119,9 @@ def append(connection: psycopg.Connection, surface: str, entries: Sequence[LogEn
     if result.dead_letters:
         LOG.error("the log refused %d events of %s; see its dead letters", result.dead_letters, surface)
     if impressions is not None:
-        _append_rows(connection, surface, shown, (result.impressions == ACCEPTED).to_numpy())
+        taken = (result.impressions == ACCEPTED).to_numpy()
+        _append_rows(connection, surface, shown, taken)
+        _append_shadow(connection, shown, taken)
     of_impressions, of_feedback = iter(result.impressions.to_list()), iter(result.feedback.to_list())
     return [
         Recorded(
@@ -130,6 +140,8 @@ def _impressions(shown: Sequence[Impressions]) -> pl.DataFrame:
     }
     for name in _ALIKE:
         columns[name] = [getattr(each, name) for each in shown for _ in range(len(each))]
+    own: list[Sequence[str | None]] = [each.versions or [each.model_version] * len(each) for each in shown]
+    columns["model_version"] = [*chain.from_iterable(own)]
     return pl.DataFrame(columns, schema=_EACH | _ALIKE).with_columns(pl.col("shown_at").cast(INSTANT))
 
 
@@ -160,6 +172,18 @@ def _append_rows(
             # Whoever makes a day's partitions makes this table's after that of the impressions.
             days = {(EPOCH + timedelta(microseconds=int(at))).date() for at in shown_us}
             raise MissingPartitions(days) from error
+
+
+def _append_shadow(connection: psycopg.Connection, shown: Sequence[Impressions], taken: NDArray[np.bool_]) -> None:
+    """What a shadow has scored of the impressions that were ``taken`` (N,), of all entries one after the other."""
+    rows, place = list[tuple[int, str, float, float]](), 0
+    for each in shown:
+        own, place = taken[place : place + len(each)], place + len(each)
+        if each.shadow is not None:
+            scored = zip(each.impression_id, each.shadow.champion, each.shadow.canary, own, strict=True)
+            rows += [(each.shadow.canary_id, name, champion, canary) for name, champion, canary, one in scored if one]
+    if rows:
+        connection.execute(SHADOW, [list(column) for column in zip(*rows, strict=True)])
 
 
 _EACH = {

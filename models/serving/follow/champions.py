@@ -21,6 +21,7 @@ from infra.follower import follow
 from infra.stack.uptake import ShownPromotions
 from models.examples import Layout
 from models.serving.durable.database import Database, backoff, wait_for_notice
+from models.serving.follow.canaries import Canaries
 from models.serving.follow.version_cache import PromotedVersion, VersionCache
 from models.serving.follow.version_loading import LoadedChampion, VersionLoader
 from models.serving.telemetry import LOG, Metrics
@@ -64,6 +65,7 @@ class Champions:
         self._surfaces = tuple(layouts)
         self._cache = VersionCache(cache, registry)
         self._loader = VersionLoader(layouts, self._cache)
+        self.canaries = Canaries(VersionLoader(layouts, VersionCache(cache, registry)), metrics, clock)
         self._database = database
         self._metrics = metrics
         self._clock = clock
@@ -134,6 +136,7 @@ class Champions:
     def _check(self, listening: _Listening) -> None:
         for surface in self._surfaces:
             self._check_surface(listening.connection, surface)
+            self.canaries.check(listening.connection, surface, self._champions.get(surface))
         listening.uptake.show(
             [champion.promoted.promotion_id for champion in self._champions.values()],
             [failed.promoted.promotion_id for failed in self._failed.values()],
@@ -146,7 +149,10 @@ class Champions:
         self.checked.set()
 
     def _wait_for_promotion(self, stopping: threading.Event, listening: _Listening, wait_s: float) -> None:
-        wait_for_notice(stopping, listening.connection, wait_s)
+        """Until a promotion is notified, or for so long; what is counted of canaries is written meanwhile."""
+        wait_for_notice(
+            stopping, listening.connection, wait_s, lambda: self.canaries.write_counts(listening.connection)
+        )
 
     def _check_surface(self, connection: psycopg.Connection, surface: str) -> None:
         promotion = promotions.current(connection, surface)
@@ -162,7 +168,7 @@ class Champions:
             if failed is not None and failed.promoted == promoted and time.monotonic() < failed.not_before:
                 return
             try:
-                champion = self._loader.load(surface, promoted, serving)
+                champion = self.canaries.promoted(surface, promoted) or self._loader.load(surface, promoted, serving)
             except Exception as error:
                 self._note_failure(surface, promoted, error)
                 return

@@ -35,6 +35,7 @@ class PromotedVersion:
     """A version, and the promotion that put it in service."""
 
     promotion_id: int
+    """0: a canary, which none has put in service."""
     version: str
     artifact_uri: str
     learned_to: float

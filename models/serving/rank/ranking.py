@@ -27,6 +27,7 @@ from models.serving.follow.live_features import LiveFeatures
 from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.arrange import Choose, arrange
 from models.serving.rank.draws import VersionDraws
+from models.serving.rank.trial import Trial
 from models.serving.rank.views import LiveViews
 from models.serving.recommend.recommender import Recommender
 from models.serving.recommend.request import RecommendBody
@@ -49,7 +50,7 @@ class Ranked:
     """As they were sent."""
     scores: Sequence[float]
     impression_ids: Sequence[str]
-    propensities: Sequence[float]
+    propensities: Sequence[float | None]
     entry: LogEntry
     candidates: int
     """How many were scored."""
@@ -59,6 +60,8 @@ class Ranked:
     """Of the named candidates those that may not be shown any more, as they were sent."""
     sources: Sequence[tuple[str, ...]] = ()
     """Of each item, which sources gave it; empty where the request named them."""
+    versions: Sequence[str] = ()
+    """Of each item the version that it is there for, where two ranked them together."""
 
 
 class NoSources(LookupError):
@@ -101,41 +104,38 @@ class SurfaceRanker:
         return not self.views.any and self.live_features.at_hand(str(body.user_id), body.items.texts)
 
     def rank(self, body: RankBody) -> Ranked:
-        """Score every candidate with the one model that is champion now, and order them; ties keep their order. Those
-        that are withdrawn or have expired are left out.
+        """Score every candidate with the one model that this user has, the champion or its canary, and order them; ties
+        keep their order. Those that are withdrawn or have expired are left out.
 
         The impressions count in the user's next request at once; the caller makes ``entry`` durable.
         """
-        request, champion, degraded = self._begun(body)
+        request, trial, degraded = self._begun(body)
         named, withdrawn = self._without_gone(body.items, request.now)
-        if not len(named):
-            return replace(self._nothing(request, champion, degraded), withdrawn=withdrawn)
-        return replace(self._show(request, champion, named, degraded), withdrawn=withdrawn)
+        return replace(self._answered(request, trial, named, degraded), withdrawn=withdrawn)
 
     def recommend(self, body: RecommendBody) -> Ranked:
-        """The same of candidates that the surface's sources find. Raises NoSources; UnfitFilter."""
+        """The same of candidates that the surface's sources find, the champion's towers among them. Raises NoSources;
+        UnfitFilter."""
         if self.recommender is None:
             raise NoSources(f"{self.surface} declares no sources (recommend=None): name candidates, to /rank")
-        request, champion, degraded = self._begun(body)
+        request, trial, degraded = self._begun(body)
         ids, history = self.live_features.read_user(request.user, body.context, request.now)
-        towers = None if champion is None else champion.retrieves
+        towers = None if trial.champion is None else trial.champion.retrieves
         found = self.recommender.find(body, request.user, towers, ids, history, request.now)
         if self.recommender.stale() or not found.items:
             degraded.add("retrieval")
-        if not found.items:
-            return self._nothing(request, champion, degraded)
         choice = partial(self.recommender.choice, found, limit=body.limit)
-        ranked = self._show(request, champion, Candidates.of(found.items), degraded, choice)
+        ranked = self._answered(request, trial, Candidates.of(found.items), degraded, choice)
         shown = [str(item) for item in ranked.items]
         self.recommender.showed(request.user, body.request_id, found, shown, request.now)
         sources = dict(zip(found.items, found.sources, strict=True))
         return replace(ranked, sources=[sources[item] for item in shown])
 
-    def _begun(self, body: RankBody | RecommendBody) -> "tuple[_Request, LoadedChampion | None, set[str]]":
-        """A request, the champion that answers it, and what it has to do without so far."""
+    def _begun(self, body: RankBody | RecommendBody) -> "tuple[_Request, Trial, set[str]]":
+        """A request, the version that its user has, and what it has to do without so far."""
         request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
-        champion = self.champions.current(self.surface)
-        return request, champion, {"champion"} if champion and self.champions.behind(self.surface) else set()
+        trial = Trial(self.surface, request.user, self.champions, self._draws)
+        return request, trial, {"champion"} if trial.champion and self.champions.behind(self.surface) else set()
 
     def _without_gone(self, named: Candidates, now: float) -> tuple[Candidates, Sequence[str | int]]:
         """The candidates that may be shown, and the others."""
@@ -147,35 +147,55 @@ class SurfaceRanker:
         left = Candidates([named.ids[place] for place in here], [named.texts[place] for place in here], values)
         return left, [one for one, text in zip(named.ids, named.texts, strict=True) if text in gone]
 
-    def _nothing(self, request: "_Request", champion: LoadedChampion | None, degraded: set[str]) -> Ranked:
-        """A response without items."""
-        lacks, version = tuple(sorted(degraded)), version_of(champion)
-        return Ranked(request.request_id, version, lacks, (), (), (), (), LogEntry(self.surface), 0)
-
-    def _show(
+    def _answered(
         self,
         request: "_Request",
-        champion: LoadedChampion | None,
+        trial: Trial,
         named: Candidates,
         degraded: set[str],
         choice: Callable[[Keys], Choose] | None = None,
     ) -> Ranked:
-        """Score the candidates with the model, arrange them, and name what is shown for the log. ``degraded``: what the
-        request had to do without so far. ``choice``: of the candidates' keys, what chooses those that are shown."""
+        """The response; by the champion where its canary fails. ``degraded``: what the request had to do without so
+        far. ``choice``: of the candidates' keys, what chooses those that are shown."""
+        if not len(named):
+            trial.answered(())
+            lacks, version = tuple(sorted(degraded)), version_of(trial.model)
+            return Ranked(request.request_id, version, lacks, (), (), (), (), LogEntry(self.surface), 0)
+        while True:
+            try:
+                return self._show(request, trial, named, degraded, choice)
+            except Exception:
+                if not trial.fall_back():
+                    raise
+
+    def _show(
+        self,
+        request: "_Request",
+        trial: Trial,
+        named: Candidates,
+        lacking: set[str],
+        choice: Callable[[Keys], Choose] | None,
+    ) -> Ranked:
+        """Score the candidates with the model, arrange them, and name what is shown for the log."""
         body = request.body
         features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
         views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
-        degraded |= {*features.degraded, *(() if views.complete else ("views",))}
-        if champion is None:
+        degraded = {*lacking, *features.degraded, *(() if views.complete else ("views",))}
+        if trial.model is None:
             degraded.add("model")
             scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
-            examples = to_score(features.values, views.values, self.declared.schema, request.now)
-            scored = self._draws.score(champion, examples)
-        chance = None if self._explorer is None else of_request(self.surface, request.user, request.request_id)
+            scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now))
         choose = None if choice is None else choice(features.values.ids)
-        arranged = arrange(scored, body.limit, self._explorer, chance, choose)
-        places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
+        drafted = trial.drafted(body.limit, request.request_id, choose)
+        if drafted is None:
+            chance = None if self._explorer is None else of_request(self.surface, request.user, request.request_id)
+            arranged = arrange(scored, body.limit, self._explorer, chance, choose)
+            shown_at = arranged.places
+            propensities: list[float] | list[None] = arranged.propensities.tolist()
+        else:
+            shown_at, propensities = drafted.places, [None] * len(drafted.places)
+        places = shown_at.tolist()
         texts = [named.texts[place] for place in places]
         shown = self._signer.impression_ids(self.surface, request.user, request.request_id, texts)
         entry = LogEntry(
@@ -189,26 +209,31 @@ class SurfaceRanker:
                 shown_at=[round(request.now * 1e6)] * len(places),
                 propensity=[*propensities],
                 context=_contexts(body.context, named.values, places),
-                model_version=version_of(champion),
+                model_version=version_of(trial.model),
+                versions=trial.versions(),
                 read_tick=features.tick,
                 schema_version=self.declared.schema.version,
                 fresh=body.request_id is None,
-                rows=self.declared.schema.table(features.values[arranged.places]).tobytes(),
+                rows=self.declared.schema.table(features.values[shown_at]).tobytes(),
+                shadow=trial.shadow(shown_at),
             ),
         )
-        self.live_features.add_impressions(shown, features.values.ids[arranged.places], request.now)
+        self.live_features.add_impressions(shown, features.values.ids[shown_at], request.now)
+        shown_scores = trial.shown_scores(scored.scores, shown_at).tolist()
+        trial.answered(shown_scores, shown_at)
         names = {*body.context, *(name for own in named.values for name in own)}
         return Ranked(
             request.request_id,
-            version_of(champion),
+            version_of(trial.model),
             tuple(sorted(degraded)),
             items=[named.ids[place] for place in places],
-            scores=scored.scores[arranged.places].tolist(),
+            scores=shown_scores,
             impression_ids=shown,
             propensities=propensities,
             entry=entry,
             candidates=len(named),
             undeclared=tuple(sorted(names - self._names)[:MOST_NAMED]),
+            versions=trial.versions(),
         )
 
 
