@@ -86,15 +86,11 @@ SENTENCES: Mapping[str, str] = {
     "live_guardrail": "{figure}: {seen}. That is beyond what is allowed; chance alone raises this alarm at some look in"
     " {chance} of all canaries at most.",
     "no_traffic": "The canary has {canary} and its control {control}: without traffic nothing is promoted.",
-    "live_worse": "The success measure of the canary is {found} than its control's, and shown to be worse: at best it"
-    " is {most}, whenever one looks.",
-    "live_shown": "The success measure of the canary is {found} than its control's. It is shown to be {goal}: at"
-    " worst it is {least}, whenever one looks.",
-    "live_shown_early": "The success measure of the canary is shown to be {goal}, but it has not run for long.",
-    "live_not_yet_shown": "The success measure of the canary is {found} than its control's; it may be anything from"
-    " {least} to {most}, and is not yet shown to be {goal}.",
-    "want_of_evidence": "The canary ends without an answer: its success measure may be anything from {least} to {most}"
-    " than its control's, which does not show that it is {goal}.",
+    "live_worse": "{found} It is shown to be worse than is allowed.",
+    "live_shown": "{found} It is shown to be {goal}.",
+    "live_shown_early": "{found} It is shown to be {goal}, but has not run for long.",
+    "live_not_yet_shown": "{found} It is not yet shown to be {goal}.",
+    "want_of_evidence": "The canary ends without an answer. {found} It is not shown to be {goal}.",
     # what a promotion says beside
     "checks_passed": "All {count} data checks passed.",
     "auc": "AUC {now}{before}; calibration error {calibration}.",

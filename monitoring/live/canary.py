@@ -142,6 +142,8 @@ def judge_canary(canary: Canary, arms: Arms, began: datetime, now: datetime) -> 
         "users_control": arms.control.users,
         "requests": arms.canary.requests,
         "requests_control": arms.control.requests,
+        "impressions": arms.canary.impressions,
+        "impressions_control": arms.control.impressions,
         "sample_ratio": split_evidence,
         **{guard.name: guard.shown for guard in guards},
         "success": success.found,
@@ -180,11 +182,8 @@ def _found(
 def _success_finding(canary: Canary, success: Lift, ran: timedelta, *, last: bool) -> Finding:
     floor = 1.0 if canary.goal == "superior" else 1 - canary.margin
     facts = {
-        "found": "not known yet" if success.found is None else _lift(success.found),
-        "least": _lift(success.lower),
-        "most": _lift(success.upper),
+        "found": _compared(success),
         "goal": "better" if canary.goal == "superior" else f"less than {percent(canary.margin)} lower",
-        "margin": percent(canary.margin),
     }
     if success.upper < 1 - canary.margin:
         return Finding("live_worse", "reject", facts, f"Canary.margin = {canary.margin!r}")
@@ -229,11 +228,14 @@ def _success(canary: Canary, arms: Arms) -> Lift:
     return difference.lift(arms.canary.reward, arms.control.reward, canary.risk, tuned_for=TUNED_FOR)
 
 
-def _lift(multiple: float) -> str:
-    """A multiple of the control's in words."""
-    if not math.isfinite(multiple):
-        return "not known yet"
-    return change(1 - multiple)
+def _compared(success: Lift) -> str:
+    """A sentence about the success measure beside its control's."""
+    if success.found is None:
+        return "The canary's success measure cannot be compared with its control's yet."
+    least = "unbounded below" if success.lower == -math.inf else f"at worst {change(1 - success.lower)}"
+    most = "unbounded above" if success.upper == math.inf else f"at best {change(1 - success.upper)}"
+    found = f"The canary's success measure is {change(1 - success.found)} than its control's"
+    return f"{found}, {least} and {most}, whenever one looks."
 
 
 def _plain(value: float | int | None) -> float | int | None:
