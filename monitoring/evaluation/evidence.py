@@ -147,7 +147,7 @@ class CanaryPath:
     canary_id: int
     version: str
     champion: str
-    settings: Mapping[str, Any]
+    settings: Mapping[str, float | int | str | None]
     """As its surface declared it when it began."""
 
     began: datetime

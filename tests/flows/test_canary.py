@@ -38,7 +38,7 @@ from tests.worlds.waiting import eventually
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 
-ROUNDS, READERS = 12, 80
+ROUNDS, READERS = 12, 100
 
 LATER = FEATURES.label.within + timedelta(seconds=1)
 """When what is shown now is mature."""
@@ -205,7 +205,9 @@ def test_a_shadow_is_judged_by_both_versions_losses_on_the_same_impressions(
     from monitoring.evaluation.compare import paired
 
     with serving(database, tmp_path) as client:
-        record = begin_canary(database, models, "2", canary=replace(QUICK, way="shadow"))
+        record = begin_canary(
+            database, models, "2", canary=replace(QUICK, way="shadow", at_least=timedelta(minutes=30))
+        )
         knows(client, record)
         readers = Readers(client, {"1": 0.5})
         readers.come(60)

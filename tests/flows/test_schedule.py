@@ -74,8 +74,14 @@ def test_each_surface_that_is_taken_up_is_scheduled_and_one_that_is_gone_is_paus
         )
         of_each = deployed()
         assert of_each["kiosk"] == of_each["till"]
-        assert [paused for _, paused in of_each["kiosk"]] == [False] * 3
+        assert [paused for _, paused in of_each["kiosk"]] == [True, False, False, False]
+        assert of_each["kiosk"][0] == ("canary", True), "it declares none"
         (settings.surfaces / "till.py").unlink()
         take_up(settings)
         eventually(lambda: all(paused for _, paused in deployed()["till"]), "paused")
-        assert not any(paused for _, paused in deployed()["kiosk"])
+        (settings.surfaces / "kiosk.py").write_text(
+            "from monitoring.live.canary import Canary\n"
+            + SURFACE.format(name="kiosk").replace("),)))", "),)), canary=Canary())")
+        )
+        take_up(settings)
+        eventually(lambda: not any(paused for _, paused in deployed()["kiosk"]), "its canary is looked at")

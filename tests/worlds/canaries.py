@@ -4,6 +4,7 @@ import hashlib
 import json
 import random
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -27,6 +28,9 @@ from tests.worlds.serving import FEATURES, Client, layout_of, rank
 
 QUICK = Canary(share=0.5, at_least=timedelta(0), at_most=timedelta(hours=1), slow=0.9, scores=0.9)
 """Half of all users each, no time that must pass, and models that score as they like."""
+
+AT_ONCE = 16
+"""Readers who wait for an answer."""
 
 FACTS = {"found": "10 % higher", "goal": "better", "least": "1 % higher", "most": "20 % higher"}
 """Of a finding on the success measure."""
@@ -111,10 +115,7 @@ class Readers:
     seed: int = 0
     seen: dict[str, set[str]] = field(default_factory=dict)
     """By user: the versions that ranked for them."""
-
-    def __post_init__(self) -> None:
-        self._random = random.Random(self.seed)
-        self._number = 0
+    _number: int = 0
 
     def come(self, count: int) -> None:
         """So many new users, each with one request."""
@@ -122,13 +123,15 @@ class Readers:
         self._number += count
 
     def visit(self, users: Sequence[str]) -> None:
-        """A request of each user, and their clicks on the first of what it shows."""
+        """A request of each user, many at once, and their clicks on the first of what it shows."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # so that many wait for one sync of the disk
+            answers = list(pool.map(lambda user: rank(self.client, user_id=user), users))
         clicked = []
-        for user in users:
-            answer = rank(self.client, user_id=user)
+        for user, answer in zip(users, answers, strict=True):
             self.seen.setdefault(user, set()).add(answer["model_version"])
             first = answer["items"][0]
-            if self._random.random() < self.clicks[first.get("model_version", answer["model_version"])]:
+            chance = self.clicks[first.get("model_version", answer["model_version"])]
+            if random.Random(f"{self.seed} {user}").random() < chance:
                 clicked.append({"impression_id": first["impression_id"], "kind": "click"})
         if clicked:
             assert self.client.post("/v1/feedback", json={"events": clicked}).status_code == 200
@@ -140,6 +143,6 @@ def end_canary(database: str, record: CanaryRecord, outcome: Outcome) -> None:
         if outcome == "superseded":
             supersede(connection, record.surface, "what it was compared with is gone")
             return
-        said = CanaryLook("promote", (Finding("live_shown", "promote", FACTS),), {"success": 1.1})
+        said = CanaryLook("promote", (Finding("live_shown", "promote", FACTS),), {"success": 1.1, "elapsed_s": 900.0})
         now = connection.execute("SELECT clock_timestamp()").fetchall()[0][0]
         assert act(connection, Judged(record, said, ArmsRead(Arms(), 1.0), now)) == outcome
