@@ -19,6 +19,7 @@ from features.ingest.staged_log import StagedLog
 from features.log.append_result import AppendResult
 from features.log.dead_letters import dead_letter_frame
 from features.log.entities import Entity, append_entities
+from features.log.items import date_arrivals
 from features.log.partitions import ensure_partitions
 from features.log.writing import append
 from infra.postgres.connections import connect
@@ -63,7 +64,11 @@ def import_log(
             done += AppendResult(dead_letters=stored)
         _append_entities(connection, surface, "items", log.items)
         _append_entities(connection, surface, "users", log.users)
-        return done + _append(connection, surface, log, files.name, times, progress)
+        done += _append(connection, surface, log, files.name, times, progress)
+        if log.items is not None:
+            with connection.transaction():
+                date_arrivals(connection, surface)
+        return done
 
 
 def _append(

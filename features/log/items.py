@@ -57,6 +57,12 @@ FROM wanted w WHERE e.surface = %(surface)s AND e.item_id = w.item_id
   AND (e.attributes, e.expires_at, e.withdrawn_at) IS DISTINCT FROM (w.attributes, w.expires_at, w.withdrawn_at)
 """
 
+FIRST_SHOWN = """
+WITH shown AS (SELECT item_id, min(shown_at) AS first FROM impressions WHERE surface = %(surface)s GROUP BY item_id)
+UPDATE items e SET arrived_at = shown.first, change = nextval('item_changes')
+FROM shown WHERE e.surface = %(surface)s AND e.item_id = shown.item_id AND shown.first < e.arrived_at
+"""
+
 CHANGED = """
 SELECT item_id, attributes, date_part('epoch', arrived_at), date_part('epoch', expires_at),
     withdrawn_at IS NOT NULL, change
@@ -130,6 +136,13 @@ def store(connection: psycopg.Connection, surface: str, items: pl.DataFrame, now
     if changed:
         connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
     return changed
+
+
+def date_arrivals(connection: psycopg.Connection, surface: str) -> None:
+    """In the caller's transaction: what the log has shown had arrived by then, whenever its row was imported."""
+    connection.execute(LOCK, [surface])
+    if connection.execute(FIRST_SHOWN, {"surface": surface}).rowcount:
+        connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
 
 
 def staged(changes: Sequence[ItemChange]) -> pl.DataFrame:

@@ -470,3 +470,12 @@ def test_a_real_log_goes_in_fast_and_comes_out_whole(database: str, connection: 
     assert shown["impression_id"].to_list() == rows["impression_id"].cast(pl.String).to_list()
     assert (shown["shown_at"] * 1e6).round().cast(pl.Int64).equals(rows["shown_at"].dt.epoch("us"))
     assert shown["attributes"].null_count() == 0
+
+
+def test_an_imported_item_had_arrived_when_it_was_first_shown(shelf: Shelf, connection: psycopg.Connection) -> None:
+    items = pl.DataFrame({"item_id": [100, 103, 999], "section": ["news", "film", "news"]})
+    before = datetime.now(UTC) - timedelta(minutes=10)
+    shelf.put(log_frame(), items=items)
+    arrived = dict(connection.execute("SELECT item_id, arrived_at FROM items").fetchall())
+    assert (arrived["100"], arrived["103"]) == (NOON, NOON + timedelta(seconds=3))
+    assert arrived["999"] > before  # nobody was shown it: it is new

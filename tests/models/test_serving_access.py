@@ -84,10 +84,10 @@ ROUTES: dict[str, tuple[str, object, set[str], int]] = {
     # what is sent, whose key opens it, what it then answers
     "/v1/feed/rank": ("POST", RANK, {"rank", "app", "admin", "operator"}, 200),
     "/v1/ads/rank": ("POST", RANK, {"operator"}, 200),
-    "/v1/feed/recommend": ("POST", RANK, {"rank", "app", "admin", "operator"}, 404),
+    "/v1/feed/recommend": ("POST", {"user_id": "u1"}, {"rank", "app", "admin", "operator"}, 200),
     "/v1/feed/events": ("POST", EVENTS, {"events", "importer", "admin", "operator"}, 200),
     "/v1/ads/events": ("POST", EVENTS, {"operator"}, 200),
-    "/v1/feed/items": ("POST", {}, {"items", "admin", "operator"}, 404),
+    "/v1/feed/items": ("PUT", {"items": [{"id": "a"}]}, {"items", "admin", "operator"}, 200),
     "/v1/feedback": ("POST", {}, {"feedback", "app", "importer", "admin", "operator"}, 422),
     "/v1/feed/new": ("POST", {}, {"operator"}, 404),
     "/v1/feed/rank/": ("POST", RANK, {"operator"}, 307),
@@ -109,7 +109,8 @@ def test_a_route_opens_to_its_scope_on_its_surface_and_to_nothing_else(
 ) -> None:
     method, body, opened_by, answers = ROUTES[path]
     headers = bearer(None if who is None else of[who])
-    response = client.get(path, headers=headers) if method == "GET" else client.post(path, json=body, headers=headers)
+    sent = {"headers": headers} if body is None else {"headers": headers, "json": body}
+    response = {"GET": client.get, "PUT": client.put, "POST": client.post}[method](path, **sent)
     if who in opened_by:
         assert response.status_code == answers, response.text
         return

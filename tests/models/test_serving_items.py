@@ -6,8 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from features.declare.columns import Id, Number
 from features.declare.features import Features
 from infra.postgres.connections import connect
@@ -193,16 +191,3 @@ def test_an_import_says_when_new_items_came_and_leaves_the_rest_of_their_life_al
     assert len(others) == 3
     now = datetime.now(UTC)
     assert all(alive and now - timedelta(minutes=10) < arrived <= now for _, _, alive, arrived in others)
-
-
-@pytest.mark.parametrize("scopes", [("rank",), ("items",)])
-def test_the_scope_items_opens_it_and_no_other(scopes: tuple[str, ...], database: str, tmp_path: Path) -> None:
-    from models.serving.access import keys
-
-    with connect(database, autocommit=True) as connection:
-        made = keys.add(connection, "team", scopes=scopes, now=datetime.now(UTC))
-    headers = {"authorization": f"Bearer {made.text}"}
-    with serve(serving_config(database, tmp_path / "cache")) as client:
-        put_ = client.put("/v1/feed/items", json={"items": [{"id": "a"}]}, headers=headers)
-        recommended_ = client.post("/v1/feed/recommend", json={"user_id": 1}, headers=headers)
-        assert (put_.status_code, recommended_.status_code) == ((200, 403) if scopes == ("items",) else (403, 200))
