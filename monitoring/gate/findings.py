@@ -85,6 +85,8 @@ SENTENCES: Mapping[str, str] = {
     " chance makes them so uneven at some look in {chance} of all canaries at most. No figure of it can be trusted.",
     "live_guardrail": "{figure}: {seen}. That is beyond what is allowed; chance alone raises this alarm at some look in"
     " {chance} of all canaries at most.",
+    "live_guardrail_unsure": "{figure}: {seen}. That is beyond what is allowed, as far as is known by now: nothing is"
+    " promoted meanwhile.",
     "no_traffic": "The canary has {canary} and its control {control}: without traffic nothing is promoted.",
     "live_worse": "{found} It is shown to be worse than is allowed.",
     "live_shown": "{found} It is shown to be {goal}.",

@@ -9,8 +9,9 @@ A look asks in this order, and what comes first decides:
 2. Does a guardrail give an alarm: errors, empty answers, slow answers, clicks that do not arrive, scores that are
    elsewhere? It is rolled back.
 3. Is there traffic in both arms? Without it nothing is promoted.
-4. Is the success measure shown to be superior, or not inferior? It is promoted, once it has run for `at_least`. Is it
-   shown to be worse than the margin? It is rolled back.
+4. Is the success measure shown to be superior, or not inferior? It is promoted, once it has run for `at_least`, unless
+   a guardrail is found beyond its limit and not yet shown to be. Is it shown to be worse than the margin? It is rolled
+   back.
 5. After `at_most` without an answer it is rolled back, for want of evidence.
 
 Every test holds at all looks together (`monitoring/statistics`), so one may look as often as one likes, and stop when
@@ -176,10 +177,17 @@ def _found(
         requests, control = (counted(each.requests, "request") for each in (arms.canary, arms.control))
         yield Finding("no_traffic", "reject" if last else "hold", {"canary": requests, "control": control})
         return
-    yield _success_finding(canary, success, ran, last=last)
+    unsure = [guard for guard in guards if guard.beyond and not guard.alarm]
+    found = _success_finding(canary, success, ran, last=last, sound=not unsure)
+    holds = (
+        Finding(f"live_guardrail_unsure/{guard.name}", "hold", {"figure": guard.figure, "seen": guard.seen})
+        for guard in unsure
+    )
+    yield from (found, *holds) if found.word == "reject" else (*holds, found)
 
 
-def _success_finding(canary: Canary, success: Lift, ran: timedelta, *, last: bool) -> Finding:
+def _success_finding(canary: Canary, success: Lift, ran: timedelta, *, last: bool, sound: bool) -> Finding:
+    """``sound``: no guardrail is found beyond its limit."""
     floor = 1.0 if canary.goal == "superior" else 1 - canary.margin
     facts = {
         "found": _compared(success),
@@ -187,7 +195,7 @@ def _success_finding(canary: Canary, success: Lift, ran: timedelta, *, last: boo
     }
     if success.upper < 1 - canary.margin:
         return Finding("live_worse", "reject", facts, f"Canary.margin = {canary.margin!r}")
-    if success.lower > floor and ran >= canary.at_least:
+    if success.lower > floor and ran >= canary.at_least and sound:
         return Finding("live_shown", "promote", facts)
     if last:
         return Finding("want_of_evidence", "reject", facts, f"Canary.at_most = {canary.at_most}")

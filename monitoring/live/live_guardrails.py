@@ -1,7 +1,7 @@
 """Guardrails of a canary: what may not be worse than in its control, each by a test that holds at all looks together.
 
     guard = rate("slow", arms, allowed=0.02, level=0.001)
-    guard.alarm, guard.shown
+    guard.alarm, guard.beyond, guard.shown
 
 `level` is the chance of a false alarm at some look.
 """
@@ -41,13 +41,20 @@ class Guard:
     """The natural logarithm of the evidence; of scores the lower bound of the distance."""
 
     alarm: bool
+    """It is shown to be beyond its limit."""
+
+    beyond: bool
+    """It is found beyond its limit, shown or not."""
 
 
 def rate(name: Rate, arms: Arms, *, allowed: float, level: float) -> Guard:
     """Requests with this outcome: is their share above the control's by more than `allowed`?"""
     ours, control = ((getattr(arm, name), arm.answered) for arm in (arms.canary, arms.control))
     shown = float(proportions.log_evidence(*ours, *control, allowed=allowed))
-    return Guard(name, FIGURES[name], _beside(_share(*ours), _share(*control)), shown, shown >= -math.log(level))
+    beyond = bool(ours[1] and control[1]) and ours[0] / ours[1] - control[0] / control[1] > allowed
+    return Guard(
+        name, FIGURES[name], _beside(_share(*ours), _share(*control)), shown, shown >= -math.log(level), beyond
+    )
 
 
 def clicks(arms: Arms, *, allowed: float, level: float) -> Guard:
@@ -57,14 +64,15 @@ def clicks(arms: Arms, *, allowed: float, level: float) -> Guard:
     """
     ours, control = arms.canary, arms.control
     arrived, squared = ours.clicks + control.clicks, ours.clicks_squared + control.clicks_squared
-    shown = 0.0
+    shown, beyond = 0.0, False
     if arrived and ours.exposure_s > 0 and control.exposure_s > 0:
         expected = (1 - allowed) * ours.exposure_s
         worth = split.independent(arrived, squared) / arrived
         share = expected / (expected + control.exposure_s)
         shown = float(split.log_evidence(worth * ours.clicks, worth * arrived, share, side="below"))
+        beyond = ours.clicks < share * arrived
     seen = _beside(counted(ours.clicks, "click"), counted(control.clicks, "click"))
-    return Guard("clicks", "Clicks as they arrive", seen, shown, shown >= -math.log(level))
+    return Guard("clicks", "Clicks as they arrive", seen, shown, shown >= -math.log(level), beyond)
 
 
 def scores(arms: Arms, *, allowed: float, level: float, tuned_for: int) -> Guard:
@@ -74,7 +82,9 @@ def scores(arms: Arms, *, allowed: float, level: float, tuned_for: int) -> Guard
     )
     apart = distance(*ours, *control, level=level, tuned_for=tuned_for)
     seen = f"{apart.found:.2f} from the control's in Kolmogorov-Smirnov distance, at least {apart.at_least:.2f}"
-    return Guard("scores", "Distribution of scores", seen, apart.at_least, apart.at_least > allowed)
+    return Guard(
+        "scores", "Distribution of scores", seen, apart.at_least, apart.at_least > allowed, apart.found > allowed
+    )
 
 
 def _beside(now: str, control: str) -> str:

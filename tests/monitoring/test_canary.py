@@ -41,6 +41,7 @@ def test_a_canary_that_loses_what_the_margin_allows_and_no_less_is_seldom_promot
         (Planted(errors=0.05), "live_guardrail/errors", 2_000),
         (Planted(empty=0.05), "live_guardrail/empty", 2_000),
         (Planted(slow=0.1), "live_guardrail/slow", 1_500),
+        (Planted(slow=0.05), "live_guardrail/slow", 6_000),
         (Planted(constant_score=0.0), "live_guardrail/scores", 1_500),
         (Planted(constant_score=0.99), "live_guardrail/scores", 1_500),
     ],
