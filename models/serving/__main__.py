@@ -97,9 +97,14 @@ def main() -> None:
         artifact_root=settings.mlflow_artifact_root,
         durable=settings.durable,
         open_without_keys=settings.on_loopback or settings.open_serving,
+        traces_to=settings.otel_endpoint,
         report=report,
     )
-    listen(create_app(config), settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)
+    try:
+        app = create_app(config)
+    except SettingsError as error:
+        parser.exit(error.exit_code, f"millrace: {error}\n")
+    listen(app, settings, settings.serving_port, settings.serving, limits=LIMITS, log_config=None)
 
 
 if __name__ == "__main__":

@@ -22,27 +22,32 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from infra.http.limits import BodyLimits, RequestLimits
 from models.serving.access.guard import Guard
+from models.serving.answers import EventsAnswer, FeedbackAnswer, Health, RankAnswer
 from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackList, RankBody
 from models.serving.config import ServingConfig
+from models.serving.described import DescribedApi
 from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
 from models.serving.rank.ranking import NoTowers
 from models.serving.service import NoSurface, RankingService
+from models.serving.state import ServiceState
 from models.serving.telemetry import Measured
+from models.serving.traces import Traces
 
 LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
 
 
 def create_app(config: ServingConfig) -> FastAPI:
-    """The app; its lifespan starts and stops the service."""
+    """The app; its lifespan starts and stops the service. Raises SettingsError where it cannot send traces."""
     service = RankingService(config)
+    traces = Traces(config.traces_to) if config.traces_to is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -51,25 +56,27 @@ def create_app(config: ServingConfig) -> FastAPI:
             yield
         finally:
             service.stop()
+            if traces is not None:
+                traces.close()
 
     # The pages under /docs would fetch their scripts from elsewhere; /openapi.json says the same.
-    app = FastAPI(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = DescribedApi(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.router.route_class = QuickJson
 
     app.add_middleware(BodyLimits, refuse=_refusal, limits=LIMITS)
     app.add_middleware(Guard, access=service.access, clock=config.clock)  # around the limits: strangers fill no memory
 
-    app.add_middleware(Measured, metrics=service.metrics)  # around both: what they refuse is counted too
+    app.add_middleware(Measured, metrics=service.metrics, traces=traces)  # around both: what they refuse is counted too
 
-    @app.post("/v1/{surface}/rank")
-    async def rank(surface: str, body: RankBody) -> Response:
+    @app.post("/v1/{surface}/rank", responses={200: {"model": RankAnswer}})
+    async def rank(surface: str, body: RankBody, request: Request) -> Response:
         """Rank candidates for a user, those named or those retrieved. An unknown user or item is ranked like others.
         ``undeclared`` names values that came and are no column of the surface."""
         repeated = None if body.items is None else body.items.repeated
         if repeated is not None:
             return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
-        response = await service.rank(surface, body)
+        response = await service.rank(surface, body, request.state.stages)
         ranked = response.ranked
         columns = zip(ranked.items, ranked.scores, ranked.impression_ids, ranked.propensities, strict=True)
         content = {
@@ -85,7 +92,7 @@ def create_app(config: ServingConfig) -> FastAPI:
         }
         return Response(msgspec.json.encode(content), media_type="application/json")
 
-    @app.post("/v1/feedback")
+    @app.post("/v1/feedback", responses={200: {"model": FeedbackAnswer}})
     async def feedback(body: AnyFeedback, request: Request) -> JSONResponse:
         """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
         counts what is stored, ``repeated`` what of it was in the log already, ``refused`` has what is a dead letter;
@@ -98,7 +105,7 @@ def create_app(config: ServingConfig) -> FastAPI:
 
         try:
             events = body.events if isinstance(body, FeedbackList) else [body]
-            result = await service.feedback(events, request.state.caller)
+            result = await service.feedback(events, request.state.caller, request.state.stages)
         except UnfitFeedback as error:
             return _problem(error.status, [*place_of(error.place), error.field], str(error))
         refused = [{"loc": place_of(event), "msg": reason} for event, reason in result.dead_letters.items()]
@@ -113,12 +120,12 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
-    @app.post("/v1/{surface}/events")
-    async def events(surface: str, body: EventsBody) -> JSONResponse:
+    @app.post("/v1/{surface}/events", responses={200: {"model": EventsAnswer}})
+    async def events(surface: str, body: EventsBody, request: Request) -> JSONResponse:
         """Take impressions that others served, and feedback, in any order. ``events`` has what became of each, in the
         order they came: ``taken``, ``already there``, or ``refused`` with the place and the reason. ``kinds`` and
         ``notes`` are as in the answer to feedback, ``undeclared`` names columns that the surface does not declare."""
-        result = await service.events(surface, body.events)
+        result = await service.events(surface, body.events, request.state.stages)
         became: list[dict[str, object]] = [{"outcome": outcome} for outcome in result.outcomes]
         for place, unfit in result.refused.items():
             became[place] |= {"loc": _encodable(["body", "events", place, *unfit.field]), "msg": unfit.reason}
@@ -133,16 +140,16 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
-    @app.get("/healthz")
+    @app.get("/healthz", responses={200: {"model": Health}})
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={status: {"model": ServiceState} for status in (200, 503)})
     async def readyz() -> JSONResponse:
         state = service.state()
         return JSONResponse(asdict(state), 200 if state.ready else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 

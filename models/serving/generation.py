@@ -2,7 +2,7 @@
 
     generation = Generation(config.surfaces(), config, database, registry, metrics, signer)
     generation.start()
-    generation.rankers["feed"].rank(body)
+    generation.rankers["feed"].rank(body, stages)
 
 ``service`` makes the next one beside that in service and puts it into its place once it has caught up with the log.
 """

@@ -4,6 +4,7 @@ The towers are those of the version that serves; the recent clicks outlive them.
 towers were trained on, which came with the version, and goes on with those that the log has since.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -100,7 +101,11 @@ class Retriever:
 
     def stale(self) -> bool:
         """True while the log's clicks have not been followed for a while, or not at all."""
-        return self._followed_at is None or self._clock() - self._followed_at > STALE_S
+        return self.lag_s() > STALE_S
+
+    def lag_s(self) -> float:
+        """Seconds since the clicks were last followed to the log's end; infinite while they never were."""
+        return math.inf if self._followed_at is None else max(0.0, self._clock() - self._followed_at)
 
     def _state_of(self, trained: VersionTowers) -> _State:
         with self._lock:

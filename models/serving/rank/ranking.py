@@ -23,6 +23,7 @@ from models.serving.follow.retriever import Retriever
 from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.arrange import arrange
 from models.serving.rank.views import LiveViews
+from models.serving.stages import RequestStages
 
 Context = Mapping[str, str | None]
 """Values by the log's names, as canonical texts."""
@@ -81,18 +82,20 @@ class SurfaceRanker:
         self._signer = signer
         self._clock = clock
 
-    def rank(self, body: RankBody) -> Ranked:
+    def rank(self, body: RankBody, stages: RequestStages) -> Ranked:
         """Score every candidate with the one model that is champion now, and order them; ties keep their order.
         Candidates that are not named are retrieved by the same model.
 
         The impressions count in the user's next request at once; the caller makes ``entry`` durable. Raises NoTowers.
         """
-        request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
+        stages.end("wait")
+        request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock(), stages)
         champion = self.champions.current(self.surface)
         degraded = {"champion"} if champion and self.champions.behind(self.surface) else set()
         named = body.items
         if named is None:
             named = Candidates.of(self._retrieved(champion, request))
+            stages.end("retrieve")
             if not named:
                 lacks = tuple(sorted({"retrieval", *degraded}))
                 return Ranked(
@@ -110,12 +113,14 @@ class SurfaceRanker:
         body = request.body
         features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
         views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
+        request.stages.end("read")
         degraded |= {*features.degraded, *(() if views.complete else ("views",))}
         if champion is None:
             degraded.add("model")
             scores = np.full(len(named), self.declared.base_rate)
         else:
             scores = champion.scorer.score(to_score(features.values, views.values, self.declared.schema, request.now))
+        request.stages.end("score")
         arranged = arrange(scores, body.limit)
         places, propensities = arranged.places.tolist(), arranged.propensities.tolist()
         texts = [named.texts[place] for place in places]
@@ -140,6 +145,7 @@ class SurfaceRanker:
         )
         self.live_features.add_impressions(shown, features.values.ids[arranged.places], request.now)
         names = {*body.context, *(name for own in named.values for name in own)}
+        request.stages.end("arrange")
         return Ranked(
             request.request_id,
             version_of(champion),
@@ -176,6 +182,7 @@ class _Request:
     request_id: str
     now: float
     """Seconds since 1970."""
+    stages: RequestStages
 
 
 def version_of(champion: LoadedChampion | None) -> str:
