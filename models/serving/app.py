@@ -13,6 +13,7 @@ an API key that opens the route, 401, 403 or 429 (``access``). A 2xx answer to
 ``rank`` or ``feedback`` says that what it logs is durable: committed, or on this machine's disk.
 """
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -177,7 +178,8 @@ def create_app(config: ServingConfig) -> FastAPI:
 
 
 class QuickJson(APIRoute):
-    """A route whose body is read by msgspec. What that does not take as JSON, Python's own reads, or refuses."""
+    """A route whose body is read by msgspec. What that does not take as JSON, Python's own reads, or refuses: of no
+    JSON at all, of bytes that are no text, of nesting or numbers without end, each is 422."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -193,7 +195,12 @@ class _QuickRequest(Request):
         try:
             return msgspec.json.decode(await self.body())
         except (msgspec.DecodeError, RecursionError):
-            return await super().json()
+            try:
+                return await super().json()
+            except json.JSONDecodeError:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise json.JSONDecodeError(str(error), "", 0) from error
 
 
 def _problem(status: int, place: list[str | int], message: str) -> JSONResponse:

@@ -92,7 +92,8 @@ class Segments:
             raise OSError(f"{folder}: every slot is taken; is it shared by {SLOTS} processes?")
         self._open: _OpenSegment | None = None
         self._failed: str | None = None
-        """Why the last append did not succeed."""
+        """What became of the last append; None where it succeeded. Set while one is on its way, which a look at it may
+        find: so does one that hangs."""
         self._ends: dict[Path, int] = {}
         """Where what was acknowledged ends, of segments that could not be cut back."""
         named = [path for path in self.folder.iterdir() if path.suffix in (SUFFIX, ASIDE)]
@@ -128,12 +129,12 @@ class Segments:
         with self._writing:
             if self._open is not None and self._open.end >= SEGMENT_BYTES:
                 self._finish()
+            self._failed = "the last entries could not be written"
             segment = self._open = self._open or self._begin()
             try:
                 _write_all(segment.descriptor, records)
                 os.fdatasync(segment.descriptor)
-            except BaseException as error:
-                self._failed = str(error)
+            except BaseException:
                 self._abandon(segment)
                 raise
             self._failed = None
