@@ -24,6 +24,7 @@ from features.ingest.json_events import Event, FeedbackEvent, ImpressionEvent, U
 from features.log.json_values import (
     CONTEXT_FORMS,
     ID_FORMS,
+    NAME_FORM,
     Context,
     Form,
     Id,
