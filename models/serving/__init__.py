@@ -20,5 +20,6 @@ Before it: ``access`` (who may call, and about which impressions).
 
 Beside it: ``feedback`` (clicks and the rest), ``follow.retriever`` (candidates where the request names none),
 ``rank.views`` (a team's own views), ``scoring`` (a model made ready for requests), ``durable.database`` (whether it is
-away), ``telemetry`` (metrics and log lines).
+away), ``stages``, ``telemetry``, ``traces`` (how long each stage of a request takes; metrics, log lines,
+OpenTelemetry), ``freshness``, ``state`` (what ``/readyz`` shows), ``answers`` and ``described`` (``/openapi.json``).
 """
