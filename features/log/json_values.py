@@ -3,6 +3,7 @@ take; all else is refused with the field's name."""
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -119,7 +120,7 @@ def _since_1970(at: datetime) -> datetime:
     return at.astimezone(UTC) if at < LATEST else LATEST
 
 
-Form = dict[str, object]
+Form = Mapping[str, object]
 """A JSON schema."""
 
 

@@ -17,9 +17,10 @@ from schemathesis.schemas import APIOperation
 
 from infra.http.connections import limited
 from models.serving.app import LIMITS
+from models.serving.config import ServedSurface
 from tests.conftest import free_port, fresh_database
 from tests.models.test_serving_access import add, bearer, keyed
-from tests.worlds.serving import Client, promote, serve, serving_config, with_items
+from tests.worlds.serving import FEATURES, Client, promote, serve, serving_config, with_items
 from tests.worlds.waiting import eventually
 
 load_all_checks()
@@ -106,7 +107,8 @@ def expect_conformance(
 def test_every_route_answers_as_it_is_described_whatever_is_sent(database: str, tmp_path: Path, keys: bool) -> None:
     if keys:
         headers = bearer(add(database, "operator", "admin"))
-        serving = keyed(database, tmp_path / "cache")
+        one = {"feed": ServedSurface(FEATURES)}  # where feedback on what others served need not name its surface
+        serving = keyed(database, tmp_path / "cache", declared=lambda: one)
     else:
         headers = {}
         serving = serve(serving_config(database, tmp_path / "cache"), settles=False)
