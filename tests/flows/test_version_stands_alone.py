@@ -35,7 +35,7 @@ from tests.worlds.raw_rows import raw_rows
 from tests.worlds.serving import serve, serving_config
 from tests.worlds.waiting import eventually
 
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:mlflow"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:mlflow"), pytest.mark.slow, pytest.mark.timeout(600)]
 
 STOCK = TeamView("stock", table="warehouse.stock", keys={"article": "item_id"}, values=("pieces", "on_sale"))
 
