@@ -88,6 +88,10 @@ class Settings(BaseSettings):
     notice_block: str | None = Field(default=None, pattern=r"^[^/\s]+/[^/\s]+$")
     """A Prefect notification block that notices go through, as ``slack-webhook/team``; events tell of them anyway."""
 
+    otel_endpoint: str | None = None
+    """Address of an OpenTelemetry collector that takes OTLP over HTTP, as ``http://host:4318``: serving sends it a
+    trace of each request."""
+
     @field_validator("home", "surfaces", mode="before")
     @classmethod
     def _folder(cls, value: Path | str) -> Path:
@@ -111,14 +115,14 @@ class Settings(BaseSettings):
             "mlflow_url",
             "mlflow_artifacts",
         ),
-        *("evidently_url", "serving_url", "desk_url", "notice_block"),
+        *("evidently_url", "serving_url", "desk_url", "notice_block", "otel_endpoint"),
         mode="before",
     )
     @classmethod
     def _unset(cls, text: str | None) -> str | None:
         return text or None  # as a compose file hands on what is not set
 
-    @field_validator("prefect_api_url", "mlflow_url", "evidently_url", "serving_url", "desk_url")
+    @field_validator("prefect_api_url", "mlflow_url", "evidently_url", "serving_url", "desk_url", "otel_endpoint")
     @classmethod
     def _web(cls, text: str | None) -> str | None:
         parts = urlsplit(text or "http://none")  # raises ValueError where brackets or the port are wrong

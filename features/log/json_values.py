@@ -3,6 +3,7 @@ take; all else is refused with the field's name."""
 
 import math
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -119,25 +120,49 @@ def _since_1970(at: datetime) -> datetime:
     return at.astimezone(UTC) if at < LATEST else LATEST
 
 
-def json_schema(*types: str) -> WithJsonSchema:
-    """What an API's description says of a value that a function of ours checks."""
-    return WithJsonSchema({"anyOf": [{"type": name} for name in types]})
+Form = Mapping[str, object]
+"""A JSON schema."""
 
 
-Id = Annotated[str | int, PlainValidator(storable_id), json_schema("string", "integer")]
+def json_schema(*forms: Form) -> WithJsonSchema:
+    """What an API's description says of a value that a function of ours checks: one of these."""
+    return WithJsonSchema({"anyOf": [*forms]})
+
+
+def _text_form(longest: int, **more: object) -> Form:
+    # The bound is one of bytes, which JSON Schema cannot say: so many letters are never too few.
+    return {"type": "string", "maxLength": longest, "pattern": r"^[^\u0000]*$", **more}
+
+
+ID_FORMS: tuple[Form, ...] = (
+    _text_form(LONGEST_ID, minLength=1),
+    {"type": "integer", "minimum": SMALLEST_INTEGER, "maximum": LARGEST_INTEGER},
+)
+NAME_FORM: Form = _text_form(LONGEST_ID, minLength=1)
+_SCALAR_FORMS: tuple[Form, ...] = (
+    _text_form(LONGEST_CONTEXT),
+    *({"type": name} for name in ("number", "boolean", "null")),
+)
+CONTEXT_FORMS: tuple[Form, ...] = (*_SCALAR_FORMS, {"type": "array", "items": {"anyOf": [*_SCALAR_FORMS]}})
+
+Id = Annotated[str | int, PlainValidator(storable_id), json_schema(*ID_FORMS)]
 """An id as sent; its canonical form is text, so 7 and "7" are the same one."""
 
-TextId = Annotated[str, PlainValidator(_text_id), json_schema("string", "integer")]
-ContextKey = Annotated[str, PlainValidator(context_key), json_schema("string")]
-ContextValue = Annotated[
-    str | None,
-    PlainValidator(context_value),
-    json_schema("string", "number", "boolean", "null", "array"),
-]
+TextId = Annotated[str, PlainValidator(_text_id), json_schema(*ID_FORMS)]
+ContextKey = Annotated[str, PlainValidator(context_key), json_schema(NAME_FORM)]
+ContextValue = Annotated[str | None, PlainValidator(context_value), json_schema(*CONTEXT_FORMS)]
 """As its canonical text."""
 
-Context = Annotated[dict[ContextKey, ContextValue], Field(max_length=MOST_NAMES), AfterValidator(small_context)]
-Number = Annotated[float, PlainValidator(_finite), json_schema("number")]
-Kind = Annotated[str, PlainValidator(_kind), json_schema("string")]
+Context = Annotated[
+    dict[ContextKey, ContextValue],
+    Field(max_length=MOST_NAMES, json_schema_extra={"propertyNames": NAME_FORM}),
+    AfterValidator(small_context),
+]
+Number = Annotated[float, PlainValidator(_finite), json_schema({"type": "number"})]
+Kind = Annotated[
+    str,
+    PlainValidator(_kind),
+    json_schema({"type": "string", "pattern": f"^{KIND_PATTERN}$", "not": {"const": "impression"}}),
+]
 Instant = Annotated[AwareDatetime, AfterValidator(_since_1970)]
 """A time with its zone, as UTC."""

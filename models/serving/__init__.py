@@ -20,5 +20,7 @@ Before it: ``access`` (who may call, and about which impressions).
 
 Beside it: ``feedback`` (clicks and the rest), ``recommend`` (candidates where the request names none), ``items`` (what
 a team puts) and ``follow.item_changes`` (which every process follows), ``rank.views`` (a team's own views), ``scoring``
-(a model made ready for requests), ``durable.database`` (whether it is away), ``telemetry`` (metrics and log lines).
+(a model made ready for requests), ``durable.database`` (whether it is away), ``stages``, ``telemetry``, ``traces`` (how
+long each stage of a request takes; metrics, log lines, OpenTelemetry), ``freshness``, ``state`` (what ``/readyz``
+shows), ``answers`` and ``described`` (``/openapi.json``).
 """

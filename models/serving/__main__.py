@@ -127,6 +127,7 @@ def serve(settings: Settings, surfaces: str, place: Place, lifeline: int | None)
         durable=settings.durable,
         open_without_keys=settings.on_loopback or settings.open_serving,
         place=place,
+        traces_to=settings.otel_endpoint,
         report=report,
     )
     shared = lifeline is not None

@@ -15,6 +15,7 @@ an API key that opens the route, 401, 403 or 429 (``access``). A 2xx answer to
 ``rank`` or ``feedback`` says that what it logs is durable: committed, or on this machine's disk.
 """
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -24,29 +25,34 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
 from infra.http.limits import BodyLimits, RequestLimits
 from models.serving.access.guard import Guard
+from models.serving.answers import EventsAnswer, FeedbackAnswer, Health, ItemsAnswer, RankAnswer
 from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackList, RankBody
 from models.serving.config import ServingConfig
+from models.serving.described import DescribedApi
 from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
 from models.serving.items import ItemsBody, ItemsNotStored
 from models.serving.rank.ranking import NoSources
 from models.serving.recommend.request import RecommendBody, UnfitFilter
 from models.serving.service import NoSurface, RankingService, RankResponse
+from models.serving.state import ServiceState
 from models.serving.telemetry import Measured
+from models.serving.traces import Traces
 
 LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
 
 
 def create_app(config: ServingConfig) -> FastAPI:
-    """The app; its lifespan starts and stops the service."""
+    """The app; its lifespan starts and stops the service. Raises SettingsError where it cannot send traces."""
     service = RankingService(config)
+    traces = Traces(config.traces_to) if config.traces_to is not None else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,30 +61,32 @@ def create_app(config: ServingConfig) -> FastAPI:
             yield
         finally:
             service.stop()
+            if traces is not None:
+                traces.close()
 
     # The pages under /docs would fetch their scripts from elsewhere; /openapi.json says the same.
-    app = FastAPI(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = DescribedApi(title="Millrace serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.service = service
     app.router.route_class = QuickJson
 
     app.add_middleware(BodyLimits, refuse=_refusal, limits=LIMITS)
     app.add_middleware(Guard, access=service.access, clock=config.clock)  # around the limits: strangers fill no memory
 
-    app.add_middleware(Measured, metrics=service.metrics)  # around both: what they refuse is counted too
+    app.add_middleware(Measured, metrics=service.metrics, traces=traces)  # around both: what they refuse is counted too
 
-    @app.post("/v1/{surface}/rank")
-    async def rank(surface: str, body: RankBody) -> Response:
+    @app.post("/v1/{surface}/rank", responses={200: {"model": RankAnswer}})
+    async def rank(surface: str, body: RankBody, request: Request) -> Response:
         """Rank candidates for a user. An unknown user or item is ranked like others. ``undeclared`` names values that
         came and are no column of the surface, ``withdrawn`` candidates that may not be shown any more."""
         repeated = body.items.repeated
         if repeated is not None:
             return _problem(422, ["body", "items", repeated], "repeats an earlier item; name each candidate once")
-        return answer(await service.rank(surface, body))
+        return answer(await service.rank(surface, body, request.state.stages))
 
-    @app.post("/v1/{surface}/recommend")
-    async def recommend(surface: str, body: RecommendBody) -> Response:
+    @app.post("/v1/{surface}/recommend", responses={200: {"model": RankAnswer}})
+    async def recommend(surface: str, body: RecommendBody, request: Request) -> Response:
         """Find candidates for a user and rank them. ``sources`` says of each item which sources gave it."""
-        return answer(await service.recommend(surface, body))
+        return answer(await service.recommend(surface, body, request.state.stages))
 
     def answer(response: RankResponse) -> Response:
         ranked = response.ranked
@@ -103,7 +111,7 @@ def create_app(config: ServingConfig) -> FastAPI:
                 item["sources"] = sources
         return Response(msgspec.json.encode(content), media_type="application/json")
 
-    @app.post("/v1/feedback")
+    @app.post("/v1/feedback", responses={200: {"model": FeedbackAnswer}})
     async def feedback(body: AnyFeedback, request: Request) -> JSONResponse:
         """Take feedback. The first of a kind for an impression counts; it may come before its impression. ``accepted``
         counts what is stored, ``repeated`` what of it was in the log already, ``refused`` has what is a dead letter;
@@ -116,7 +124,7 @@ def create_app(config: ServingConfig) -> FastAPI:
 
         try:
             events = body.events if isinstance(body, FeedbackList) else [body]
-            result = await service.feedback(events, request.state.caller)
+            result = await service.feedback(events, request.state.caller, request.state.stages)
         except UnfitFeedback as error:
             return _problem(error.status, [*place_of(error.place), error.field], str(error))
         refused = [{"loc": place_of(event), "msg": reason} for event, reason in result.dead_letters.items()]
@@ -131,12 +139,12 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
-    @app.post("/v1/{surface}/events")
-    async def events(surface: str, body: EventsBody) -> JSONResponse:
+    @app.post("/v1/{surface}/events", responses={200: {"model": EventsAnswer}})
+    async def events(surface: str, body: EventsBody, request: Request) -> JSONResponse:
         """Take impressions that others served, and feedback, in any order. ``events`` has what became of each, in the
         order they came: ``taken``, ``already there``, or ``refused`` with the place and the reason. ``kinds`` and
         ``notes`` are as in the answer to feedback, ``undeclared`` names columns that the surface does not declare."""
-        result = await service.events(surface, body.events)
+        result = await service.events(surface, body.events, request.state.stages)
         became: list[dict[str, object]] = [{"outcome": outcome} for outcome in result.outcomes]
         for place, unfit in result.refused.items():
             became[place] |= {"loc": _encodable(["body", "events", place, *unfit.field]), "msg": unfit.reason}
@@ -151,11 +159,11 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
-    @app.put("/v1/{surface}/items")
-    async def items(surface: str, body: ItemsBody) -> JSONResponse:
+    @app.put("/v1/{surface}/items", responses={200: {"model": ItemsAnswer}})
+    async def items(surface: str, body: ItemsBody, request: Request) -> JSONResponse:
         """Add or change items; what is not given stays as it is. ``changed`` counts those that are not as they were,
         ``refused`` names those that cannot be taken, which does not take their neighbours with them."""
-        result = await service.items(surface, body.items)
+        result = await service.items(surface, body.items, request.state.stages)
         refused = [
             {"loc": _encodable(["body", "items", place, *unfit.field]), "msg": unfit.reason}
             for place, unfit in result.refused.items()
@@ -169,16 +177,16 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
-    @app.get("/healthz")
+    @app.get("/healthz", responses={200: {"model": Health}})
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
 
-    @app.get("/readyz")
+    @app.get("/readyz", responses={status: {"model": ServiceState} for status in (200, 503)})
     async def readyz() -> JSONResponse:
         state = service.state()
         return JSONResponse(asdict(state), 200 if state.ready else 503)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(service.shared_metrics.page(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -214,7 +222,8 @@ def create_app(config: ServingConfig) -> FastAPI:
 
 
 class QuickJson(APIRoute):
-    """A route whose body is read by msgspec. What that does not take as JSON, Python's own reads, or refuses."""
+    """A route whose body is read by msgspec. What that does not take as JSON, Python's own reads, or refuses: of no
+    JSON at all, of bytes that are no text, of nesting or numbers without end, each is 422."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -230,7 +239,12 @@ class _QuickRequest(Request):
         try:
             return msgspec.json.decode(await self.body())
         except (msgspec.DecodeError, RecursionError):
-            return await super().json()
+            try:
+                return await super().json()
+            except json.JSONDecodeError:
+                raise
+            except (ValueError, RecursionError) as error:
+                raise json.JSONDecodeError(str(error), "", 0) from error
 
 
 def _problem(status: int, place: list[str | int], message: str) -> JSONResponse:

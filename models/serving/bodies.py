@@ -22,7 +22,19 @@ from pydantic import (
 from features.declare.recommend import MOST_CANDIDATES
 from features.identity.names import LONGEST_ID
 from features.ingest.json_events import Event, FeedbackEvent, ImpressionEvent, Unfit, read_event
-from features.log.json_values import Context, Id, Instant, Kind, Number, TextId, json_schema
+from features.log.json_values import (
+    CONTEXT_FORMS,
+    ID_FORMS,
+    NAME_FORM,
+    Context,
+    Form,
+    Id,
+    Instant,
+    Kind,
+    Number,
+    TextId,
+    json_schema,
+)
 
 MOST_FEEDBACK = 1000
 MOST_EVENTS = 1000
@@ -80,10 +92,20 @@ def _candidates(value: object, each: Callable[[object], list[_Item]]) -> Candida
     return Candidates.of(ids, values)
 
 
-CandidateItem = Annotated[_Item, PlainValidator(_candidate), json_schema("string", "integer", "object")]
+_OBJECT: Form = {
+    "type": "object",
+    "properties": {"id": {"anyOf": [*ID_FORMS]}},
+    "required": ["id"],
+    "propertyNames": NAME_FORM,
+    "additionalProperties": {"anyOf": [*CONTEXT_FORMS]},
+}
+
+CandidateItem = Annotated[_Item, PlainValidator(_candidate), json_schema(*ID_FORMS, _OBJECT)]
 
 CandidateList = Annotated[
-    list[CandidateItem], Field(min_length=1, max_length=MOST_CANDIDATES), WrapValidator(_candidates)
+    list[CandidateItem],
+    Field(min_length=1, max_length=MOST_CANDIDATES, json_schema_extra={"uniqueItems": True}),
+    WrapValidator(_candidates),
 ]
 """What a request names, and what is made of it: ``Candidates``."""
 

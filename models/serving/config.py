@@ -90,6 +90,9 @@ class ServingConfig:
     clock: Callable[[], float] = time.time
     """Seconds since 1970."""
 
+    traces_to: str | None = None
+    """An OpenTelemetry collector's address; None: nothing is traced."""
+
     report: Callable[[Mapping[str, str]], None] = lambda versions: None
     """Is given the versions of the surfaces that are in service, again and again."""
 

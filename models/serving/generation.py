@@ -2,7 +2,7 @@
 
     generation = Generation(config.surfaces(), config, database, registry, metrics, signer)
     generation.start()
-    generation.rankers["feed"].rank(body)
+    generation.rankers["feed"].rank(body, stages)
 
 ``service`` makes the next one beside that in service and puts it into its place once it has caught up with the log.
 """
@@ -89,7 +89,7 @@ class Generation:
             *(name, declared, surface.recommend, catalogue, clicks, retriever, database),
             *(config.clock, config.follow_s),
         )
-        return Recommender(declared, surface.recommend, catalogue, retriever, log, self.items.stale)
+        return Recommender(declared, surface.recommend, catalogue, retriever, log, self.items.lag_s)
 
     def start(self) -> None:
         """Take the cached models into service; the rest comes in the background."""

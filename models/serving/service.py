@@ -6,12 +6,13 @@ it durable in ``durable.acceptance``.
 """
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from features.log.outcomes import ALREADY_THERE
 from models.serving.access.callers import Access, Caller
@@ -29,11 +30,14 @@ from models.serving.durable.segments import Segments
 from models.serving.events import EventIntake, EventsResult, result_of_events
 from models.serving.feedback import FeedbackIntake, FeedbackResult, result_of
 from models.serving.follow.champions import Champions
+from models.serving.freshness import Freshness
 from models.serving.generation import Generation
 from models.serving.items import ItemsResult, SentItem, store_items
 from models.serving.rank.ranking import Ranked, SurfaceRanker
 from models.serving.recommend.request import RecommendBody
 from models.serving.shared_metrics import SharedMetrics
+from models.serving.stages import RequestStages
+from models.serving.state import ServiceState, service_state
 from models.serving.telemetry import LOG, Metrics
 from models.versions.registry import Registry
 
@@ -61,26 +65,6 @@ class RankResponse:
     """What the response had to do without."""
 
 
-@dataclass(frozen=True)
-class SurfaceState:
-    version: str
-    """Of the file that declares it."""
-    champion: str | None
-    behind: str | None
-    features: Literal["stale", "live"]
-
-
-@dataclass(frozen=True)
-class ServiceState:
-    """What ``/readyz`` shows."""
-
-    ready: bool
-    database: bool
-    journaled: int
-    """Accepted requests that wait in the journal for the database."""
-    surfaces: Mapping[str, SurfaceState]
-
-
 class RankingService:
     """The surfaces of one process, between ``start`` and ``stop``."""
 
@@ -106,8 +90,7 @@ class RankingService:
         self._pool: ThreadPoolExecutor | None = None
         self._stopping = threading.Event()
         self._followers: list[threading.Thread] = []
-        self._served: dict[str, str] = {}
-        """The version that served the last request, by surface."""
+        self._freshness = Freshness(self.metrics)
 
     def _made(self) -> Generation:
         return Generation(self.config.surfaces(), self.config, self.database, self._registry, self.metrics, self.signer)
@@ -122,76 +105,76 @@ class RankingService:
 
     # --- requests ---------------------------------------------------------------------------------------------------
 
-    async def rank(self, surface: str, body: RankBody) -> RankResponse:
+    async def rank(self, surface: str, body: RankBody, stages: RequestStages) -> RankResponse:
         """The candidates in order, once their impressions are durable. Raises NoSurface; NotDurable."""
-        ranker = self._ranker(surface)
-        return await self._shown(surface, partial(ranker.rank, body), at_hand=ranker.at_hand(body))
+        ranker = self._ranker(surface, stages)
+        return await self._shown(ranker, partial(ranker.rank, body, stages), stages, at_hand=ranker.at_hand(body))
 
-    async def recommend(self, surface: str, body: RecommendBody) -> RankResponse:
+    async def recommend(self, surface: str, body: RecommendBody, stages: RequestStages) -> RankResponse:
         """The same of candidates that the surface's sources find. Raises NoSurface; NoSources; UnfitFilter;
         NotDurable."""
-        ranker = self._ranker(surface)
-        return await self._shown(surface, partial(ranker.recommend, body), at_hand=False)
+        ranker = self._ranker(surface, stages)
+        return await self._shown(ranker, partial(ranker.recommend, body, stages), stages, at_hand=False)
 
-    async def items(self, surface: str, items: Sequence[SentItem]) -> ItemsResult:
+    async def items(self, surface: str, items: Sequence[SentItem], stages: RequestStages) -> ItemsResult:
         """Take items; what became of them, once PostgreSQL has them. Raises NoSurface; ItemsNotStored."""
-        declared = self._ranker(surface).declared
+        declared = self._ranker(surface, stages).declared
         # Not among the threads that rank: it waits for the database.
         return await asyncio.to_thread(store_items, self.database, surface, declared, items, self.config.clock())
 
-    async def _shown(self, surface: str, answer: Callable[[], Ranked], *, at_hand: bool) -> RankResponse:
+    async def _shown(
+        self, ranker: SurfaceRanker, answer: Callable[[], Ranked], stages: RequestStages, *, at_hand: bool
+    ) -> RankResponse:
+        surface = ranker.surface
+        if (age_s := ranker.live_features.lag_s()) < math.inf:
+            self.metrics.feature_age.labels(surface).observe(age_s)
         # What waits for nothing is done here and now: to hand it to a thread and back takes longer than to rank a few.
         ranked = answer() if at_hand else await self._in_thread(answer)
-        recorded = await self._record([ranked.entry] if ranked.items else [])
+        recorded = await self._record([ranked.entry] if ranked.items else [], stages)
         repeated = sum(outcome == ALREADY_THERE for one in recorded for outcome in one.impressions)
         degraded = tuple(sorted({*ranked.degraded, *self._without_log(recorded)}))
         for reason in degraded:
             self.metrics.degraded.labels(surface, reason).inc()
         self.metrics.ranked.labels(surface).inc(ranked.candidates)
-        if self._served.get(surface) != ranked.model_version:
-            self._first_served(surface, ranked.model_version)
+        self._freshness.served(surface, ranked.model_version, self.champions, self.config.clock())
+        stages.model_version, stages.candidates, stages.degraded = ranked.model_version, ranked.candidates, degraded
         return RankResponse(ranked, repeated, degraded)
 
-    async def feedback(self, events: Sequence[FeedbackBody], caller: Caller) -> FeedbackResult:
+    async def feedback(self, events: Sequence[FeedbackBody], caller: Caller, stages: RequestStages) -> FeedbackResult:
         """Take events; what became of them, once they are durable. Raises UnfitFeedback; NotDurable."""
+        stages.end("parse")
         declared = {name: ranker.declared for name, ranker in self.rankers.items()}
-        entries = await self._in_thread(partial(self._feedback.accept, events, caller))
-        recorded = await self._record([each.entry for each in entries])
-        return result_of(entries, recorded, declared, self._without_log(recorded))
+        entries = await self._checked(partial(self._feedback.accept, events, caller), stages)
+        recorded = await self._record([each.entry for each in entries], stages)
+        stages.degraded = self._without_log(recorded)
+        return result_of(entries, recorded, declared, stages.degraded)
 
-    async def events(self, surface: str, events: Sequence[SentEvent]) -> EventsResult:
+    async def events(self, surface: str, events: Sequence[SentEvent], stages: RequestStages) -> EventsResult:
         """Take what others showed, and feedback; what became of each, once they are durable. Raises NoSurface;
         NotDurable."""
-        ranker = self._ranker(surface)
-        accepted = await self._in_thread(partial(self._events.accept, ranker, events))
+        ranker = self._ranker(surface, stages)
+        accepted = await self._checked(partial(self._events.accept, ranker, events), stages)
         if accepted.unfit:
             self.metrics.unfit.labels(surface).inc(len(accepted.unfit))
-        recorded = await self._record([accepted.entry] if accepted.any else [])
-        return result_of_events(accepted, recorded, surface, ranker.declared, self._without_log(recorded))
+        recorded = await self._record([accepted.entry] if accepted.any else [], stages)
+        stages.degraded = self._without_log(recorded)
+        return result_of_events(accepted, recorded, surface, ranker.declared, stages.degraded)
 
-    def _ranker(self, surface: str) -> SurfaceRanker:
+    def _ranker(self, surface: str, stages: RequestStages) -> SurfaceRanker:
+        """Of the surface of a request that is parsed. Raises NoSurface."""
         ranker = self.rankers.get(surface)
         if ranker is None:
             these = ", ".join(sorted(self.rankers))
             raise NoSurface(f"surface {surface!r} is not served here; these are: {these}")
+        stages.surface = surface
+        stages.end("parse")
         return ranker
 
-    def _first_served(self, surface: str, version: str) -> None:
-        self._served[surface] = version
-        champion = self.champions.current(surface)
-        if champion is not None and champion.version == version:
-            freshness = self.config.clock() - champion.promoted.learned_to
-            self.metrics.freshness.labels(surface).set(freshness)
-            LOG.info(
-                "version %s of %s served its first request",
-                version,
-                surface,
-                extra={"facts": {"surface": surface, "model_version": version, "freshness_s": round(freshness, 3)}},
-            )
-
-    async def _record(self, entries: Sequence[LogEntry]) -> list[Recorded]:
+    async def _record(self, entries: Sequence[LogEntry], stages: RequestStages) -> list[Recorded]:
         """Wait until entries are durable."""
-        return await asyncio.gather(*map(self.acceptance.take, entries))
+        recorded = await asyncio.gather(*map(self.acceptance.take, entries))
+        stages.end("journal")
+        return recorded
 
     def _without_log(self, recorded: Sequence[Recorded]) -> tuple[str, ...]:
         """``("log",)`` where the log has to wait for what was taken."""
@@ -205,6 +188,17 @@ class RankingService:
     async def _in_thread(self, call: Callable[[], Result]) -> Result:
         assert self._pool is not None, "the service was not started"
         return await asyncio.get_running_loop().run_in_executor(self._pool, call)
+
+    async def _checked(self, call: Callable[[], Result], stages: RequestStages) -> Result:
+        """In a thread, what is sent looked up and checked."""
+
+        def checked() -> Result:
+            stages.end("wait")
+            result = call()
+            stages.end("check")
+            return result
+
+        return await self._in_thread(checked)
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -273,19 +267,7 @@ class RankingService:
         self.database.close()
 
     def state(self) -> ServiceState:
-        """Ready once models and features are in place, or it is known that the database is away."""
-        return ServiceState(
-            ready=self._generation.ready,
-            database=self.database.available,
-            journaled=self._segments.waiting if self._segments else 0,
-            surfaces={surface: self._surface_state(surface, ranker) for surface, ranker in self.rankers.items()},
-        )
-
-    def _surface_state(self, surface: str, ranker: SurfaceRanker) -> SurfaceState:
-        champion = self.champions.current(surface)
-        return SurfaceState(
-            version=self._generation.versions[surface],
-            champion=champion.version if champion else None,
-            behind=self.champions.behind(surface),
-            features="stale" if ranker.live_features.stale() else "live",
+        """What ``/readyz`` shows."""
+        return service_state(
+            self._generation, self.database, self._segments, self.access, self._access_follower, self.config.clock()
         )

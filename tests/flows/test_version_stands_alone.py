@@ -28,13 +28,14 @@ from models.serving.durable.database import Database
 from models.serving.rank.views import LiveViews
 from models.versions.files import materialise
 from models.versions.registry import Registry
+from models.versions.version_names import model_name
 from tests.conftest import free_port
 from tests.worlds.loop import START, Loop, after, run_update
 from tests.worlds.raw_rows import raw_rows
 from tests.worlds.serving import serve, serving_config
 from tests.worlds.waiting import eventually
 
-pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:mlflow"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:mlflow"), pytest.mark.slow, pytest.mark.timeout(600)]
 
 STOCK = TeamView("stock", table="warehouse.stock", keys={"article": "item_id"}, values=("pieces", "on_sale"))
 
@@ -67,17 +68,17 @@ class Elsewhere:
         return done.stdout.splitlines()[-1]
 
     @contextmanager
-    def served(self, folder: Path) -> Iterator[str]:
+    def served(self, model: str, scratch: Path, **environment: str) -> Iterator[str]:
         """The address at which ``mlflow models serve`` serves a version."""
         port = free_port()
-        command = [self.python, "-m", "mlflow", "models", "serve", "-m", folder, "--env-manager", "local"]
-        log = (folder.parent / "serve.log").open("w+")
+        command = [self.python, "-m", "mlflow", "models", "serve", "-m", model, "--env-manager", "local"]
+        log = (scratch / "serve.log").open("w+")
         process = subprocess.Popen(
             [*command, "--port", str(port)],
             stdout=log,
             stderr=log,
-            env=self.environment,
-            cwd=folder.parent,
+            env=self.environment | environment,
+            cwd=scratch,
             start_new_session=True,
         )
         try:
@@ -155,7 +156,11 @@ def test_a_version_takes_raw_columns_where_millrace_is_not_and_scores_as_serving
     whole = materialise(files, tmp_path / "whole", registry.tracking_uri)
     assert not [path for path in whole.rglob("*") if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     assert json.loads(elsewhere.run(LOAD, str(whole), text=json.dumps(raw))) == pytest.approx(scores, abs=1e-5)
-    with elsewhere.served(whole) as address:
+    alias = f"models:/{model_name('feed')}@champion"
+    with elsewhere.served(alias, tmp_path, MLFLOW_TRACKING_URI=registry.tracking_uri) as address:
+        answer = httpx.post(f"{address}/invocations", json={"dataframe_records": raw}, timeout=60).json()
+        assert answer["predictions"] == pytest.approx(scores, abs=1e-5)
+    with elsewhere.served(str(whole), tmp_path) as address:
 
         def invoked(records: list[dict[str, Any]]) -> httpx.Response:
             return httpx.post(f"{address}/invocations", json={"dataframe_records": records}, timeout=60)

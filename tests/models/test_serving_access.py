@@ -41,11 +41,11 @@ def two_surfaces() -> Mapping[str, ServedSurface]:
 
 
 @contextmanager
-def keyed(database: str, cache: Path, **changes: Any) -> Iterator[Client]:
+def keyed(database: str, cache: Path, *, ready: bool = True, **changes: Any) -> Iterator[Client]:
     """Serving of two surfaces; by default nobody is answered without a key."""
     options = {"declared": two_surfaces, "open_without_keys": False, "poll_s": 0.1}
     options |= {"durable": "database", "patience_s": 60.0} | changes
-    with serve(serving_config(database, cache, **options)) as client:
+    with serve(serving_config(database, cache, **options), ready=ready) as client:
         yield client
 
 
@@ -270,10 +270,13 @@ def test_faster_than_a_key_may_is_told_when_to_come_back(postgres_url: str, tmp_
 
 
 def test_where_no_key_is_known_and_strangers_could_come_nobody_is_answered(tmp_path: Path) -> None:
-    with keyed(NOWHERE, tmp_path / "serving") as client:
+    with keyed(NOWHERE, tmp_path / "serving", ready=False) as client:
         response = client.post("/v1/feed/rank", json=RANK)
         assert response.status_code == 503
         assert "not known yet" in response.json()["detail"][0]["msg"]
+        ready = client.get("/readyz")
+        assert ready.status_code == 503, "a balancer sends its requests elsewhere"
+        assert "not known yet" in ready.json()["degraded"]["keys"]
         assert client.get("/healthz").status_code == 200
 
 

@@ -95,8 +95,11 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
     with serve(serving_config(server.url, cache)) as client:
         assert show(client)["degraded"] == []
 
+        assert client.get("/readyz").json()["degraded"] == {}
         server.stop()
         eventually(lambda: not client.get("/readyz").json()["database"], "it is missed")
+        assert client.get("/readyz").status_code == 200, "it answers"
+        assert "what is accepted waits in the journal" in client.get("/readyz").json()["degraded"]["database"]
         during = show(client, user_id="u2")
         assert (during["model_version"], during["degraded"]) == ("7", ["log"])
         assert click(client, during["items"][0]["impression_id"])["degraded"] == ["log"]
@@ -116,10 +119,16 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
         assert len(alone["items"]) == 4
         click(client, alone["items"][1]["impression_id"])
         state = client.get("/readyz").json()
-        assert (state["database"], state["surfaces"]["feed"]) == (
-            False,
-            {"version": "", "champion": "7", "behind": "the promotions were not looked for yet", "features": "stale"},
-        )
+        assert state["ready"]
+        assert (state["database"], set(state["degraded"])) == (False, {"database", "keys"})
+        behind = "the promotions were not looked for yet"
+        assert state["surfaces"]["feed"] == {
+            "version": "",
+            "champion": "7",
+            "behind": behind,
+            "features": "stale",
+            "degraded": {"champion": behind, "features": "the log was not followed yet"},
+        }
 
         server.start()
         eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
@@ -203,4 +212,5 @@ def test_where_the_disk_takes_nothing_the_database_does(server: Server, tmp_path
         shutil.rmtree(segments.folder)
         segments.folder.write_text("in the way")
         assert rank(client)["degraded"] == []
+        assert "the disk does not take it" in client.get("/readyz").json()["degraded"]["journal"]
         assert len(logged(server.url)[0]) == 4

@@ -275,11 +275,13 @@ def test_metrics_and_health_are_there(client: Client) -> None:
     assert client.get("/healthz").json() == {"status": "ok"}
     page = client.get("/metrics").text
     assert 'millrace_champion{model_version="1",surface="feed"} 1.0' in page
-    assert 'millrace_requests_total{route="/v1/{surface}/rank",status="200"}' in page
+    assert 'millrace_requests_total{route="/v1/{surface}/rank",status="200",surface="feed"}' in page
     assert "millrace_database_up 1.0" in page
     assert "millrace_freshness_seconds" in page
     state = client.get("/readyz").json()
-    assert state["surfaces"]["feed"] == {"version": "", "champion": "1", "behind": None, "features": "live"}
+    assert (state["ready"], state["degraded"]) == (True, {})
+    expected = {"version": "", "champion": "1", "behind": None, "features": "live", "degraded": {}}
+    assert state["surfaces"]["feed"] == expected
 
 
 def test_neighbours_share_a_commit(client: Client) -> None:
@@ -300,6 +302,8 @@ def test_before_the_first_champion_candidates_are_served_as_they_came_and_logged
         answer = rank(client)
         assert [item["item_id"] for item in answer["items"]] == ["a", "b", "c", "d"]
         assert (answer["model_version"], answer["degraded"]) == ("none", ["model"])
+        state = client.get("/readyz").json()
+        assert (state["ready"], set(state["surfaces"]["feed"]["degraded"])) == (True, {"model"})
         named = [item["impression_id"] for item in answer["items"]]
         assert rows(database, "impressions", named) == rows(database, "served", named) == 4
 

@@ -163,7 +163,7 @@ class Access:
         """Who sent a request with this header, at ``now``, seconds since 1970. Raises AccessRefused, but Forbidden."""
         known = self._known
         if not known:
-            return self._without_keys(known)
+            return self._without_keys()
         found = _identify(known, authorization)
         key = found.key
         if key.revoked_at is not None:
@@ -174,12 +174,20 @@ class Access:
             self._take(key, key.requests_per_second, now)
         return found.caller
 
-    def _without_keys(self, known: Mapping[str, _Known] | None) -> Caller:
-        if self.open_without_keys:
-            return ANYBODY
-        if known is None:
-            raise KeysUnknown("the API keys are not known yet, as the database does not answer: try again in a moment")
-        raise KeysUnknown("there is no API key, and without one nobody is let in: millrace key add makes one")
+    @property
+    def nobody(self) -> str | None:
+        """Why nobody at all is let in now; None where somebody may be."""
+        if self._known or self.open_without_keys:
+            return None
+        if self._known is None:
+            return "the API keys are not known yet, as the database does not answer: try again in a moment"
+        return "there is no API key, and without one nobody is let in: millrace key add makes one"
+
+    def _without_keys(self) -> Caller:
+        nobody = self.nobody
+        if nobody is not None:
+            raise KeysUnknown(nobody)
+        return ANYBODY
 
     def _take(self, key: ApiKey, allowed: float, now: float) -> None:
         rate = allowed / self.processes

@@ -77,8 +77,16 @@ class AccessFollower:
 
     def behind(self) -> bool:
         """Whether there may be keys and secrets that this process does not know."""
-        since = None if self._looked_at is None else self._clock() - self._looked_at
-        return since is None or since > 3 * self._poll_s + BEHIND_S
+        return self.lacks() is not None
+
+    def lacks(self) -> str | None:
+        """What of keys and secrets this process may not know; None where it knows them all."""
+        if self._looked_at is None:
+            return "the API keys are those that this process's folder had: made or revoked since, they are not known"
+        since = self._clock() - self._looked_at
+        if since > 3 * self._poll_s + BEHIND_S:
+            return f"the API keys were last looked for {since:.0f} s ago: one made or revoked since is not known"
+        return None
 
     def _look(self, connection: psycopg.Connection) -> None:
         now = self._clock()

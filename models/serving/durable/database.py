@@ -61,7 +61,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._available = True
+        self._away_since: float | None = None
+        """By the monotonic clock; None while it is there."""
         self._away = threading.Event()
         self._logged = ""
         self._changing = threading.Lock()
@@ -72,7 +73,13 @@ class Database:
     @property
     def available(self) -> bool:
         """False from the first failure until something reached it again."""
-        return self._available
+        return self._away_since is None
+
+    @property
+    def away_s(self) -> float | None:
+        """Seconds since it was first missed; None while it is there."""
+        since = self._away_since
+        return None if since is None else time.monotonic() - since
 
     def mark_away(self, error: BaseException | None = None) -> None:
         """It did not answer; or, by the ``error``, it did and lacks something, which is logged and does not make it
@@ -83,14 +90,15 @@ class Database:
         if isinstance(error, TRANSIENT + LACKING):
             return
         with self._changing:
-            self._available = False
+            if self._away_since is None:
+                self._away_since = time.monotonic()
             self._away.set()
 
     def mark_available(self) -> None:
         """It answered."""
         self._logged = ""
         with self._changing:
-            self._available = True
+            self._away_since = None
             self._away.clear()
 
     def report(self, doing: str, error: Exception, wait_s: float) -> None:

@@ -91,6 +91,9 @@ class Segments:
         else:
             raise OSError(f"{folder}: every slot is taken; is it shared by {SLOTS} processes?")
         self._open: _OpenSegment | None = None
+        self._failed: str | None = None
+        """What became of the last append; None where it succeeded. Set while one is on its way, which a look at it may
+        find: so does one that hangs."""
         self._ends: dict[Path, int] = {}
         """Where what was acknowledged ends, of segments that could not be cut back."""
         named = [path for path in self.folder.iterdir() if path.suffix in (SUFFIX, ASIDE)]
@@ -109,6 +112,16 @@ class Segments:
         since = [segment.since for segment in [*self._waiting.values()] if segment.entries]
         return time.monotonic() - min(since) if since else 0.0
 
+    def trouble(self) -> str | None:
+        """Why the disk takes nothing, or soon will not; None while it is well."""
+        try:
+            disk = os.statvfs(self.folder)
+        except OSError as error:
+            return str(error)
+        if disk.f_bavail * disk.f_frsize < SEGMENT_BYTES:
+            return f"{self.folder} has {disk.f_bavail * disk.f_frsize >> 10} KiB left, less than one segment takes"
+        return self._failed
+
     def append(self, entries: Sequence[bytes]) -> None:
         """Add entries; they are durable when this returns. Raises OSError when the disk does not take them all: then
         none was added."""
@@ -116,6 +129,7 @@ class Segments:
         with self._writing:
             if self._open is not None and self._open.end >= SEGMENT_BYTES:
                 self._finish()
+            self._failed = "the last entries could not be written"
             segment = self._open = self._open or self._begin()
             try:
                 _write_all(segment.descriptor, records)
@@ -123,6 +137,7 @@ class Segments:
             except BaseException:
                 self._abandon(segment)
                 raise
+            self._failed = None
             segment.end += len(records)
             self._waiting.setdefault(segment.path, _Waiting(time.monotonic())).entries += len(entries)
 

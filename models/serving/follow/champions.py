@@ -167,12 +167,14 @@ class Champions:
         if serving is None or serving.promoted != promoted:
             if failed is not None and failed.promoted == promoted and time.monotonic() < failed.not_before:
                 return
+            began = time.monotonic()
             try:
                 champion = self.canaries.promoted(surface, promoted) or self._loader.load(surface, promoted, serving)
             except Exception as error:
                 self._note_failure(surface, promoted, error)
                 return
             self._swap_in(surface, champion)
+            self._metrics.swap_seconds.labels(surface).observe(time.monotonic() - began)
         self._failed.pop(surface, None)
         self._remember(surface, promoted)
 

@@ -3,6 +3,7 @@
 One thread for all surfaces. It is notified of changes, and looks once a second beside that: poolers drop notifications.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import psycopg
 
 from features.log.items import CHANNEL, read_changes
 from infra.follower import follow
-from models.serving.durable.database import STALE_S, Database, backoff, wait_for_notice
+from models.serving.durable.database import Database, backoff, wait_for_notice
 from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.entity_attributes import EntityAttributes
 
@@ -50,9 +51,9 @@ class ItemFollower:
         self.ready = threading.Event()
         """Set once all items were read, or the database was found to be away."""
 
-    def stale(self) -> bool:
-        """True while the items have not been followed for a while, or not at all."""
-        return self._followed_at is None or self._clock() - self._followed_at > STALE_S
+    def lag_s(self) -> float:
+        """Seconds since the items were last followed; infinite while they never were."""
+        return math.inf if self._followed_at is None else max(0.0, self._clock() - self._followed_at)
 
     def follow(self, stopping: threading.Event) -> None:
         """Follow the items until ``stopping`` is set."""

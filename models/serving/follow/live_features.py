@@ -81,7 +81,7 @@ class LiveFeatures:
         self._reload = True
         """The engine is to be loaded, for the first time or anew."""
         self._followed_at: float | None = None
-        metrics.lag.labels(surface).set_function(self._lag)  # grows while the follower hangs, too
+        metrics.lag.labels(surface).set_function(self.lag_s)  # grows while the follower hangs, too
         self._values = EventValues(declared)
         self.items = EntityAttributes(surface, "items", database, clock)
         self._users = EntityAttributes(surface, "users", database, clock)
@@ -132,7 +132,8 @@ class LiveFeatures:
         """True while the log has not been followed for a while, or not at all."""
         return self._reload or self._followed_at is None or self._clock() - self._followed_at > STALE_S
 
-    def _lag(self) -> float:
+    def lag_s(self) -> float:
+        """Seconds since the log was last followed to its end; infinite while it never was."""
         return math.inf if self._followed_at is None else max(0.0, self._clock() - self._followed_at)
 
     def add_impressions(self, impression_ids: Sequence[str], ids: Keys, at: float) -> None:

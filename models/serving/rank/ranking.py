@@ -31,6 +31,7 @@ from models.serving.rank.trial import Trial
 from models.serving.rank.views import LiveViews
 from models.serving.recommend.recommender import Recommender
 from models.serving.recommend.request import RecommendBody
+from models.serving.stages import RequestStages
 
 Context = Mapping[str, str | None]
 """Values by the log's names, as canonical texts."""
@@ -103,27 +104,28 @@ class SurfaceRanker:
         """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
         return not self.views.any and self.live_features.at_hand(str(body.user_id), body.items.texts)
 
-    def rank(self, body: RankBody) -> Ranked:
+    def rank(self, body: RankBody, stages: RequestStages) -> Ranked:
         """Score every candidate with the one model that this user has, the champion or its canary, and order them; ties
         keep their order. Those that are withdrawn or have expired are left out.
 
         The impressions count in the user's next request at once; the caller makes ``entry`` durable.
         """
-        request, trial, degraded = self._begun(body)
+        request, trial, degraded = self._begun(body, stages)
         named, withdrawn = self._without_gone(body.items, request.now)
         return replace(self._answered(request, trial, named, degraded), withdrawn=withdrawn)
 
-    def recommend(self, body: RecommendBody) -> Ranked:
+    def recommend(self, body: RecommendBody, stages: RequestStages) -> Ranked:
         """The same of candidates that the surface's sources find, the champion's towers among them. Raises NoSources;
         UnfitFilter."""
         if self.recommender is None:
             raise NoSources(f"{self.surface} declares no sources (recommend=None): name candidates, to /rank")
-        request, trial, degraded = self._begun(body)
+        request, trial, degraded = self._begun(body, stages)
         ids, history = self.live_features.read_user(request.user, body.context, request.now)
         towers = None if trial.champion is None else trial.champion.retrieves
         found = self.recommender.find(body, request.user, towers, ids, history, request.now)
         if self.recommender.stale() or not found.items:
             degraded.add("retrieval")
+        stages.end("retrieve")
         choice = partial(self.recommender.choice, found, limit=body.limit)
         ranked = self._answered(request, trial, Candidates.of(found.items), degraded, choice)
         shown = [str(item) for item in ranked.items]
@@ -131,9 +133,10 @@ class SurfaceRanker:
         sources = dict(zip(found.items, found.sources, strict=True))
         return replace(ranked, sources=[sources[item] for item in shown])
 
-    def _begun(self, body: RankBody | RecommendBody) -> "tuple[_Request, Trial, set[str]]":
+    def _begun(self, body: RankBody | RecommendBody, stages: RequestStages) -> "tuple[_Request, Trial, set[str]]":
         """A request, the version that its user has, and what it has to do without so far."""
-        request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock())
+        stages.end("wait")
+        request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock(), stages)
         trial = Trial(self.surface, request.user, self.champions, self._draws)
         return request, trial, {"champion"} if trial.champion and self.champions.behind(self.surface) else set()
 
@@ -180,12 +183,14 @@ class SurfaceRanker:
         body = request.body
         features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
         views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
+        request.stages.end("read")
         degraded = {*lacking, *features.degraded, *(() if views.complete else ("views",))}
         if trial.model is None:
             degraded.add("model")
             scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
             scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now))
+        request.stages.end("score")
         choose = None if choice is None else choice(features.values.ids)
         drafted = trial.drafted(body.limit, request.request_id, choose)
         if drafted is None:
@@ -222,6 +227,7 @@ class SurfaceRanker:
         shown_scores = trial.shown_scores(scored.scores, shown_at).tolist()
         trial.answered(shown_scores, shown_at)
         names = {*body.context, *(name for own in named.values for name in own)}
+        request.stages.end("arrange")
         return Ranked(
             request.request_id,
             version_of(trial.model),
@@ -246,6 +252,7 @@ class _Request:
     request_id: str
     now: float
     """Seconds since 1970."""
+    stages: RequestStages
 
 
 def version_of(champion: LoadedChampion | None) -> str:

@@ -4,6 +4,7 @@ Clicks go to the memory that the towers' index is made of, and to the counts of 
 together. It begins as far back as those counts reach, by the log's own last day: an old log has its trends too.
 """
 
+import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from features.identity.key import key_of
 from features.identity.keys import keys_of
 from infra.follower import follow
 from infra.postgres.copying import Schema, copy_out
-from models.serving.durable.database import STALE_S, Database, backoff
+from models.serving.durable.database import Database, backoff
 from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.click_memory import ClickMemory, Clicks
 from models.serving.follow.retriever import Retriever
@@ -127,9 +128,9 @@ class FollowedLog:
         """Items at the last look."""
         self._followed_at: float | None = None
 
-    def stale(self) -> bool:
-        """True while the log's clicks have not been followed for a while, or not at all."""
-        return self._followed_at is None or self._clock() - self._followed_at > STALE_S
+    def lag_s(self) -> float:
+        """Seconds since the clicks were last followed to the log's end; infinite while they never were."""
+        return math.inf if self._followed_at is None else max(0.0, self._clock() - self._followed_at)
 
     def follow(self, stopping: threading.Event) -> None:
         """Follow the log until ``stopping`` is set."""

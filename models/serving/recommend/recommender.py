@@ -19,6 +19,7 @@ from features.declare.recommend import MOST_CANDIDATES, Recommend, kinds_of_item
 from features.identity.key import key_of
 from features.identity.keys import Keys
 from models.retrieval.artifact import VersionTowers
+from models.serving.durable.database import STALE_S
 from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.retriever import Retriever
 from models.serving.recommend.followed_log import FollowedLog
@@ -60,15 +61,15 @@ class Recommender:
         catalogue: Catalogue,
         retriever: Retriever,
         log: FollowedLog,
-        items_stale: Callable[[], bool],
+        items_lag: Callable[[], float],
     ) -> None:
-        """``items_stale``: whether the items have not been followed for a while."""
+        """``items_lag``: seconds since the items were last followed."""
         self._declared = declared
         self._recommend = recommend
         self._catalogue = catalogue
         self.sources = Sources(declared, retriever, log.clicked, log.shown)
         self.log = log
-        self._items_stale = items_stale
+        self._items_lag = items_lag
         self._answers: OrderedDict[tuple[str, str], Found] = OrderedDict()
         named = {cap.column for cap in recommend.caps}
         self._columns = {
@@ -79,9 +80,13 @@ class Recommender:
             if recommend.diversity or column.name in named
         }
 
+    def lag_s(self) -> float:
+        """Seconds since clicks and items were last followed; infinite while one of them never was."""
+        return max(self.log.lag_s(), self._items_lag())
+
     def stale(self) -> bool:
-        """Whether clicks or items have not been followed for a while, or not at all."""
-        return self.log.stale() or self._items_stale()
+        """Whether they have not been followed for a while, or not at all."""
+        return self.lag_s() > STALE_S
 
     def find(
         self, body: RecommendBody, user: str, towers: VersionTowers | None, ids: Keys, history: Keys, now: float
