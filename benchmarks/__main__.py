@@ -87,7 +87,7 @@ def gate(
     """The gate: its speed, planted faults, clean windows, simulations, on unlike logs; without any on seeded ones."""
     from benchmarks.gate import GateConfig, bench
     from benchmarks.gate_logs import Logs
-    from monitoring.evaluation.window import Judging
+    from monitoring.evaluation.terms import Judging
 
     known: tuple[Judging, ...] = get_args(Judging)
     chosen = next((name for name in known if name == judging), None)

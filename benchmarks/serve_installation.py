@@ -37,6 +37,8 @@ from infra.stack.services import every_service
 from infra.stack.supervision import Supervisor
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from flows.update import Outcome
 
 SURFACE = "feed"
@@ -48,6 +50,9 @@ READY_S = 300.0
 
 SHOWN = 5
 """Impressions of a request of the seeded log."""
+
+VISIT = timedelta(minutes=30)
+"""A user who does nothing for so long has gone."""
 
 ENDED = timedelta(minutes=10)
 """Before now, when the seeded log ends: the last clicks come after that."""
@@ -71,6 +76,12 @@ class Seeded:
 
     more: int = 0
     """Impressions that follow: the log's length, which serving must not feel."""
+
+    users: int | None = None
+    """How many there are; half as many as requests a day, where it is left out."""
+
+    once: bool = False
+    """Each comes for one visit: there are as many users as visits."""
 
     seed: int = 0
 
@@ -257,10 +268,12 @@ def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
         seed=seeded.seed,
         start=start,
         days=seeded.whole_days,
-        users=max(seeded.requests_per_day // 2, 50),
+        users=seeded.users or max(seeded.requests_per_day // 2, 50),
         items_per_day=seeded.items_per_day,
         requests_per_day=seeded.requests_per_day,
     )
+    if seeded.once:
+        log = a_user_a_visit(log)
     with tempfile.TemporaryDirectory(prefix="millrace-serve-log-") as folder:
         files = Files(Path(folder) / "log.parquet", items=Path(folder) / "items.parquet")
         log.write_parquet(Path(folder) / "log.parquet")
@@ -290,6 +303,15 @@ def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
             outcome = update()
     if outcome.published.state != "promoted":
         raise NotMeasurable(f"the gate did not promote: {' '.join(outcome.verdict.reasons)}")
+
+
+def a_user_a_visit(log: "pl.DataFrame") -> "pl.DataFrame":
+    """The same log, with another user for each visit."""
+    import polars as pl
+
+    since = pl.col("shown_at").diff().over("user_id", order_by="shown_at")
+    visit = (since > VISIT).fill_null(False).cum_sum().over("user_id", order_by="shown_at")
+    return log.with_columns(pl.format("{}v{}", "user_id", visit).alias("user_id"))
 
 
 def main(arguments: Sequence[str]) -> None:

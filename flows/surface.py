@@ -10,11 +10,11 @@ from features.declare.log import Log
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
-from models.frames import layout_of
+from models.layouts import layout_of
 from models.learning.design import Design
-from models.retrieval.towers import TowerDesign
+from models.retrieval.tower_design import TowerDesign
 from monitoring.checks.limits import Limits
-from monitoring.evaluation.window import Judging, Terms
+from monitoring.evaluation.terms import Judging, Terms
 from monitoring.gate.policy import Policy
 from monitoring.live.watch import Watch
 
