@@ -337,6 +337,20 @@ def serve(
     run_bench(partial(bench, config), Output(record, as_json))
 
 
+@app.command()
+def memory(
+    folder: Annotated[Path | None, typer.Option(help="Folder on the disk to use; else a temporary one.")] = None,
+    quick: Quick = False,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """Memory of each process of an installation at rest, and of serving by user and by key."""
+    from benchmarks.memory import MemoryConfig, bench
+
+    config = replace(MemoryConfig.quick() if quick else MemoryConfig(), folder=folder)
+    run_bench(partial(bench, config), Output(record, as_json))
+
+
 if __name__ == "__main__":
     from flows.cli.main import run
 

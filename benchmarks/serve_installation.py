@@ -3,8 +3,8 @@
     with installation(Seeded(), None, progress) as it:
         it.settings.serving                     # answers, with live features and a promoted model
 
-PostgreSQL, serving and the fold run, and nothing else. The log is imported and folded and one update is run by a
-process of its own, so that what this takes of memory and threads is gone when it is measured.
+PostgreSQL, serving and the fold run, and nothing else unless it is named. The log is imported and folded and one update
+is run by a process of its own, so that what this takes of memory and threads is gone when it is measured.
 """
 
 import json
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 SURFACE = "feed"
 
 SERVICES = ("postgres", "serving", "fold")
+
+EVERYTHING = (*SERVICES, "prefect", "mlflow", "evidently", "desk", "flows")
 
 READY_S = 300.0
 """Seconds that serving and the fold may take to read a large log."""
@@ -172,22 +174,24 @@ class Installation:
 
 
 @contextmanager
-def installation(seeded: Seeded, folder: Path | None, progress: Progress) -> Iterator[Installation]:
+def installation(
+    seeded: Seeded, folder: Path | None, progress: Progress, *, services: Collection[str] = SERVICES
+) -> Iterator[Installation]:
     """Make it, in ``folder`` or else where temporary files are, and take it away in the end. Raises NotMeasurable."""
     # not TemporaryDirectory: PostgreSQL's user must pass, as the stack arranges it for a home
     root = Path(tempfile.mkdtemp(prefix="millrace-serve-", dir=folder))
     settings = own_settings(root)
-    services = tuple(service for service in every_service(settings) if service.name in SERVICES)
+    started = tuple(service for service in every_service(settings) if service.name in services)
     with nobody_elses_environment():
         try:
             add(settings.surfaces, SURFACE)
             take_up(settings)
-            start_stack(settings, services, later=("serving", "fold"))
+            start_stack(settings, started, later=[name for name in services if name != "postgres"])
             began = time.monotonic()
             train_in_a_process(settings, seeded)
             progress(f"a log imported, folded and trained on after {time.monotonic() - began:.0f} s")
             began = time.monotonic()
-            start_stack(settings, services)
+            start_stack(settings, started)
             made = Installation(settings)
             wait_until_ready(settings)
             made.settle(made.place(), READY_S)

@@ -140,3 +140,49 @@ def test_rows_out_of_order_are_refused() -> None:
     backwards = Reads(reads.keys, reads.time, reads.tick[::-1])
     with pytest.raises(AssertionError, match="order"):
         fold(Counters.empty(LIVES, ages=True), backwards, adds)
+
+
+FADES = (60.0, 600.0)
+"""A counter of one impression fades after six of the longest."""
+
+
+def at_times(keys: list[int], times: list[float]) -> tuple[Reads, Adds]:
+    """Impressions that each read and add, a tick apart at least."""
+    rows, time = np.array(keys, dtype=np.int64).reshape(-1, 1), np.array(times)
+    tick = (time // 2.0).astype(np.int64)
+    return Reads(rows, time, tick), Adds(rows, time, tick, np.zeros(len(rows)), np.ones(len(rows)))
+
+
+def test_what_has_faded_reads_as_what_never_was() -> None:
+    reads, adds = at_times([1, 1, 1], [0.0, 5.9 * 600.0, 12.9 * 600.0])
+    sums, times = fold(Counters.empty(FADES, ages=False), reads, adds)
+    assert sums[1, 3] == pytest.approx(2.0**-5.9)
+    assert not sums[2].any()
+    assert np.isnan(times[2]).all()
+
+
+def test_a_log_without_end_takes_no_more_memory_than_some_half_lives_of_it() -> None:
+    """And reads the same to the bit, whenever the memory of what has faded is given back."""
+    random = np.random.default_rng(0)
+    count = 40_000
+    time = np.sort(random.uniform(0.0, 200 * 600.0, count))
+    keys = (random.integers(1, 2_000, count) + (time // 3_000.0).astype(np.int64) * 1_000).tolist()
+    reads, adds = at_times(keys, time.tolist())
+    whole, cut = Counters.empty(FADES, ages=False), Counters.empty(FADES, ages=False)
+    cut.reserve(100_000, 0.0)  # so large that nothing is ever given back
+    first, second = fold(whole, reads, adds), fold(cut, reads, adds)
+    assert whole.size < cut.size / 3
+    assert first[0].tobytes() == second[0].tobytes()
+    assert first[1].tobytes() == second[1].tobytes()
+    stored = Counters.empty(FADES, ages=False)
+    stored.load(cut.records[: cut.size], float(time[-1]))
+    later = Reads(reads.keys, np.full(count, time[-1] + 900.0), np.full(count, np.iinfo(np.int64).max))
+    loaded, kept = (fold(counters, later, at_times([], [])[1])[0] for counters in (stored, cut))
+    assert loaded.any()
+    assert loaded.tobytes() == kept.tobytes()
+
+
+def test_a_family_that_gives_ages_forgets_nothing() -> None:
+    reads, adds = at_times([1, 1], [0.0, 1e6])
+    _, times = fold(Counters.empty(FADES, ages=True), reads, adds)
+    assert times[1, FIRST] == 0.0
