@@ -87,7 +87,7 @@ def gate(
     """The gate: its speed, planted faults, clean windows, simulations, on unlike logs; without any on seeded ones."""
     from benchmarks.gate import GateConfig, bench
     from benchmarks.gate_logs import Logs
-    from monitoring.evaluation.window import Judging
+    from monitoring.evaluation.terms import Judging
 
     known: tuple[Judging, ...] = get_args(Judging)
     chosen = next((name for name in known if name == judging), None)
@@ -371,6 +371,20 @@ def off_policy(
 
     expect_files(str(log), None)
     run_bench(partial(bench, OffPolicyConfig(log, samples, seed)), Output(record, as_json))
+
+
+@app.command()
+def memory(
+    folder: Annotated[Path | None, typer.Option(help="Folder on the disk to use; else a temporary one.")] = None,
+    quick: Quick = False,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """Memory of each process of an installation at rest, and of serving by user and by key."""
+    from benchmarks.memory import MemoryConfig, bench
+
+    config = replace(MemoryConfig.quick() if quick else MemoryConfig(), folder=folder)
+    run_bench(partial(bench, config), Output(record, as_json))
 
 
 if __name__ == "__main__":

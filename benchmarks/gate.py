@@ -28,7 +28,7 @@ from flows.surface import Surface
 from models import metrics
 from monitoring.checks.ids import codes_of
 from monitoring.evaluation.evaluate import JudgedPart
-from monitoring.evaluation.window import Judging
+from monitoring.evaluation.terms import Judging
 
 RATE_WITHIN = 0.01
 """How far the label rate of what is trained on may be from the true one, and the one expected, but for chance."""

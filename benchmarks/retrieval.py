@@ -25,7 +25,8 @@ from flows.drill.logs import Log, LogTooShort
 from flows.drill.windows import Folding, windows
 from flows.surface import Surface
 from models.examples import EMPTY, Examples, Layout, concat
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from monitoring.evaluation.retrieval import KS, MISSED
 
 TIMED_REQUESTS = 300

@@ -26,7 +26,8 @@ from flows.drill.logs import simulated
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
 from models.examples import Examples
-from models.frames import FORMS, to_score
+from models.frames import to_score
+from models.layouts import FORMS
 from models.learning.learner import fine_tune
 from models.learning.model import Model, gather, one_thread, tensor
 from models.serving.scoring.scorer import Scorer, scorer_of

@@ -57,7 +57,7 @@ class System:
 def bench(config: ServeConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it; ``clock`` gives seconds of the wall. Raises NotMeasurable, PeerDown."""
     with (
-        installation(config.log, config.folder, progress, config.workers) as made,
+        installation(config.log, config.folder, progress, workers=config.workers) as made,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         ExitStack() as peers,
     ):

@@ -3,8 +3,8 @@
     with installation(Seeded(), None, progress) as it:
         it.settings.serving                     # answers, with live features and a promoted model
 
-PostgreSQL, serving and the fold run, and nothing else. The log is imported and folded and one update is run by a
-process of its own, so that what this takes of memory and threads is gone when it is measured.
+PostgreSQL, serving and the fold run, and nothing else unless it is named. The log is imported and folded and one update
+is run by a process of its own, so that what this takes of memory and threads is gone when it is measured.
 """
 
 import json
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,11 +37,15 @@ from infra.stack.services import every_service
 from infra.stack.supervision import Supervisor
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from flows.update import Outcome
 
 SURFACE = "feed"
 
 SERVICES = ("postgres", "serving", "fold")
+
+EVERYTHING = (*SERVICES, "prefect", "mlflow", "evidently", "desk", "flows")
 
 READY_S = 300.0
 """Seconds that serving and the fold may take to read a large log."""
@@ -51,6 +55,9 @@ SHOWN = 5
 
 FIRST = 0.9
 """Share of the days that the first champion is trained on; the second has all of them."""
+
+VISIT = timedelta(minutes=30)
+"""A user who does nothing for so long has gone."""
 
 ENDED = timedelta(minutes=10)
 """Before now, when the seeded log ends: the last clicks come after that."""
@@ -74,6 +81,12 @@ class Seeded:
 
     more: int = 0
     """Impressions that follow: the log's length, which serving must not feel."""
+
+    users: int | None = None
+    """How many there are; half as many as requests a day, where it is left out."""
+
+    once: bool = False
+    """Each comes for one visit: there are as many users as visits."""
 
     seed: int = 0
 
@@ -164,23 +177,30 @@ class Installation:
 
 
 @contextmanager
-def installation(seeded: Seeded, folder: Path | None, progress: Progress, workers: int = 1) -> Iterator[Installation]:
+def installation(
+    seeded: Seeded,
+    folder: Path | None,
+    progress: Progress,
+    *,
+    workers: int = 1,
+    services: Collection[str] = SERVICES,
+) -> Iterator[Installation]:
     """Make it, in ``folder`` or else where temporary files are, with so many serving processes, and take it away in the
     end. Raises NotMeasurable."""
     # not TemporaryDirectory: PostgreSQL's user must pass, as the stack arranges it for a home
     root = Path(tempfile.mkdtemp(prefix="millrace-serve-", dir=folder))
     settings = own_settings(root, workers)
-    services = tuple(service for service in every_service(settings) if service.name in SERVICES)
+    started = tuple(service for service in every_service(settings) if service.name in services)
     with nobody_elses_environment():
         try:
             add(settings.surfaces, SURFACE)
             take_up(settings)
-            start_stack(settings, services, later=("serving", "fold"))
+            start_stack(settings, started, later=[name for name in services if name != "postgres"])
             began = time.monotonic()
             train_in_a_process(settings, seeded)
             progress(f"a log imported, folded and trained on after {time.monotonic() - began:.0f} s")
             began = time.monotonic()
-            start_stack(settings, services)
+            start_stack(settings, started)
             made = Installation(settings)
             wait_until_ready(settings)
             made.settle(made.place(), READY_S)
@@ -263,10 +283,12 @@ def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
         seed=seeded.seed,
         start=start,
         days=seeded.whole_days,
-        users=max(seeded.requests_per_day // 2, 50),
+        users=seeded.users or max(seeded.requests_per_day // 2, 50),
         items_per_day=seeded.items_per_day,
         requests_per_day=seeded.requests_per_day,
     )
+    if seeded.once:
+        log = a_user_a_visit(log)
     with tempfile.TemporaryDirectory(prefix="millrace-serve-log-") as folder:
         files = Files(Path(folder) / "log.parquet", items=Path(folder) / "items.parquet")
         log.write_parquet(Path(folder) / "log.parquet")
@@ -297,6 +319,15 @@ def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
                 outcome = update(start + timedelta(days=seeded.days) * share)
                 if outcome.published.state != "promoted":
                     raise NotMeasurable(f"the gate did not promote: {' '.join(outcome.verdict.reasons)}")
+
+
+def a_user_a_visit(log: "pl.DataFrame") -> "pl.DataFrame":
+    """The same log, with another user for each visit."""
+    import polars as pl
+
+    since = pl.col("shown_at").diff().over("user_id", order_by="shown_at")
+    visit = (since > VISIT).fill_null(False).cum_sum().over("user_id", order_by="shown_at")
+    return log.with_columns(pl.format("{}v{}", "user_id", visit).alias("user_id"))
 
 
 def main(arguments: Sequence[str]) -> None:

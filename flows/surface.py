@@ -14,11 +14,11 @@ from models.examples import Layout
 from models.exploration.epsilon_greedy import EpsilonGreedy
 from models.exploration.plackett_luce import PlackettLuce
 from models.exploration.thompson import Thompson
-from models.frames import layout_of
+from models.layouts import layout_of
 from models.learning.design import Design
-from models.retrieval.towers import TowerDesign
+from models.retrieval.tower_design import TowerDesign
 from monitoring.checks.limits import Limits
-from monitoring.evaluation.window import Judging, Terms
+from monitoring.evaluation.terms import Judging, Terms
 from monitoring.gate.policy import Policy
 from monitoring.live.canary import Canary
 from monitoring.live.watch import Watch

@@ -16,11 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import TYPE_CHECKING
 
 from flows.surface import Surface
 from flows.surface_files import SurfaceFile, SurfaceFiles, find, read_folder
 from infra.settings import Settings
-from models.serving.config import ServedSurface
+
+if TYPE_CHECKING:
+    from models.serving.config import ServedSurface
 
 
 @dataclass(frozen=True)
@@ -121,11 +124,13 @@ class Running(Mapping[str, Surface]):
         return len(self.files().surfaces)
 
 
-def served(settings: Settings) -> Callable[[], Mapping[str, ServedSurface]]:
+def served(settings: Settings) -> Callable[[], Mapping[str, "ServedSurface"]]:
     """What serving needs of the surfaces, as last taken up."""
+    from models.serving.config import ServedSurface  # other processes read surfaces too
+
     running = Running(settings)
 
-    def current() -> Mapping[str, ServedSurface]:
+    def current() -> Mapping[str, "ServedSurface"]:
         files = running.files().surfaces.values()
         return {
             one.surface.name: ServedSurface(

@@ -13,7 +13,8 @@ from features.declare.features import Features
 from features.declare.views import TeamView, view_columns
 from features.identity.canonical import canonical
 from models.examples import Layout
-from models.frames import FORMS, Frame
+from models.frames import Frame
+from models.layouts import FORMS
 from models.versions.raw_columns import Form, RawColumns, RawId, RawNumber
 
 OF_A_NEW_USER = {STAGE: "0", ACTIVITY: "0", PAUSE: "never"}

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 
 import numpy as np
 import polars as pl
@@ -14,7 +13,8 @@ from features.declare.labels import Label
 from features.declare.schema import RowSchema, RowValues
 from features.declare.views import TeamView, dense, view_columns
 from features.feast.training_frame import target_columns
-from models.examples import Examples, Layout
+from models.examples import Examples
+from models.layouts import FORMS
 
 HALF_MICROSECOND = 5e-7
 """Seconds since 1970, as floats, are the log's microseconds to within this."""
@@ -47,35 +47,6 @@ def parted(frame: Frame, at: float) -> Frame:
     codes = np.stack([frame.examples.request[order], after[order]])
     request = np.append(0, (np.diff(codes) != 0).any(axis=0).cumsum())[: len(frame)]
     return Frame(frame.table[order], replace(frame.examples[order], request=request), frame.without_row)
-
-
-def layout_of(schema: RowSchema, views: Sequence[TeamView], labels: Sequence[Label]) -> Layout:
-    """The layout of served rows: their dense values, what is made of their numbers, the values of a team's views."""
-    version, dense_values = schema.version, len(schema.dense)
-    if views:
-        version += "+" + sha256(repr(tuple(views)).encode()).hexdigest()[:8]
-    own = [sha256(repr((view, value)).encode()).hexdigest()[:12] for view in views for value in view.values]
-    of_numbers = schema.meanings[dense_values : dense_values + len(schema.numbers)]
-    return Layout(
-        schema_version=version,
-        dense=(*schema.dense, *(name + form for name in schema.numbers for form in FORMS), *view_columns(views)),
-        ids=schema.ids,
-        history=schema.history,
-        history_of="item",
-        kinds=tuple(label.kind for label in labels),
-        weights=tuple(label.weight for label in labels),
-        meanings=(
-            *schema.meanings[:dense_values],
-            *(meaning + form for meaning in of_numbers for form in FORMS),
-            *own,
-            *schema.meanings[dense_values + len(schema.numbers) :],
-        ),
-    )
-
-
-FORMS = ("", "_log", "_known")
-"""What a model reads of a number: itself, its size (the inverse hyperbolic sine, a logarithm that knows 0 and below),
-and whether it is there at all."""
 
 
 def dense_of(values: RowValues, views: NDArray[np.float32]) -> NDArray[np.float32]:

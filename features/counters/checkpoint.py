@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 
 from features.counters.engine import Engine
 from features.declare.features import Features
+from infra import memory
 
 USERS = "users"
-PART_BYTES = 64 << 20
+PART_BYTES = 4 << 20
+"""Of a segment: what is read or written at once."""
+
 MEGABYTE = 1 << 20
 SEGMENTS = 256
 """Checkpoints of one family before it is written whole again."""
@@ -62,12 +65,13 @@ def save(connection: psycopg.Connection, surface: str, engine: Engine) -> None:
         whole = segments >= SEGMENTS or size > max(total * dtype.itemsize, MEGABYTE)
         if whole:
             connection.execute("DELETE FROM fold_segments WHERE surface = %s AND family = %s", [surface, family])
-        packed = _pack(engine, family, dtype, np.arange(total) if whole else dirty)
-        rows = max(1, PART_BYTES // dtype.itemsize)
-        for part, start in enumerate(range(0, len(packed), rows)):
+        rows = np.arange(total) if whole else dirty
+        most = max(1, PART_BYTES // dtype.itemsize)
+        for part, start in enumerate(range(0, len(rows), most)):
+            body = _pack(engine, family, dtype, rows[start : start + most]).tobytes()
             connection.execute(
                 "INSERT INTO fold_segments (surface, family, seq, part, whole, body) VALUES (%s, %s, %s, %s, %s, %b)",
-                [surface, family, engine.seq, part, whole, packed[start : start + rows].tobytes()],
+                [surface, family, engine.seq, part, whole, body],
             )
 
 
@@ -89,11 +93,16 @@ def load(connection: psycopg.Connection, surface: str, declared: Features) -> En
         return engine
     engine.seq, engine.time = stood[1], stood[2]
     for family, dtype in _layouts(engine).items():
-        rows = connection.execute(
-            "SELECT body FROM fold_segments WHERE surface = %s AND family = %s ORDER BY seq, part", [surface, family]
-        )
-        for (body,) in rows:
-            _restore(engine, family, np.frombuffer(body, dtype=dtype))
+        # As bytes and not as text, and a segment at a time: all of them at once would take five times the state.
+        with connection.transaction(), connection.cursor("fold_segments", binary=True) as segments:
+            segments.itersize = 1
+            segments.execute(
+                "SELECT body FROM fold_segments WHERE surface = %s AND family = %s ORDER BY seq, part",
+                [surface, family],
+            )
+            for (body,) in segments:
+                _restore(engine, family, np.frombuffer(body, dtype=dtype))
+    memory.give_back()
     return engine
 
 
@@ -105,8 +114,7 @@ def clear(connection: psycopg.Connection, surface: str) -> None:
 
 def _layouts(engine: Engine) -> dict[str, np.dtype[np.void]]:
     layouts = {
-        name: np.dtype([("key", "<i8"), ("times", "<f8", (3,)), ("sums", "<f8", (counters.sums.shape[1],))])
-        for name, counters in engine.counters.items()
+        name: np.dtype([("record", "<f8", (counters.records.shape[1],))]) for name, counters in engine.counters.items()
     }
     last, remembered = (engine.users.history,), (engine.users.columns, engine.users.history)
     layouts[USERS] = np.dtype(
@@ -126,21 +134,19 @@ def _pack(engine: Engine, family: str, dtype: np.dtype[np.void], rows: NDArray[n
     packed = np.empty(len(rows), dtype=dtype)
     if family == USERS:
         users = engine.users
-        packed["key"] = np.fromiter(users.rows, np.int64, len(users.rows))[rows]
+        packed["key"] = users.rows.keys_in_order[rows]
         packed["numbers"], packed["items"] = users.numbers[rows], users.items[rows]
         packed["remembered"] = users.remembered[rows]
     else:
-        counters = engine.counters[family]
-        packed["key"], packed["times"] = counters.keys[rows], counters.times[rows]
-        packed["sums"] = counters.sums[rows]
+        packed["record"] = engine.counters[family].records[rows]
     return packed
 
 
 def _restore(engine: Engine, family: str, rows: NDArray[np.void]) -> None:
     if family != USERS:
-        engine.counters[family].load(rows["key"].copy(), rows["times"].copy(), rows["sums"].copy())
+        engine.counters[family].load(rows["record"], engine.time)
         return
     users = engine.users
-    place = users.row_of(rows["key"])
+    place = users.row_of(rows["key"].copy())
     users.numbers[place], users.items[place] = rows["numbers"], rows["items"]
     users.remembered[place] = rows["remembered"]

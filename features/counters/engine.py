@@ -47,7 +47,9 @@ class Engine:
     def __init__(self, declared: Features) -> None:
         self.declared = declared
         self.schema = declared.schema
-        self.counters = {family.name: Counters.empty(family.half_lives) for family in declared.counted}
+        self.counters = {
+            family.name: Counters.empty(family.half_lives, ages=family.ages) for family in declared.counted
+        }
         self.users = Users(declared.history, len(declared.remembered))
         self.seq = 0
         """Events up to here are folded."""

@@ -49,7 +49,7 @@ user's state. ``prior`` and ``share_of`` are places of families. One that is not
 that differ in nothing but their id, as those of one section may.
 """
 
-SLOTS, RECORDS = numba.types.int64[:, ::1], numba.types.float64[:, ::1]
+SLOTS, RECORDS = numba.types.uint64[::1], numba.types.float64[:, ::1]
 
 
 class FamilyReader:

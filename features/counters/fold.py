@@ -4,9 +4,10 @@ Given the state of a family and rows of (key, time, click weight, impression wei
 folded in ticks before its own, then adds its weights; weights of zero make a pure read. It is called every couple of
 seconds with one tick, with hours of ticks, or with the whole log, and gives the same numbers to the bit: a counter is
 a plain recurrence in time, ``s <- s * 2^(-dt / half_life) + w``, done key by key in the order of the rows, so where
-the rows are cut does not matter.
+the rows are cut does not matter. What has faded (``features.counters.table``) is 0, whether its memory is still there
+or not.
 
-    counters = Counters.empty((300.0, 3600.0))
+    counters = Counters.empty((300.0, 3600.0), ages=True)
     seen = fold(counters, reads, adds)
 """
 
@@ -16,7 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.compiled import numba
-from features.counters.table import COUNTER_TIMES, FIRST, LAST, LAST_CLICK, Counters, find
+from features.counters.table import (
+    CLICK_AT,
+    COUNTER_TIMES,
+    FADED,
+    FIRST,
+    FIRST_AT,
+    LAST,
+    LAST_AT,
+    LAST_CLICK,
+    Counters,
+    enter,
+    find,
+)
 from features.identity.keys import Keys
 
 Float = NDArray[np.float64]
@@ -62,7 +75,6 @@ def fold(counters: Counters, reads: Reads, adds: Adds, *, per_key: bool = False)
     while True:
         counters.size, read, add = _fold(
             counters.slots,
-            counters.keys,
             counters.size,
             counters.records,
             counters.dirty,
@@ -83,7 +95,7 @@ def fold(counters: Counters, reads: Reads, adds: Adds, *, per_key: bool = False)
         )
         if add == len(adds.time):
             return sums, times
-        counters.reserve(adds.keys.shape[1])
+        counters.reserve(adds.keys.shape[1], float(adds.time[add]))
 
 
 @numba.njit(cache=True)
@@ -92,17 +104,29 @@ def _look_ahead(slots, records, keys, first, end, found, touched):  # type: igno
     many cache lines at once where nothing else is done between."""
     for i in range(first, end):
         for m in range(keys.shape[1]):
-            found[i, m] = -1 if keys[i, m] == 0 else find(slots, keys[i, m])
+            found[i, m] = -1 if keys[i, m] == 0 else find(slots, records, keys[i, m])
     for i in range(first, end):
         for m in range(keys.shape[1]):
             if found[i, m] >= 0:
-                touched[i, 0] = records[found[i, m], LAST] + records[found[i, m], records.shape[1] - 1]
+                touched[i, 0] = records[found[i, m], LAST_AT] + records[found[i, m], records.shape[1] - 1]
 
 
 @numba.njit(cache=True)
-def _read(records, half_lives, found, time, i, stride, sums, times):  # type: ignore[no-untyped-def]
+def _left(records, row, half_lives, longest, at):  # type: ignore[no-untyped-def]
+    """What is left of one of its events at ``at``, by the longest half-life; 0 where it has faded."""
+    lives = len(half_lives)
+    first = records.shape[1] - 2 * lives
+    left = 2.0 ** (-max(at - records[row, LAST_AT], 0.0) / half_lives[longest])
+    if first <= CLICK_AT and (records[row, first + longest] + records[row, first + lives + longest]) * left < FADED:
+        return 0.0
+    return left
+
+
+@numba.njit(cache=True)
+def _read(records, half_lives, longest, found, time, i, stride, sums, times):  # type: ignore[no-untyped-def]
     """What row ``i`` reads of the records found for its keys; those of a key lie ``stride`` behind the last one's."""
     lives = len(half_lives)
+    first = records.shape[1] - 2 * lives
     for h in range(sums.shape[1]):
         sums[i, h] = 0.0
     for t in range(COUNTER_TIMES):
@@ -111,33 +135,37 @@ def _read(records, half_lives, found, time, i, stride, sums, times):  # type: ig
         row = found[i, m]
         if row < 0:
             continue
-        age = max(time[i] - records[row, LAST], 0.0)
+        left = _left(records, row, half_lives, longest, time[i])
+        if left == 0.0 and first <= CLICK_AT:
+            continue
+        age = max(time[i] - records[row, LAST_AT], 0.0)
         for h in range(lives):
-            decay = 2.0 ** (-age / half_lives[h])
-            sums[i, m * stride + h] += records[row, COUNTER_TIMES + h] * decay
-            sums[i, m * stride + lives + h] += records[row, COUNTER_TIMES + lives + h] * decay
+            decay = left if h == longest else 2.0 ** (-age / half_lives[h])
+            sums[i, m * stride + h] += records[row, first + h] * decay
+            sums[i, m * stride + lives + h] += records[row, first + lives + h] * decay
         if m == 0:
-            for t in range(COUNTER_TIMES):
-                times[i, t] = records[row, t]
+            times[i, LAST] = records[row, LAST_AT]
+            if first > CLICK_AT:
+                times[i, FIRST], times[i, LAST_CLICK] = records[row, FIRST_AT], records[row, CLICK_AT]
 
 
 @numba.njit(cache=True)
 def read_all(slots, records, half_lives, keys, time, sums, times):  # type: ignore[no-untyped-def]
     """What :func:`fold` reads where nothing is added: of everything folded, at ``time`` (N,)."""
     found = np.empty(keys.shape, dtype=np.int64)
+    longest = half_lives.argmax()
     stride = 2 * len(half_lives) if sums.shape[1] > 2 * len(half_lives) else 0
     ahead = 0
     for i in range(len(time)):
         if i == ahead:
             ahead = min(i + max(KEYS_AT_ONCE // keys.shape[1], 1), len(time))
             _look_ahead(slots, records, keys, i, ahead, found, sums)
-        _read(records, half_lives, found, time, i, stride, sums, times)
+        _read(records, half_lives, longest, found, time, i, stride, sums, times)
 
 
 @numba.njit(cache=True)
 def _fold(  # type: ignore[no-untyped-def]
     slots,
-    keys,
     size,
     records,
     dirty,
@@ -158,7 +186,8 @@ def _fold(  # type: ignore[no-untyped-def]
 ):
     """Go on from rows ``read`` and ``add``; return the size, and the rows got to: short of the end of the adds when
     the table is too small for the next one's keys."""
-    lives = len(half_lives)
+    lives, longest = len(half_lives), half_lives.argmax()
+    first_sum = records.shape[1] - 2 * lives
     width = add_keys.shape[1]
     stride = 2 * lives if out_sums.shape[1] > 2 * lives else 0
     ahead = read
@@ -171,14 +200,14 @@ def _fold(  # type: ignore[no-untyped-def]
                 _look_ahead(slots, records, read_keys, read, ahead, found, out_sums)
             for m in range(width):
                 if found[read, m] < 0 and read_keys[read, m] != 0:  # or it was added since
-                    found[read, m] = find(slots, read_keys[read, m])
-            _read(records, half_lives, found, read_time, read, stride, out_sums, out_times)
+                    found[read, m] = find(slots, records, read_keys[read, m])
+            _read(records, half_lives, longest, found, read_time, read, stride, out_sums, out_times)
             read += 1
         if add == len(add_time):
             return size, read, add
         tick, began = add_tick[add], add_time[add]
         while add < len(add_time) and add_tick[add] == tick:
-            if size + width > len(keys):
+            if size + width > len(records):
                 return size, read, add
             # most rows that add have just read: what was found then need not be looked up again
             same = first < read
@@ -193,32 +222,33 @@ def _fold(  # type: ignore[no-untyped-def]
                 row = found[first, m] if same else -1
                 decayed = just_read and row >= 0
                 if row < 0:
-                    row = find(slots, key)
+                    row = find(slots, records, key)
                 if row < 0:
-                    slots[-1 - row, 0] = key
-                    slots[-1 - row, 1] = size
-                    keys[size] = key
+                    enter(slots, records, row, key, size)
                     row = size
                     size += 1
-                    records[row, FIRST] = add_time[add]
-                    records[row, LAST_CLICK] = np.nan
-                elif decayed and records[row, LAST] < began:
+                    if first_sum > CLICK_AT:
+                        records[row, FIRST_AT] = add_time[add]
+                        records[row, CLICK_AT] = np.nan
+                elif decayed and records[row, LAST_AT] < began:
                     for h in range(2 * lives):
-                        records[row, COUNTER_TIMES + h] = out_sums[first, m * stride + h]
+                        records[row, first_sum + h] = out_sums[first, m * stride + h]
                 else:
-                    age = max(add_time[add] - records[row, LAST], 0.0)
+                    age = max(add_time[add] - records[row, LAST_AT], 0.0)
                     if age > 0.0:
+                        left = _left(records, row, half_lives, longest, add_time[add])
+                        faded = left == 0.0
                         for h in range(lives):
-                            decay = 2.0 ** (-age / half_lives[h])
-                            records[row, COUNTER_TIMES + h] *= decay
-                            records[row, COUNTER_TIMES + lives + h] *= decay
+                            decay = 0.0 if faded else left if h == longest else 2.0 ** (-age / half_lives[h])
+                            records[row, first_sum + h] *= decay
+                            records[row, first_sum + lives + h] *= decay
                 dirty[row] = True
-                records[row, LAST] = add_time[add]
-                if add_click[add] > 0:
-                    records[row, LAST_CLICK] = add_time[add]
+                records[row, LAST_AT] = add_time[add]
+                if first_sum > CLICK_AT and add_click[add] > 0:
+                    records[row, CLICK_AT] = add_time[add]
                 for h in range(lives):
-                    records[row, COUNTER_TIMES + h] += add_click[add]
-                    records[row, COUNTER_TIMES + lives + h] += add_shown[add]
+                    records[row, first_sum + h] += add_click[add]
+                    records[row, first_sum + lives + h] += add_shown[add]
             if same:
                 first += 1
             add += 1

@@ -4,11 +4,13 @@ Events are taken in order of time; at one instant every read comes before any wr
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.compiled import numba
+from features.counters.user_rows import UserRows
 from features.identity.keys import Keys
 
 Float = NDArray[np.float64]
@@ -28,7 +30,7 @@ class Users:
     columns: int = 0
     """R: of how many columns the values are remembered with them."""
 
-    rows: dict[int, int] = field(default_factory=dict)
+    rows: UserRows = field(default_factory=UserRows)
     numbers: Float = field(default_factory=lambda: np.empty((0, USER_NUMBERS)))
     dirty: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, dtype=np.bool_))
     items: Keys = field(init=False)
@@ -41,27 +43,29 @@ class Users:
 
     def row_of(self, keys: Keys) -> NDArray[np.int64]:
         """Rows (N,) of users, made where they are new."""
-        rows = self.rows
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        found = np.fromiter((rows.setdefault(key, len(rows)) for key in distinct.tolist()), np.int64, len(distinct))
-        if len(rows) > len(self.numbers):
-            extra = max(len(rows), 2 * len(self.numbers), 64) - len(self.numbers)
-            blank = np.zeros((extra, USER_NUMBERS))
-            blank[:, [SESSION_START, LAST_SEEN, LAST_CLICK]] = np.nan
-            self.numbers = np.concatenate([self.numbers, blank])
-            self.dirty = np.concatenate([self.dirty, np.zeros(extra, dtype=np.bool_)])
-            none = np.zeros((extra, self.columns + 1, self.history), dtype=np.int64)
-            self.items = np.concatenate([self.items, none[:, 0]])
-            self.remembered = np.concatenate([self.remembered, none[:, 1:]])
-        return found[inverse]
+        before, found = len(self.rows), self.rows.of(keys)
+        now = len(self.rows)
+        if now > len(self.numbers):
+            capacity = max(now, 3 * len(self.numbers) // 2, 64)
+            # memory that is not written to stays unused: no concatenate
+            self.numbers, self.dirty, self.items, self.remembered = (
+                _grown(rows, before, capacity) for rows in (self.numbers, self.dirty, self.items, self.remembered)
+            )
+        self.numbers[before:now, [SESSION_START, LAST_SEEN, LAST_CLICK]] = np.nan
+        return found
+
+    @property
+    def bytes_used(self) -> int:
+        """Of memory."""
+        arrays = (self.numbers, self.dirty, self.items, self.remembered)
+        return self.rows.bytes_used + len(self.rows) * sum(rows[:1].nbytes for rows in arrays)
 
     def alone(self, key: int) -> "Users":
         """A copy of one user's state, in its row 0; blank where the user is new."""
         one, row = Users(self.history, self.columns), self.rows.get(key)
+        one.row_of(np.array([key]))
         if row is None:
-            one.row_of(np.array([key]))
             return one
-        one.rows[key] = 0
         names = ("numbers", "dirty", "items", "remembered")
         one.numbers, one.dirty, one.items, one.remembered = (
             getattr(self, name)[row : row + 1].copy() for name in names
@@ -72,6 +76,13 @@ class Users:
         """Restore one user."""
         row = self.row_of(np.array([key]))[0]
         self.numbers[row], self.items[row], self.remembered[row] = numbers, items, remembered
+
+
+def _grown(rows: NDArray[Any], size: int, capacity: int) -> NDArray[Any]:
+    """A larger array whose first ``size`` rows are these."""
+    larger = np.zeros((capacity, *rows.shape[1:]), dtype=rows.dtype)
+    larger[:size] = rows[:size]
+    return larger
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from features.identity.keys import Keys
-
 HISTORY = "history"
 """What the user's last items are called, taken as one."""
 
 Float16 = NDArray[np.float16]
 Float32 = NDArray[np.float32]
+Keys = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

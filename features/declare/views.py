@@ -22,13 +22,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from infra.errors import MillraceError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 IMPRESSION_KEYS = ("user_id", "item_id")
 """Columns of an impression that a view's key may be; any other name is a key of its context."""
@@ -144,7 +146,7 @@ def view_columns(views: Sequence[TeamView]) -> tuple[str, ...]:
     return tuple(column for view in views for column in view.columns)
 
 
-def dense(frame: pa.Table, views: Sequence[TeamView]) -> NDArray[np.float32]:
+def dense(frame: "pa.Table", views: Sequence[TeamView]) -> NDArray[np.float32]:
     """The views' columns of a frame of N rows as numbers (N, V); NaN where nothing is known.
 
     Raises ViewRefused where a column holds neither truth values nor numbers.
@@ -155,7 +157,10 @@ def dense(frame: pa.Table, views: Sequence[TeamView]) -> NDArray[np.float32]:
     return read
 
 
-def _numbers(name: str, column: pa.ChunkedArray) -> NDArray[np.float32]:
+def _numbers(name: str, column: "pa.ChunkedArray") -> NDArray[np.float32]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     kind = column.type
     if pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())

@@ -23,7 +23,8 @@ from flows.backtest.summary import ARMS, CHAMPION_ARM, FEATURES_ONLY_ARM, FROZEN
 from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples
-from models.frames import FORMS, Frame, dense_of
+from models.frames import Frame, dense_of
+from models.layouts import FORMS
 from models.learning.model import Model
 from models.versions import promotions
 

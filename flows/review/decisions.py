@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -17,7 +18,6 @@ from flows.review.authorisation import Act, Through, alone, at, expect_allowed, 
 from flows.review.limits import choose_limit
 from flows.review.rollback import in_service, rollback
 from flows.surface import Surface
-from flows.world import World, open_world
 from infra.postgres.connections import connect
 from infra.settings import Settings
 from models.versions import alias, canaries, promotions
@@ -28,6 +28,9 @@ from monitoring.records.decisions import read_decision, write_decision
 from monitoring.records.evidence_store import EvidenceRecord
 from monitoring.records.review import Candidate, Decided, Refused
 from monitoring.records.updates import State
+
+if TYPE_CHECKING:
+    from flows.world import World
 
 NEWEST_TRAINED_ON = """
 SELECT max(shown_at) FROM impressions WHERE surface = %s AND shown_at > %s AND shown_at <= %s
@@ -54,6 +57,8 @@ class Decisions:
 
         A repeat of an approval that was cut short finishes it.
         """
+        from flows.world import open_world  # torch and Feast: the desk, at rest, has neither in memory
+
         now = self.clock()
         with self._by("decide", surface, person, reason, through) as connection:
             outcome = finished(connection, self._registry, surface, update_id, person)
@@ -165,7 +170,7 @@ def finished(
 
 
 def approve(
-    world: World, update_id: int, *, person: str, reason: str, seen: str, through: Through, now: datetime
+    world: "World", update_id: int, *, person: str, reason: str, seen: str, through: Through, now: datetime
 ) -> Decided:
     """Promote a held challenger on a person's decision, under the surface's update lock.
 

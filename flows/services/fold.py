@@ -37,6 +37,10 @@ ONLINE_USERS_AT_ONCE = 5000
 """Users written online in one go; after a bulk import the rest follows in later ticks."""
 
 
+MANY_EVENTS = 50_000
+"""Of one tick: what was used to fold them is not needed again soon."""
+
+
 @dataclass(frozen=True)
 class _Opened:
     """What the fold of a surface holds open between its ticks."""
@@ -59,7 +63,16 @@ def fold_log(
 
     def tick(opened: _Opened) -> None:
         if opened.folder.take():
-            opened.folder.fold(now(), progress=lambda _: beat(None), touched=stale)
+            folded = 0
+
+            def progress(events: int) -> None:
+                nonlocal folded
+                folded += events
+                beat(None)
+
+            opened.folder.fold(now(), progress=progress, touched=stale)
+            if folded >= MANY_EVENTS:
+                memory.give_back()
             write_online(opened.folder, opened.store, stale)
         opened.probes.look(now())
         beat(None)

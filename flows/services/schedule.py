@@ -7,11 +7,16 @@ A review has no schedule: an update that holds starts it.
 """
 
 import asyncio
+import json
 import logging
+import sys
+from asyncio.subprocess import PIPE
 from contextlib import suppress
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
+from flows.services.deploy import TAG
 from flows.surface_files import SurfaceFile
 from flows.taken_up import Running
 from infra.settings import Settings
@@ -20,16 +25,8 @@ from infra.stack.pulse import Pulse
 
 log = logging.getLogger("millrace.schedule")
 
-WATCH_EVERY = timedelta(hours=1)
-
-CANARY_EVERY = timedelta(minutes=1)
-"""Of a surface that declares no canary, whose look is paused."""
-
 DEPLOY_EVERY_S, DEPLOY_AGAIN_S = 1.0, 10.0
 """How often it is looked whether the surfaces were taken up anew, and after a failure how soon."""
-
-TAG = "millrace"
-"""Of every deployment of ours."""
 
 POLLS = "polls"
 """The part of the pulse that beats when Prefect's server says what is due."""
@@ -61,47 +58,34 @@ def main() -> None:
         asyncio.run(work())
 
 
-async def deployments(file: SurfaceFile) -> tuple[Any, ...]:
-    """What runs for a surface."""
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+@dataclass(frozen=True)
+class _Applied:
+    """A deployment that exists, as far as Prefect's runner wants to know it."""
 
-    from flows.review.prefect_form import review_candidate
-    from flows.services.canary import canary
-    from flows.services.live_watch import watch
-    from flows.update import update
+    id: UUID
+    name: str
+    storage: None = None
+    """The flows are those of the installed program."""
 
-    surface = file.surface
-    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
-    about: dict[str, Any] = {
-        "name": surface.name,
-        "parameters": {"surface": surface.name},
-        "tags": [TAG, surface.name],
-        "version": file.version,
-    }
-    return (
-        await update.ato_deployment(
-            **about,
-            interval=surface.every,
-            description=f"Keeps the ranker of {surface.name} fresh.",
-            concurrency_limit=one_at_a_time,
-        ),
-        await watch.ato_deployment(
-            **about,
-            interval=WATCH_EVERY,
-            description=f"Looks at what the champion of {surface.name} has served, and goes back where it must.",
-            concurrency_limit=one_at_a_time,
-        ),
-        await canary.ato_deployment(
-            **about,
-            interval=CANARY_EVERY if surface.canary is None else surface.canary.every,
-            paused=surface.canary is None,
-            description=f"Looks at the canary of {surface.name}, and promotes it or rolls it back.",
-            concurrency_limit=one_at_a_time,
-        ),
-        await review_candidate.ato_deployment(
-            **about, description=f"Asks a person about a challenger of {surface.name} that is held."
-        ),
+    async def aapply(self) -> UUID:
+        return self.id
+
+
+async def _applied(file: SurfaceFile) -> list[_Applied]:
+    """Deploy what runs for a surface, by a process of its own. Raises CannotDeploy."""
+    name = file.surface.name
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "flows.services.deploy", name), stdout=PIPE, stderr=PIPE
     )
+    printed, complaint = await process.communicate()
+    lines = complaint.decode(errors="replace").strip().splitlines()
+    if process.returncode != 0:
+        raise CannotDeploy(lines[-1] if lines else f"its process ended with {process.returncode}")
+    return [_Applied(UUID(found), name) for found in json.loads(printed.splitlines()[-1])]
+
+
+class CannotDeploy(Exception):
+    """A surface's flows have no deployment."""
 
 
 async def _deploy(runner: Any, surfaces: Running, pulse: Pulse) -> None:
@@ -114,7 +98,7 @@ async def _deploy(runner: Any, surfaces: Running, pulse: Pulse) -> None:
             if done.get(name) == file.version:
                 continue
             try:
-                for deployment in await deployments(file):
+                for deployment in await _applied(file):
                     await runner.aadd_deployment(deployment)
                 done[name] = file.version
                 log.info("surface %s runs by version %s", name, file.version)

@@ -34,6 +34,7 @@ def library_environment(settings: Settings) -> dict[str, str]:
         ),
         "MLFLOW_TRACKING_URI": settings.mlflow_tracking,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # 2 processes and 360 MB in place of 10 and 806
+        "MALLOC_ARENA_MAX": "2",  # else each thread has a heap of its own, and keeps what it freed there
         "GIT_PYTHON_REFRESH": "quiet",  # MLflow looks for a git that need not be there
     }
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from models.examples import Layout
 from models.learning.model import tensor
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from models.versions.artifact import array_segment, filled, segment_arrays
 from models.versions.folder import DESCRIPTION, DamagedModel, read, read_description, write
 

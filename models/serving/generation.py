@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from models.frames import layout_of
+from models.layouts import layout_of
 from models.serving.access.signing import Signer
 from models.serving.config import ServedSurface, ServingConfig
 from models.serving.durable.database import Database

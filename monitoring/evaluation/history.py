@@ -8,10 +8,8 @@ They differ in where the past comes from: a table that only grows (``monitoring/
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from models.frames import Frame
-from models.learning.model import Model
 from monitoring.checks.history import DAYS_COMPARED, RECENT_SPAN
 from monitoring.checks.limits import Limits, PastWindow, is_factor
 from monitoring.checks.own import own_limit
@@ -19,6 +17,10 @@ from monitoring.checks.profiles import Profile
 from monitoring.evaluation.process_record import ProcessRecord, latest_before
 from monitoring.names import CANARY, GATE
 from monitoring.statistics.error_control import PastTests
+
+if TYPE_CHECKING:
+    from models.frames import Frame
+    from models.learning.model import Model
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 
@@ -159,7 +161,7 @@ class Reference:
     """'a day ago', 'a week ago' or 'proven baseline'."""
 
     version: str
-    model: Model
+    model: "Model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,13 +172,13 @@ class History:
     references: tuple[Reference, ...] = ()
     """Champions of before."""
 
-    earlier: Frame | None = None
+    earlier: "Frame | None" = None
     """Impressions of the day before the window, on which forgetting shows."""
 
-    trained_on: Frame | None = None
+    trained_on: "Frame | None" = None
     """The latest part of what the champion was trained on, for drift."""
 
-    season: Frame | None = None
+    season: "Frame | None" = None
     """Impressions of the same hours of earlier days (``monitoring/evaluation/season.py``), for drift too."""
 
 

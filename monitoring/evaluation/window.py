@@ -6,7 +6,6 @@ checks = check(window, champion, history)
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -22,7 +21,7 @@ from monitoring.checks import limits as check_limits
 from monitoring.checks import window as window_checks
 from monitoring.checks.gaps import find_gap, usual_length
 from monitoring.checks.ids import codes_of
-from monitoring.checks.limits import Check, Expected, InForce, Limits
+from monitoring.checks.limits import Check, Expected, InForce
 from monitoring.checks.own import KNOWN_FROM
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation import drift
@@ -32,8 +31,7 @@ from monitoring.evaluation.drift import MeasuredDrift
 from monitoring.evaluation.history import History
 from monitoring.evaluation.season import has_week, is_long
 from monitoring.evaluation.skew import Skew
-
-Judging = Literal["tail", "progressive"]
+from monitoring.evaluation.terms import Terms
 
 TRAINED_ON, SAME_HOURS, WINDOWS_BEFORE = (
     "what the champion was trained on",
@@ -41,34 +39,6 @@ TRAINED_ON, SAME_HOURS, WINDOWS_BEFORE = (
     "the windows before",
 )
 """What drift is measured against."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a surface has its windows checked and its challengers evaluated."""
-
-    judging: Judging
-    features: tuple[str, ...]
-    """[D], the names of the dense features."""
-
-    schema_version: str
-    """Of served rows."""
-
-    contexts: Mapping[str, str]
-    """What of the impressions' context is looked at by value: names, and their keys there."""
-
-    limits: Limits
-    margin: float
-    """A challenger is not worse when its log loss is higher by less than this share."""
-
-    numbers: tuple[str, ...] = ()
-    """Those of ``features`` that are a team's own values as they are: columns of numbers, and views."""
-
-    drift: float = 1.0
-    """A column's PSI over its own limit, at most."""
-
-    fairness: str | None = None
-    """One of ``contexts``, or a column of the frame, whose values must be treated alike."""
 
 
 @dataclass(frozen=True, eq=False)

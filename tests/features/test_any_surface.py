@@ -18,7 +18,8 @@ from features.declare.features import Features
 from features.declare.schema import RowValues
 from features.identity.key import key_of
 from models.examples import concat
-from models.frames import dense_of, layout_of, to_score
+from models.frames import dense_of, to_score
+from models.layouts import layout_of
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.serving.scoring.scorer import scorer_of

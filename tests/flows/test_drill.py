@@ -42,7 +42,7 @@ from flows.surfaces.feed import SURFACE as FEED
 from flows.surfaces.movies import SURFACE as MOVIES
 from flows.surfaces.shop import SURFACE as SHOP
 from infra.stack.environment import settings_environment
-from models.retrieval.towers import TowerDesign
+from models.retrieval.tower_design import TowerDesign
 from models.versions import promotions
 from monitoring.evaluation.history import Recalled
 from monitoring.gate.decide import Verdict

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.services import schedule
+from flows.services import deploy, schedule
 from flows.taken_up import take_up
 from infra.settings import Settings
 from infra.stack import pulse
@@ -60,7 +60,7 @@ def deployed() -> dict[str, list[tuple[str, bool]]]:
     with get_client(sync_client=True) as client:
         flows = {flow.id: flow.name for flow in client.read_flows()}
         for deployment in client.read_deployments():
-            if schedule.TAG in deployment.tags:
+            if deploy.TAG in deployment.tags:
                 found.setdefault(deployment.name, []).append((flows[deployment.flow_id], deployment.paused))
     return {name: sorted(own) for name, own in found.items()}
 

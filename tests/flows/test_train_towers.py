@@ -12,7 +12,8 @@ from flows.update import Outcome
 from flows.world import World
 from models.examples import Examples, Layout
 from models.retrieval.artifact import VersionTowers, load_version_towers
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from models.versions import artifact, promotions
 from models.versions.files import materialise
 from models.versions.folder import DESCRIPTION, read_description

@@ -13,7 +13,8 @@ from features.declare.views import TeamView
 from features.identity.canonical import canonical
 from models.declared_columns import raw_columns
 from models.examples import Examples
-from models.frames import layout_of, to_score
+from models.frames import to_score
+from models.layouts import layout_of
 from models.versions.raw_columns import RawColumns
 from tests.worlds.any_surface import any_features, any_log, cut
 from tests.worlds.events import Ledger

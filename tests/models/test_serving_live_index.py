@@ -7,7 +7,8 @@ import pytest
 
 from models.examples import EMPTY, Examples, Layout
 from models.retrieval.learner import fine_tune
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from models.serving.follow.live_index import LiveIndex
 from models.tables.rows import Ids
 

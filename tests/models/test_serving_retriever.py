@@ -15,7 +15,8 @@ from models.examples import Examples
 from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import VersionTowers
 from models.retrieval.learner import fine_tune
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from models.serving.config import ServedSurface, ServingConfig
 from tests.models.test_serving_deltas import promote_delta, record, serves
 from tests.worlds.serving import (

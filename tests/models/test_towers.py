@@ -12,7 +12,8 @@ from models.retrieval.artifact import load, save
 from models.retrieval.index import Index, top_columns
 from models.retrieval.learner import fine_tune
 from models.retrieval.recent_clicks import PSEUDO_CLICKS, RecentClicks
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from models.versions.artifact import save as save_model
 from models.versions.folder import DESCRIPTION, WEIGHTS, DamagedModel
 from tests.worlds.designs import design_of

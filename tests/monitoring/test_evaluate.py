@@ -21,7 +21,8 @@ from monitoring.evaluation.evidence import Evidence, Hypothesis
 from monitoring.evaluation.history import History, Recalled, Reference
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.slice_columns import head
-from monitoring.evaluation.window import Champion, Judging, Terms, Window, check, new_ids
+from monitoring.evaluation.terms import Judging, Terms
+from monitoring.evaluation.window import Champion, Window, check, new_ids
 from monitoring.gate.decide import decide
 from monitoring.gate.policy import Policy
 from monitoring.records.evidence_store import canonical

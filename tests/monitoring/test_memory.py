@@ -14,7 +14,8 @@ from monitoring.checks.limits import Check, Limits, PastWindow
 from monitoring.checks.profiles import Profile
 from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.evidence import Evidence, ReferenceGain, WindowFacts
-from monitoring.evaluation.window import Checks, Terms, Window
+from monitoring.evaluation.terms import Terms
+from monitoring.evaluation.window import Checks, Window
 from monitoring.gate.memory import remember
 from monitoring.gate.policy import Policy
 from monitoring.statistics.error_control import PastTests

@@ -3,7 +3,8 @@
 import numpy as np
 
 from models.examples import EMPTY, Examples, Layout
-from models.retrieval.towers import TowerDesign, Towers
+from models.retrieval.tower_design import TowerDesign
+from models.retrieval.towers import Towers
 from monitoring.evaluation.retrieval import MISSED, Difference, TowersEvidence, compare, difference, replay
 from monitoring.gate.decide import Verdict, decide
 from monitoring.gate.policy import Policy

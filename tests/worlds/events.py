@@ -184,8 +184,7 @@ def folded(
 
 def records(counters: Counters) -> NDArray[np.float64]:
     """Key, times and sums of every counter, in order of the keys, whatever rows they lie in; keys by their bits."""
-    order = np.argsort(counters.keys[: counters.size])
-    return np.column_stack([counters.keys[order].view(np.float64), counters.records[order]])
+    return counters.records[np.argsort(counters.keys)]
 
 
 def restarted(engine: Engine) -> Engine:
@@ -193,7 +192,7 @@ def restarted(engine: Engine) -> Engine:
     fresh = Engine(engine.declared)
     for name, counters in engine.counters.items():
         known = slice(0, counters.size)
-        fresh.counters[name].load(counters.keys[known], counters.times[known], counters.sums[known])
+        fresh.counters[name].load(counters.records[known], engine.time)
     for key, row in engine.users.rows.items():
         users = engine.users
         fresh.users.put(key, users.numbers[row], users.items[row], users.remembered[row])

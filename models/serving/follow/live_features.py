@@ -31,6 +31,7 @@ from features.declare.schema import RowValues
 from features.identity.keys import Keys
 from features.log.reading import read_logged
 from features.served.rows import ServedKeys, served_keys
+from infra import memory
 from infra.follower import follow
 from models.serving.durable.database import AWAY, STALE_S, Database, backoff
 from models.serving.durable.entries import Feedback, Impressions
@@ -256,6 +257,7 @@ class LiveFeatures:
             self._engine = engine
             self._blank = self._reload = False
         self.feast_users.close()
+        memory.give_back()  # what was folded on the way
         LOG.info(
             "the features of %s are in memory",
             self.surface,
