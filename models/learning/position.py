@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.examples import UNKNOWN_POSITION, Examples, request_starts
+from models.examples import UNKNOWN_POSITION, Examples
 
 FIRST_OF_ROW = (0, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """The first position of each row from row 1 on; what comes after the last shares its row."""
@@ -66,7 +66,7 @@ def position_rows(examples: Examples) -> NDArray[np.int64]:
     position, as one of a single candidate has, says nothing of positions, and knows none."""
     if examples.position is None or not len(examples):
         return np.zeros(len(examples), np.int64)
-    starts = request_starts(examples.request)
+    starts = np.flatnonzero(np.diff(examples.request, prepend=examples.request[:1] - 1))
     first, last = (reduce.reduceat(examples.position, starts) for reduce in (np.minimum, np.maximum))
     several = np.repeat(first < last, np.diff(np.append(starts, len(examples))))
     rows = np.searchsorted(FIRST_OF_ROW, examples.position, side="right")
