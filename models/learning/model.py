@@ -147,7 +147,8 @@ class Model:
             model.reservoir = Reservoir.empty(model.layout, 0)
         no_term = position.empty_sums(len(model.layout.kinds))
         beside = {name: moment for name, moment in model.moments.items() if name not in no_term}
-        model.moments = {**no_term, **model.moments} if learning.position_term else beside
+        term = {name: model.moments.get(name, sums) for name, sums in no_term.items()}
+        model.moments = beside | (term if learning.position_term else {})
         model.tables = tuple(
             replace(table, evict_after=learning.evict_after, max_rows=learning.max_rows) for table in model.tables
         )
