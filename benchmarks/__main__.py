@@ -181,15 +181,23 @@ def ablation(
     until: Until = None,
     warmup: Warmup = "1d",
     surface: Surface = "feed",
+    only: Annotated[str, typer.Option(help="Parts to run, by name: ids,position term; else all.")] = "",
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
     """What each part of features and learner is worth, one left out or put in at a time."""
-    from benchmarks.ablation import AblationConfig, bench
+    from benchmarks.ablation import ABLATION_PARTS, AblationConfig, bench
 
     expect_extra(*(("matplotlib",) if record else ()))
+    wanted = {name.strip() for name in only.split(",") if name.strip()}
+    if strange := wanted.difference(part.name for part in ABLATION_PARTS):
+        raise BadArgument(f"--only {only}: there is no part {', '.join(sorted(strange))}")
     config = AblationConfig(
-        find_surface(surface), log_config(AblationConfig.log, log, items, until), duration(warmup), pictures=record
+        find_surface(surface),
+        log_config(AblationConfig.log, log, items, until),
+        duration(warmup),
+        pictures=record,
+        parts=tuple(part for part in ABLATION_PARTS if not wanted or part.name in wanted),
     )
     run_bench(partial(bench, config), Output(record, as_json))
 

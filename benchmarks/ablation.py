@@ -82,6 +82,7 @@ ABLATION_PARTS = (
         "hashed crosses of ids", off=lambda d: with_fields(d, crosses=()), on=lambda d: with_fields(d, crosses=CROSSES)
     ),
     Part("replay", off=lambda d: with_fields(d, replay=None), on=lambda d: with_fields(d, replay=REPLAY)),
+    Part("position term", off=lambda d: with_fields(d, position_term=False)),
     Part(
         "warm-up of the rates",
         off=lambda d: with_fields(d, warm_up_steps=0),

@@ -27,7 +27,7 @@ from flows.drill.in_memory import JudgedWindow
 from flows.surface import Surface
 from models import metrics
 from monitoring.checks.ids import codes_of
-from monitoring.evaluation.evaluate import JudgedPart
+from monitoring.evaluation.evaluate import JudgedPart, both_expected
 from monitoring.evaluation.terms import Judging
 
 RATE_WITHIN = 0.01
@@ -92,8 +92,9 @@ def gains(judged: JudgedWindow) -> NDArray[np.float64]:
     part = JudgedPart.of(judged.checks, judged.trained)
     champion, examples = part.champion_scores, part.examples
     assert champion is not None, "clean updates have a champion"
-    by_request = metrics.gains(champion, part.scores, examples.label, examples.request)
-    return by_request / metrics.log_loss(champion, examples.label)
+    before, now = both_expected(champion, part.scores)
+    by_request = metrics.gains(before, now, examples.label, examples.request)
+    return by_request / metrics.log_loss(before, examples.label)
 
 
 def log_rows(done: Drilled) -> Iterator[Row]:

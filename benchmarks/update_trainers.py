@@ -113,6 +113,7 @@ def steps(config: UpdateConfig, model: Model, device: torch.device) -> Train:
             torch.from_numpy(part.history),
             label,
             torch.ones_like(label),
+            torch.zeros(len(part), dtype=torch.int64),
         ).to(device)
         logits = [stepper.step(whole[at : at + config.batch])[:, 0] for at in range(0, len(whole), config.batch)]
         return torch.sigmoid(torch.cat(logits).double()).cpu().numpy()

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 EMPTY = 0
 """A missing id or an empty history slot: it adds nothing to a score and has no row."""
 
+UNKNOWN_POSITION = -1
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -135,10 +137,14 @@ class Examples:
     """[N, kinds], what each kind of feedback comes to, 0 to 1, NaN where it is not known; None: the label is the only
     one."""
 
+    position: NDArray[np.int64] | None = None
+    """[N], where each was shown, from 0 on, ``UNKNOWN_POSITION`` where that is not known; None: of none. Training alone
+    reads it (``models.learning.position``)."""
+
     def __post_init__(self) -> None:
-        shapes = {"dense": 2, "ids": 2, "history": 2, "label": 1, "request": 1, "time": 1, "targets": 2}
+        shapes = {"dense": 2, "ids": 2, "history": 2, "label": 1, "request": 1, "time": 1, "targets": 2, "position": 1}
         types = {"dense": np.float32, "ids": np.int64, "history": np.int64, "label": np.float32}
-        types |= {"request": np.int64, "time": np.float64, "targets": np.float32}
+        types |= {"request": np.int64, "time": np.float64, "targets": np.float32, "position": np.int64}
         for name, dimensions in shapes.items():
             if getattr(self, name) is None:
                 continue
@@ -161,6 +167,11 @@ class Examples:
     def of_kinds(self) -> NDArray[np.float32]:
         """The targets [N, kinds]."""
         return self.label[:, None] if self.targets is None else self.targets
+
+    @property
+    def positions(self) -> NDArray[np.int64]:
+        """[N], ``UNKNOWN_POSITION`` where there is none."""
+        return np.full(len(self), UNKNOWN_POSITION) if self.position is None else self.position
 
     def expect(self, layout: Layout) -> None:
         """Refuse columns that are not those of ``layout``."""
@@ -209,6 +220,8 @@ def concat(parts: Sequence[Examples]) -> Examples:
     """The rows of all parts, one after the other."""
     if not parts:
         raise ValueError("nothing to concatenate: give at least one part")
+    if any(part.position is not None for part in parts):
+        parts = [replace(part, position=part.positions) for part in parts]
     names = [name for name, array in vars(parts[0]).items() if array is not None]
     columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Examples(**columns)

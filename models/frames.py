@@ -13,7 +13,7 @@ from features.declare.labels import Label
 from features.declare.schema import RowSchema, RowValues
 from features.declare.views import TeamView, dense, view_columns
 from features.feast.training_frame import target_columns
-from models.examples import Examples
+from models.examples import UNKNOWN_POSITION, Examples
 from models.layouts import FORMS
 
 HALF_MICROSECOND = 5e-7
@@ -86,6 +86,7 @@ def from_arrow(table: pa.Table, schema: RowSchema, labels: Sequence[Label], view
         request=rows.select(pl.struct("user_id", "request_id").rle_id()).to_series().to_numpy().astype(np.int64),
         time=rows["shown_at"].dt.epoch("us").to_numpy() / 1e6,
         targets=None if len(labels) == 1 else targets,
+        position=rows["position"].fill_null(UNKNOWN_POSITION).to_numpy().astype(np.int64),
     )
     beside = ["row", *view_columns(views), *(target_columns(labels) if len(labels) > 1 else ())]
     return Frame(rows.drop(beside), examples, len(pulled) - len(rows))

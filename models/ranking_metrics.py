@@ -77,23 +77,27 @@ class LabelledScores:
     """[N], request of each row, 0 to R - 1."""
 
     order: Codes
-    """[N], the rows from the lowest probability up."""
+    """[N], the rows from the lowest up, by their probability or by what they are ranked by."""
 
     level: Codes
-    """[N], index of the row's probability among the distinct ones, the lowest is 0."""
+    """[N], index of the row's value among the distinct ones, the lowest is 0."""
 
     level_rows: Codes
-    """[V], rows at each of the V distinct probabilities."""
+    """[V], rows at each of the V distinct values."""
 
     @staticmethod
-    def of(probability: Array, label: Array, request: Array | None = None) -> LabelledScores:
-        """Sort the rows whose label is known. Without ``request`` all are one request."""
+    def of(
+        probability: Array, label: Array, request: Array | None = None, ranked_by: Array | None = None
+    ) -> LabelledScores:
+        """Sort the rows whose label is known. Without ``request`` all are one request. ``ranked_by`` [N]: what orders
+        the rows where that is not their probability."""
         y = np.asarray(label, np.float64)
         known = np.isfinite(y)
         p, y = np.asarray(probability, np.float64)[known], y[known]
         code = np.zeros(len(y), np.int64) if request is None else codes(np.asarray(request)[known])
-        order = np.argsort(p)
-        levels = change_codes(p[order])
+        score = p if ranked_by is None else np.asarray(ranked_by, np.float64)[known]
+        order = np.argsort(score)
+        levels = change_codes(score[order])
         level = np.empty(len(p), np.int64)
         level[order] = levels
         return LabelledScores(p, y, code, order, level, np.bincount(levels))

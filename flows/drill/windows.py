@@ -24,7 +24,7 @@ from features.identity.keys import Keys
 from features.log.reading import EVENT
 from features.served.rows import Rows
 from flows.drill.logs import Log, feedback_columns, rows_of, spans
-from models.examples import Examples, concat
+from models.examples import UNKNOWN_POSITION, Examples, concat
 from models.frames import Frame, dense_of
 
 
@@ -229,6 +229,7 @@ def examples_of(table: pl.DataFrame, values: RowValues, declared: Features) -> E
         request=requests_of(table),
         time=seconds_of(table["shown_at"]),
         targets=table.select(names).to_numpy().astype(np.float32) if len(names) > 1 else None,
+        position=table["position"].fill_null(UNKNOWN_POSITION).to_numpy().astype(np.int64),
     )
 
 

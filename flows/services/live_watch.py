@@ -30,10 +30,12 @@ from flows.world import FeaturesChanged, LostVersion, World, open_world
 from infra.settings import Settings
 from models.frames import Frame
 from models.learning.model import Model
+from models.learning.scores import Scores
 from models.versions import alias, promotions
 from models.versions.promotions import Promotion
 from monitoring.evaluation.compare import compare
 from monitoring.evaluation.compare import measure as compare_measure
+from monitoring.evaluation.evaluate import sides
 from monitoring.evaluation.evidence import AtWork, Evidence, WindowFacts
 from monitoring.evaluation.units import units_of
 from monitoring.gate.decide import Verdict
@@ -138,14 +140,13 @@ def served_by(world: World, champion: Promotion, now: datetime) -> Frame:
 def measure(world: World, champion: Promotion, before: Promotion | None, frame: Frame) -> tuple[Evidence, Watching]:
     """The figures of what the champion served, beside the version before it, and what they say."""
     examples, limits = frame.examples, world.surface.watch
-    scores = world.model(champion).score(examples)
+    scores = Scores.of(world.model(champion), examples)
     earlier = _readable(world, before)
     units = units_of(examples)
     compared = compare(
         examples.label,
         units.codes,
-        challenger=scores,
-        champion=None if earlier is None else earlier.score(examples),
+        **sides(None if earlier is None else Scores.of(earlier, examples), scores),
         of_users=units.of_users,
         seed=champion.promotion_id,
     )
@@ -153,7 +154,7 @@ def measure(world: World, champion: Promotion, before: Promotion | None, frame: 
     watching = judge(
         limits,
         compared,
-        loss_deviation(examples.label, units.codes, scores),
+        loss_deviation(examples.label, units.codes, scores.ranked),
         promised,
         now=champion.version,
         before=before.version if before and earlier else None,
@@ -166,7 +167,7 @@ def measure(world: World, champion: Promotion, before: Promotion | None, frame: 
         WindowFacts(start, end, len(frame), compared.label_rate, frame.without_row),
         judged="served",
         champion=before.version if before else None,
-        prequential=compare_measure(examples.label, examples.request, scores),
+        prequential=compare_measure(examples.label, examples.request, scores.ranked, expected=scores.as_shown),
         comparison=compared,
         at_work=AtWork(champion.version, before.version if before else None, promised.measures),
     )

@@ -20,6 +20,7 @@ from models.learning.model import Model, WorkingSet, gather, scatter, scores_of,
 from models.learning.optimisers import row_optimiser
 from models.learning.options.distillation import distilled
 from models.learning.options.replay import ReplaySampler
+from models.learning.position import position_rows
 from models.learning.step import Batch, BatchSize, Stepper
 from models.networks.rankers import Ranker
 from models.tables.rows import Ids
@@ -32,8 +33,11 @@ class Chunk:
     predicted: NDArray[np.float64]
     """[n], the score of each row just before it was trained on, by the network that would have served it."""
 
+    as_shown: NDArray[np.float64]
+    """[n], the same where each row was shown."""
+
     by_latest: NDArray[np.float64]
-    """[n], the same by the latest weights, whether or not their average is what would have served."""
+    """[n], as shown too, by the latest weights, whether or not their average is what would have served."""
 
     batches: int
     """Trained on: all, or those that the time was enough for."""
@@ -95,17 +99,22 @@ def train(
     )
     whole = batch_of(start, rows.examples, working, model.design.learning.distillation).to(device)
     serving = None if stepper.average is None else with_weights(stepper.network, stepper.average)
-    predicted, by_latest, done, first = list[Tensor](), list[Tensor](), 0, 0
+    predicted, as_shown, by_latest, done, first = list[Tensor](), list[Tensor](), list[Tensor](), 0, 0
     for count, batch, share in zip(rows.sizes, batches, shares, strict=True):
         if out_of_time():
             break
         mixed = whole[first : first + count]
         own = mixed[: batch.stop - batch.start]
+        of_position = stepper.position.of(own.position)
+        moved = stepper.position.fixed - of_position
         if serving is not None:
             with torch.no_grad():
-                predicted.append(serving(own.dense, own.ids, own.history, stepper.table))
+                as_shown.append(serving(own.dense, own.ids, own.history, stepper.table) + of_position)
         size = BatchSize.of(len(own), stepper.information, model.design.learning)
         by_latest.append(stepper.step(mixed, share, size)[: len(own)])
+        if serving is None:
+            as_shown.append(by_latest[-1])
+        predicted.append(as_shown[-1] + moved)
         done += 1
         first += count
 
@@ -123,7 +132,8 @@ def train(
     )
     none = np.zeros(0, np.int64)
     return tuned, Chunk(
-        scores(predicted or by_latest, model.layout),
+        scores(predicted, model.layout),
+        scores(as_shown, model.layout),
         scores(by_latest, model.layout),
         done,
         tuple(none if own is None else own.ids for own in working.gathered),
@@ -142,8 +152,9 @@ def batch_of(start: Model, examples: Examples, working: WorkingSet, distillation
     known = torch.isfinite(label)
     target, weight = torch.where(known, label, 0), known.float()
     if distillation and start.steps:  # a new model is no teacher
-        target, weight = distilled(target, weight, torch.sigmoid(start.logits(examples)), distillation)
-    return Batch(tensor(examples.dense), tensor(working.ids), tensor(working.history), target, weight)
+        target, weight = distilled(target, weight, torch.sigmoid(start.logits_as_shown(examples)), distillation)
+    rows = tensor(position_rows(examples))
+    return Batch(tensor(examples.dense), tensor(working.ids), tensor(working.history), target, weight, rows)
 
 
 def initial_state(model: Model, working: WorkingSet) -> NDArray[np.float32]:

@@ -74,6 +74,10 @@ class Learning:
     tolerance: float = 0.01
     """Part of the log loss by which, with 95 % confidence, a bad chunk is worse."""
 
+    position_term: bool = True
+    """Whether where an impression was shown has log-odds of its own, trained with the rest and fixed when serving
+    (``models.learning.position``). A log without positions has none either way."""
+
     time_budget_s: float | None = None
     """Seconds after which training stops, with the earlier part of the window trained on. Of the chunk that it stops
     in, all ids count as seen."""

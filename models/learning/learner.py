@@ -25,6 +25,7 @@ from models.learning.chunk import Chunk, train
 from models.learning.design import Learning
 from models.learning.model import Model, one_thread, tensor
 from models.learning.options.replay import ReplaySampler
+from models.learning.position import position_rows
 from models.metrics import log_loss, paired_difference
 from models.networks.crosses import with_crosses
 from models.tables.id_table import IdTable
@@ -49,13 +50,16 @@ class TrainingResult:
     stopped: Literal["done", "early", "time"]
 
     log_loss: float
-    """Mean log loss of the score, each impression predicted just before it was trained on (progressive
+    """Mean log loss, each impression predicted as it was shown just before it was trained on (progressive
     validation: Blum et al. 1999). NaN when none was."""
 
     predicted: NDArray[np.float64]
-    """[N], the score of each impression just before it was trained on, as ``log_loss`` has it, by the weights
-    that would have served then: their average where there is one. NaN for those that training did not reach. Those of
-    chunks that were undone (``early``) are in it too."""
+    """[N], the score of each impression just before it was trained on, by the weights that would have served then:
+    their average where there is one. NaN for those that training did not reach. Those of chunks that were undone
+    (``early``) are in it too."""
+
+    as_shown: NDArray[np.float64] | None
+    """[N], the same where each was shown, as ``log_loss`` has it; None where the model does not know positions."""
 
     reached: int
     """Impressions that training reached: a NaN among the first so many of ``predicted`` is the model's own."""
@@ -102,7 +106,7 @@ def fine_tune(
             replay = ReplaySampler(model.reservoir, learning.replay.share, np.random.default_rng(seed))
         good, good_chunks = model.copy(), 0
         chunks, before, reached = list[Chunk](), list[NDArray[np.float64]](), 0
-        predicted = np.full(len(examples), np.nan)
+        predicted, as_shown = np.full((2, len(examples)), np.nan)
         stopped: Literal["done", "early", "time"] = "done"
         for first in range(0, len(batches), learning.chunk_batches):
             chosen = batches[first : first + learning.chunk_batches]
@@ -118,9 +122,10 @@ def fine_tune(
             )
             chunks.append(chunk)
             rows = slice(reached, reached + len(chunk.predicted))
-            predicted[rows], reached = chunk.predicted, rows.stop
+            predicted[rows], as_shown[rows], reached = chunk.predicted, chunk.as_shown, rows.stop
             if learning.patience and len(chunk.predicted):
-                before.append(model.score(examples[rows]))
+                known = model.score_as_shown(examples[rows])
+                before.append(model.score(examples[rows]) if known is None else known)
                 # An average hides for long that the weights diverge, and the next update would start from those.
                 worse = paired_difference(before[-1], chunk.by_latest, label[rows], examples.request[rows])
                 if not worse.upper < -learning.tolerance * log_loss(before[-1], label[rows]):
@@ -145,8 +150,9 @@ def fine_tune(
         examples=trained,
         seconds=clock() - began,
         stopped=stopped,
-        log_loss=log_loss(predicted[:trained], label[:trained]),
+        log_loss=log_loss(as_shown[:trained], label[:trained]),
         predicted=predicted,
+        as_shown=as_shown if tuned.position_term.knows and position_rows(examples).any() else None,
         reached=reached,
         log_loss_before=log_loss(np.concatenate(before), label[:trained]) if before else float("nan"),
         touched=distinct(model, part),

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.examples import Columns, Examples, Layout
+from models.learning import position
 from models.learning.design import Design, Learning
 from models.learning.optimisers import network_optimiser, row_optimiser
 from models.learning.options.replay import Reservoir
+from models.learning.position import PositionTerm, position_rows
 from models.learning.posterior import Posterior
 from models.networks.crosses import cross_names, expect_crossed, with_crosses
 from models.networks.last_layer import last_hidden
@@ -67,9 +69,9 @@ class Model:
     ) -> None:
         """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: the vectors of the network's
         optimiser, as ``<parameter>.first`` and ``.second`` for AdamW, and the sums of the linear part
-        (``models.networks.ridge``); ``steps``: batches trained on since the model was new; ``latest``: where
-        ``network`` is an average over steps, the weights that training goes on from; ``reservoir``: with replay;
-        ``posterior``: where it is explored by Thompson sampling."""
+        (``models.networks.ridge``) and of the position term (``models.learning.position``); ``steps``: batches trained
+        on since the model was new; ``latest``: where ``network`` is an average over steps, the weights that training
+        goes on from; ``reservoir``: with replay; ``posterior``: where it is explored by Thompson sampling."""
         self.layout, self.design, self.network = layout, design, network
         self.tables, self.moments, self.steps = tables, moments, steps
         self.latest = network if latest is None else latest
@@ -103,7 +105,9 @@ class Model:
             for name, parameter in network.named_parameters()
             for moment in network_optimiser(shape).moments
         }
-        moments |= network.ridge.empty_sums()
+        moments |= network.ridge.empty_sums() | (
+            position.empty_sums(len(layout.kinds)) if learning.position_term else {}
+        )
         tables = (table,) * (len(layout.ids) + len(shape.crosses))
         latest = deepcopy(network) if learning.averaging else None
         reservoir = Reservoir.empty(layout, seed) if learning.replay else None
@@ -146,6 +150,10 @@ class Model:
             model.reservoir = None
         elif model.reservoir is None:
             model.reservoir = Reservoir.empty(model.layout, 0)
+        no_term = position.empty_sums(len(model.layout.kinds))
+        beside = {name: moment for name, moment in model.moments.items() if name not in no_term}
+        term = {name: model.moments.get(name, sums) for name, sums in no_term.items()}
+        model.moments = beside | (term if learning.position_term else {})
         model.tables = tuple(
             replace(table, evict_after=learning.evict_after, max_rows=learning.max_rows) for table in model.tables
         )
@@ -198,13 +206,33 @@ class Model:
         posterior = None if known is None else Posterior(known.copy())
         return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir, posterior)
 
+    @property
+    def position_term(self) -> PositionTerm:
+        return PositionTerm(self.moments, len(self.layout.kinds))
+
     def score(self, examples: Examples, batch: int = 2048) -> NDArray[np.float64]:
         """What each row [N] is ranked by, 0 to 1: the mean probability of the layout's kinds, weighted; it depends on
-        that row alone."""
+        that row alone, and not on where it was shown."""
         return scores_of(self.logits(examples, batch), self.layout)
 
+    def score_as_shown(self, examples: Examples) -> NDArray[np.float64] | None:
+        """The same of impressions [N] as they were shown, by a model that knows positions; None of one that does not,
+        or where no position is known. It predicts labels better, and orders nothing."""
+        rows, term = position_rows(examples), self.position_term
+        if not term.knows or not rows.any():
+            return None
+        return scores_of(self._of_network(examples) + term.of(tensor(rows)), self.layout)
+
     def logits(self, examples: Examples, batch: int = 2048) -> Tensor:
-        """Log-odds [N, kinds] of each feedback kind."""
+        """Log-odds [N, kinds] of each feedback kind, all rows as at the average position."""
+        return self._of_network(examples, batch) + self.position_term.fixed
+
+    def logits_as_shown(self, examples: Examples) -> Tensor:
+        """The same where each row was shown."""
+        return self._of_network(examples) + self.position_term.of(tensor(position_rows(examples)))
+
+    def _of_network(self, examples: Examples, batch: int = 2048) -> Tensor:
+        """Logits [N, kinds] without the position term."""
         examples = self.own(examples)
         if not len(examples):
             return torch.zeros(0, len(self.layout.kinds))
@@ -224,10 +252,10 @@ class Model:
         """Its posterior after an update on ``examples``; None where it has none."""
         if self.posterior is None or not len(examples):
             return self.posterior
-        known = torch.isfinite(tensor(self.own(examples).of_kinds)).float()
+        known, term = torch.isfinite(tensor(self.own(examples).of_kinds)).float(), self.position_term.fixed
         with one_thread(), torch.inference_mode():
             return self.posterior.updated(
-                (last_hidden(self.network, *inputs), self.network(*inputs), known[first : first + batch])
+                (last_hidden(self.network, *inputs), self.network(*inputs) + term, known[first : first + batch])
                 for first, inputs in zip(
                     range(0, len(examples), batch), self._inputs(self.own(examples), batch), strict=True
                 )

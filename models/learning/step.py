@@ -21,6 +21,7 @@ from torch.nn import functional
 from models.learning.design import Design, Learning
 from models.learning.optimisers import OptimiserStep, network_optimiser, row_optimiser
 from models.learning.options.passive_aggressive import PassiveAggressive, hinge
+from models.learning.position import PositionTerm
 from models.networks.rankers import Ranker
 from models.networks.ridge import frozen, information
 
@@ -46,6 +47,9 @@ class Batch:
 
     weight: Tensor
     """[B, kinds], 0 where the target is not known."""
+
+    position: Tensor
+    """[B], rows of the position term; 0 where the position is not known."""
 
     def __len__(self) -> int:
         return len(self.dense)
@@ -93,7 +97,8 @@ class Stepper:
     ) -> None:
         """``network(dense, ids, history, table)`` gives logits [B, kinds]; ``table`` [R, w] with row 0 for ``EMPTY``,
         all zeros; ``state`` [R, s]; ``moments``: ``<parameter>.<moment>`` for those of the shape's optimiser, and
-        ``<parameter>.average`` with averaging, and the sums of ``models.networks.ridge`` (what is missing starts anew);
+        ``<parameter>.average`` with averaging, and the sums of ``models.networks.ridge`` (what is missing starts anew)
+        and of ``models.learning.position`` (what is missing is not trained);
         ``steps``: taken before."""
         self.learning, self.device, self.steps = design.learning, torch.device(device), steps
         self.row_optimiser, self.network_optimiser = row_optimiser(design.shape), network_optimiser(design.shape)
@@ -115,6 +120,14 @@ class Stepper:
             self.ridge_trains = not bool(frozen(sums).all())
             self.information = information(sums)
             self.ridge = {name: sums[name].to(self.device, copy=True) for name in empty}
+            self.position = PositionTerm(
+                {
+                    name: sum_.to(self.device, copy=True)
+                    for name, sum_ in moments.items()
+                    if name.startswith("position.")
+                },
+                network.kinds,
+            )
             self.average = None
             if self.learning.averaging:
                 self.average = self._vector(moments, "average", self.weights)
@@ -122,7 +135,7 @@ class Stepper:
         self.index = torch.zeros(len(self.table), dtype=torch.int64, device=self.device)
 
     def step(self, batch: Batch, share: float = 1.0, size: BatchSize | None = None) -> Tensor:
-        """Train on ``batch`` at ``share`` of the learning rates. Gives the logits [B, kinds] from before.
+        """Train on ``batch`` at ``share`` of the learning rates. Gives the logits [B, kinds] from before, as shown.
 
         ``size``: against a full one; None: it is a full one.
         """
@@ -134,6 +147,7 @@ class Stepper:
             loss, [*self.parameters.values(), touched], allow_unused=True, materialize_grads=True
         )
         with torch.no_grad():
+            of_position = self.position.of(batch.position)
             self.steps += 1
             gradient, of_rows = flattened(found[:-1], self.device), size.rows * found[-1]
             rows, state = touched.detach(), self.state.index_select(0, used)
@@ -152,7 +166,11 @@ class Stepper:
                 self.average.lerp_(self.weights, 1 - decay)
             if self.ridge_trains:
                 numbers = self.network.numbers(batch.dense)
-                self.network.ridge.update(self.ridge, numbers, batch.target, batch.weight, self.learning.ridge)
+                self.network.ridge.update(
+                    self.ridge, numbers, batch.target, batch.weight, self.learning.ridge, of_position
+                )
+            if self.position.trains and bool(batch.position.any()):
+                self.position.update(logits.detach() - of_position, batch.target, batch.weight, batch.position)
         return logits.detach()
 
     def forward(self, batch: Batch, ids: Tensor, history: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +178,7 @@ class Stepper:
         low = self.learning.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=low):
             logits: Tensor = self.network(batch.dense, ids, history, rows)
-        logits = logits.float()
+        logits = logits.float() + self.position.of(batch.position)
         return logits, self.loss(logits, batch.target, batch.weight)
 
     def used(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
@@ -185,7 +203,8 @@ class Stepper:
                 part = vector[at : at + parameter.numel()].view(parameter.shape)
                 moments[f"{name}.{moment}"] = part.cpu().clone()
             at += parameter.numel()
-        moments |= {name: tensor.cpu() for name, tensor in self.ridge.items()}
+        sums = self.ridge | (self.position.sums if self.position.trains else {})
+        moments |= {name: tensor.cpu() for name, tensor in sums.items()}
         self.network.cpu()
         return self.network, self.table.cpu(), self.state.cpu(), moments
 

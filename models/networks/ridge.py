@@ -77,26 +77,34 @@ class Ridge(nn.Module):
 
     @torch.no_grad()
     def update(
-        self, sums: Mapping[str, Tensor], numbers: Tensor, target: Tensor, weight: Tensor, strength: float
+        self,
+        sums: Mapping[str, Tensor],
+        numbers: Tensor,
+        target: Tensor,
+        weight: Tensor,
+        strength: float,
+        offset: Tensor | None = None,
     ) -> None:
         """Train on rows [B, D] with their target and weight [B, kinds]; ``sums`` change in place.
 
-        ``strength``: of the ridge, the inverse of the ``C`` of scikit-learn; what is tried lies around it.
+        ``strength``: of the ridge, the inverse of the ``C`` of scikit-learn; what is tried lies around it. ``offset``:
+        log-odds [B, kinds] that are explained already; None: 0.
         """
         curvature, linear, seen, losses, solutions = (
             sums[name] for name in (CURVATURE, LINEAR, ROWS, LOSSES, SOLUTIONS)
         )
         weight = weight * ~frozen(sums)
+        offset = torch.zeros_like(target) if offset is None else offset
         rows = weight.sum(0)
         # The first rows' own click rate is a better expansion point than even odds.
         rate = ((target * weight).sum(0) + 0.5) / (rows + 1)
         self.weight[:, -1] = torch.where((seen > 0) | (rows == 0), self.weight[:, -1], rate.logit())
         x = torch.cat([numbers, numbers.new_ones(len(numbers), 1)], dim=1)
         # Before the first rows all are alike.
-        losses.add_(losses_of(torch.einsum("bd,ksd->bks", x, solutions), target, weight))
+        losses.add_(losses_of(torch.einsum("bd,ksd->bks", x, solutions) + offset[:, :, None], target, weight))
         losses.sub_(losses.amin(1, keepdim=True))
         logits = functional.linear(x, self.weight)
-        p = torch.sigmoid(logits)
+        p = torch.sigmoid(logits + offset)
         hessian = weight * p * (1 - p)
         seen.add_(rows)
         linear.add_((hessian * logits + weight * (target - p)).t() @ x)

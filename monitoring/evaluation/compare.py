@@ -41,6 +41,7 @@ def compare(
     *,
     challenger: np.ndarray,
     champion: np.ndarray | None,
+    expected: tuple[np.ndarray | None, np.ndarray] | None = None,
     of_users: bool = False,
     slices: Mapping[str, Column] | None = None,
     kinds: Mapping[str, str] | None = None,
@@ -52,7 +53,9 @@ def compare(
 
     `champion` None: there is none, and the rival is the constant that predicts the part's own mean label, the best
     constant there is. With `progressive`, where the challenger predicted each row before it learned from it and the
-    first before it knew anything, it is paired with the mean label known by then. `of_users`: `request` names users,
+    first before it knew anything, it is paired with the mean label known by then. `expected`: what champion and
+    challenger expect of labels, by which log loss and calibration go, where that is not what they rank by
+    (``models.learning.scores``). `of_users`: `request` names users,
     whose impressions are each a request of their own, in order of time (:mod:`monitoring.evaluation.units`). `slices`:
     columns of length N to look at by value, and `kinds`, 'user' or 'item' for those that are not of the context;
     `attributes`: columns [N] whose values should be treated alike (``fairness``). `seed` draws requests for the
@@ -70,12 +73,16 @@ def compare(
         labelled, group = labelled[together], group[together]
     label = label[labelled]
     now = np.asarray(challenger, dtype=np.float64)[labelled]
+    now_expected = now if expected is None else np.asarray(expected[1], dtype=np.float64)[labelled]
     rate = metrics.mean(label)
     base = np.full(len(label), rate)
     before = base if champion is None else np.asarray(champion, dtype=np.float64)[labelled]
     before = np.where(np.isfinite(before), before, base)
+    of_labels = None if expected is None else expected[0]
+    before_expected = before if of_labels is None else np.asarray(of_labels, dtype=np.float64)[labelled]
+    before_expected = np.where(np.isfinite(before_expected), before_expected, base)
     bad = int((~np.isfinite(now)).sum())
-    served = LabelledScores.of(before, label, group)
+    served = LabelledScores.of(before_expected, label, group, ranked_by=before)
     rival: Rival = "base_rate" if champion is None else "champion"
     if bad or not len(label):
         alone = bootstrap([served], seed=seed, draws=0, of_users=of_users) if len(label) else None
@@ -89,10 +96,10 @@ def compare(
             challenger=Measures(not_finite=bad),
             gain=Gain(served.requests),
         )
-    tried = LabelledScores.of(now, label, group)
+    tried = LabelledScores.of(now_expected, label, group, ranked_by=now)
     early = progressive and champion is None
     known_by_then = in_time[labelled] if of_users else so_far(label, group)
-    paired_with = known_by_then if early else before
+    paired_with = known_by_then if early else before_expected
     # A base rate of one label knows the answer: nothing can be better, and being worse says nothing.
     all_alike = champion is None and not early and rate in (0.0, 1.0)
     drawn = bootstrap([served, tried], seed=seed, of_users=of_users)
@@ -105,11 +112,11 @@ def compare(
         rival,
         champion=_of(drawn, 0),
         challenger=_of(drawn, 1),
-        gain=Gain(served.requests) if all_alike else paired(label, group, paired_with, now),
+        gain=Gain(served.requests) if all_alike else paired(label, group, paired_with, now_expected),
         changes={name: _change(drawn, name) for name in KEYS},
-        calibration_chance=_calibration_chance(now, seed),
+        calibration_chance=_calibration_chance(now_expected, seed),
         shift=prediction_shift(before, now),
-        reliability=Reliability(_reliability(label, before), _reliability(label, now)),
+        reliability=Reliability(_reliability(label, before_expected), _reliability(label, now_expected)),
         predictions=_predictions(before, now),
         slices=tuple(compare_slices(columns, kinds, before=served, now=tried)),
         fairness=tuple(treatment(alike, before=served, now=tried)),
@@ -125,8 +132,16 @@ def so_far(label: np.ndarray, group: np.ndarray) -> np.ndarray:
     return known
 
 
-def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray, *, fewest_ordered: int = 0) -> Measures:
+def measure(
+    label: np.ndarray,
+    request: np.ndarray,
+    prediction: np.ndarray,
+    *,
+    expected: np.ndarray | None = None,
+    fewest_ordered: int = 0,
+) -> Measures:
     """Every measure of one ranker on N impressions: labels f[N] (NaN: left out), request [N], predictions f[N].
+    ``expected``: as :func:`compare` has it.
 
     Those by request are left out where fewer requests than ``fewest_ordered`` have an order that matters.
     """
@@ -136,7 +151,9 @@ def measure(label: np.ndarray, request: np.ndarray, prediction: np.ndarray, *, f
     bad = int((~np.isfinite(prediction[rows])).sum())
     if not len(rows) or bad:
         return Measures(not_finite=bad)
-    drawn = bootstrap([LabelledScores.of(prediction[rows], label[rows], np.sort(group))], seed=0, draws=0)
+    of_labels = prediction if expected is None else expected
+    scores = LabelledScores.of(of_labels[rows], label[rows], np.sort(group), ranked_by=prediction[rows])
+    drawn = bootstrap([scores], seed=0, draws=0)
     found = _of(drawn, 0)
     if not 0 < drawn.ordered < fewest_ordered:
         return found

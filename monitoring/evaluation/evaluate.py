@@ -10,6 +10,7 @@ more (in sample), yesterday's impressions (forgetting), and how far predictions 
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TypedDict
 
 import numpy as np
 import polars as pl
@@ -20,6 +21,7 @@ from models.examples import Examples
 from models.frames import Frame
 from models.learning.learner import TrainingResult
 from models.learning.model import Model
+from models.learning.scores import Scores
 from monitoring.evaluation.compare import compare, measure, paired, prediction_shift
 from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.cost import Cost
@@ -86,7 +88,7 @@ def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | No
         towers=challenger.towers,
     )
     if judged.final is not None:
-        evidence = replace(evidence, not_finite=int((~np.isfinite(judged.final)).sum()))
+        evidence = replace(evidence, not_finite=int((~np.isfinite(judged.final.ranked)).sum()))
     return evidence if champion is None else _beside(evidence, judged, champion, history)
 
 
@@ -130,26 +132,26 @@ class JudgedPart:
     rows: slice
     """Of the window's frame."""
 
-    scores: NDArray[np.float64]
+    scores: Scores
     """[J], the challenger's."""
 
-    served: NDArray[np.float64] | None
+    served: Scores | None
     """[N], the champion's of the whole window."""
 
     challenger: Model
-    final: NDArray[np.float64] | None
+    final: Scores | None
     """[N], of the whole window by the weights that would go live, where these were trained on it."""
 
     @classmethod
     def of(cls, checks: Checks, challenger: Trained) -> "JudgedPart":
         window, examples = checks.window, checks.window.frame.examples
+        served = None if checks.scores is None else Scores(checks.scores, checks.as_shown)
         if window.terms.judging == "tail":
             rows = slice(window.trained_to, len(examples))
-            scores = challenger.model.score(examples[rows])
-            return cls(window, rows, scores, checks.scores, challenger.model, None)
-        rows = slice(challenger.learned.reached)
-        scores = challenger.learned.predicted[rows]
-        return cls(window, rows, scores, checks.scores, challenger.model, challenger.model.score(examples))
+            return cls(window, rows, Scores.of(challenger.model, examples[rows]), served, challenger.model, None)
+        rows, learned = slice(challenger.learned.reached), challenger.learned
+        scores = Scores(learned.predicted, learned.as_shown)[rows]
+        return cls(window, rows, scores, served, challenger.model, Scores.of(challenger.model, examples))
 
     @property
     def examples(self) -> Examples:
@@ -160,7 +162,7 @@ class JudgedPart:
         return self.window.frame.table[self.rows]
 
     @property
-    def champion_scores(self) -> NDArray[np.float64] | None:
+    def champion_scores(self) -> Scores | None:
         """[J]"""
         return None if self.served is None else self.served[self.rows]
 
@@ -172,8 +174,7 @@ class JudgedPart:
         return compare(
             part.label,
             units.codes,
-            challenger=self.scores,
-            champion=self.champion_scores,
+            **sides(self.champion_scores, self.scores),
             of_users=units.of_users,
             slices=columns,
             kinds=kinds,
@@ -187,7 +188,8 @@ class JudgedPart:
     def over(self, reference: Reference) -> ReferenceGain:
         """Against a champion of before, on the same fresh impressions."""
         part = self.examples
-        gain = paired(part.label, units_of(part).codes, reference.model.score(part), self.scores)
+        before = Scores.of(reference.model, part)
+        gain = paired(part.label, units_of(part).codes, *both_expected(before, self.scores))
         return ReferenceGain(reference.name, reference.version, gain)
 
     def in_sample(self) -> InSample | None:
@@ -195,33 +197,53 @@ class JudgedPart:
         trained on it."""
         if self.final is None or self.served is None:
             return None
-        examples = self.window.frame.examples
+        examples, (served, final) = self.window.frame.examples, both_expected(self.served, self.final)
         return InSample(
-            gain=paired(examples.label, units_of(examples).codes, self.served, self.final),
-            log_loss=finite(metrics.log_loss(self.final, examples.label)),
-            champion_log_loss=finite(metrics.log_loss(self.served, examples.label)),
-            shift=prediction_shift(self.served, self.final),
+            gain=paired(examples.label, units_of(examples).codes, served, final),
+            log_loss=finite(metrics.log_loss(final, examples.label)),
+            champion_log_loss=finite(metrics.log_loss(served, examples.label)),
+            shift=prediction_shift(self.served.ranked, self.final.ranked),
         )
 
     def ranking_value(self) -> RankingValue | None:
         """What the challenger's order is worth by the logged propensities; None where they are not known."""
         if self.window.propensity is None:
             return None
-        part = self.examples
+        part, champion = self.examples, self.champion_scores
         return ranking_value(
             part.label,
             part.request,
             self.table["position"].to_numpy(),
             self.window.propensity[self.rows],
-            challenger=self.scores,
-            champion=self.champion_scores,
+            challenger=self.scores.ranked,
+            champion=None if champion is None else champion.ranked,
         )
+
+
+def both_expected(champion: Scores, challenger: Scores) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """[N] each: what champion and challenger expect of labels, beside one another."""
+    return champion.expected(beside=challenger), challenger.expected(beside=champion)
+
+
+class Sides(TypedDict):
+    """Two models as ``compare`` takes them."""
+
+    challenger: NDArray[np.float64]
+    champion: NDArray[np.float64] | None
+    expected: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+
+
+def sides(champion: Scores | None, challenger: Scores) -> Sides:
+    if champion is None:
+        return Sides(challenger=challenger.ranked, champion=None, expected=None)
+    expected = both_expected(champion, challenger)
+    return Sides(challenger=challenger.ranked, champion=champion.ranked, expected=expected)
 
 
 def remeasure(window: Window, champion: Champion | None, challenger: Model) -> Evidence:
     """Both on the impressions of a window that neither was trained on."""
     frame, examples = window.frame, window.frame.examples
-    served = None if champion is None else champion.model.score(examples)
+    served = None if champion is None else Scores.of(champion.model, examples)
     columns, kinds = slice_columns(frame.table, examples, window.terms.contexts, champion)
     units = units_of(examples)
     return Evidence(
@@ -237,21 +259,22 @@ def remeasure(window: Window, champion: Champion | None, challenger: Model) -> E
         comparison=compare(
             examples.label,
             units.codes,
-            challenger=challenger.score(examples),
-            champion=served,
+            **sides(served, Scores.of(challenger, examples)),
             of_users=units.of_users,
             slices=columns,
             kinds=kinds,
             seed=window.update_id,
         ),
-        prequential=None if served is None else measure(examples.label, examples.request, served),
+        prequential=None
+        if served is None
+        else measure(examples.label, examples.request, served.ranked, expected=served.as_shown),
     )
 
 
 def forgetting(earlier: Frame, champion: Model, challenger: Model) -> Forgetting:
     """Both on an older window, which both were trained on or both not."""
     examples = earlier.examples
-    before, now = champion.score(examples), challenger.score(examples)
+    before, now = both_expected(Scores.of(champion, examples), Scores.of(challenger, examples))
     shown = earlier.table["shown_at"]
     start, end = shown.min(), shown.max()
     assert isinstance(start, datetime)

@@ -15,6 +15,7 @@ from features.log.json_texts import value_of
 from models.examples import EMPTY, Examples
 from models.frames import HALF_MICROSECOND, Frame
 from models.learning.model import Model
+from models.learning.scores import Scores
 from monitoring.checks import features as feature_checks
 from monitoring.checks import labels as label_checks
 from monitoring.checks import limits as check_limits
@@ -97,7 +98,7 @@ class Checks:
     window: Window
     found: tuple[Check, ...]
     scores: NDArray[np.float64] | None
-    """[N], the champion's; None where there is none."""
+    """[N], the champion's, by which it ranks; None where there is none."""
 
     prequential: Measures | None
     """The champion's."""
@@ -107,6 +108,9 @@ class Checks:
 
     drift: MeasuredDrift | None = None
     """From what the champion was trained on."""
+
+    as_shown: NDArray[np.float64] | None = None
+    """[N], the champion's expectation of labels, where it knows positions (``models.learning.scores``)."""
 
     season_drift: MeasuredDrift | None = None
     """From the same hours of earlier days: slow drift hides from the other."""
@@ -157,15 +161,28 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
             gap=gap,
             item=codes_of(table["item_id"])[order],
         )
-    scores, prequential = None, None
+    scores, as_shown, prequential = None, None, None
     if model is not None and len(examples):
-        scores = model.score(examples)
-        prequential = measure(examples.label, examples.request, scores)
+        champion_scores = Scores.of(model, examples)
+        scores, as_shown = champion_scores.ranked, champion_scores.as_shown
+        prequential = measure(examples.label, examples.request, scores, expected=as_shown)
         contexts = contexts_of(table, terms.contexts)
-        found += label_checks.check_labels(table, examples.label, scores, past, limits, contexts=contexts)
+        found += label_checks.check_labels(
+            table, examples.label, champion_scores.known, past, limits, contexts=contexts
+        )
     found = check_limits.reconsidered(found, history.recalled.failed_before)
     drifts = (None, None) if model is None else _drifts(window, model, history)
-    return Checks(window, tuple(found), scores, prequential, profiles, *drifts, limits=limits)
+    return Checks(
+        window,
+        tuple(found),
+        scores,
+        prequential,
+        profiles,
+        drift=drifts[0],
+        season_drift=drifts[1],
+        as_shown=as_shown,
+        limits=limits,
+    )
 
 
 def _in_time_order(time: NDArray[np.float64]) -> slice | NDArray[np.int64]:

@@ -36,6 +36,7 @@ OTHER: dict[str, Any] = {
     "distillation": 0.5,
     "patience": 0,
     "tolerance": 0.1,
+    "position_term": False,
     "time_budget_s": 100.0,
     "precision": "bfloat16",
 }

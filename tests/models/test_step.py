@@ -27,7 +27,7 @@ def batches(count: int, size: int = 60) -> list[Batch]:
         history = torch.randint(0, ROWS - 10, (size, 3), generator=draw)
         target = (dense[:, :2] + torch.randn(size, 2, generator=draw) > 0.5).float()
         weight = (torch.rand(size, 2, generator=draw) < 0.9).float()
-        found.append(Batch(dense, ids, history, target, weight))
+        found.append(Batch(dense, ids, history, target, weight, torch.zeros(size, dtype=torch.int64)))
     return found
 
 

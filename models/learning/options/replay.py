@@ -58,6 +58,7 @@ class Reservoir:
             request=np.zeros(0, np.int64),
             time=np.zeros(0),
             targets=np.zeros((0, kinds), np.float32),
+            position=np.zeros(0, np.int64),
         )
         return Reservoir(seed, np.zeros(0, np.uint64), none)
 
@@ -68,7 +69,7 @@ class Reservoir:
         """The sample, of ``size`` requests, of the past and ``examples``."""
         if not len(examples):
             return self
-        examples = replace(examples, targets=examples.of_kinds)
+        examples = replace(examples, targets=examples.of_kinds, position=examples.positions)
         new = self._least(request_keys(examples, self.seed), examples, size)
         codes = new.examples.request + len(self)
         both = concat([self.examples, replace(new.examples, request=codes)])

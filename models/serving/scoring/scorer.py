@@ -55,7 +55,7 @@ class Scorer:
         self._e = 0 if isinstance(network, Popularity) else len(layout.dense)
         self._u = self._e + self._embedding * len(network.columns)
         self._width = self._u + self._embedding * network.reads_history
-        self._weights = Weights.of(network, self._width)
+        self._weights = Weights.of(network, self._width, model.position_term.fixed)
 
     def score(self, examples: Examples, drawn: SampledScores | None = None) -> NDArray[np.float64]:
         """As ``Model.score``: what each row [N] is ranked by, 0 to 1; it depends on that row alone. ``drawn`` gets what

@@ -71,8 +71,8 @@ class Weights:
     """b [kinds]."""
 
     @staticmethod
-    def of(network: Ranker, width: int) -> Weights:
-        """Those of a network whose x_0 has ``width`` columns."""
+    def of(network: Ranker, width: int, fixed: Tensor) -> Weights:
+        """Those of a network whose x_0 has ``width`` columns; ``fixed``: log-odds [kinds] that all candidates get."""
         # Of Logistic, V is what it adds to the ridge; Popularity reads no numbers.
         out = network.out if isinstance(network, Cross) else network
         weight = np.zeros((network.kinds, 0), np.float32) if isinstance(out, Popularity) else _array(out.weight)
@@ -85,7 +85,7 @@ class Weights:
             linear=np.ascontiguousarray(ridge[:, :-1]),
             of_cross=np.ascontiguousarray(weight[:, :width]),
             of_deep=np.ascontiguousarray(weight[:, width:]),
-            bias=_array(out.bias) + ridge[:, -1],
+            bias=_array(out.bias) + ridge[:, -1] + _array(fixed),
         )
 
 
