@@ -78,7 +78,7 @@ def test_a_canary_that_has_ended_says_how_and_why(world: DeskWorld, ada: Browser
     assert "Version 5 was a canary, and was promoted" in ada.get("/feed").text
     page = ada.get(f"/feed/updates/{record.update_id}").text
     assert "Its canary promoted this challenger." in page
-    assert "The success measure of the canary is 10\N{NO-BREAK SPACE}% higher" in page
+    assert "success measure is 10\N{NO-BREAK SPACE}% higher" in page
     assert "at the end of its canary" in page
 
 

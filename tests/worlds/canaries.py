@@ -32,7 +32,7 @@ QUICK = Canary(share=0.5, at_least=timedelta(0), at_most=timedelta(hours=1), slo
 AT_ONCE = 16
 """Readers who wait for an answer."""
 
-FACTS = {"found": "10 % higher", "goal": "better", "least": "1 % higher", "most": "20 % higher"}
+FACTS = {"found": "The canary's success measure is 10 % higher than its control's.", "goal": "better"}
 """Of a finding on the success measure."""
 
 
