@@ -19,6 +19,7 @@ from features.declare.labels import Label
 from flows.services.canary import Looked, look
 from flows.surface import Surface
 from infra.postgres.connections import connect
+from models.exploration.epsilon_greedy import EpsilonGreedy
 from models.learning.design import Design
 from models.serving.config import ServedSurface
 from models.versions import canaries, promotions
@@ -36,7 +37,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarn
 
 MATURES = timedelta(seconds=4)
 
-ITEMS = [f"i{number:02}" for number in range(24)]
+ITEMS = {f"{section}{number}": section for section in ("art", "news", "sport") for number in range(7)} | {
+    f"tech{number}": "tech" for number in range(2)
+}
+"""Items and their sections, by which readers choose."""
+
+APPEALS = {"art": 0.05, "news": 0.2, "sport": 0.6, "tech": 0.9}
 
 CANDIDATES, SHOWN, AT_ONCE = 12, 4, 12
 
@@ -45,9 +51,9 @@ WIDE = (
     *("slices", "forgetting", "in_sample", "too_good"),
 )
 
-# No counter tells the items apart, so that a version ranks by what it has learned of them.
+# No counter tells the sections apart, so that a version ranks by what it has learned of them.
 FEATURES = Features(
-    columns=(Id("device"),),
+    columns=(Id("section", of="item"), Id("device")),
     families=(Family("all", (), (HOUR,)),),
     labels=(Label("click", within=MATURES),),
     tick=0.5,
@@ -55,13 +61,17 @@ FEATURES = Features(
 
 DESIGN = Design()
 
+EXPLORE = EpsilonGreedy(0.3)
+"""So that what is seldom shown can be learned anew."""
+
 SURFACE = Surface(
     name="feed",
     features=FEATURES,
-    design=replace(DESIGN, learning=replace(DESIGN.learning, batch_requests=16)),
+    design=replace(DESIGN, learning=replace(DESIGN.learning, batch_requests=4)),
     fewest=400,
+    explore=EXPLORE,
     rehearse=timedelta(hours=1),
-    limits=Limits(labels_factor=20.0),  # tastes turn at once, which else is held for a fault of the log
+    limits=Limits(labels_factor=20.0, disagreement=1.0),  # tastes turn at once, which is taken for a fault else
     policy=Policy(margin=0.3, early="pass", **{name: Limit(100.0) for name in WIDE if hasattr(Policy(), name)}),
     canary=Canary(
         share=0.5,
@@ -77,8 +87,8 @@ SURFACE = Surface(
 
 @dataclass
 class Site:
-    """Readers of a feed: each is shown some items, and likes the first by its appeal, and those below it less often
-    for where they are."""
+    """Readers of a feed: each is shown items, and clicks the first by its section's appeal, and those below it less
+    often for where they are."""
 
     client: Client
     appeals: dict[str, float]
@@ -86,8 +96,8 @@ class Site:
     readers: int = 0
 
     def turn(self) -> None:
-        """What was liked is liked no longer, and the other way round, as if all the news were others'."""
-        self.appeals = {item: 1.0 - appeal for item, appeal in self.appeals.items()}
+        """News are what sport was."""
+        self.appeals = {**self.appeals, "news": self.appeals["sport"], "sport": self.appeals["news"]}
 
     def come(self, count: int) -> None:
         """So many new readers, with a request each, and their clicks soon after."""
@@ -98,7 +108,7 @@ class Site:
         bodies = []
         for _ in range(count):
             self.readers += 1
-            items = self.draw.sample(ITEMS, CANDIDATES)
+            items = self.draw.sample([*ITEMS], CANDIDATES)
             context = {"device": self.draw.choice(["phone", "tv"])}
             bodies.append({"user_id": f"r{self.readers}", "items": items, "context": context, "limit": SHOWN})
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -107,7 +117,7 @@ class Site:
             {"impression_id": item["impression_id"], "kind": "click"}
             for answer in answers
             for item in answer["items"]
-            if self.draw.random() < self.appeals[item["item_id"]] / (1 + 0.5 * item["position"])
+            if self.draw.random() < self.appeals[ITEMS[item["item_id"]]] / (1 + 0.5 * item["position"])
         ]
         if clicks:
             given = self.client.post("/v1/feedback", json={"events": clicks})
@@ -151,7 +161,7 @@ def recorded(loop: Loop, update_id: int) -> tuple[Sequence[str], str, str]:
         evidence = read_all_evidence(connection, update_id)[-1]
         decisions = read_decisions(connection, update_id)
         assert ended is not None
-        path = canaries.looks(connection, ended.canary.canary_id)
+        path = canaries.looks(connection, ended.canary_id)
     assert evidence.evidence.canary is not None
     assert len(evidence.evidence.canary.looks) == len(path)
     assert decisions[-1].evidence_id == evidence.evidence_id
@@ -162,14 +172,16 @@ def test_what_readers_do_makes_versions_and_a_worse_canary_goes_and_a_better_one
     loop: Loop, database: str, tmp_path: Path
 ) -> None:
     loop = replace(loop, url=database, surface=SURFACE)
-    declared = {"feed": ServedSurface(FEATURES)}
+    declared = {"feed": ServedSurface(FEATURES, explore=EXPLORE)}
     config = serving_config(database, tmp_path / "cache", declared=lambda: declared, tracking_uri=loop.tracking)
-    appeals = {item: 0.1 + 0.8 * number / (len(ITEMS) - 1) for number, item in enumerate(ITEMS)}
     with serve(config, settles=False) as client, loop.world() as world:
-        site = Site(client, appeals)
+        site = Site(client, APPEALS)
+        put = {"items": [{"id": item, "section": section} for item, section in ITEMS.items()]}
+        response = client.put("/v1/feed/items", json=put)
+        assert response.json()["accepted"] == len(ITEMS)
 
         # Nothing serves yet: what is shown is shown in any order, and the first version learns from it.
-        site.come(500)
+        site.come(600)
         first = run_update(world, site.matured())
         assert first.published.state == "promoted", first.verdict.reasons
         assert first.published.version is not None
@@ -177,7 +189,7 @@ def test_what_readers_do_makes_versions_and_a_worse_canary_goes_and_a_better_one
 
         # Tastes turn. The next version knows, and is a canary before it serves everybody.
         site.turn()
-        site.come(400)
+        site.come(600)
         second = run_update(world, site.matured())
         assert second.published.state == "canary", second.verdict.reasons
         assert serves(site, first.published.version)
