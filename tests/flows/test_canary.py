@@ -310,7 +310,10 @@ def test_an_update_waits_for_the_canary_and_a_rollback_ends_it(database: str, mo
 
 
 @pytest.mark.parametrize("word", ["promote", "stop"])
-def test_a_person_may_end_it(database: str, tmp_path: Path, models: Path, word: str) -> None:
+def test_a_person_may_end_it(
+    database: str, tmp_path: Path, models: Path, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.review.decisions.alias.follow", lambda *_: True)  # no registry is there
     record = begin_canary(database, models, "2")
     settings = Settings(home=tmp_path / "home", database_url=database, mlflow_tracking_uri="http://127.0.0.1:9")
     decisions = Decisions(settings, lambda name: replace(SURFACE, name=name, features=FEATURES))
