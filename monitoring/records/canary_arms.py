@@ -57,6 +57,10 @@ SELECT s.user_id || ' ' || s.request_id AS request, s.reward AS label, b.champio
 FROM ({shown}) s JOIN shadow_scores b ON b.canary_id = {canary_id} AND b.impression_id = s.impression_id WHERE s.mature
 """
 
+# Of events that came since the tables were last analysed the planner believes there are none, and would go over them
+# again for each impression.
+EACH_ONCE = "SET LOCAL enable_nestloop = off"
+
 COUNTED = "SELECT arm, answered, errors, empty, slow, scores FROM canary_counts WHERE canary_id = %s"
 
 USERS: Schema = {
@@ -91,7 +95,12 @@ class ArmsRead:
 
 def read_arms(connection: psycopg.Connection, canary: CanaryRecord, declared: Features, now: datetime) -> ArmsRead:
     """Both arms as of ``now``."""
-    shown = _shown(canary, declared, now)
+    with connection.transaction():
+        connection.execute(EACH_ONCE)
+        return _read(connection, canary, _shown(canary, declared, now))
+
+
+def _read(connection: psycopg.Connection, canary: CanaryRecord, shown: sql.Composed) -> ArmsRead:
     users = copy_out(connection, sql.SQL(BY_USER).format(shown=shown).as_string(), [], USERS)
     counted = _counted(connection, canary.canary_id)
     way, share = str(canary.settings["way"]), float(canary.settings["share"])
