@@ -174,6 +174,7 @@ def test_the_goals_sizes_are_measured_whatever_else_is() -> None:
     assert settings_of(config) == [
         *(Setting(candidates) for candidates in (10, 20, 200)),
         *(Setting(200, connections) for connections in (2, 8)),
+        *(Setting(200, connections, shown=20) for connections in (1, 8)),
         Setting(200, rate=7.0),
     ]
 

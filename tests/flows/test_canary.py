@@ -212,7 +212,7 @@ def test_a_shadow_is_judged_by_both_versions_losses_on_the_same_impressions(
 
     with serving(database, tmp_path) as client:
         record = begin_canary(
-            database, models, "2", canary=replace(QUICK, way="shadow", at_least=timedelta(minutes=30))
+            database, models, "2", canary=replace(QUICK, way="shadow", at_least=timedelta(minutes=50))
         )
         knows(client, record)
         readers = Readers(client, {"1": 0.5})

@@ -84,4 +84,4 @@ def test_each_surface_that_is_taken_up_is_scheduled_and_one_that_is_gone_is_paus
             + SURFACE.format(name="kiosk").replace("),)))", "),)), canary=Canary())")
         )
         take_up(settings)
-        eventually(lambda: not any(paused for _, paused in deployed()["kiosk"]), "its canary is looked at")
+        eventually(lambda: not any(paused for _, paused in deployed()["kiosk"]), "its canary is looked at", within_s=90)

@@ -9,7 +9,7 @@ import pytest
 from infra.addresses import sqlalchemy_url, with_database
 from infra.postgres.connections import connect, drop_database
 from models.declared_columns import raw_columns
-from models.frames import layout_of
+from models.layouts import layout_of
 from models.versions import artifact, promotions
 from models.versions.mlflow_client import prepare
 from models.versions.registry import Registry

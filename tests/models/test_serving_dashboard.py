@@ -16,15 +16,12 @@ DASHBOARD = ROOT / "infra" / "grafana" / "millrace.json"
 ALERTS = ROOT / "infra" / "grafana" / "alerts.yml"
 PAGE = ROOT / "docs" / "operating.md"
 
-OF_CANARIES = {"millrace_canary_requests_total": {"surface", "arm"}, "millrace_canary_state": {"surface"}}
-"""Metrics of the canary, with their labels."""
-
 SELECTED = re.compile(r"(millrace_\w+)(?:\{([^}]*)\})?")
 
 
 def metrics() -> dict[str, set[str]]:
     """Every metric by the name that an expression selects, with its labels."""
-    found = dict(OF_CANARIES)
+    found = dict[str, set[str]]()
     for metric in vars(Metrics()).values():
         if not hasattr(metric, "_labelnames"):
             continue
@@ -98,7 +95,7 @@ def test_the_page_lists_every_metric_and_no_other() -> None:
     table = PAGE.read_text().partition("| metric | labels |")[2].partition("\n\n")[0]
     listed = set(re.findall(r"^\| `(millrace_\w+)` \|", table, re.MULTILINE))
     there = {re.sub("_(bucket|sum|count)$", "", name) for name in metrics()}
-    assert listed | {*OF_CANARIES} == there | {*OF_CANARIES}
+    assert listed == there
 
 
 def test_the_page_explains_every_stage() -> None:

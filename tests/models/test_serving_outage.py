@@ -127,7 +127,11 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
             "champion": "7",
             "behind": behind,
             "features": "stale",
-            "degraded": {"champion": behind, "features": "the log was not followed yet"},
+            "degraded": {
+                "champion": behind,
+                "features": "the log was not followed yet",
+                "retrieval": "what is recommended was not followed yet",
+            },
         }
 
         server.start()

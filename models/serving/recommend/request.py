@@ -57,7 +57,20 @@ def _filter(value: object) -> Filter:
     return Filter([text for text in texts if text is not None])
 
 
-FilterValue = Annotated[Filter, PlainValidator(_filter), json_schema("string", "number", "boolean", "array", "object")]
+_ONE: tuple[json_values.Form, ...] = tuple({"type": name} for name in ("string", "number", "boolean"))
+
+_FORMS: tuple[json_values.Form, ...] = (
+    *_ONE,
+    {"type": "array", "items": {"anyOf": [*_ONE]}, "minItems": 1, "maxItems": MOST_VALUES},
+    {
+        "type": "object",
+        "properties": {name: {"type": "number"} for name in BOUNDS},
+        "additionalProperties": False,
+        "minProperties": 1,
+    },
+)
+
+FilterValue = Annotated[Filter, PlainValidator(_filter), json_schema(*_FORMS)]
 
 
 class RecommendBody(BaseModel):
