@@ -124,7 +124,7 @@ def test_a_journal_with_a_damaged_and_a_torn_record_is_emptied_once(door: Door, 
         eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         emptied = time.monotonic()
         eventually(lambda: time.monotonic() > emptied + 3, "three seconds went by")
-        assert door.knocked(emptied, emptied + 3) <= 2
+        assert door.knocked(emptied, emptied + 3) <= 4  # of those that follow other things
         assert "millrace_unread_entries_total 2.0" in client.get("/metrics").text
     (aside,) = (cache / "journal").rglob("*.damaged")
     assert aside.read_bytes().endswith(written + written[:10])
@@ -145,7 +145,7 @@ def test_a_journal_that_lost_a_byte_while_it_was_written_is_not_emptied_again_an
         eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
         emptied = time.monotonic()
         eventually(lambda: time.monotonic() > emptied + 3, "three seconds went by")
-        assert door.knocked(emptied, emptied + 3) <= 2
+        assert door.knocked(emptied, emptied + 3) <= 4  # of those that follow other things
 
 
 def test_a_teams_view_that_cannot_be_read_costs_no_connection_a_request(door: Door, tmp_path: Path) -> None:
