@@ -53,7 +53,7 @@ READY_S = 300.0
 SHOWN = 5
 """Impressions of a request of the seeded log."""
 
-FIRST = 0.9
+FIRST = 0.5
 """Share of the days that the first champion is trained on; the second has all of them."""
 
 VISIT = timedelta(minutes=30)
