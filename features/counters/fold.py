@@ -102,9 +102,10 @@ def fold(counters: Counters, reads: Reads, adds: Adds, *, per_key: bool = False)
 def _look_ahead(slots, records, keys, first, end, found, touched):  # type: ignore[no-untyped-def]
     """Find the records of rows ``first`` to ``end``, as far as they are there, and touch them: the processor fetches
     many cache lines at once where nothing else is done between."""
+    known = records.view(np.int64)
     for i in range(first, end):
         for m in range(keys.shape[1]):
-            found[i, m] = -1 if keys[i, m] == 0 else find(slots, records, keys[i, m])
+            found[i, m] = -1 if keys[i, m] == 0 else find(slots, known, keys[i, m])
     for i in range(first, end):
         for m in range(keys.shape[1]):
             if found[i, m] >= 0:
@@ -190,7 +191,7 @@ def _fold(  # type: ignore[no-untyped-def]
     first_sum = records.shape[1] - 2 * lives
     width = add_keys.shape[1]
     stride = 2 * lives if out_sums.shape[1] > 2 * lives else 0
-    ahead = read
+    ahead, known = read, records.view(np.int64)
     while True:
         first = read
         # every read of ticks up to the next add's own
@@ -200,7 +201,7 @@ def _fold(  # type: ignore[no-untyped-def]
                 _look_ahead(slots, records, read_keys, read, ahead, found, out_sums)
             for m in range(width):
                 if found[read, m] < 0 and read_keys[read, m] != 0:  # or it was added since
-                    found[read, m] = find(slots, records, read_keys[read, m])
+                    found[read, m] = find(slots, known, read_keys[read, m])
             _read(records, half_lives, longest, found, read_time, read, stride, out_sums, out_times)
             read += 1
         if add == len(add_time):
@@ -222,7 +223,7 @@ def _fold(  # type: ignore[no-untyped-def]
                 row = found[first, m] if same else -1
                 decayed = just_read and row >= 0
                 if row < 0:
-                    row = find(slots, records, key)
+                    row = find(slots, known, key)
                 if row < 0:
                     enter(slots, records, row, key, size)
                     row = size

@@ -122,10 +122,9 @@ UPPER, LOWER = np.uint64(0xFFFFFFFF00000000), np.uint64(0xFFFFFFFF)
 
 
 @numba.njit(cache=True)
-def find(slots, records, key):  # type: ignore[no-untyped-def]
-    """The record of a key, or -1 - place in the table where it would go. ``records`` (capacity, W), of 8 bytes each,
-    begin with their keys' bits."""
-    keys = records.view(np.int64)
+def find(slots, keys, key):  # type: ignore[no-untyped-def]
+    """The record of a key, or -1 - place in the table where it would go. ``keys`` (capacity, W) are the records as
+    integers, which begin with their keys; to look at them so takes longer than to find one."""
     mask = len(slots) - 1
     mixed = np.uint64(key) * HASHED
     place = np.int64((mixed >> np.uint64(20)) & np.uint64(mask))
@@ -149,14 +148,14 @@ def enter(slots, records, found, key, row):  # type: ignore[no-untyped-def]
 def _index(slots, records, size):  # type: ignore[no-untyped-def]
     keys = records.view(np.int64)
     for row in range(size):
-        enter(slots, records, find(slots, records, keys[row, KEY]), keys[row, KEY], row)
+        enter(slots, records, find(slots, keys, keys[row, KEY]), keys[row, KEY], row)
 
 
 @numba.njit(cache=True)
 def _load(slots, records, size, new):  # type: ignore[no-untyped-def]
-    keys = new.view(np.int64)
+    keys, known = new.view(np.int64), records.view(np.int64)
     for i in range(len(new)):
-        row = find(slots, records, keys[i, KEY])
+        row = find(slots, known, keys[i, KEY])
         if row < 0:
             enter(slots, records, row, keys[i, KEY], size)
             row = size
