@@ -15,7 +15,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from monitoring.live.arms import SCORE_BINS, Arm, Arms, Preferences
+from models.versions.canaries import SCORE_BINS
+from monitoring.live.arms import Arm, Arms, Preferences
 from monitoring.live.canary import Canary, CanaryLook, judge_canary
 from monitoring.statistics.difference import Ratio
 from monitoring.statistics.sequential import Moments

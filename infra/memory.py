@@ -36,5 +36,8 @@ def give_back() -> None:
 
 
 def _of_glibc(name: str) -> Callable[..., int] | None:
+    """A function of the C library; None where that is another."""
+    if not sys.platform.startswith("linux"):
+        return None
     found: Callable[..., int] | None = getattr(ctypes.CDLL(None), name, None)
-    return found if sys.platform.startswith("linux") else None
+    return found

@@ -6,7 +6,6 @@ evidence with the canary's whole path, the decision, the end, the promotion and 
 MLflow's alias comes after, and the next update brings it in line when that fails.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -215,8 +214,10 @@ def _evidence(connection: psycopg.Connection, judged: Judged) -> EvidenceRecord:
     canary, arms = judged.canary, judged.read.arms
     before = read_evidence(connection, canary.update_id)
     looks = canaries.looks(connection, canary.canary_id)
+    kept = canaries.thinned(looks, POINTS)
+    looked_at = tuple(LookedAt(look.looked_at, look.word, look.point) for look in kept)
     path = CanaryPath(
-        canary.canary_id, canary.version, canary.champion_version, canary.settings, canary.began_at, _thinned(looks)
+        canary.canary_id, canary.version, canary.champion_version, canary.settings, canary.began_at, looked_at
     )
     window = WindowFacts(canary.began_at, judged.at, arms.canary.impressions + arms.control.impressions, None, 0)
     evidence = Evidence(window, judged="canary", champion=canary.champion_version, canary=path)
@@ -240,9 +241,3 @@ def _word(said: CanaryLook) -> Word:
         return "promote"
     decides = said.findings[0]
     return "reject" if decides.word == "reject" and decides.code not in WANTING else "hold"
-
-
-def _thinned(looks: Sequence[Look]) -> tuple[LookedAt, ...]:
-    every = -(-len(looks) // POINTS) or 1
-    kept = [look for place, look in enumerate(looks) if (len(looks) - 1 - place) % every == 0 or place == 0]
-    return tuple(LookedAt(look.looked_at, look.word, look.point) for look in kept)

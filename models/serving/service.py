@@ -108,13 +108,13 @@ class RankingService:
     async def rank(self, surface: str, body: RankBody, stages: RequestStages) -> RankResponse:
         """The candidates in order, once their impressions are durable. Raises NoSurface; NotDurable."""
         ranker = self._ranker(surface, stages)
-        return await self._shown(ranker, partial(ranker.rank, body, stages), stages, at_hand=ranker.at_hand(body))
+        return await self._shown(ranker, partial(ranker.rank, body, stages), stages, in_memory=ranker.in_memory(body))
 
     async def recommend(self, surface: str, body: RecommendBody, stages: RequestStages) -> RankResponse:
         """The same of candidates that the surface's sources find. Raises NoSurface; NoSources; UnfitFilter;
         NotDurable."""
         ranker = self._ranker(surface, stages)
-        return await self._shown(ranker, partial(ranker.recommend, body, stages), stages, at_hand=False)
+        return await self._shown(ranker, partial(ranker.recommend, body, stages), stages, in_memory=False)
 
     async def items(self, surface: str, items: Sequence[SentItem], stages: RequestStages) -> ItemsResult:
         """Take items; what became of them, once PostgreSQL has them. Raises NoSurface; ItemsNotStored."""
@@ -123,13 +123,13 @@ class RankingService:
         return await asyncio.to_thread(store_items, self.database, surface, declared, items, self.config.clock())
 
     async def _shown(
-        self, ranker: SurfaceRanker, answer: Callable[[], Ranked], stages: RequestStages, *, at_hand: bool
+        self, ranker: SurfaceRanker, answer: Callable[[], Ranked], stages: RequestStages, *, in_memory: bool
     ) -> RankResponse:
         surface = ranker.surface
         if (age_s := ranker.live_features.lag_s()) < math.inf:
             self.metrics.feature_age.labels(surface).observe(age_s)
         # What waits for nothing is done here and now: to hand it to a thread and back takes longer than to rank a few.
-        ranked = answer() if at_hand else await self._in_thread(answer)
+        ranked = answer() if in_memory else await self._in_thread(answer)
         recorded = await self._record([ranked.entry] if ranked.items else [], stages)
         repeated = sum(outcome == ALREADY_THERE for one in recorded for outcome in one.impressions)
         degraded = tuple(sorted({*ranked.degraded, *self._without_log(recorded)}))

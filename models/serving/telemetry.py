@@ -40,8 +40,8 @@ class Journaled(Protocol):
 class Metrics:
     """The metrics of one app, in a registry of its own. Labels take few values: what a stranger sends is none of them.
 
-    Of several processes counters and histograms are added up, and no label names a process: ``docs/operating.md`` has
-    how each gauge is put together.
+    ``shared_metrics`` adds those of other processes behind the port, with a label of their own: ``docs/operating.md``
+    has how each gauge is put together.
     """
 
     def __init__(self) -> None:

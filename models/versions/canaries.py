@@ -8,7 +8,7 @@ Serving follows them as it follows the promotions, by the same notification; wha
 while it runs the database takes no promotion of the surface: it is compared with a champion that stands still.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, LiteralString
@@ -29,6 +29,9 @@ Arm = Literal["canary", "control"]
 Word = Literal["wait", "promote", "roll back"]
 """What one look said."""
 
+SCORE_BINS = 20
+"""Of the scores that are counted, which are probabilities: each 0.05 wide, the last with 1 in it."""
+
 _SELECT: LiteralString = (
     "SELECT c.canary_id, c.surface, c.update_id, c.version, c.artifact_uri, c.champion_version, c.salt, c.settings,"
     " c.learned_to, c.decision_id, c.began_at, e.outcome, e.reason, e.ended_at"
@@ -48,10 +51,9 @@ DELETE FROM shadow_scores WHERE canary_id IN (
 
 
 @dataclass(frozen=True)
-class CanaryRecord:
-    """One challenger on live traffic."""
+class Opened:
+    """One challenger that is to be tried on live traffic."""
 
-    canary_id: int
     surface: str
     update_id: int
     version: str
@@ -66,6 +68,13 @@ class CanaryRecord:
     """Event time of the newest impression it was trained on."""
     decision_id: int
     """Of the gate, to try it."""
+
+
+@dataclass(frozen=True)
+class CanaryRecord(Opened):
+    """One that was begun."""
+
+    canary_id: int
     began_at: datetime
     outcome: Outcome | None = None
     """None: it runs."""
@@ -82,21 +91,6 @@ class CanaryRecord:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """What is to be begun."""
-
-    surface: str
-    update_id: int
-    version: str
-    artifact_uri: str
-    champion_version: str
-    salt: str
-    settings: Mapping[str, Any]
-    learned_to: datetime
-    decision_id: int
-
-
-@dataclass(frozen=True)
 class Look:
     """One look at a canary."""
 
@@ -104,6 +98,12 @@ class Look:
     word: Word
     point: Mapping[str, Any]
     """The figures it saw, plain values."""
+
+
+def thinned(looks: Sequence[Look], most: int) -> list[Look]:
+    """About so many of a path, at even distances; the first and the last are among them."""
+    every = -(-len(looks) // most) or 1
+    return [look for place, look in enumerate(looks) if (len(looks) - 1 - place) % every == 0 or place == 0]
 
 
 def running(connection: psycopg.Connection, surface: str) -> CanaryRecord | None:

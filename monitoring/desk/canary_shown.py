@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from models.versions.canaries import CanaryRecord, Look
+from models.versions.canaries import CanaryRecord, Look, thinned
 from monitoring.desk import words
 from monitoring.desk.drawings import Caption
 from monitoring.sentences import counted
@@ -96,7 +96,7 @@ class CanaryShown:
 def shown(canary: CanaryRecord, looks: Sequence[Look], now: datetime) -> CanaryShown:
     """What of it there is at ``now``."""
     settings = canary.settings
-    points = [look.point for look in _thinned(looks)]
+    points = [look.point for look in thinned(looks, MOST)]
     last: Mapping[str, Any] = points[-1] if points else {}
     ended = canary.ended_at or now
     facts = [
@@ -207,11 +207,6 @@ def _marked(reach: float) -> float:
 
 def _path(places: Sequence[str]) -> str:
     return "M" + "L".join(places)
-
-
-def _thinned(looks: Sequence[Look]) -> list[Look]:
-    every = -(-len(looks) // MOST) or 1
-    return [look for place, look in enumerate(looks) if (len(looks) - 1 - place) % every == 0]
 
 
 def _count(point: Mapping[str, Any], name: str) -> str:

@@ -8,11 +8,9 @@ hash puts them in, whoever answered them (intention to treat).
 
 from dataclasses import dataclass, field
 
+from models.versions.canaries import SCORE_BINS
 from monitoring.statistics.difference import Ratio
 from monitoring.statistics.sequential import Moments
-
-SCORE_BINS = 20
-"""Of the scores, which are probabilities: each 0.05 wide, the last with 1 in it."""
 
 
 @dataclass(frozen=True)

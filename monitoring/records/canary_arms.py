@@ -20,10 +20,10 @@ from features.declare.labels import Label
 from features.feast.training_frame import labelled_impressions, target_columns
 from infra.postgres.copying import Schema, copy_out
 from models.serving.rank.arms import arm_of
+from models.versions.canaries import SCORE_BINS, CanaryRecord
 from models.versions.canaries import Arm as Side
-from models.versions.canaries import CanaryRecord
 from monitoring.evaluation.compare import paired
-from monitoring.live.arms import SCORE_BINS, Arm, Arms, Preferences
+from monitoring.live.arms import Arm, Arms, Preferences
 from monitoring.statistics.difference import Ratio
 from monitoring.statistics.sequential import Moments
 

@@ -3,12 +3,12 @@
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
-from models.serving.stages import STAGES
+from models.serving.stages import Stage
 from models.serving.telemetry import Metrics
 
 ROOT = Path(__file__).parent.parent.parent
@@ -100,4 +100,4 @@ def test_the_page_lists_every_metric_and_no_other() -> None:
 
 def test_the_page_explains_every_stage() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", PAGE.read_text(), re.MULTILINE))
-    assert {*STAGES} <= listed
+    assert {*get_args(Stage)} <= listed

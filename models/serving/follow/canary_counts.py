@@ -16,10 +16,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from models.serving.telemetry import Metrics
-from models.versions.canaries import Arm
-
-BINS = 20
-"""Of scores, from 0 to 1."""
+from models.versions.canaries import SCORE_BINS, Arm
 
 REMEMBERED = 2000
 """Requests by whose times the champion is known."""
@@ -61,7 +58,7 @@ class ArmCounts:
     errors: int = 0
     empty: int = 0
     slow: int = 0
-    scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
+    scores: NDArray[np.int64] = field(default_factory=lambda: np.zeros(SCORE_BINS, np.int64))
 
 
 class CanaryCounts:
@@ -82,10 +79,10 @@ class CanaryCounts:
         self, arm: Arm, *, seconds: float | None, scores: Sequence[float] | NDArray[np.floating], failed: bool = False
     ) -> None:
         """One request of an arm: how long it took (None: not at all), and the scores of what it showed."""
-        bins = np.zeros(BINS, np.int64)
+        bins = np.zeros(SCORE_BINS, np.int64)
         if len(scores):
-            places = np.clip((np.asarray(scores, np.float64) * BINS).astype(np.int64), 0, BINS - 1)
-            bins = np.bincount(places, minlength=BINS)
+            places = np.clip((np.asarray(scores, np.float64) * SCORE_BINS).astype(np.int64), 0, SCORE_BINS - 1)
+            bins = np.bincount(places, minlength=SCORE_BINS)
         self._metrics.canary_requests.labels(self._surface, arm, "error" if failed else "answered").inc()
         slow = seconds is not None and seconds > (self._slow_after_s or math.inf)
         with self._lock:

@@ -74,15 +74,17 @@ class EntityAttributes:
                     self._unknown.update((key, _Unknown(now, Attributes({}))) for key in vain)
                 if len(self._unknown) > CACHED:
                     self._unknown.clear()
-        known = ((key, self._known.get(key, read.get(key))) for key in keys)
-        return [self._nothing(key) if found is None else found for key, found in known], degraded
+        known = [self._known.get(key, read.get(key)) for key in keys] if read else [*map(self._known.get, keys)]
+        return [self._nothing(key) if one is None else one for key, one in zip(keys, known, strict=True)], degraded
 
-    def at_hand(self, keys: Sequence[str]) -> bool:
+    def in_memory(self, keys: Sequence[str]) -> bool:
         """Whether :meth:`of` asks nobody for these."""
         return not self._missing(keys, self._clock())
 
     def _missing(self, keys: Sequence[str], now: float) -> list[str]:
         known = self._known
+        if known.keys() >= {*keys}:
+            return []
         return [key for key in keys if key not in known and self._is_due(key, now)]
 
     def _is_due(self, key: str, now: float) -> bool:

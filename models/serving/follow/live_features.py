@@ -106,9 +106,11 @@ class LiveFeatures:
         degraded = ("features",) if self.stale() else ("items",) if items_degraded or users_degraded else ()
         return CandidateFeatures(read, tick, degraded)
 
-    def at_hand(self, user_id: str, items: Sequence[str]) -> bool:
+    def in_memory(self, user_id: str, items: Sequence[str]) -> bool:
         """Whether :meth:`read` needs the memory of this process alone."""
-        return not self._blank and self.items.at_hand(items) and (not self._of_users or self._users.at_hand([user_id]))
+        return (
+            not self._blank and self.items.in_memory(items) and (not self._of_users or self._users.in_memory([user_id]))
+        )
 
     def read_user(self, user_id: str, context: Mapping[str, object], at: float) -> tuple[Keys, Keys]:
         """Ids [1, K] and last items [1, L] of a user, as :meth:`read` gives them; columns of the item say nothing."""

@@ -100,9 +100,9 @@ class SurfaceRanker:
         if explorer is not None:
             explorer.ordered(Scored(np.full(2, 0.5)), of_request(surface, "", ""))  # the first time compiles
 
-    def at_hand(self, body: RankBody) -> bool:
+    def in_memory(self, body: RankBody) -> bool:
         """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
-        return not self.views.any and self.live_features.at_hand(str(body.user_id), body.items.texts)
+        return not self.views.any and self.live_features.in_memory(str(body.user_id), body.items.texts)
 
     def rank(self, body: RankBody, stages: RequestStages) -> Ranked:
         """Score every candidate with the one model that this user has, the champion or its canary, and order them; ties
