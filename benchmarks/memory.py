@@ -4,7 +4,7 @@
 
 Memory is PSS: a page that several processes share counts for each by its share. The installation has every service, a
 champion, and a month of visits of a feed, each by another user. Then serving's state is loaded here once more, and what
-it has by user and by key is counted; a larger log of the same kind has so many times the users, items and keys.
+it has by user, by item and by key is counted; a larger log of the same kind has so much for each of more users and items.
 """
 
 import time
@@ -25,8 +25,8 @@ from infra.stack.begin import NAME_VARIABLE, marked
 AT_REST_MB, SERVING_MB = 2_500, 1_500
 """The goals."""
 
-USERS = 1_000_000
-"""What the goal of serving is meant for; with a tenth as many items."""
+USERS, ITEMS = 1_000_000, 100_000
+"""What the goal of serving is meant for."""
 
 
 MONTH = Seeded(days=1.2, requests_per_day=11_000, items_per_day=333, users=100_000, once=True, more=1_584_000)
@@ -80,12 +80,13 @@ def rest_rows(found: dict[str, float]) -> list[Row]:
 
 
 def state_rows(engine: Engine, items: int, serving: float) -> list[Row]:
-    """What the state has, and what serving would have with ``USERS`` in a log of the same kind."""
+    """What the state has, and what serving would have with ``USERS`` and ``ITEMS`` like those of the log."""
     keys = sum(counters.size for counters in engine.counters.values())
     of_keys, of_users = sum(counters.bytes_used for counters in engine.counters.values()), engine.users.bytes_used
     users = len(engine.users.rows)
-    expected = serving + (of_keys + of_users) / 1e6 * (USERS / users - 1)
     of_user_keys = sum(c.bytes_used for name, c in engine.counters.items() if name.startswith("user"))
+    a_user, an_item = (of_users + of_user_keys) / users, (of_keys - of_user_keys) / items
+    expected = serving + (a_user * (USERS - users) + an_item * (ITEMS - items)) / 1e6
     return [
         Row("users", users),
         Row("items", items),
@@ -93,10 +94,10 @@ def state_rows(engine: Engine, items: int, serving: float) -> list[Row]:
         Row("bytes a counter", of_keys / keys, "B"),
         Row("bytes a user, without their counters", of_users / users, "B"),
         Row("bytes of a user's own counters", of_user_keys / users, "B"),
-        Row("bytes of the other counters, by item", (of_keys - of_user_keys) / items, "B"),
+        Row("bytes of the other counters, by item", an_item, "B"),
         Row("serving's state", (of_keys + of_users) / 1e6, "MB"),
         Row(
-            f"serving, {USERS:,} users and as many times the items",
+            f"serving, {USERS:,} users and {ITEMS:,} items",
             expected,
             "MB",
             goal=f"at most {SERVING_MB:,} MB",
