@@ -4,7 +4,7 @@
 
 Memory is PSS: a page that several processes share counts for each by its share. The installation has every service, a
 champion, and a month of visits of a feed, each by another user. Then serving's state is loaded here once more, and what
-it has by user, by item and by key is counted; a larger log of the same kind has so much for each of more users and items.
+it has by user, by item and by key is counted; a larger log of the same kind has as much for each user and item more.
 """
 
 import time

@@ -8,6 +8,7 @@ The same engine is run by the fold, by every serving replica, by a backtest and 
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,15 +42,27 @@ PROMPT_S = 10.0
 """Seconds within which an impression that serving ranked is in the log, but for one that waited in the journal."""
 
 
+@dataclass(frozen=True, eq=False)
+class FoldedAside:
+    """What events make of a state, beside it."""
+
+    events: pl.DataFrame
+    users: Users
+    counters: Mapping[str, Counters]
+    larger: Mapping[str, Counters]
+    """What is to stand in the place of counters that have no room for these."""
+
+    time: float
+    """Seconds since the epoch of the last of the events."""
+
+
 class Engine:
     """Counters and users of one surface, and the log's position they stand at."""
 
     def __init__(self, declared: Features) -> None:
         self.declared = declared
         self.schema = declared.schema
-        self.counters = {
-            family.name: Counters.empty(family.half_lives, ages=family.ages) for family in declared.counted
-        }
+        self.counters = _no_counters(declared)
         self.users = Users(declared.history, len(declared.remembered))
         self.seq = 0
         """Events up to here are folded."""
@@ -77,11 +90,37 @@ class Engine:
         """
         if not len(events):
             return self.read_as_of(events, self.time)
+        rows, _, time = self._folded(events, served_keys)
+        self._stand_at(events, time)
+        return rows
+
+    def fold_aside(self, events: pl.DataFrame, *, served_keys: ServedKeys | None = None) -> FoldedAside:
+        """What :meth:`fold` makes of the state, for :meth:`take`, which takes a fraction of the time. The state may be
+        read meanwhile, since it stays as it is; it must not be folded. There is one event at least."""
+        counters = _no_counters(self.declared)
+        _, users, time = self._folded(events, served_keys, counters)
+        larger = {name: self.counters[name].with_room(len(own.changed), self.time) for name, own in counters.items()}
+        return FoldedAside(events, users, counters, larger, time)
+
+    def take(self, aside: FoldedAside) -> None:
+        """Put what was folded aside in the place of the state that it was folded from."""
+        self.users.take(aside.users)
+        for name, counters in aside.counters.items():
+            self.counters[name] = aside.larger[name]
+            self.counters[name].take(counters.changed)
+        self._stand_at(aside.events, aside.time)
+
+    def _folded(
+        self, events: pl.DataFrame, served_keys: ServedKeys | None, aside: Mapping[str, Counters] | None = None
+    ) -> tuple[Rows, Users, float]:
+        """Fold into the counters and users, or into those ``aside`` and copies of the users. Gives the rows, the users
+        folded into, and the time of the last event."""
         time = np.maximum.accumulate(np.concatenate([[self.time], events["known_at"].to_numpy()]))[1:]
         shown = (events["kind"] == "impression").to_numpy()
         kind, click = counted(events, self.declared)
         own_ids, numbers = self.values.of_events(events)
-        reads = self._follow_users(own_ids, time, shown, kind == 0)
+        users = self.users if aside is None else self.users.some(own_ids[:, 0])
+        reads = self._follow_users(users, own_ids, time, shown, kind == 0)
         now = EventKeys(self.values.with_state(own_ids, reads, time), reads.items)
         shown_at, live = events["shown_at"].to_numpy(), events["live"].to_numpy()
         late = time - shown_at
@@ -104,12 +143,15 @@ class Engine:
                 numbers=reads.numbers,
                 hour_at=time,
             ),
+            aside,
         )
-        self.seq = int(events["seq"][-1])
-        self.time = float(time[-1])
-        self._forget_pending(events)
         names = events["impression_id"].filter(pl.Series(wanted, dtype=pl.Boolean))
-        return Rows(names, shown_at[wanted], RowValues(dense, numbers[wanted], keys.ids[wanted], keys.history[wanted]))
+        values = RowValues(dense, numbers[wanted], keys.ids[wanted], keys.history[wanted])
+        return Rows(names, shown_at[wanted], values), users, float(time[-1])
+
+    def _stand_at(self, events: pl.DataFrame, time: float) -> None:
+        self.seq, self.time = int(events["seq"][-1]), time
+        self._forget_pending(events)
 
     def read_as_of(self, events: pl.DataFrame, at: float) -> Rows:
         """What the state says of each impression as of one instant, whatever has happened since: features frozen."""
@@ -117,7 +159,7 @@ class Engine:
         none, shown_at = np.zeros(len(shown), dtype=bool), shown["shown_at"].to_numpy()
         own_ids, numbers = self.values.of_events(shown)
         time, nothing = np.full(len(shown), at), np.zeros(len(shown))
-        reads = self._follow_users(own_ids, time, none, none)
+        reads = self._follow_users(self.users, own_ids, time, none, none)
         ids = self.values.with_state(own_ids, reads, time)
         rows = FamilyRows(
             ids=ids,
@@ -140,11 +182,19 @@ class Engine:
 
         The user's own state is exact to what was folded or is pending; counters are as of the ticks folded.
         """
-        own_ids, numbers = self.values.of_request(candidates)
-        user = self._user_now(key_of("user", candidates.user_id), at)
-        ids = self.values.with_state(own_ids, user, np.array([at]))
+        ids, numbers, user = self._keys(candidates, at)
         dense = self._reader.read(self.counters, ids, user, at)
         return RowValues(dense, numbers, ids, np.repeat(user.items, len(ids), axis=0))
+
+    def read_keys(self, candidates: Candidates, at: float) -> tuple[Keys, Keys]:
+        """Of what :meth:`read` gives the ids (N, K + B) and the last items (1, L)."""
+        ids, _, user = self._keys(candidates, at)
+        return ids, user.items
+
+    def _keys(self, candidates: Candidates, at: float) -> tuple[Keys, Float32, UserReads]:
+        own_ids, numbers = self.values.of_request(candidates)
+        user = self._user_now(key_of("user", candidates.user_id), at)
+        return self.values.with_state(own_ids, user, np.array([at])), numbers, user
 
     def restore_user(self, user_id: str, row: Mapping[str, Any]) -> None:
         """Take a user's state from their online row, where the fold has written it."""
@@ -175,16 +225,16 @@ class Engine:
         reads = follow(scratch, events, self.declared.session_gap)
         return UserReads(reads.numbers[-1:], reads.items[-1:], reads.remembered[-1:])
 
-    def _follow_users(self, ids: Keys, time: Float, shown: Bool, click: Bool) -> UserReads:
+    def _follow_users(self, users: Users, ids: Keys, time: Float, shown: Bool, click: Bool) -> UserReads:
         events = UserEvents(
-            user=self.users.row_of(ids[:, 0]),
+            user=users.row_of(ids[:, 0]),
             time=time,
             shown=shown,
             click=click,
             item=ids[:, 1],
             remembered=self.values.remembered(ids),
         )
-        return follow(self.users, events, self.declared.session_gap)
+        return follow(users, events, self.declared.session_gap)
 
     def _forget_pending(self, events: pl.DataFrame) -> None:
         if not self.pending:
@@ -192,6 +242,10 @@ class Engine:
         shown, clicked = (events["kind"] == kind for kind in ("impression", self.declared.label.kind))
         names = events["impression_id"]
         self.pending.forget(names.filter(shown).to_list(), names.filter(clicked).to_list(), self.time)
+
+
+def _no_counters(declared: Features) -> dict[str, Counters]:
+    return {family.name: Counters.empty(family.half_lives, ages=family.ages) for family in declared.counted}
 
 
 def counted(events: pl.DataFrame, declared: Features) -> tuple[NDArray[np.int64], Float]:

@@ -64,21 +64,30 @@ class FamilyRows:
                 yield FamilyRows(*(getattr(self, name)[first:end] for name in FamilyRows.__dataclass_fields__))
 
 
-def fold_families(declared: Features, counters: Mapping[str, Counters], rows: FamilyRows) -> Float16:
+def fold_families(
+    declared: Features, counters: Mapping[str, Counters], rows: FamilyRows, aside: Mapping[str, Counters] | None = None
+) -> Float16:
     """Fold every family over the rows that add; dense values (W, D) of the rows that are wanted, in their order.
 
-    A row's values do not depend on the parts: no tick is cut in two.
+    A row's values do not depend on the parts: no tick is cut in two. ``aside``: what is folded into in place of
+    ``counters``, of which they get copies as far as rows touch them.
     """
     dense = np.empty((int(np.count_nonzero(rows.wanted)), len(declared.schema.dense)), dtype=np.float16)
     done = 0
     for part in rows.parts():
         count = int(np.count_nonzero(part.wanted))
-        _fold_part(declared, counters, part, dense[done : done + count])
+        _fold_part(declared, counters, part, aside, dense[done : done + count])
         done += count
     return dense
 
 
-def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: FamilyRows, dense: Float16) -> None:
+def _fold_part(
+    declared: Features,
+    counters: Mapping[str, Counters],
+    rows: FamilyRows,
+    aside: Mapping[str, Counters] | None,
+    dense: Float16,
+) -> None:
     """Fold every family over the rows that add, and put the values of those wanted into ``dense`` (W, D)."""
     wanted = _chosen(rows.wanted)
     added = {kind: _added(rows, place) for place, kind in enumerate(declared.kinds)}
@@ -88,8 +97,12 @@ def _fold_part(declared: Features, counters: Mapping[str, Counters], rows: Famil
     columns: list[Float16] = []
     for family, own in zip(declared.counted, _keys_of_families(declared, rows), strict=True):
         adds, of_kind = added[family.kind or declared.label.kind]
+        table = counters[family.name]
+        if aside is not None:
+            aside[family.name].bring(table, own)
+            table = aside[family.name]
         sums, times = fold(
-            counters[family.name],
+            table,
             Reads(own[wanted], at, read_tick),
             Adds(own[adds], *of_kind),
             per_key=family.naive_bayes,

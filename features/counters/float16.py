@@ -57,7 +57,7 @@ def side_by_side(parts: Sequence[Float16], into: Float16) -> None:
             column += part.shape[1]
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def round_to_float16(values, rounded):  # type: ignore[no-untyped-def]
     """The bits (N,) of ``values`` (N,) as float16, into ``rounded``."""
     for i in range(len(values)):
@@ -75,7 +75,7 @@ def round_to_float16(values, rounded):  # type: ignore[no-untyped-def]
         rounded[i] = np.uint16(found | sign)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def place_columns(part, into, column):  # type: ignore[no-untyped-def]
     """Write ``part`` (N, C) into ``into`` (N, D) from ``column`` on."""
     for i in range(len(part)):

@@ -164,7 +164,7 @@ def read_all(slots, records, half_lives, keys, time, sums, times):  # type: igno
         _read(records, half_lives, longest, found, time, i, stride, sums, times)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _fold(  # type: ignore[no-untyped-def]
     slots,
     size,

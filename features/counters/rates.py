@@ -86,7 +86,7 @@ def read_user(numbers: Float, at: Float, hour_at: Float, base_rate: float) -> Fl
     return dense
 
 
-@numba.njit(cache=True, error_model="numpy")
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def family_values(  # type: ignore[no-untyped-def]
     pseudo_counts, nearest, has, sums, whole, times, at, prior_rates, prior_log_odds, rates, log_odds, dense
 ):

@@ -75,28 +75,46 @@ class Counters:
 
     def reserve(self, more: int, at: float) -> None:
         """Have room for ``more`` new keys. Nothing will be read or added as of before ``at``."""
+        larger = self.with_room(more, at)
+        self.size, self.slots, self.records, self.dirty = larger.size, larger.slots, larger.records, larger.dirty
+
+    def with_room(self, more: int, at: float) -> "Counters":
+        """These, where they have room for ``more`` new keys; else a larger copy. Nothing will be read or added as of
+        before ``at``."""
         if self.size + more <= len(self.records):
-            return
+            return self
         kept = self._remembered(self.records[: self.size], at)
         size = self.size if kept is None else int(np.count_nonzero(kept))
         places = len(self.slots)
         while FILLED * places < size + more + size // 8:  # or it would be full again soon
             places *= 2
-        self.slots = np.zeros(places, dtype=np.uint64)
+        slots = np.zeros(places, dtype=np.uint64)
         chosen = slice(0, self.size) if kept is None else np.flatnonzero(kept)
         # memory that is not written to stays unused: no concatenate
-        self.records, self.dirty = (
-            _moved(rows, chosen, size, int(FILLED * places)) for rows in (self.records, self.dirty)
-        )
-        self.size = size
-        _index(self.slots, self.records, size)
+        records, dirty = (_moved(rows, chosen, size, int(FILLED * places)) for rows in (self.records, self.dirty))
+        _index(slots, records, size)
+        return Counters(self.half_lives, size, slots, records, dirty)
 
     def load(self, records: Float, at: float) -> None:
         """Put stored records in, replacing those of the same key, but for what has faded at ``at``."""
         kept = self._remembered(records, at)
         records = records.copy() if kept is None else records[kept]
         self.reserve(len(records), at)
-        self.size = _load(self.slots, self.records, self.size, records)
+        self.size = _put(self.slots, self.records, self.dirty, self.size, records, False)
+
+    def bring(self, others: "Counters", keys: Keys) -> None:
+        """Have a copy of what others have of these keys (N, M), where there is none here yet; 0 is none."""
+        self.reserve(keys.size, 0.0)
+        self.size = _bring(self.slots, self.records, self.size, others.slots, others.records, keys)
+
+    @property
+    def changed(self) -> Float:
+        """The records that were added to."""
+        return self.records[: self.size][self.dirty[: self.size]]
+
+    def take(self, changed: Float) -> None:
+        """Put records that were added to elsewhere in the place of these; there is room for them."""
+        self.size = _put(self.slots, self.records, self.dirty, self.size, changed, True)
 
     def _remembered(self, records: Float, at: float) -> NDArray[np.bool_] | None:
         """Which have not faded at ``at`` (N,), by half of ``FADED``: rounding does less than that. None: all."""
@@ -144,15 +162,15 @@ def enter(slots, records, found, key, row):  # type: ignore[no-untyped-def]
     records.view(np.int64)[row, KEY] = key
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _index(slots, records, size):  # type: ignore[no-untyped-def]
     keys = records.view(np.int64)
     for row in range(size):
         enter(slots, records, find(slots, keys, keys[row, KEY]), keys[row, KEY], row)
 
 
-@numba.njit(cache=True)
-def _load(slots, records, size, new):  # type: ignore[no-untyped-def]
+@numba.njit(cache=True, nogil=True)
+def _put(slots, records, dirty, size, new, changed):  # type: ignore[no-untyped-def]
     keys, known = new.view(np.int64), records.view(np.int64)
     for i in range(len(new)):
         row = find(slots, known, keys[i, KEY])
@@ -162,4 +180,19 @@ def _load(slots, records, size, new):  # type: ignore[no-untyped-def]
             size += 1
         for column in range(1, new.shape[1]):
             records[row, column] = new[i, column]
+        dirty[row] |= changed
+    return size
+
+
+@numba.njit(cache=True, nogil=True)
+def _bring(slots, records, size, other_slots, other_records, keys):  # type: ignore[no-untyped-def]
+    known, others = records.view(np.int64), other_records.view(np.int64)
+    for i in range(keys.shape[0]):
+        for m in range(keys.shape[1]):
+            found = -1 if keys[i, m] == 0 else find(other_slots, others, keys[i, m])
+            row = 0 if found < 0 else find(slots, known, keys[i, m])
+            if row < 0:
+                enter(slots, records, row, keys[i, m], size)
+                records[size] = other_records[found]
+                size += 1
     return size

@@ -72,6 +72,27 @@ class Users:
         )
         return one
 
+    def some(self, keys: Keys) -> "Users":
+        """A copy of the state of these users; blank where one is new. As if none had changed."""
+        some = Users(self.history, self.columns)
+        distinct = np.unique(keys)
+        to = some.row_of(distinct)
+        found = np.array([self.rows.get(key, -1) for key in distinct.tolist()], dtype=np.int64)
+        known = found >= 0
+        some._put(to[known], self, found[known])
+        return some
+
+    def take(self, others: "Users") -> None:
+        """Put the state of others' users that have changed in the place of this one's."""
+        changed = np.flatnonzero(others.dirty[: len(others.rows)])
+        rows = self.row_of(others.rows.keys_in_order[changed])
+        self._put(rows, others, changed)
+        self.dirty[rows] = True
+
+    def _put(self, rows: NDArray[np.int64], others: "Users", theirs: NDArray[np.int64]) -> None:
+        self.numbers[rows], self.items[rows] = others.numbers[theirs], others.items[theirs]
+        self.remembered[rows] = others.remembered[theirs]
+
     def put(self, key: int, numbers: Float, items: Keys, remembered: Keys) -> None:
         """Restore one user."""
         row = self.row_of(np.array([key]))[0]

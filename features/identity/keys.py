@@ -82,13 +82,13 @@ def key_of_pair(one, other):  # type: ignore[no-untyped-def]
     return _key(pair) if one != 0 and other != 0 else np.int64(0)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _combine_columns(ids, columns, keys):  # type: ignore[no-untyped-def]
     for i in range(len(ids)):
         keys[i] = key_together(ids, i, columns)
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def _combine_after(firsts, key, keys):  # type: ignore[no-untyped-def]
     for i in range(len(keys)):
         for j in range(keys.shape[1]):

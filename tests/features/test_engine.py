@@ -7,7 +7,7 @@ import polars as pl
 import psycopg
 import pytest
 
-from features.counters import checkpoint
+from features.counters import checkpoint, family_fold
 from features.counters.engine import Engine
 from features.counters.event_values import Candidates
 from features.counters.item_values import Attributes
@@ -40,6 +40,22 @@ def test_impressions_late_to_the_log_change_no_replay() -> None:
         engine, ledger = folded(events, SMALL, seconds)
         assert ledger.equals(live)
         assert same_state(engine, live_engine)
+
+
+@pytest.mark.parametrize("part", [family_fold.PART, 50])
+def test_what_is_folded_aside_and_taken_is_what_a_fold_makes(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(family_fold, "PART", part)
+    events = world(9, requests=150, late_impressions=0.2)
+    engine, other, ledger = Engine(SMALL), Engine(SMALL), Ledger(SMALL)
+    for batch in batches(events, 600.0, SMALL.tick):
+        aside = other.fold_aside(batch, served_keys=ledger.served_keys)
+        assert same_state(other, engine), "folding aside has changed the state"
+        ledger.write(engine.fold(batch, served_keys=ledger.served_keys))
+        other.take(aside)
+        assert same_state(other, engine)
+        assert (other.seq, other.time) == (engine.seq, engine.time)
+        for name in engine.counters:
+            assert len(other.counters[name].changed) == len(engine.counters[name].changed)
 
 
 def test_a_restart_between_any_two_batches_changes_nothing() -> None:

@@ -10,7 +10,8 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -43,7 +44,7 @@ from models.serving.telemetry import LOG, Metrics
 LOADING = 100_000
 """Events at once while no request waits."""
 SERVING = 4_000
-"""Events at once while requests are served: about as long as a request may wait for them."""
+"""Events at once while requests are served."""
 IMPRESSIONS_CACHED = 200_000
 """Impressions in memory; the oldest go first."""
 
@@ -102,7 +103,9 @@ class LiveFeatures:
         """Everything the model reads of these candidates; ``values``: what the request brings of each."""
         attributes, items_degraded = self.items.of(items)
         of_user, users_degraded = self._known_users([user_id])
-        read, tick = self._read(Candidates(user_id, items, context, values, attributes, of_user[0]), at)
+        candidates = Candidates(user_id, items, context, values, attributes, of_user[0])
+        with self._engine_of(user_id) as engine:
+            read, tick = engine.read(candidates, at), engine.tick + 1
         degraded = ("features",) if self.stale() else ("items",) if items_degraded or users_degraded else ()
         return CandidateFeatures(read, tick, degraded)
 
@@ -115,21 +118,23 @@ class LiveFeatures:
     def read_user(self, user_id: str, context: Mapping[str, object], at: float) -> tuple[Keys, Keys]:
         """Ids [1, K] and last items [1, L] of a user, as :meth:`read` gives them; columns of the item say nothing."""
         of_user, _ = self._known_users([user_id])
-        read, _ = self._read(Candidates(user_id, [""], context, of_user=of_user[0]), at)
-        return read.ids[:, : len(self.declared.ids)], read.history
+        with self._engine_of(user_id) as engine:
+            ids, history = engine.read_keys(Candidates(user_id, [""], context, of_user=of_user[0]), at)
+        return ids[:, : len(self.declared.ids)], history
 
     def _known_users(self, users: Sequence[str]) -> tuple[list[Mapping[str, object]], bool]:
         """What the log knows of users, where the surface has a column of theirs; and whether some could not be looked
         up."""
         return self._users.of(users) if self._of_users else ([{}] * len(users), False)
 
-    def _read(self, candidates: Candidates, at: float) -> tuple[RowValues, int]:
-        """What the engine knows, and the tick before which its counters are read."""
-        state = self.feast_users.state(candidates.user_id) if self._blank else None
+    @contextmanager
+    def _engine_of(self, user_id: str) -> Iterator[Engine]:
+        """The engine, to be read of one user; nobody else has it meanwhile."""
+        state = self.feast_users.state(user_id) if self._blank else None
         with self._lock:
             if self._blank and state is not None:
-                self._engine.restore_user(candidates.user_id, state)
-            return self._engine.read(candidates, at), self._engine.tick + 1
+                self._engine.restore_user(user_id, state)
+            yield self._engine
 
     def stale(self) -> bool:
         """True while the log has not been followed for a while, or not at all."""
@@ -291,8 +296,9 @@ class LiveFeatures:
                 known = events.select(key, column).unique(key, keep="last").drop_nulls()
                 cached.add({name: json.loads(text) for name, text in known.iter_rows()}, changes)
             if engine is self._engine:
+                aside = engine.fold_aside(events, served_keys=keys)
                 with self._lock:
-                    engine.fold(events, served_keys=keys)
+                    engine.take(aside)
             else:
                 engine.fold(events, served_keys=keys)
 

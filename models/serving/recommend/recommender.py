@@ -79,6 +79,8 @@ class Recommender:
             for column in kinds_of_items(declared)
             if recommend.diversity or column.name in named
         }
+        nothing = Found(["", ""], [(), ()], np.zeros(2, np.bool_))
+        self.choice(nothing, np.zeros((2, declared.width), np.int64), 1)(np.zeros(2))  # the first time compiles
 
     def lag_s(self) -> float:
         """Seconds since clicks and items were last followed; infinite while one of them never was."""

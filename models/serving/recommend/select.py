@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from features.compiled import numba
 from features.declare.recommend import Cap
 
 Keys = NDArray[np.int64]
@@ -46,53 +47,95 @@ def select(
     if not caps and not diversity and quota is None:
         return np.argsort(-scores, kind="stable")[:count]
     worth = _scaled(scores) * (1.0 - diversity) if diversity else scores.astype(np.float64)
-    left = np.ones(len(scores), np.bool_)
-    alike = np.zeros(len(scores))
-    shown_of = [_ShownOf.nothing(columns[cap.column]) for cap in caps]
-    wanted = 0 if quota is None else min(quota.least, count, int(quota.of.sum()))
+    places = {name: place for place, name in enumerate(columns)}
+    width = max((keys.shape[1] for keys in columns.values()), default=0)
+    codes = np.full((len(columns), len(scores), width), ABSENT)
+    for own, keys in zip(codes, columns.values(), strict=True):
+        own[:, : keys.shape[1]] = _coded(keys)
+    quota_of = np.zeros(0, np.bool_) if quota is None else quota.of
     chosen = np.empty(count, np.int64)
-    for place in range(count):
-        eligible = left
-        if quota is not None and wanted >= count - place:
-            eligible = eligible & quota.of
-        for cap, shown in zip(caps, shown_of, strict=True):
-            if place < cap.of_first and (free := eligible & (shown.most() < cap.most)).any():
-                eligible = free
-        best = int(np.argmax(np.where(eligible, worth - diversity * alike, -np.inf)))
-        chosen[place], left[best] = best, False
-        if quota is not None and quota.of[best]:
-            wanted = max(0, wanted - 1)
-        for shown in shown_of:
-            shown.add(best)
-        if diversity and columns:
-            likeness = sum(_in_common(keys, best).astype(np.float64) for keys in columns.values())
-            alike = np.maximum(alike, likeness / len(columns))
+    _choose(
+        worth,
+        diversity,
+        codes,
+        np.array([(places[cap.column], cap.most, cap.of_first) for cap in caps], np.int64).reshape(-1, 3),
+        quota_of,
+        0 if quota is None else min(quota.least, count, int(quota.of.sum())),
+        chosen,
+    )
     return chosen
 
 
-@dataclass(frozen=True, eq=False)
-class _ShownOf:
-    """How many are placed of each value of a column."""
+ABSENT = np.int64(-1)
+"""Stands for a key that there is not."""
 
-    codes: NDArray[np.int64]
-    """[N, T]; of each value a number from 0."""
-    counts: NDArray[np.int64]
-    """By number."""
-    absent: NDArray[np.bool_]
-    """By number, whether it is that of no value."""
 
-    @staticmethod
-    def nothing(keys: Keys) -> "_ShownOf":
-        values, codes = np.unique(keys, return_inverse=True)
-        return _ShownOf(codes.reshape(keys.shape), np.zeros(len(values), np.int64), values == 0)
+def _coded(keys: Keys) -> Keys:
+    """[N, T]; the keys as numbers from 0, ``ABSENT`` where there is none."""
+    values, codes = np.unique(keys, return_inverse=True)
+    return np.where(values == 0, ABSENT, np.arange(len(values)))[codes.reshape(keys.shape)]
 
-    def add(self, candidate: int) -> None:
-        own = np.unique(self.codes[candidate])
-        self.counts[own[~self.absent[own]]] += 1
 
-    def most(self) -> NDArray[np.int64]:
-        """[N]; of each candidate, how many are placed of that of its values of which most are."""
-        return np.asarray(self.counts[self.codes].max(1, initial=0))
+@numba.njit(cache=True, nogil=True)
+def _choose(worth, diversity, codes, caps, quota_of, wanted, chosen):  # type: ignore[no-untyped-def]
+    """Fill ``chosen`` [K]. ``codes`` [columns, N, T]; ``caps`` [C, 3]: column, how many, of how many first;
+    ``quota_of`` [N], empty where there is no quota; ``wanted``: how many of it must be among the K."""
+    columns, candidates, width = codes.shape
+    placed = np.zeros((columns, candidates * width), np.int64)
+    left, alike = np.ones(candidates, np.bool_), np.zeros(candidates)
+    eligible, free = np.empty(candidates, np.bool_), np.empty(candidates, np.bool_)
+    for place in range(len(chosen)):
+        must = len(quota_of) > 0 and wanted >= len(chosen) - place
+        for i in range(candidates):
+            eligible[i] = left[i] and (not must or quota_of[i])
+        for cap in range(len(caps)):
+            column, most, of_first = caps[cap]
+            if place >= of_first:
+                continue
+            for i in range(candidates):
+                free[i] = eligible[i]
+                for k in range(width):
+                    code = codes[column, i, k]
+                    free[i] = free[i] and (code == ABSENT or placed[column, code] < most)
+            if free.any():
+                eligible[:] = free
+        best = -1
+        for i in range(candidates):
+            if eligible[i] and (best < 0 or worth[i] - diversity * alike[i] > worth[best] - diversity * alike[best]):
+                best = i
+        chosen[place], left[best] = best, False
+        if len(quota_of) > 0 and quota_of[best]:
+            wanted = max(0, wanted - 1)
+        for column in range(columns):
+            for k in range(width):
+                code = codes[column, best, k]
+                if code != ABSENT and not _earlier(codes[column, best], k):
+                    placed[column, code] += 1
+        if diversity > 0:
+            for i in range(candidates):
+                common = 0
+                for column in range(columns):
+                    common += _in_common(codes[column, i], codes[column, best])
+                alike[i] = max(alike[i], common / max(columns, 1))
+
+
+@numba.njit(cache=True, nogil=True)
+def _earlier(codes, k):  # type: ignore[no-untyped-def]
+    """Whether a code stands before place ``k`` already."""
+    found = False
+    for j in range(k):
+        found = found or codes[j] == codes[k]
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _in_common(one, other):  # type: ignore[no-untyped-def]
+    """Whether two candidates have a code in common."""
+    found = False
+    for j in range(len(one)):
+        for k in range(len(other)):
+            found = found or (one[j] == other[k] and one[j] != ABSENT)
+    return found
 
 
 def _scaled(scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -101,12 +144,3 @@ def _scaled(scores: NDArray[np.floating]) -> NDArray[np.float64]:
         return np.zeros(0)
     least, most = float(scores.min()), float(scores.max())
     return np.asarray((scores.astype(np.float64) - least) / (most - least if most > least else 1.0))
-
-
-def _in_common(keys: Keys, with_: int) -> NDArray[np.bool_]:
-    """[N]; which of the candidates, with keys [N, T], have one of those of one of them."""
-    own = keys[with_]
-    own = own[own != 0]
-    if len(own) == 1:
-        return np.asarray((keys == own[0]).any(1))
-    return np.asarray(np.isin(keys, own).any(1))
