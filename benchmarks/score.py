@@ -29,10 +29,11 @@ from models.examples import Examples
 from models.frames import to_score
 from models.layouts import FORMS
 from models.learning.learner import fine_tune
-from models.learning.model import Model, gather, one_thread, tensor
+from models.learning.model import Model, gather
 from models.serving.scoring.scorer import Scorer, scorer_of
 from models.tables import memory_map
 from models.tables.log_structured import Segment
+from models.tensors import one_thread, tensor
 
 T = TypeVar("T")
 

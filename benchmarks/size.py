@@ -29,7 +29,8 @@ from benchmarks.large_table import (
 from benchmarks.table import Row, Table, machine
 from models.examples import Examples
 from models.learning.learner import fine_tune
-from models.learning.model import Model, one_thread, tensor
+from models.learning.model import Model
+from models.tensors import one_thread, tensor
 
 GROWTH_GOAL = 1.3
 """How many times an update of the small table's cost."""

@@ -21,8 +21,9 @@ from benchmarks.update_trainers import NETWORK, Trainer, grown_model, trainers_o
 from benchmarks.update_workload import FEEDBACK_KINDS, UpdateConfig, design_of, impressions, layout_of
 from infra.errors import MillraceError
 from models.examples import Examples
-from models.learning.model import Model, one_thread
+from models.learning.model import Model
 from models.metrics import log_loss
+from models.tensors import one_thread
 
 THROUGHPUT_GOAL = 2.0
 """How many times the best peer's examples per second."""

@@ -138,6 +138,7 @@ def served(settings: Settings) -> Callable[[], Mapping[str, "ServedSurface"]]:
                 views=one.surface.views,
                 recommend=one.surface.recommend,
                 explore=one.surface.explore,
+                text=one.surface.design.text,
                 version=one.version,
             )
             for one in files

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -26,6 +27,8 @@ from models.versions.promotions import Promotion
 from models.versions.registry import Registry
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from models.learning.model import Model
 
 K = TypeVar("K")
@@ -99,13 +102,22 @@ class World:
         """Impressions shown in ``(start, end]`` with their served rows, and labels as known then."""
         schema, labels, views = self.surface.features.schema, self.surface.features.labels, self.surface.views
         table = self.store.training_frame(start, end, labels, known_by, schema_version=schema.version, views=views)
-        return from_arrow(table, schema, labels, views)
+        return self._unpacked(table)
 
     def slices(self, spans: Sequence[tuple[datetime, datetime]], *, known_by: datetime) -> Frame:
         """The same of several spans that do not overlap, in one read."""
         schema, labels, views = self.surface.features.schema, self.surface.features.labels, self.surface.views
         table = self.store.training_frame_of(spans, labels, known_by, schema_version=schema.version, views=views)
-        return from_arrow(table, schema, labels, views)
+        return self._unpacked(table)
+
+    def _unpacked(self, table: "pa.Table") -> Frame:
+        """A training frame, with its texts where the surface reads them."""
+        surface, texts = self.surface, None
+        if surface.design.text is not None:
+            from models.text.known import known  # its encoder is a heavy import
+
+            texts = partial(known, self.connection, surface.name, surface.features, surface.design.text)
+        return from_arrow(table, surface.features.schema, surface.features.labels, surface.views, texts)
 
     def older(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """The frame of a window long mature, which other updates ask for too."""

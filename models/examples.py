@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from models.text.texts import Texts
 
 EMPTY = 0
 """A missing id or an empty history slot: it adds nothing to a score and has no row."""
@@ -141,6 +145,10 @@ class Examples:
     """[N], where each was shown, from 0 on, ``UNKNOWN_POSITION`` where that is not known; None: of none. Training alone
     reads it (``models.learning.position``)."""
 
+    texts: Texts | None = None
+    """What is known of their texts, of any rows; None: nothing. A model that reads texts makes numbers of them
+    (``models.text.part``)."""
+
     def __post_init__(self) -> None:
         shapes = {"dense": 2, "ids": 2, "history": 2, "label": 1, "request": 1, "time": 1, "targets": 2, "position": 1}
         types = {"dense": np.float32, "ids": np.int64, "history": np.int64, "label": np.float32}
@@ -160,8 +168,12 @@ class Examples:
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Examples:
         """The rows of a slice, a mask or an array of positions. A slice copies nothing."""
-        arrays: dict[str, Any] = {name: array[rows] for name, array in vars(self).items() if array is not None}
-        return Examples(**arrays)
+        return Examples(**{name: array[rows] for name, array in self.arrays.items()}, texts=self.texts)
+
+    @property
+    def arrays(self) -> dict[str, Any]:
+        """Those that are there, by name."""
+        return {name: array for name in ARRAYS if (array := getattr(self, name)) is not None}
 
     @property
     def of_kinds(self) -> NDArray[np.float32]:
@@ -195,6 +207,10 @@ class Examples:
         return np.append(request_starts(self.request)[::requests], len(self))
 
 
+ARRAYS = tuple(field.name for field in fields(Examples) if field.name != "texts")
+"""The names of the columns of examples."""
+
+
 def request_starts(request: NDArray[np.int64]) -> NDArray[np.int64]:
     """The first row of each request [requests], of codes [N]; ValueError where its rows are not side by side."""
     starts = np.flatnonzero(np.diff(request, prepend=request[:1] - 1)).astype(np.int64)
@@ -222,6 +238,8 @@ def concat(parts: Sequence[Examples]) -> Examples:
         raise ValueError("nothing to concatenate: give at least one part")
     if any(part.position is not None for part in parts):
         parts = [replace(part, position=part.positions) for part in parts]
-    names = [name for name, array in vars(parts[0]).items() if array is not None]
-    columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Examples(**columns)
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].arrays
+    }
+    texts = [part.texts for part in parts if part.texts is not None]
+    return Examples(**columns, texts=reduce(lambda one, other: one.joined(other), texts) if texts else None)

@@ -1,6 +1,6 @@
 """From the training frame of the feature store to the arrays that a ranker trains on, and their layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,8 +13,10 @@ from features.declare.labels import Label
 from features.declare.schema import RowSchema, RowValues
 from features.declare.views import TeamView, dense, view_columns
 from features.feast.training_frame import target_columns
+from features.identity.keys import Keys
 from models.examples import UNKNOWN_POSITION, Examples
 from models.layouts import FORMS
+from models.text.texts import Texts
 
 HALF_MICROSECOND = 5e-7
 """Seconds since 1970, as floats, are the log's microseconds to within this."""
@@ -58,8 +60,11 @@ def dense_of(values: RowValues, views: NDArray[np.float32]) -> NDArray[np.float3
     return np.concatenate([dense, numbers, views], axis=1)
 
 
-def to_score(values: RowValues, views: NDArray[np.float32], schema: RowSchema, at: float) -> Examples:
-    """N candidates of one request ``at`` (seconds since 1970), as a model takes them; without labels."""
+def to_score(
+    values: RowValues, views: NDArray[np.float32], schema: RowSchema, at: float, texts: Texts | None = None
+) -> Examples:
+    """N candidates of one request ``at`` (seconds since 1970), as a model takes them; without labels. ``texts``: of a
+    surface that reads texts, what is known of theirs."""
     count = len(values)
     return Examples(
         dense=dense_of(values, views),
@@ -68,11 +73,19 @@ def to_score(values: RowValues, views: NDArray[np.float32], schema: RowSchema, a
         label=np.full(count, np.nan, np.float32),
         request=np.zeros(count, np.int64),
         time=np.full(count, at),
+        texts=texts,
     )
 
 
-def from_arrow(table: pa.Table, schema: RowSchema, labels: Sequence[Label], views: Sequence[TeamView] = ()) -> Frame:
-    """Unpack a training frame of the store. Its rows stay in order: request by request."""
+def from_arrow(
+    table: pa.Table,
+    schema: RowSchema,
+    labels: Sequence[Label],
+    views: Sequence[TeamView] = (),
+    texts: Callable[[pl.DataFrame, Keys], Texts] | None = None,
+) -> Frame:
+    """Unpack a training frame of the store. Its rows stay in order: request by request. ``texts``: of a surface that
+    reads texts, looks up those of impressions with these ids (N, K)."""
     pulled = pl.DataFrame(table)
     has_row = pulled["row"].is_not_null()
     rows = pulled.filter(has_row)
@@ -87,6 +100,7 @@ def from_arrow(table: pa.Table, schema: RowSchema, labels: Sequence[Label], view
         time=rows["shown_at"].dt.epoch("us").to_numpy() / 1e6,
         targets=None if len(labels) == 1 else targets,
         position=rows["position"].fill_null(UNKNOWN_POSITION).to_numpy().astype(np.int64),
+        texts=None if texts is None else texts(rows, values.ids[:, : len(schema.ids)]),
     )
     beside = ["row", *view_columns(views), *(target_columns(labels) if len(labels) > 1 else ())]
     return Frame(rows.drop(beside), examples, len(pulled) - len(rows))

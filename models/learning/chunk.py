@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.examples import Examples, Layout, concat
-from models.learning.model import Model, WorkingSet, gather, scatter, scores_of, tensor
+from models.learning.model import Model, WorkingSet, gather, scatter, scores_of
 from models.learning.optimisers import row_optimiser
 from models.learning.options.distillation import distilled
 from models.learning.options.replay import ReplaySampler
@@ -24,6 +24,7 @@ from models.learning.position import position_rows
 from models.learning.step import Batch, BatchSize, Stepper
 from models.networks.rankers import Ranker
 from models.tables.rows import Ids
+from models.tensors import tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,7 @@ def train(
         *(model.layout, model.design, network, tables, moments, model.steps + done, latest),
         reservoir=model.reservoir,
         posterior=model.posterior,
+        text=model.text,
     )
     none = np.zeros(0, np.int64)
     return tuned, Chunk(

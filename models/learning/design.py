@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 from models.learning.options.replay import ExperienceReplay
 from models.networks.bounds import above_zero, at_least
 from models.networks.shape import Ftrl, Shape
+from models.text.text_design import TextDesign
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -105,6 +106,9 @@ class Design:
     shape: Shape = field(default_factory=Shape)
     learning: Learning = field(default_factory=Learning)
 
+    text: TextDesign | None = None
+    """How its texts are read, and what of that an update moves. None: they are ids alone."""
+
     @staticmethod
     def of(description: Mapping[str, Any]) -> Design:
         """The design that ``dataclasses.asdict`` turned into this, by way of JSON too."""
@@ -114,4 +118,5 @@ class Design:
                 shape[name] = Ftrl(**shape[name])
         if learning["replay"] is not None:
             learning["replay"] = ExperienceReplay(**learning["replay"])
-        return Design(Shape(**shape), Learning(**learning))
+        text = description["text"]
+        return Design(Shape(**shape), Learning(**learning), None if text is None else TextDesign(**text))

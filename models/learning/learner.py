@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from models.examples import EMPTY, Examples
 from models.learning.chunk import Chunk, train
 from models.learning.design import Learning
-from models.learning.model import Model, one_thread, tensor
+from models.learning.model import Model
 from models.learning.options.replay import ReplaySampler
 from models.learning.position import position_rows
 from models.metrics import log_loss, paired_difference
 from models.networks.crosses import with_crosses
 from models.tables.id_table import IdTable
 from models.tables.rows import Ids
+from models.tensors import one_thread, tensor
 
 FIRST_BATCH, GROWS_EVERY = 1, 4
 """Requests of a model's first batch, and steps after which the next ones have a request more."""
@@ -88,8 +89,10 @@ def fine_tune(
 
     ``device`` is named as torch does; by default it is a GPU where there is one. ``clock`` gives seconds.
     """
-    reads, examples, model = model.reads, model.own(examples), model.reading(None)
-    learning, began = model.design.learning, clock()
+    learning, began, reads, text = model.design.learning, clock(), model.reads, model.text
+    examples, model = model.columns_of(examples), model.reading(None)
+    if text is not None:
+        examples, text = text.learned(examples, model.layout, seed=seed)
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     batches = batches_of(examples, learning, model.steps)
     label = examples.label
@@ -144,6 +147,8 @@ def fine_tune(
             if learning.replay and tuned.reservoir is not None:
                 tuned.reservoir = tuned.reservoir.updated(part, learning.replay.requests)
         tuned.posterior = tuned.posterior_after(part)
+    if stopped != "early":  # or it goes back to the model that it had before
+        tuned.text = text
     tuned.reads = reads
     return tuned, TrainingResult(
         steps=tuned.steps - model.steps,

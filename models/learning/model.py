@@ -7,7 +7,6 @@ probabilities = model.score(examples)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from copy import copy, deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +29,8 @@ from models.networks.rankers import RANKERS, Ranker, row_width
 from models.tables.id_table import IdTable
 from models.tables.rows import Gathered
 from models.tables.window_ids import WindowIds
+from models.tensors import one_thread, tensor
+from models.text.part import TEXT_COLUMNS, TextPart
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,17 +67,20 @@ class Model:
         latest: Ranker | None = None,
         reservoir: Reservoir | None = None,
         posterior: Posterior | None = None,
+        text: TextPart | None = None,
     ) -> None:
         """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: the vectors of the network's
         optimiser, as ``<parameter>.first`` and ``.second`` for AdamW, and the sums of the linear part
         (``models.networks.ridge``) and of the position term (``models.learning.position``); ``steps``: batches trained
         on since the model was new; ``latest``: where ``network`` is an average over steps, the weights that training
-        goes on from; ``reservoir``: with replay; ``posterior``: where it is explored by Thompson sampling."""
+        goes on from; ``reservoir``: with replay; ``posterior``: where it is explored by Thompson sampling;
+        ``text``: where it reads texts."""
         self.layout, self.design, self.network = layout, design, network
         self.tables, self.moments, self.steps = tables, moments, steps
         self.latest = network if latest is None else latest
         self.reservoir = reservoir
         self.posterior = posterior
+        self.text = text
         self.reads: Columns | None = None
         """Where its columns are in the examples it is given; None: they are those of its layout."""
 
@@ -87,7 +91,7 @@ class Model:
         expect_crossed(layout, shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = RANKERS[shape.ranker](layout, shape).eval()
+            network = RANKERS[shape.ranker](of_network(layout, design), shape).eval()
         rows, width = row_optimiser(shape), row_width(layout, shape)
         table = IdTable.new(
             width,
@@ -110,15 +114,16 @@ class Model:
         )
         tables = (table,) * (len(layout.ids) + len(shape.crosses))
         latest = deepcopy(network) if learning.averaging else None
-        reservoir = Reservoir.empty(layout, seed) if learning.replay else None
-        return Model(layout, design, network, tables, moments, 0, latest, reservoir)
+        reservoir = Reservoir.empty(of_network(layout, design), seed) if learning.replay else None
+        text = None if design.text is None else TextPart(design.text)
+        return Model(layout, design, network, tables, moments, 0, latest, reservoir, text=text)
 
     def copy(self) -> Model:
         """A model to train apart from this one. Costs the network; the tables share their rows until they change."""
         moments = {name: moment.clone() for name, moment in self.moments.items()}
         network = deepcopy(self.network)
         latest = network if self.latest is self.network else deepcopy(self.latest)
-        own = self.reservoir, self.posterior
+        own = self.reservoir, self.posterior, self.text
         model = Model(self.layout, self.design, network, self.tables, moments, self.steps, latest, *own)
         model.reads = self.reads
         return model
@@ -133,8 +138,16 @@ class Model:
         return model
 
     def own(self, examples: Examples) -> Examples:
-        """Of examples that it is given, the columns it reads. Raises ValueError where they are not what it expects."""
+        """Of examples that it is given, what its network reads. Raises ValueError where they are not what it
+        expects."""
+        examples = self.columns_of(examples)
+        return examples if self.text is None else self.text.beside(examples, self.layout)
+
+    def columns_of(self, examples: Examples) -> Examples:
+        """The same without the numbers that it makes of texts, whether or not it made them already."""
         examples = examples if self.reads is None else self.reads.of(examples)
+        if self.text is not None:
+            examples = replace(examples, dense=examples.dense[:, : len(self.layout.dense)])
         examples.expect(self.layout)
         return examples
 
@@ -149,7 +162,7 @@ class Model:
         if not learning.replay:
             model.reservoir = None
         elif model.reservoir is None:
-            model.reservoir = Reservoir.empty(model.layout, 0)
+            model.reservoir = Reservoir.empty(of_network(model.layout, model.design), 0)
         no_term = position.empty_sums(len(model.layout.kinds))
         beside = {name: moment for name, moment in model.moments.items() if name not in no_term}
         term = {name: model.moments.get(name, sums) for name, sums in no_term.items()}
@@ -183,6 +196,8 @@ class Model:
             parts |= {f"replay.{name}": array for name, array in self.reservoir.arrays().items()}
         if self.posterior is not None:
             parts["posterior.precision"] = self.posterior.precision
+        if self.text is not None:
+            parts |= {f"text.{name}": array for name, array in self.text.arrays().items()}
         return parts
 
     @staticmethod
@@ -194,7 +209,7 @@ class Model:
         own = {
             name: torch.tensor(array)
             for name, array in arrays.items()
-            if not name.startswith(("replay.", "posterior."))
+            if not name.startswith(("replay.", "posterior.", "text."))
         }
         new.network.load_state_dict({name: own[f"network.{name}"] for name in new.network.state_dict()})
         if new.latest is not new.network:
@@ -204,7 +219,9 @@ class Model:
         reservoir = Reservoir.of(past) if new.reservoir is not None else None
         known = arrays.get("posterior.precision")
         posterior = None if known is None else Posterior(known.copy())
-        return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir, posterior)
+        of_text = {name.removeprefix("text."): a.copy() for name, a in arrays.items() if name.startswith("text.")}
+        text = None if design.text is None else TextPart.of(design.text, of_text)
+        return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir, posterior, text)
 
     @property
     def position_term(self) -> PositionTerm:
@@ -262,6 +279,13 @@ class Model:
             )
 
 
+def of_network(layout: Layout, design: Design) -> Layout:
+    """What the network reads: the columns of a layout and, where texts are read, the numbers made of them."""
+    if design.text is None:
+        return layout
+    return replace(layout, dense=(*layout.dense, *TEXT_COLUMNS), meanings=())
+
+
 def scores_of(logits: Tensor, layout: Layout) -> NDArray[np.float64]:
     """The scores [N] of logits [N, kinds]."""
     scores: NDArray[np.float64] = torch.sigmoid(logits.double()).cpu().numpy() @ layout.shares
@@ -307,19 +331,3 @@ def scatter(model: Model, working: WorkingSet, weights: Tensor, state: Tensor) -
         updated.append(table.put(own, new_weights[rows], new_state[rows]))
         first = rows.stop
     return tuple(updated)
-
-
-def tensor(array: NDArray[Any]) -> Tensor:
-    """The array as a tensor, copied only where torch cannot share it (not writable, or not in order)."""
-    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """One torch thread inside: at these sizes quicker than several beside other work, and always the same bits."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from models.examples import Layout
-from models.learning.model import tensor
 from models.retrieval.tower_design import TowerDesign
 from models.retrieval.towers import Towers
+from models.tensors import tensor
 from models.versions.artifact import array_segment, filled, segment_arrays
 from models.versions.folder import DESCRIPTION, DamagedModel, read, read_description, write
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.examples import EMPTY
-from models.learning.model import one_thread, tensor
 from models.retrieval.recent_clicks import RecentClicks
 from models.tables.rows import Floats, Ids
+from models.tensors import one_thread, tensor
 
 Vectors = Callable[[Ids, Ids], Floats]
 """Vectors [M, E] of items [M] with their attributes [M, A]."""

@@ -18,13 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.examples import EMPTY, Examples
-from models.learning.model import one_thread, tensor
 from models.learning.optimisers import OptimiserStep, adagrad, adamw
 from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.sampling import SampledBatch, item_columns, sampled
 from models.retrieval.towers import MOMENTS, Towers, as_history, as_target
 from models.tables.id_table import IdTable
 from models.tables.rows import Floats, Gathered, Ids
+from models.tensors import one_thread, tensor
 
 
 @dataclass(frozen=True, eq=False)

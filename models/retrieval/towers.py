@@ -28,12 +28,12 @@ import torch
 from torch import Tensor, nn
 
 from models.examples import EMPTY, Examples, Layout
-from models.learning.model import one_thread, tensor
 from models.retrieval.index import Index
 from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.tower_design import TowerDesign
 from models.tables.id_table import IdTable
 from models.tables.rows import Floats, Ids
+from models.tensors import one_thread, tensor
 
 MOMENTS = "first", "second"
 """AdamW's two averages of a parameter's gradient."""

@@ -11,6 +11,7 @@ from features.declare.recommend import Recommend
 from features.declare.views import TeamView
 from models.exploration.explorer import Explorer
 from models.serving.durable.acceptance import Durable
+from models.text.text_design import TextDesign
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class ServedSurface:
 
     explore: Explorer | None = None
     """What of its order is left to chance; None: nothing is."""
+
+    text: TextDesign | None = None
+    """How its texts are read; None: they are ids alone."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from models.serving.follow.champions import Champions
 from models.serving.follow.click_memory import ClickMemory
 from models.serving.follow.item_changes import FollowedItems, ItemFollower
 from models.serving.follow.live_features import LiveFeatures
+from models.serving.follow.live_texts import LiveTexts
 from models.serving.follow.retriever import Retriever
 from models.serving.rank.ranking import SurfaceRanker
 from models.serving.rank.views import LiveViews
@@ -59,6 +60,11 @@ class Generation:
         catalogues = {name: Catalogue(surface.features) for name, surface in surfaces.items()}
         followed = {name: FollowedItems(catalogues[name], features[name].items) for name in surfaces}
         self.items = ItemFollower(followed, database, config.clock, config.follow_s)
+        self.texts = {
+            name: LiveTexts(name, surface.features, surface.text, database, config.follow_s)
+            for name, surface in surfaces.items()
+            if surface.text is not None
+        }
         self.rankers = {
             name: SurfaceRanker(
                 name,
@@ -71,6 +77,7 @@ class Generation:
                 signer,
                 config.clock,
                 surface.explore,
+                self.texts.get(name),
             )
             for name, surface in surfaces.items()
         }
@@ -98,6 +105,7 @@ class Generation:
             "promotions": self.champions.follow,
             **{f"features {surface}": ranker.live_features.follow for surface, ranker in self.rankers.items()},
             "items": self.items.follow,
+            **{f"texts {surface}": texts.follow for surface, texts in self.texts.items()},
             **{f"clicks {name}": one.recommender.log.follow for name, one in self.rankers.items() if one.recommender},
         }
         self._followers = [

@@ -9,12 +9,13 @@ import torch
 
 from models.examples import Examples
 from models.learning.learner import fine_tune
-from models.learning.model import Model, gather, tensor
+from models.learning.model import Model, gather
 from models.learning.posterior import DECAY
 from models.networks.last_layer import last_hidden
 from models.networks.rankers import Cross, Logistic
 from models.serving.scoring.sampled import Draws, SampledScores
 from models.serving.scoring.scorer import Scorer
+from models.tensors import tensor
 from models.versions.artifact import Parent, load, save, save_delta
 from models.versions.delta import apply, difference, inverse
 from tests.worlds.designs import design_of

@@ -8,13 +8,13 @@ on how the past was cut into windows or on their order, and a window trained on 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.examples import Examples, Layout, concat, request_starts
+from models.examples import ARRAYS, Examples, Layout, concat, request_starts
 from models.networks.bounds import at_least
 from models.tables.hashing import scramble
 
@@ -69,7 +69,7 @@ class Reservoir:
         """The sample, of ``size`` requests, of the past and ``examples``."""
         if not len(examples):
             return self
-        examples = replace(examples, targets=examples.of_kinds, position=examples.positions)
+        examples = replace(examples, targets=examples.of_kinds, position=examples.positions, texts=None)
         new = self._least(request_keys(examples, self.seed), examples, size)
         codes = new.examples.request + len(self)
         both = concat([self.examples, replace(new.examples, request=codes)])
@@ -91,14 +91,12 @@ class Reservoir:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All of it, by name."""
-        columns = {field.name: np.asarray(getattr(self.examples, field.name)) for field in fields(Examples)}
-        return {"seed": np.array(self.seed, np.int64), "keys": self.keys, **columns}
+        return {"seed": np.array(self.seed, np.int64), "keys": self.keys, **self.examples.arrays}
 
     @staticmethod
     def of(arrays: Mapping[str, NDArray[Any]]) -> Reservoir:
         """The reservoir whose :meth:`arrays` these are."""
-        columns = {field.name: arrays[field.name] for field in fields(Examples)}
-        return Reservoir(int(arrays["seed"]), arrays["keys"], Examples(**columns))
+        return Reservoir(int(arrays["seed"]), arrays["keys"], Examples(**{name: arrays[name] for name in ARRAYS}))
 
 
 class ReplaySampler:

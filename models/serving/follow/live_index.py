@@ -17,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 
 from models.examples import Examples
-from models.learning.model import one_thread
 from models.retrieval.index import Index
 from models.retrieval.recent_clicks import RecentClicks
 from models.retrieval.towers import Towers
 from models.tables.rows import Ids
+from models.tensors import one_thread
 
 
 @dataclass(frozen=True, eq=False)

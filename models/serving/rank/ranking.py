@@ -24,6 +24,7 @@ from models.serving.durable.entries import Impressions, LogEntry
 from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.champions import Champions
 from models.serving.follow.live_features import LiveFeatures
+from models.serving.follow.live_texts import LiveTexts
 from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.arrange import Choose, arrange
 from models.serving.rank.draws import VersionDraws
@@ -84,8 +85,10 @@ class SurfaceRanker:
         signer: Signer,
         clock: Callable[[], float],
         explorer: Explorer | None = None,
+        texts: LiveTexts | None = None,
     ) -> None:
-        """``explorer``: leaves a part of what is shown, and of its order, to chance."""
+        """``explorer``: leaves a part of what is shown, and of its order, to chance. ``texts``: of a surface that reads
+        them."""
         self.surface = surface
         self.declared = declared
         self._names = frozenset(column.column for column in declared.columns)
@@ -96,13 +99,16 @@ class SurfaceRanker:
         self.views = views
         self._signer = signer
         self._clock = clock
+        self._texts = texts
         self._explorer, self._draws = explorer, VersionDraws(explorer)
         if explorer is not None:
             explorer.ordered(Scored(np.full(2, 0.5)), of_request(surface, "", ""))  # the first time compiles
 
     def in_memory(self, body: RankBody) -> bool:
         """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
-        return not self.views.any and self.live_features.in_memory(str(body.user_id), body.items.texts)
+        # A query takes some milliseconds to encode.
+        waits = self.views.any or self._texts is not None
+        return not waits and self.live_features.in_memory(str(body.user_id), body.items.texts)
 
     def rank(self, body: RankBody, stages: RequestStages) -> Ranked:
         """Score every candidate with the one model that this user has, the champion or its canary, and order them; ties
@@ -189,7 +195,10 @@ class SurfaceRanker:
             degraded.add("model")
             scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
-            scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now))
+            texts = None if self._texts is None else self._texts.of(body.context)
+            if self._texts is not None and texts is None:
+                degraded.add("texts")
+            scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now, texts))
         request.stages.end("score")
         choose = None if choice is None else choice(features.values.ids)
         drafted = trial.drafted(body.limit, request.request_id, choose)

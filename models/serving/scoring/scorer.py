@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.examples import Examples
-from models.learning.model import Model, one_thread
+from models.learning.model import Model, of_network
 from models.networks.crosses import with_crosses
 from models.networks.rankers import Cross, LastItems, Logistic, Popularity, candidate_column, row_width
 from models.serving.scoring import passes
 from models.serving.scoring.row_addresses import Addresses
 from models.serving.scoring.sampled import SampledScores
 from models.serving.scoring.weights import Weights
+from models.tensors import one_thread
 
 PIECE = 256
 """Candidates whose activations fit into a processor's cache."""
@@ -43,7 +44,7 @@ class Scorer:
     """Immutable; any number of threads may score with it at once."""
 
     def __init__(self, model: Model) -> None:
-        layout, shape, network = model.layout, model.design.shape, model.network
+        layout, shape, network = of_network(model.layout, model.design), model.design.shape, model.network
         self._model = model
         self._shares = layout.shares
         width = row_width(layout, shape)

@@ -1,0 +1,97 @@
+"""The texts of one surface's items in memory, each with the vector that the encoder gives it.
+
+One thread follows the items, takes the vectors that PostgreSQL has, and makes those that nobody made yet. Until the
+vector of an item is there, a model is told that it is not known how like the query the item is.
+"""
+
+import json
+import threading
+from collections import ChainMap
+from collections.abc import Mapping
+from functools import partial
+from itertools import islice
+
+import numpy as np
+import psycopg
+
+from features.declare.features import Features
+from features.log.items import read_changes
+from infra.follower import follow
+from models.serving.durable.database import Database, backoff
+from models.text.base import Base
+from models.text.known import texts_in
+from models.text.text_design import TextDesign
+from models.text.texts import Texts, VectorTable
+from models.text.vectors import encoded, read
+
+CHANGES_READ = 20_000
+"""Items read at once."""
+
+ENCODED_AT_ONCE = 32
+"""Texts that nobody has encoded before: a third of a second's work, after which they are there."""
+
+
+class LiveTexts:
+    """Any thread may read."""
+
+    def __init__(
+        self, surface: str, declared: Features, design: TextDesign, database: Database, follow_s: float
+    ) -> None:
+        self.surface = surface
+        self._declared, self._design = declared, design
+        self._database, self._follow_s = database, follow_s
+        self._after = 0
+        self._of_items: dict[int, str] = {}
+        self._lacking: dict[int, str] = {}
+        """Of those, the texts without a vector."""
+        self._vectors: VectorTable | None = None
+        """None until the encoder is loaded."""
+        self._base: Base | None = None
+
+    def of(self, context: Mapping[str, object]) -> Texts | None:
+        """The texts of all items, and of the query in this context; None until the encoder is loaded."""
+        base, vectors = self._base, self._vectors
+        if base is None or vectors is None:
+            return None
+        query = dict(texts_in(self._declared, [self._design.query], [context]))
+        return Texts(base, ChainMap(query, self._of_items), vectors)
+
+    def follow(self, stopping: threading.Event) -> None:
+        """Follow the items until ``stopping`` is set."""
+        follow(
+            partial(self._look, stopping),
+            opening=partial(self._database.connection, patient=True),
+            every_s=self._follow_s,
+            stopping=stopping,
+            failed=partial(self._database.report, f"following the texts of {self.surface}"),
+            backoff=backoff(),
+        )
+
+    def _look(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
+        if self._base is None or self._vectors is None:
+            self._base = Base.of(self._design.encoder, wanted_by=f"surface {self.surface}")
+            self._vectors = VectorTable.empty(self._base.width)
+        while self._take_in(connection):
+            pass
+        wanted = np.array([*self._lacking], np.int64)
+        self._found(read(connection, self._base.identity, wanted, self._base.width))
+        while self._lacking and not stopping.is_set():
+            self._found(encoded(connection, self._base, dict(islice(self._lacking.items(), ENCODED_AT_ONCE))))
+            self._take_in(connection)
+
+    def _take_in(self, connection: psycopg.Connection) -> bool:
+        """Take in the next changes of items. True when there may be more."""
+        changes = read_changes(connection, self.surface, self._after, CHANGES_READ)
+        if len(changes):
+            objects = [json.loads(text) for text in changes["attributes"].to_list()]
+            texts = dict(texts_in(self._declared, [self._design.item], objects))
+            self._lacking |= {key: text for key, text in texts.items() if key not in self._of_items}
+            self._of_items |= texts
+            self._after = int(changes["change"][-1])
+        return len(changes) == CHANGES_READ
+
+    def _found(self, vectors: VectorTable) -> None:
+        assert self._vectors is not None, "the encoder is loaded"
+        self._vectors = self._vectors.joined(vectors)
+        for key in vectors.keys.tolist():
+            self._lacking.pop(key, None)

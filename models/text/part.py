@@ -1,0 +1,179 @@
+"""What of a model reads texts: for each row how like its item's text is to its query, as numbers for the ranker.
+
+    part = TextPart(design)                                   # the encoder as it comes
+    examples = part.beside(examples, layout)                  # their numbers, and TEXT_COLUMNS behind them
+    examples, part = part.learned(examples, layout, seed=0)   # test, then train: each chunk's numbers from before it
+
+The texts come with the examples (:mod:`models.text.texts`). Where one is not known its numbers are not known either.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.examples import Examples, Layout
+from models.text.adapted import Adapted
+from models.text.learner import fine_tune
+from models.text.pairs import TextPairs
+from models.text.text_design import TextDesign
+from models.text.texts import Texts, Vectors
+
+TEXT_COLUMNS = ("text_similarity", "text_overlap")
+"""The cosine of the query's vector and the item's; the share of the query's words that the item's text has."""
+
+MOST_VECTORS = 50_000
+"""Queries whose vectors are remembered; those asked for longest ago go first."""
+
+CHUNKS = 8
+"""Of a window, at most: each gets its numbers before the encoder is trained on it."""
+
+WORD = re.compile(r"\w+")
+
+Keys = NDArray[np.int64]
+
+
+class TextPart:
+    """Never changed but for what it remembers; any number of threads may read with it."""
+
+    def __init__(self, design: TextDesign, adapted: Adapted | None = None) -> None:
+        """``adapted``: what updates made of the encoder; None: nothing yet."""
+        self.design, self.adapted = design, adapted
+        self._queries: OrderedDict[int, Vectors] = OrderedDict()
+
+    @staticmethod
+    def of(design: TextDesign, arrays: Mapping[str, NDArray[Any]]) -> TextPart:
+        """The part whose :meth:`arrays` these are."""
+        if not arrays:
+            return TextPart(design)
+        moved = {name.removeprefix(MOVED): array for name, array in arrays.items() if name.startswith(MOVED)}
+        return TextPart(design, Adapted.of(design, moved, int(arrays[STEPS])))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that updates moved, by name; none while nothing was."""
+        if self.adapted is None:
+            return {}
+        moved = {MOVED + name: array for name, array in self.adapted.arrays().items()}
+        return {**moved, STEPS: np.array(self.adapted.steps, np.int64)}
+
+    def beside(self, examples: Examples, layout: Layout) -> Examples:
+        """The examples with ``TEXT_COLUMNS`` behind their numbers; NaN where a text is not known."""
+        numbers = np.full((len(examples), len(TEXT_COLUMNS)), np.nan, np.float32)
+        if examples.texts is not None and len(examples):
+            query, item = (examples.ids[:, layout.ids.index(name)] for name in (self.design.query, self.design.item))
+            numbers[:, 0] = self._similarity(examples.texts, query, item)
+            numbers[:, 1] = overlap(examples.texts.by_key, query, item)
+        return replace(examples, dense=np.concatenate([examples.dense, numbers], axis=1))
+
+    def learned(self, examples: Examples, layout: Layout, *, seed: int) -> tuple[Examples, TextPart]:
+        """The examples as :meth:`beside` makes them, each chunk by what was learned of those before it, and the part
+        after all of them."""
+        texts = examples.texts
+        if texts is None or self.design.adapt == "nothing" or not len(examples):
+            return self.beside(examples, layout), self
+        part, numbers = self, list[NDArray[np.float32]]()
+        for rows in chunks(examples, self.design):
+            numbers.append(part.beside(examples[rows], layout).dense)
+            pairs = pairs_of(examples[rows], texts, layout, self.design)
+            if pairs is not None:
+                adapted = part.adapted or Adapted.new(self.design, texts.base, seed)
+                part = TextPart(self.design, fine_tune(adapted, texts.base, pairs, seed=seed)[0])
+        return replace(examples, dense=np.concatenate(numbers)), part
+
+    def _similarity(self, texts: Texts, query: Keys, item: Keys) -> NDArray[np.float32]:
+        """[N]; of queries and items by their keys [N]."""
+        queries, of_query = np.unique(query, return_inverse=True)
+        items, of_item = np.unique(item, return_inverse=True)
+        vectors = self._of_queries(texts, queries)[of_query]
+        found: NDArray[np.float32] = np.einsum("nw,nw->n", vectors, self._of_items(texts, items)[of_item])
+        return found
+
+    def _of_queries(self, texts: Texts, keys: Keys) -> Vectors:
+        """[n, W]; of keys [n], NaN where the text is not known."""
+        lacking = {key: texts.by_key[key] for key in keys.tolist() if key not in self._queries and key in texts.by_key}
+        if lacking:
+            encoded = self.query_vectors(texts, [*lacking.values()])
+            self._queries.update(zip(lacking, encoded, strict=True))
+        unknown = np.full(texts.base.width, np.nan, np.float32)
+        found = np.stack([self._queries.get(key, unknown) for key in keys.tolist()])
+        while len(self._queries) > MOST_VECTORS:
+            self._queries.popitem(last=False)
+        return found
+
+    def query_vectors(self, texts: Texts, queries: list[str]) -> Vectors:
+        """[n, W]; of texts of queries."""
+        base = texts.base
+        return base.encode(queries) if self.adapted is None else self.adapted.queries(base, queries)
+
+    def _of_items(self, texts: Texts, keys: Keys) -> Vectors:
+        """[n, W]; of keys [n], NaN where neither text nor vector is known."""
+        vectors = np.full((len(keys), texts.base.width), np.nan, np.float32)
+        if self.adapted is not None and self.adapted.moves_items:
+            known = np.array([key in texts.by_key for key in keys.tolist()])
+            vectors[known] = self.adapted.items(texts.base, [texts.by_key[key] for key in keys[known].tolist()])
+            return vectors
+        places, known = texts.vectors.find(keys)
+        vectors[known] = texts.vectors.vectors[places[known]]
+        return vectors
+
+
+MOVED, STEPS = "moved.", "steps"
+"""In the names of a part's arrays."""
+
+
+def chunks(examples: Examples, design: TextDesign) -> list[slice]:
+    """At most ``CHUNKS`` spans of whole requests, each with some batches of clicks in it, as far as there are."""
+    starts = examples.batch_starts(1)
+    clicked = np.concatenate([[0], np.cumsum(examples.label > 0)])[starts]
+    wanted = int(np.clip(clicked[-1] // (4 * design.batch), 1, CHUNKS))
+    cuts = np.searchsorted(clicked, np.linspace(0, clicked[-1], wanted + 1)[1:-1])
+    edges = np.unique([0, *starts[cuts].tolist(), len(examples)]).tolist()
+    return [slice(first, end) for first, end in pairwise(edges)]
+
+
+def pairs_of(examples: Examples, texts: Texts, layout: Layout, design: TextDesign) -> TextPairs | None:
+    """What the encoder is trained on; None where there is nothing."""
+    query, item = (examples.ids[:, layout.ids.index(name)] for name in (design.query, design.item))
+    moves_items = design.adapt in ("both", "full")
+    places, there = texts.vectors.find(item)
+    if moves_items:
+        there = np.array([key in texts.by_key for key in item.tolist()], np.bool_)
+    asked = np.array([key in texts.by_key for key in query.tolist()], np.bool_)
+    rows = np.flatnonzero(asked & there & np.isfinite(examples.label))
+    if not (examples.label[rows] > 0).any():
+        return None
+    return TextPairs.of(
+        [texts.by_key[key] for key in query[rows].tolist()],
+        [texts.by_key.get(key, str(key)) for key in item[rows].tolist()],  # its vector stands for it
+        examples.label[rows],
+        examples.request[rows],
+        examples.positions[rows],
+        None if moves_items else texts.vectors.vectors[places[rows]],
+    )
+
+
+def overlap(by_key: Mapping[int, str], query: Keys, item: Keys) -> NDArray[np.float32]:
+    """[N]; the share of each query's words that its item's text has, of keys [N]; NaN where a text is not known."""
+    found = dict[tuple[int, int], float]()
+    rows = [*zip(query.tolist(), item.tolist(), strict=True)]
+    for pair in set(rows):
+        wanted, text = (by_key.get(key) for key in pair)
+        if wanted is None or text is None:
+            found[pair] = np.nan
+        else:
+            words = words_of(wanted)
+            found[pair] = len(words & words_of(text)) / max(len(words), 1)
+    return np.array([found[pair] for pair in rows], np.float32)
+
+
+@lru_cache(maxsize=100_000)
+def words_of(text: str) -> frozenset[str]:
+    return frozenset(WORD.findall(text.casefold()))
