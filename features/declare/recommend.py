@@ -113,9 +113,32 @@ class Favourites:
         _expect_most(self, self.most)
 
 
-Source = TwoTowers | Trending | CoClicked | NewArrivals | Favourites
+@dataclass(frozen=True)
+class Similar:
+    """Items whose text is likest the query, by the encoder of the version in service; none where no query is given."""
 
-SOURCES = (TwoTowers, Trending, CoClicked, NewArrivals, Favourites)
+    most: int = 200
+
+    def __post_init__(self) -> None:
+        _expect_most(self, self.most)
+
+
+@dataclass(frozen=True)
+class Lexical:
+    """Items whose text has words of the query, those first that have the rarest (BM25); none where none is given."""
+
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        _expect_most(self, self.most)
+
+
+Source = TwoTowers | Trending | CoClicked | NewArrivals | Favourites | Similar | Lexical
+
+OF_TEXTS = (Similar, Lexical)
+"""Sources of a surface that reads texts."""
+
+SOURCES = (TwoTowers, Trending, CoClicked, NewArrivals, Favourites, *OF_TEXTS)
 
 NAMES = {
     TwoTowers: "two_towers",
@@ -123,6 +146,8 @@ NAMES = {
     CoClicked: "co_clicked",
     NewArrivals: "new_arrivals",
     Favourites: "favourites",
+    Similar: "similar",
+    Lexical: "lexical",
 }
 """What an answer calls each source."""
 

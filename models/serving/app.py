@@ -38,7 +38,7 @@ from models.serving.described import DescribedApi
 from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
 from models.serving.items import ItemsBody, ItemsNotStored
-from models.serving.rank.ranking import NoSources
+from models.serving.rank.ranking import NoQuery, NoSources
 from models.serving.recommend.request import RecommendBody, UnfitFilter
 from models.serving.service import NoSurface, RankingService, RankResponse
 from models.serving.state import ServiceState
@@ -204,6 +204,10 @@ def create_app(config: ServingConfig) -> FastAPI:
     @app.exception_handler(NoSources)
     async def no_sources(_: Request, error: NoSources) -> JSONResponse:
         return _problem(404, ["path"], str(error))
+
+    @app.exception_handler(NoQuery)
+    async def no_query(_: Request, error: NoQuery) -> JSONResponse:
+        return _problem(422, ["body", "query"], str(error))
 
     @app.exception_handler(UnfitFilter)
     async def unfit_filter(_: Request, error: UnfitFilter) -> JSONResponse:

@@ -119,6 +119,8 @@ class RankBody(BaseModel):
     items: Annotated[Candidates, GetPydanticSchema(lambda _, schema_of: schema_of(CandidateList))]
     """The candidates, each once: an id, or ``{"id": 7, "price": 9.5, ...}`` with values of its own."""
     context: Context = {}
+    query: TextId | None = None
+    """What is searched for, on a surface that reads texts: the same as its column in the context."""
     limit: Annotated[int, Field(strict=True, ge=1)] | None = None
     """How many to show: the best; all when absent."""
     request_id: TextId | None = None

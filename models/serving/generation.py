@@ -27,6 +27,7 @@ from models.serving.rank.ranking import SurfaceRanker
 from models.serving.rank.views import LiveViews
 from models.serving.recommend.followed_log import FollowedLog
 from models.serving.recommend.recommender import Recommender
+from models.serving.recommend.text_index import TextIndex
 from models.serving.telemetry import Metrics
 from models.versions.registry import Registry
 
@@ -90,13 +91,15 @@ class Generation:
     ) -> Recommender | None:
         if surface.recommend is None:
             return None
-        clicks, declared = ClickMemory(), surface.features
+        clicks, declared, texts = ClickMemory(), surface.features, None
+        if surface.text is not None:
+            texts = TextIndex(surface.text.item, self.texts[name])
         retriever = Retriever(name, declared, self.champions, catalogue, clicks, config.clock)
         log = FollowedLog(
             *(name, declared, surface.recommend, catalogue, clicks, retriever, database),
-            *(config.clock, config.follow_s),
+            *(config.clock, config.follow_s, texts),
         )
-        return Recommender(declared, surface.recommend, catalogue, retriever, log, self.items.lag_s)
+        return Recommender(declared, surface.recommend, catalogue, retriever, log, self.items.lag_s, texts)
 
     def start(self) -> None:
         """Take the cached models into service; the rest comes in the background."""

@@ -92,11 +92,11 @@ class TextPart:
         """[N]; of queries and items by their keys [N]."""
         queries, of_query = np.unique(query, return_inverse=True)
         items, of_item = np.unique(item, return_inverse=True)
-        vectors = self._of_queries(texts, queries)[of_query]
+        vectors = self.of_queries(texts, queries)[of_query]
         found: NDArray[np.float32] = np.einsum("nw,nw->n", vectors, self._of_items(texts, items)[of_item])
         return found
 
-    def _of_queries(self, texts: Texts, keys: Keys) -> Vectors:
+    def of_queries(self, texts: Texts, keys: Keys) -> Vectors:
         """[n, W]; of keys [n], NaN where the text is not known."""
         lacking = {key: texts.by_key[key] for key in keys.tolist() if key not in self._queries and key in texts.by_key}
         if lacking:

@@ -8,18 +8,22 @@ import json
 import threading
 from collections import ChainMap
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 
 import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from features.declare.features import Features
 from features.log.items import read_changes
 from infra.follower import follow
+from models.learning.model import Model
 from models.serving.durable.database import Database, backoff
 from models.text.base import Base
 from models.text.known import texts_in
+from models.text.part import TextPart
 from models.text.text_design import TextDesign
 from models.text.texts import Texts, VectorTable
 from models.text.vectors import encoded, read
@@ -29,6 +33,15 @@ CHANGES_READ = 20_000
 
 ENCODED_AT_ONCE = 32
 """Texts that nobody has encoded before: a third of a second's work, after which they are there."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A query."""
+
+    text: str
+    vector: NDArray[np.float32]
+    """[W], of length 1."""
 
 
 class LiveTexts:
@@ -47,6 +60,9 @@ class LiveTexts:
         self._vectors: VectorTable | None = None
         """None until the encoder is loaded."""
         self._base: Base | None = None
+        self._as_it_comes = TextPart(design)
+        self.query_column = next(column.column for column in declared.columns if column.name == design.query)
+        """The log's name of the query."""
 
     def of(self, context: Mapping[str, object]) -> Texts | None:
         """The texts of all items, and of the query in this context; None until the encoder is loaded."""
@@ -55,6 +71,24 @@ class LiveTexts:
             return None
         query = dict(texts_in(self._declared, [self._design.query], [context]))
         return Texts(base, ChainMap(query, self._of_items), vectors)
+
+    def asked(self, context: Mapping[str, object], model: Model | None) -> Asked | None:
+        """The query of this context, by a version's encoder or as it comes; None where there is none, or no encoder."""
+        texts, query = self.of(context), dict(texts_in(self._declared, [self._design.query], [context]))
+        if texts is None or not query:
+            return None
+        part = self._as_it_comes if model is None or model.text is None else model.text
+        (key,) = query
+        return Asked(query[key], part.of_queries(texts, np.array([key]))[0])
+
+    @property
+    def vectors(self) -> VectorTable | None:
+        """Of items' texts; None until the encoder is loaded."""
+        return self._vectors
+
+    def text(self, key: int) -> str:
+        """An item's text by its key; empty where it is not known."""
+        return self._of_items.get(key, "")
 
     def follow(self, stopping: threading.Event) -> None:
         """Follow the items until ``stopping`` is set."""

@@ -70,6 +70,10 @@ class NoSources(LookupError):
     """Recommendations of a surface that declares no sources."""
 
 
+class NoQuery(ValueError):
+    """A query to a surface that reads no texts."""
+
+
 class SurfaceRanker:
     """One surface. May be called by many threads."""
 
@@ -126,9 +130,11 @@ class SurfaceRanker:
         if self.recommender is None:
             raise NoSources(f"{self.surface} declares no sources (recommend=None): name candidates, to /rank")
         request, trial, degraded = self._begun(body, stages)
-        ids, history = self.live_features.read_user(request.user, body.context, request.now)
-        towers = None if trial.champion is None else trial.champion.retrieves
-        found = self.recommender.find(body, request.user, towers, ids, history, request.now)
+        ids, history = self.live_features.read_user(request.user, request.context, request.now)
+        champion = trial.champion
+        towers = None if champion is None else champion.retrieves
+        asked = None if self._texts is None else self._texts.asked(request.context, champion and champion.loaded.model)
+        found = self.recommender.find(body, request.user, towers, ids, history, request.now, asked)
         if self.recommender.stale() or not found.items:
             degraded.add("retrieval")
         stages.end("retrieve")
@@ -142,7 +148,13 @@ class SurfaceRanker:
     def _begun(self, body: RankBody | RecommendBody, stages: RequestStages) -> "tuple[_Request, Trial, set[str]]":
         """A request, the version that its user has, and what it has to do without so far."""
         stages.end("wait")
-        request = _Request(body, str(body.user_id), body.request_id or uuid.uuid4().hex, self._clock(), stages)
+        context = body.context
+        if body.query is not None:
+            if self._texts is None:
+                raise NoQuery(f"{self.surface} reads no texts (design=Design(text=None)): leave the query out")
+            context = {**context, self._texts.query_column: body.query}
+        request_id = body.request_id or uuid.uuid4().hex
+        request = _Request(body, context, str(body.user_id), request_id, self._clock(), stages)
         trial = Trial(self.surface, request.user, self.champions, self._draws)
         return request, trial, {"champion"} if trial.champion and self.champions.behind(self.surface) else set()
 
@@ -186,16 +198,16 @@ class SurfaceRanker:
         choice: Callable[[Keys], Choose] | None,
     ) -> Ranked:
         """Score the candidates with the model, arrange them, and name what is shown for the log."""
-        body = request.body
-        features = self.live_features.read(request.user, named.texts, named.values, body.context, request.now)
-        views = self.views.read(request.user, named.texts, named.values, body.context, request.now)
+        body, context = request.body, request.context
+        features = self.live_features.read(request.user, named.texts, named.values, context, request.now)
+        views = self.views.read(request.user, named.texts, named.values, context, request.now)
         request.stages.end("read")
         degraded = {*lacking, *features.degraded, *(() if views.complete else ("views",))}
         if trial.model is None:
             degraded.add("model")
             scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
-            texts = None if self._texts is None else self._texts.of(body.context)
+            texts = None if self._texts is None else self._texts.of(context)
             if self._texts is not None and texts is None:
                 degraded.add("texts")
             scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now, texts))
@@ -222,7 +234,7 @@ class SurfaceRanker:
                 position=[*range(len(places))],
                 shown_at=[round(request.now * 1e6)] * len(places),
                 propensity=[*propensities],
-                context=_contexts(body.context, named.values, places),
+                context=_contexts(context, named.values, places),
                 model_version=version_of(trial.model),
                 versions=trial.versions(),
                 read_tick=features.tick,
@@ -235,7 +247,7 @@ class SurfaceRanker:
         self.live_features.add_impressions(shown, features.values.ids[shown_at], request.now)
         shown_scores = trial.shown_scores(scored.scores, shown_at).tolist()
         trial.answered(shown_scores, shown_at)
-        names = {*body.context, *(name for own in named.values for name in own)}
+        names = {*context, *(name for own in named.values for name in own)}
         request.stages.end("arrange")
         return Ranked(
             request.request_id,
@@ -257,6 +269,8 @@ class _Request:
     """A request, with what it leaves to us."""
 
     body: RankBody | RecommendBody
+    context: Context
+    """With the query."""
     user: str
     request_id: str
     now: float

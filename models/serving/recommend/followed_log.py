@@ -30,6 +30,7 @@ from models.serving.follow.click_memory import ClickMemory, Clicks
 from models.serving.follow.retriever import Retriever
 from models.serving.recommend.clicked import Clicked
 from models.serving.recommend.shown import Shown
+from models.serving.recommend.text_index import TextIndex
 
 PLACES_READ = 50_000
 """Places of the log that are read at once."""
@@ -104,7 +105,9 @@ class FollowedLog:
         database: Database,
         clock: Callable[[], float],
         follow_s: float,
+        texts: TextIndex | None = None,
     ) -> None:
+        """``texts``: of a surface that reads them."""
         self.surface = surface
         self.clicked = Clicked(*recommend.half_lives, declared.session_gap)
         self.shown = Shown()
@@ -117,6 +120,7 @@ class FollowedLog:
         self._catalogue = catalogue
         self._memory = memory
         self._retriever = retriever
+        self._texts = texts
         self._database = database
         self._clock = clock
         self._follow_s = follow_s
@@ -153,6 +157,8 @@ class FollowedLog:
         if self._read_to != before or len(items) != self._known:
             self.clicked.settle(items)
             self._known = len(items)
+        if self._texts is not None:
+            self._texts.settle(items)
         self._retriever.follow()
         self._followed_at = self._clock()
 

@@ -21,11 +21,13 @@ from features.identity.keys import Keys
 from models.retrieval.artifact import VersionTowers
 from models.serving.durable.database import STALE_S
 from models.serving.follow.catalogue import Catalogue
+from models.serving.follow.live_texts import Asked
 from models.serving.follow.retriever import Retriever
 from models.serving.recommend.followed_log import FollowedLog
 from models.serving.recommend.request import RecommendBody, conditions
 from models.serving.recommend.select import Quota, select
 from models.serving.recommend.sources import Sources, Wanted, merged
+from models.serving.recommend.text_index import TextIndex
 
 RANKED = 200
 """Candidates that are ranked, where no more than that are to be shown."""
@@ -62,12 +64,13 @@ class Recommender:
         retriever: Retriever,
         log: FollowedLog,
         items_lag: Callable[[], float],
+        texts: TextIndex | None = None,
     ) -> None:
-        """``items_lag``: seconds since the items were last followed."""
+        """``items_lag``: seconds since the items were last followed; ``texts``: of a surface that reads them."""
         self._declared = declared
         self._recommend = recommend
         self._catalogue = catalogue
-        self.sources = Sources(declared, retriever, log.clicked, log.shown)
+        self.sources = Sources(declared, retriever, log.clicked, log.shown, texts)
         self.log = log
         self._items_lag = items_lag
         self._answers: OrderedDict[tuple[str, str], Found] = OrderedDict()
@@ -91,9 +94,16 @@ class Recommender:
         return self.lag_s() > STALE_S
 
     def find(
-        self, body: RecommendBody, user: str, towers: VersionTowers | None, ids: Keys, history: Keys, now: float
+        self,
+        body: RecommendBody,
+        user: str,
+        towers: VersionTowers | None,
+        ids: Keys,
+        history: Keys,
+        now: float,
+        asked: Asked | None = None,
     ) -> Found:
-        """The candidates for a user, best of each source first. Raises UnfitFilter."""
+        """The candidates for a user, and for what they asked; best of each source first. Raises UnfitFilter."""
         wanted_of_items = conditions(body.filters, self._declared)
         before = None if body.request_id is None else self._answers.get((user, body.request_id))
         if before is not None:
@@ -112,7 +122,7 @@ class Recommender:
         if self._recommend.seen is not None:
             out += self.log.shown.to(key_of("user", user), now - self._recommend.seen.total_seconds())
         allowed[[place for place in out if place < len(items)]] = False
-        wanted = Wanted(items, allowed, towers, ids, history, last, now)
+        wanted = Wanted(items, allowed, towers, ids, history, last, now, asked)
         most = min(MOST_CANDIDATES, max(RANKED, body.limit))
         found = merged({source: self.sources.candidates(source, wanted) for source in self._recommend.sources}, most)
         if wanted_of_items and len(found.places) < most:

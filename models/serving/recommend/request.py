@@ -80,6 +80,8 @@ class RecommendBody(BaseModel):
 
     user_id: json_values.Id
     context: Context = {}
+    query: TextId | None = None
+    """What is searched for, on a surface that reads texts: the same as its column in the context."""
     limit: Annotated[int, Field(strict=True, ge=1, le=MOST_CANDIDATES)] = 10
     """How many to show at most."""
     exclude: Annotated[list[TextId], Field(max_length=MOST_CANDIDATES)] = []

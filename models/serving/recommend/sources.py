@@ -15,7 +15,9 @@ from features.declare.recommend import (
     NAMES,
     CoClicked,
     Favourites,
+    Lexical,
     NewArrivals,
+    Similar,
     Source,
     Trending,
     TwoTowers,
@@ -24,9 +26,11 @@ from features.declare.recommend import (
 from features.identity.keys import Keys
 from models.retrieval.artifact import VersionTowers
 from models.serving.follow.catalogue import Items, Mask
+from models.serving.follow.live_texts import Asked
 from models.serving.follow.retriever import Retriever
 from models.serving.recommend.clicked import Clicked
 from models.serving.recommend.shown import Shown
+from models.serving.recommend.text_index import TextIndex
 
 LIKED = 3
 """Values of each column that are a user's favourites."""
@@ -49,16 +53,22 @@ class Wanted:
     """Places of the user's last clicks, the latest first."""
     now: float
     """Seconds since 1970."""
+    asked: Asked | None = None
+    """A query, on a surface that reads texts."""
 
 
 class Sources:
     """May be asked by many threads."""
 
-    def __init__(self, declared: Features, retriever: Retriever, clicked: Clicked, shown: Shown) -> None:
+    def __init__(
+        self, declared: Features, retriever: Retriever, clicked: Clicked, shown: Shown, texts: TextIndex | None = None
+    ) -> None:
+        """``texts``: of a surface that reads them."""
         self._kinds = [column.name for column in kinds_of_items(declared)]
         self.retriever = retriever
         self._clicked = clicked
         self._shown = shown
+        self._texts = texts
 
     def candidates(self, source: Source, wanted: Wanted) -> list[int]:
         """Places of at most ``source.most`` items, best first."""
@@ -76,8 +86,20 @@ class Sources:
                 new = np.flatnonzero(allowed & self.new(source, wanted.items, wanted.now))
                 shown = self._shown.counts(len(allowed))[new]
                 found = new[np.lexsort((-wanted.items.arrived_at[new], shown))[:most]]
+            case Similar() | Lexical():
+                return self._of_texts(source, wanted)
             case Favourites():
                 found = self._clicked.trending(allowed & self._liked(wanted), most)
+        places: list[int] = found.tolist()
+        return places
+
+    def _of_texts(self, source: Similar | Lexical, wanted: Wanted) -> list[int]:
+        if self._texts is None or wanted.asked is None:
+            return []
+        if isinstance(source, Similar):
+            found = self._texts.alike(wanted.asked.vector, wanted.allowed, source.most)
+        else:
+            found = self._texts.worded(wanted.asked.text, wanted.allowed, source.most)
         places: list[int] = found.tolist()
         return places
 
