@@ -14,7 +14,7 @@ from features.identity.canonical import canonical
 from features.identity.key import key_of
 from features.identity.keys import Keys
 from features.log.json_texts import objects_of
-from models.text.base import Base
+from models.text.pretrained import base_of
 from models.text.text_design import TextDesign
 from models.text.texts import Texts
 from models.text.vectors import encoded, read
@@ -35,7 +35,7 @@ def known(
 
     The text of an item that has another one since is known by its vector alone, where that was made in time.
     """
-    base = Base.of(design.encoder, wanted_by=f"surface {surface}")
+    base = base_of(design.encoder, wanted_by=f"surface {surface}")
     objects, _ = objects_of(impressions["context"])
     items = impressions["item_id"].unique().to_list()
     rows = connection.execute(OF_ITEMS, [surface, items]).fetchall()

@@ -96,7 +96,8 @@ class Reservoir:
     @staticmethod
     def of(arrays: Mapping[str, NDArray[Any]]) -> Reservoir:
         """The reservoir whose :meth:`arrays` these are."""
-        return Reservoir(int(arrays["seed"]), arrays["keys"], Examples(**{name: arrays[name] for name in ARRAYS}))
+        columns: dict[str, Any] = {name: arrays[name] for name in ARRAYS}
+        return Reservoir(int(arrays["seed"]), arrays["keys"], Examples(**columns))
 
 
 class ReplaySampler:

@@ -24,6 +24,7 @@ from models.serving.durable.database import Database, backoff
 from models.text.base import Base
 from models.text.known import texts_in
 from models.text.part import TextPart
+from models.text.pretrained import base_of
 from models.text.text_design import TextDesign
 from models.text.texts import Texts, VectorTable
 from models.text.vectors import encoded, read
@@ -103,7 +104,7 @@ class LiveTexts:
 
     def _look(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
         if self._base is None or self._vectors is None:
-            self._base = Base.of(self._design.encoder, wanted_by=f"surface {self.surface}")
+            self._base = base_of(self._design.encoder, wanted_by=f"surface {self.surface}")
             self._vectors = VectorTable.empty(self._base.width)
         while self._take_in(connection):
             pass

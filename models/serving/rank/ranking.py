@@ -133,7 +133,8 @@ class SurfaceRanker:
         ids, history = self.live_features.read_user(request.user, request.context, request.now)
         champion = trial.champion
         towers = None if champion is None else champion.retrieves
-        asked = None if self._texts is None else self._texts.asked(request.context, champion and champion.loaded.model)
+        model = None if champion is None else champion.loaded.model
+        asked = None if self._texts is None else self._texts.asked(request.context, model)
         found = self.recommender.find(body, request.user, towers, ids, history, request.now, asked)
         if self.recommender.stale() or not found.items:
             degraded.add("retrieval")
@@ -207,10 +208,10 @@ class SurfaceRanker:
             degraded.add("model")
             scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
-            texts = None if self._texts is None else self._texts.of(context)
-            if self._texts is not None and texts is None:
+            known = None if self._texts is None else self._texts.of(context)
+            if self._texts is not None and known is None:
                 degraded.add("texts")
-            scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now, texts))
+            scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now, known))
         request.stages.end("score")
         choose = None if choice is None else choice(features.values.ids)
         drafted = trial.drafted(body.limit, request.request_id, choose)
