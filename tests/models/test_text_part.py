@@ -14,6 +14,7 @@ from models.text.texts import Texts
 from models.versions import artifact
 from models.versions.artifact import Parent
 from models.versions.delta import difference
+from models.versions.folder import WEIGHTS
 from tests.worlds.designs import design_of
 from tests.worlds.examples import no_time
 from tests.worlds.texts import DESIGN, LAYOUT, TITLES, known_texts, searched
@@ -100,7 +101,7 @@ def test_a_version_and_a_delta_on_it_are_read_back_to_the_bit(texts: Texts, tmp_
     read = artifact.load(tmp_path / "2", parent=lambda _: artifact.load(tmp_path / "1"))
     assert read.design == after.design
     np.testing.assert_array_equal(read.score(examples), after.score(examples))
-    assert (tmp_path / "2" / "model.safetensors").stat().st_size < 2_000_000
+    assert (tmp_path / "2" / WEIGHTS).stat().st_size < 2_000_000
 
 
 def test_numbers_that_were_made_are_made_anew(texts: Texts) -> None:
