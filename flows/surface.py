@@ -4,10 +4,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import get_args
 
+from features.declare.columns import Id
 from features.declare.expected import expect_tuple, is_number
 from features.declare.features import Features
 from features.declare.log import Log
-from features.declare.recommend import Recommend
+from features.declare.recommend import OF_TEXTS, Recommend
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
@@ -140,6 +141,28 @@ class Surface:
                 )
         if self.towers is not None:
             self.towers.expect(self.layout)
+        self._expect_texts(about)
+
+    def _expect_texts(self, about: str) -> None:
+        """Raises ValueError where texts are read that are no ids of the request and of the item, or looked for though
+        none are read."""
+        text = self.design.text
+        if text is None:
+            sources = () if self.recommend is None else self.recommend.sources
+            wanting = next((type(one).__name__ for one in sources if isinstance(one, OF_TEXTS)), None)
+            if wanting is not None:
+                raise ValueError(
+                    f"{about}: recommend has {wanting}, which looks for texts, and none are read: write"
+                    ' design=Design(text=TextDesign("query", "title"))'
+                )
+            return
+        for what, name, of in (("query", text.query, "request"), ("item", text.item, "item")):
+            there = [column.name for column in self.features.columns if isinstance(column, Id) and column.of == of]
+            if name not in there:
+                raise ValueError(
+                    f"{about}: text.{what} is {name!r}, which is no Id of the {of}; there are"
+                    f" {', '.join(there) or 'none'}. The text itself is the id: Id({name!r}, of={of!r})"
+                )
 
     @property
     def attribution(self) -> timedelta:

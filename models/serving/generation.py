@@ -120,9 +120,10 @@ class Generation:
 
     @property
     def ready(self) -> bool:
-        """Once models, features and items are in place, or it is known that the database is away."""
-        known = self.champions.checked.is_set() and self.items.ready.is_set()
-        return known and all(ranker.live_features.ready.is_set() for ranker in self.rankers.values())
+        """Once models, features, items and their texts are in place, or it is known that the database is away."""
+        known = [self.champions.checked, self.items.ready, *(texts.ready for texts in self.texts.values())]
+        known += [ranker.live_features.ready for ranker in self.rankers.values()]
+        return all(event.is_set() for event in known)
 
     def wait_until_ready(self, stopping: threading.Event, patience_s: float) -> None:
         """Until it is, or ``stopping`` is set, or so many seconds have passed."""

@@ -101,6 +101,7 @@ def _surface(generation: Generation, ranker: SurfaceRanker) -> SurfaceState:
         "retrieval": _followed("what is recommended", recommender.lag_s())
         if recommender is not None and recommender.stale()
         else None,
+        "texts": generation.texts[ranker.surface].lacks() if ranker.surface in generation.texts else None,
     }
     return SurfaceState(
         version=generation.versions[ranker.surface],

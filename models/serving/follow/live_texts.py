@@ -62,6 +62,9 @@ class LiveTexts:
         """None until the encoder is loaded."""
         self._base: Base | None = None
         self._as_it_comes = TextPart(design)
+        self._trouble: str | None = "its encoder is being loaded"
+        self.ready = threading.Event()
+        """Set once the encoder is loaded and what PostgreSQL has of vectors is read, or it was found that it cannot."""
         self.query_column = next(column.column for column in declared.columns if column.name == design.query)
         """The log's name of the query."""
 
@@ -98,9 +101,21 @@ class LiveTexts:
             opening=partial(self._database.connection, patient=True),
             every_s=self._follow_s,
             stopping=stopping,
-            failed=partial(self._database.report, f"following the texts of {self.surface}"),
+            failed=self._failed,
             backoff=backoff(),
         )
+
+    def _failed(self, error: Exception, wait_s: float) -> None:
+        self._trouble = str(error)
+        self._database.report(f"following the texts of {self.surface}", error, wait_s)
+        self.ready.set()
+
+    def lacks(self) -> str | None:
+        """What answers do without, as a sentence; None where nothing."""
+        if self._trouble is not None:
+            return self._trouble
+        waiting = len(self._lacking)
+        return f"{waiting:,} texts of items wait to be encoded" if waiting else None
 
     def _look(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
         if self._base is None or self._vectors is None:
@@ -110,6 +125,8 @@ class LiveTexts:
             pass
         wanted = np.array([*self._lacking], np.int64)
         self._found(read(connection, self._base.identity, wanted, self._base.width))
+        self._trouble = None
+        self.ready.set()
         while self._lacking and not stopping.is_set():
             self._found(encoded(connection, self._base, dict(islice(self._lacking.items(), ENCODED_AT_ONCE))))
             self._take_in(connection)
