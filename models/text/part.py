@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ TEXT_COLUMNS = ("text_similarity", "text_overlap")
 """The cosine of the query's vector and the item's; the share of the query's words that the item's text has."""
 
 MOST_VECTORS = 50_000
-"""Queries whose vectors are remembered; those asked for longest ago go first."""
+"""Queries whose vectors are remembered; those encoded longest ago go first."""
 
 CHUNKS = 8
 """Of a window, at most: each gets its numbers before the encoder is trained on it."""
@@ -48,6 +49,9 @@ class TextPart:
         """``adapted``: what updates made of the encoder; None: nothing yet."""
         self.design, self.adapted = design, adapted
         self._queries: OrderedDict[int, Vectors] = OrderedDict()
+        self._waiting: dict[int, str] = {}
+        """Queries that some thread wants the vectors of."""
+        self._encoding = Lock()
 
     @staticmethod
     def of(design: TextDesign, arrays: Mapping[str, NDArray[Any]]) -> TextPart:
@@ -100,13 +104,20 @@ class TextPart:
         """[n, W]; of keys [n], NaN where the text is not known."""
         lacking = {key: texts.by_key[key] for key in keys.tolist() if key not in self._queries and key in texts.by_key}
         if lacking:
-            encoded = self.query_vectors(texts, [*lacking.values()])
-            self._queries.update(zip(lacking, encoded, strict=True))
+            self._waiting |= lacking
+            self._encode_waiting(texts)
         unknown = np.full(texts.base.width, np.nan, np.float32)
-        found = np.stack([self._queries.get(key, unknown) for key in keys.tolist()])
-        while len(self._queries) > MOST_VECTORS:
-            self._queries.popitem(last=False)
-        return found
+        return np.stack([self._queries.get(key, unknown) for key in keys.tolist()])
+
+    def _encode_waiting(self, texts: Texts) -> None:
+        """Encode what any thread waits for: a few queries together take little longer than one."""
+        with self._encoding:
+            wanted = {key: self._waiting.pop(key) for key in [*self._waiting]}
+            if not wanted:  # the thread before this one has encoded them
+                return
+            self._queries.update(zip(wanted, self.query_vectors(texts, [*wanted.values()]), strict=True))
+            while len(self._queries) > max(MOST_VECTORS, len(wanted)):
+                self._queries.popitem(last=False)
 
     def query_vectors(self, texts: Texts, queries: list[str]) -> Vectors:
         """[n, W]; of texts of queries."""
