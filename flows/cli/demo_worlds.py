@@ -57,7 +57,24 @@ def movies(folder: Path, now: datetime) -> BacktestConfig:
     return BacktestConfig(files, warmup=timedelta(days=70), every=timedelta(days=2))
 
 
-WORLDS: Mapping[str, World] = {"feed": feed, "movies": movies, "shop": shop}
+def search(folder: Path, now: datetime) -> BacktestConfig:
+    """A day and a half of a small shop's search, updated every two hours; after 18 hours the meanings turn."""
+    from features.ingest.simulated_search import simulate_search
+
+    days = 1.5
+    made = simulate_search(
+        seed=SEED,
+        start=now - timedelta(days=days + 1),
+        days=days,
+        users=2_000,
+        items=2_000,
+        queries=60,
+        requests_per_day=6_500,
+    )
+    return BacktestConfig(_written(folder, made.log, made.items), warmup=timedelta(hours=12), every=timedelta(hours=2))
+
+
+WORLDS: Mapping[str, World] = {"feed": feed, "movies": movies, "search": search, "shop": shop}
 """By the name of the surface."""
 
 

@@ -92,6 +92,8 @@ def test_a_surface_without_a_world_wants_a_log_before_anything_is_cleared(settin
     (settings.home).mkdir()
     mine = settings.home / "mine"
     mine.touch()
-    with pytest.raises(ValueError, match="--surface single: there are simulated logs of feed, movies, shop alone"):
+    with pytest.raises(
+        ValueError, match="--surface single: there are simulated logs of feed, movies, search, shop alone"
+    ):
         run(settings, "single", None, now=NOON, report=print, progress=lambda stage: None)
     assert mine.exists()

@@ -19,10 +19,12 @@ from features.ingest.importing import import_log
 from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
 from features.ingest.simulated_movies import simulate_movies
+from features.ingest.simulated_search import simulate_search
 from features.ingest.simulated_shop import simulate_shop
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
 from flows.surfaces.movies import SURFACE as MOVIES
+from flows.surfaces.search import SURFACE as SEARCH
 from flows.surfaces.shop import SURFACE as SHOP
 from flows.surfaces.single import SURFACE as SINGLE
 from infra.addresses import sqlalchemy_url, with_database
@@ -47,6 +49,11 @@ def feed_log(folder: Path) -> Files:
 def movies_log(folder: Path) -> Files:
     made = simulate_movies(seed=5, start=START, days=40, users=200, movies=150, ratings_per_day=120)
     return written(folder, log=made.ratings, items=made.movies)
+
+
+def search_log(folder: Path) -> Files:
+    made = simulate_search(seed=5, start=START, days=0.6, users=200, items=300, queries=30, requests_per_day=1_000)
+    return written(folder, log=made.log, items=made.items)
 
 
 def shop_log(folder: Path) -> Files:
@@ -94,6 +101,9 @@ class Shipped:
 SHIPPED = {
     "feed": Shipped(FEED, feed_log, {"items": ["a1", "a2", "a3"], "context": {"device": "phone", "region": "north"}}),
     "movies": Shipped(MOVIES, movies_log, {"items": [1, 2, 3, 4]}),
+    "search": Shipped(
+        SEARCH, search_log, {"items": ["t1", "t2", "t3"], "context": {"query": "warm gloves", "device": "phone"}}
+    ),
     "shop": Shipped(
         SHOP,
         shop_log,
