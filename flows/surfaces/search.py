@@ -1,5 +1,5 @@
 """A shop's search: what is asked for, in words that recur or never do, and things with titles. A query may come to mean
-something else within the hour; one that was never asked before is known by its words."""
+something else within the hour; one that was never asked before is known by what its words mean."""
 
 from datetime import timedelta
 
@@ -7,9 +7,10 @@ from features.declare.columns import Id, Number, Text
 from features.declare.families import DAY, HOUR, MINUTE, Family
 from features.declare.features import Features
 from features.declare.labels import Label
-from features.declare.recommend import Cap, Favourites, NewArrivals, Recommend, Trending
+from features.declare.recommend import Lexical, Recommend, Similar
 from flows.surface import Surface
 from models.learning.design import Design, Learning
+from models.text.text_design import TextDesign
 
 # A query's own counters forget within hours what it meant, its words within days, things and tastes later.
 ASKED, WORDS, LASTING, TASTE = (15 * MINUTE, HOUR), (DAY,), (2 * DAY,), (7 * DAY,)
@@ -51,9 +52,6 @@ SURFACE = Surface(
     name="search",
     features=FEATURES,
     # What an id's row has learned of a query outlives what the query means: the counters are to say it.
-    design=Design(learning=Learning(table_rate=0.003)),
-    recommend=Recommend(
-        sources=(Trending(half_life=DAY), NewArrivals(within=DAY), Favourites()),
-        caps=(Cap("kind", 3),),
-    ),
+    design=Design(learning=Learning(table_rate=0.003), text=TextDesign("query", "title")),
+    recommend=Recommend(sources=(Similar(), Lexical())),
 )
