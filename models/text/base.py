@@ -1,0 +1,103 @@
+"""The pretrained encoder as it comes. One process has one of each name, whatever number of surfaces use it.
+
+base = Base.of("all-MiniLM-L6-v2")
+vectors = base.encode(["angle bracket", "deck over"])       # float32 [2, 384]
+base.identity                                               # the version of its vectors
+
+A text's vector is the mean of the last layer over its tokens, at length 1 (Reimers & Gurevych 2019), so that a product
+of two is their cosine. The same texts in one call give the same bits; beside other texts they may differ by rounding.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.learning.model import one_thread
+from models.tables.rows import Floats
+from models.text.pretrained import load
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MAX_TOKENS = 256
+"""Tokens of a text that are read."""
+
+BATCH = 32
+"""Texts encoded at once, of like length."""
+
+Tokens = list[int]
+
+_loaded = dict[str, "Base"]()
+_loading = Lock()
+
+
+class Base:
+    """An encoder's frozen weights, with its tokenizer."""
+
+    def __init__(self, name: str, transformer: nn.Module, tokenizer: Tokenizer) -> None:
+        self.name, self.transformer, self.tokenizer = name, transformer, tokenizer
+        tokenizer.enable_truncation(MAX_TOKENS)
+        self.width = int(transformer.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        """Of a vector."""
+        self.identity = identity_of(transformer, tokenizer)
+        """Checksum of all that its vectors depend on: weights, tokenizer, how it pools."""
+
+    @staticmethod
+    def of(name: str, *, wanted_by: str = "a text encoder") -> Base:
+        """The encoder of that name, loaded once a process. ``wanted_by``: who needs it, for messages.
+
+        Raises ``LacksTextExtra`` and ``NoEncoder`` (``models.text.pretrained``).
+        """
+        with _loading:
+            if name not in _loaded:
+                _loaded[name] = Base(name, *load(name, wanted_by=wanted_by))
+            return _loaded[name]
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        """Of each text, with the marks that the encoder expects around it."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """[N, width]: the vector of each text."""
+        return encoded(partial(embed, self.transformer), self.tokens(texts), self.width)
+
+
+def identity_of(transformer: nn.Module, tokenizer: Tokenizer) -> str:
+    """The sha256 of weights, tokenizer and pooling."""
+    digest = hashlib.sha256(f"mean of {MAX_TOKENS} tokens at most, length 1\n{tokenizer.to_str()}\n".encode())
+    for name, weights in sorted(transformer.state_dict().items()):
+        digest.update(f"{name} {weights.dtype} {tuple(weights.shape)}\n".encode())
+        digest.update(np.ascontiguousarray(weights.numpy()).data)
+    return digest.hexdigest()
+
+
+def encoded(encoder: Callable[[Sequence[Tokens]], Tensor], tokens: Sequence[Tokens], width: int) -> Floats:
+    """[N, width]: what the encoder makes of these, in batches of like length, without gradients."""
+    vectors = np.zeros((len(tokens), width), np.float32)
+    order = np.argsort([len(own) for own in tokens], kind="stable")
+    with one_thread(), torch.inference_mode():
+        for first in range(0, len(order), BATCH):
+            rows = order[first : first + BATCH]
+            vectors[rows] = encoder([tokens[row] for row in rows]).numpy()
+    return vectors
+
+
+def embed(transformer: nn.Module, tokens: Sequence[Tokens]) -> Tensor:
+    """[N, width]: the mean over each text's tokens of the transformer's last layer, at length 1."""
+    device = next(transformer.parameters()).device
+    longest = max(map(len, tokens))
+    ids = torch.tensor([[*own, *[0] * (longest - len(own))] for own in tokens], device=device)
+    lengths = torch.tensor([len(own) for own in tokens], device=device)
+    present = torch.arange(longest, device=device) < lengths[:, None]
+    hidden = transformer(input_ids=ids, attention_mask=present.long()).last_hidden_state
+    mean = (hidden * present[..., None]).sum(1) / lengths[:, None]
+    return functional.normalize(mean, dim=1)

