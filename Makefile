@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@./infra/make_venv.sh .venv
 	@echo 'Installing Millrace and what it needs into .venv (about 3 minutes) ...'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
-	    --constraint constraints.txt --editable '.[dev,bench,kafka,otel]'
+	    --constraint constraints.txt --editable '.[dev,bench,kafka,otel,text]'
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib $(PACKAGES) || true # a few packages ship files of other Pythons
 	@if top=$$(git rev-parse --show-toplevel 2>/dev/null) && [ "$$top" -ef . ] \
 	    && ! git config core.hooksPath >/dev/null; then git config core.hooksPath .githooks; fi

@@ -382,6 +382,21 @@ def off_policy(
 
 
 @app.command()
+def text(
+    search: Annotated[Path, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")],
+    quick: Quick = False,
+    record: Record = None,
+    as_json: AsJson = False,
+) -> None:
+    """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes."""
+    from benchmarks.text import TextConfig, bench
+
+    expect_extra("bm25s")
+    expect_files(str(search), None)
+    run_bench(partial(bench, TextConfig.quick(search) if quick else TextConfig(search)), Output(record, as_json))
+
+
+@app.command()
 def memory(
     folder: Annotated[Path | None, typer.Option(help="Folder on the disk to use; else a temporary one.")] = None,
     quick: Quick = False,

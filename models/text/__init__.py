@@ -1,1 +1,1 @@
-"""Texts read by a pretrained encoder: its vectors, what an update moves of it, and the numbers it gives a ranker."""
+"""A pretrained text encoder in front of the ranker: its vectors, and the small part of it that an update moves."""

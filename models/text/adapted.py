@@ -30,7 +30,7 @@ class Adapted:
     steps: int
     """Batches trained on since it was new."""
 
-    _applied: dict[str, Encoder] = field(default_factory=dict, repr=False)
+    _applied: dict[str, Encoder] = field(default_factory=dict, init=False, repr=False)
     """By the base's identity: made once, in milliseconds, and shared by all threads."""
 
     @staticmethod

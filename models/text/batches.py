@@ -81,7 +81,7 @@ class ClickBatch:
     target: Codes
     """[B], index of the clicked item in ``items``."""
 
-    counts: NDArray[np.bool_]
+    compared: NDArray[np.bool_]
     """[B, C], which items a click is compared with, itself among them."""
 
     weight: NDArray[np.float32]
@@ -93,10 +93,10 @@ def batches(pairs: TextPairs, clicks: Clicks, design: TextDesign, random: np.ran
     by_query = np.argsort(pairs.query, kind="stable")
     begins = np.searchsorted(pairs.query[by_query], np.arange(len(pairs.queries) + 1))
     _, request = np.unique(pairs.request[clicks.rows], return_inverse=True)
-    order = np.argsort(random.permutation(request.max(initial=-1) + 1)[request], kind="stable")
-    for first in range(0, len(order), design.batch):
-        own = clicks[order[first : first + design.batch]]
-        yield batch_of(pairs, own, design, by_query, begins, random)
+    place = random.permutation(request.max(initial=-1) + 1)[request] // design.batch
+    order = np.argsort(place, kind="stable")
+    for own in np.split(order, np.flatnonzero(np.diff(place[order])) + 1) if len(order) else []:
+        yield batch_of(pairs, clicks[own], design, by_query, begins, random)
 
 
 def batch_of(
@@ -113,14 +113,14 @@ def batch_of(
     sampled = random.choice(len(pairs.items), count, replace=False)
     items = np.unique(np.concatenate([item, above[above != NONE], sampled]))
     queries, query = np.unique(pairs.query[clicks.rows], return_inverse=True)
-    counts = np.full((len(queries), len(items)), design.in_batch)
-    counts[:, items.searchsorted(sampled)] = True
+    compared = np.full((len(queries), len(items)), design.in_batch)
+    compared[:, items.searchsorted(sampled)] = True
     for row, code in enumerate(queries.tolist()):
         shown = pairs.item[by_query[begins[code] : begins[code + 1]]]
-        counts[row, items.searchsorted(shown[np.isin(shown, items)])] = False
-    counts = counts[query]
+        compared[row, items.searchsorted(shown[np.isin(shown, items)])] = False
+    compared = compared[query]
     target = items.searchsorted(item)
-    counts[np.arange(len(clicks)), target] = True
+    compared[np.arange(len(clicks)), target] = True
     which, _ = np.nonzero(above != NONE)
-    counts[which, items.searchsorted(above[above != NONE])] = True
-    return ClickBatch(queries, items, query, target, counts, pairs.label[clicks.rows])
+    compared[which, items.searchsorted(above[above != NONE])] = True
+    return ClickBatch(queries, items, query, target, compared, pairs.label[clicks.rows])

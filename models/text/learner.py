@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.learning.model import one_thread, tensor
 from models.tables.rows import Floats
-from models.tensors import one_thread, tensor
 from models.text.adapted import Adapted
 from models.text.base import Base, Tokens
 from models.text.batches import ClickBatch, Clicks, batches
@@ -74,7 +74,8 @@ def fine_tune(
         check = list(batches(pairs, held_out, design, np.random.default_rng(salt)))
         losses, best, kept = [learner.mean_loss(check)], adapted.arrays(), 0
         random = np.random.default_rng([seed, adapted.steps])
-        rates = schedule(design, epochs * -(-len(trained) // design.batch))
+        requests = len(np.unique(pairs.request[trained.rows]))
+        rates = schedule(design, epochs * -(-requests // design.batch))
         for _ in range(epochs):
             for batch in batches(pairs, trained, design, random):
                 learner.step(batch, next(rates))
@@ -131,7 +132,7 @@ class Learner:
         items = self.vectors(self.items, batch.items)
         logit = (queries @ items.T)[batch.query] / self.design.temperature
         device = logit.device
-        logit = logit.masked_fill(~tensor(batch.counts).to(device), float("-inf"))
+        logit = logit.masked_fill(~tensor(batch.compared).to(device), float("-inf"))
         losses = functional.cross_entropy(logit, tensor(batch.target).to(device), reduction="none")
         weight = tensor(batch.weight).to(device)
         return (losses * weight).sum() / weight.sum()

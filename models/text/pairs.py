@@ -68,8 +68,8 @@ class TextPairs:
                 f"text pairs: a label is {labels[known].min()} or {labels[known].max()}: scale labels to 0 to 1"
             )
         rows = np.flatnonzero(known)
-        distinct_queries, query = distinct([queries[row] for row in rows])
-        distinct_items, item = distinct([items[row] for row in rows])
+        distinct_queries, query = distinct([queries[row] for row in rows.tolist()])
+        distinct_items, item = distinct([items[row] for row in rows.tolist()])
         first = np.unique(item, return_index=True)[1]
         positions = np.full(n, UNKNOWN_POSITION) if position is None else np.asarray(position, np.int64)
         return TextPairs(

@@ -1,6 +1,6 @@
 """What a surface declares of its text encoder: which one it is, what of it an update moves, and how that is trained.
 
-TextDesign(query="query", item="item", adapt="query", rank=12)
+TextDesign(query="query", item="item", adapt="query", rank=8)
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from models.networks.bounds import above_zero, at_least
 
 Adapt = Literal["nothing", "head", "query", "both", "full"]
 
-RATES: dict[Adapt, float] = {"nothing": 0.0, "head": 1e-3, "query": 5e-4, "both": 5e-4, "full": 5e-5}
-"""Learning rates that did best. That of adapters is ten times that of the whole (Schulman et al. 2025)."""
+RATES: dict[Adapt, float] = {"nothing": 0.0, "head": 1e-3, "query": 1e-3, "both": 5e-4, "full": 5e-5}
+"""Learning rates. That of adapters is ten times that of all weights or more (Schulman & Thinking Machines 2025)."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class TextDesign:
     queries alone, so that vectors of items stay valid; adapters for queries and items (``both``); or all its weights
     (``full``)."""
 
-    rank: int = 12
+    rank: int = 8
     """Rank of each adapter, of every linear layer."""
 
-    alpha: float = 24.0
+    alpha: float = 16.0
     """What an adapter adds is scaled by ``alpha / rank``; twice the rank is usual."""
 
     rate: float | None = None
@@ -50,11 +50,11 @@ class TextDesign:
     warm_up: float = 0.1
     """Share of an update's steps over which the rate rises; after them it falls to 0, both linearly."""
 
-    epochs: int = 3
+    epochs: int = 1
     """Passes over the pairs, at most: see ``held_out``."""
 
-    batch: int = 64
-    """Clicked rows in a batch."""
+    batch: int = 32
+    """Requests with a click in a batch."""
 
     temperature: float = 0.05
     """Cosines are divided by it before the softmax."""
@@ -87,10 +87,10 @@ class TextDesign:
         for name in ("warm_up", "held_out"):
             if not getattr(self, name) < 1:
                 raise ValueError(f"text.{name} is {getattr(self, name)}: it is a share, give less than 1")
-        if not (self.in_batch or self.passed_over or self.negatives):
+        if not (self.in_batch or self.passed_over or (self.negatives and not self.moves_items)):
             raise ValueError(
-                "text.in_batch is False, passed_over and negatives are 0: a click would have nothing to be compared"
-                " with, give one of them"
+                f"text.in_batch is False, passed_over is 0 and negatives, which need items that stay, {self.negatives}:"
+                " a click would have nothing to be compared with, give one of them"
             )
 
     @property

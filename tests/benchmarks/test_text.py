@@ -1,0 +1,101 @@
+"""The bench of text: measures by their definition, queries apart, everything in one table; on made-up pairs."""
+
+import json
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from benchmarks.text import AS_IT_COMES, MEASURES, OURS, WAYS, Difference, TextConfig, bench
+from benchmarks.text_search import Found, RatedQueries, found, ndcg
+from features.ingest.sources import ImportRefused
+from tests.worlds.encoders import WORDS, write_encoder
+
+DATA = Path(os.environ.get("MILLRACE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def write_pairs(path: Path, queries: int = 120) -> Path:
+    """Each query of three words with four titles: the more words they share, the better they were rated."""
+    draw, rows = np.random.default_rng(0), list[tuple[str, str, float]]()
+    for _ in range(queries):
+        query = draw.choice(WORDS, 3, replace=False).tolist()
+        for shared in range(4):
+            others = draw.choice(WORDS, 5 - shared).tolist()
+            rows.append((" ".join(query), " ".join([*query[:shared], *others]), 1 + 2 * shared / 3))
+    pl.DataFrame(rows, ["query", "title", "relevance"], orient="row").write_parquet(path)
+    return path
+
+
+def test_ndcg_is_that_of_the_definition() -> None:
+    assert ndcg(np.array([3.0, 2.0, 1.0], np.float32), np.array([7.0, 3.0, 1.0])) == 1
+    worst = (1 + 3 / np.log2(3) + 7 / 2) / (7 + 3 / np.log2(3) + 1 / 2)
+    assert ndcg(np.array([1.0, 2.0, 3.0], np.float32), np.array([7.0, 3.0, 1.0])) == pytest.approx(worst)
+
+
+def test_queries_are_in_one_part_each(tmp_path: Path) -> None:
+    rated = RatedQueries.read(write_pairs(tmp_path / "pairs.parquet"))
+    parts = [set(rated.query[rated.rows_of(part)].tolist()) for part in ("train", "validation", "test")]
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts)) == len(rated.queries)
+
+
+def test_one_who_knows_the_ratings_finds_all(tmp_path: Path) -> None:
+    rated = RatedQueries.read(write_pairs(tmp_path / "pairs.parquet"))
+
+    def knows(queries: object) -> np.ndarray:
+        assert isinstance(queries, list)
+        scores = np.zeros((len(queries), len(rated.titles)), np.float32)
+        for row, query in enumerate(queries):
+            own = rated.query == rated.queries.index(query)
+            np.maximum.at(scores[row], rated.title[own], rated.relevance[own])
+        return scores
+
+    best = found(rated, "test", knows, random_titles=20)
+    assert best.alone.min() == best.among.min() == best.recall.min() == 1
+    blind = found(rated, "test", lambda queries: np.zeros((len(queries), len(rated.titles))), random_titles=20)
+    assert blind.among.mean() < 0.5
+
+
+def test_a_difference_is_paired_by_query() -> None:
+    draw = np.random.default_rng(0)
+    theirs, gain = draw.random(400), draw.normal(0.01, 0.02, 400)
+    theirs[0] = np.nan
+    ours, base = Found(theirs + gain, theirs, theirs), Found(theirs, theirs, theirs)
+    assert Difference.of(ours, base, "alone").mean == pytest.approx(gain[1:].mean())
+    assert Difference.of(ours, base, "alone").error == pytest.approx(gain[1:].std(ddof=1) / 399**0.5)
+
+
+def test_the_bench_ends_in_one_table(tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    config = TextConfig(write_pairs(tmp_path / "pairs.parquet"), encoder=encoder, seeds=2, moving_pairs=40)
+    lines: list[str] = []
+    table = bench(replace(config, impressions=100), clock=time.perf_counter, progress=lines.append)
+    rows = {row.what: row for row in table.rows}
+    for measure in MEASURES.values():
+        for name in ("BM25", *WAYS):
+            row = rows[f"{measure}, {name}"]
+            assert isinstance(row.ours, float)
+            assert 0 < row.ours <= 1
+            assert row.peer == AS_IT_COMES
+    assert rows[f"pairs and seeds, {OURS}"].ours == f"{len(RatedQueries.read(config.search).rows_of('train')):,} and 2"
+    assert rows["pairs and seeds, all weights"].ours == "40 and 1"
+    assert json.loads(table.text())["name"] == "text"
+    assert lines
+
+
+def test_a_file_without_ratings_is_refused(tmp_path: Path) -> None:
+    pl.DataFrame({"query": ["a"]}).write_parquet(tmp_path / "pairs.parquet")
+    with pytest.raises(ImportRefused, match="has no column relevance, title"):
+        RatedQueries.read(tmp_path / "pairs.parquet")
+
+
+def test_the_public_pairs_are_read_as_they_are() -> None:
+    path = DATA / "product_search.parquet"
+    if not path.exists():
+        pytest.skip(f"no {path}: the rated pairs are not here; MILLRACE_DATA says where they are")
+    rated = RatedQueries.read(path)
+    assert (len(rated.queries), len(rated.titles), len(rated.query)) == (8_256, 40_579, 52_220)
