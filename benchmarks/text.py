@@ -19,7 +19,7 @@ from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
 from benchmarks.text_rankers import Update, as_it_comes, bm25
 from benchmarks.text_search import Found, Part, RatedQueries, Scorer, found
-from models.text.base import Base
+from models.text.pretrained import base_of
 from models.text.text_design import Adapt, TextDesign
 
 AS_IT_COMES, OURS, WHOLE = "as it comes", "adapters for queries", "all weights"
@@ -91,7 +91,7 @@ class Difference:
 def bench(config: TextConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it. Raises ImportRefused for a file it cannot read, LacksTextExtra and NoEncoder."""
     rated = RatedQueries.read(config.search, config.queries)
-    base = Base.of(config.encoder, wanted_by="the bench of text")
+    base = base_of(config.encoder, wanted_by="the bench of text")
     progress(f"{len(rated.queries)} queries, {len(rated.query)} pairs; {len(rated.titles)} titles to be encoded")
     began = clock()
     titles = base.encode(rated.titles)

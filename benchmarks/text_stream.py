@@ -191,7 +191,8 @@ class Arm:
 def bench(config: StreamConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it. Raises ImportRefused, LacksTextExtra and NoEncoder."""
     world = drawn(RatedQueries.read(config.search), config)
-    progress(f"{len(world.log):,} impressions, {world.log['clicked'].mean():.1%} clicked; {len(world.items):,} titles")
+    clicked = world.log["clicked"].sum() / len(world.log)
+    progress(f"{len(world.log):,} impressions, {clicked:.1%} clicked; {len(world.items):,} titles")
     counted, bare = (stream_of(world, own, timedelta(hours=1)) for own in (FAMILIES, FAMILIES[:1]))
     began = clock()
     texts = texts_of(world, TextDesign("query", "title").encoder)

@@ -1,6 +1,6 @@
 """The pretrained encoder as it comes. One process has one of each name, whatever number of surfaces use it.
 
-base = Base.of("all-MiniLM-L6-v2")
+base = base_of("all-MiniLM-L6-v2")                         # models.text.pretrained
 vectors = base.encode(["angle bracket", "deck over"])       # float32 [2, 384]
 base.identity                                               # the version of its vectors
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.learning.model import one_thread
 from models.tables.rows import Floats
-from models.text.pretrained import load
+from models.tensors import one_thread
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,9 +34,6 @@ BATCH = 32
 
 Tokens = list[int]
 
-_loaded = dict[str, "Base"]()
-_loading = Lock()
-
 
 class Base:
     """An encoder's frozen weights, with its tokenizer."""
@@ -50,17 +45,6 @@ class Base:
         """Of a vector."""
         self.identity = identity_of(transformer, tokenizer)
         """Checksum of all that its vectors depend on: weights, tokenizer, how it pools."""
-
-    @staticmethod
-    def of(name: str, *, wanted_by: str = "a text encoder") -> Base:
-        """The encoder of that name, loaded once a process. ``wanted_by``: who needs it, for messages.
-
-        Raises ``LacksTextExtra`` and ``NoEncoder`` (``models.text.pretrained``).
-        """
-        with _loading:
-            if name not in _loaded:
-                _loaded[name] = Base(name, *load(name, wanted_by=wanted_by))
-            return _loaded[name]
 
     def tokens(self, texts: Sequence[str]) -> list[Tokens]:
         """Of each text, with the marks that the encoder expects around it."""

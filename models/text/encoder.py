@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.learning.model import tensor
 from models.tables.rows import Floats
+from models.tensors import tensor
 from models.text.base import Base, Tokens, embed
 from models.text.text_design import Adapt, TextDesign
 

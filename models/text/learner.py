@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.learning.model import one_thread, tensor
 from models.tables.rows import Floats
+from models.tensors import one_thread, tensor
 from models.text.adapted import Adapted
 from models.text.base import Base, Tokens
 from models.text.batches import ClickBatch, Clicks, batches

@@ -1,6 +1,6 @@
 """A pretrained encoder's weights and tokenizer, from this machine alone: nothing here touches a network.
 
-transformer, tokenizer = load("all-MiniLM-L6-v2", wanted_by="surface search")
+base = base_of("all-MiniLM-L6-v2", wanted_by="surface search")
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from infra.errors import MillraceError
+from models.text.base import Base
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,6 +41,21 @@ class LacksTextExtra(MillraceError):
 
 class NoEncoder(MillraceError):
     """There is no such encoder on this machine."""
+
+
+_loaded = dict[str, Base]()
+_loading = Lock()
+
+
+def base_of(name: str, *, wanted_by: str = "a text encoder") -> Base:
+    """The encoder of that name, loaded once a process. ``wanted_by``: who needs it, for messages.
+
+    Raises ``LacksTextExtra`` and ``NoEncoder``.
+    """
+    with _loading:
+        if name not in _loaded:
+            _loaded[name] = Base(name, *load(name, wanted_by=wanted_by))
+        return _loaded[name]
 
 
 def load(name: str, *, wanted_by: str) -> tuple[nn.Module, Tokenizer]:
@@ -90,7 +107,7 @@ def quiet() -> Iterator[None]:
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.ERROR)  # type: ignore[attr-defined]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         yield

@@ -10,6 +10,7 @@ import pytest
 
 from models.text.adapted import Adapted
 from models.text.base import Base
+from models.text.pretrained import base_of
 from models.text.text_design import Adapt, TextDesign
 from models.versions import folder as folders
 from tests.worlds.encoders import write_encoder
@@ -21,7 +22,7 @@ DESIGN = TextDesign("query", "item", rank=3, alpha=6.0)
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return Base.of(write_encoder(tmp_path_factory.mktemp("encoder")))
+    return base_of(write_encoder(tmp_path_factory.mktemp("encoder")))
 
 
 def moved(adapt: Adapt, base: Base, seed: int) -> Adapted:

