@@ -49,7 +49,8 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 TURNED, KEPT, ONCE = "turned", "recurring", "asked once"
 
-ASKED = (10 * MINUTE, HOUR, 6 * HOUR)
+ASKED = (30 * MINUTE, 90 * MINUTE)
+"""Of what a query means: it is asked some times an hour."""
 
 COLUMNS = (
     Id("title", of="item"),
@@ -77,7 +78,7 @@ class StreamConfig:
     """Hours; the first is trained on before anything is judged."""
     requests: int = 600
     """In a window."""
-    recurring: int = 100
+    recurring: int = 50
     """Queries that are asked again and again."""
     once: float = 0.4
     """Share of the requests whose query is asked once."""
