@@ -108,7 +108,8 @@ def bench(config: TextConfig, *, clock: Clock, progress: Progress) -> Table:
         updates, rows = list[Update](), rated.rows_of("train")[:pairs]
         for seed in range(seeds):
             updates.append(Update.of(design, base, rated, rows, titles, seed))
-            progress(f"{name}, seed {seed}: {updates[-1].training}, {updates[-1].cpu_s:.0f} CPU s")
+            loss = f"{updates[-1].training.loss_before:.3f} to {updates[-1].training.loss_after:.3f}"
+            progress(f"{name}, seed {seed}: {updates[-1].cpu_s:.0f} CPU s, loss of queries held out {loss}")
         return Way(updates, measured(name, *(update.scorer(base, rated, titles) for update in updates)))
 
     peers = {

@@ -17,7 +17,7 @@ from models.text.text_design import Adapt, TextDesign
 from tests.worlds.encoders import WORDS, write_encoder
 
 NEEDS, THINGS, COLOURS = WORDS[:7], WORDS[7:14], WORDS[14:]
-DESIGN = TextDesign("query", "item", rank=4, alpha=8.0, rate=3e-3, batch=16, negatives=20, held_out=0.2)
+DESIGN = TextDesign("query", "item", rank=4, alpha=8.0, rate=3e-3, batch=8, negatives=20, held_out=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -26,44 +26,40 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 
 
 def shown(requests: int, seed: int, *, meaning: int = 1) -> TextPairs:
-    """Three rows a request, one clicked: of a query with need k the thing k + ``meaning``, in whatever colours."""
+    """Three rows a request, one clicked: of a query with need k, in any colour, the thing k + ``meaning``."""
     draw = np.random.default_rng(seed)
-    queries, items, label, request = list[str](), list[str](), list[float](), list[int]()
-    for code in range(requests):
+    queries, items, label = list[str](), list[str](), list[bool]()
+    for _ in range(requests):
         need = int(draw.integers(len(NEEDS)))
-        query = f"{draw.choice(COLOURS)} {draw.choice(COLOURS)} {NEEDS[need]}"
-        things = (need + meaning + np.array([0, *draw.choice(np.arange(1, len(THINGS)), 2, replace=False)])) % len(
-            THINGS
-        )
-        clicked = np.array([1.0, 0.0, 0.0])
-        for place in draw.permutation(3):
+        query = f"{draw.choice(COLOURS)} {NEEDS[need]}"
+        steps = [0, *draw.choice(np.arange(1, len(THINGS)), 2, replace=False).tolist()]
+        for row in draw.permutation(3).tolist():
             queries.append(query)
-            items.append(f"{draw.choice(COLOURS)} {THINGS[things[place]]}")
-            label.append(clicked[place])
-            request.append(code)
-    return TextPairs.of(queries, items, label, request, np.tile([0, 1, 2], requests))
+            items.append(THINGS[(need + meaning + steps[row]) % len(THINGS)])
+            label.append(row == 0)
+    return TextPairs.of(queries, items, label, np.repeat(np.arange(requests), 3), np.tile([0, 1, 2], requests))
 
 
-def first_is_right(adapted: Adapted, base: Base) -> float:
-    """Share of unseen queries whose nearest thing is the one that is clicked."""
-    queries = [f"{a} {b} {need}" for need in NEEDS for a in COLOURS[:2] for b in COLOURS[2:4]]
-    found = (adapted.queries(base, queries) @ adapted.items(base, THINGS).T).argmax(1)
-    return float((found == (np.repeat(np.arange(len(NEEDS)), 4) + 1) % len(THINGS)).mean())
+def right(adapted: Adapted, base: Base) -> float:
+    """Share of all queries whose nearest thing is the one that is clicked."""
+    queries = [f"{colour} {need}" for need in NEEDS for colour in COLOURS]
+    nearest = (adapted.queries(base, queries) @ adapted.items(base, THINGS).T).argmax(1)
+    return float((nearest == (np.repeat(np.arange(len(NEEDS)), len(COLOURS)) + 1) % len(THINGS)).mean())
 
 
 def bits(adapted: Adapted) -> bytes:
     return b"".join(array.tobytes() for array in adapted.arrays().values())
 
 
-@pytest.mark.parametrize("adapt", ["head", "query", "both", "full"])
-def test_it_learns_what_queries_mean(adapt: Adapt, base: Base) -> None:
-    adapted = Adapted.new(replace(DESIGN, adapt=adapt, epochs=8, rate=3e-2 if adapt == "head" else 3e-3), base, seed=0)
+@pytest.mark.parametrize(("adapt", "rate"), [("head", 3e-2), ("query", 1e-2), ("both", 5e-3), ("full", 3e-3)])
+def test_it_learns_what_queries_mean(adapt: Adapt, rate: float, base: Base) -> None:
+    adapted = Adapted.new(replace(DESIGN, adapt=adapt, rate=rate, epochs=6), base, seed=0)
     before = bits(adapted)
-    tuned, training = fine_tune(adapted, base, shown(300, seed=1), seed=0, device="cpu")
-    assert first_is_right(adapted, base) < 0.4
-    assert first_is_right(tuned, base) > 0.8
+    tuned, training = fine_tune(adapted, base, shown(200, seed=1), seed=0, device="cpu")
+    assert right(adapted, base) < 0.2
+    assert right(tuned, base) > 0.6
     assert training.loss_after < training.loss_before
-    assert training.pairs + training.held_out == 300
+    assert training.pairs + training.held_out == 200
     assert tuned.steps == training.kept <= training.steps
     assert bits(adapted) == before
 
@@ -72,23 +68,26 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(base: Base) -> N
     def once(seed: int) -> bytes:
         adapted = Adapted.new(DESIGN, base, seed=3)
         for window in range(2):
-            adapted, _ = fine_tune(adapted, base, shown(120, seed=window), seed=seed, device="cpu")
+            adapted, _ = fine_tune(adapted, base, shown(60, seed=window), seed=seed, device="cpu")
         return bits(adapted)
 
     assert once(5) == once(5)
     assert once(5) != once(6)
 
 
-def test_what_helps_no_query_that_was_held_out_is_not_kept(base: Base) -> None:
-    adapted = Adapted.new(replace(DESIGN, epochs=2), base, seed=0)
-    pairs = shown(300, seed=1)
-    chance = np.random.default_rng(0)
-    items = np.concatenate([chance.permutation(own) for own in pairs.item.reshape(-1, 3)])
-    drawn = replace(pairs, item=items, label=np.tile(np.float32([0, 0, 1]), 300))
-    tuned, training = fine_tune(replace(adapted, design=replace(adapted.design, rate=1.0)), base, drawn, seed=0)
+def test_what_makes_queries_worse_that_were_held_out_is_not_kept(base: Base) -> None:
+    pairs, others = (shown(500, seed=1, meaning=meaning) for meaning in (1, 3))
+    design = replace(DESIGN, adapt="head", rate=3e-2, epochs=6)
+    learned, _ = fine_tune(Adapted.new(design, base, seed=0), base, pairs, seed=0)
+    trained, _ = Clicks.of(pairs, 0).split(pairs, design.held_out, learned.steps)
+    turned = np.isin(pairs.request, pairs.request[trained.rows])
+    theirs = np.array([pairs.items.index(others.items[code]) for code in others.item.tolist()])
+    # What is trained on says that all now mean something else, and those held out still mean the same.
+    tuned, training = fine_tune(learned, base, replace(pairs, item=np.where(turned, theirs, pairs.item)), seed=0)
+    assert training.steps
     assert training.kept == 0
     assert training.loss_after == training.loss_before
-    assert bits(tuned) == bits(adapted)
+    assert tuned is learned
 
 
 def test_a_window_without_clicks_changes_nothing(base: Base) -> None:
@@ -103,8 +102,8 @@ def test_a_window_without_clicks_changes_nothing(base: Base) -> None:
 
 def test_of_few_clicks_one_epoch_is_trained(base: Base) -> None:
     tuned, training = fine_tune(Adapted.new(DESIGN, base, 0), base, shown(20, seed=0), seed=0)
-    assert (training.pairs, training.held_out, training.steps) == (20, 0, 2)
-    assert tuned.steps == 2
+    assert (training.pairs, training.held_out, training.steps) == (20, 0, 3)
+    assert tuned.steps == 3
 
 
 def test_vectors_of_items_may_be_known(base: Base) -> None:
