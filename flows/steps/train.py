@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.ledger import Claim
-from flows.steps import train_towers
+from flows.steps import rate_text, train_towers
 from flows.surface import Surface
 from flows.world import World
 from models.examples import Layout
@@ -24,6 +24,7 @@ from models.versions.delta import difference
 from monitoring.evaluation import cost
 from monitoring.evaluation.evaluate import Trained
 from monitoring.evaluation.evidence import Hypothesis
+from monitoring.evaluation.rated_pairs import RatedPairs
 from monitoring.evaluation.window import Champion, Checks, Window
 from monitoring.records import updates
 from monitoring.records.updates import Span
@@ -39,6 +40,9 @@ class Start:
 
     earlier: Callable[[], Frame]
     """Impressions of the days before the window, for a model of another shape."""
+
+    rated: RatedPairs | None = None
+    """By which encoders are compared, on a surface that names some."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +76,8 @@ def train(world: World, claimed: Claim, checks: Checks, champion: Champion | Non
     window, surface = checks.window, world.surface
     version = None if champion is None else champion.version
     towers = None if version is None or surface.towers is None else world.towers(version)
-    fitted = fit(surface, window, Start(champion, towers, lambda: earlier(world, claimed)))
+    rated = rate_text.pairs_of(surface, world.settings.surfaces)
+    fitted = fit(surface, window, Start(champion, towers, lambda: earlier(world, claimed), rated))
     model, learned = fitted.trained.model, fitted.trained.learned
     folder = world.scratch / f"challenger-{claimed.update_id}"
     if fitted.towers is not None:
@@ -110,6 +115,7 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
         hypothesis,
         cost.measure(tuned, learned, champion, window.frame.examples, time.perf_counter),
         None if towers is None else towers.evidence,
+        rate_text.compare(start.rated, champion, tuned),
     )
     return Fitted(trained, None if towers is None else towers.loaded)
 

@@ -5,7 +5,7 @@ TextDesign(query="query", item="item", adapt="query", rank=8)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from models.examples import Layout
@@ -75,9 +75,16 @@ class TextDesign:
     """Share of the queries, other ones in each update, that are not trained on: the epoch that is kept is the one that
     predicts them best, and none where they are predicted best without. 0: the last."""
 
+    rated: str | None = field(default=None, compare=False)
+    """A CSV or parquet file of pairs that people have rated, with the columns query, text and rating, beside the
+    surface's file or by its whole path: the gate asks that no update orders them worse. None: there are none. It is no
+    part of what is trained, so another file makes no other design."""
+
     def __post_init__(self) -> None:
         if self.adapt not in get_args(Adapt):
             raise ValueError(f"text.adapt is {self.adapt!r}: give one of {', '.join(get_args(Adapt))}")
+        if self.rated is not None and not str(self.rated).endswith((".csv", ".parquet")):
+            raise ValueError(f"text.rated is {self.rated!r}: give a .csv or a .parquet file, or None")
         for name in ("query", "item", "encoder"):
             if not getattr(self, name):
                 raise ValueError(f"text.{name} is {getattr(self, name)!r}: name {MEANT[name]}")

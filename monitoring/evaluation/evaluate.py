@@ -35,9 +35,13 @@ from monitoring.evaluation.evidence import (
     WindowFacts,
 )
 from monitoring.evaluation.history import History, Reference
+from monitoring.evaluation.lost_queries import LostQuery, Side, lost_queries
+from monitoring.evaluation.queries import unreadable
+from monitoring.evaluation.rated import RatedComparison
 from monitoring.evaluation.reranking import RankingValue, ranking_value
 from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.evaluation.slice_columns import attribute, slice_columns
+from monitoring.evaluation.text_evidence import TextEvidence
 from monitoring.evaluation.units import units_of
 from monitoring.evaluation.window import Champion, Checks, Window
 from monitoring.statistics.bootstrap import finite
@@ -53,6 +57,9 @@ class Trained:
     cost: Cost
     towers: TowersEvidence | None = None
     """What its towers retrieve, on a surface that has some."""
+
+    rated: RatedComparison | None = None
+    """How its encoder orders rated pairs, on a surface that has some."""
 
 
 def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | None, history: History) -> Evidence:
@@ -73,6 +80,7 @@ def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | No
         prequential=checks.prequential,
         drift=None if checks.drift is None else checks.drift.drift,
         season_drift=None if checks.season_drift is None else checks.season_drift.drift,
+        query_drift=checks.query_drift,
         skew=window.skew,
     )
     if challenger is None:
@@ -86,6 +94,7 @@ def evaluate(checks: Checks, champion: Champion | None, challenger: Trained | No
         cost=challenger.cost,
         ranking_value=judged.ranking_value(),
         towers=challenger.towers,
+        text=judged.text_evidence(challenger.rated),
     )
     if judged.final is not None:
         evidence = replace(evidence, not_finite=int((~np.isfinite(judged.final.ranked)).sum()))
@@ -204,6 +213,18 @@ class JudgedPart:
             champion_log_loss=finite(metrics.log_loss(served, examples.label)),
             shift=prediction_shift(self.served.ranked, self.final.ranked),
         )
+
+    def text_evidence(self, rated: RatedComparison | None) -> TextEvidence | None:
+        """What is measured of its encoder; None where it reads no texts."""
+        part, served = self.examples, self.champion_scores
+        if self.challenger.text is None:
+            return None
+        lost: tuple[LostQuery, ...] = ()
+        if served is not None and np.isfinite(self.scores.ranked).all():
+            expected = both_expected(served, self.scores)
+            sides = (Side(served.ranked, expected[0]), Side(self.scores.ranked, expected[1]))
+            lost = lost_queries(self.challenger, part, self.table["item_id"].to_list(), *sides)
+        return TextEvidence(rated, unreadable(self.challenger, part), lost)
 
     def ranking_value(self) -> RankingValue | None:
         """What the challenger's order is worth by the logged propensities; None where they are not known."""

@@ -18,9 +18,11 @@ from monitoring.evaluation.comparison import Comparison, Gain, Measures, Predict
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.drift import Drift
 from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.query_drift import QueryDrift
 from monitoring.evaluation.reranking import RankingValue
 from monitoring.evaluation.retrieval import TowersEvidence
 from monitoring.evaluation.skew import Skew
+from monitoring.evaluation.text_evidence import TextEvidence
 from monitoring.statistics.error_control import PastTests
 from monitoring.statistics.sequential import Moments
 
@@ -184,9 +186,13 @@ class Evidence:
     season_drift: Drift | None = None
     """From the same hours of earlier days."""
 
+    query_drift: QueryDrift | None = None
+    """From what the champion was trained on."""
+
     skew: Skew | None = None
     ranking_value: RankingValue | None = None
     towers: TowersEvidence | None = None
+    text: TextEvidence | None = None
     process: ProcessRecord | None = None
     """The process record before the challenger, and with it."""
 

@@ -31,6 +31,7 @@ with warnings.catch_warnings():
     from evidently.core.report import Context, Snapshot, metric_tests_stats
     from evidently.legacy.calculations.stattests import psi_stat_test
     from evidently.legacy.core import ColumnType
+    from evidently.legacy.metrics.data_drift.embedding_drift_methods import mmd as embedding_mmd
     from evidently.tests import lte
     from evidently.ui.workspace import RemoteWorkspace
 
@@ -43,6 +44,7 @@ __all__ = [
     "Snapshot",
     "drift",
     "figures",
+    "mmd",
     "psi",
     "tests_widgets",
 ]
@@ -101,6 +103,12 @@ def psi(before: NDArray[np.float64], now: NDArray[np.float64]) -> float:
     """Of numbers [N] and [M], as a column's."""
     sides = [pd.Series(values[np.isfinite(values)]) for values in (before, now)]
     return float(psi_stat_test(*sides, ColumnType.Numerical, 0.0).drift_score) if all(map(len, sides)) else 0.0
+
+
+def mmd(before: NDArray[np.float32], now: NDArray[np.float32]) -> float:
+    """Squared maximum mean discrepancy of vectors [N, W] and [M, W], at least 0: Evidently's drift of embeddings."""
+    found, _, _ = embedding_mmd()(current_emb=pd.DataFrame(now), reference_emb=pd.DataFrame(before))
+    return float(found)
 
 
 class Figure(SingleValueMetric):  # type: ignore[misc]

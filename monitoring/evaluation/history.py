@@ -36,8 +36,11 @@ NEEDS = 336
 CHECK = "check/"
 """Begins the codes of data checks."""
 
-COLUMNS = ("drift/", "season_drift/")
-"""Begin the codes of columns' drift."""
+QUERIES = "query_drift/beyond chance"
+"""The code under which a window's drift of queries is kept."""
+
+COLUMNS = ("drift/", "season_drift/", "query_drift/")
+"""Begin the codes of columns' drift, and of queries'."""
 
 SLOW = 2 * DAY
 """The newest windows say nothing of how far a column usually drifts: what drifts slowly would make itself usual."""

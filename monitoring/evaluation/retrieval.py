@@ -92,6 +92,11 @@ class Difference:
     lower: float | None = None
     upper: float | None = None
 
+    @property
+    def surely_lost(self) -> float | None:
+        """How much of a loss is shown; None where nothing is."""
+        return None if self.upper is None else max(0.0, -self.upper)
+
 
 @dataclass(frozen=True)
 class RetrievalComparison:
@@ -113,7 +118,7 @@ class RetrievalComparison:
 
     @property
     def surely_lost(self) -> float | None:
-        return None if self.difference.upper is None else max(0.0, -self.difference.upper)
+        return self.difference.surely_lost
 
     @property
     def rival(self) -> Recall:

@@ -1,4 +1,5 @@
-"""The columns by whose values a comparison is looked at: context, whether reader and item are new, the item's place."""
+"""The columns by whose values a comparison is looked at: context, whether reader and item are new, the item's place,
+whether a query comes again."""
 
 from collections.abc import Mapping
 
@@ -7,10 +8,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.examples import Examples
+from monitoring.evaluation.queries import recurring
 from monitoring.evaluation.window import Champion, context_of, contexts_of, new_ids
 
 HEAD_SHARE = 0.2
 """Share of a window's items, those shown most, that are its head."""
+
+FREQUENCY = "query's frequency"
 
 
 def slice_columns(
@@ -23,6 +27,9 @@ def slice_columns(
         name = {"users": "reader", "items": "item"}[kind]
         columns[name], kinds[name] = _named(new, "new", "known"), kind[:-1]
     columns["item's place"], kinds["item's place"] = _named(head(table["item_id"]), "head", "tail"), "item"
+    again = None if champion is None else recurring(champion.model, part)
+    if again is not None:
+        columns[FREQUENCY], kinds[FREQUENCY] = _named(again, "recurring", "rare"), "context"
     return columns, kinds
 
 

@@ -25,11 +25,13 @@ from monitoring.checks.ids import codes_of
 from monitoring.checks.limits import Check, Expected, InForce
 from monitoring.checks.own import KNOWN_FROM
 from monitoring.checks.profiles import Profile
-from monitoring.evaluation import drift
+from monitoring.evaluation import drift, query_drift
 from monitoring.evaluation.compare import measure
 from monitoring.evaluation.comparison import Measures
 from monitoring.evaluation.drift import MeasuredDrift
-from monitoring.evaluation.history import History
+from monitoring.evaluation.history import QUERIES, History
+from monitoring.evaluation.queries import keys_of, texts_of
+from monitoring.evaluation.query_drift import Asked, QueryDrift
 from monitoring.evaluation.season import has_week, is_long
 from monitoring.evaluation.skew import Skew
 from monitoring.evaluation.terms import Terms
@@ -115,6 +117,9 @@ class Checks:
     season_drift: MeasuredDrift | None = None
     """From the same hours of earlier days: slow drift hides from the other."""
 
+    query_drift: QueryDrift | None = None
+    """From what the champion was trained on, of a surface that reads texts."""
+
     limits: InForce = field(default_factory=InForce)
     """What the checks were held against."""
 
@@ -181,6 +186,7 @@ def check(window: Window, champion: Champion | None, history: History) -> Checks
         drift=drifts[0],
         season_drift=drifts[1],
         as_shown=as_shown,
+        query_drift=None if model is None else _query_drift(window, model, history),
         limits=limits,
     )
 
@@ -239,6 +245,32 @@ def _drifts(window: Window, model: Model, history: History) -> tuple[MeasuredDri
             season,
             complete=long or (season is not None and has_week(season.table["shown_at"], shown)),
         ),
+    )
+
+
+def _query_drift(window: Window, champion: Model, history: History) -> QueryDrift | None:
+    """The window's queries against those that the champion was trained on, by the encoder as it comes."""
+    texts, before = window.frame.examples.texts, history.trained_on
+    if champion.text is None or texts is None or before is None:
+        return None
+    return query_drift.measure(
+        _asked(before, champion),
+        _asked(window.frame, champion),
+        texts.base.encode,
+        usual=history.recalled.needed.get(QUERIES, ()),
+        against=TRAINED_ON,
+        seed=window.update_id,
+    )
+
+
+def _asked(part: Frame, model: Model) -> Asked:
+    """The query of each request, and whose it was."""
+    first = np.unique(part.examples.request, return_index=True)[1]
+    keys = keys_of(model, part.examples)
+    return Asked(
+        np.zeros(0, np.int64) if keys is None else keys[first],
+        codes_of(part.table["user_id"])[first],
+        texts_of(model, part.examples),
     )
 
 

@@ -30,6 +30,9 @@ GUARDRAIL_FIELDS: Mapping[str, tuple[str, ...]] = {
     "drift": ("drift", "season_drift"),
     "ranking_value": ("ranking_value",),
     "retrieval": ("recall", "recall_in_sample"),
+    "rated": ("rated",),
+    "rated_as_it_comes": ("rated_as_it_comes",),
+    "query_drift": ("query_drift",),
     "fairness": ("exposure",),
     "score_p99_ms": ("scoring_time",),
     "megabytes": ("size",),
@@ -72,6 +75,9 @@ FIGURES: Mapping[str, str] = {
     "drift": "PSI of a column, over what chance and its own windows give",
     "ranking_value": "share of its value that the ranking is shown to lose",
     "recall": "share of the next clicks that the towers are shown to miss",
+    "rated": "NDCG of rated pairs, shown to be lost on the champion's",
+    "rated_as_it_comes": "NDCG of rated pairs, shown to be lost on the encoder's as it comes",
+    "query_drift": "MMD² of the queries, over what chance and the surface's own windows give",
     "exposure": "change of the exposure of one value, shown beyond chance",
     "scoring_time": "milliseconds to score a request, 99th percentile",
     "size": "megabytes of the model",
@@ -84,6 +90,9 @@ NAMES: Mapping[str, str] = {
     "in_sample": "loss in sample",
     "skew_of_one": "skew of one feature",
     "slices": "loss of a slice",
+    "rated": "loss on rated pairs",
+    "rated_as_it_comes": "loss on rated pairs since the encoder as it comes",
+    "query_drift": "drift of queries",
 }
 """Of guardrails whose code does not say it."""
 

@@ -24,9 +24,10 @@ from monitoring.checks.limits import Check
 from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.rated import Rival
 from monitoring.gate import hypotheses
 from monitoring.gate.findings import Finding
-from monitoring.gate.guardrails import guardrails, recall_sentence
+from monitoring.gate.guardrails import guardrails, rated_sentence, recall_sentence
 from monitoring.gate.policy import Policy, Word
 from monitoring.measures import BY_KEY
 from monitoring.sentences import change, counted, percent
@@ -195,3 +196,7 @@ def _assurances(evidence: Evidence) -> Iterator[Finding]:
     towers = evidence.towers
     if towers is not None and towers.next_clicks.challenger.at.get(towers.next_clicks.among) is not None:
         yield Finding("recall", "promote", recall_sentence(towers.next_clicks))
+    rated = None if evidence.text is None else evidence.text.rated
+    if rated is not None:
+        rival: Rival = "as_it_comes" if rated.champion is None else "champion"
+        yield Finding("rated" if rival == "champion" else "rated_as_it_comes", "promote", rated_sentence(rated, rival))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from monitoring.evaluation.comparison import Comparison
 from monitoring.evaluation.evidence import Evidence
 from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.rated import RatedComparison, Rival
 from monitoring.evaluation.retrieval import RetrievalComparison
 from monitoring.evaluation.slices import surely_lost
 from monitoring.gate.findings import Finding
@@ -22,7 +23,7 @@ from monitoring.statistics.chance import surely_above
 SLICE_LEVEL = 0.01
 """Chance that a slice is named that does not lose more than allowed, over all slices of a candidate."""
 
-SLICES_NAMED, COLUMNS_NAMED = 3, 3
+SLICES_NAMED, COLUMNS_NAMED, QUERIES_NAMED = 3, 3, 3
 
 DRIFTS = ("drift", "season_drift")
 """Codes of findings on drift; each column is one of Evidently's tests."""
@@ -250,6 +251,48 @@ def recall_sentence(part: RetrievalComparison) -> Mapping[str, str]:
     return {"found": f"{now}, {rivals} {before},", "among": f"{part.among}"}
 
 
+def _text(policy: Policy, evidence: Evidence) -> Iterator[Reading | Finding]:
+    text = evidence.text
+    if text is None:  # it reads none
+        return
+    if text.not_finite:
+        yield Finding("text_not_finite", policy.rated.breach, {"count": f"{text.not_finite:,}"})
+        return
+    rated = text.rated
+    of_rivals: tuple[tuple[Rival, str, Limit], ...] = (
+        ("champion", "rated", policy.rated),
+        ("as_it_comes", "rated_as_it_comes", policy.rated_as_it_comes),
+    )
+    for rival, code, limit in of_rivals:
+        over = None if rated is None else rated.over(rival)
+        facts = {} if rated is None else rated_sentence(rated, rival)
+        yield Reading(code, code, limit, None if over is None else over.surely_lost, "NDCG of rated pairs", facts)
+
+
+def rated_sentence(rated: RatedComparison, rival: Rival) -> Mapping[str, str]:
+    """Of whom, and both figures: ``120 queries``, ``0.8421``, ``0.8613``."""
+    before = rated.champion if rival == "champion" else rated.as_it_comes
+    return {
+        "queries": f"{rated.queries:,} {'query' if rated.queries == 1 else 'queries'}",
+        "now": f"{rated.challenger:.4f}",
+        "before": f"{before or 0:.4f}",
+    }
+
+
+def _query_drift(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
+    found = evidence.query_drift
+    if found is None:
+        return
+    far = [f"“{query.query}”" for query in found.farthest[:QUERIES_NAMED]]
+    facts = {
+        "against": found.against,
+        "mmd": f"{found.mmd:.4f}",
+        "limit": f"{found.limit * policy.query_drift.at_most:.4f}",
+        "named": f"{'is' if len(far) == 1 else 'are'} {', '.join(far)}" if far else "is none: all were asked before",
+    }
+    yield Reading("query_drift", "query_drift", policy.query_drift, found.ratio, "drift of queries", facts)
+
+
 def _fairness(policy: Policy, evidence: Evidence) -> Iterator[Reading]:
     for row in _compared(evidence).fairness:
         if row.exposure is None:  # of readers: each request shows its items to one, in whatever order
@@ -291,8 +334,10 @@ GUARDRAILS: tuple[Callable[[Policy, Evidence], Iterator[Reading | Finding]], ...
     _forgetting,
     _skew,
     _drift,
+    _query_drift,
     _ranking_value,
     _towers,
+    _text,
     _fairness,
     _cost,
 )

@@ -2,7 +2,7 @@
 
 from monitoring.checks.limits import Check, PastWindow
 from monitoring.evaluation.evidence import Evidence
-from monitoring.evaluation.history import CHECK, Remembered
+from monitoring.evaluation.history import CHECK, QUERIES, Remembered
 from monitoring.evaluation.window import Checks
 from monitoring.gate import hypotheses
 from monitoring.gate.guardrails import readings
@@ -30,11 +30,13 @@ def remember(policy: Policy, checks: Checks, evidence: Evidence) -> Remembered:
 
 def needed(policy: Policy, evidence: Evidence) -> dict[str, float]:
     """The least limit with which the window passes each check and guardrail, by the finding's code; of drift each
-    column's too, beyond chance."""
+    column's and the queries' too, beyond chance."""
     found = {f"{CHECK}{check.name}": check.needs for check in evidence.checks}
     found |= {reading.code: reading.value for reading in readings(policy, evidence)}
     for code, drift in (("drift", evidence.drift), ("season_drift", evidence.season_drift)):
         found |= {f"{code}/{column.column}": column.beyond_chance for column in (drift.columns if drift else ())}
+    if evidence.query_drift is not None:
+        found[QUERIES] = evidence.query_drift.beyond_chance
     return {code: float(value) for code, value in found.items() if value is not None}
 
 

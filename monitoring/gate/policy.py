@@ -86,6 +86,16 @@ class Policy:
     """Share of the next clicks that the champion's towers find among 50 items (popularity, where it has none) and the
     challenger's are shown not to."""
 
+    rated: Limit = field(default_factory=lambda: Limit(0.005))
+    """NDCG of rated pairs that the champion's encoder has and the challenger's is shown to lose."""
+
+    rated_as_it_comes: Limit = field(default_factory=lambda: Limit(0.01))
+    """The same of the encoder as it comes: what champions lose one after another adds up to no more."""
+
+    query_drift: Limit = field(default_factory=lambda: Limit(1.0))
+    """How far the MMD² of the queries may be beyond its own limit, times, against what the champion was trained on:
+    what chance gives and what the surface's windows had before (``monitoring/evaluation/query_drift.py``)."""
+
     fairness: Limit = field(default_factory=lambda: Limit(0.1))
     """Change of the share of exposure of a value of the declared attribute."""
 
