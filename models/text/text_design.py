@@ -112,9 +112,9 @@ class TextDesign:
 
     def expect(self, layout: Layout) -> None:
         """Refuse a layout without the two columns."""
-        for field in ("query", "item"):
-            if getattr(self, field) not in layout.ids:
-                raise ValueError(f"text.{field} is {getattr(self, field)!r}: give one of the id columns {layout.ids}")
+        for name in ("query", "item"):
+            if getattr(self, name) not in layout.ids:
+                raise ValueError(f"text.{name} is {getattr(self, name)!r}: give one of the id columns {layout.ids}")
 
 
 MEANT = {"query": "an id column of the layout", "item": "an id column of the layout", "encoder": "a model or a folder"}
