@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from models.examples import Layout
 from models.networks.bounds import above_zero, at_least
 
 Adapt = Literal["nothing", "head", "query", "both", "full"]
@@ -109,12 +108,6 @@ class TextDesign:
     def highest_rate(self) -> float:
         """The learning rate after warm-up."""
         return RATES[self.adapt] if self.rate is None else self.rate
-
-    def expect(self, layout: Layout) -> None:
-        """Refuse a layout without the two columns."""
-        for name in ("query", "item"):
-            if getattr(self, name) not in layout.ids:
-                raise ValueError(f"text.{name} is {getattr(self, name)!r}: give one of the id columns {layout.ids}")
 
 
 MEANT = {"query": "an id column of the layout", "item": "an id column of the layout", "encoder": "a model or a folder"}

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,9 @@ from infra.addresses import sqlalchemy_url, with_database
 from infra.postgres.connections import connect, create_database
 from infra.postgres.migrations import migrate
 from infra.settings import OWNER_ROLE
+from models.learning.design import Design
 from models.serving.config import ServedSurface
+from models.text.text_design import TextDesign
 from tests.roles import with_user
 from tests.worlds.loop import START, Loop, copied, run_update
 from tests.worlds.serving import Client, serve, serving_config
@@ -236,3 +239,19 @@ def test_it_ranks_logs_what_it_read_and_counts_the_feedback(
     with connect(loop.url, autocommit=True) as connection, Folder(connection, name, surface.features) as folder:
         folder.fold(datetime.now(UTC) + timedelta(minutes=1))
     assert loop.query(row, name, first) == [(served,)], "what was read is what is trained on"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"design": Design(text=TextDesign("title", "title"))},
+            r"text\.query is 'title', which is no Id of the request",
+        ),
+        ({"design": Design(text=TextDesign("query", "price"))}, r"text\.item is 'price'.*there are kind, brand, title"),
+        ({"design": Design()}, r"recommend has Similar, which looks for texts, and none are read: write design="),
+    ],
+)
+def test_texts_are_ids_of_the_request_and_of_the_item(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SHIPPED["search"].surface, **changes)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from models.examples import Layout
 from models.text.text_design import RATES, TextDesign
 
 DESIGN = TextDesign("query", "item")
@@ -33,12 +32,6 @@ def test_a_design_without_sense_is_refused(given: dict[str, Any], message: str) 
 def test_the_rate_is_that_of_what_is_moved_unless_one_is_given() -> None:
     assert {kind: replace(DESIGN, adapt=kind).highest_rate for kind in RATES} == RATES
     assert replace(DESIGN, rate=0.25).highest_rate == 0.25
-
-
-def test_both_columns_must_be_in_the_layout() -> None:
-    DESIGN.expect(Layout("v1", (), ("user", "query", "item")))
-    with pytest.raises(ValueError, match=r"text\.query is 'query'.*'item'"):
-        DESIGN.expect(Layout("v1", (), ("item",)))
 
 
 def test_a_design_comes_back_from_what_a_version_says_of_it() -> None:
