@@ -196,7 +196,8 @@ def test_updates_learn_are_judged_by_evidence_and_publish(name: str, updated: di
 def client(updated: dict[str, Loop], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """One serving process for all of them."""
     loop = updated["feed"]
-    served = {name: ServedSurface(shipped.surface.features) for name, shipped in SHIPPED.items()}
+    surfaces = {name: shipped.surface for name, shipped in SHIPPED.items()}
+    served = {name: ServedSurface(one.features, text=one.design.text) for name, one in surfaces.items()}
     config = serving_config(
         loop.url,
         tmp_path_factory.mktemp("cache"),
