@@ -120,7 +120,9 @@ def publish(world: World, judged: Judged, decision: Decision, seconds: Mapping[s
             update_id=claimed.update_id,
             run_id=run_id,
             columns=columns,
-            example=example_rows(columns, world.surface.features, replace(few, examples=model.own(few.examples))),
+            example=example_rows(
+                columns, world.surface.features, replace(few, examples=model.columns_of(few.examples))
+            ),
             tags={
                 "verdict": verdict.verdict,
                 "stored_as": "snapshot" if challenger.on is None else f"delta on version {challenger.on}",
