@@ -28,6 +28,8 @@ def fill_catalogue(made: Installation, wanted: int, seed: int) -> None:
     """Put as many items beside those of the log as the catalogue lacks."""
     (there,) = made.rows("SELECT count(*) FROM items WHERE surface = %s", SURFACE)[0]
     names = [f"shelf{number:06d}" for number in range(max(0, wanted - int(there)))]
+    if not names:
+        return
     sections = np.random.default_rng(seed).integers(SECTIONS, size=len(names))
     items = pl.DataFrame({"item_id": names, "section": [f"s{section}" for section in sections]})
     with connect(made.settings.database) as connection:
