@@ -384,16 +384,23 @@ def off_policy(
 @app.command()
 def text(
     search: Annotated[Path, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")],
+    stream: Annotated[bool, typer.Option(help="Clicks drawn from them, with queries whose meaning turns.")] = False,
     quick: Quick = False,
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
     """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes."""
-    from benchmarks.text import TextConfig, bench
+    from benchmarks import text, text_stream
 
     expect_extra("bm25s")
     expect_files(str(search), None)
-    run_bench(partial(bench, TextConfig.quick(search) if quick else TextConfig(search)), Output(record, as_json))
+    output = Output(record, as_json)
+    if stream:
+        asked = text_stream.StreamConfig.quick(search) if quick else text_stream.StreamConfig(search)
+        run_bench(partial(text_stream.bench, asked), output)
+    else:
+        config = text.TextConfig.quick(search) if quick else text.TextConfig(search)
+        run_bench(partial(text.bench, config), output)
 
 
 @app.command()

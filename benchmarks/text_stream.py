@@ -38,7 +38,7 @@ from models.learning.design import Design, Learning
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.text.pretrained import base_of
-from models.text.text_design import TextDesign
+from models.text.text_design import Adapt, TextDesign
 from models.text.texts import Texts, VectorTable
 
 SHOWN = 10
@@ -46,6 +46,8 @@ NOISE = 0.1
 """Share of looks that lead to a click or not whatever is looked at."""
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+
+BASE, OURS = "encoder as it comes alone", "counters and adapters"
 
 TURNED, KEPT, ONCE = "turned", "recurring", "asked once"
 
@@ -84,6 +86,7 @@ class StreamConfig:
     """Share of the requests whose query is asked once."""
     turned: float = 0.3
     """Share of the recurring queries."""
+    encoder: str = TextDesign.encoder
     seed: int = 0
 
     @staticmethod
@@ -196,16 +199,17 @@ def bench(config: StreamConfig, *, clock: Clock, progress: Progress) -> Table:
     progress(f"{len(world.log):,} impressions, {clicked:.1%} clicked; {len(world.items):,} titles")
     counted, bare = (stream_of(world, own, timedelta(hours=1)) for own in (FAMILIES, FAMILIES[:1]))
     began = clock()
-    texts = texts_of(world, TextDesign("query", "title").encoder)
+    texts = texts_of(world, config.encoder)
     progress(f"encoded in {clock() - began:.0f} s")
     arms = list[Arm]()
-    for name, stream, adapt in (
+    parts: tuple[tuple[str, Stream, Adapt | None], ...] = (
         ("counters alone", counted, None),
-        ("encoder as it comes alone", bare, "nothing"),
+        (BASE, bare, "nothing"),
         ("counters and encoder as it comes", counted, "nothing"),
-        ("counters and adapters", counted, "query"),
-    ):
-        text = None if adapt is None else TextDesign("query", "title", adapt=adapt)  # type: ignore[arg-type]
+        (OURS, counted, "query"),
+    )
+    for name, stream, adapt in parts:
+        text = None if adapt is None else TextDesign("query", "title", config.encoder, adapt)
         arms.append(run(name, stream, text, world, texts, clock=clock))
         progress(
             f"{name}: " + ", ".join(f"{sort} {after(arms[-1], sort, config):.4f}" for sort in (TURNED, KEPT, ONCE))
@@ -244,13 +248,12 @@ def after(arm: Arm, sort: str, config: StreamConfig) -> float:
 def rows_of(arms: list[Arm], config: StreamConfig) -> list[Row]:
     """By sort of query: before the turn, the windows after it, and later."""
     turn, rows = config.windows // 2, list[Row]()
-    as_it_comes = next(arm for arm in arms if arm.name == "encoder as it comes alone")
+    as_it_comes = next(arm for arm in arms if arm.name == BASE)
     for arm in arms:
-        ours = arm.name == "counters and adapters"
         for sort in (TURNED, KEPT, ONCE):
             path = [arm.ndcg.get((sort, window), float("nan")) for window in range(1, config.windows)]
             rows.append(Row(f"NDCG@10 by window, {sort}, {arm.name}", " ".join(f"{value:.3f}" for value in path)))
-        if ours:
+        if arm.name == OURS:
             back = max(arm.ndcg.get((TURNED, window), 0.0) for window in range(turn + 1, min(turn + 4, config.windows)))
             rows.append(Row("turned queries within 3 windows", back, goal="back at .95", met=back >= 0.95))
             own, base = after(arm, ONCE, config), after(as_it_comes, ONCE, config)

@@ -4,14 +4,17 @@ import json
 import os
 import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
+from benchmarks import text_stream
 from benchmarks.text import AS_IT_COMES, MEASURES, OURS, WAYS, Difference, TextConfig, bench
 from benchmarks.text_search import Found, RatedQueries, found, ndcg
+from benchmarks.text_stream import StreamConfig
 from features.ingest.sources import ImportRefused
 from tests.worlds.encoders import WORDS, write_encoder
 
@@ -85,6 +88,34 @@ def test_the_bench_ends_in_one_table(tmp_path: Path) -> None:
     assert rows["pairs and seeds, all weights"].ours == "40 and 1"
     assert json.loads(table.text())["name"] == "text"
     assert lines
+
+
+def test_the_stream_ends_in_one_table_with_each_part_and_without(tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    pairs = write_pairs(tmp_path / "pairs.parquet", queries=300)
+    config = StreamConfig(pairs, windows=4, requests=40, recurring=8, encoder=encoder)
+    table = text_stream.bench(config, clock=time.perf_counter, progress=lambda line: None)
+    rows = {row.what: row for row in table.rows}
+    for arm in ("counters alone", text_stream.BASE, "counters and encoder as it comes", text_stream.OURS):
+        for sort in (text_stream.TURNED, text_stream.KEPT, text_stream.ONCE):
+            path = str(rows[f"NDCG@10 by window, {sort}, {arm}"].ours).split()
+            assert len(path) == config.windows - 1
+            assert all(0.3 < float(value) <= 1 for value in path if value != "nan")
+    assert rows["asked once, later"].peer == text_stream.BASE
+
+
+def test_the_meaning_of_some_queries_turns_half_way(tmp_path: Path) -> None:
+    config = StreamConfig(write_pairs(tmp_path / "pairs.parquet", queries=300), windows=4, requests=60, recurring=8)
+    world = text_stream.drawn(RatedQueries.read(config.search), config)
+    assert text_stream.drawn(RatedQueries.read(config.search), config).gain == world.gain
+    shown = world.log.with_columns(
+        pl.col("impression_id").replace_strict(world.gain, return_dtype=pl.Float64).alias("gain"),
+        pl.col("request_id").replace_strict(world.sort).alias("sort"),
+        (pl.col("shown_at") < pl.lit(text_stream.START + timedelta(hours=2))).alias("before"),
+    )
+    means = shown.filter(pl.col("gain") > 0).group_by("sort", "query", "item_id").agg(pl.col("gain").n_unique())
+    assert means.filter(pl.col("sort") != text_stream.TURNED)["gain"].max() == 1
+    assert means.filter(pl.col("sort") == text_stream.TURNED)["gain"].max() == 2
 
 
 def test_a_file_without_ratings_is_refused(tmp_path: Path) -> None:
