@@ -45,9 +45,9 @@ Keys = NDArray[np.int64]
 class TextPart:
     """Never changed but for what it remembers; any number of threads may read with it."""
 
-    def __init__(self, design: TextDesign, adapted: Adapted | None = None) -> None:
-        """``adapted``: what updates made of the encoder; None: nothing yet."""
-        self.design, self.adapted = design, adapted
+    def __init__(self, design: TextDesign, adapted: Adapted | None = None, encoder: str = "") -> None:
+        """``adapted``: what updates made of the encoder whose identity is ``encoder``; None: nothing yet."""
+        self.design, self.adapted, self._encoder = design, adapted, encoder
         self._queries: OrderedDict[int, Vectors] = OrderedDict()
         self._waiting: dict[int, str] = {}
         """Queries that some thread wants the vectors of."""
@@ -59,14 +59,15 @@ class TextPart:
         if not arrays:
             return TextPart(design)
         moved = {name.removeprefix(MOVED): array for name, array in arrays.items() if name.startswith(MOVED)}
-        return TextPart(design, Adapted.of(design, moved, int(arrays[STEPS])))
+        return TextPart(design, Adapted.of(design, moved, int(arrays[STEPS])), arrays[ENCODER].tobytes().hex())
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that updates moved, by name; none while nothing was."""
         if self.adapted is None:
             return {}
         moved = {MOVED + name: array for name, array in self.adapted.arrays().items()}
-        return {**moved, STEPS: np.array(self.adapted.steps, np.int64)}
+        encoder = np.frombuffer(bytes.fromhex(self._encoder), np.uint8)
+        return {**moved, STEPS: np.array(self.adapted.steps, np.int64), ENCODER: encoder}
 
     def beside(self, examples: Examples, layout: Layout) -> Examples:
         """The examples with ``TEXT_COLUMNS`` behind their numbers; NaN where a text is not known."""
@@ -89,7 +90,8 @@ class TextPart:
             pairs = pairs_of(examples[rows], texts, layout, self.design)
             if pairs is not None:
                 adapted = part.adapted or Adapted.new(self.design, texts.base, seed)
-                part = TextPart(self.design, fine_tune(adapted, texts.base, pairs, seed=seed)[0])
+                adapted, _ = fine_tune(adapted, texts.base, pairs, seed=seed)
+                part = TextPart(self.design, adapted, texts.base.identity)
         return replace(examples, dense=np.concatenate(numbers)), part
 
     def _similarity(self, texts: Texts, query: Keys, item: Keys) -> NDArray[np.float32]:
@@ -120,8 +122,13 @@ class TextPart:
                 self._queries.popitem(last=False)
 
     def query_vectors(self, texts: Texts, queries: list[str]) -> Vectors:
-        """[n, W]; of texts of queries."""
+        """[n, W]; of texts of queries. Raises ValueError where the encoder is not the one that updates moved."""
         base = texts.base
+        if self.adapted is not None and base.identity != self._encoder:
+            raise ValueError(
+                f"{self.design.encoder} has other weights here ({base.identity[:12]}) than those that the version was"
+                f" trained on ({self._encoder[:12]}): install that one again, or begin with a new model"
+            )
         return base.encode(queries) if self.adapted is None else self.adapted.queries(base, queries)
 
     def _of_items(self, texts: Texts, keys: Keys) -> Vectors:
@@ -136,7 +143,7 @@ class TextPart:
         return vectors
 
 
-MOVED, STEPS = "moved.", "steps"
+MOVED, STEPS, ENCODER = "moved.", "steps", "encoder"
 """In the names of a part's arrays."""
 
 

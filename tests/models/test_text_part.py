@@ -10,12 +10,14 @@ from models.learning.design import Design
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.text.part import TEXT_COLUMNS, TextPart
-from models.text.texts import Texts
+from models.text.pretrained import base_of
+from models.text.texts import Texts, VectorTable
 from models.versions import artifact
 from models.versions.artifact import Parent
 from models.versions.delta import difference
 from models.versions.folder import WEIGHTS
 from tests.worlds.designs import design_of
+from tests.worlds.encoders import write_encoder
 from tests.worlds.examples import no_time
 from tests.worlds.texts import DESIGN, LAYOUT, TITLES, known_texts, searched
 
@@ -102,6 +104,16 @@ def test_a_version_and_a_delta_on_it_are_read_back_to_the_bit(texts: Texts, tmp_
     assert read.design == after.design
     np.testing.assert_array_equal(read.score(examples), after.score(examples))
     assert (tmp_path / "2" / WEIGHTS).stat().st_size < 2_000_000
+
+
+def test_what_moved_another_encoder_is_refused(texts: Texts, tmp_path: Path) -> None:
+    _, part = TextPart(DESIGN).learned(searched(60, seed=3, texts=texts), LAYOUT, seed=0)
+    again = TextPart.of(DESIGN, part.arrays())
+    assert numbers(again, texts)[SIMILARITY].tobytes() == numbers(part, texts)[SIMILARITY].tobytes()
+    other = base_of(write_encoder(tmp_path / "encoder"))
+    vectors = VectorTable.of(texts.vectors.keys, other.encode(["lamp"] * len(texts.vectors)))
+    with pytest.raises(ValueError, match=r"other weights here .* than those that the version was trained on"):
+        numbers(TextPart.of(DESIGN, part.arrays()), Texts(other, texts.by_key, vectors))
 
 
 def test_numbers_that_were_made_are_made_anew(texts: Texts) -> None:
