@@ -259,11 +259,11 @@ def _text(policy: Policy, evidence: Evidence) -> Iterator[Reading | Finding]:
         yield Finding("text_not_finite", policy.rated.breach, {"count": f"{text.not_finite:,}"})
         return
     rated = text.rated
-    of_rivals: tuple[tuple[Rival, str, Limit], ...] = (
-        ("champion", "rated", policy.rated),
-        ("as_it_comes", "rated_as_it_comes", policy.rated_as_it_comes),
+    of_rivals: tuple[tuple[str, Rival, Limit], ...] = (
+        ("rated", "champion", policy.rated),
+        ("rated_as_it_comes", "as_it_comes", policy.rated_as_it_comes),
     )
-    for rival, code, limit in of_rivals:
+    for code, rival, limit in of_rivals:
         over = None if rated is None else rated.over(rival)
         facts = {} if rated is None else rated_sentence(rated, rival)
         yield Reading(code, code, limit, None if over is None else over.surely_lost, "NDCG of rated pairs", facts)

@@ -12,6 +12,7 @@ import pytest
 from features.declare.columns import Id
 from features.declare.families import DAY, Family
 from features.declare.features import Features
+from features.declare.recommend import NAMES as NAMES_OF
 from features.declare.recommend import Lexical, Recommend, Similar
 from features.log.entities import append_entities
 from infra.postgres.connections import connect
@@ -75,8 +76,15 @@ def served(database: str, tmp_path: Path, request: pytest.FixtureRequest) -> Ite
     with serve(serving_config(database, tmp_path / "cache", declared=lambda: {"feed": one})) as client:
         recommender = client.service.rankers["feed"].recommender
         assert recommender is not None
+        assert one.recommend is not None
         eventually(lambda: not recommender.stale() and not lacking(client), "the texts are there", within_s=120)
-        eventually(lambda: recommend(client, query="coffee coat")["items"] != [], "they are indexed", within_s=60)
+        wanted = {NAMES_OF[type(source)] for source in one.recommend.sources}
+
+        def indexed() -> bool:
+            items = recommend(client, query="coffee coat")["items"]
+            return {source for item in items for source in item["sources"]} == wanted
+
+        eventually(indexed, "they are indexed, by what libraries take a while to import", within_s=180)
         yield client
 
 
