@@ -7,7 +7,7 @@ from monitoring.desk import words
 from monitoring.evaluation.comparison import TAIL_SHIFT
 from monitoring.evaluation.counterfactual import Value
 from monitoring.evaluation.evidence import Evidence
-from monitoring.evaluation.retrieval import RetrievalComparison
+from monitoring.evaluation.retrieval import Difference, RetrievalComparison
 from monitoring.sentences import counted
 
 
@@ -28,6 +28,8 @@ def facts(evidence: Evidence) -> list[Facts]:
         _training(evidence),
         _ranking_value(evidence),
         _towers(evidence),
+        _rated(evidence),
+        _query_drift(evidence),
         _skew(evidence),
         _window(evidence),
     ]
@@ -140,6 +142,45 @@ def _found(compared: RetrievalComparison, among: int) -> str:
     others = {"champion": compared.champion, "popularity": compared.popularity}
     beside = [f"{name} {words.percent(other.at.get(among))}" for name, other in others.items() if other is not None]
     return f"{words.percent(own)} ({', '.join(beside)})"
+
+
+def _rated(evidence: Evidence) -> Facts:
+    title = "Rated pairs, by its encoder alone"
+    rated = None if evidence.text is None else evidence.text.rated
+    if rated is None:
+        return Facts(title, "", ())
+    rows = [
+        ("queries", words.count(rated.queries)),
+        ("pairs", words.count(rated.pairs)),
+        ("NDCG of the first 10", words.number(rated.challenger)),
+        ("the champion's", words.number(rated.champion)),
+        ("the encoder's as it comes", words.number(rated.as_it_comes)),
+        ("gain on the champion", "" if rated.over_champion is None else _gained(rated.over_champion)),
+        ("gain on the encoder as it comes", _gained(rated.over_as_it_comes)),
+        ("checksum of the file", rated.checksum[:12]),
+    ]
+    return Facts(title, "", _known(rows))
+
+
+def _gained(found: Difference) -> str:
+    """``+0.0021 (−0.0010 to +0.0052)``."""
+    bounds = "" if found.lower is None else f" ({words.signed(found.lower)} to {words.signed(found.upper)})"
+    return f"{words.signed(found.mean)}{bounds}"
+
+
+def _query_drift(evidence: Evidence) -> Facts:
+    title, found = "What is asked for", evidence.query_drift
+    if found is None:
+        return Facts(title, "", ())
+    rows = [
+        ("different queries, before and now", f"{found.reference_queries:,} and {found.current_queries:,}"),
+        ("not asked before", words.percent(found.new)),
+        ("MMD² of their vectors", words.number(found.mmd)),
+        ("by chance, once in a thousand times", words.number(found.by_chance)),
+        ("usual at most", words.number(found.limit)),
+        *((query.query, f"likest {query.likest}, cosine {words.number(query.cosine, 2)}") for query in found.farthest),
+    ]
+    return Facts(title, f"Against {found.against}; last, the queries that are farthest from it.", _known(rows))
 
 
 def _share(value: float | None) -> str:

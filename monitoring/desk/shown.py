@@ -7,6 +7,7 @@ from monitoring.checks.limits import Check
 from monitoring.desk import drawings, words
 from monitoring.desk.drawings import Curves, DrawnInterval, PastFigures, TwoShapes
 from monitoring.desk.facts import Facts, facts
+from monitoring.desk.queries_shown import QueryRow, lost_queries
 from monitoring.evaluation.comparison import Comparison, Gain, left_out
 from monitoring.evaluation.drift import Drift
 from monitoring.evaluation.evidence import Evidence
@@ -103,6 +104,8 @@ class Shown:
     predictions: TwoShapes | None
     losing: tuple[GainRow, ...]
     slices: tuple[GainRow, ...]
+    queries: tuple[QueryRow, ...]
+    """Those that lost most, where texts are read."""
     fair: tuple[FairnessRow, ...]
     drift: tuple[DriftSection, ...]
     failed: tuple[Check, ...]
@@ -132,6 +135,7 @@ def shown(evidence: Evidence) -> Shown:
         else drawings.predictions(compared.predictions),
         losing=tuple(row for row in slices if row.bar is not None and row.bar.tone == "worse"),
         slices=tuple(slices),
+        queries=lost_queries(evidence),
         fair=() if compared is None else tuple(_fairness(row) for row in compared.fairness),
         drift=tuple(_drifts(evidence)),
         failed=evidence.failed_checks,

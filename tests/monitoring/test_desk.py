@@ -28,6 +28,7 @@ from monitoring.evaluation.evidence import AtWork, Evidence, ReferenceGain, Stan
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.reranking import RankingValue
 from monitoring.evaluation.skew import Skew
+from monitoring.evaluation.text_evidence import TextEvidence
 from monitoring.gate.adjustable import ADJUSTABLE, Adjustable
 from monitoring.gate.decide import Verdict
 from monitoring.gate.findings import Finding
@@ -455,6 +456,33 @@ def test_what_towers_find_stands_side_by_side(champion: float | None, shares: st
     rows = {name: text.replace("\N{NO-BREAK SPACE}", " ") for name, text in facts.rows}
     assert rows["among 10 items"] == shares
     assert "among 100 items" not in rows
+
+
+def test_queries_that_lost_most_stand_with_the_results_of_both(world: DeskWorld, ada: Browser) -> None:
+    page = read(ada.get(f"/feed/updates/{world.held()}").text)
+    assert "Queries that lost most" in page
+    assert "small rain jacket 12 impressions, log loss +0.540" in page
+    row = "1 waterproof coat for hiking label 1 0.610 reading light for the desk 0.440"
+    assert row in " ".join(page.split())
+    bare = read(ada.get(f"/feed/updates/{world.held(measured=replace(evidence(), text=None))}").text)
+    assert "Queries that lost most" not in bare
+
+
+def test_rated_pairs_and_what_is_asked_for_are_beside_other_figures() -> None:
+    rows = {facts.title: {name: plain(text) for name, text in facts.rows} for facts in shown(evidence()).facts}
+    rated, asked = rows["Rated pairs, by its encoder alone"], rows["What is asked for"]
+    assert (rated["queries"], rated["pairs"], rated["checksum of the file"]) == ("120", "960", "5f2b5f2b5f2b")
+    assert re.fullmatch(r"[+−]0\.\d{4} \([+−]0\.\d{4} to [+−]0\.\d{4}\)", rated["gain on the champion"])
+    assert asked["different queries, before and now"] == "212 and 198"
+    assert asked["rain shower head"] == "likest deck over, cosine 0.21"
+    assert asked["not asked before"] == "61 %"
+    alone = replace(evidence(), text=TextEvidence(), query_drift=None)
+    titles = {facts.title for facts in shown(alone).facts}
+    assert not titles & {"Rated pairs, by its encoder alone", "What is asked for"}
+
+
+def plain(text: str) -> str:
+    return text.replace("\N{NO-BREAK SPACE}", " ")
 
 
 BARE = Evidence(evidence().window, "progressive")

@@ -1,7 +1,7 @@
 """The world as monitoring sees it: a window, and evidence with every part measured on one."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 
@@ -12,9 +12,13 @@ from monitoring.checks.window import Expected, check_window
 from monitoring.evaluation import compare, drift, retrieval
 from monitoring.evaluation.cost import Cost
 from monitoring.evaluation.evidence import Evidence, Forgetting, InSample, ReferenceGain, Training, WindowFacts
+from monitoring.evaluation.lost_queries import LostQuery, Result
 from monitoring.evaluation.process_record import ProcessRecord
+from monitoring.evaluation.query_drift import FarQuery, QueryDrift
+from monitoring.evaluation.rated import RatedComparison, by_query
 from monitoring.evaluation.reranking import ranking_value
 from monitoring.evaluation.skew import Skew, SkewedFeature
+from monitoring.evaluation.text_evidence import TextEvidence
 from monitoring.gate.findings import Finding
 from monitoring.gate.policy import Word
 from tests.worlds.impressions import OTHER, Floats, Ints, impressions
@@ -135,6 +139,17 @@ def evidence() -> Evidence:
             champion=champion,
         ),
         towers=retrieval.TowersEvidence(_clicks_found(8), _clicks_found(9), not_finite=0),
+        text=_text(),
+        query_drift=QueryDrift(
+            212,
+            198,
+            0.61,
+            0.0021,
+            0.0034,
+            0.0094,
+            (FarQuery("rain shower head", "deck over", 0.21), FarQuery("angle bracket", "rain jacket", 0.27)),
+            "what the champion was trained on",
+        ),
         process=process,
         process_after=process.add(
             gain.moments,
@@ -178,6 +193,25 @@ def _clicks_found(seed: int) -> retrieval.RetrievalComparison:
     user = np.arange(200, dtype=np.int64) % 97
     champion, challenger, popularity = (random.integers(0, reach, 200) for reach in (150, 140, 300))
     return retrieval.compare(user, champion=champion, challenger=challenger, popularity=popularity, alive=500)
+
+
+def _text() -> TextEvidence:
+    """Of an encoder that moved its rated queries a little, and one search of the window much."""
+    random = np.random.default_rng(11)
+    champion, challenger, as_it_comes = (0.92 + 0.02 * random.normal(size=120) for _ in range(3))
+    rated = RatedComparison(
+        "5f2b" * 16,
+        120,
+        960,
+        float(challenger.mean()),
+        float(as_it_comes.mean()),
+        float(champion.mean()),
+        by_query(challenger - as_it_comes),
+        by_query(challenger - champion),
+    )
+    coat, lamp = Result("waterproof coat for hiking", 0.61, 1.0), Result("reading light for the desk", 0.12, 0.0)
+    before, now = (coat, lamp), (replace(lamp, score=0.44), replace(coat, score=0.31))
+    return TextEvidence(rated, 0, (LostQuery("small rain jacket", 12, 0.54, before, now),))
 
 
 def finding(word: Word = "hold", *, name: str = "region = west", code: str = "slices") -> Finding:
