@@ -13,7 +13,7 @@ from safetensors.numpy import save
 from benchmarks.text_search import RatedQueries, Scorer
 from models.tables.rows import Floats
 from models.text.adapted import Adapted
-from models.text.base import Base
+from models.text.base_encoder import Base
 from models.text.learner import TextTraining, fine_tune
 from models.text.text_design import TextDesign
 

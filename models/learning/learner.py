@@ -91,9 +91,9 @@ def fine_tune(
     """
     learning, began, reads, text = model.design.learning, clock(), model.reads, model.text
     examples, model = model.columns_of(examples), model.reading(None)
-    if text is not None:
-        examples, text = text.learned(examples, model.layout, seed=seed)
     on = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if text is not None:
+        examples, text = text.learned(examples, model.layout, seed=seed, device=str(on))
     batches = batches_of(examples, learning, model.steps)
     label = examples.label
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from models.tables.rows import Floats
-from models.text.base import Base, encoded
+from models.text.base_encoder import Base, encoded
 from models.text.encoder import Encoder, encoder_of, unmoved
 from models.text.text_design import TextDesign
 

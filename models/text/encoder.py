@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from models.tables.rows import Floats
 from models.tensors import tensor
-from models.text.base import Base, Tokens, embed
+from models.text.base_encoder import Base, Tokens, embed
 from models.text.text_design import Adapt, TextDesign
 
 M = TypeVar("M", bound=nn.Module)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from models.tables.rows import Floats
 from models.tensors import one_thread, tensor
 from models.text.adapted import Adapted
-from models.text.base import Base, Tokens
+from models.text.base_encoder import Base, Tokens
 from models.text.batches import ClickBatch, Clicks, batches
 from models.text.encoder import Encoder, encoder_of
 from models.text.pairs import Codes, TextPairs

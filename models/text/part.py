@@ -78,9 +78,11 @@ class TextPart:
             numbers[:, 1] = overlap(examples.texts.by_key, query, item)
         return replace(examples, dense=np.concatenate([examples.dense, numbers], axis=1))
 
-    def learned(self, examples: Examples, layout: Layout, *, seed: int) -> tuple[Examples, TextPart]:
+    def learned(
+        self, examples: Examples, layout: Layout, *, seed: int, device: str | None = None
+    ) -> tuple[Examples, TextPart]:
         """The examples as :meth:`beside` makes them, each chunk by what was learned of those before it, and the part
-        after all of them."""
+        after all of them. ``device``: as :func:`models.text.learner.fine_tune` takes it."""
         texts = examples.texts
         if texts is None or self.design.adapt == "nothing" or not len(examples):
             return self.beside(examples, layout), self
@@ -90,8 +92,9 @@ class TextPart:
             pairs = pairs_of(examples[rows], texts, layout, self.design)
             if pairs is not None:
                 adapted = part.adapted or Adapted.new(self.design, texts.base, seed)
-                adapted, _ = fine_tune(adapted, texts.base, pairs, seed=seed)
-                part = TextPart(self.design, adapted, texts.base.identity)
+                tuned, _ = fine_tune(adapted, texts.base, pairs, seed=seed, device=device)
+                if tuned is not adapted:
+                    part = TextPart(self.design, tuned, texts.base.identity)
         return replace(examples, dense=np.concatenate(numbers)), part
 
     def _similarity(self, texts: Texts, query: Keys, item: Keys) -> NDArray[np.float32]:
@@ -117,11 +120,11 @@ class TextPart:
             wanted = {key: self._waiting.pop(key) for key in [*self._waiting]}
             if not wanted:  # the thread before this one has encoded them
                 return
-            self._queries.update(zip(wanted, self.query_vectors(texts, [*wanted.values()]), strict=True))
+            self._queries.update(zip(wanted, self._encoded(texts, [*wanted.values()]), strict=True))
             while len(self._queries) > max(MOST_VECTORS, len(wanted)):
                 self._queries.popitem(last=False)
 
-    def query_vectors(self, texts: Texts, queries: list[str]) -> Vectors:
+    def _encoded(self, texts: Texts, queries: list[str]) -> Vectors:
         """[n, W]; of texts of queries. Raises ValueError where the encoder is not the one that updates moved."""
         base = texts.base
         if self.adapted is not None and base.identity != self._encoder:
@@ -160,9 +163,8 @@ def chunks(examples: Examples, design: TextDesign) -> list[slice]:
 def pairs_of(examples: Examples, texts: Texts, layout: Layout, design: TextDesign) -> TextPairs | None:
     """What the encoder is trained on; None where there is nothing."""
     query, item = (examples.ids[:, layout.ids.index(name)] for name in (design.query, design.item))
-    moves_items = design.adapt in ("both", "full")
     places, there = texts.vectors.find(item)
-    if moves_items:
+    if design.moves_items:
         there = np.array([key in texts.by_key for key in item.tolist()], np.bool_)
     asked = np.array([key in texts.by_key for key in query.tolist()], np.bool_)
     rows = np.flatnonzero(asked & there & np.isfinite(examples.label))
@@ -174,7 +176,7 @@ def pairs_of(examples: Examples, texts: Texts, layout: Layout, design: TextDesig
         examples.label[rows],
         examples.request[rows],
         examples.positions[rows],
-        None if moves_items else texts.vectors.vectors[places[rows]],
+        None if design.moves_items else texts.vectors.vectors[places[rows]],
     )
 
 

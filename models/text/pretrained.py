@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from infra.errors import MillraceError
-from models.text.base import Base
+from models.text.base_encoder import Base
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from models.text.base import Base
+    from models.text.base_encoder import Base
 
 Vectors = NDArray[np.float32]
 

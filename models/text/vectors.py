@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from models.text.base import Base
+from models.text.base_encoder import Base
 from models.text.texts import Vectors, VectorTable
 
 ENCODED_AT_ONCE = 256

@@ -21,7 +21,7 @@ from monitoring.statistics.bootstrap import INTERVAL_COVERAGE
 from monitoring.statistics.sequential import FEWEST_FOR_NORMAL, Moments, lower_once, upper_once
 
 if TYPE_CHECKING:  # evidence is read where nothing is encoded, and torch takes seconds to import
-    from models.text.base import Base
+    from models.text.base_encoder import Base
     from models.text.part import TextPart
 
 Rival = Literal["champion", "as_it_comes"]

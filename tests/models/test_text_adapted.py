@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.text.adapted import Adapted
-from models.text.base import Base
+from models.text.base_encoder import Base
 from models.text.pretrained import base_of
 from models.text.text_design import Adapt, TextDesign
 from models.versions import folder as folders

@@ -8,7 +8,7 @@ import pytest
 
 from models.examples import UNKNOWN_POSITION
 from models.text.adapted import Adapted
-from models.text.base import Base
+from models.text.base_encoder import Base
 from models.text.batches import NONE, Clicks, batches
 from models.text.learner import fine_tune, schedule
 from models.text.pairs import TextPairs

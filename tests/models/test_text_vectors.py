@@ -6,7 +6,7 @@ import pytest
 
 from features.identity.key import key_of
 from models.text import vectors
-from models.text.base import Base
+from models.text.base_encoder import Base
 from models.text.pretrained import base_of
 from models.text.vectors import encoded, keep, read
 from tests.worlds.texts import DESIGN, TITLES

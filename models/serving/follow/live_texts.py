@@ -21,7 +21,7 @@ from features.log.items import read_changes
 from infra.follower import follow
 from models.learning.model import Model
 from models.serving.durable.database import Database, backoff
-from models.text.base import Base
+from models.text.base_encoder import Base
 from models.text.known import texts_in
 from models.text.part import TextPart
 from models.text.pretrained import base_of

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.text.base import MAX_TOKENS, Base
+from models.text.base_encoder import MAX_TOKENS, Base
 from models.text.pretrained import LacksTextExtra, NoEncoder, base_of
 from tests.worlds.encoders import WORDS, write_encoder
 
