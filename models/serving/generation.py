@@ -59,13 +59,15 @@ class Generation:
             for name, surface in surfaces.items()
         }
         catalogues = {name: Catalogue(surface.features) for name, surface in surfaces.items()}
-        followed = {name: FollowedItems(catalogues[name], features[name].items) for name in surfaces}
-        self.items = ItemFollower(followed, database, config.clock, config.follow_s)
         self.texts = {
             name: LiveTexts(name, surface.features, surface.text, database, config.follow_s)
             for name, surface in surfaces.items()
             if surface.text is not None
         }
+        followed = {
+            name: FollowedItems(catalogues[name], features[name].items, self.texts.get(name)) for name in surfaces
+        }
+        self.items = ItemFollower(followed, database, config.clock, config.follow_s)
         self.rankers = {
             name: SurfaceRanker(
                 name,
@@ -121,9 +123,10 @@ class Generation:
     @property
     def ready(self) -> bool:
         """Once models, features, items and their texts are in place, or it is known that the database is away."""
-        known = [self.champions.checked, self.items.ready, *(texts.ready for texts in self.texts.values())]
+        known = [self.champions.checked, self.items.ready]
         known += [ranker.live_features.ready for ranker in self.rankers.values()]
-        return all(event.is_set() for event in known)
+        # The items first: their texts are those that the vectors are to be there of.
+        return all(event.is_set() for event in known) and all(texts.ready for texts in self.texts.values())
 
     def wait_until_ready(self, stopping: threading.Event, patience_s: float) -> None:
         """Until it is, or ``stopping`` is set, or so many seconds have passed."""

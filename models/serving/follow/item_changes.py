@@ -17,6 +17,7 @@ from infra.follower import follow
 from models.serving.durable.database import Database, backoff, wait_for_notice
 from models.serving.follow.catalogue import Catalogue
 from models.serving.follow.entity_attributes import EntityAttributes
+from models.serving.follow.live_texts import LiveTexts
 
 CHANGES_READ = 20_000
 """Items read at once."""
@@ -30,6 +31,8 @@ class FollowedItems:
 
     catalogue: Catalogue
     attributes: EntityAttributes
+    texts: LiveTexts | None = None
+    """Of a surface that reads them."""
 
 
 class ItemFollower:
@@ -84,6 +87,8 @@ class ItemFollower:
         """Take in the next changes of a surface. True when there may be more."""
         changes = read_changes(connection, surface, self._after[surface], CHANGES_READ)
         if len(changes):
+            if followed.texts is not None:  # before the items can be found: their words are indexed as they stand
+                followed.texts.take(changes)
             followed.catalogue.take(changes)
             followed.attributes.change(changes)
             self._after[surface] = int(changes["change"][-1])

@@ -1,11 +1,15 @@
 """The texts of one surface's items in memory, each with the vector that the encoder gives it.
 
-One thread follows the items, takes the vectors that PostgreSQL has, and makes those that nobody made yet. Until the
-vector of an item is there, a model is told that it is not known how like the query the item is.
+    texts.take(changes)                           # by the thread that follows the items, before they can be found
+    known = texts.of({"query": "red sofa"})       # the texts of all items, and of that query
+
+A thread of its own takes the vectors that PostgreSQL has, and makes those that nobody made yet. Until the vector of an
+item is there, the numbers that a model reads of its text are missing.
 """
 
 import json
 import threading
+import time
 from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +17,11 @@ from functools import partial
 from itertools import islice
 
 import numpy as np
+import polars as pl
 import psycopg
 from numpy.typing import NDArray
 
 from features.declare.features import Features
-from features.log.items import read_changes
 from infra.follower import follow
 from models.learning.model import Model
 from models.serving.durable.database import Database, backoff
@@ -29,8 +33,10 @@ from models.text.text_design import TextDesign
 from models.text.texts import Texts, VectorTable
 from models.text.vectors import encoded, read
 
-CHANGES_READ = 20_000
-"""Items read at once."""
+NOTICED_S = 0.2
+"""How soon it is noticed that it is to stop."""
+
+LOADING = "its encoder is being loaded"
 
 ENCODED_AT_ONCE = 32
 """Texts that nobody has encoded before: a third of a second's work, after which they are there."""
@@ -54,36 +60,47 @@ class LiveTexts:
         self.surface = surface
         self._declared, self._design = declared, design
         self._database, self._follow_s = database, follow_s
-        self._after = 0
         self._of_items: dict[int, str] = {}
+        self._unread: dict[int, str] = {}
+        """Of those, the texts whose vectors PostgreSQL was not yet asked for."""
         self._lacking: dict[int, str] = {}
-        """Of those, the texts without a vector."""
+        """The texts whose vectors it did not have."""
+        self._came = threading.Event()
         self._vectors: VectorTable | None = None
         """None until the encoder is loaded."""
         self._base: Base | None = None
         self._as_it_comes = TextPart(design)
-        self._trouble: str | None = "its encoder is being loaded"
-        self.ready = threading.Event()
-        """Set once the encoder is loaded and what PostgreSQL has of vectors is read, or it was found that it cannot."""
+        self._trouble: str | None = LOADING
         self.query_column = next(column.column for column in declared.columns if column.name == design.query)
         """The log's name of the query."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether the encoder is loaded and has the vectors that PostgreSQL has, or cannot have them for now."""
+        return self._trouble not in (None, LOADING) or (self._vectors is not None and not self._unread)
+
     def of(self, context: Mapping[str, object]) -> Texts | None:
         """The texts of all items, and of the query in this context; None until the encoder is loaded."""
-        base, vectors = self._base, self._vectors
-        if base is None or vectors is None:
-            return None
-        query = dict(texts_in(self._declared, [self._design.query], [context]))
-        return Texts(base, ChainMap(query, self._of_items), vectors)
+        return self._beside(self._query(context))
 
     def asked(self, context: Mapping[str, object], model: Model | None) -> Asked | None:
         """The query of this context, by a version's encoder or as it comes; None where there is none, or no encoder."""
-        texts, query = self.of(context), dict(texts_in(self._declared, [self._design.query], [context]))
+        query = self._query(context)
+        texts = self._beside(query)
         if texts is None or not query:
             return None
         part = self._as_it_comes if model is None or model.text is None else model.text
-        (key,) = query
-        return Asked(query[key], part.of_queries(texts, np.array([key]))[0])
+        ((key, text),) = query.items()
+        return Asked(text, part.of_queries(texts, np.array([key]))[0])
+
+    def _query(self, context: Mapping[str, object]) -> dict[int, str]:
+        return dict(texts_in(self._declared, [self._design.query], [context]))
+
+    def _beside(self, query: dict[int, str]) -> Texts | None:
+        base, vectors = self._base, self._vectors
+        if base is None or vectors is None:
+            return None
+        return Texts(base, ChainMap(query, self._of_items), vectors)
 
     @property
     def vectors(self) -> VectorTable | None:
@@ -94,8 +111,18 @@ class LiveTexts:
         """An item's text by its key; empty where it is not known."""
         return self._of_items.get(key, "")
 
+    # --- following the items ----------------------------------------------------------------------------------------
+
+    def take(self, changes: pl.DataFrame) -> None:
+        """Take in changes of items, as ``features.log.items.read_changes`` has them. One thread takes."""
+        objects = [json.loads(text) for text in changes["attributes"].to_list()]
+        texts = dict(texts_in(self._declared, [self._design.item], objects))
+        self._unread |= {key: text for key, text in texts.items() if key not in self._of_items}
+        self._of_items |= texts
+        self._came.set()
+
     def follow(self, stopping: threading.Event) -> None:
-        """Follow the items until ``stopping`` is set."""
+        """Find the vectors of what comes, until ``stopping`` is set."""
         follow(
             partial(self._look, stopping),
             opening=partial(self._database.connection, patient=True),
@@ -103,44 +130,47 @@ class LiveTexts:
             stopping=stopping,
             failed=self._failed,
             backoff=backoff(),
+            wait=partial(self._wait, stopping),
         )
+
+    def _wait(self, stopping: threading.Event, _: psycopg.Connection, wait_s: float) -> None:
+        until = time.monotonic() + wait_s
+        while (left := until - time.monotonic()) > 0 and not stopping.is_set():
+            if self._came.wait(min(NOTICED_S, left)):
+                break
 
     def _failed(self, error: Exception, wait_s: float) -> None:
         self._trouble = str(error)
         self._database.report(f"following the texts of {self.surface}", error, wait_s)
-        self.ready.set()
 
     def lacks(self) -> str | None:
         """What answers do without, as a sentence; None where nothing."""
         if self._trouble is not None:
             return self._trouble
-        waiting = len(self._lacking)
+        waiting = len(self._unread) + len(self._lacking)
         return f"{waiting:,} texts of items wait to be encoded" if waiting else None
 
     def _look(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
         if self._base is None or self._vectors is None:
             self._base = base_of(self._design.encoder, wanted_by=f"surface {self.surface}")
             self._vectors = VectorTable.empty(self._base.width)
-        while self._take_in(connection):
-            pass
-        wanted = np.array([*self._lacking], np.int64)
-        self._found(read(connection, self._base.identity, wanted, self._base.width))
+        self._read(connection, self._base)
         self._trouble = None
-        self.ready.set()
         while self._lacking and not stopping.is_set():
-            self._found(encoded(connection, self._base, dict(islice(self._lacking.items(), ENCODED_AT_ONCE))))
-            self._take_in(connection)
+            latest = dict(islice(reversed(self._lacking.items()), ENCODED_AT_ONCE))
+            self._found(encoded(connection, self._base, latest))
+            self._read(connection, self._base)
 
-    def _take_in(self, connection: psycopg.Connection) -> bool:
-        """Take in the next changes of items. True when there may be more."""
-        changes = read_changes(connection, self.surface, self._after, CHANGES_READ)
-        if len(changes):
-            objects = [json.loads(text) for text in changes["attributes"].to_list()]
-            texts = dict(texts_in(self._declared, [self._design.item], objects))
-            self._lacking |= {key: text for key, text in texts.items() if key not in self._of_items}
-            self._of_items |= texts
-            self._after = int(changes["change"][-1])
-        return len(changes) == CHANGES_READ
+    def _read(self, connection: psycopg.Connection, base: Base) -> None:
+        """Ask PostgreSQL for the vectors of the texts that have come."""
+        self._came.clear()
+        unread = dict(self._unread)
+        if not unread:
+            return
+        self._lacking |= unread
+        self._found(read(connection, base.identity, np.array([*unread], np.int64), base.width))
+        for key in unread:
+            del self._unread[key]
 
     def _found(self, vectors: VectorTable) -> None:
         assert self._vectors is not None, "the encoder is loaded"

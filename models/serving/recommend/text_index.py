@@ -4,8 +4,8 @@
     places = index.alike(vector, allowed, 200)
     places = index.worded("red sofa", allowed, 100)
 
-Words are indexed anew when texts have come, but no more often than it takes little of the time; what came since is
-looked through as it is.
+Words are indexed anew when texts have come, but no more often than it takes little of the time, unless many have; what
+came since is looked through as it is.
 """
 
 import math
@@ -24,6 +24,9 @@ from models.text.texts import Vectors
 
 REST = 20
 """Times as long as indexing took, until it is done again."""
+
+MOST_SINCE = 1000
+"""Texts that are looked through as they are; of more than ten thousand a tenth."""
 
 NOWHERE = -1
 
@@ -114,9 +117,9 @@ class TextIndex:
         same[: len(before)] = keys[: len(before)] == before
         if same.all() and len(before) == len(keys):
             return
-        now = time.monotonic()
-        if now - self._indexed_at < REST * self._took_s:
-            since = {place: self._texts.text(int(keys[place])) for place in np.flatnonzero(~same).tolist()}
+        now, came = time.monotonic(), np.flatnonzero(~same).tolist()
+        if now - self._indexed_at < REST * self._took_s and len(came) <= max(MOST_SINCE, len(before) // 10):
+            since = {place: self._texts.text(int(keys[place])) for place in came}
             self._words = _Words(self._words.count, since, self._words.scorer)
             return
         from bm25s import BM25
