@@ -189,7 +189,7 @@ class Arm:
     name: str
     ndcg: Mapping[tuple[str, int], float]
     """Mean NDCG@10 of the requests of a sort in a window."""
-    cpu_s: float
+    seconds: float
 
 
 def bench(config: StreamConfig, *, clock: Clock, progress: Progress) -> Table:
@@ -258,5 +258,5 @@ def rows_of(arms: list[Arm], config: StreamConfig) -> list[Row]:
             rows.append(Row("turned queries within 3 windows", back, goal="back at .95", met=back >= 0.95))
             own, base = after(arm, ONCE, config), after(as_it_comes, ONCE, config)
             rows.append(Row("asked once, later", own, "", as_it_comes.name, base, "never below", own >= base))
-        rows.append(Row(f"training and scoring, {arm.name}", arm.cpu_s, "s"))
+        rows.append(Row(f"training and scoring, {arm.name}", arm.seconds, "s"))
     return rows

@@ -3,9 +3,8 @@
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -20,6 +19,7 @@ from infra.postgres.connections import connect
 from infra.settings import Settings
 from models.frames import Frame, from_arrow
 from models.retrieval.artifact import VersionTowers, load_version_towers
+from models.text.known import known
 from models.versions.artifact import Parent
 from models.versions.folder import DESCRIPTION, DamagedModel, read_description
 from models.versions.lineage import load_version
@@ -112,12 +112,15 @@ class World:
 
     def _unpacked(self, table: "pa.Table") -> Frame:
         """A training frame, with its texts where the surface reads them."""
-        surface, texts = self.surface, None
-        if surface.design.text is not None:
-            from models.text.known import known  # its encoder is a heavy import
-
-            texts = partial(known, self.connection, surface.name, surface.features, surface.design.text)
-        return from_arrow(table, surface.features.schema, surface.features.labels, surface.views, texts)
+        surface = self.surface
+        frame = from_arrow(table, surface.features.schema, surface.features.labels, surface.views)
+        if surface.design.text is None:
+            return frame
+        texts = known(
+            *(self.connection, surface.name, surface.features, surface.design.text),
+            *(frame.table, frame.examples.ids),
+        )
+        return replace(frame, examples=replace(frame.examples, texts=texts))
 
     def older(self, start: datetime, end: datetime, *, known_by: datetime) -> Frame:
         """The frame of a window long mature, which other updates ask for too."""

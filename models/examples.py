@@ -171,7 +171,7 @@ class Examples:
         return Examples(**{name: array[rows] for name, array in self.arrays.items()}, texts=self.texts)
 
     @property
-    def arrays(self) -> dict[str, Any]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Those that are there, by name."""
         return {name: array for name in ARRAYS if (array := getattr(self, name)) is not None}
 

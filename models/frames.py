@@ -1,6 +1,6 @@
 """From the training frame of the feature store to the arrays that a ranker trains on, and their layout."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,6 @@ from features.declare.labels import Label
 from features.declare.schema import RowSchema, RowValues
 from features.declare.views import TeamView, dense, view_columns
 from features.feast.training_frame import target_columns
-from features.identity.keys import Keys
 from models.examples import UNKNOWN_POSITION, Examples
 from models.layouts import FORMS
 from models.text.texts import Texts
@@ -82,10 +81,8 @@ def from_arrow(
     schema: RowSchema,
     labels: Sequence[Label],
     views: Sequence[TeamView] = (),
-    texts: Callable[[pl.DataFrame, Keys], Texts] | None = None,
 ) -> Frame:
-    """Unpack a training frame of the store. Its rows stay in order: request by request. ``texts``: of a surface that
-    reads texts, looks up those of impressions with these ids (N, K)."""
+    """Unpack a training frame of the store. Its rows stay in order: request by request."""
     pulled = pl.DataFrame(table)
     has_row = pulled["row"].is_not_null()
     rows = pulled.filter(has_row)
@@ -100,7 +97,6 @@ def from_arrow(
         time=rows["shown_at"].dt.epoch("us").to_numpy() / 1e6,
         targets=None if len(labels) == 1 else targets,
         position=rows["position"].fill_null(UNKNOWN_POSITION).to_numpy().astype(np.int64),
-        texts=None if texts is None else texts(rows, values.ids[:, : len(schema.ids)]),
     )
     beside = ["row", *view_columns(views), *(target_columns(labels) if len(labels) > 1 else ())]
     return Frame(rows.drop(beside), examples, len(pulled) - len(rows))

@@ -48,7 +48,8 @@ class FoldedAside:
 
     events: pl.DataFrame
     users: Users
-    counters: Mapping[str, Counters]
+    changed: Mapping[str, Float]
+    """The records of each family that they were added to."""
     larger: Mapping[str, Counters]
     """What is to stand in the place of counters that have no room for these."""
 
@@ -99,15 +100,16 @@ class Engine:
         read meanwhile, since it stays as it is; it must not be folded. There is one event at least."""
         counters = _no_counters(self.declared)
         _, users, time = self._folded(events, served_keys, counters)
-        larger = {name: self.counters[name].with_room(len(own.changed), self.time) for name, own in counters.items()}
-        return FoldedAside(events, users, counters, larger, time)
+        changed = {name: own.changed for name, own in counters.items()}
+        larger = {name: self.counters[name].with_room(len(records), self.time) for name, records in changed.items()}
+        return FoldedAside(events, users, changed, larger, time)
 
     def take(self, aside: FoldedAside) -> None:
         """Put what was folded aside in the place of the state that it was folded from."""
         self.users.take(aside.users)
-        for name, counters in aside.counters.items():
+        for name, records in aside.changed.items():
             self.counters[name] = aside.larger[name]
-            self.counters[name].take(counters.changed)
+            self.counters[name].take(records)
         self._stand_at(aside.events, aside.time)
 
     def _folded(

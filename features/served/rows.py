@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from features.declare.schema import RowSchema, RowValues
 from features.identity.keys import Keys
+from infra.postgres.copying import BINARY_HEAD, BINARY_TAIL
 
 COPY = "COPY served (surface, impression_id, shown_at, schema_version, row) FROM STDIN (FORMAT binary)"
-COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
-COPY_TAIL = b"\xff\xff"
 MILLISECOND = timedelta(milliseconds=1)
 """More than what seconds since 1970 lose as a float."""
 EPOCH_2000_US = 946_684_800_000_000
@@ -77,7 +76,7 @@ def _copy(
     """COPY N rows: names (N,), times in microseconds since 1970 (N,), bodies (N,) of one length."""
     constant = {"surface": surface.encode(), "version": version.encode()}
     with connection.cursor() as cursor, cursor.copy(COPY) as copy:
-        copy.write(COPY_HEAD)
+        copy.write(BINARY_HEAD)
         start = 0
         # names of one length side by side make records of one length
         for length, run in groupby(names, key=len):
@@ -100,7 +99,7 @@ def _copy(
             records["shown_at"] = shown_us[start:end] - EPOCH_2000_US
             copy.write(records.tobytes())
             start = end
-        copy.write(COPY_TAIL)
+        copy.write(BINARY_TAIL)
 
 
 def _field(name: str, dtype: str) -> list[tuple[str, str]]:

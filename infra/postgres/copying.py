@@ -14,6 +14,9 @@ Schema: TypeAlias = Mapping[str, DataType]
 INSTANT = pl.Datetime("us", "UTC")
 """What timestamptz holds."""
 
+BINARY_HEAD, BINARY_TAIL = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
+"""What stands before and behind the rows of a COPY in binary format."""
+
 UNSTORABLE = re.compile(
     r"(?P<kept>\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|\\u0000|\\u[dD][89a-fA-F][0-9a-fA-F]{2}"
 )

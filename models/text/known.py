@@ -13,13 +13,12 @@ from features.declare.features import Features
 from features.identity.canonical import canonical
 from features.identity.key import key_of
 from features.identity.keys import Keys
+from features.log.items import lives
 from features.log.json_texts import objects_of
 from models.text.pretrained import base_of
 from models.text.text_design import TextDesign
 from models.text.texts import Texts
 from models.text.vectors import encoded, read
-
-OF_ITEMS = "SELECT attributes FROM items WHERE surface = %s AND item_id = ANY(%s)"
 
 
 def known(
@@ -37,9 +36,7 @@ def known(
     """
     base = base_of(design.encoder, wanted_by=f"surface {surface}")
     objects, _ = objects_of(impressions["context"])
-    items = impressions["item_id"].unique().to_list()
-    rows = connection.execute(OF_ITEMS, [surface, items]).fetchall()
-    attributes = [row[0] for row in rows]
+    attributes = [life.attributes for life in lives(connection, surface, impressions["item_id"].unique().to_list())]
     names = [design.query, design.item]
     found = {**dict(texts_in(declared, names, attributes)), **dict(texts_in(declared, names, objects))}
     shown = {key: found.get(key) for key in ids[:, declared.ids.index(design.item)].tolist() if key}

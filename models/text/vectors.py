@@ -11,6 +11,7 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
+from infra.postgres.copying import BINARY_HEAD, BINARY_TAIL
 from models.text.base_encoder import Base
 from models.text.texts import Vectors, VectorTable
 
@@ -28,8 +29,6 @@ ON CONFLICT (encoder, key) DO NOTHING
 """
 
 READ = "COPY (SELECT key, vector FROM text_vectors WHERE encoder = %s AND key = ANY(%s)) TO STDOUT (FORMAT binary)"
-
-HEAD, TAIL = b"PGCOPY\n\xff\r\n\0" + bytes(8), b"\xff\xff"
 
 REAL = 700
 """PostgreSQL's number of the type ``real``."""
@@ -52,7 +51,7 @@ def read(connection: psycopg.Connection, encoder: str, keys: NDArray[np.int64], 
     """Those of these keys that are there."""
     with connection.cursor() as cursor, cursor.copy(READ, [encoder, keys.tolist()]) as copy:
         text = b"".join(bytes(part) for part in copy)
-    rows = np.frombuffer(text[len(HEAD) : -len(TAIL)], row_type(width))
+    rows = np.frombuffer(text[len(BINARY_HEAD) : -len(BINARY_TAIL)], row_type(width))
     return VectorTable.of(rows["key"].astype(np.int64), rows["vector"]["value"].astype(np.float32))
 
 
@@ -66,7 +65,7 @@ def keep(connection: psycopg.Connection, encoder: str, keys: NDArray[np.int64], 
     with connection.transaction(), connection.cursor() as cursor:
         cursor.execute(STAGE)
         with cursor.copy("COPY staged_vectors (key, vector) FROM STDIN (FORMAT binary)") as copy:
-            copy.write(HEAD + rows.tobytes() + TAIL)
+            copy.write(BINARY_HEAD + rows.tobytes() + BINARY_TAIL)
         cursor.execute(KEEP, [encoder])
 
 

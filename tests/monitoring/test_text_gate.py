@@ -19,6 +19,7 @@ from monitoring.evaluation.history import QUERIES, History, Recalled
 from monitoring.evaluation.process_record import ProcessRecord
 from monitoring.evaluation.rated import compare_rated
 from monitoring.evaluation.rated_pairs import RatedPairs, read_rated
+from monitoring.evaluation.slice_columns import FREQUENCY
 from monitoring.evaluation.window import Champion, check
 from monitoring.gate.decide import Verdict, decide
 from monitoring.gate.memory import needed
@@ -26,15 +27,13 @@ from monitoring.gate.policy import Policy
 from monitoring.statistics.sequential import Moments
 from tests.worlds.designs import design_of
 from tests.worlds.examples import no_time
-from tests.worlds.searches import NAMES, START, TITLES, WORDS, asked, labelled, window_of
+from tests.worlds.searches import NAMES, START, TITLES, WORDS, asked, labelled, texts, window_of
 from tests.worlds.texts import DESIGN, LAYOUT
 
 TEXT = replace(DESIGN, rank=4, batch=32)
 
 OF_TEXT = {"rated", "rated_as_it_comes", "query_drift", "slices", "text_not_finite"}
 """Codes of what is looked at for texts."""
-
-ENCODER = base_of(TEXT.encoder).identity
 
 COST = Cost(1.0, None, 1_000, None, candidates=50, score_p99_ms=2.0)
 
@@ -73,13 +72,12 @@ def with_adapter(
     assert model.text is not None
     assert model.text.adapted is not None
     other = replace(TEXT, rate=times * TEXT.highest_rate, epochs=epochs, held_out=0.0)  # or what is bad is not kept
-    _, part = TextPart(other, replace(model.text.adapted, design=other), ENCODER).learned(examples, LAYOUT, seed=0)
+    encoder = base_of(TEXT.encoder).identity
+    _, part = TextPart(other, replace(model.text.adapted, design=other), encoder).learned(examples, LAYOUT, seed=0)
     changed = model.copy()
     assert part.adapted is not None
     own = replace(TEXT, adapt="nothing") if stays else TEXT
-    changed.text = TextPart(
-        own, Adapted.of(TEXT, part.adapted.arrays(), part.adapted.steps), base_of(TEXT.encoder).identity
-    )
+    changed.text = TextPart(own, Adapted.of(TEXT, part.adapted.arrays(), part.adapted.steps), encoder)
     return changed
 
 
@@ -123,6 +121,26 @@ def test_an_adapter_trained_at_a_rate_thirty_times_too_high_is_rejected_and_name
     _, verdict = judged(champion, wild, rated=rated)
     assert (verdict.verdict, verdict.codes[0]) == ("reject", "worse_beyond_chance")
     assert {"rated", "rated_as_it_comes"} <= set(verdict.codes)
+
+
+def test_an_adapter_that_helps_recurring_queries_and_harms_rare_ones_is_held_by_its_slice(champion: Champion) -> None:
+    """Most names mean something else now, which it learned; of rare queries it learned the opposite."""
+    frame = asked(1_000, seed=3, turned=5, rare=0.2)
+    by_key = texts().by_key
+    recurring = np.array([by_key[key] in NAMES for key in frame.examples.ids[:, 0].tolist()])
+    label = np.where(recurring, frame.examples.label, 1 - frame.examples.label)
+    one_sided = with_adapter(champion.model, labelled(frame, label), epochs=3, stays=True)
+    evidence, verdict = judged(champion, one_sided, requests=800, turned=5, rare=0.2)
+    assert (verdict.verdict, set(verdict.codes)) == ("hold", {"slices", "not_worse"})
+    assert "query's frequency = rare" in reason(verdict, "slices")
+    assert evidence.comparison is not None
+    gains = {one.value: one.gain for one in evidence.comparison.slices if one.column == FREQUENCY}
+    assert gains["rare"] is not None
+    assert gains["recurring"] is not None
+    assert gains["rare"] < -0.2
+    assert gains["recurring"] > 0.05
+    assert evidence.comparison.gain.lower is not None
+    assert evidence.comparison.gain.lower > 0, "as a whole it is better"
 
 
 def test_a_window_that_asks_for_one_thing_alone_is_held_and_queries_are_named(champion: Champion) -> None:
