@@ -383,18 +383,34 @@ def off_policy(
 
 @app.command()
 def text(
-    search: Annotated[Path, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")],
+    search: Annotated[
+        Path | None, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")
+    ] = None,
     stream: Annotated[bool, typer.Option(help="Clicks drawn from them, with queries whose meaning turns.")] = False,
+    headlines: Annotated[
+        Path | None, typer.Option(help="Tested headlines instead, as the Upworthy Research Archive has them, parquet.")
+    ] = None,
     quick: Quick = False,
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
-    """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes."""
-    from benchmarks import text, text_stream
+    """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes; or
+    which headlines they say will be clicked more."""
+    from benchmarks import text, text_headlines, text_stream
 
+    output = Output(record, as_json)
+    if headlines is not None:
+        if search is not None or stream:
+            raise BadArgument("--headlines is measured by itself: leave out --search and --stream")
+        expect_extra("sklearn")
+        expect_files(str(headlines), None)
+        tested = text_headlines.HeadlinesConfig
+        run_bench(partial(text_headlines.bench, (tested.quick if quick else tested)(headlines)), output)
+        return
+    if search is None:
+        raise BadArgument("nothing to measure: give --search or --headlines, a parquet file")
     expect_extra("bm25s")
     expect_files(str(search), None)
-    output = Output(record, as_json)
     if stream:
         asked = text_stream.StreamConfig.quick(search) if quick else text_stream.StreamConfig(search)
         run_bench(partial(text_stream.bench, asked), output)

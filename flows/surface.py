@@ -18,6 +18,7 @@ from models.exploration.thompson import Thompson
 from models.layouts import layout_of
 from models.learning.design import Design
 from models.retrieval.tower_design import TowerDesign
+from models.text.wording_design import WordingDesign
 from monitoring.checks.limits import Limits
 from monitoring.evaluation.terms import Judging, Terms
 from monitoring.gate.policy import Policy
@@ -147,21 +148,24 @@ class Surface:
         """Raises ValueError where texts are read that are no ids of the request and of the item, or looked for though
         none are read."""
         text = self.design.text
-        if text is None:
+        if text is None or text.query is None:
             sources = () if self.recommend is None else self.recommend.sources
             wanting = next((type(one).__name__ for one in sources if isinstance(one, OF_TEXTS)), None)
             if wanting is not None:
                 raise ValueError(
-                    f"{about}: recommend has {wanting}, which looks for texts, and none are read: write"
+                    f"{about}: recommend has {wanting}, which looks for what queries mean, and none are read: write"
                     ' design=Design(text=TextDesign("query", "title"))'
                 )
+        if text is None:
             return
-        for what, name, of in (("query", text.query, "request"), ("item", text.item, "item")):
+        other = ("of", text.of, "item") if isinstance(text, WordingDesign) else ("query", text.query, "request")
+        for what, name, of in (other, ("item", text.item, "item")):
             there = [column.name for column in self.features.columns if isinstance(column, Id) and column.of == of]
             if name not in there:
+                meant = "All wordings of a thing have the same" if what == "of" else "The text itself is the id"
                 raise ValueError(
                     f"{about}: text.{what} is {name!r}, which is no Id of the {of}; there are"
-                    f" {', '.join(there) or 'none'}. The text itself is the id: Id({name!r}, of={of!r})"
+                    f" {', '.join(there) or 'none'}. {meant}: Id({name!r}, of={of!r})"
                 )
 
     @property

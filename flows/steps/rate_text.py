@@ -4,6 +4,7 @@ from pathlib import Path
 
 from flows.surface import Surface
 from models.learning.model import Model
+from models.text.part import TextPart
 from monitoring.evaluation.rated import RatedComparison, compare_rated
 from monitoring.evaluation.rated_pairs import RatedPairs, read_rated
 
@@ -16,7 +17,8 @@ def pairs_of(surface: Surface, folder: Path) -> RatedPairs | None:
 
 
 def compare(pairs: RatedPairs | None, champion: Model | None, challenger: Model) -> RatedComparison | None:
-    """Both encoders on them; None where there are none, or the challenger reads no texts."""
-    if pairs is None or challenger.text is None:
+    """Both encoders on them; None where there are none, or the challenger reads no queries."""
+    if pairs is None or not isinstance(challenger.text, TextPart):
         return None
-    return compare_rated(pairs, champion=None if champion is None else champion.text, challenger=challenger.text)
+    served = None if champion is None or not isinstance(champion.text, TextPart) else champion.text
+    return compare_rated(pairs, champion=served, challenger=challenger.text)

@@ -14,7 +14,6 @@ from flows.world import World
 from models.examples import Layout
 from models.exploration.thompson import Thompson
 from models.frames import Frame
-from models.learning.design import Design
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.retrieval import artifact as towers_artifact
@@ -94,7 +93,7 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
     """Fine-tune a copy of the champion on the training part; the first model starts from nothing.
 
     Where the surface declares another design than the champion has, the challenger is of that design, and must be
-    better: of the same shape it trains on from the champion's weights, of another from the days before.
+    better: of the same shape and reading of texts it trains on from the champion's weights, else from the days before.
     """
     champion = None if start.champion is None else start.champion.model
     model, hypothesis = champion, _hypothesis(surface, champion)
@@ -133,10 +132,12 @@ def columns_differ(before: Layout, now: Layout) -> bool:
 
 def _redesigned(surface: Surface, champion: Model, earlier: Callable[[], Frame]) -> Model:
     """A model of the surface's design that was trained up to the window."""
-    shape, learning = surface.design.shape, surface.design.learning
-    if champion.design.shape == shape and not columns_differ(champion.layout, surface.layout):
+    design, learning = surface.design, surface.design.learning
+    same = (champion.design.shape, champion.design.text) == (design.shape, design.text)
+    if same and not columns_differ(champion.layout, surface.layout):
         return champion.trained_by(learning)
-    new = Model.new(surface.layout, Design(shape, replace(learning, time_budget_s=None)), surface.seed)
+    unhurried = replace(design, learning=replace(learning, time_budget_s=None))
+    new = Model.new(surface.layout, unhurried, surface.seed)
     model, _ = fine_tune(new, earlier().examples, seed=surface.seed, clock=time.monotonic)
     return model.trained_by(learning)
 

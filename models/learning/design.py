@@ -13,6 +13,7 @@ from models.learning.options.replay import ExperienceReplay
 from models.networks.bounds import above_zero, at_least
 from models.networks.shape import Ftrl, Shape
 from models.text.text_design import TextDesign
+from models.text.wording_design import WordingDesign
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -106,7 +107,7 @@ class Design:
     shape: Shape = field(default_factory=Shape)
     learning: Learning = field(default_factory=Learning)
 
-    text: TextDesign | None = None
+    text: TextDesign | WordingDesign | None = None
     """How its texts are read, and what of that an update moves. None: they are ids alone."""
 
     @staticmethod
@@ -118,5 +119,11 @@ class Design:
                 shape[name] = Ftrl(**shape[name])
         if learning["replay"] is not None:
             learning["replay"] = ExperienceReplay(**learning["replay"])
-        text = description["text"]
-        return Design(Shape(**shape), Learning(**learning), None if text is None else TextDesign(**text))
+        return Design(Shape(**shape), Learning(**learning), text_design_of(description["text"]))
+
+
+def text_design_of(description: Mapping[str, Any] | None) -> TextDesign | WordingDesign | None:
+    """The design of texts that this describes: of queries where it has one."""
+    if description is None:
+        return None
+    return TextDesign(**description) if "query" in description else WordingDesign(**description)

@@ -30,7 +30,7 @@ from models.tables.id_table import IdTable
 from models.tables.rows import Gathered
 from models.tables.window_ids import WindowIds
 from models.tensors import one_thread, tensor
-from models.text.part import TEXT_COLUMNS, TextPart
+from models.text.parts import TextReader, part_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +67,7 @@ class Model:
         latest: Ranker | None = None,
         reservoir: Reservoir | None = None,
         posterior: Posterior | None = None,
-        text: TextPart | None = None,
+        text: TextReader | None = None,
     ) -> None:
         """``network`` scores. ``tables``: one for each of ``table_names``; ``moments``: the vectors of the network's
         optimiser, as ``<parameter>.first`` and ``.second`` for AdamW, and the sums of the linear part
@@ -115,7 +115,7 @@ class Model:
         tables = (table,) * (len(layout.ids) + len(shape.crosses))
         latest = deepcopy(network) if learning.averaging else None
         reservoir = Reservoir.empty(of_network(layout, design), seed) if learning.replay else None
-        text = None if design.text is None else TextPart(design.text)
+        text = None if design.text is None else part_of(design.text, {})
         return Model(layout, design, network, tables, moments, 0, latest, reservoir, text=text)
 
     def copy(self) -> Model:
@@ -220,7 +220,7 @@ class Model:
         known = arrays.get("posterior.precision")
         posterior = None if known is None else Posterior(known.copy())
         of_text = {name.removeprefix("text."): a.copy() for name, a in arrays.items() if name.startswith("text.")}
-        text = None if design.text is None else TextPart.of(design.text, of_text)
+        text = None if design.text is None else part_of(design.text, of_text)
         return Model(layout, design, new.network, tables, moments, steps, new.latest, reservoir, posterior, text)
 
     @property
@@ -283,7 +283,7 @@ def of_network(layout: Layout, design: Design) -> Layout:
     """What the network reads: the columns of a layout and, where texts are read, the numbers made of them."""
     if design.text is None:
         return layout
-    return replace(layout, dense=(*layout.dense, *TEXT_COLUMNS), meanings=())
+    return replace(layout, dense=(*layout.dense, *design.text.columns), meanings=())
 
 
 def scores_of(logits: Tensor, layout: Layout) -> NDArray[np.float64]:

@@ -12,6 +12,7 @@ from features.declare.views import TeamView
 from models.exploration.explorer import Explorer
 from models.serving.durable.acceptance import Durable
 from models.text.text_design import TextDesign
+from models.text.wording_design import WordingDesign
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ServedSurface:
     explore: Explorer | None = None
     """What of its order is left to chance; None: nothing is."""
 
-    text: TextDesign | None = None
+    text: TextDesign | WordingDesign | None = None
     """How its texts are read; None: they are ids alone."""
 
 

@@ -94,7 +94,7 @@ class Generation:
         if surface.recommend is None:
             return None
         clicks, declared, texts = ClickMemory(), surface.features, None
-        if surface.text is not None:
+        if surface.text is not None and surface.text.query is not None:
             texts = TextIndex(surface.text.item, self.texts[name])
         retriever = Retriever(name, declared, self.champions, catalogue, clicks, config.clock)
         log = FollowedLog(

@@ -19,13 +19,14 @@ from models.text.pretrained import base_of
 from models.text.text_design import TextDesign
 from models.text.texts import Texts
 from models.text.vectors import encoded, read
+from models.text.wording_design import WordingDesign
 
 
 def known(
     connection: psycopg.Connection,
     surface: str,
     declared: Features,
-    design: TextDesign,
+    design: TextDesign | WordingDesign,
     impressions: pl.DataFrame,
     ids: Keys,
 ) -> Texts:
@@ -34,13 +35,15 @@ def known(
 
     The text of an item that has another one since is known by its vector alone, where that was made in time.
     """
-    base = base_of(design.encoder, wanted_by=f"surface {surface}")
+    base = base_of(design.encoder, design.layers, wanted_by=f"surface {surface}")
     objects, _ = objects_of(impressions["context"])
     attributes = [life.attributes for life in lives(connection, surface, impressions["item_id"].unique().to_list())]
-    names = [design.query, design.item]
+    asked = [] if design.query is None else [design.query]
+    names = [*asked, design.item]
     found = {**dict(texts_in(declared, names, attributes)), **dict(texts_in(declared, names, objects))}
     shown = {key: found.get(key) for key in ids[:, declared.ids.index(design.item)].tolist() if key}
-    queries = {key: found[key] for key in ids[:, declared.ids.index(design.query)].tolist() if key in found}
+    of_queries = [key for name in asked for key in ids[:, declared.ids.index(name)].tolist()]
+    queries = {key: found[key] for key in of_queries if key in found}
     of_items = {key: text for key, text in shown.items() if text is not None}
     vectors = encoded(connection, base, of_items)
     lost = np.array([key for key, text in shown.items() if text is None], np.int64)

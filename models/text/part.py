@@ -1,7 +1,7 @@
 """What of a model reads texts: for each row how like its item's text is to its query, as numbers for the ranker.
 
     part = TextPart(design)                                   # the encoder as it comes
-    examples = part.beside(examples, layout)                  # their numbers, and TEXT_COLUMNS behind them
+    examples = part.beside(examples, layout)                  # their numbers, and the design's columns behind them
     examples, part = part.learned(examples, layout, seed=0)   # test, then train: each chunk's numbers from before it
 
 The texts come with the examples (:mod:`models.text.texts`). Where one is not known its numbers are not known either.
@@ -23,13 +23,11 @@ from numpy.typing import NDArray
 
 from models.examples import Examples, Layout
 from models.text.adapted import Adapted
+from models.text.base_encoder import Base
 from models.text.learner import fine_tune
 from models.text.pairs import TextPairs
 from models.text.text_design import TextDesign
 from models.text.texts import Texts, Vectors
-
-TEXT_COLUMNS = ("text_similarity", "text_overlap")
-"""The cosine of the query's vector and the item's; the share of the query's words that the item's text has."""
 
 MOST_VECTORS = 50_000
 """Queries whose vectors are remembered; those encoded longest ago go first."""
@@ -70,8 +68,8 @@ class TextPart:
         return {**moved, STEPS: np.array(self.adapted.steps, np.int64), ENCODER: encoder}
 
     def beside(self, examples: Examples, layout: Layout) -> Examples:
-        """The examples with ``TEXT_COLUMNS`` behind their numbers; NaN where a text is not known."""
-        numbers = np.full((len(examples), len(TEXT_COLUMNS)), np.nan, np.float32)
+        """The examples with those of the design's ``columns`` behind their numbers; NaN where a text is not known."""
+        numbers = np.full((len(examples), len(self.design.columns)), np.nan, np.float32)
         if examples.texts is not None and len(examples):
             query, item = (examples.ids[:, layout.ids.index(name)] for name in (self.design.query, self.design.item))
             numbers[:, 0] = self._similarity(examples.texts, query, item)
@@ -87,7 +85,7 @@ class TextPart:
         if texts is None or self.design.adapt == "nothing" or not len(examples):
             return self.beside(examples, layout), self
         part, numbers = self, list[NDArray[np.float32]]()
-        for rows in chunks(examples, self.design):
+        for rows in chunks(examples, 4 * self.design.batch):
             numbers.append(part.beside(examples[rows], layout).dense)
             pairs = pairs_of(examples[rows], texts, layout, self.design)
             if pairs is not None:
@@ -96,6 +94,15 @@ class TextPart:
                 if tuned is not adapted:
                     part = TextPart(self.design, tuned, texts.base.identity)
         return replace(examples, dense=np.concatenate(numbers)), part
+
+    def not_finite(self, examples: Examples, layout: Layout) -> int:
+        """Texts of queries that are known and whose vectors are not numbers."""
+        texts = examples.texts
+        if texts is None:
+            return 0
+        keys = np.unique(examples.ids[:, layout.ids.index(self.design.query)])
+        known = keys[np.array([key in texts.by_key for key in keys.tolist()], np.bool_)]
+        return int((~np.isfinite(self.of_queries(texts, known)).all(1)).sum()) if len(known) else 0
 
     def _similarity(self, texts: Texts, query: Keys, item: Keys) -> NDArray[np.float32]:
         """[N]; of queries and items by their keys [N]."""
@@ -127,11 +134,8 @@ class TextPart:
     def _encoded(self, texts: Texts, queries: list[str]) -> Vectors:
         """[n, W]; of texts of queries. Raises ValueError where the encoder is not the one that updates moved."""
         base = texts.base
-        if self.adapted is not None and base.identity != self._encoder:
-            raise ValueError(
-                f"{self.design.encoder} has other weights here ({base.identity[:12]}) than those that the version was"
-                f" trained on ({self._encoder[:12]}): install that one again, or begin with a new model"
-            )
+        if self.adapted is not None:
+            expect_encoder(base, self._encoder)
         return base.encode(queries) if self.adapted is None else self.adapted.queries(base, queries)
 
     def _of_items(self, texts: Texts, keys: Keys) -> Vectors:
@@ -150,11 +154,20 @@ MOVED, STEPS, ENCODER = "moved.", "steps", "encoder"
 """In the names of a part's arrays."""
 
 
-def chunks(examples: Examples, design: TextDesign) -> list[slice]:
-    """At most ``CHUNKS`` spans of whole requests, each with some batches of clicks in it, as far as there are."""
+def expect_encoder(base: Base, identity: str) -> None:
+    """Raises ValueError where an encoder is not the one with that identity, which a version was trained on."""
+    if base.identity != identity:
+        raise ValueError(
+            f"{base.name} has other weights here ({base.identity[:12]}) than those that the version was trained on"
+            f" ({identity[:12]}): install that one again, or begin with a new model"
+        )
+
+
+def chunks(examples: Examples, clicks: int) -> list[slice]:
+    """At most ``CHUNKS`` spans of whole requests, each with so many clicks in it, as far as there are."""
     starts = examples.batch_starts(1)
     clicked = np.concatenate([[0], np.cumsum(examples.label > 0)])[starts]
-    wanted = int(np.clip(clicked[-1] // (4 * design.batch), 1, CHUNKS))
+    wanted = int(np.clip(clicked[-1] // clicks, 1, CHUNKS))
     cuts = np.searchsorted(clicked, np.linspace(0, clicked[-1], wanted + 1)[1:-1])
     edges = np.unique([0, *starts[cuts].tolist(), len(examples)]).tolist()
     return [slice(first, end) for first, end in pairwise(edges)]

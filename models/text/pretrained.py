@@ -1,6 +1,7 @@
 """A pretrained encoder's weights and tokenizer, from this machine alone: nothing here touches a network.
 
 base = base_of("all-MiniLM-L6-v2", wanted_by="surface search")
+lower = base_of("all-MiniLM-L6-v2", 4)                              # its first four layers, another encoder
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import nn
 
 from infra.errors import MillraceError
 from models.text.base_encoder import Base
+from models.text.encoder import around
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -44,19 +46,36 @@ class NoEncoder(MillraceError):
     """There is no such encoder on this machine."""
 
 
-_loaded = dict[str, Base]()
+_loaded = dict[tuple[str, int | None], Base]()
 _loading = Lock()
 
 
-def base_of(name: str, *, wanted_by: str = "a text encoder") -> Base:
-    """The encoder of that name, loaded once a process. ``wanted_by``: who needs it, for messages.
+def base_of(name: str, layers: int | None = None, *, wanted_by: str = "a text encoder") -> Base:
+    """The encoder of that name, loaded once a process; of its first ``layers`` alone, which share its memory, where
+    there are to be so many. ``wanted_by``: who needs it, for messages.
 
     Raises ``LacksTextExtra`` and ``NoEncoder``.
     """
     with _loading:
-        if name not in _loaded:
-            _loaded[name] = Base(name, *load(name, wanted_by=wanted_by))
-        return _loaded[name]
+        if (name, None) not in _loaded:
+            _loaded[name, None] = Base(name, *load(name, wanted_by=wanted_by))
+        if layers is not None and (name, layers) not in _loaded:
+            whole = _loaded[name, None]
+            _loaded[name, layers] = Base(name, first_layers(whole, layers, wanted_by), whole.tokenizer)
+        return _loaded[name, layers]
+
+
+def first_layers(base: Base, layers: int, wanted_by: str) -> nn.Module:
+    """The encoder's transformer without the layers behind those. Raises ``NoEncoder`` where it has fewer."""
+    there = int(base.transformer.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]
+    if layers > there:
+        raise NoEncoder(
+            f"{wanted_by}: encoder {base.name!r} has {there} layers, and text.layers is {layers}: give {there} or fewer"
+        )
+    transformer = around(base.transformer)
+    lists = (module for module in transformer.modules() if isinstance(module, nn.ModuleList))
+    del next(own for own in lists if len(own) == there)[layers:]
+    return transformer
 
 
 def load(name: str, *, wanted_by: str) -> tuple[nn.Module, Tokenizer]:

@@ -6,7 +6,7 @@ TextDesign(query="query", item="item", adapt="query", rank=8)
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from models.networks.bounds import above_zero, at_least
 
@@ -78,6 +78,13 @@ class TextDesign:
     """A CSV or parquet file of pairs that people have rated, with the columns query, text and rating, beside the
     surface's file or by its whole path: the gate asks that no update orders them worse. None: there are none. It is no
     part of what is trained, so another file makes no other design."""
+
+    layers: ClassVar[None] = None
+    """All of the encoder's are read."""
+
+    columns: ClassVar[tuple[str, ...]] = ("text_similarity", "text_overlap")
+    """Of the numbers that a ranker gets: the cosine of the query's vector and the item's; the share of the query's
+    words that the item's text has."""
 
     def __post_init__(self) -> None:
         if self.adapt not in get_args(Adapt):

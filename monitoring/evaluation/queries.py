@@ -16,11 +16,9 @@ COMES_AGAIN = 2
 
 
 def keys_of(model: Model, examples: Examples) -> Keys | None:
-    """[N], of the query of each impression; None where the model reads no texts."""
-    text = model.design.text
-    if text is None or not len(examples):
-        return None
-    return model.columns_of(examples).ids[:, _place(model)]
+    """[N], of the query of each impression; None where the model reads none."""
+    place = _place(model)
+    return None if place is None or not len(examples) else model.columns_of(examples).ids[:, place]
 
 
 def texts_of(model: Model, examples: Examples) -> dict[int, str]:
@@ -33,11 +31,11 @@ def texts_of(model: Model, examples: Examples) -> dict[int, str]:
 
 def recurring(champion: Model, examples: Examples) -> NDArray[np.bool_] | None:
     """Which impressions [N] are of a query that the champion has a row of its own for, having seen it before, or that
-    two requests of these have; the others are rare. None where it reads no texts."""
-    keys = keys_of(champion, examples)
-    if keys is None:
+    two requests of these have; the others are rare. None where it reads no queries."""
+    keys, place = keys_of(champion, examples), _place(champion)
+    if keys is None or place is None:
         return None
-    table = champion.tables[_place(champion)]
+    table = champion.tables[place]
     asked = np.unique(np.stack([keys, examples.request]), axis=1)[0]
     queries, requests = np.unique(asked, return_counts=True)
     again = requests[np.searchsorted(queries, keys)] >= COMES_AGAIN
@@ -46,15 +44,11 @@ def recurring(champion: Model, examples: Examples) -> NDArray[np.bool_] | None:
 
 
 def unreadable(model: Model, examples: Examples) -> int:
-    """Queries whose texts are known and to which the model's encoder gives vectors that are not numbers."""
-    texts, known = examples.texts, texts_of(model, examples)
-    if model.text is None or texts is None or not known:
-        return 0
-    vectors = model.text.of_queries(texts, np.array([*known], np.int64))
-    return int((~np.isfinite(vectors).all(1)).sum())
+    """Texts that are known and of which the model makes no numbers."""
+    return 0 if model.text is None else model.text.not_finite(model.columns_of(examples), model.layout)
 
 
-def _place(model: Model) -> int:
-    """Of the query among the model's ids."""
-    assert model.design.text is not None
-    return model.layout.ids.index(model.design.text.query)
+def _place(model: Model) -> int | None:
+    """Of the query among the model's ids; None where it reads none."""
+    text = model.design.text
+    return None if text is None or text.query is None else model.layout.ids.index(text.query)

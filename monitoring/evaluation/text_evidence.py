@@ -14,7 +14,7 @@ class TextEvidence:
     """None: the surface names no rated pairs."""
 
     not_finite: int = 0
-    """Queries of what judges whose vectors are not numbers: the ranker takes such a text for one that is not known."""
+    """Texts of what judges of which no numbers are made: the ranker takes such a text for one that is not known."""
 
     lost: tuple[LostQuery, ...] = ()
     """The worst first."""

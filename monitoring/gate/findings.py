@@ -69,7 +69,7 @@ SENTENCES: Mapping[str, str] = {
     "towers_not_finite": "Its towers give vectors that are not numbers ({count} of users and items).",
     "recall": "Of the next clicks its towers find {found} among {among} items.",
     "recall_in_sample": "Of the last clicks it was trained on its towers find {found} among {among} items.",
-    "text_not_finite": "Its encoder gives vectors that are not numbers ({count} of the queries).",
+    "text_not_finite": "What it makes of texts is no number ({count} of them).",
     "rated": "On {queries} that people rated its encoder has an NDCG of {now}, the champion's {before}.",
     "rated_as_it_comes": "On {queries} that people rated its encoder has an NDCG of {now}, the encoder as it comes"
     " {before}.",

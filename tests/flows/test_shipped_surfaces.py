@@ -250,7 +250,10 @@ def test_it_ranks_logs_what_it_read_and_counts_the_feedback(
             r"text\.query is 'title', which is no Id of the request",
         ),
         ({"design": Design(text=TextDesign("query", "price"))}, r"text\.item is 'price'.*there are kind, brand, title"),
-        ({"design": Design()}, r"recommend has Similar, which looks for texts, and none are read: write design="),
+        (
+            {"design": Design()},
+            r"recommend has Similar, which looks for what queries mean, and none are read: write design=",
+        ),
     ],
 )
 def test_texts_are_ids_of_the_request_and_of_the_item(changes: dict[str, Any], message: str) -> None:

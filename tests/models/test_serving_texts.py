@@ -146,7 +146,7 @@ def test_a_surface_that_reads_no_texts_refuses_a_query(database: str, tmp_path: 
         response = client.post("/v1/feed/rank", json={"user_id": "u", "items": ["a"], "query": "couch"})
     assert response.status_code == 422
     assert response.json()["detail"][0]["loc"] == ["body", "query"]
-    assert "reads no texts" in response.json()["detail"][0]["msg"]
+    assert "reads no queries" in response.json()["detail"][0]["msg"]
 
 
 def test_what_is_served_is_what_the_version_says_of_the_logged_row(database: str, tmp_path: Path) -> None:

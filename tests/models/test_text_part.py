@@ -9,7 +9,7 @@ import pytest
 from models.learning.design import Design
 from models.learning.learner import fine_tune
 from models.learning.model import Model
-from models.text.part import TEXT_COLUMNS, TextPart
+from models.text.part import TextPart
 from models.text.pretrained import base_of
 from models.text.texts import Texts, VectorTable
 from models.versions import artifact
@@ -21,7 +21,8 @@ from tests.worlds.encoders import write_encoder
 from tests.worlds.examples import no_time
 from tests.worlds.texts import DESIGN, LAYOUT, TITLES, known_texts, searched
 
-SIMILARITY, OVERLAP = TEXT_COLUMNS
+COLUMNS = DESIGN.columns
+SIMILARITY, OVERLAP = COLUMNS
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def tuned(model: Model, requests: int, seed: int, texts: Texts | None) -> Model:
 
 def numbers(part: TextPart, texts: Texts | None, seed: int = 0) -> dict[str, np.ndarray]:
     examples = part.beside(searched(20, seed=seed, texts=texts), LAYOUT)
-    return dict(zip(TEXT_COLUMNS, examples.dense[:, -len(TEXT_COLUMNS) :].T, strict=True))
+    return dict(zip(COLUMNS, examples.dense[:, -len(COLUMNS) :].T, strict=True))
 
 
 def test_what_is_meant_is_likest(texts: Texts) -> None:

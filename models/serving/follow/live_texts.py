@@ -28,10 +28,12 @@ from models.serving.durable.database import Database, backoff
 from models.text.base_encoder import Base
 from models.text.known import texts_in
 from models.text.part import TextPart
+from models.text.parts import part_of
 from models.text.pretrained import base_of
 from models.text.text_design import TextDesign
 from models.text.texts import Texts, VectorTable
 from models.text.vectors import encoded, read
+from models.text.wording_design import WordingDesign
 
 NOTICED_S = 0.2
 """How soon it is noticed that it is to stop."""
@@ -55,7 +57,12 @@ class LiveTexts:
     """Any thread may read."""
 
     def __init__(
-        self, surface: str, declared: Features, design: TextDesign, database: Database, follow_s: float
+        self,
+        surface: str,
+        declared: Features,
+        design: TextDesign | WordingDesign,
+        database: Database,
+        follow_s: float,
     ) -> None:
         self.surface = surface
         self._declared, self._design = declared, design
@@ -69,10 +76,11 @@ class LiveTexts:
         self._vectors: VectorTable | None = None
         """None until the encoder is loaded."""
         self._base: Base | None = None
-        self._as_it_comes = TextPart(design)
+        self._as_it_comes = part_of(design, {})
         self._trouble: str | None = LOADING
-        self.query_column = next(column.column for column in declared.columns if column.name == design.query)
-        """The log's name of the query."""
+        of_query = (column.column for column in declared.columns if column.name == design.query)
+        self.query_column = next(of_query, None)
+        """The log's name of the query; None where nothing is asked for."""
 
     @property
     def ready(self) -> bool:
@@ -87,14 +95,14 @@ class LiveTexts:
         """The query of this context, by a version's encoder or as it comes; None where there is none, or no encoder."""
         query = self._query(context)
         texts = self._beside(query)
-        if texts is None or not query:
-            return None
         part = self._as_it_comes if model is None or model.text is None else model.text
+        if texts is None or not query or not isinstance(part, TextPart):
+            return None
         ((key, text),) = query.items()
         return Asked(text, part.of_queries(texts, np.array([key]))[0])
 
     def _query(self, context: Mapping[str, object]) -> dict[int, str]:
-        return dict(texts_in(self._declared, [self._design.query], [context]))
+        return {} if self._design.query is None else dict(texts_in(self._declared, [self._design.query], [context]))
 
     def _beside(self, query: dict[int, str]) -> Texts | None:
         base, vectors = self._base, self._vectors
@@ -152,7 +160,7 @@ class LiveTexts:
 
     def _look(self, stopping: threading.Event, connection: psycopg.Connection) -> None:
         if self._base is None or self._vectors is None:
-            self._base = base_of(self._design.encoder, wanted_by=f"surface {self.surface}")
+            self._base = base_of(self._design.encoder, self._design.layers, wanted_by=f"surface {self.surface}")
             self._vectors = VectorTable.empty(self._base.width)
         self._read(connection, self._base)
         self._trouble = None

@@ -71,7 +71,7 @@ class NoSources(LookupError):
 
 
 class NoQuery(ValueError):
-    """A query to a surface that reads no texts."""
+    """A query to a surface that reads none."""
 
 
 class SurfaceRanker:
@@ -111,7 +111,7 @@ class SurfaceRanker:
     def in_memory(self, body: RankBody) -> bool:
         """Whether :meth:`rank` waits for nothing: all it needs is in memory."""
         # A query takes some milliseconds to encode.
-        waits = self.views.any or self._texts is not None
+        waits = self.views.any or (self._texts is not None and self._texts.query_column is not None)
         return not waits and self.live_features.in_memory(str(body.user_id), body.items.texts)
 
     def rank(self, body: RankBody, stages: RequestStages) -> Ranked:
@@ -151,8 +151,8 @@ class SurfaceRanker:
         stages.end("wait")
         context = body.context
         if body.query is not None:
-            if self._texts is None:
-                raise NoQuery(f"{self.surface} reads no texts (design=Design(text=None)): leave the query out")
+            if self._texts is None or self._texts.query_column is None:
+                raise NoQuery(f"{self.surface} reads no queries: leave the query out")
             context = {**context, self._texts.query_column: body.query}
         request_id = body.request_id or uuid.uuid4().hex
         request = _Request(body, context, str(body.user_id), request_id, self._clock(), stages)
