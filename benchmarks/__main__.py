@@ -385,12 +385,13 @@ def off_policy(
 def text(
     search: Annotated[Path, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")],
     stream: Annotated[bool, typer.Option(help="Clicks drawn from them, with queries whose meaning turns.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="The encoder in int8: its time, and what that costs.")] = False,
     quick: Quick = False,
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
     """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes."""
-    from benchmarks import text, text_stream
+    from benchmarks import text, text_precision, text_stream
 
     expect_extra("bm25s")
     expect_files(str(search), None)
@@ -398,6 +399,9 @@ def text(
     if stream:
         asked = text_stream.StreamConfig.quick(search) if quick else text_stream.StreamConfig(search)
         run_bench(partial(text_stream.bench, asked), output)
+    elif int8:
+        small = text_precision.PrecisionConfig.quick(search) if quick else text_precision.PrecisionConfig(search)
+        run_bench(partial(text_precision.bench, small), output)
     else:
         config = text.TextConfig.quick(search) if quick else text.TextConfig(search)
         run_bench(partial(text.bench, config), output)

@@ -94,13 +94,14 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
     """Fine-tune a copy of the champion on the training part; the first model starts from nothing.
 
     Where the surface declares another design than the champion has, the challenger is of that design, and must be
-    better: of the same shape it trains on from the champion's weights, of another from the days before.
+    better: of the same shape it trains on from the champion's weights, of another from the days before. An encoder of
+    another precision must be no worse: what is to be had of it is time.
     """
     champion = None if start.champion is None else start.champion.model
     model, hypothesis = champion, _hypothesis(surface, champion)
     if champion is None:
         model = Model.new(surface.layout, surface.design, surface.seed)
-    elif hypothesis == "better":
+    elif champion.design != surface.design or columns_differ(champion.layout, surface.layout):
         model = _redesigned(surface, champion, start.earlier)
     assert model is not None
     seed, part = surface.seed + window.update_id, window.training_part
@@ -121,9 +122,12 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
 
 
 def _hypothesis(surface: Surface, champion: Model | None) -> Hypothesis:
-    if champion is None or (champion.design == surface.design and not columns_differ(champion.layout, surface.layout)):
+    if champion is None:
         return "not_worse"
-    return "better"
+    before, now = champion.design, surface.design
+    if before.text is not None and now.text is not None:
+        before = replace(before, text=replace(before.text, precision=now.text.precision))
+    return "not_worse" if before == now and not columns_differ(champion.layout, surface.layout) else "better"
 
 
 def columns_differ(before: Layout, now: Layout) -> bool:
@@ -133,10 +137,14 @@ def columns_differ(before: Layout, now: Layout) -> bool:
 
 def _redesigned(surface: Surface, champion: Model, earlier: Callable[[], Frame]) -> Model:
     """A model of the surface's design that was trained up to the window."""
-    shape, learning = surface.design.shape, surface.design.learning
-    if champion.design.shape == shape and not columns_differ(champion.layout, surface.layout):
-        return champion.trained_by(learning)
-    new = Model.new(surface.layout, Design(shape, replace(learning, time_budget_s=None)), surface.seed)
+    design, before = surface.design, champion.design
+    shape, learning, text = design.shape, design.learning, design.text
+    if before.shape == shape and not columns_differ(champion.layout, surface.layout):
+        if text is None and before.text is None:
+            return champion.trained_by(learning)
+        if text is not None and before.text is not None and text.trains_on_from(before.text):
+            return champion.trained_by(learning).reading_texts_by(text)
+    new = Model.new(surface.layout, Design(shape, replace(learning, time_budget_s=None), text), surface.seed)
     model, _ = fine_tune(new, earlier().examples, seed=surface.seed, clock=time.monotonic)
     return model.trained_by(learning)
 

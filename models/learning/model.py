@@ -31,6 +31,7 @@ from models.tables.rows import Gathered
 from models.tables.window_ids import WindowIds
 from models.tensors import one_thread, tensor
 from models.text.part import TEXT_COLUMNS, TextPart
+from models.text.text_design import TextDesign
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +171,13 @@ class Model:
         model.tables = tuple(
             replace(table, evict_after=learning.evict_after, max_rows=learning.max_rows) for table in model.tables
         )
+        return model
+
+    def reading_texts_by(self, design: TextDesign) -> Model:
+        """The same model, whose encoder has another design that trains on from its own."""
+        assert self.text is not None
+        model = copy(self)
+        model.design, model.text = replace(self.design, text=design), self.text.by(design)
         return model
 
     def explored(self, by_posterior: bool) -> Model:

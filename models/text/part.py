@@ -61,6 +61,12 @@ class TextPart:
         moved = {name.removeprefix(MOVED): array for name, array in arrays.items() if name.startswith(MOVED)}
         return TextPart(design, Adapted.of(design, moved, int(arrays[STEPS])), arrays[ENCODER].tobytes().hex())
 
+    def by(self, design: TextDesign) -> TextPart:
+        """What updates moved, by a design that trains on from this one's."""
+        assert design.trains_on_from(self.design)
+        adapted = None if self.adapted is None else Adapted.of(design, self.adapted.moved, self.adapted.steps)
+        return TextPart(design, adapted, self._encoder)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that updates moved, by name; none while nothing was."""
         if self.adapted is None:
@@ -132,7 +138,8 @@ class TextPart:
                 f"{self.design.encoder} has other weights here ({base.identity[:12]}) than those that the version was"
                 f" trained on ({self._encoder[:12]}): install that one again, or begin with a new model"
             )
-        return base.encode(queries) if self.adapted is None else self.adapted.queries(base, queries)
+        precision = self.design.precision
+        return base.encode(queries, precision) if self.adapted is None else self.adapted.queries(base, queries)
 
     def _of_items(self, texts: Texts, keys: Keys) -> Vectors:
         """[n, W]; of keys [n], NaN where neither text nor vector is known."""
