@@ -383,7 +383,12 @@ def off_policy(
 
 @app.command()
 def text(
-    search: Annotated[Path, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")],
+    search: Annotated[
+        Path | None, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")
+    ] = None,
+    queries: Annotated[
+        bool, typer.Option("--queries", help="Searches by HTTP, as they ship: how long one takes.")
+    ] = False,
     stream: Annotated[bool, typer.Option(help="Clicks drawn from them, with queries whose meaning turns.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="The encoder in int8: its time, and what that costs.")] = False,
     quick: Quick = False,
@@ -391,11 +396,20 @@ def text(
     as_json: AsJson = False,
 ) -> None:
     """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes."""
-    from benchmarks import text, text_precision, text_stream
+    from benchmarks import text, text_precision, text_queries, text_stream
+    from benchmarks.text_installation import SeededSearch
 
     expect_extra("bm25s")
-    expect_files(str(search), None)
+    expect_files(None if search is None else str(search), None)
     output = Output(record, as_json)
+    if queries:
+        file = None if search is None else str(search.resolve())
+        fewer = text_queries.QueriesConfig.quick(file)
+        wanted = fewer if quick else text_queries.QueriesConfig(SeededSearch(search=file))
+        run_bench(partial(text_queries.bench, wanted), output)
+        return
+    if search is None:
+        raise BadArgument("--search is missing: name a parquet file of rated pairs (--queries goes without)")
     if stream:
         asked = text_stream.StreamConfig.quick(search) if quick else text_stream.StreamConfig(search)
         run_bench(partial(text_stream.bench, asked), output)

@@ -113,7 +113,11 @@ def query_rows(name: str, ways: Sequence[Encode], queries: Sequence[str], clock:
         Row(f"one query, {name}, p{100 * share:g}", at(rounded, share), "ms", "float32", at(whole, share))
         for share in (0.5, 0.9)
     ]
-    return [*rows, Row(f"cosine with float32, {name}, mean", float(cosine.mean())), Row("  lowest", float(cosine.min()))]
+    return [
+        *rows,
+        Row(f"cosine with float32, {name}, mean", float(cosine.mean())),
+        Row("  lowest", float(cosine.min())),
+    ]
 
 
 def at(times: Floats, share: float) -> float:
