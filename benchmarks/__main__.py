@@ -391,22 +391,23 @@ def text(
     ] = False,
     stream: Annotated[bool, typer.Option(help="Clicks drawn from them, with queries whose meaning turns.")] = False,
     int8: Annotated[bool, typer.Option("--int8", help="The encoder in int8: its time, and what that costs.")] = False,
+    workers: Annotated[int, typer.Option(help="Serving processes, with --queries.", min=1)] = 1,
+    surfaces: Annotated[int, typer.Option(help="Surfaces on the one encoder, with --queries.", min=1)] = 1,
     quick: Quick = False,
     record: Record = None,
     as_json: AsJson = False,
 ) -> None:
     """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes."""
     from benchmarks import text, text_precision, text_queries, text_stream
-    from benchmarks.text_installation import SeededSearch
 
     expect_extra("bm25s")
     expect_files(None if search is None else str(search), None)
     output = Output(record, as_json)
     if queries:
         file = None if search is None else str(search.resolve())
-        fewer = text_queries.QueriesConfig.quick(file)
-        wanted = fewer if quick else text_queries.QueriesConfig(SeededSearch(search=file))
-        run_bench(partial(text_queries.bench, wanted), output)
+        wanted = text_queries.QueriesConfig.quick() if quick else text_queries.QueriesConfig()
+        seeded = replace(wanted.seeded, search=file, int8=int8, more_surfaces=surfaces - 1)
+        run_bench(partial(text_queries.bench, replace(wanted, seeded=seeded, workers=workers)), output)
         return
     if search is None:
         raise BadArgument("--search is missing: name a parquet file of rated pairs (--queries goes without)")

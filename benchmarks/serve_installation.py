@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -189,18 +190,18 @@ def installation(
     *,
     workers: int = 1,
     services: Collection[str] = SERVICES,
-    surfaces: Sequence[str] = (SURFACE,),
+    surface: str = SURFACE,
+    declare: Callable[[Path], object] = partial(add, name=SURFACE),
 ) -> Iterator[Installation]:
     """Make it, in ``folder`` or else where temporary files are, with so many serving processes, and take it away in the
-    end. The log is of the first surface. Raises NotMeasurable."""
+    end. ``declare`` writes into the folder of the surfaces. Raises NotMeasurable."""
     # not TemporaryDirectory: PostgreSQL's user must pass, as the stack arranges it for a home
     root = Path(tempfile.mkdtemp(prefix="millrace-serve-", dir=folder))
     settings = own_settings(root, workers)
     started = tuple(service for service in every_service(settings) if service.name in services)
     with nobody_elses_environment():
         try:
-            for surface in surfaces:
-                add(settings.surfaces, surface)
+            declare(settings.surfaces)
             take_up(settings)
             start_stack(settings, started, later=[name for name in services if name != "postgres"])
             began = time.monotonic()
@@ -208,7 +209,7 @@ def installation(
             progress(f"a log imported, folded and trained on after {time.monotonic() - began:.0f} s")
             began = time.monotonic()
             start_stack(settings, started)
-            made = Installation(settings, surfaces[0])
+            made = Installation(settings, surface)
             wait_until_ready(settings, made.surface)
             made.settle(made.place(), READY_S)
             progress(f"serving and the fold are up after {time.monotonic() - began:.0f} s")

@@ -12,10 +12,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import polars as pl
 
 from benchmarks.serve_installation import ENDED, import_made, promote
+from flows.surface_files import add
 from infra.settings import Settings
 
 SEARCH = "search"
@@ -37,6 +39,24 @@ class SeededSearch:
     days: float = 0.4
     requests_per_day: int = 4_000
     seed: int = 0
+    int8: bool = False
+    """Whether the encoder reads queries in int8."""
+
+    more_surfaces: int = 0
+    """Beside it, on the same encoder; they have no items."""
+
+    def declare(self, folder: Path) -> None:
+        """Write its surfaces into the folder."""
+        found, _ = add(folder, SEARCH)
+        declared = found.path.read_text()
+        if self.int8:
+            plain = 'TextDesign("query", "title")'
+            assert plain in declared
+            declared = declared.replace(plain, 'TextDesign("query", "title", precision="int8")')
+            found.path.write_text(declared)
+        for number in range(self.more_surfaces):
+            name = f"{SEARCH}{number + 2}"
+            (folder / f"{name}.py").write_text(declared.replace(f'name="{SEARCH}"', f'name="{name}"'))
 
 
 def import_and_train(settings: Settings, seeded: SeededSearch, now: datetime) -> None:

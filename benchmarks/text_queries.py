@@ -9,6 +9,7 @@ asked before, the others repeat one that was. The stages are serving's own, as /
 
 import asyncio
 import json
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,13 +18,15 @@ from pathlib import Path
 
 import httpx
 import numpy as np
+import psutil
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.bench import Clock, Progress
 from benchmarks.serve import collected_later
 from benchmarks.serve_client import Load, Post, open_loop
-from benchmarks.serve_installation import Installation, NotMeasurable, installation
+from benchmarks.serve_installation import READY_S, Installation, NotMeasurable, installation
+from benchmarks.serve_rows import megabytes
 from benchmarks.serve_workload import poisson
 from benchmarks.table import Row, Table, machine
 from benchmarks.text_installation import SEARCH, SeededSearch, asked
@@ -56,31 +59,39 @@ class QueriesConfig:
     seed: int = 0
 
     @staticmethod
-    def quick(search: str | None) -> "QueriesConfig":
+    def quick() -> "QueriesConfig":
         """Small sizes."""
-        return QueriesConfig(SeededSearch(items=3_000, search=search), rounds=1, seconds=5.0)
+        return QueriesConfig(SeededSearch(items=3_000), rounds=1, seconds=5.0)
 
 
 def bench(config: QueriesConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it. Raises NotMeasurable."""
     with (
-        installation(config.seeded, config.folder, progress, workers=config.workers, surfaces=[SEARCH]) as made,
+        installation(
+            config.seeded,
+            config.folder,
+            progress,
+            workers=config.workers,
+            surface=SEARCH,
+            declare=config.seeded.declare,
+        ) as made,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
         collected_later(),
     ):
+        wait_until_indexed(made)
         posts, draw = requests(config, made), np.random.default_rng(config.seed)
         found, before = Load(), dict[str, Stage]()
         for turn in range(config.rounds + 1):
             arrivals = poisson(draw, config.rate, config.seconds if turn else config.seconds / 4)
             load = runner.run(open_loop(made.server, posts, arrivals, clock=clock))
             if not turn:
-                expect_both_sources(made)
                 before = stages(made)
                 continue
             found += load
             progress(f"p50 {load.quantile(0.5):.1f} ms, p99 {load.quantile(0.99):.1f} ms")
         after = stages(made)
-    return Table("text-queries", machine(), rows(config, found, before, after))
+        memory = memory_rows(made)
+    return Table("text-queries", machine(), [*rows(config, found, before, after), *memory])
 
 
 def requests(config: QueriesConfig, made: Installation) -> Iterator[Post]:
@@ -108,13 +119,20 @@ def requests(config: QueriesConfig, made: Installation) -> Iterator[Post]:
         yield Post(name, SHOWN, made.server.post(f"/v1/{SEARCH}/recommend", json.dumps(body).encode()))
 
 
-def expect_both_sources(made: Installation) -> None:
-    """Raises NotMeasurable where a request is answered without words, vectors or the champion."""
+def wait_until_indexed(made: Installation) -> None:
+    """Until things are found by words as by vectors. Raises NotMeasurable."""
     body = {"user_id": "u1", "query": "blue", "limit": SHOWN}
-    answer = httpx.post(f"{made.settings.serving}/v1/{SEARCH}/recommend", json=body, trust_env=False).json()
-    sources = {source for item in answer["items"] for source in item["sources"]}
-    if sources != {"similar", "lexical"} or answer["degraded"]:
-        raise NotMeasurable(f"a query is answered by {sources}, without {answer['degraded']}")
+    deadline = time.monotonic() + READY_S
+    while True:
+        answer = httpx.post(
+            f"{made.settings.serving}/v1/{SEARCH}/recommend", json=body, timeout=30, trust_env=False
+        ).json()
+        sources = {source for item in answer["items"] for source in item["sources"]}
+        if sources == {"similar", "lexical"} and not answer["degraded"]:
+            return
+        if time.monotonic() > deadline:
+            raise NotMeasurable(f"after {READY_S:.0f} s a query is answered by {sources}, without {answer['degraded']}")
+        time.sleep(0.5)
 
 
 @dataclass(frozen=True)
@@ -137,6 +155,20 @@ def stages(made: Installation) -> dict[str, Stage]:
     return {name: Stage(found[name, COUNT], found[name, SUM]) for name, of in list(found) if of == SUM}
 
 
+def memory_rows(made: Installation) -> list[Row]:
+    """Of all serving processes; the encoder's weights are a file's pages, which several share."""
+    mapped = sum(
+        each.pss
+        for process in [psutil.Process(made.pid), *psutil.Process(made.pid).children(recursive=True)]
+        for each in process.memory_maps()
+        if each.path.endswith(".safetensors")
+    )
+    return [
+        Row("memory of serving, PSS", megabytes(made.pid, "pss"), "MB"),
+        Row("  of it the encoder's weights", mapped / 1e6, "MB"),
+    ]
+
+
 def rows(config: QueriesConfig, load: Load, before: dict[str, Stage], after: dict[str, Stage]) -> list[Row]:
     """Latencies with their goals, and the mean of each stage."""
     seeded = config.seeded
@@ -153,6 +185,8 @@ def rows(config: QueriesConfig, load: Load, before: dict[str, Stage], after: dic
         ),
         Row("queries never asked before", f"{1 - config.repeated:.0%}"),
         Row("queries", "of the file" if seeded.search else "of the seeded shop"),
+        Row("the encoder", "int8" if seeded.int8 else "float32"),
+        Row("surfaces on it", 1 + seeded.more_surfaces),
         Row("serving processes", config.workers),
         Row("not answered with 2xx", load.refused),
     ]
