@@ -15,6 +15,7 @@ from pathlib import Path
 from time import process_time
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
@@ -67,7 +68,8 @@ def bench(config: PrecisionConfig, *, clock: Clock, progress: Progress) -> Table
     updates = [Update.of(design, base, rated, trained, titles, seed).adapted for seed in range(config.seeds)]
     progress("trained")
     rows = list[Row]()
-    for name, parts in {"as it comes": [None], "adapters": updates}.items():
+    parts_of: dict[str, Sequence[Adapted | None]] = {"as it comes": [None], "adapters": updates}
+    for name, parts in parts_of.items():
         ways = [[encoder(base, part, precision) for part in parts] for precision in PRECISIONS]
         rows += query_rows(name, [one[0] for one in ways], rated.queries[: config.alone], clock)
         whole, rounded = (
@@ -120,7 +122,7 @@ def query_rows(name: str, ways: Sequence[Encode], queries: Sequence[str], clock:
     ]
 
 
-def at(times: Floats, share: float) -> float:
+def at(times: NDArray[np.float64], share: float) -> float:
     return float(np.quantile(times, share))
 
 

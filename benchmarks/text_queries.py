@@ -121,7 +121,8 @@ def requests(config: QueriesConfig, made: Installation) -> Iterator[Post]:
 
 def wait_until_indexed(made: Installation) -> None:
     """Until things are found by words as by vectors. Raises NotMeasurable."""
-    body = {"user_id": "u1", "query": "blue", "limit": SHOWN}
+    (title,) = made.rows("SELECT attributes ->> 'title' FROM items WHERE surface = %s LIMIT 1", SEARCH)[0]
+    body = {"user_id": "u1", "query": title, "limit": SHOWN}
     deadline = time.monotonic() + READY_S
     while True:
         answer = httpx.post(

@@ -40,8 +40,8 @@ class Int8Linear(nn.Module):
         scale = weight.abs().amax(1).clamp_min(SMALLEST) / HIGHEST
         self.register_buffer("weight", (weight / scale[:, None]).round().to(torch.int8).t())
         self.register_buffer("scale", scale)
-        bias = torch.zeros(self.out_features) if linear.bias is None else linear.bias.detach()
-        self.register_buffer("bias", bias)
+        bias: Tensor | None = linear.bias  # which torch declares never to be None
+        self.register_buffer("bias", torch.zeros(self.out_features) if bias is None else bias.detach())
 
     def forward(self, inputs: Tensor) -> Tensor:
         tokens = inputs.reshape(-1, self.in_features)
@@ -53,5 +53,5 @@ class Int8Linear(nn.Module):
 
 def in_int8(transformer: nn.Module) -> nn.Module:
     """The same with its linear layers in int8. Embeddings are looked up and not multiplied: they stay as they are."""
-    layers = [name for name, module in transformer.named_modules() if isinstance(module, nn.Linear)]
-    return replaced(around(transformer), {name: Int8Linear(transformer.get_submodule(name)) for name in layers})
+    layers = {name: module for name, module in transformer.named_modules() if isinstance(module, nn.Linear)}
+    return replaced(around(transformer), {name: Int8Linear(layer) for name, layer in layers.items()})

@@ -7,7 +7,9 @@ from models.serving.recommend.alike import NOWHERE, ROUNDING, Alike
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    lengths: np.ndarray = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    found: np.ndarray = (vectors / lengths).astype(np.float32)
+    return found
 
 
 def exact(alike: Alike, vector: np.ndarray, allowed: np.ndarray, most: int) -> set[int]:
