@@ -386,7 +386,13 @@ def text(
     search: Annotated[
         Path | None, typer.Option(help="Rated pairs as a parquet file: query, title, relevance from 1 to 3.")
     ] = None,
+    queries: Annotated[
+        bool, typer.Option("--queries", help="Searches by HTTP, as they ship: how long one takes.")
+    ] = False,
     stream: Annotated[bool, typer.Option(help="Clicks drawn from them, with queries whose meaning turns.")] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="The encoder in int8: its time, and what that costs.")] = False,
+    workers: Annotated[int, typer.Option(help="Serving processes, with --queries.", min=1)] = 1,
+    surfaces: Annotated[int, typer.Option(help="Surfaces on the one encoder, with --queries.", min=1)] = 1,
     headlines: Annotated[
         Path | None, typer.Option(help="Tested headlines instead, as the Upworthy Research Archive has them, parquet.")
     ] = None,
@@ -396,24 +402,33 @@ def text(
 ) -> None:
     """Updates of a pretrained text encoder: what they find for queries never trained on, beside it as it comes; or
     which headlines they say will be clicked more."""
-    from benchmarks import text, text_headlines, text_stream
+    from benchmarks import text, text_headlines, text_precision, text_queries, text_stream
 
     output = Output(record, as_json)
     if headlines is not None:
-        if search is not None or stream:
-            raise BadArgument("--headlines is measured by itself: leave out --search and --stream")
+        if search is not None or stream or queries or int8:
+            raise BadArgument("--headlines is measured by itself: leave out --search, --stream, --queries and --int8")
         expect_extra("sklearn")
         expect_files(str(headlines), None)
         tested = text_headlines.HeadlinesConfig
         run_bench(partial(text_headlines.bench, (tested.quick if quick else tested)(headlines)), output)
         return
-    if search is None:
-        raise BadArgument("nothing to measure: give --search or --headlines, a parquet file")
     expect_extra("bm25s")
-    expect_files(str(search), None)
+    expect_files(None if search is None else str(search), None)
+    if queries:
+        file = None if search is None else str(search.resolve())
+        wanted = text_queries.QueriesConfig.quick() if quick else text_queries.QueriesConfig()
+        seeded = replace(wanted.seeded, search=file, int8=int8, more_surfaces=surfaces - 1)
+        run_bench(partial(text_queries.bench, replace(wanted, seeded=seeded, workers=workers)), output)
+        return
+    if search is None:
+        raise BadArgument("nothing to measure: give --search or --headlines, a parquet file (--queries goes without)")
     if stream:
         asked = text_stream.StreamConfig.quick(search) if quick else text_stream.StreamConfig(search)
         run_bench(partial(text_stream.bench, asked), output)
+    elif int8:
+        small = text_precision.PrecisionConfig.quick(search) if quick else text_precision.PrecisionConfig(search)
+        run_bench(partial(text_precision.bench, small), output)
     else:
         config = text.TextConfig.quick(search) if quick else text.TextConfig(search)
         run_bench(partial(text.bench, config), output)

@@ -14,10 +14,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ from infra.stack.supervision import Supervisor
 if TYPE_CHECKING:
     import polars as pl
 
+    from benchmarks.text_installation import SeededSearch
     from flows.update import Outcome
 
 SURFACE = "feed"
@@ -111,6 +113,8 @@ class Installation:
 
     settings: Settings
 
+    surface: str = SURFACE
+
     @property
     def server(self) -> Server:
         return Server(self.settings.host, self.settings.serving_port)
@@ -126,18 +130,20 @@ class Installation:
 
     def impressions(self) -> int:
         """Rows of the log."""
-        return int(self.rows("SELECT count(*) FROM impressions WHERE surface = %s", SURFACE)[0][0])
+        return int(self.rows("SELECT count(*) FROM impressions WHERE surface = %s", self.surface)[0][0])
 
     def readers(self) -> list[tuple[str, dict[str, str]]]:
         """Users of the log's last requests, each with the context of one."""
         found = self.rows(
-            "SELECT user_id, context FROM impressions WHERE surface = %s ORDER BY shown_at DESC LIMIT 20000", SURFACE
+            "SELECT user_id, context FROM impressions WHERE surface = %s ORDER BY shown_at DESC LIMIT 20000",
+            self.surface,
         )
         return list(dict(found).items())
 
     def newest_items(self) -> list[str]:
         found = self.rows(
-            "SELECT item_id FROM items WHERE surface = %s ORDER BY attributes ->> 'born_at' DESC LIMIT 1200", SURFACE
+            "SELECT item_id FROM items WHERE surface = %s ORDER BY attributes ->> 'born_at' DESC LIMIT 1200",
+            self.surface,
         )
         return [item for (item,) in found]
 
@@ -146,12 +152,12 @@ class Installation:
         impressions = self.rows(
             "SELECT request_id, count(*), count(DISTINCT impression_id) FROM impressions"
             " WHERE surface = %s AND starts_with(request_id, %s) GROUP BY request_id",
-            *(SURFACE, prefix),
+            *(self.surface, prefix),
         )
         feedback = self.rows(
             "SELECT impression_id, kind, count(*) FROM feedback"
             " WHERE surface = %s AND starts_with(impression_id, %s) GROUP BY impression_id, kind",
-            *(SURFACE, f"{SURFACE}:"),  # imported impressions have the log's own names
+            *(self.surface, f"{self.surface}:"),  # imported impressions have the log's own names
         )
         return Stored(
             {request: (rows, different) for request, rows, different in impressions},
@@ -160,7 +166,7 @@ class Installation:
 
     def place(self) -> int:
         """Of the log's last event; each that is stored has the next, or a later one."""
-        return int(self.rows("SELECT max(last_seq) FROM event_days WHERE surface = %s", SURFACE)[0][0])
+        return int(self.rows("SELECT max(last_seq) FROM event_days WHERE surface = %s", self.surface)[0][0])
 
     def settle(self, place: int, within_s: float = 30.0) -> float:
         """Wait until the log has come to that place, grows no more and is folded, or the time is up; the seconds until
@@ -168,7 +174,7 @@ class Installation:
         began, before = time.monotonic(), None
         while time.monotonic() < began + within_s:
             logged = self.place()
-            folded = self.rows("SELECT seq FROM fold_positions WHERE surface = %s", SURFACE)
+            folded = self.rows("SELECT seq FROM fold_positions WHERE surface = %s", self.surface)
             if place <= logged and before == logged and folded and folded[0][0] >= logged:
                 break
             before = logged
@@ -178,22 +184,24 @@ class Installation:
 
 @contextmanager
 def installation(
-    seeded: Seeded,
+    seeded: "Seeded | SeededSearch",
     folder: Path | None,
     progress: Progress,
     *,
     workers: int = 1,
     services: Collection[str] = SERVICES,
+    surface: str = SURFACE,
+    declare: Callable[[Path], object] = partial(add, name=SURFACE),
 ) -> Iterator[Installation]:
     """Make it, in ``folder`` or else where temporary files are, with so many serving processes, and take it away in the
-    end. Raises NotMeasurable."""
+    end. ``declare`` writes into the folder of the surfaces. Raises NotMeasurable."""
     # not TemporaryDirectory: PostgreSQL's user must pass, as the stack arranges it for a home
     root = Path(tempfile.mkdtemp(prefix="millrace-serve-", dir=folder))
     settings = own_settings(root, workers)
     started = tuple(service for service in every_service(settings) if service.name in services)
     with nobody_elses_environment():
         try:
-            add(settings.surfaces, SURFACE)
+            declare(settings.surfaces)
             take_up(settings)
             start_stack(settings, started, later=[name for name in services if name != "postgres"])
             began = time.monotonic()
@@ -201,8 +209,8 @@ def installation(
             progress(f"a log imported, folded and trained on after {time.monotonic() - began:.0f} s")
             began = time.monotonic()
             start_stack(settings, started)
-            made = Installation(settings)
-            wait_until_ready(settings)
+            made = Installation(settings, surface)
+            wait_until_ready(settings, made.surface)
             made.settle(made.place(), READY_S)
             progress(f"serving and the fold are up after {time.monotonic() - began:.0f} s")
             yield made
@@ -236,10 +244,10 @@ def nobody_elses_environment() -> Iterator[None]:
         os.environ.update(before)
 
 
-def train_in_a_process(settings: Settings, seeded: Seeded) -> None:
+def train_in_a_process(settings: Settings, seeded: "Seeded | SeededSearch") -> None:
     """Raises NotMeasurable with the end of its output."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.serve_installation", json.dumps(asdict(seeded))],
+        [sys.executable, "-m", type(seeded).__module__, json.dumps(asdict(seeded))],
         env={**os.environ, **library_environment(settings), **settings_environment(settings)},
         check=False,
         capture_output=True,
@@ -249,13 +257,14 @@ def train_in_a_process(settings: Settings, seeded: Seeded) -> None:
         raise NotMeasurable(f"no champion could be trained: {(done.stderr or done.stdout)[-2000:]}")
 
 
-def wait_until_ready(settings: Settings) -> None:
-    """Until the champion serves with live features. Raises NotMeasurable."""
+def wait_until_ready(settings: Settings, surface: str = SURFACE) -> None:
+    """Until the champion serves with live features, and with texts where it reads some. Raises NotMeasurable."""
     deadline = time.monotonic() + READY_S
     with httpx.Client(base_url=settings.serving, timeout=30, trust_env=False) as client:
         while True:
-            state = client.get("/readyz").json()["surfaces"].get(SURFACE, {})
-            if state.get("features") == "live" and state.get("champion") is not None:
+            state = client.get("/readyz").json()["surfaces"].get(surface, {})
+            lacking = state.get("degraded", {})
+            if state.get("features") == "live" and state.get("champion") is not None and "texts" not in lacking:
                 return
             if time.monotonic() > deadline:
                 raise NotMeasurable(f"serving is not ready after {READY_S:.0f} s: {state}")
@@ -264,20 +273,8 @@ def wait_until_ready(settings: Settings) -> None:
 
 def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
     """Import the seeded log, fold it, and run two updates, the last as of the end of its first days."""
-    from prefect import flow
-
-    from features.counters.folder import Folder
-    from features.ingest.checking import FileTimes
-    from features.ingest.importing import import_log
-    from features.ingest.log_files import Files
     from features.ingest.simulate import simulate
-    from flows.cli.prefect_api import prefect_api
-    from flows.taken_up import running
-    from flows.update import run
-    from flows.world import open_world
-    from models.versions.mlflow_client import prepare
 
-    surface, url = running(settings, SURFACE), settings.database
     start = now - ENDED - timedelta(days=seeded.whole_days)
     log, items, _ = simulate(
         seed=seeded.seed,
@@ -289,24 +286,51 @@ def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
     )
     if seeded.once:
         log = a_user_a_visit(log)
+    import_made(settings, SURFACE, log, items, now)
+    promote(settings, SURFACE, now, [start + timedelta(days=seeded.days) * share for share in (FIRST, 1.0)])
+
+
+def import_made(settings: Settings, name: str, log: "pl.DataFrame", items: "pl.DataFrame", now: datetime) -> None:
+    """Import what was made of a surface."""
+    from features.ingest.checking import FileTimes
+    from features.ingest.importing import import_log
+    from features.ingest.log_files import Files
+    from flows.taken_up import running
+
+    surface = running(settings, name)
     with tempfile.TemporaryDirectory(prefix="millrace-serve-log-") as folder:
         files = Files(Path(folder) / "log.parquet", items=Path(folder) / "items.parquet")
         log.write_parquet(Path(folder) / "log.parquet")
         items.write_parquet(Path(folder) / "items.parquet")
         import_log(
-            url,
-            SURFACE,
+            settings.database,
+            name,
             files,
             times=FileTimes(now),
             label=surface.features.label.kind,
             mapping=surface.log,
             declared=surface.features.columns,
         )
+
+
+def promote(settings: Settings, name: str, now: datetime, updates: Sequence[datetime]) -> None:
+    """Fold the surface's log, and run an update as of each of these times. Raises NotMeasurable where the gate does not
+    promote one."""
+    from prefect import flow
+
+    from features.counters.folder import Folder
+    from flows.cli.prefect_api import prefect_api
+    from flows.taken_up import running
+    from flows.update import run
+    from flows.world import open_world
+    from models.versions.mlflow_client import prepare
+
+    surface, url = running(settings, name), settings.database
     prepare(settings.mlflow_tracking, url)
     with (
         open_world(settings, surface, reports=False) as world,
         connect(url, autocommit=True) as connection,
-        Folder(connection, SURFACE, surface.features) as folder_of_counters,
+        Folder(connection, name, surface.features) as folder_of_counters,
     ):
         folder_of_counters.fold(now)
 
@@ -315,8 +339,8 @@ def import_and_train(settings: Settings, seeded: Seeded, now: datetime) -> None:
             return run(world, as_of)
 
         with prefect_api(settings):
-            for share in (FIRST, 1.0):
-                outcome = update(start + timedelta(days=seeded.days) * share)
+            for as_of in updates:
+                outcome = update(as_of)
                 if outcome.published.state != "promoted":
                     raise NotMeasurable(f"the gate did not promote: {' '.join(outcome.verdict.reasons)}")
 

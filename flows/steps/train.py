@@ -18,6 +18,7 @@ from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.retrieval import artifact as towers_artifact
 from models.retrieval.artifact import VersionTowers
+from models.text.text_design import TextDesign
 from models.versions.artifact import save, save_delta, snapshot_due
 from models.versions.delta import difference
 from monitoring.evaluation import cost
@@ -94,12 +95,13 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
 
     Where the surface declares another design than the champion has, the challenger is of that design, and must be
     better: of the same shape and reading of texts it trains on from the champion's weights, else from the days before.
+    An encoder of another precision must be no worse: what is to be had of it is time.
     """
     champion = None if start.champion is None else start.champion.model
     model, hypothesis = champion, _hypothesis(surface, champion)
     if champion is None:
         model = Model.new(surface.layout, surface.design, surface.seed)
-    elif hypothesis == "better":
+    elif champion.design != surface.design or columns_differ(champion.layout, surface.layout):
         model = _redesigned(surface, champion, start.earlier)
     assert model is not None
     seed, part = surface.seed + window.update_id, window.training_part
@@ -120,9 +122,12 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
 
 
 def _hypothesis(surface: Surface, champion: Model | None) -> Hypothesis:
-    if champion is None or (champion.design == surface.design and not columns_differ(champion.layout, surface.layout)):
+    if champion is None:
         return "not_worse"
-    return "better"
+    before, now = champion.design, surface.design
+    if isinstance(before.text, TextDesign) and isinstance(now.text, TextDesign):
+        before = replace(before, text=replace(before.text, precision=now.text.precision))
+    return "not_worse" if before == now and not columns_differ(champion.layout, surface.layout) else "better"
 
 
 def columns_differ(before: Layout, now: Layout) -> bool:
@@ -133,9 +138,8 @@ def columns_differ(before: Layout, now: Layout) -> bool:
 def _redesigned(surface: Surface, champion: Model, earlier: Callable[[], Frame]) -> Model:
     """A model of the surface's design that was trained up to the window."""
     design, learning = surface.design, surface.design.learning
-    same = (champion.design.shape, champion.design.text) == (design.shape, design.text)
-    if same and not columns_differ(champion.layout, surface.layout):
-        return champion.trained_by(learning)
+    if design.trains_on_from(champion.design) and not columns_differ(champion.layout, surface.layout):
+        return champion.trained_by(learning).reading_texts_by(design.text)
     unhurried = replace(design, learning=replace(learning, time_budget_s=None))
     new = Model.new(surface.layout, unhurried, surface.seed)
     model, _ = fine_tune(new, earlier().examples, seed=surface.seed, clock=time.monotonic)

@@ -110,6 +110,12 @@ class Design:
     text: TextDesign | WordingDesign | None = None
     """How its texts are read, and what of that an update moves. None: they are ids alone."""
 
+    def trains_on_from(self, other: Design) -> bool:
+        """Whether a model of the other design and the same columns can be trained on by this one."""
+        one, before = self.text, other.text
+        reads_on = isinstance(one, TextDesign) and isinstance(before, TextDesign) and one.trains_on_from(before)
+        return self.shape == other.shape and (one == before or reads_on)
+
     @staticmethod
     def of(description: Mapping[str, Any]) -> Design:
         """The design that ``dataclasses.asdict`` turned into this, by way of JSON too."""

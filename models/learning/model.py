@@ -30,7 +30,10 @@ from models.tables.id_table import IdTable
 from models.tables.rows import Gathered
 from models.tables.window_ids import WindowIds
 from models.tensors import one_thread, tensor
+from models.text.part import TextPart
 from models.text.parts import TextReader, part_of
+from models.text.text_design import TextDesign
+from models.text.wording_design import WordingDesign
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +173,16 @@ class Model:
         model.tables = tuple(
             replace(table, evict_after=learning.evict_after, max_rows=learning.max_rows) for table in model.tables
         )
+        return model
+
+    def reading_texts_by(self, design: TextDesign | WordingDesign | None) -> Model:
+        """The same model, whose texts are read by another design that trains on from its own."""
+        if design == self.design.text:
+            return self
+        assert isinstance(design, TextDesign)
+        assert isinstance(self.text, TextPart)
+        model = copy(self)
+        model.design, model.text = replace(self.design, text=design), self.text.by(design)
         return model
 
     def explored(self, by_posterior: bool) -> Model:

@@ -11,9 +11,10 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
-Stage = Literal["parse", "wait", "retrieve", "read", "check", "score", "arrange", "journal", "answer"]
-"""``parse``: from the first byte to a checked body. ``wait``: for a thread. ``retrieve``: candidates that the request
-does not name. ``read``: features and views. ``check``: feedback and events looked up. ``score``: the model.
+Stage = Literal["parse", "wait", "encode", "retrieve", "read", "check", "score", "arrange", "journal", "answer"]
+"""``parse``: from the first byte to a checked body. ``wait``: for a thread. ``encode``: a query's vector, which
+finds candidates. ``retrieve``: candidates that the request does not name. ``read``: features and views. ``check``:
+feedback and events looked up. ``score``: the model.
 ``arrange``: what is shown, in which order, its names and its entry. ``journal``: until that is durable. ``answer``:
 until the last byte is handed to the connection."""
 

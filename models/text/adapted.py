@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from models.tables.rows import Floats
 from models.text.base_encoder import Base, encoded
-from models.text.encoder import Encoder, encoder_of, unmoved
+from models.text.encoder import Encoder, unmoved
+from models.text.inference import for_inference
 from models.text.text_design import TextDesign
 
 
@@ -63,6 +64,5 @@ class Adapted:
     def encoder(self, base: Base) -> Encoder:
         """It on a base, for inference."""
         if base.identity not in self._applied:
-            filled = encoder_of(self.design, base).fill(self.moved)
-            self._applied[base.identity] = filled.requires_grad_(requires_grad=False)
+            self._applied[base.identity] = for_inference(self.design, base, self.moved)
         return self._applied[base.identity]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +22,8 @@ from torch.nn import functional
 
 from models.tables.rows import Floats
 from models.tensors import one_thread
+from models.text.int8 import in_int8
+from models.text.text_design import EncoderPrecision
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,9 +52,17 @@ class Base:
         """Of each text, with the marks that the encoder expects around it."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts))]
 
-    def encode(self, texts: Sequence[str]) -> Floats:
+    def encode(self, texts: Sequence[str], precision: EncoderPrecision = "float32") -> Floats:
         """[N, width]: the vector of each text."""
-        return encoded(partial(embed, self.transformer), self.tokens(texts), self.width)
+        return encoded(partial(embed, self.at(precision)), self.tokens(texts), self.width)
+
+    def at(self, precision: EncoderPrecision) -> nn.Module:
+        """Its transformer, for inference."""
+        return self.transformer if precision == "float32" else self._in_int8
+
+    @cached_property
+    def _in_int8(self) -> nn.Module:
+        return in_int8(self.transformer)
 
 
 def identity_of(transformer: nn.Module, tokenizer: Tokenizer) -> str:

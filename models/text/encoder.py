@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +18,8 @@ from torch.nn import functional
 from models.tables.rows import Floats
 from models.tensors import tensor
 from models.text.base_encoder import Base, Tokens, embed
+from models.text.sharing import around
 from models.text.text_design import Adapt, TextDesign
-
-M = TypeVar("M", bound=nn.Module)
 
 ADAPTER = "own"
 """What peft calls our adapter inside; no name that leaves this module has it."""
@@ -55,17 +53,21 @@ class Encoder(nn.Module):
         Raises ValueError where they are another design's or base's.
         """
         names = {shown(name): name for name, weights in self.named_parameters() if weights.requires_grad}
-        for name in sorted(names.keys() | arrays.keys()):
-            expected = tuple(self.get_parameter(names[name]).shape) if name in names else None
-            found = arrays[name].shape if name in arrays else None
-            if expected != found:
-                raise ValueError(
-                    f"text encoder: {name!r} is {found}, and the design makes {expected} of this base: give the design"
-                    " and the base that these arrays were made with"
-                )
+        expect_arrays({name: tuple(weights.shape) for name, weights in self.moved.items()}, arrays)
         state = {names[name]: tensor(array) for name, array in arrays.items()}
         self.load_state_dict(state, strict=False, assign=True)
         return self
+
+
+def expect_arrays(shapes: Mapping[str, tuple[int, ...]], arrays: Mapping[str, Floats]) -> None:
+    """Raises ValueError where the arrays do not have these names and shapes."""
+    for name in sorted(shapes.keys() | arrays.keys()):
+        expected, found = shapes.get(name), arrays[name].shape if name in arrays else None
+        if expected != found:
+            raise ValueError(
+                f"text encoder: {name!r} is {found}, and the design makes {expected} of this base: give the design"
+                " and the base that these arrays were made with"
+            )
 
 
 def shown(name: str) -> str:
@@ -101,13 +103,6 @@ def unmoved(design: TextDesign, base: Base, seed: int) -> dict[str, Floats]:
 
     moved = encoder_of(design, base).moved
     return {name: start(name, weights).numpy() for name, weights in moved.items()}
-
-
-def around(module: M) -> M:
-    """A copy of the modules, with the same memory for all their weights."""
-    memo: dict[int, Any] = {id(own): own for own in module.buffers()}
-    memo |= {id(own): nn.Parameter(own.detach(), own.requires_grad) for own in module.parameters()}
-    return deepcopy(module, memo)
 
 
 def with_adapters(transformer: nn.Module, rank: int, alpha: float) -> nn.Module:

@@ -119,8 +119,9 @@ class Learner:
         design = adapted.design
         encoder = encoder_of(design, base).fill({name: array.copy() for name, array in adapted.moved.items()})
         encoder = encoder if on.type == "cpu" else encoder.to(on)
-        head_alone = design.adapt == "head"
-        queries = tensor(base.encode(pairs.queries)).to(on) if head_alone else base.tokens(pairs.queries)
+        queries: Tensor | list[Tokens] = base.tokens(pairs.queries)
+        if design.adapt == "head":
+            queries = tensor(base.encode(pairs.queries, design.precision)).to(on)
         if design.moves_items:
             return Learner(encoder, design, queries, base.tokens(pairs.items))
         vectors = base.encode(pairs.items) if pairs.vectors is None else pairs.vectors

@@ -59,6 +59,12 @@ class TextPart:
         moved = {name.removeprefix(MOVED): array for name, array in arrays.items() if name.startswith(MOVED)}
         return TextPart(design, Adapted.of(design, moved, int(arrays[STEPS])), arrays[ENCODER].tobytes().hex())
 
+    def by(self, design: TextDesign) -> TextPart:
+        """What updates moved, by a design that trains on from this one's."""
+        assert design.trains_on_from(self.design)
+        adapted = None if self.adapted is None else Adapted.of(design, self.adapted.moved, self.adapted.steps)
+        return TextPart(design, adapted, self._encoder)
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that updates moved, by name; none while nothing was."""
         if self.adapted is None:
@@ -134,9 +140,10 @@ class TextPart:
     def _encoded(self, texts: Texts, queries: list[str]) -> Vectors:
         """[n, W]; of texts of queries. Raises ValueError where the encoder is not the one that updates moved."""
         base = texts.base
-        if self.adapted is not None:
-            expect_encoder(base, self._encoder)
-        return base.encode(queries) if self.adapted is None else self.adapted.queries(base, queries)
+        if self.adapted is None:
+            return base.encode(queries, self.design.precision)
+        expect_encoder(base, self._encoder)
+        return self.adapted.queries(base, queries)
 
     def _of_items(self, texts: Texts, keys: Keys) -> Vectors:
         """[n, W]; of keys [n], NaN where neither text nor vector is known."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from infra.errors import MillraceError
 from models.text.base_encoder import Base
-from models.text.encoder import around
+from models.text.sharing import around
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

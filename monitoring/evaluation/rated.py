@@ -23,6 +23,7 @@ from monitoring.statistics.sequential import FEWEST_FOR_NORMAL, Moments, lower_o
 if TYPE_CHECKING:  # evidence is read where nothing is encoded, and torch takes seconds to import
     from models.text.base_encoder import Base
     from models.text.part import TextPart
+    from models.text.text_design import EncoderPrecision
 
 Rival = Literal["champion", "as_it_comes"]
 
@@ -86,7 +87,10 @@ def ndcg(pairs: RatedPairs, part: "TextPart") -> Floats:
     from models.text.pretrained import base_of
 
     base, adapted = base_of(part.design.encoder), part.adapted
-    as_queries = as_it_comes(base, pairs.queries) if adapted is None else adapted.queries(base, pairs.queries)
+    precision = part.design.precision
+    as_queries = (
+        as_it_comes(base, pairs.queries, precision) if adapted is None else adapted.queries(base, pairs.queries)
+    )
     moved = adapted is not None and adapted.moves_items
     as_texts = adapted.items(base, pairs.texts) if adapted is not None and moved else as_it_comes(base, pairs.texts)
     cosine = np.einsum("pw,pw->p", as_queries[pairs.query], as_texts[pairs.text]).astype(np.float64)
@@ -108,6 +112,6 @@ def _gained(score: Floats, pairs: RatedPairs) -> Floats:
 
 
 @lru_cache(maxsize=4)
-def as_it_comes(base: "Base", texts: Sequence[str]) -> NDArray[np.float32]:
+def as_it_comes(base: "Base", texts: Sequence[str], precision: "EncoderPrecision" = "float32") -> NDArray[np.float32]:
     """[N, width]; of a tuple of texts. They are frozen, and a process that runs many updates encodes them once."""
-    return base.encode(texts)
+    return base.encode(texts, precision)

@@ -15,6 +15,8 @@ DESIGN = TextDesign("query", "item")
     [
         ({"adapt": "some"}, r"text\.adapt is 'some': give one of nothing, head, query, both, full"),
         ({"query": ""}, r"text\.query is '': name an id column"),
+        ({"precision": "int4"}, r"text\.precision is 'int4': give one of float32, int8"),
+        ({"precision": "int8", "adapt": "full"}, r"text\.precision is 'int8' and adapt 'full'"),
         ({"encoder": ""}, r"text\.encoder is '': name a model or a folder"),
         ({"rank": 0}, r"text\.rank is 0: give at least 1"),
         ({"rate": 0.0}, r"text\.rate is 0\.0: give more than 0"),

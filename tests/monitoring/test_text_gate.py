@@ -105,6 +105,14 @@ def test_sound_updates_are_not_held_for_their_texts(champion: Champion) -> None:
     assert sum(verdict.verdict == "promote" for verdict in verdicts) >= 4
 
 
+def test_an_encoder_in_int8_is_compared_with_the_champion_in_float32_and_may_go_live(champion: Champion) -> None:
+    quick = champion.model.reading_texts_by(replace(TEXT, precision="int8"))
+    evidence, verdict = judged(champion, quick, seed=21)
+    assert verdict.verdict == "promote", verdict.reasons
+    assert evidence.comparison is not None
+    assert evidence.comparison.rival == "champion"
+
+
 def test_an_adapter_trained_on_swapped_labels_is_rejected_and_named(champion: Champion, rated: RatedPairs) -> None:
     swapped = asked(500, seed=3)
     swapped = labelled(swapped, 1 - swapped.examples.label)

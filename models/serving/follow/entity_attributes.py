@@ -113,11 +113,12 @@ class EntityAttributes:
                 self._known.popitem(last=False)
 
     def change(self, changes: pl.DataFrame) -> None:
-        """What the log has of some since they changed: ``features.log.items.CHANGED_ITEM``."""
+        """What the log has of some since they changed: ``features.log.items.CHANGED_ITEM``. Those that nobody has asked
+        for are kept too, as far as there is room: a search finds items that were never shown."""
         columns = (changes["item_id"].to_list(), changes["attributes"].to_list())
         with self._adding:
             self._changes += 1
             for key, text in zip(*columns, strict=True):
                 self._unknown.pop(key, None)
-                if key in self._known:
+                if key in self._known or len(self._known) < CACHED:
                     self._known[key] = Attributes(json.loads(text))

@@ -130,11 +130,14 @@ class SurfaceRanker:
         if self.recommender is None:
             raise NoSources(f"{self.surface} declares no sources (recommend=None): name candidates, to /rank")
         request, trial, degraded = self._begun(body, stages)
-        ids, history = self.live_features.read_user(request.user, request.context, request.now)
         champion = trial.champion
         towers = None if champion is None else champion.retrieves
         model = None if champion is None else champion.loaded.model
-        asked = None if self._texts is None else self._texts.asked(request.context, model)
+        asked = None
+        if self._texts is not None:
+            asked = self._texts.asked(request.context, model)
+            stages.end("encode")
+        ids, history = self.live_features.read_user(request.user, request.context, request.now)
         found = self.recommender.find(body, request.user, towers, ids, history, request.now, asked)
         if self.recommender.stale() or not found.items:
             degraded.add("retrieval")

@@ -13,34 +13,18 @@ import time
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from models.serving.follow.catalogue import Items, Mask, Places
 from models.serving.follow.live_texts import LiveTexts
-from models.tensors import one_thread
+from models.serving.recommend.alike import NOWHERE, Alike
 from models.text.part import words_of
-from models.text.texts import Vectors
 
 REST = 20
 """Times as long as indexing took, until it is done again."""
 
 MOST_SINCE = 1000
 """Texts that are looked through as they are; of more than ten thousand a tenth."""
-
-NOWHERE = -1
-
-
-@dataclass(frozen=True, eq=False)
-class _Alike:
-    """The vectors of N items by their places."""
-
-    keys: NDArray[np.int64]
-    """[N]; of their texts."""
-    rows: NDArray[np.int64]
-    """[N], into the vectors; ``NOWHERE`` where there is none."""
-    vectors: Vectors
-    """[M, W]"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +44,7 @@ class TextIndex:
     def __init__(self, column: str, texts: LiveTexts) -> None:
         """``column``: the id of the items that is their text."""
         self._column, self._texts = column, texts
-        self._alike = _Alike(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
+        self._alike = Alike.of(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
         self._words = _Words()
         self._indexed_at, self._took_s = -math.inf, 0.0
         self._indexed_keys = np.zeros(0, np.int64)
@@ -69,19 +53,7 @@ class TextIndex:
 
     def alike(self, vector: NDArray[np.float32], allowed: Mask, most: int) -> Places:
         """At most so many of the allowed [N], the likest first, of a vector [W] of length 1."""
-        alike = self._alike
-        count = min(len(allowed), len(alike.rows))
-        if not len(alike.vectors) or not count:
-            return np.zeros(0, np.int64)
-        rows = alike.rows[:count]
-        with one_thread():
-            likeness = torch.mv(torch.from_numpy(alike.vectors), torch.from_numpy(vector))
-            scores = torch.full((count,), -math.inf)
-            fit = torch.from_numpy((rows != NOWHERE) & allowed[:count])
-            scores[fit] = likeness[torch.from_numpy(rows)[fit]]
-            best, places = torch.topk(scores, min(most, count))
-        found: Places = places[torch.isfinite(best)].numpy()
-        return found
+        return self._alike.find(vector, allowed, most)
 
     def worded(self, query: str, allowed: Mask, most: int) -> Places:
         """At most so many of the allowed [N] that have words of the query, those first that have the rarest."""
@@ -95,8 +67,8 @@ class TextIndex:
             if place < len(scores):
                 scores[place] = highest * len(words_of(text).intersection(asked)) / max(len(asked), 1)
         scores[~allowed] = 0
-        best = np.argsort(-scores, kind="stable")[:most]
-        return best[scores[best] > 0]
+        having = np.flatnonzero(scores > 0)
+        return having[np.argsort(-scores[having], kind="stable")[:most]]
 
     # --- following the items ----------------------------------------------------------------------------------------
 
@@ -108,7 +80,7 @@ class TextIndex:
         keys = items.ids[:, items.slots[self._column].start].copy()
         if vectors.vectors is not self._alike.vectors or not np.array_equal(keys, self._alike.keys):
             rows, known = vectors.find(keys)
-            self._alike = _Alike(keys, np.where(known, rows, NOWHERE), vectors.vectors)
+            self._alike = Alike.of(keys, np.where(known, rows, NOWHERE), vectors.vectors)
         self._settle_words(keys)
 
     def _settle_words(self, keys: NDArray[np.int64]) -> None:
