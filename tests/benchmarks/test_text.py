@@ -11,8 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks import text_stream
+from benchmarks import text_precision, text_stream
 from benchmarks.text import AS_IT_COMES, MEASURES, OURS, WAYS, Difference, TextConfig, bench
+from benchmarks.text_precision import PrecisionConfig
 from benchmarks.text_search import Found, RatedQueries, found, ndcg
 from benchmarks.text_stream import StreamConfig
 from features.ingest.sources import ImportRefused
@@ -88,6 +89,22 @@ def test_the_bench_ends_in_one_table(tmp_path: Path) -> None:
     assert rows["pairs and seeds, all weights"].ours == "40 and 1"
     assert json.loads(table.text())["name"] == "text"
     assert lines
+
+
+def test_the_bench_of_int8_has_both_precisions_of_the_same_updates(tmp_path: Path) -> None:
+    encoder = write_encoder(tmp_path / "encoder")
+    config = PrecisionConfig(write_pairs(tmp_path / "pairs.parquet"), seeds=2, alone=10, titles=40, encoder=encoder)
+    table = text_precision.bench(config, clock=time.perf_counter, progress=lambda line: None)
+    rows = {row.what: row for row in table.rows}
+    for name in ("as it comes", "adapters"):
+        for measure in MEASURES.values():
+            row = rows[f"{measure}, {name}"]
+            assert isinstance(row.ours, float)
+            assert row.theirs is not None
+            assert abs(row.ours - row.theirs) < 0.1
+        cosine = rows[f"cosine with float32, {name}, mean"].ours
+        assert isinstance(cosine, float)
+        assert 0.98 < cosine < 1
 
 
 def test_the_stream_ends_in_one_table_with_each_part_and_without(tmp_path: Path) -> None:
