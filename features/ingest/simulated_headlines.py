@@ -170,8 +170,9 @@ def _visited(random: np.random.Generator, articles: _Articles, hour: Floats) -> 
 
 
 def _activity(random: np.random.Generator, users: int) -> Floats:
-    activity = random.permutation(1 / (np.arange(users) + 10) ** 0.7)
-    return activity / activity.sum()
+    activity: Floats = random.permutation(1 / (np.arange(users) + 10) ** 0.7)
+    activity /= activity.sum()
+    return activity
 
 
 def _instants(start: datetime, milliseconds: Floats) -> pl.Series:

@@ -28,7 +28,7 @@ FEATURES = Features(
         Family("all", (), (HOUR, DAY), trend=True, sizes=0),
         Family("section", ("section",), (6 * HOUR, DAY), prior="all", trend=True),
         Family("article", ("article",), FADES, prior="section", trend=True, ages=True),
-        Family("item", ("item",), LASTS, prior="article", pseudo_counts=30),
+        Family("item", ("item",), LASTS, prior="article", pseudo_counts=60),
         Family("words", ("headline_words",), WORDS, prior="all", pseudo_counts=50, naive_bayes=True),
         Family("section_device", ("section", "device"), (DAY,), prior="section"),
         Family("user", ("user",), (7 * DAY,), prior="all"),

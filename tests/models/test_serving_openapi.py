@@ -15,6 +15,9 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation.case import Case
 from schemathesis.schemas import APIOperation
 
+from features.declare.columns import Id
+from features.declare.features import Features
+from features.declare.variants import Variants
 from infra.http.connections import limited
 from models.serving.app import LIMITS
 from models.serving.config import ServedSurface
@@ -38,8 +41,16 @@ request names no item twice, no schema says."""
 REFUSED = "negative_data_rejection"
 """Its check that what breaks the schema is refused."""
 
+VARIANTS = ("POST /v1/{surface}/variants", "GET /v1/{surface}/variants")
+
 ONE_BY_ONE = ("POST /v1/{surface}/events", "PUT /v1/{surface}/items")
 """Take events and items so: what is wrong with one is in a 200."""
+
+
+WORDINGS = ServedSurface(
+    Features(columns=(Id("story", of="item"), Id("title", of="item"))),
+    variants=Variants("story", "title", propose=lambda of, wordings, count: [f"{of} in other words"]),
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +91,8 @@ def expect_conformance(
     operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, headers: dict[str, str], checks: list[str]
 ) -> list[int]:
     """The statuses of the answers."""
-    fixed: dict[str, Any] = {"path_parameters": {"surface": "feed"}} if "{surface}" in operation.path else {}
+    surface = "wordings" if operation.label in VARIANTS else "feed"
+    fixed: dict[str, Any] = {"path_parameters": {"surface": surface}} if "{surface}" in operation.path else {}
     statuses = list[int]()
 
     @seed(7)
@@ -103,13 +115,14 @@ def expect_conformance(
 
 @pytest.mark.parametrize("keys", [False, True], ids=["open", "with a key"])
 def test_every_route_answers_as_it_is_described_whatever_is_sent(database: str, tmp_path: Path, keys: bool) -> None:
+    feed = {"feed": ServedSurface(FEATURES)}  # alone, feedback on what others served need not name its surface
+    both = feed | {"wordings": WORDINGS}
     if keys:
         headers = bearer(add(database, "operator", "admin"))
-        one = {"feed": ServedSurface(FEATURES)}  # where feedback on what others served need not name its surface
-        serving = keyed(database, tmp_path / "cache", declared=lambda: one)
+        serving = keyed(database, tmp_path / "cache", declared=lambda: both)
     else:
         headers = {}
-        serving = serve(serving_config(database, tmp_path / "cache"), settles=False)
+        serving = serve(serving_config(database, tmp_path / "cache", declared=lambda: both), settles=False)
     found = dict[str, list[int]]()
     with serving as client, listening(client) as address:
         for operation in operations(client, address, headers):
