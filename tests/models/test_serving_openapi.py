@@ -3,6 +3,7 @@ no server error; with API keys and without."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from schemathesis.generation.case import Case
 from schemathesis.schemas import APIOperation
 
 from features.declare.columns import Id
-from features.declare.features import Features
 from features.declare.variants import Variants
 from infra.http.connections import limited
 from models.serving.app import LIMITS
@@ -41,15 +41,14 @@ request names no item twice, no schema says."""
 REFUSED = "negative_data_rejection"
 """Its check that what breaks the schema is refused."""
 
-VARIANTS = ("POST /v1/{surface}/variants", "GET /v1/{surface}/variants")
-
 ONE_BY_ONE = ("POST /v1/{surface}/events", "PUT /v1/{surface}/items")
 """Take events and items so: what is wrong with one is in a 200."""
 
 
-WORDINGS = ServedSurface(
-    Features(columns=(Id("story", of="item"), Id("title", of="item"))),
-    variants=Variants("story", "title", propose=lambda of, wordings, count: [f"{of} in other words"]),
+WORDED = replace(FEATURES, columns=(*FEATURES.columns, Id("title", of="item")))
+
+SURFACE = ServedSurface(
+    WORDED, variants=Variants("section", "title", propose=lambda of, wordings, count: [f"{len(of)} words"])
 )
 
 
@@ -57,7 +56,7 @@ WORDINGS = ServedSurface(
 def database(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with fresh_database(postgres_url) as url:
         with_items(url)
-        promote(url, tmp_path_factory.mktemp("models"), "1")
+        promote(url, tmp_path_factory.mktemp("models"), "1", features=WORDED)
         yield url
 
 
@@ -91,8 +90,7 @@ def expect_conformance(
     operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, headers: dict[str, str], checks: list[str]
 ) -> list[int]:
     """The statuses of the answers."""
-    surface = "wordings" if operation.label in VARIANTS else "feed"
-    fixed: dict[str, Any] = {"path_parameters": {"surface": surface}} if "{surface}" in operation.path else {}
+    fixed: dict[str, Any] = {"path_parameters": {"surface": "feed"}} if "{surface}" in operation.path else {}
     statuses = list[int]()
 
     @seed(7)
@@ -115,14 +113,13 @@ def expect_conformance(
 
 @pytest.mark.parametrize("keys", [False, True], ids=["open", "with a key"])
 def test_every_route_answers_as_it_is_described_whatever_is_sent(database: str, tmp_path: Path, keys: bool) -> None:
-    feed = {"feed": ServedSurface(FEATURES)}  # alone, feedback on what others served need not name its surface
-    both = feed | {"wordings": WORDINGS}
+    one = {"feed": SURFACE}  # alone: feedback on what others served need not name its surface
     if keys:
         headers = bearer(add(database, "operator", "admin"))
-        serving = keyed(database, tmp_path / "cache", declared=lambda: both)
+        serving = keyed(database, tmp_path / "cache", declared=lambda: one)
     else:
         headers = {}
-        serving = serve(serving_config(database, tmp_path / "cache", declared=lambda: both), settles=False)
+        serving = serve(serving_config(database, tmp_path / "cache", declared=lambda: one), settles=False)
     found = dict[str, list[int]]()
     with serving as client, listening(client) as address:
         for operation in operations(client, address, headers):
