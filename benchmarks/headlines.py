@@ -1,4 +1,5 @@
-"""Headlines, shown by each way to choose: how often the best is shown, and what is lost beside always showing it.
+"""Headlines, shown by each way to choose: how often the best is shown, and what is lost beside always showing it; and
+what stopping losers stops.
 
     python -m benchmarks headlines
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +25,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
+from benchmarks.headline_stops import stop_rows
 from benchmarks.table import Row, Table, machine
 from features.counters.event_values import Candidates
 from features.counters.item_values import Attributes
@@ -33,6 +35,7 @@ from flows.drill.logs import read_surface_log
 from flows.drill.windows import Folding
 from flows.surfaces.headlines import SURFACE
 from models.examples import Examples, concat
+from models.exploration.epsilon_greedy import EpsilonGreedy
 from models.exploration.explorer import Explorer, of_request
 from models.exploration.thompson import Thompson
 from models.frames import to_score
@@ -52,13 +55,15 @@ TICK = timedelta(minutes=1)
 EVERY = 120
 """Ticks between updates."""
 
-EVENLY, GREEDY, POSTERIOR, COUNTED = "evenly", "the best by its score", "by the last layer", "by its own count"
+US = timedelta(microseconds=1)
+
+EVENLY, GREEDY, EPSILON, THOMPSON = "evenly", "the best by its score", "epsilon-greedy", "Thompson"
 
 WAYS: Mapping[str, Explorer | None] = {
     EVENLY: None,
     GREEDY: None,
-    POSTERIOR: Thompson(),
-    COUNTED: Thompson(counted="item"),
+    EPSILON: EpsilonGreedy(),
+    THOMPSON: Thompson(),
 }
 
 
@@ -66,17 +71,19 @@ WAYS: Mapping[str, Explorer | None] = {
 class HeadlineConfig:
     """What to run."""
 
-    days: float = 3.0
-    first: float = 1.0
+    seeds: Sequence[int] = (0, 1, 2, 3)
+    days: float = 2.0
+    first: float = 0.6
     """Days of them that are drawn evenly."""
     requests_per_day: int = 20_000
     articles_per_day: int = 10
     users: int = 3_000
-    seed: int = 0
+    lives: int = 200
+    """Articles of which it is simulated what is stopped."""
 
     @staticmethod
     def quick() -> HeadlineConfig:
-        return HeadlineConfig(days=1.0, first=0.5, requests_per_day=6_000, articles_per_day=8)
+        return HeadlineConfig((0,), days=0.6, first=0.3, requests_per_day=4_000, articles_per_day=8, lives=20)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +97,7 @@ class World:
     article: list[str]
     """[requests]"""
     pull: NDArray[np.float64]
+    """[requests]; log-odds of a click with a plain headline."""
     gain: Mapping[str, float]
     luck: NDArray[np.float64]
     """[requests], 0 to 1: below the chance of a click it is clicked."""
@@ -107,33 +115,31 @@ class World:
     def best(self, request: int) -> str:
         return max(self.variants[self.article[request]], key=self.gain.__getitem__)
 
-    def rows(self, begin: int, items: list[str]) -> pl.DataFrame:
+    def rows(self, begin: int, items: Sequence[str]) -> pl.DataFrame:
         """The log's rows of requests from ``begin`` on, had these been shown."""
         end = begin + len(items)
-        clicked = [self.luck[at] < self.chance(at, item) for at, item in enumerate(items, begin)]
+        clicked = pl.Series([self.luck[at] < self.chance(at, item) for at, item in enumerate(items, begin)])
         at = pl.col("shown_at") + pl.Series(self.wait[begin:end]).cast(pl.Duration("us"))
         return self.shown[begin:end].with_columns(
             item_id=pl.Series(items),
             attributes=pl.Series([self.attributes[item] for item in items]),
-            clicked=pl.Series(clicked),
-            clicked_at=pl.when(pl.Series(clicked)).then(at),
-            value=pl.when(pl.Series(clicked)).then(1.0),
+            clicked=clicked,
+            clicked_at=pl.when(clicked).then(at),
+            value=pl.when(clicked).then(1.0),
         )
 
 
-def world_of(config: HeadlineConfig) -> World:
-    """The same config gives the same."""
+def world_of(config: HeadlineConfig, seed: int) -> World:
+    """The same config and seed give the same."""
     made = simulate_headlines(
-        seed=config.seed,
+        seed=seed,
         start=START,
         days=config.days,
         users=config.users,
         articles_per_day=config.articles_per_day,
         requests_per_day=config.requests_per_day,
     )
-    shown = _shown(made)
-    random = np.random.default_rng([config.seed, 1])
-    items = dict(made.items.group_by("article").agg("item_id").iter_rows())
+    shown, random = _shown(made), np.random.default_rng([seed, 1])
     of = dict(made.items.select("item_id", "article").iter_rows())
     begins = START + timedelta(days=config.first)
     late = set(made.items.filter(pl.col("born_at") > begins)["article"].to_list())
@@ -141,7 +147,7 @@ def world_of(config: HeadlineConfig) -> World:
     names = ("article", "headline", "section")
     return World(
         shown,
-        items,
+        dict(made.items.group_by("article", maintain_order=True).agg("item_id").iter_rows()),
         article,
         made.truth["pull"].to_numpy(),
         dict(made.wordings.select("item_id", "gain").iter_rows()),
@@ -163,25 +169,26 @@ def _shown(made: SimulatedHeadlines) -> pl.DataFrame:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """What one way showed after the first stretch, of articles that were new."""
+    """What one way showed after the first stretch, of articles that were new: columns by request, in order."""
 
-    best: NDArray[np.bool_]
-    """[N]; whether it was the best of its article."""
-    chance: NDArray[np.float64]
-    """[N]; of a click."""
-    highest: NDArray[np.float64]
-    """[N]; of a click on the best."""
-    age: NDArray[np.int64]
-    """[N]; of how manieth request of its article it was."""
-    cpu_s: float
+    requests: pl.DataFrame
+    """``article, best`` (whether the best was shown), ``chance`` (of a click), ``highest`` (on the best), ``age`` (how
+    manieth request of its article)."""
+
+    def share(self, since: int = 0) -> float:
+        """Of the requests from the so manieth of their article on, those that showed the best."""
+        return float(np.mean(self.requests.filter(pl.col("age") >= since)["best"].to_numpy()))
+
+    @property
+    def lost(self) -> NDArray[np.float64]:
+        """[articles]; clicks lost, a request, beside the best."""
+        lost = pl.col("highest") - pl.col("chance")
+        return self.requests.group_by("article").agg(lost.sum(), pl.len()).sort("article")["highest"].to_numpy()
 
     @property
     def regret(self) -> float:
         """Clicks lost, as a share of those of the best."""
-        return float(1 - self.chance.sum() / self.highest.sum())
-
-    def share(self, since: int = 0) -> float:
-        return float(self.best[self.age >= since].mean())
+        return float(1 - self.requests["chance"].sum() / self.requests["highest"].sum())
 
 
 class Newsroom:
@@ -192,96 +199,90 @@ class Newsroom:
         self._known = {item: Attributes(json.loads(text)) for item, text in world.attributes.items()}
         self._version = 0
 
-    def choose(self, request: int, way: str, draws: VersionDraws, champion: LoadedChampion) -> str:
-        """The headline that serving would show."""
-        world = self._world
-        items = world.variants[world.article[request]]
-        user, name, context, moment = world.shown.row(request, named=True)["user_id"], f"r{request}", {}, 0.0
-        row = world.shown.row(request, named=True)
-        context, moment = json.loads(row["context"]), row["shown_at"].timestamp()
-        chance = of_request("headlines", user, name)
-        if way == EVENLY:
-            return items[int(chance.integers(len(items)))]
-        attributes = [self._known[item] for item in items]
-        values = self._folding.engine.read(Candidates(user, items, context, (), attributes), moment)
-        nothing = np.zeros((len(items), 0), np.float32)
-        scored = draws.score(champion, to_score(values, nothing, SURFACE.features.schema, moment))
-        return items[int(arrange(scored, 1, WAYS[way], chance).places[0])]
-
-    def champion(self) -> LoadedChampion:
-        """The model as serving has it."""
-        self._version += 1
-        promoted = PromotedVersion(self._version, str(self._version), "", 0.0)
-        return LoadedChampion(promoted, LoadedVersion(self._model, f"v{self._version}"), scorer_of(self._model))
-
     def run(self, way: str) -> Shown:
         """All requests after the first stretch."""
-        world, began = self._world, self._clock()
-        draws, champion = VersionDraws(WAYS[way], SURFACE.features), self.champion()
-        ticks = ((world.shown["shown_at"].dt.epoch("us").to_numpy() - _us(START)) // (_us(START + TICK) - _us(START))).astype(
-            np.int64
-        )
-        frames, last, shown = [], int(ticks[world.first]), list[str]()
+        world = self._world
+        draws, champion = VersionDraws(WAYS[way]), self._champion()
+        ticks = ((world.shown["shown_at"] - START) // TICK).to_numpy().astype(np.int64)
         bounds = np.flatnonzero(np.diff(ticks[world.first :], prepend=-1)) + world.first
+        frames, last, shown = list[Examples](), int(ticks[world.first]), list[str]()
         for begin, end in zip(bounds.tolist(), [*bounds[1:].tolist(), len(ticks)], strict=True):
-            items = [self.choose(request, way, draws, champion) for request in range(begin, end)]
+            items = [self._choose(request, way, draws, champion) for request in range(begin, end)]
             shown += items
             tick = int(ticks[begin])
             frames.append(self._folding.fold(world.rows(begin, items), START + (tick + 1) * TICK - US).examples)
             if tick // EVERY != last // EVERY:
                 self._model, _ = fine_tune(self._model, joined(frames), seed=tick, device="cpu", clock=self._clock)
-                frames, last, champion = [], tick, self.champion()
-        return self._judged(shown, self._clock() - began)
+                frames, last, champion = [], tick, self._champion()
+        return self._judged(shown)
 
-    def _judged(self, shown: list[str], cpu_s: float) -> Shown:
-        world, seen = self._world, dict[str, int]()
-        best, chance, highest, age = list[bool](), list[float](), list[float](), list[int]()
+    def _choose(self, request: int, way: str, draws: VersionDraws, champion: LoadedChampion) -> str:
+        """The headline that serving would show."""
+        items, row = self._world.variants[self._world.article[request]], self._world.shown.row(request, named=True)
+        chance = of_request("headlines", row["user_id"], row["request_id"])
+        if way == EVENLY:
+            return items[int(chance.integers(len(items)))]
+        attributes, moment = [self._known[item] for item in items], row["shown_at"].timestamp()
+        candidates = Candidates(row["user_id"], items, json.loads(row["context"]), (), attributes)
+        values = self._folding.engine.read(candidates, moment)
+        nothing = np.zeros((len(items), 0), np.float32)
+        scored = draws.score(champion, to_score(values, nothing, SURFACE.features.schema, moment))
+        return items[int(arrange(scored, 1, WAYS[way], chance).places[0])]
+
+    def _champion(self) -> LoadedChampion:
+        """The model as serving has it."""
+        self._version += 1
+        promoted = PromotedVersion(self._version, str(self._version), "", 0.0)
+        return LoadedChampion(promoted, LoadedVersion(self._model, f"v{self._version}"), scorer_of(self._model))
+
+    def _judged(self, shown: Sequence[str]) -> Shown:
+        world, seen, rows = self._world, dict[str, int](), list[tuple[str, bool, float, float, int]]()
         for request, item in enumerate(shown, world.first):
             article = world.article[request]
             seen[article] = seen.get(article, -1) + 1
             if world.new[request]:
-                first = world.best(request)
-                best.append(item == first)
-                chance.append(world.chance(request, item))
-                highest.append(world.chance(request, first))
-                age.append(seen[article])
-        return Shown(np.array(best), np.array(chance), np.array(highest), np.array(age), cpu_s)
+                best = world.best(request)
+                chances = world.chance(request, item), world.chance(request, best)
+                rows.append((article, item == best, *chances, seen[article]))
+        return Shown(pl.DataFrame(rows, schema=["article", "best", "chance", "highest", "age"], orient="row"))
 
 
-US = timedelta(microseconds=1)
-
-
-def _us(moment: datetime) -> int:
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // US
-
-
-def joined(parts: list[Examples]) -> Examples:
+def joined(parts: Sequence[Examples]) -> Examples:
     """One after another; each row is a request."""
-    every = concat(parts)
+    every = concat([*parts])
     return replace(every, request=np.arange(len(every)))
 
 
-def bench(config: HeadlineConfig, *, clock: Clock, progress: Progress) -> Table:
-    """Run every way."""
-    world = world_of(config)
+def run_seed(config: HeadlineConfig, seed: int, *, clock: Clock, progress: Progress) -> dict[str, Shown]:
+    """Every way over one world."""
+    world = world_of(config, seed)
     folding = Folding(SURFACE.features)
-    begins = START + timedelta(days=config.first)
-    first = folding.fold(world.shown[: world.first], begins - US)
-    model = Model.new(SURFACE.layout, SURFACE.design, seed=0).explored(True)
+    first = folding.fold(world.shown[: world.first], START + timedelta(days=config.first) - US)
+    model = Model.new(SURFACE.layout, SURFACE.design, seed=0).explored(by_posterior=True)
     model, _ = fine_tune(model, first.examples, seed=0, device="cpu", clock=clock)
-    progress(f"{len(world.shown):,} requests, {world.new.sum():,} of them of {len({a for a, n in zip(world.article, world.new) if n})} new articles")
     found = dict[str, Shown]()
     for way in WAYS:
-        found[way] = Newsroom(world, model, copy.deepcopy(folding), clock).run(way)
-        one = found[way]
-        progress(f"{way}: best {one.share():.3f}, from the 500th {one.share(500):.3f}, from 1000th {one.share(1000):.3f}, regret {one.regret:.4f}, rate {one.chance.mean():.4f} of {one.highest.mean():.4f}, {one.cpu_s:.0f} s")
-    rows = []
-    for way, one in found.items():
-        rows.append(Row(f"shows that go to the best, {way}", one.share()))
+        found[way] = one = Newsroom(world, model, copy.deepcopy(folding), clock).run(way)
+        progress(f"seed {seed}, {way}: the best in {one.share():.3f}, {one.regret:.4f} of the clicks lost")
+    return found
+
+
+def bench(config: HeadlineConfig, *, clock: Clock, progress: Progress) -> Table:
+    """Run every way on every seed, and what is stopped."""
+    by_seed = [run_seed(config, seed, clock=clock, progress=progress) for seed in config.seeds]
+    rows = list[Row]()
+    for way in WAYS:
+        one = [found[way] for found in by_seed]
+        every = Shown(pl.concat([shown.requests for shown in one]))
+        rows += [
+            Row(f"shows of the best, {way}", every.share()),
+            Row(f"the same from an article's 1,000th on, {way}", every.share(1_000)),
+            Row(f"clicks lost beside the best, {way}", every.regret),
+        ]
+        if way not in (EVENLY, GREEDY):
+            beside = np.concatenate([found[GREEDY].lost - found[way].lost for found in by_seed])
+            total, error = float(beside.sum()), float(beside.std(ddof=1) * np.sqrt(len(beside)))
+            base = sum(float(found[way].requests["highest"].sum()) for found in by_seed)
+            rows.append(Row(f"the same less than by score alone, {way}", f"{total / base:+.4f} ± {error / base:.4f}"))
+    rows += stop_rows(config.lives, progress=progress)
     return Table("headlines", machine(), rows)
-
-
-if __name__ == "__main__":
-    import sys, time
-    c = HeadlineConfig.quick() if "quick" in sys.argv else HeadlineConfig(seed=int(sys.argv[1]) if len(sys.argv) > 1 else 0)
-    bench(c, clock=time.process_time, progress=lambda t: print(t, flush=True))
