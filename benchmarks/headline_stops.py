@@ -46,12 +46,12 @@ def stop_rows(lives: int, *, progress: Progress) -> list[Row]:
         for way in (EVENLY, THOMPSON):
             random = np.random.default_rng([size, way == EVENLY])
             found = [_lived(random, own, size, way) for own in gains]
-            wrong = np.mean([life.best_stopped for life in found])
+            wrong = float(np.mean([life.best_stopped for life in found]))
             every = sum(life.losers for life in found)
             at = [moment for life in found for moment in life.stopped_at]
             about = f"{size:,} impressions, {way}"
             rows += [
-                Row(f"articles whose best was stopped, {about}", float(wrong), goal=f"≤ {STOP}", met=wrong <= STOP),
+                Row(f"articles whose best was stopped, {about}", wrong, goal=f"≤ {STOP}", met=wrong <= STOP),
                 Row(f"losers stopped, {about}", len(at) / every),
                 Row(f"after which share of its impressions, {about}", float(np.median(at)) if at else None),
             ]

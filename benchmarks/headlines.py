@@ -188,7 +188,8 @@ class Shown:
     @property
     def regret(self) -> float:
         """Clicks lost, as a share of those of the best."""
-        return float(1 - self.requests["chance"].sum() / self.requests["highest"].sum())
+        chance, highest = (self.requests[name].to_numpy().sum() for name in ("chance", "highest"))
+        return float(1 - chance / highest)
 
 
 class Newsroom:
@@ -203,7 +204,7 @@ class Newsroom:
         """All requests after the first stretch."""
         world = self._world
         draws, champion = VersionDraws(WAYS[way]), self._champion()
-        ticks = ((world.shown["shown_at"] - START) // TICK).to_numpy().astype(np.int64)
+        ticks = (world.shown["shown_at"] - START).dt.total_seconds().to_numpy() // round(TICK.total_seconds())
         bounds = np.flatnonzero(np.diff(ticks[world.first :], prepend=-1)) + world.first
         frames, last, shown = list[Examples](), int(ticks[world.first]), list[str]()
         for begin, end in zip(bounds.tolist(), [*bounds[1:].tolist(), len(ticks)], strict=True):

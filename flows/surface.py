@@ -118,7 +118,7 @@ class Surface:
         if self.canary is not None and not isinstance(self.canary, Canary):
             raise ValueError(f"{about}: canary is {self.canary!r}: write canary=Canary(...), or None")
         expect_tuple(about, "views", self.views, TeamView, "(TeamView(...),)")
-        expect_explored(about, self.explore, self.design, self.features)
+        expect_explored(about, self.explore, self.design)
         if self.judging not in get_args(Judging):
             raise ValueError(f"{about}: judging {self.judging!r} must be one of {', '.join(get_args(Judging))}")
         if not is_number(self.judge_share) or not 0 < self.judge_share < 1:
@@ -208,21 +208,13 @@ class Surface:
         )
 
 
-def expect_explored(about: str, explore: object, design: Design, features: Features) -> None:
-    """Raises ValueError for what is no exploration, or none that a design and its features can be explored by."""
+def expect_explored(about: str, explore: object, design: Design) -> None:
+    """Raises ValueError for what is no exploration, or none that a design can be explored by."""
     if explore is not None and not isinstance(explore, EXPLORERS):
         kinds = ", ".join(f"{kind.__name__}(...)" for kind in EXPLORERS)
         raise ValueError(f"{about}: explore is {explore!r}: write one of {kinds}, or None")
-    if not isinstance(explore, Thompson):
-        return
-    if explore.reads_posterior and design.shape.ranker == "popularity":
+    if isinstance(explore, Thompson) and design.shape.ranker == "popularity":
         raise ValueError(
             f"{about}: explore is {explore!r}, which draws from the last layer of a network, and the ranker is"
             " popularity, which has none: give another ranker, or explore=EpsilonGreedy(...)"
-        )
-    counting = [family.name for family in features.counted if family.key == ("item",) and family.sizes]
-    if explore.counted is not None and explore.counted not in counting:
-        raise ValueError(
-            f'{about}: explore.counted is {explore.counted!r}, which is no family of the key ("item",) with sizes of 1'
-            f" or more; there are {', '.join(counting) or 'none'}"
         )

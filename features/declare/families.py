@@ -113,19 +113,12 @@ class Family:
         names = [f"{self.name}_{'rate' if self.trend else 'lift'}_{life}" for life in lives]
         if self.naive_bayes:
             names += [f"{self.name}_most_{life}" for life in lives]
-        names += self.size_columns
+        names += [f"{self.name}_shown_{life}" for life in lives[len(lives) - self.sizes :]]
         if self.share_of is not None:
             names += [f"{self.name}_share_{life}" for life in lives]
         if self.ages:
             names += [f"{self.name}_{what}" for what in ("age", "since_shown", "since_click")]
         return tuple(names)
-
-    @property
-    def size_columns(self) -> tuple[str, ...]:
-        """Those that are the log of one more than the impressions, by half-life, rising."""
-        return tuple(
-            f"{self.name}_shown_{short_span(life)}" for life in self.half_lives[len(self.half_lives) - self.sizes :]
-        )
 
 
 def short_span(seconds: float) -> str:

@@ -104,7 +104,7 @@ def fit(surface: Surface, window: Window, start: Start) -> Fitted:
         model = _redesigned(surface, champion, start.earlier)
     assert model is not None
     seed, part = surface.seed + window.update_id, window.training_part
-    model = model.explored(by_posterior=isinstance(surface.explore, Thompson) and surface.explore.reads_posterior)
+    model = model.explored(by_posterior=isinstance(surface.explore, Thompson))
     tuned, learned = fine_tune(model, part.examples, seed=seed, clock=time.monotonic)
     towers = train_towers.train(
         surface, start.towers, part, start.earlier if champion is not None else lambda: part[:0], seed=seed

@@ -21,27 +21,15 @@ class Thompson:
     samples: int = 32
     epsilon: float = 0.05
 
-    counted: str | None = None
-    """A family of counters that has an item's own impressions: draws are around its score, the fewer of these the wider
-    (:mod:`models.exploration.own_evidence`), and the last layer's posterior is not needed. None: they are from that."""
-
     def __post_init__(self) -> None:
         if not is_number(self.samples) or self.samples not in range(2, 1025):
             raise ValueError(f"Thompson: samples {self.samples!r} must be a whole number from 2 to 1024")
         if not is_number(self.epsilon) or not 0 < self.epsilon <= 1:
             raise ValueError(f"Thompson: epsilon {self.epsilon!r} must be a number above 0 and up to 1")
-        if self.counted is not None and not isinstance(self.counted, str):
-            raise ValueError(f'Thompson: counted {self.counted!r} must be the name of a family, "item", or None')
-
-    @property
-    def reads_posterior(self) -> bool:
-        """Whether a version needs a posterior to be explored by it."""
-        return self.counted is None
 
     @property
     def words(self) -> str:
-        by = "" if self.counted is None else f" by what {self.counted} counts"
-        return f"Thompson sampling{by}, {self.samples} draws, {100 * self.epsilon:g} % at random"
+        return f"Thompson sampling, {self.samples} draws, {100 * self.epsilon:g} % at random"
 
     def drawn(self, scored: Scored, rng: np.random.Generator) -> Floats:
         if rng.random() < self.epsilon:

@@ -104,7 +104,7 @@ class SurfaceRanker:
         self._signer = signer
         self._clock = clock
         self._texts = texts
-        self._explorer, self._draws = explorer, VersionDraws(explorer, declared)
+        self._explorer, self._draws = explorer, VersionDraws(explorer)
         if explorer is not None:
             explorer.ordered(Scored(np.full(2, 0.5)), of_request(surface, "", ""))  # the first time compiles
 
