@@ -25,7 +25,7 @@ FADES = 0.9
 
 EVENLY, THOMPSON = "evenly", "by Thompson sampling"
 
-SIZES = (2_000, 10_000, 40_000)
+SIZES = (2_000, 10_000)
 """Impressions of an article."""
 
 

@@ -30,6 +30,7 @@ from flows.steps.history import read_history
 from flows.steps.publish import Judged, Published
 from flows.steps.train import train
 from flows.stop_losers import stop_losers
+from flows.surface import Surface
 from flows.taken_up import running
 from flows.world import LostVersion, World, open_world
 from infra import memory
@@ -93,7 +94,7 @@ def update(surface: str, as_of: datetime | None = None) -> str | State[str]:
     with open_world(settings, running(settings, surface)) as world:
         as_of = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
-        stop_losers_first(world, now)
+        stop_losers_first(world.connection, world.surface, now)
         try:
             outcome = run(world, as_of)
         except NothingToLearn as reason:
@@ -105,13 +106,13 @@ def update(surface: str, as_of: datetime | None = None) -> str | State[str]:
         return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
 
 
-def stop_losers_first(world: World, now: datetime) -> None:
+def stop_losers_first(connection: psycopg.Connection, surface: Surface, now: datetime) -> None:
     """Whether or not there is something to train on. What goes wrong with it must not keep the ranker from updates."""
     try:
-        for loser in stop_losers(world.connection, world.surface, now):
+        for loser in stop_losers(connection, surface, now):
             get_run_logger().info("Stopped %s: %s", loser.item_id, loser.reason)
     except psycopg.Error as error:
-        get_run_logger().warning("Variants of %s were not looked at: %s", world.surface.name, error)
+        get_run_logger().warning("Variants of %s were not looked at: %s", surface.name, error)
 
 
 def run(world: World, as_of: datetime) -> Outcome:

@@ -64,6 +64,12 @@ class Variants:
                 " wording are two"
             )
 
+    @property
+    def words(self) -> str:
+        """For people: of what, and what becomes of losers."""
+        stops = "none is stopped" if self.stop is None else f"losers are stopped, with {100 * self.stop:g} % of error"
+        return f"each {self.text} is one of its {self.of}; {stops}"
+
     def columns(self, features: Features) -> tuple[str, str]:
         """What the log calls the thing, and the wording."""
         named = {column.name: column.column for column in features.of_items}

@@ -74,3 +74,8 @@ def test_an_item_is_its_thing_and_its_wording_together(of: str, wording: str, ot
 
 def test_it_is_the_same_for_good() -> None:
     assert variant_id("a1", "Ten ways to peel a pear") == "90b00657a64d0064"
+
+
+def test_it_says_in_words_what_it_does() -> None:
+    assert Variants("story", "title").words == "each title is one of its story; losers are stopped, with 5 % of error"
+    assert Variants("story", "title", stop=None).words.endswith("none is stopped")

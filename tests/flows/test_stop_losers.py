@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import psycopg
 import pytest
+from prefect import flow
 
 from features.declare.columns import Id
 from features.declare.features import Features
@@ -19,6 +20,8 @@ from features.log.partitions import ensure_partitions
 from features.log.writing import append
 from flows.stop_losers import stop_losers
 from flows.surface import Surface
+from flows.update import stop_losers_first
+from infra.postgres.connections import connect
 from monitoring.records import stopped_variants
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -160,3 +163,19 @@ def test_records_of_it_are_append_only(connection: psycopg.Connection, change: s
     assert stop_losers(connection, SURFACE, NOW)
     with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
         connection.execute(change.format("stopped_variants"))
+
+
+def test_what_goes_wrong_with_it_keeps_no_update_from_training(database: str, prefect_server: str) -> None:
+    @flow(validate_parameters=False)
+    def looked_at(connection: psycopg.Connection) -> str:
+        stop_losers_first(connection, SURFACE, NOW)
+        return "and goes on"
+
+    with connect(database, autocommit=True) as connection:
+        items = shown(connection, "a1", [0.30, 0.05])
+        connection.execute("ALTER TABLE stopped_variants ADD CONSTRAINT few CHECK (clicks > 1000000)")
+        assert looked_at(connection) == "and goes on"
+        assert withdrawn(connection, items) == set()
+        connection.execute("ALTER TABLE stopped_variants DROP CONSTRAINT few")
+        assert looked_at(connection) == "and goes on"
+        assert withdrawn(connection, items) == {items[1]}
