@@ -22,6 +22,8 @@ from models.serving.config import ServedSurface
 from models.serving.variants import proposing
 from models.serving.variants.bodies import MOST_VARIANTS
 from models.serving.variants.desk import wilson
+from monitoring.live.losers import Loser
+from monitoring.records import stopped_variants
 from tests.models.test_serving_access import add, bearer, keyed
 from tests.worlds.serving import Client, recommend, serve, serving_config
 from tests.worlds.waiting import eventually
@@ -173,6 +175,21 @@ def test_how_each_was_received_is_counted_from_the_log(database: str, tmp_path: 
         assert (one["low"], one["high"]) == pytest.approx(wilson(2, 6))
         assert by_item[items[1]]["rate"] == 0.5
         assert one["stopped"] is None
+
+
+def test_one_that_was_stopped_says_when_against_which_and_why(database: str, tmp_path: Path) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    with newsroom(database, tmp_path / "cache") as client:
+        items = [variant["item_id"] for variant in put(client, *TITLES[:2])]
+        loser = Loser(items[0], items[1], 900, 20, 2_000, 200, evidence=700.0, chance=0.05 / 3)
+        with connect(database) as connection:
+            stopped_variants.write(connection, "feed", "a1", loser, now=now)
+        found = {one["item_id"]: one["stopped"] for one in shown(client)}
+        assert found == {
+            items[0]: {"at": now.isoformat(), "against": items[1], "reason": loser.reason},
+            items[1]: None,
+        }
+        assert "clicked in 2.2% of 900 impressions" in loser.reason
 
 
 def test_an_interval_holds_the_rate_and_narrows() -> None:

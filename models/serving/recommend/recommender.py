@@ -126,9 +126,9 @@ class Recommender:
         if thing is not None:
             allowed &= items.matching([thing])
         last = [place for place in self._catalogue.of_keys(history[0].tolist(), -1) if 0 <= place < len(items)]
-        # Who clicked a thing's wording and comes back is to see it again: another would count as if they were new.
+        # Who saw or clicked a thing's wording and comes back may see it again: it is the thing that they came for.
         out = [*(last if thing is None else ()), *self._catalogue.of_names(body.exclude)]
-        if self._recommend.seen is not None:
+        if self._recommend.seen is not None and thing is None:
             out += self.log.shown.to(key_of("user", user), now - self._recommend.seen.total_seconds())
         allowed[[place for place in out if place < len(items)]] = False
         wanted = Wanted(items, allowed, towers, ids, history, last, now, asked, thing is not None)

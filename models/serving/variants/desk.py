@@ -5,7 +5,7 @@ PostgreSQL, and the first for the surface's function where it is asked.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -37,6 +37,9 @@ WHERE surface = %s AND item_id = ANY(%s) ORDER BY item_id, stopped_variant_id DE
 """
 
 
+Origin = Literal["sent", "proposed"]
+
+
 class VariantsUnread(RuntimeError):
     """PostgreSQL did not say how variants were received."""
 
@@ -57,7 +60,7 @@ class PutVariant:
     wording: str
     new: bool
     """Whether the log had no such item."""
-    source: Literal["sent", "proposed"]
+    source: Origin
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class VariantDesk:
         ItemsNotStored."""
         self._expect(body)
         proposed = self._proposed(body) if body.propose else []
-        own = dict.fromkeys(body.wordings, "sent")
-        sources: Mapping[str, Literal["sent", "proposed"]] = dict.fromkeys(proposed, "proposed") | own  # type: ignore[assignment]
+        sources: dict[str, Origin] = dict.fromkeys(body.wordings, "sent")
+        sources |= dict.fromkeys([wording for wording in proposed if wording not in sources], "proposed")
         with writing(self._database) as connection:
             take_turns(connection, self.surface)
             known = self._lives(connection, body.of)
