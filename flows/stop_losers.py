@@ -20,8 +20,9 @@ from monitoring.records import stopped_variants
 LATELY = timedelta(days=1)
 """Things of which nothing was shown for so long are not looked at any more."""
 
-LONGEST = timedelta(days=30)
-"""How long before now the impressions of a thing are read from, at most."""
+OLDEST = timedelta(days=30)
+"""Nor those whose first variant arrived so long ago: all that was shown of a thing is read, or what is promised of its
+whole life would not hold."""
 
 
 def stop_losers(connection: psycopg.Connection, surface: Surface, now: datetime) -> list[Loser]:
@@ -39,34 +40,38 @@ def stop_losers(connection: psycopg.Connection, surface: Surface, now: datetime)
         by_thing[life.attributes[of]].append(life)
     stopped = list[Loser]()
     for thing, known in by_thing.items():
-        stopped += _stop(connection, surface, thing, [life.item_id for life in known], now)
+        if known[0].arrived_at > now - OLDEST:
+            stopped += _stop(connection, surface, thing, known, now)
     return stopped
 
 
 def _stop(
-    connection: psycopg.Connection, surface: Surface, thing: str, items: Sequence[str], now: datetime
+    connection: psycopg.Connection, surface: Surface, thing: str, known: Sequence[ItemLife], now: datetime
 ) -> list[Loser]:
-    """The same of one thing: all of it or nothing, and nobody changes its items meanwhile."""
+    """The same of one thing, whose variants are ``known``: all of it or nothing."""
     assert surface.variants is not None
     assert surface.variants.stop is not None
-    name, label = surface.name, surface.features.label
+    name, label, items = surface.name, surface.features.label, [life.item_id for life in known]
+    before = stopped_variants.among(connection, name, items)
+    arms = [
+        Arm(life.item_id, life.arrived_at.timestamp(), _is_shown(life, now) and life.item_id not in before)
+        for life in known
+    ]
+    if sum(arm.may_be_stopped for arm in arms) < 2:
+        return []
+    since = known[0].arrived_at - timedelta(microseconds=1)
+    found = losers(
+        arms, read_outcomes(connection, name, label, items, since, now - label.within), surface.variants.stop
+    )
+    if not found:
+        return []
     with connection.transaction():
-        take_turns(connection, name)
-        known = lives(connection, name, items)
-        before = stopped_variants.among(connection, name, items)
-        arms = [
-            Arm(life.item_id, life.arrived_at.timestamp(), _is_shown(life, now) and life.item_id not in before)
-            for life in known
-        ]
-        if sum(_is_shown(life, now) for life in known) < 2 or not any(arm.may_be_stopped for arm in arms):
-            return []
-        since = max(min(life.arrived_at for life in known) - timedelta(microseconds=1), now - LONGEST)
-        outcomes = read_outcomes(connection, name, label, items, since, now - label.within)
-        found = losers(arms, outcomes, surface.variants.stop)
+        take_turns(connection, name)  # only now: who puts items is not to wait for the log to be read
+        there = {life.item_id for life in lives(connection, name, items) if _is_shown(life, now)}
+        found = [loser for loser in found if loser.item_id in there][: len(there) - 1]
         for loser in found:
             stopped_variants.write(connection, name, thing, loser, now=now)
-        if found:
-            store(connection, name, staged([ItemChange(loser.item_id, withdrawn=True) for loser in found]), now)
+        store(connection, name, staged([ItemChange(loser.item_id, withdrawn=True) for loser in found]), now)
         return found
 
 

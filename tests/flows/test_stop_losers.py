@@ -144,6 +144,8 @@ def test_a_surface_that_stops_none_and_one_without_variants_are_left_alone(conne
         assert stop_losers(connection, replace(SURFACE, variants=variants), NOW) == []
     assert withdrawn(connection, items) == set()
     assert stop_losers(connection, SURFACE, NOW + timedelta(days=2)) == [], "nothing was shown of it for a day"
+    connection.execute("UPDATE items SET arrived_at = %s WHERE item_id = %s", [NOW - timedelta(days=31), items[0]])
+    assert stop_losers(connection, SURFACE, NOW) == [], "it is too old"
 
 
 def test_what_cannot_be_written_down_is_not_stopped(
