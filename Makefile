@@ -39,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	    && ! git config core.hooksPath >/dev/null; then git config core.hooksPath .githooks; fi
 	@touch $@
 
-demo: $(STAMP) ## The whole loop from nothing; leaves the stack running. SURFACE=feed|movies|search|shop
+demo: $(STAMP) ## The whole loop from nothing; leaves the stack running. SURFACE=feed|headlines|movies|search|shop
 	@$(BIN)/millrace demo $(DEMO)
 
 up: $(STAMP) ## Start PostgreSQL, Prefect, MLflow, Evidently, serving and the flows, in the background

@@ -435,6 +435,14 @@ def text(
 
 
 @app.command()
+def headlines(quick: Quick = False, record: Record = None, as_json: AsJson = False) -> None:
+    """Headlines shown by each way to choose, on a seeded world: the best, what is lost, what is stopped."""
+    from benchmarks.headlines import HeadlineConfig, bench
+
+    run_bench(partial(bench, HeadlineConfig.quick() if quick else HeadlineConfig()), Output(record, as_json))
+
+
+@app.command()
 def memory(
     folder: Annotated[Path | None, typer.Option(help="Folder on the disk to use; else a temporary one.")] = None,
     quick: Quick = False,

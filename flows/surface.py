@@ -8,7 +8,8 @@ from features.declare.columns import Id
 from features.declare.expected import expect_tuple, is_number
 from features.declare.features import Features
 from features.declare.log import Log
-from features.declare.recommend import OF_TEXTS, Recommend
+from features.declare.recommend import OF_TEXTS, Recommend, VariantsOf
+from features.declare.variants import Variants
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
@@ -54,6 +55,9 @@ class Surface:
     recommend: Recommend | None = field(default_factory=Recommend)
     """Which sources find candidates where a request names none, and what keeps a list from being of one kind. None:
     requests name theirs."""
+
+    variants: Variants | None = None
+    """Its items are wordings of some thing each, of which one is shown. None: each item is a thing of its own."""
 
     explore: EpsilonGreedy | PlackettLuce | Thompson | None = None
     """What of an answer is left to chance, so that what other orders would have earned can be learned from the log.
@@ -143,6 +147,7 @@ class Surface:
         if self.towers is not None:
             self.towers.expect(self.layout)
         self._expect_texts(about)
+        self._expect_variants(about)
 
     def _expect_texts(self, about: str) -> None:
         """Raises ValueError where texts are read that are no ids of the request and of the item, or looked for though
@@ -167,6 +172,19 @@ class Surface:
                     f"{about}: text.{what} is {name!r}, which is no Id of the {of}; there are"
                     f" {', '.join(there) or 'none'}. {meant}: Id({name!r}, of={of!r})"
                 )
+
+    def _expect_variants(self, about: str) -> None:
+        """Raises ValueError where variants are of no ids of the item, or looked for though none are declared."""
+        if self.variants is None:
+            if self.recommend is not None and any(isinstance(one, VariantsOf) for one in self.recommend.sources):
+                raise ValueError(
+                    f"{about}: recommend has VariantsOf, and its items are variants of nothing: write"
+                    ' variants=Variants(of="article", text="headline")'
+                )
+            return
+        if not isinstance(self.variants, Variants):
+            raise ValueError(f"{about}: variants is {self.variants!r}: write variants=Variants(...), or None")
+        self.variants.expect(self.features)
 
     @property
     def attribution(self) -> timedelta:

@@ -139,6 +139,7 @@ def served(settings: Settings) -> Callable[[], Mapping[str, "ServedSurface"]]:
                 recommend=one.surface.recommend,
                 explore=one.surface.explore,
                 text=one.surface.design.text,
+                variants=one.surface.variants,
                 version=one.version,
             )
             for one in files

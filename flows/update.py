@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import ParamSpec, TypeVar
 
+import psycopg
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas import State
@@ -28,6 +29,8 @@ from flows.steps import prepare, publish, stand_in, story
 from flows.steps.history import read_history
 from flows.steps.publish import Judged, Published
 from flows.steps.train import train
+from flows.stop_losers import stop_losers
+from flows.surface import Surface
 from flows.taken_up import running
 from flows.world import LostVersion, World, open_world
 from infra import memory
@@ -91,6 +94,7 @@ def update(surface: str, as_of: datetime | None = None) -> str | State[str]:
     with open_world(settings, running(settings, surface)) as world:
         as_of = now if as_of is None else ledger.expect_time(world.connection, surface, as_of, now)
         close_overdue(world.connection, surface, now)
+        stop_losers_first(world.connection, world.surface, now)
         try:
             outcome = run(world, as_of)
         except NothingToLearn as reason:
@@ -100,6 +104,15 @@ def update(surface: str, as_of: datetime | None = None) -> str | State[str]:
             return Failed(message=str(error))
         after_update(world, outcome.judged, outcome.published, now)
         return f"{outcome.verdict.verdict}: {outcome.verdict.reasons[0]}"
+
+
+def stop_losers_first(connection: psycopg.Connection, surface: Surface, now: datetime) -> None:
+    """Whether or not there is something to train on. What goes wrong with it must not keep the ranker from updates."""
+    try:
+        for loser in stop_losers(connection, surface, now):
+            get_run_logger().info("Stopped %s: %s", loser.item_id, loser.reason)
+    except psycopg.Error as error:
+        get_run_logger().warning("Variants of %s were not looked at: %s", surface.name, error)
 
 
 def run(world: World, as_of: datetime) -> Outcome:

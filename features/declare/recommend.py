@@ -133,12 +133,22 @@ class Lexical:
         _expect_most(self, self.most)
 
 
-Source = TwoTowers | Trending | CoClicked | NewArrivals | Favourites | Similar | Lexical
+@dataclass(frozen=True)
+class VariantsOf:
+    """The variants of the thing that the request names as ``of``; none where it names none."""
+
+    most: int = 100
+
+    def __post_init__(self) -> None:
+        _expect_most(self, self.most)
+
+
+Source = TwoTowers | Trending | CoClicked | NewArrivals | Favourites | Similar | Lexical | VariantsOf
 
 OF_TEXTS = (Similar, Lexical)
 """Sources of a surface that reads texts."""
 
-SOURCES = (TwoTowers, Trending, CoClicked, NewArrivals, Favourites, *OF_TEXTS)
+SOURCES = (TwoTowers, Trending, CoClicked, NewArrivals, Favourites, *OF_TEXTS, VariantsOf)
 
 NAMES = {
     TwoTowers: "two_towers",
@@ -148,6 +158,7 @@ NAMES = {
     Favourites: "favourites",
     Similar: "similar",
     Lexical: "lexical",
+    VariantsOf: "variants",
 }
 """What an answer calls each source."""
 

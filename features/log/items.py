@@ -84,6 +84,13 @@ WHERE surface = %s AND item_id = ANY(%s) ORDER BY item_id
 """
 
 
+# Of a column that any surface may call as it likes: there is no index, and a surface's items are read through.
+LIVES_WITH = """
+SELECT item_id, attributes, arrived_at, expires_at, withdrawn_at FROM items
+WHERE surface = %s AND attributes ->> %s = ANY(%s) ORDER BY arrived_at, item_id
+"""
+
+
 @dataclass(frozen=True)
 class ItemChange:
     """What is to be said of an item from now on; what is not given stays as it is."""
@@ -120,13 +127,18 @@ STAGED: Schema = {
 }
 
 
+def take_turns(connection: psycopg.Connection, surface: str) -> None:
+    """Until the caller's transaction ends nobody else writes items of the surface: what is read of them stands."""
+    connection.execute(LOCK, [surface])
+
+
 def store(connection: psycopg.Connection, surface: str, items: pl.DataFrame, now: datetime | None = None) -> int:
     """Add or change items, each once, in the caller's transaction; columns as ``STAGED``, of which all but ``item_id``
     may be missing. Followers are notified when it commits. Returns how many are new or have changed.
 
     ``now``: when new ones arrive and others are withdrawn; None: the transaction's own time.
     """
-    connection.execute(LOCK, [surface])
+    take_turns(connection, surface)
     connection.execute(STAGE)
     given = {"attributes": "{}", "cleared": "[]", "expires": False}
     lacking = [pl.lit(value).alias(name) for name, value in given.items() if name not in items.columns]
@@ -140,7 +152,7 @@ def store(connection: psycopg.Connection, surface: str, items: pl.DataFrame, now
 
 def date_arrivals(connection: psycopg.Connection, surface: str) -> None:
     """In the caller's transaction: what the log has shown had arrived by then, whenever its row was imported."""
-    connection.execute(LOCK, [surface])
+    take_turns(connection, surface)
     if connection.execute(FIRST_SHOWN, {"surface": surface}).rowcount:
         connection.execute("SELECT pg_notify(%s, %s)", [CHANNEL, surface])
 
@@ -169,3 +181,9 @@ def lives(connection: psycopg.Connection, surface: str, items: Sequence[str]) ->
     """Those of these items that the log knows."""
     with connection.cursor(row_factory=class_row(ItemLife)) as cursor:
         return cursor.execute(LIVES, [surface, list(items)]).fetchall()
+
+
+def lives_with(connection: psycopg.Connection, surface: str, column: str, values: Sequence[str]) -> list[ItemLife]:
+    """The items that have one of these values there, as canonical texts; those that came first, first."""
+    with connection.cursor(row_factory=class_row(ItemLife)) as cursor:
+        return cursor.execute(LIVES_WITH, [surface, column, list(values)]).fetchall()

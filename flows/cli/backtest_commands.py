@@ -100,7 +100,7 @@ def backtest(
 
 def demo(
     surface: Annotated[
-        str, typer.Option("--surface", help="Of the examples: feed, movies, search, shop; or yours.")
+        str, typer.Option("--surface", help="Of the examples: feed, headlines, movies, search, shop; or yours.")
     ] = "feed",
     log: Annotated[str | None, typer.Option(help="A click log of yours; a simulated one when left out.")] = None,
     items: Items = None,

@@ -74,7 +74,23 @@ def search(folder: Path, now: datetime) -> BacktestConfig:
     return BacktestConfig(_written(folder, made.log, made.items), warmup=timedelta(hours=12), every=timedelta(hours=2))
 
 
-WORLDS: Mapping[str, World] = {"feed": feed, "movies": movies, "search": search, "shop": shop}
+def headlines(folder: Path, now: datetime) -> BacktestConfig:
+    """Two days of a small news site's headlines, updated every two hours."""
+    from features.ingest.simulated_headlines import simulate_headlines
+
+    days = 2.0
+    made = simulate_headlines(
+        seed=SEED,
+        start=now - timedelta(days=days + 1),
+        days=days,
+        users=3_000,
+        articles_per_day=10,
+        requests_per_day=20_000,
+    )
+    return BacktestConfig(_written(folder, made.log, made.items), warmup=timedelta(days=1), every=timedelta(hours=2))
+
+
+WORLDS: Mapping[str, World] = {"feed": feed, "headlines": headlines, "movies": movies, "search": search, "shop": shop}
 """By the name of the surface."""
 
 

@@ -111,6 +111,8 @@ def described(surface: "Surface", path: Path) -> list[str]:
     lines += [f"  {family.name:<28} {_counted(family)}" for family in features.counted]
     explored = "nothing of an order is left to chance" if surface.explore is None else surface.explore.words
     lines += ["", f"Exploration: {explored}"]
+    if surface.variants is not None:
+        lines += ["", f"Variants: {surface.variants.words}"]
     lines += [
         "",
         f"An update every {short_span(surface.every.total_seconds())}, of {surface.fewest:,} impressions or more that"

@@ -1,10 +1,12 @@
 """What answers look like, for ``/openapi.json``. ``app`` writes them; a test holds each to its description here."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Answer(BaseModel):
@@ -70,6 +72,53 @@ class ItemsAnswer(Answer):
     changed: Count
     refused: list[Problem]
     undeclared: list[str]
+
+
+class PutVariantAnswer(Answer):
+    item_id: str
+    wording: str
+    new: bool
+    """Whether there was no such item before."""
+    source: Literal["sent", "proposed"]
+
+
+class PutVariantsAnswer(Answer):
+    """``POST /v1/{surface}/variants``."""
+
+    of: str
+    variants: list[PutVariantAnswer]
+    undeclared: list[str]
+
+
+class StoppedAnswer(Answer):
+    at: datetime
+    against: str
+    """The item that it is known to be worse than."""
+    reason: str
+
+
+class ShownVariantAnswer(Answer):
+    item_id: str
+    wording: str
+    arrived_at: datetime
+    shown: Count
+    clicks: Count
+    rate: Share | None
+    """Null where it was never shown."""
+    low: Share
+    high: Share
+    """Of the rate, with 95 % confidence where it is looked at once (Wilson)."""
+    share_lately: Share | None
+    """Of its thing's impressions of the last hour; null where there were none."""
+    withdrawn: bool
+    stopped: StoppedAnswer | None
+
+
+class ShownVariantsAnswer(Answer):
+    """``GET /v1/{surface}/variants``."""
+
+    of: str
+    variants: list[ShownVariantAnswer]
 
 
 class EventOutcome(Answer):

@@ -5,6 +5,8 @@
     POST /v1/feedback          what users did with impressions, one or a list
     POST /v1/{surface}/events  impressions that others served, and feedback
     PUT  /v1/{surface}/items   items: their columns, when they expire, whether they are withdrawn
+    POST /v1/{surface}/variants  wordings of a thing, each an item
+    GET  /v1/{surface}/variants  how those of a thing were received
     GET  /healthz              the process answers
     GET  /readyz               models and features are in place; 503 before
     GET  /metrics              for Prometheus
@@ -20,18 +22,28 @@ import logging
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from starlette.types import ASGIApp
 
+from features.log.json_values import TextId
 from infra.http.limits import BodyLimits, RequestLimits
 from models.serving.access.guard import Guard
-from models.serving.answers import EventsAnswer, FeedbackAnswer, Health, ItemsAnswer, RankAnswer
+from models.serving.answers import (
+    EventsAnswer,
+    FeedbackAnswer,
+    Health,
+    ItemsAnswer,
+    Problems,
+    PutVariantsAnswer,
+    RankAnswer,
+    ShownVariantsAnswer,
+)
 from models.serving.bodies import LIST, ONE, AnyFeedback, EventsBody, FeedbackList, RankBody
 from models.serving.config import ServingConfig
 from models.serving.described import DescribedApi
@@ -39,14 +51,21 @@ from models.serving.durable.acceptance import NotDurable
 from models.serving.feedback import UnfitFeedback
 from models.serving.items import ItemsBody, ItemsNotStored
 from models.serving.rank.ranking import NoQuery, NoSources
-from models.serving.recommend.request import RecommendBody, UnfitFilter
-from models.serving.service import NoSurface, RankingService, RankResponse
+from models.serving.recommend.request import NoVariants, RecommendBody, UnfitFilter
+from models.serving.service import NoSurface, NotOfVariants, RankingService, RankResponse
 from models.serving.state import ServiceState
 from models.serving.telemetry import Measured
 from models.serving.traces import Traces
+from models.serving.variants.bodies import VariantsBody
+from models.serving.variants.desk import ShownVariant, UnfitVariants, VariantsUnread, wilson
+from models.serving.variants.proposing import NotProposed
 
 LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""
+
+
+BAD_PROPOSAL = {"model": Problems, "description": "the surface's function failed, or gave what is no wording"}
+SLOW_PROPOSAL = {"model": Problems, "description": "the surface's function did not answer in time"}
 
 
 def create_app(config: ServingConfig) -> FastAPI:
@@ -177,6 +196,22 @@ def create_app(config: ServingConfig) -> FastAPI:
             }
         )
 
+    @app.post(
+        "/v1/{surface}/variants",
+        responses={200: {"model": PutVariantsAnswer}, 502: BAD_PROPOSAL, 504: SLOW_PROPOSAL},
+    )
+    async def put_variants(surface: str, body: VariantsBody, request: Request) -> JSONResponse:
+        """Take wordings of a thing, each as an item; the same wording again is the same item. ``propose`` asks the
+        surface's own function for so many more, which are taken as if they were sent."""
+        put, undeclared = await service.put_variants(surface, body, request.state.stages)
+        return JSONResponse({"of": body.of, "variants": [asdict(one) for one in put], "undeclared": undeclared})
+
+    @app.get("/v1/{surface}/variants", responses={200: {"model": ShownVariantsAnswer}})
+    async def shown_variants(surface: str, of: Annotated[TextId, Query()], request: Request) -> JSONResponse:
+        """How often each wording of a thing was shown and clicked, at what rate, and whether it was stopped."""
+        found = await service.shown_variants(surface, of, request.state.stages)
+        return JSONResponse({"of": of, "variants": [shown_variant(one) for one in found]})
+
     @app.get("/healthz", responses={200: {"model": Health}})
     async def healthz() -> JSONResponse:
         return JSONResponse({"status": "ok"})
@@ -209,6 +244,26 @@ def create_app(config: ServingConfig) -> FastAPI:
     async def no_query(_: Request, error: NoQuery) -> JSONResponse:
         return _problem(422, ["body", "query"], str(error))
 
+    @app.exception_handler(NoVariants)
+    async def no_variants(_: Request, error: NoVariants) -> JSONResponse:
+        return _problem(422, ["body", "of"], str(error))
+
+    @app.exception_handler(NotOfVariants)
+    async def not_of_variants(_: Request, error: NotOfVariants) -> JSONResponse:
+        return _problem(404, ["path"], str(error))
+
+    @app.exception_handler(UnfitVariants)
+    async def unfit_variants(_: Request, error: UnfitVariants) -> JSONResponse:
+        return _problem(422, _encodable(["body", *error.field]), str(error))
+
+    @app.exception_handler(NotProposed)
+    async def not_proposed(_: Request, error: NotProposed) -> JSONResponse:
+        return _problem(error.status, ["body", "propose"], str(error))
+
+    @app.exception_handler(VariantsUnread)
+    async def variants_unread(_: Request, error: VariantsUnread) -> JSONResponse:
+        return _problem(503, [], str(error))
+
     @app.exception_handler(UnfitFilter)
     async def unfit_filter(_: Request, error: UnfitFilter) -> JSONResponse:
         return _problem(422, _encodable(["body", "filters", error.name]), str(error))
@@ -223,6 +278,27 @@ def create_app(config: ServingConfig) -> FastAPI:
         return _problem(503, [], str(error))
 
     return app
+
+
+def shown_variant(one: ShownVariant) -> dict[str, object]:
+    """A variant as the answer has it."""
+    counts, stopped = one.counts, one.stopped
+    low, high = wilson(counts.clicks, counts.shown)
+    return {
+        "item_id": one.life.item_id,
+        "wording": one.wording,
+        "arrived_at": one.life.arrived_at.isoformat(),
+        "shown": counts.shown,
+        "clicks": counts.clicks,
+        "rate": counts.clicks / counts.shown if counts.shown else None,
+        "low": low,
+        "high": high,
+        "share_lately": one.share_lately,
+        "withdrawn": one.life.withdrawn_at is not None,
+        "stopped": None
+        if stopped is None
+        else {"at": stopped.stopped_at.isoformat(), "against": stopped.against, "reason": stopped.reason},
+    }
 
 
 class QuickJson(APIRoute):

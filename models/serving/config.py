@@ -8,6 +8,7 @@ from typing import get_args
 
 from features.declare.features import Features
 from features.declare.recommend import Recommend
+from features.declare.variants import Variants
 from features.declare.views import TeamView
 from models.exploration.explorer import Explorer
 from models.serving.durable.acceptance import Durable
@@ -35,6 +36,9 @@ class ServedSurface:
 
     text: TextDesign | WordingDesign | None = None
     """How its texts are read; None: they are ids alone."""
+
+    variants: Variants | None = None
+    """Of what its items are variants; None: each is a thing of its own."""
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,8 @@ class DescribedApi(FastAPI):
 
 
 def _describe(path: str, operation: dict[str, Any]) -> None:
-    refusals = REFUSALS | (NO_SURFACE if "{surface}" in path else {}) | (UNFIT if "requestBody" in operation else {})
+    sent = "requestBody" in operation or any(one["in"] == "query" for one in operation.get("parameters", ()))
+    refusals = REFUSALS | (NO_SURFACE if "{surface}" in path else {}) | (UNFIT if sent else {})
     if needed(path) is not None:
         refusals |= OF_KEYS
         operation["security"] = [{KEY: []}]

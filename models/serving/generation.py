@@ -29,6 +29,7 @@ from models.serving.recommend.followed_log import FollowedLog
 from models.serving.recommend.recommender import Recommender
 from models.serving.recommend.text_index import TextIndex
 from models.serving.telemetry import Metrics
+from models.serving.variants.desk import VariantDesk
 from models.versions.registry import Registry
 
 
@@ -84,6 +85,11 @@ class Generation:
             )
             for name, surface in surfaces.items()
         }
+        self.variants = {
+            name: VariantDesk(name, surface.features, surface.variants, database)
+            for name, surface in surfaces.items()
+            if surface.variants is not None
+        }
         self._database = database
         self._stopping = threading.Event()
         self._followers: list[threading.Thread] = []
@@ -101,7 +107,9 @@ class Generation:
             *(name, declared, surface.recommend, catalogue, clicks, retriever, database),
             *(config.clock, config.follow_s, texts),
         )
-        return Recommender(declared, surface.recommend, catalogue, retriever, log, self.items.lag_s, texts)
+        return Recommender(
+            declared, surface.recommend, catalogue, retriever, log, self.items.lag_s, texts, surface.variants
+        )
 
     def start(self) -> None:
         """Take the cached models into service; the rest comes in the background."""

@@ -5,12 +5,14 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import polars as pl
+import psycopg
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, TypeAdapter, ValidationError
 
 from features.declare.features import Features
@@ -42,7 +44,7 @@ class _Item(BaseModel):
 _ITEM = TypeAdapter(_Item)
 
 
-def _read(value: Any) -> _Item | Unfit:
+def read_item(value: Any) -> _Item | Unfit:
     if not isinstance(value, dict):
         return Unfit((), 'must be an object with an "id" and values')
     try:
@@ -52,7 +54,7 @@ def _read(value: Any) -> _Item | Unfit:
         return Unfit(wrong["loc"], wrong["msg"].removeprefix("Value error, "))
 
 
-SentItem = Annotated[_Item | Unfit, PlainValidator(_read, json_schema_input_type=_Item)]
+SentItem = Annotated[_Item | Unfit, PlainValidator(read_item, json_schema_input_type=_Item)]
 """An item, or what is wrong with it."""
 
 
@@ -86,6 +88,28 @@ def store_items(
     database: Database, surface: str, declared: Features, items: Sequence[SentItem], now: float
 ) -> ItemsResult:
     """Add or change items of a surface, ``now`` in seconds since 1970. Raises ItemsNotStored."""
+    found = checked_items(items)
+    changed = 0
+    if found.changes:
+        with writing(database) as connection:
+            changed = store(connection, surface, staged(found.changes), datetime.fromtimestamp(now, UTC))
+    undeclared = sorted(found.names - {column.column for column in of_items(declared)})[:MOST_NAMED]
+    return ItemsResult(len(found.changes), changed, found.refused, undeclared)
+
+
+@dataclass(frozen=True)
+class CheckedItems:
+    """The items of one request, as the log takes them."""
+
+    changes: Sequence[ItemChange]
+    refused: Mapping[int, Unfit]
+    """By their place in the request."""
+    names: Set[str]
+    """Of the values of those that are not refused."""
+
+
+def checked_items(items: Sequence[SentItem]) -> CheckedItems:
+    """What can be stored of these, and what is wrong with the others."""
     refused = {place: item for place, item in enumerate(items) if isinstance(item, Unfit)}
     read = {place: item for place, item in enumerate(items) if not isinstance(item, Unfit)}
     values = {place: item.model_extra or {} for place, item in read.items()}
@@ -101,10 +125,22 @@ def store_items(
             cleared = tuple(name for name, value in values[place].items() if value is None)
             expires = "expires_at" in item.model_fields_set
             changes.append(ItemChange(item.id, text, cleared, expires, item.expires_at, item.withdrawn))
-    changed = _stored(database, surface, changes, datetime.fromtimestamp(now, UTC)) if changes else 0
     names = {name for place, own in values.items() if place not in refused for name in own}
-    undeclared = sorted(names - {column.column for column in of_items(declared)})[:MOST_NAMED]
-    return ItemsResult(len(changes), changed, dict(sorted(refused.items())), undeclared)
+    return CheckedItems(changes, dict(sorted(refused.items())), names)
+
+
+@contextmanager
+def writing(database: Database) -> Iterator[psycopg.Connection]:
+    """A transaction that items are stored in. Raises ItemsNotStored where PostgreSQL does not take it."""
+    remedy = "nothing was stored: send it again once PostgreSQL is there"
+    if not database.available:
+        raise ItemsNotStored(f"PostgreSQL is away, and items are kept nowhere else; {remedy}")
+    try:
+        with database.connection() as connection, connection.transaction():
+            yield connection
+    except AWAY as error:
+        database.mark_away(error)
+        raise ItemsNotStored(f"{explain(error)}; {remedy}") from error
 
 
 def _odd(values: Mapping[str, object]) -> Unfit | None:
@@ -114,15 +150,3 @@ def _odd(values: Mapping[str, object]) -> Unfit | None:
         if fault is not None:
             return Unfit((name,), f"the name {fault}")
     return None
-
-
-def _stored(database: Database, surface: str, changes: Sequence[ItemChange], now: datetime) -> int:
-    remedy = "nothing was stored: send it again once PostgreSQL is there"
-    if not database.available:
-        raise ItemsNotStored(f"PostgreSQL is away, and items are kept nowhere else; {remedy}")
-    try:
-        with database.connection() as connection, connection.transaction():
-            return store(connection, surface, staged(changes), now)
-    except AWAY as error:
-        database.mark_away(error)
-        raise ItemsNotStored(f"{explain(error)}; {remedy}") from error

@@ -39,6 +39,8 @@ from models.serving.shared_metrics import SharedMetrics
 from models.serving.stages import RequestStages
 from models.serving.state import ServiceState, service_state
 from models.serving.telemetry import LOG, Metrics
+from models.serving.variants.bodies import VariantsBody
+from models.serving.variants.desk import PutVariant, ShownVariant, VariantDesk
 from models.versions.registry import Registry
 
 Result = TypeVar("Result")
@@ -52,6 +54,10 @@ TAKE_OVER_S = 300.0
 
 class NoSurface(LookupError):
     """The surface of a request is not served here."""
+
+
+class NotOfVariants(LookupError):
+    """The items of the surface are variants of nothing."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class RankingService:
 
     async def recommend(self, surface: str, body: RecommendBody, stages: RequestStages) -> RankResponse:
         """The same of candidates that the surface's sources find. Raises NoSurface; NoSources; UnfitFilter;
-        NotDurable."""
+        NoVariants; NotDurable."""
         ranker = self._ranker(surface, stages)
         return await self._shown(ranker, partial(ranker.recommend, body, stages), stages, in_memory=False)
 
@@ -121,6 +127,28 @@ class RankingService:
         declared = self._ranker(surface, stages).declared
         # Not among the threads that rank: it waits for the database.
         return await asyncio.to_thread(store_items, self.database, surface, declared, items, self.config.clock())
+
+    async def put_variants(
+        self, surface: str, body: VariantsBody, stages: RequestStages
+    ) -> tuple[list[PutVariant], list[str]]:
+        """Take wordings of a thing as items, and have more proposed; see ``VariantDesk.put``. Raises NoSurface;
+        NotOfVariants; UnfitVariants; NotProposed; ItemsNotStored."""
+        desk = self._desk(surface, stages)
+        return await asyncio.to_thread(desk.put, body, self.config.clock())
+
+    async def shown_variants(self, surface: str, of: str, stages: RequestStages) -> list[ShownVariant]:
+        """How the variants of a thing were received. Raises NoSurface; NotOfVariants; VariantsUnread."""
+        desk = self._desk(surface, stages)
+        return await asyncio.to_thread(desk.shown, of, self.config.clock())
+
+    def _desk(self, surface: str, stages: RequestStages) -> VariantDesk:
+        generation = self._generation
+        self._ranker(surface, stages)
+        if surface not in generation.variants:
+            raise NotOfVariants(
+                f"{surface}'s items are variants of nothing: declare variants=Variants(...), or put items, to /items"
+            )
+        return generation.variants[surface]
 
     async def _shown(
         self, ranker: SurfaceRanker, answer: Callable[[], Ranked], stages: RequestStages, *, in_memory: bool

@@ -93,7 +93,7 @@ def test_a_surface_without_a_world_wants_a_log_before_anything_is_cleared(settin
     mine = settings.home / "mine"
     mine.touch()
     with pytest.raises(
-        ValueError, match="--surface single: there are simulated logs of feed, movies, search, shop alone"
+        ValueError, match="--surface single: there are simulated logs of feed, headlines, movies, search, shop alone"
     ):
         run(settings, "single", None, now=NOON, report=print, progress=lambda stage: None)
     assert mine.exists()

@@ -19,11 +19,13 @@ from features.ingest.checking import FileTimes
 from features.ingest.importing import import_log
 from features.ingest.log_files import Files
 from features.ingest.simulate import simulate
+from features.ingest.simulated_headlines import simulate_headlines
 from features.ingest.simulated_movies import simulate_movies
 from features.ingest.simulated_search import simulate_search
 from features.ingest.simulated_shop import simulate_shop
 from flows.surface import Surface
 from flows.surfaces.feed import SURFACE as FEED
+from flows.surfaces.headlines import SURFACE as HEADLINES
 from flows.surfaces.movies import SURFACE as MOVIES
 from flows.surfaces.search import SURFACE as SEARCH
 from flows.surfaces.shop import SURFACE as SHOP
@@ -47,6 +49,11 @@ NOW = datetime.now(UTC)
 def feed_log(folder: Path) -> Files:
     log, items, dwell = simulate(seed=5, start=START, days=0.6, users=150, items_per_day=60, requests_per_day=2_000)
     return written(folder, log=log, items=items, feedback=dwell)
+
+
+def headlines_log(folder: Path) -> Files:
+    made = simulate_headlines(seed=5, start=START, days=0.6, users=200, articles_per_day=12, requests_per_day=9_000)
+    return written(folder, log=made.log, items=made.items)
 
 
 def movies_log(folder: Path) -> Files:
@@ -103,6 +110,7 @@ class Shipped:
 
 SHIPPED = {
     "feed": Shipped(FEED, feed_log, {"items": ["a1", "a2", "a3"], "context": {"device": "phone", "region": "north"}}),
+    "headlines": Shipped(HEADLINES, headlines_log, {"items": ["h1", "h2", "h3"], "context": {"device": "phone"}}),
     "movies": Shipped(MOVIES, movies_log, {"items": [1, 2, 3, 4]}),
     "search": Shipped(
         SEARCH, search_log, {"items": ["t1", "t2", "t3"], "context": {"query": "warm gloves", "device": "phone"}}

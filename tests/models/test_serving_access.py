@@ -88,6 +88,7 @@ ROUTES: dict[str, tuple[str, object, set[str], int]] = {
     "/v1/feed/events": ("POST", EVENTS, {"events", "importer", "admin", "operator"}, 200),
     "/v1/ads/events": ("POST", EVENTS, {"operator"}, 200),
     "/v1/feed/items": ("PUT", {"items": [{"id": "a"}]}, {"items", "admin", "operator"}, 200),
+    "/v1/feed/variants": ("POST", {"of": "a", "wordings": ["b"]}, {"items", "admin", "operator"}, 404),
     "/v1/feedback": ("POST", {}, {"feedback", "app", "importer", "admin", "operator"}, 422),
     "/v1/feed/new": ("POST", {}, {"operator"}, 404),
     "/v1/feed/rank/": ("POST", RANK, {"operator"}, 307),

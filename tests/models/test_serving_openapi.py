@@ -3,6 +3,7 @@ no server error; with API keys and without."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.generation.case import Case
 from schemathesis.schemas import APIOperation
 
+from features.declare.columns import Id
+from features.declare.variants import Variants
 from infra.http.connections import limited
 from models.serving.app import LIMITS
 from models.serving.config import ServedSurface
@@ -42,11 +45,18 @@ ONE_BY_ONE = ("POST /v1/{surface}/events", "PUT /v1/{surface}/items")
 """Take events and items so: what is wrong with one is in a 200."""
 
 
+WORDED = replace(FEATURES, columns=(*FEATURES.columns, Id("title", of="item")))
+
+SURFACE = ServedSurface(
+    WORDED, variants=Variants("section", "title", propose=lambda of, wordings, count: [f"{len(of)} words"])
+)
+
+
 @pytest.fixture(scope="module")
 def database(postgres_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with fresh_database(postgres_url) as url:
         with_items(url)
-        promote(url, tmp_path_factory.mktemp("models"), "1")
+        promote(url, tmp_path_factory.mktemp("models"), "1", features=WORDED)
         yield url
 
 
@@ -103,13 +113,13 @@ def expect_conformance(
 
 @pytest.mark.parametrize("keys", [False, True], ids=["open", "with a key"])
 def test_every_route_answers_as_it_is_described_whatever_is_sent(database: str, tmp_path: Path, keys: bool) -> None:
+    one = {"feed": SURFACE}  # alone: feedback on what others served need not name its surface
     if keys:
         headers = bearer(add(database, "operator", "admin"))
-        one = {"feed": ServedSurface(FEATURES)}  # where feedback on what others served need not name its surface
         serving = keyed(database, tmp_path / "cache", declared=lambda: one)
     else:
         headers = {}
-        serving = serve(serving_config(database, tmp_path / "cache"), settles=False)
+        serving = serve(serving_config(database, tmp_path / "cache", declared=lambda: one), settles=False)
     found = dict[str, list[int]]()
     with serving as client, listening(client) as address:
         for operation in operations(client, address, headers):

@@ -19,7 +19,13 @@ from models.serving.access.keys import EVERY
 PUBLIC = ("/healthz", "/readyz")
 """For balancers, which have no key."""
 
-OF_SURFACE: Mapping[str, keys.Scope] = {"rank": "rank", "recommend": "rank", "events": "events", "items": "items"}
+OF_SURFACE: Mapping[str, keys.Scope] = {
+    "rank": "rank",
+    "recommend": "rank",
+    "events": "events",
+    "items": "items",
+    "variants": "items",
+}
 """Scopes of ``/v1/{surface}/...``."""
 
 

@@ -16,15 +16,16 @@ from numpy.typing import NDArray
 from features.declare.columns import Id
 from features.declare.features import Features
 from features.declare.recommend import MOST_CANDIDATES, Recommend, kinds_of_items
+from features.declare.variants import Variants
 from features.identity.key import key_of
 from features.identity.keys import Keys
 from models.retrieval.artifact import VersionTowers
 from models.serving.durable.database import STALE_S
-from models.serving.follow.catalogue import Catalogue
+from models.serving.follow.catalogue import Catalogue, Condition
 from models.serving.follow.live_texts import Asked
 from models.serving.follow.retriever import Retriever
 from models.serving.recommend.followed_log import FollowedLog
-from models.serving.recommend.request import RecommendBody, conditions
+from models.serving.recommend.request import NoVariants, RecommendBody, conditions, of_thing
 from models.serving.recommend.select import Quota, select
 from models.serving.recommend.sources import Sources, Wanted, merged
 from models.serving.recommend.text_index import TextIndex
@@ -65,9 +66,12 @@ class Recommender:
         log: FollowedLog,
         items_lag: Callable[[], float],
         texts: TextIndex | None = None,
+        variants: Variants | None = None,
     ) -> None:
-        """``items_lag``: seconds since the items were last followed; ``texts``: of a surface that reads them."""
+        """``items_lag``: seconds since the items were last followed; ``texts``: of a surface that reads them;
+        ``variants``: of one whose items are some."""
         self._declared = declared
+        self._variants = variants
         self._recommend = recommend
         self._catalogue = catalogue
         self.sources = Sources(declared, retriever, log.clicked, log.shown, texts)
@@ -103,8 +107,10 @@ class Recommender:
         now: float,
         asked: Asked | None = None,
     ) -> Found:
-        """The candidates for a user, and for what they asked; best of each source first. Raises UnfitFilter."""
+        """The candidates for a user, and for what they asked; best of each source first. Raises UnfitFilter;
+        NoVariants."""
         wanted_of_items = conditions(body.filters, self._declared)
+        thing = None if body.of is None else self._of_thing(body.of)
         before = None if body.request_id is None else self._answers.get((user, body.request_id))
         if before is not None:
             gone = self._catalogue.gone(before.items, now)
@@ -117,12 +123,15 @@ class Recommender:
         allowed = items.alive(now)
         if wanted_of_items:
             allowed &= items.matching(wanted_of_items)
+        if thing is not None:
+            allowed &= items.matching([thing])
         last = [place for place in self._catalogue.of_keys(history[0].tolist(), -1) if 0 <= place < len(items)]
-        out = [*last, *self._catalogue.of_names(body.exclude)]
-        if self._recommend.seen is not None:
+        # Who saw or clicked a thing's wording and comes back may see it again: it is the thing that they came for.
+        out = [*(last if thing is None else ()), *self._catalogue.of_names(body.exclude)]
+        if self._recommend.seen is not None and thing is None:
             out += self.log.shown.to(key_of("user", user), now - self._recommend.seen.total_seconds())
         allowed[[place for place in out if place < len(items)]] = False
-        wanted = Wanted(items, allowed, towers, ids, history, last, now, asked)
+        wanted = Wanted(items, allowed, towers, ids, history, last, now, asked, thing is not None)
         most = min(MOST_CANDIDATES, max(RANKED, body.limit))
         found = merged({source: self.sources.candidates(source, wanted) for source in self._recommend.sources}, most)
         if wanted_of_items and len(found.places) < most:
@@ -135,6 +144,11 @@ class Recommender:
         if source is not None and source.quota:
             new = self.sources.new(source, items, now)[found.places]
         return Found([items.names[place] for place in found.places], found.sources, new)
+
+    def _of_thing(self, of: str) -> Condition:
+        if self._variants is None:
+            raise NoVariants(f"{self.log.surface}'s items are variants of nothing (variants=None): leave it out")
+        return of_thing(of, self._variants)
 
     def choice(self, found: Found, keys: Keys, limit: int) -> Choose:
         """Which of the candidates, with their keys [N, K + B] as ``LiveFeatures.read`` gives them, are shown."""

@@ -11,6 +11,7 @@ from features.counters.event_values import number_of, values_in
 from features.declare.columns import Column, Id, Number
 from features.declare.features import Features
 from features.declare.recommend import MOST_CANDIDATES, of_items
+from features.declare.variants import Variants
 from features.identity.key import key_of
 from features.identity.keys import Keys
 from features.log import json_values
@@ -82,6 +83,8 @@ class RecommendBody(BaseModel):
     context: Context = {}
     query: TextId | None = None
     """What is searched for, on a surface that reads texts: the same as its column in the context."""
+    of: TextId | None = None
+    """The thing whose variants are wanted, and nothing else, on a surface that has some."""
     limit: Annotated[int, Field(strict=True, ge=1, le=MOST_CANDIDATES)] = 10
     """How many to show at most."""
     exclude: Annotated[list[TextId], Field(max_length=MOST_CANDIDATES)] = []
@@ -99,6 +102,15 @@ class UnfitFilter(ValueError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(reason)
         self.name = name
+
+
+class NoVariants(ValueError):
+    """Variants of a surface whose items are variants of nothing."""
+
+
+def of_thing(of: str, variants: Variants) -> Condition:
+    """That an item is a variant of a thing."""
+    return Condition(variants.of, keys=np.array([key_of(variants.of, of)], np.int64))
 
 
 def conditions(filters: Mapping[str, Filter], declared: Features) -> list[Condition]:

@@ -21,6 +21,7 @@ from features.declare.recommend import (
     Source,
     Trending,
     TwoTowers,
+    VariantsOf,
     kinds_of_items,
 )
 from features.identity.keys import Keys
@@ -55,6 +56,8 @@ class Wanted:
     """Seconds since 1970."""
     asked: Asked | None = None
     """A query, on a surface that reads texts."""
+    of_a_thing: bool = False
+    """What is allowed are the variants of one thing."""
 
 
 class Sources:
@@ -88,6 +91,8 @@ class Sources:
                 found = new[np.lexsort((-wanted.items.arrived_at[new], shown))[:most]]
             case Similar() | Lexical():
                 return self._of_texts(source, wanted)
+            case VariantsOf():
+                found = np.flatnonzero(allowed)[:most] if wanted.of_a_thing else np.zeros(0, np.int64)
             case Favourites():
                 found = self._clicked.trending(allowed & self._liked(wanted), most)
         places: list[int] = found.tolist()

@@ -1,0 +1,1 @@
+"""Variants over HTTP: wordings that are sent or proposed become items, and how each was received."""
