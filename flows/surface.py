@@ -9,6 +9,7 @@ from features.declare.expected import expect_tuple, is_number
 from features.declare.features import Features
 from features.declare.log import Log
 from features.declare.recommend import OF_TEXTS, Recommend
+from features.declare.variants import Variants
 from features.declare.views import IMPRESSION_KEYS, TeamView, expect_apart, view_columns
 from features.identity.names import surface_name_fault
 from models.examples import Layout
@@ -53,6 +54,9 @@ class Surface:
     recommend: Recommend | None = field(default_factory=Recommend)
     """Which sources find candidates where a request names none, and what keeps a list from being of one kind. None:
     requests name theirs."""
+
+    variants: Variants | None = None
+    """Its items are wordings of some thing each, of which one is shown. None: each item is a thing of its own."""
 
     explore: EpsilonGreedy | PlackettLuce | Thompson | None = None
     """What of an answer is left to chance, so that what other orders would have earned can be learned from the log.
@@ -142,6 +146,7 @@ class Surface:
         if self.towers is not None:
             self.towers.expect(self.layout)
         self._expect_texts(about)
+        self._expect_variants(about)
 
     def _expect_texts(self, about: str) -> None:
         """Raises ValueError where texts are read that are no ids of the request and of the item, or looked for though
@@ -163,6 +168,14 @@ class Surface:
                     f"{about}: text.{what} is {name!r}, which is no Id of the {of}; there are"
                     f" {', '.join(there) or 'none'}. The text itself is the id: Id({name!r}, of={of!r})"
                 )
+
+    def _expect_variants(self, about: str) -> None:
+        """Raises ValueError where variants are of no ids of the item."""
+        if self.variants is None:
+            return
+        if not isinstance(self.variants, Variants):
+            raise ValueError(f"{about}: variants is {self.variants!r}: write variants=Variants(...), or None")
+        self.variants.expect(self.features)
 
     @property
     def attribution(self) -> timedelta:
