@@ -1,5 +1,6 @@
 """The report on a surface's wordings in words: of each thing its variants, and the traits that gain or lose."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -62,13 +63,14 @@ class WordingsShown:
 
     things: tuple[ThingShown, ...]
     of_things: str
+    """What the list is, or why there is none; empty where nothing was shown."""
 
 
 def shown(found: Wordings) -> WordingsShown:
     """The report, whatever there is of it."""
     called = [trait for trait in found.traits if trait.called]
     listed, others = called[:MOST_TRAITS], [trait for trait in found.traits if trait.general and not trait.called]
-    scale = max((abs(bound) for trait in listed for bound in (trait.lower, trait.upper)), default=0.0)
+    scale = max((abs(math.log1p(end)) for trait in listed for end in (trait.lower, trait.upper)), default=0.0)
     return WordingsShown(
         title=_title(found, called),
         lead=_lead(found),
@@ -116,6 +118,8 @@ def _asked(found: Wordings, called: int) -> str:
 
 
 def _of_things(found: Wordings) -> str:
+    if not found.impressions:
+        return ""
     if not found.things:
         return "No thing was shown in several wordings, so there is nothing to compare."
     return (
@@ -131,7 +135,10 @@ def _trait(trait: Trait, scale: float) -> TraitRow:
         counted(trait.things, "thing"),
         words.percent(trait.gain, signed=True),
         f"{words.percent(trait.lower, signed=True)} to {words.percent(trait.upper, signed=True)}",
-        drawings.interval(trait.gain, trait.lower, trait.upper, scale=scale or None),
+        # By the logarithm half as many and twice as many are as far from none.
+        drawings.interval(
+            *(math.log1p(value) for value in (trait.gain, trait.lower, trait.upper)), scale=scale or None
+        ),
     )
 
 
@@ -170,5 +177,5 @@ def _marks(variant: Variant) -> Iterator[tuple[str, str]]:
 
 
 def _points(gain: float | None) -> str:
-    """A difference of shares in percentage points: ``+0.42``."""
-    return words.NO_FIGURE if gain is None else words.signed(100 * gain, 2)
+    """A difference of shares in percentage points: ``+0.42``, ``−55``."""
+    return words.NO_FIGURE if gain is None else words.signed(100 * gain, 2 if abs(gain) < 0.1 else 0)

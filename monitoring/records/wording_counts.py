@@ -6,7 +6,7 @@ item; a few figures a variant leave it.
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Self
+from typing import LiteralString, Self
 
 import polars as pl
 import psycopg
@@ -41,9 +41,13 @@ ORDER BY item_id
     counts=LABEL_COUNTS.format(at_least="%(at_least)s", within="%(within)s")
 )
 
-# Of events that came since the tables were last analysed the planner believes there are none, and would go over them
-# again for each impression.
-EACH_ONCE = "SET LOCAL enable_nestloop = off"
+# Of events that came since the tables were last analysed the planner believes there are none, and would sort millions of
+# them, or go over them again for each impression.
+HASHED: tuple[LiteralString, ...] = (
+    "SET LOCAL enable_nestloop = off",
+    "SET LOCAL enable_mergejoin = off",
+    "SET LOCAL enable_sort = off",
+)
 
 
 @dataclass(frozen=True)
@@ -90,5 +94,6 @@ def read_counts(
         "text": items.text,
     }
     with connection.transaction():
-        connection.execute(EACH_ONCE)
+        for setting in HASHED:
+            connection.execute(setting)
         return copy_out(connection, COUNTED, parameters, COUNTS)

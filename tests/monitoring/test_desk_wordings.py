@@ -47,7 +47,7 @@ def test_what_gains_is_shown_with_bounds_and_bars(world: DeskWorld, ada: Browser
     assert html.count('class="bar worse"') >= 1
     assert "120 wordings of" in text
     assert "24,000 impressions" in text
-    assert text.count("stopped") == 2  # the two that were withdrawn
+    assert text.count("stopped") == 8  # two each of four things
     assert '<a href="/feed/wordings?span=week" aria-current="true">a week</a>' in html
     assert 'href="/feed/wordings"' in ada.get("/feed").text
 
@@ -95,13 +95,13 @@ def test_spans_are_a_day_a_week_and_all_of_the_log(world: DeskWorld, ada: Browse
 def test_where_there_is_nothing_it_says_so(world: DeskWorld, ada: Browser) -> None:
     text = read(page(ada))
     assert "Nothing was shown in this time." in text
-    assert "No thing was shown in several wordings, so there is nothing to compare." in text
+    assert "Things and their wordings" not in text
     with connect(world.url, autocommit=True) as connection:
         wordings.worded_items(connection, "feed", {"a": ("t", "one")})
         wordings.showings(connection, "feed", ("a", 10, 0), at=world.now - timedelta(hours=1))
     text = read(page(ada))
     assert "1 wording of 1 thing, 10 impressions" in text
-    assert "No thing was shown in several wordings" in text
+    assert "No thing was shown in several wordings, so there is nothing to compare." in text
 
 
 def test_a_surface_without_variants_has_no_such_page_and_no_link(world: DeskWorld) -> None:

@@ -60,7 +60,7 @@ WORDS = ("mayor", "bridge", "harbour", "strike", "winter", "school", "budget", "
 
 
 def seeded(connection: psycopg.Connection, surface: str, *, things: int = 40, shown: int = 400, seed: int = 5) -> None:
-    """Things of three wordings; of those with ``why`` twice as many are opened; two of the first are withdrawn."""
+    """Things of three wordings; of those with ``why`` twice as many are opened; of every tenth thing two are withdrawn."""
     random, items, counts = np.random.default_rng(seed), dict[str, tuple[str, str]](), list[tuple[str, int, int]]()
     for thing in range(things):
         topic = f"{' '.join(random.choice(WORDS, 2, replace=False))} no. {thing}"
@@ -72,4 +72,4 @@ def seeded(connection: psycopg.Connection, surface: str, *, things: int = 40, sh
             counts.append((f"{thing}-{variant}", shown, int(random.binomial(shown, share))))
     worded_items(connection, surface, items)
     showings(connection, surface, *counts, at=NOW - timedelta(hours=20))
-    withdrawn(connection, surface, "0-1", "0-2")
+    withdrawn(connection, surface, *(f"{thing}-{way}" for thing in range(things) for way in (1, 2) if thing % 10 == 0))
