@@ -41,8 +41,8 @@ ORDER BY item_id
     counts=LABEL_COUNTS.format(at_least="%(at_least)s", within="%(within)s")
 )
 
-# Of events that came since the tables were last analysed the planner believes there are none, and would sort millions of
-# them, or go over them again for each impression.
+# Of events that came since the tables were last analysed the planner believes there are none, and would sort millions
+# of them, or go over them again for each impression.
 HASHED: tuple[LiteralString, ...] = (
     "SET LOCAL enable_nestloop = off",
     "SET LOCAL enable_mergejoin = off",

@@ -11,8 +11,11 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from flows.cli.wording_commands import wordings
+from flows.services.desk import declared
+from flows.surface import Surface
+from flows.surfaces.feed import SURFACE
 from infra.errors import MillraceError
-from tests.worlds.wordings import seeded
+from tests.worlds.wordings import FEATURES, ITEMS, VARIANTS, seeded
 
 Run = Callable[..., Result]
 
@@ -66,6 +69,12 @@ def test_the_report_is_one_json_object(run: Run, connection: psycopg.Connection)
     assert first["lower"] < first["share"] < first["upper"]
     assert set(first) >= {"item_id", "text", "gain_lower", "best", "behind", "withdrawn"}
     assert json.loads(run("titles", "--json", "--since", "2026-03-02").stdout)["traits"] == []
+
+
+def test_the_desk_shows_wordings_of_a_surface_that_declares_variants() -> None:
+    titles = Surface(name="titles", features=FEATURES, variants=VARIANTS)
+    assert declared(titles).worded == ITEMS
+    assert declared(SURFACE).worded is None
 
 
 def test_a_mistake_is_named(run: Run) -> None:

@@ -60,7 +60,8 @@ WORDS = ("mayor", "bridge", "harbour", "strike", "winter", "school", "budget", "
 
 
 def seeded(connection: psycopg.Connection, surface: str, *, things: int = 40, shown: int = 400, seed: int = 5) -> None:
-    """Things of three wordings; of those with ``why`` twice as many are opened; of every tenth thing two are withdrawn."""
+    """Things of three wordings; of those with ``why`` twice as many are opened. Two of every tenth thing are
+    withdrawn."""
     random, items, counts = np.random.default_rng(seed), dict[str, tuple[str, str]](), list[tuple[str, int, int]]()
     for thing in range(things):
         topic = f"{' '.join(random.choice(WORDS, 2, replace=False))} no. {thing}"
