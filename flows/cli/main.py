@@ -21,6 +21,7 @@ from flows.cli import (
     stream_commands,
     surface_commands,
     user_commands,
+    wording_commands,
 )
 from flows.cli.arguments import AsJson, load_settings
 
@@ -115,6 +116,7 @@ app.add_typer(key_commands.app, name="key")
 app.add_typer(item_commands.app, name="items")
 app.add_typer(surface_commands.app, name="surface")
 app.command()(surface_commands.reload)
+app.command()(wording_commands.wordings)
 
 
 def _stay(settings: "Settings") -> None:

@@ -19,6 +19,7 @@ from models.versions.registry import Registry
 from monitoring.desk.app import LIMITS, create_app
 from monitoring.desk.pages import Links
 from monitoring.desk.site import Declared, Desk
+from monitoring.records.wording_counts import WordedItems
 
 
 class Approvals(Mapping[str, int]):
@@ -37,6 +38,13 @@ class Approvals(Mapping[str, int]):
         return len(self._surfaces)
 
 
+def declared(surface: Surface) -> Declared:
+    """What the desk shows of a surface's file."""
+    variants = surface.variants
+    worded = None if variants is None else WordedItems.declared(variants, surface.features)
+    return Declared(surface.policy, surface.limits, worded)
+
+
 def desk(settings: Settings, surfaces: Mapping[str, Surface] | None = None) -> FastAPI:
     """The app over this installation's database and registry; of the surfaces taken up, where none are given."""
     surfaces = Running(settings) if surfaces is None else surfaces
@@ -51,7 +59,7 @@ def desk(settings: Settings, surfaces: Mapping[str, Surface] | None = None) -> F
             rollback=decisions.rollback,
             release=decisions.release,
             choose_limit=decisions.choose_limit,
-            declared=lambda name: Declared(surfaces[name].policy, surfaces[name].limits),
+            declared=lambda name: declared(surfaces[name]),
             report=registry.update_runs.report,
             links=Links(
                 desk=settings.desk,

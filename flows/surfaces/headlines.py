@@ -11,6 +11,8 @@ from features.declare.recommend import Recommend, VariantsOf
 from features.declare.variants import Variants
 from flows.surface import Surface
 from models.exploration.thompson import Thompson
+from models.learning.design import Design
+from models.text.wording_design import WordingDesign
 
 # An article's pull fades within hours; what a wording is worth beside the others does not, nor what words are worth.
 FADES, LASTS, WORDS = (HOUR, 6 * HOUR), (2 * DAY,), (7 * DAY,)
@@ -39,6 +41,7 @@ FEATURES = Features(
 SURFACE = Surface(
     name="headlines",
     features=FEATURES,
+    design=Design(text=WordingDesign(item="headline", of="article")),
     variants=Variants(of="article", text="headline"),
     explore=Thompson(),
     recommend=Recommend(sources=(VariantsOf(),)),

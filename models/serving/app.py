@@ -57,8 +57,8 @@ from models.serving.state import ServiceState
 from models.serving.telemetry import Measured
 from models.serving.traces import Traces
 from models.serving.variants.bodies import VariantsBody
-from models.serving.variants.desk import ShownVariant, UnfitVariants, VariantsUnread, wilson
 from models.serving.variants.proposing import NotProposed
+from models.serving.variants.store import ShownVariant, UnfitVariants, VariantsUnread, wilson
 
 LIMITS = RequestLimits(body=4 << 20)
 """A request may hold a thousand items with the longest ids."""

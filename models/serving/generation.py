@@ -29,7 +29,7 @@ from models.serving.recommend.followed_log import FollowedLog
 from models.serving.recommend.recommender import Recommender
 from models.serving.recommend.text_index import TextIndex
 from models.serving.telemetry import Metrics
-from models.serving.variants.desk import VariantDesk
+from models.serving.variants.store import VariantStore
 from models.versions.registry import Registry
 
 
@@ -86,7 +86,7 @@ class Generation:
             for name, surface in surfaces.items()
         }
         self.variants = {
-            name: VariantDesk(name, surface.features, surface.variants, database)
+            name: VariantStore(name, surface.features, surface.variants, database)
             for name, surface in surfaces.items()
             if surface.variants is not None
         }

@@ -40,7 +40,7 @@ from models.serving.stages import RequestStages
 from models.serving.state import ServiceState, service_state
 from models.serving.telemetry import LOG, Metrics
 from models.serving.variants.bodies import VariantsBody
-from models.serving.variants.desk import PutVariant, ShownVariant, VariantDesk
+from models.serving.variants.store import PutVariant, ShownVariant, VariantStore
 from models.versions.registry import Registry
 
 Result = TypeVar("Result")
@@ -131,7 +131,7 @@ class RankingService:
     async def put_variants(
         self, surface: str, body: VariantsBody, stages: RequestStages
     ) -> tuple[list[PutVariant], list[str]]:
-        """Take wordings of a thing as items, and have more proposed; see ``VariantDesk.put``. Raises NoSurface;
+        """Take wordings of a thing as items, and have more proposed; see ``VariantStore.put``. Raises NoSurface;
         NotOfVariants; UnfitVariants; NotProposed; ItemsNotStored."""
         desk = self._desk(surface, stages)
         return await asyncio.to_thread(desk.put, body, self.config.clock())
@@ -141,7 +141,7 @@ class RankingService:
         desk = self._desk(surface, stages)
         return await asyncio.to_thread(desk.shown, of, self.config.clock())
 
-    def _desk(self, surface: str, stages: RequestStages) -> VariantDesk:
+    def _desk(self, surface: str, stages: RequestStages) -> VariantStore:
         generation = self._generation
         self._ranker(surface, stages)
         if surface not in generation.variants:

@@ -1,6 +1,6 @@
 """The review desk as an app: its pool, limits, headers, routes and pages of failure.
 
-    GET /healthz, /desk.css; the others are in ``monitoring/desk/routes.py`` and ``limit_routes.py``
+    GET /healthz, /desk.css; the others are in ``routes.py``, ``limit_routes.py`` and ``wording_routes.py``
 
 The decisions themselves come from outside (``monitoring.desk.site.Desk``): to approve is to measure again, which is no
 matter of a page.
@@ -25,6 +25,7 @@ from monitoring.desk.limit_routes import limit_routes
 from monitoring.desk.pages import Pages
 from monitoring.desk.routes import deciding_routes, reading_routes, sign_in_routes
 from monitoring.desk.site import Desk, Site
+from monitoring.desk.wording_routes import wording_routes
 
 LIMITS = RequestLimits(body=64 << 10, bodies=8 << 20)
 """A form holds a reason, and little else."""
@@ -74,7 +75,7 @@ def create_app(desk: Desk) -> FastAPI:
     def style() -> FileResponse:
         return FileResponse(Path(__file__).with_name("desk.css"), headers={"Cache-Control": "max-age=300"})
 
-    for routes in (sign_in_routes, reading_routes, deciding_routes, limit_routes):
+    for routes in (sign_in_routes, reading_routes, deciding_routes, limit_routes, wording_routes):
         app.include_router(routes(site))
     answer_failures(app, site)
     return app

@@ -64,13 +64,13 @@ class PastFigures:
 
 @dataclass(frozen=True)
 class DrawnInterval:
-    """An estimate with its bounds beside zero, on a scale of 0 to 100 with zero at 50."""
+    """An estimate with its bounds on a scale of 0 to 100: of a difference zero is at 50, of a share at 0."""
 
     low: float
     high: float
     at: float
     tone: str
-    """'better', 'worse', or '' where zero lies within the bounds."""
+    """'better', 'worse', or '' where neither is shown."""
 
 
 def past(before: Sequence[float], now: float, limit: float) -> PastFigures | None:
@@ -162,6 +162,12 @@ def interval(
         at, low, high = -at, -high, -low
     tone = "better" if low > 0 else "worse" if high < 0 else ""
     low, at, high = (round(50 + 50 * max(-1.0, min(1.0, bound / reach)), 1) for bound in (low, at, high))
+    return DrawnInterval(low, high, at, tone)
+
+
+def share(value: float, lower: float, upper: float, *, scale: float, tone: str = "") -> DrawnInterval:
+    """A share with its bounds, on a scale of 0 to 100 that begins at none; `scale` reaches the end."""
+    low, at, high = (round(100 * min(1.0, bound / scale), 1) for bound in (lower, value, upper))
     return DrawnInterval(low, high, at, tone)
 
 

@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monitoring.desk import candidates, limits_shown, words
+from monitoring.desk import candidates, limits_shown, wordings_shown, words
 from monitoring.desk.canary_shown import CanaryShown
 from monitoring.desk.sessions import Session
+from monitoring.evaluation.wordings import Wordings
 from monitoring.gate.adjustable import Adjustable
 from monitoring.names import RESERVED
 from monitoring.records.holds import Hold
@@ -28,6 +29,9 @@ LOOKED_AT, LISTED = 400, 40
 
 LONGEST_REASON = 4000
 """Characters."""
+
+SPAN_NAMES = {"day": "a day", "week": "a week", "all": "all of the log"}
+"""Of the report on wordings; the lengths are `site.SPANS`."""
 
 SOON = timedelta(hours=2)
 """A deadline nearer than this is marked."""
@@ -127,10 +131,12 @@ class Pages:
         versions: Sequence[ServedVersion],
         canary: CanaryShown | None,
         *,
+        worded: bool = False,
         notice: str | None = None,
         refused: str | None = None,
         reason: str = "",
     ) -> str:
+        """`worded`: its items are variants of things, and there is a report on their wordings."""
         return self._render(
             "surface.html",
             session,
@@ -140,6 +146,7 @@ class Pages:
             entries=_listed(entries, people_only=False),
             older=[version for version in versions if version.version != standing.version],
             canary=canary,
+            worded=worded,
             operates=session.person.may("operator", standing.surface),
             needed=self.surfaces,
             soon=SOON,
@@ -190,6 +197,18 @@ class Pages:
             refused=refused,
             reason=reason,
             longest=LONGEST_REASON,
+        )
+
+    def wordings(self, session: Session, surface: str, found: Wordings, chosen: str) -> str:
+        """`chosen`: which of the spans it is on."""
+        return self._render(
+            "wordings.html",
+            session,
+            surface=surface,
+            shown=wordings_shown.shown(found),
+            span=found.span,
+            spans=SPAN_NAMES.items(),
+            chosen=chosen,
         )
 
     def limits(self, session: Session, surface: str, known: LimitsKnown) -> str:

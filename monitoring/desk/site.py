@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Protocol, TypedDict, Unpack
 
 import psycopg
@@ -23,6 +23,7 @@ from monitoring.gate.policy import Policy
 from monitoring.records import holds, limits_known, review
 from monitoring.records.limits_known import LimitsKnown
 from monitoring.records.review import Candidate, Decided
+from monitoring.records.wording_counts import WordedItems, read_wordings
 
 
 class Decide(Protocol):
@@ -49,10 +50,12 @@ class ChooseLimit(Protocol):
 
 @dataclass(frozen=True)
 class Declared:
-    """What a surface's file declares of its limits."""
+    """What a surface's file declares that the desk shows."""
 
     policy: Policy
     limits: Limits
+    worded: WordedItems | None = None
+    """Where its items are variants of things, how the log has them."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,10 @@ class Desk:
     """The Evidently report of a surface's update, as HTML; None where there is none."""
     links: Links = field(default_factory=Links)
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+
+SPANS: Mapping[str, timedelta | None] = {"day": timedelta(days=1), "week": timedelta(days=7), "all": None}
+"""Of time that the report on wordings may be on; None: since the log began."""
 
 
 class Messages(TypedDict, total=False):
@@ -158,10 +165,22 @@ class Site:
             served = review.served(connection, surface)
             newest = canaries.history(connection, surface, limit=1)
             canary = self._canary(connection, newest[0] if newest else None)
-        return self.pages.surface(session, now, standing, waiting, entries, served, canary, **messages)
+        worded = self.desk.declared(surface).worded is not None
+        return self.pages.surface(session, now, standing, waiting, entries, served, canary, worded=worded, **messages)
 
     def _canary(self, connection: psycopg.Connection, record: CanaryRecord | None) -> CanaryShown | None:
         return None if record is None else shown(record, canaries.looks(connection, record.canary_id), self.now)
+
+    def wordings_html(self, session: Session, surface: str, span: str) -> str:
+        """Raises NotFound where the surface has no wordings, or there is no such span."""
+        worded, now = self.desk.declared(surface).worded, self.now
+        if worded is None or span not in SPANS:
+            raise NotFound
+        length = SPANS[span]
+        with self.pool.connection() as connection:
+            since = None if length is None else now - worded.label.within - length
+            found = read_wordings(connection, surface, worded, since=since, now=now)
+        return self.pages.wordings(session, surface, found, span)
 
     def limits_html(self, session: Session, surface: str) -> str:
         return self.pages.limits(session, surface, self._limits(surface))

@@ -21,7 +21,7 @@ from infra.postgres.connections import connect
 from models.serving.config import ServedSurface
 from models.serving.variants import proposing
 from models.serving.variants.bodies import MOST_VARIANTS
-from models.serving.variants.desk import wilson
+from models.serving.variants.store import wilson
 from monitoring.live.losers import Loser
 from monitoring.records import stopped_variants
 from tests.models.test_serving_access import add, bearer, keyed

@@ -32,6 +32,7 @@ from monitoring.records import history_store
 from monitoring.records.decisions import write_decision
 from monitoring.records.evidence_store import Measured, read_evidence, write_evidence
 from monitoring.records.review import Decided, Refused
+from monitoring.records.wording_counts import WordedItems
 from tests.worlds.windows import evidence
 
 NOW = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
@@ -66,6 +67,8 @@ class DeskWorld:
     now: datetime = NOW
     surfaces: Mapping[str, int] = field(default_factory=lambda: {"feed": 1, "search": 2})
     desk: str = DESK
+    worded: Mapping[str, WordedItems] = field(default_factory=dict)
+    """Of the surfaces whose items are variants of things."""
 
     def run(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         with connect(self.url, autocommit=True) as connection:
@@ -159,8 +162,8 @@ class DeskWorld:
         return done
 
     def declared(self, surface: str) -> Declared:
-        """Limits as they come."""
-        return Declared(Policy(), Limits())
+        """Limits as they come, and its wordings."""
+        return Declared(Policy(), Limits(), self.worded.get(surface))
 
     def choose_limit(
         self, surface: str, code: str, *, at_most: float | None, person: str, reason: str, seen: int

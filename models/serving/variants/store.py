@@ -1,6 +1,6 @@
 """The variants of one surface: wordings become items, each once; and how each was received, and whether it is stopped.
 
-``service`` calls :meth:`VariantDesk.put` and :meth:`VariantDesk.shown` in a thread of its own: they wait for
+``service`` calls :meth:`VariantStore.put` and :meth:`VariantStore.shown` in a thread of its own: they wait for
 PostgreSQL, and the first for the surface's function where it is asked.
 """
 
@@ -85,7 +85,7 @@ class ShownVariant:
     stopped: Stopped | None
 
 
-class VariantDesk:
+class VariantStore:
     """May be used by many threads."""
 
     def __init__(self, surface: str, declared: Features, variants: Variants, database: Database) -> None:
