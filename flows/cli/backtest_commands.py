@@ -137,9 +137,14 @@ def demo(
     ranked = done.ranked
     print()
     show(done.report.summary())
-    print(f"\nVersion {ranked.version} ranks for reader {ranked.user}, who then clicks item {ranked.clicked}:")
-    for name, order in (("before", ranked.before), ("after", ranked.after)):
-        print(f"  {name:<7}" + "  ".join(f"{item.item_id} {item.score:.3f}" for item in order))
+    asked = "" if ranked.query is None else f" and the query “{ranked.query}”"
+    print(f"\nVersion {ranked.version} ranks for user {ranked.user}{asked}, who then clicks item {ranked.clicked}:")
+    before = {item.item_id: f"{place} {item.score:.3f}" for place, item in enumerate(ranked.before, 1)}
+    print(f"  {'before':<8} {'after':<8} item")
+    for place, item in enumerate(ranked.after, 1):
+        name = ranked.texts.get(item.item_id)
+        named = item.item_id if name is None else f"{item.item_id}  {name}"
+        print(f"  {before.get(item.item_id, ''):<8} {f'{place} {item.score:.3f}':<8} {named}")
     print("\nLook around:")
     for page in done.pages:
         print(f"  {page.what:<42} {page.address}")

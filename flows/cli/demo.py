@@ -7,7 +7,7 @@ ends now; the stack is left running on it, with the schedule on.
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +15,7 @@ import httpx
 
 from features.ingest.checking import FileTimes
 from features.ingest.log_files import Files, staged_log
+from features.log.items import ItemLife, lives, lives_with
 from flows.backtest.report import Report
 from flows.backtest.run import BacktestConfig, Stage, replay_log
 from flows.cli.demo_pages import Account, Page, make_guest, pages
@@ -59,9 +60,14 @@ class RankedTwice:
 
     version: str
     user: str
+    query: str | None
+    """Of a surface that is asked for something."""
+
     clicked: str
     before: list[AnswerItem]
     after: list[AnswerItem]
+    texts: Mapping[str, str | None]
+    """Of the items, on a surface that reads them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +162,25 @@ def run(
     return Demonstrated(found, ranked, pages(settings, surface, newest, now), make_guest(settings, surface))
 
 
+RANKED = 8
+"""Items that are ranked, at most."""
+
+NEWEST = """
+SELECT user_id, context, request_id, item_id FROM impressions WHERE surface = %s
+ORDER BY shown_at DESC, impression_id LIMIT 1
+"""
+
+OF_REQUEST = """
+SELECT item_id FROM impressions WHERE surface = %s AND user_id = %s AND request_id = %s
+ORDER BY position, item_id LIMIT %s
+"""
+
+SHOWN_MOST = """
+SELECT item_id FROM impressions WHERE surface = %s
+  AND shown_at > (SELECT max(shown_at) FROM impressions WHERE surface = %s) - interval '1 hour'
+GROUP BY item_id ORDER BY count(*) DESC, item_id LIMIT %s
+"""
+
 READY_S = 60.0
 """How long serving may take to read the features and the champion."""
 
@@ -177,21 +202,22 @@ def _is_ready(state: dict[str, object]) -> bool:
 
 
 def rank_click_rank(settings: Settings, surface: Surface) -> RankedTwice:
-    """Rank for a reader, click the last of the list, and rank once more."""
+    """Rank what the log's newest request might have shown, click the last of the list, and rank once more."""
     from infra.postgres.connections import connect
 
     with connect(settings.database) as connection:
-        found = connection.execute(
-            "SELECT user_id, context FROM impressions WHERE surface = %s ORDER BY shown_at DESC LIMIT 1", [surface.name]
-        ).fetchone()
-        items = connection.execute(
-            "SELECT item_id FROM impressions WHERE surface = %s AND shown_at > (SELECT max(shown_at) FROM impressions"
-            " WHERE surface = %s) - interval '1 hour' GROUP BY item_id ORDER BY count(*) DESC, item_id LIMIT 8",
-            [surface.name, surface.name],
-        ).fetchall()
-    assert found is not None
-    user, context = found
-    request = {"user_id": user, "context": context, "items": [item for (item,) in items]}
+        found = connection.execute(NEWEST, [surface.name]).fetchone()
+        assert found is not None
+        user, context, request_id, item = found
+        items = [one for (one,) in connection.execute(OF_REQUEST, [surface.name, user, request_id, RANKED])]
+        if surface.variants is not None:
+            of, _ = surface.variants.columns(surface.features)
+            things = [life.attributes[of] for life in lives(connection, surface.name, [item]) if of in life.attributes]
+            items = [life.item_id for life in lives_with(connection, surface.name, of, things)][:RANKED]
+        if len(items) < 2:
+            items = [one for (one,) in connection.execute(SHOWN_MOST, [surface.name, surface.name, RANKED])]
+        texts = {life.item_id: _text(surface, life) for life in lives(connection, surface.name, items)}
+    request = {"user_id": user, "context": context, "items": items}
     with httpx.Client(base_url=settings.serving, timeout=30, trust_env=False) as client:
         _wait_until_ready(client, surface.name)
         _, before = _rank(client, surface, request)
@@ -200,7 +226,15 @@ def rank_click_rank(settings: Settings, surface: Surface) -> RankedTwice:
         feedback = {"impression_id": clicked.impression_id, "kind": label.kind, "value": label.at_least or 1.0}
         client.post("/v1/feedback", json=feedback).raise_for_status()
         version, after = _rank(client, surface, request)
-    return RankedTwice(version, user, clicked.item_id, before, after)
+    query = None if surface.design.text is None else surface.design.text.query
+    asked = next((context.get(one.column) for one in surface.features.columns if one.name == query), None)
+    return RankedTwice(version, user, asked, clicked.item_id, before, after, texts)
+
+
+def _text(surface: Surface, life: ItemLife) -> str | None:
+    """The text of an item, on a surface that reads texts."""
+    name = None if surface.design.text is None else surface.design.text.item
+    return next((life.attributes.get(one.column) for one in surface.features.columns if one.name == name), None)
 
 
 def _rank(client: httpx.Client, surface: Surface, request: dict[str, object]) -> tuple[str, list[AnswerItem]]:
