@@ -85,6 +85,8 @@ def shown(found: Wordings) -> WordingsShown:
 def _title(found: Wordings, called: Sequence[Trait]) -> str:
     if not found.impressions:
         return "Nothing was shown in this time."
+    if not called:
+        return "No trait of wordings is known to gain or lose."
     gaining = sum(trait.gain > 0 for trait in called)
     traits = f"{counted(gaining, 'trait')} of wordings gain{'s' if gaining == 1 else ''}"
     return f"{traits}, {len(called) - gaining:,} lose{'s' if len(called) - gaining == 1 else ''}."
