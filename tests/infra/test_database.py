@@ -19,6 +19,7 @@ RECORDS = (
     "limit_trials",
     "promotions",
     "signing_secrets",
+    "stopped_variants",
     "update_history",
 )
 

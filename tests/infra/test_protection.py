@@ -145,7 +145,7 @@ def test_the_role_that_runs_is_no_superuser(guarded: str, attack: str) -> None:
 
 RECORDS = {
     **dict.fromkeys(("evidence", "update_history", "decisions", "promotions", "holds"), "surface"),
-    **dict.fromkeys(("limit_choices", "limit_trials", "canaries"), "surface"),
+    **dict.fromkeys(("limit_choices", "limit_trials", "canaries", "stopped_variants"), "surface"),
     "canary_looks": "word",
     "canary_ends": "reason",
     "signing_secrets": "secret",
