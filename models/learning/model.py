@@ -141,10 +141,14 @@ class Model:
         return model
 
     def own(self, examples: Examples) -> Examples:
-        """Of examples that it is given, what its network reads. Raises ValueError where they are not what it
-        expects."""
+        """Of examples that it is given, what its network reads. Texts by another encoder than it was trained with, as
+        once a surface names another, are not known to it. Raises ValueError where they are not what it expects."""
         examples = self.columns_of(examples)
-        return examples if self.text is None else self.text.beside(examples, self.layout)
+        if self.text is None:
+            return examples
+        if examples.texts is not None and not self.text.reads(examples.texts):
+            examples = replace(examples, texts=None)
+        return self.text.beside(examples, self.layout)
 
     def columns_of(self, examples: Examples) -> Examples:
         """The same without the numbers that it makes of texts, whether or not it made them already."""

@@ -73,6 +73,10 @@ class TextPart:
         encoder = np.frombuffer(bytes.fromhex(self._encoder), np.uint8)
         return {**moved, STEPS: np.array(self.adapted.steps, np.int64), ENCODER: encoder}
 
+    def reads(self, texts: Texts) -> bool:
+        """Whether these are by the encoder that updates moved."""
+        return self.adapted is None or texts.base.identity == self._encoder
+
     def beside(self, examples: Examples, layout: Layout) -> Examples:
         """The examples with those of the design's ``columns`` behind their numbers; NaN where a text is not known."""
         numbers = np.full((len(examples), len(self.design.columns)), np.nan, np.float32)

@@ -50,6 +50,10 @@ class WordingPart:
             return {}
         return {**self.appeal.arrays(), ENCODER: np.frombuffer(bytes.fromhex(self._encoder), np.uint8)}
 
+    def reads(self, texts: Texts) -> bool:
+        """Whether these are by the encoder whose vectors it learned of."""
+        return self.appeal is None or texts.base.identity == self._encoder
+
     def beside(self, examples: Examples, layout: Layout) -> Examples:
         """The examples with the appeal of each row's text behind their numbers; NaN where it is not known."""
         number = np.full((len(examples), 1), np.nan, np.float32)

@@ -14,7 +14,7 @@ from features.declare.features import Features
 from features.identity.key import key_of
 from features.log.entities import append_entities
 from infra.postgres.connections import connect
-from models.examples import Layout
+from models.examples import Examples, Layout
 from models.frames import to_score
 from models.learning.design import Design
 from models.learning.learner import fine_tune
@@ -94,14 +94,8 @@ def lacking(client: Client) -> bool:
     return "texts" in client.get("/readyz").json()["surfaces"]["feed"]["degraded"]
 
 
-def test_what_is_served_is_what_the_version_says_of_the_logged_row(
-    served: tuple[Client, Model], database: str, design: WordingDesign
-) -> None:
-    client, model = served
-    answer = rank(client, items=NAMES)
-    assert answer["model_version"] == "1"
-    assert answer["degraded"] == []
-    assert answer["items"][0]["item_id"] == "i1"
+def logged(database: str, design: WordingDesign) -> Examples:
+    """What was ranked, in its order, by the served rows, with its texts by this design."""
     with connect(database) as connection:
         rows = connection.execute(
             "SELECT i.item_id, i.context::text, s.row FROM served s"
@@ -110,7 +104,18 @@ def test_what_is_served_is_what_the_version_says_of_the_logged_row(
         read = FEATURES.schema.unpack([bytes(row) for _, _, row in rows])
         table = pl.DataFrame({"item_id": [row[0] for row in rows], "context": [row[1] for row in rows]})
         texts = known(connection, "feed", FEATURES, design, table, read.ids[:, : len(FEATURES.ids)])
-    shown = to_score(read, np.zeros((len(read), 0), np.float32), FEATURES.schema, 0.0, texts)
+    return to_score(read, np.zeros((len(read), 0), np.float32), FEATURES.schema, 0.0, texts)
+
+
+def test_what_is_served_is_what_the_version_says_of_the_logged_row(
+    served: tuple[Client, Model], database: str, design: WordingDesign
+) -> None:
+    client, model = served
+    answer = rank(client, items=NAMES)
+    assert answer["model_version"] == "1"
+    assert answer["degraded"] == []
+    assert answer["items"][0]["item_id"] == "i1"
+    shown = logged(database, design)
     np.testing.assert_allclose(model.score(shown), [item["score"] for item in answer["items"]], rtol=1e-5)
     assert np.ptp(model.own(shown).dense[:, -1]) > 0.1, "the wordings are not all alike"
 
@@ -132,3 +137,24 @@ def test_a_new_wording_is_encoded_once_for_all_versions(
     response = client.post("/v1/feed/rank", json={"user_id": "u", "items": NAMES, "query": "lamp"})
     assert response.status_code == 422
     assert "feed reads no queries" in response.json()["detail"][0]["msg"]
+
+
+def test_a_version_that_learned_with_another_encoder_ranks_without_texts_and_says_so(
+    database: str, tmp_path: Path, design: WordingDesign
+) -> None:
+    """As once the surface names another encoder, until a challenger that learned with it is promoted."""
+    with connect(database) as connection:
+        items = pl.DataFrame({"item_id": NAMES, "headline": HEADLINES, "article": ["a"] * len(NAMES)})
+        append_entities(connection, "feed", "items", items)
+    model = promote(database, tmp_path / "models", design)
+    other = design_for(write_encoder(tmp_path / "other", seed=1))
+    one = ServedSurface(FEATURES, recommend=None, text=other)
+    with serve(serving_config(database, tmp_path / "cache", declared=lambda: {"feed": one})) as client:
+        eventually(lambda: not lacking(client), "the texts are there", within_s=60)
+        eventually(lambda: client.service.champions.current("feed") is not None, "the version is served")
+        answer = rank(client, items=NAMES)
+    assert answer["model_version"] == "1"
+    assert answer["degraded"] == ["texts"]
+    shown = logged(database, other)
+    np.testing.assert_allclose(model.score(shown), [item["score"] for item in answer["items"]], rtol=1e-5)
+    assert np.isnan(model.own(shown).dense[:, -1]).all(), "an update that judges it sees as little"

@@ -92,11 +92,16 @@ class LiveTexts:
         return self._beside(self._query(context))
 
     def asked(self, context: Mapping[str, object], model: Model | None) -> Asked | None:
-        """The query of this context, by a version's encoder or as it comes; None where there is none, or no encoder."""
+        """The query of this context, by a version's encoder, or as it comes where the version reads no such texts; None
+        where there is none, or no encoder."""
         query = self._query(context)
         texts = self._beside(query)
-        part = self._as_it_comes if model is None or model.text is None else model.text
-        if texts is None or not query or not isinstance(part, TextPart):
+        if texts is None or not query:
+            return None
+        part = None if model is None else model.text
+        if part is None or not part.reads(texts):
+            part = self._as_it_comes
+        if not isinstance(part, TextPart):
             return None
         ((key, text),) = query.items()
         return Asked(text, part.of_queries(texts, np.array([key]))[0])

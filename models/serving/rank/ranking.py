@@ -212,7 +212,8 @@ class SurfaceRanker:
             scored = Scored(np.full(len(named), self.declared.base_rate))
         else:
             known = None if self._texts is None else self._texts.of(context)
-            if self._texts is not None and known is None:
+            part = trial.model.loaded.model.text
+            if self._texts is not None and (known is None or (part is not None and not part.reads(known))):
                 degraded.add("texts")
             scored = trial.score(to_score(features.values, views.values, self.declared.schema, request.now, known))
         request.stages.end("score")
