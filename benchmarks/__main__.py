@@ -410,7 +410,7 @@ def text(
             raise BadArgument("--headlines is measured by itself: leave out --search, --stream, --queries and --int8")
         expect_extra("sklearn")
         expect_files(str(headlines), None)
-        tested = text_headlines.HeadlinesConfig
+        tested = text_headlines.WordingsConfig
         run_bench(partial(text_headlines.bench, (tested.quick if quick else tested)(headlines)), output)
         return
     expect_extra("bm25s")

@@ -29,6 +29,7 @@ from benchmarks.headline_stops import stop_rows
 from benchmarks.table import Row, Table, machine
 from features.counters.event_values import Candidates
 from features.counters.item_values import Attributes
+from features.identity.key import key_of
 from features.ingest.log_files import Files
 from features.ingest.simulated_headlines import SimulatedHeadlines, simulate_headlines
 from flows.drill.logs import read_surface_log
@@ -46,6 +47,8 @@ from models.serving.follow.version_loading import LoadedChampion
 from models.serving.rank.arrange import arrange
 from models.serving.rank.draws import VersionDraws
 from models.serving.scoring.scorer import scorer_of
+from models.text.pretrained import base_of
+from models.text.texts import Texts, VectorTable
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 
@@ -108,6 +111,8 @@ class World:
     """[requests]; whether the article came after the first stretch."""
     first: int
     """Requests of that."""
+    texts: Texts
+    """The headlines, with their vectors."""
 
     def chance(self, request: int, item: str) -> float:
         return float(1 / (1 + np.exp(-self.pull[request] - self.gain[item])))
@@ -156,7 +161,17 @@ def world_of(config: HeadlineConfig, seed: int) -> World:
         {row["item_id"]: json.dumps({name: row[name] for name in names}) for row in made.items.iter_rows(named=True)},
         np.array([name in late for name in article]),
         int(shown["shown_at"].search_sorted(begins)),
+        texts_of(made.items["headline"].unique(maintain_order=True).to_list()),
     )
+
+
+def texts_of(headlines: Sequence[str]) -> Texts:
+    """As the surface reads them. Raises LacksTextExtra."""
+    design = SURFACE.design.text
+    assert design is not None
+    base = base_of(design.encoder, design.layers, wanted_by="the bench of headlines")
+    by_key = {key_of(design.item, text): text for text in headlines}
+    return Texts(base, by_key, VectorTable.of(np.array([*by_key], np.int64), base.encode([*by_key.values()])))
 
 
 def _shown(made: SimulatedHeadlines) -> pl.DataFrame:
@@ -213,7 +228,8 @@ class Newsroom:
             tick = int(ticks[begin])
             frames.append(self._folding.fold(world.rows(begin, items), START + (tick + 1) * TICK - US).examples)
             if tick // EVERY != last // EVERY:
-                self._model, _ = fine_tune(self._model, joined(frames), seed=tick, device="cpu", clock=self._clock)
+                window = joined(frames, world.texts)
+                self._model, _ = fine_tune(self._model, window, seed=tick, device="cpu", clock=self._clock)
                 frames, last, champion = [], tick, self._champion()
         return self._judged(shown)
 
@@ -227,7 +243,7 @@ class Newsroom:
         candidates = Candidates(row["user_id"], items, json.loads(row["context"]), (), attributes)
         values = self._folding.engine.read(candidates, moment)
         nothing = np.zeros((len(items), 0), np.float32)
-        scored = draws.score(champion, to_score(values, nothing, SURFACE.features.schema, moment))
+        scored = draws.score(champion, to_score(values, nothing, SURFACE.features.schema, moment, self._world.texts))
         return items[int(arrange(scored, 1, WAYS[way], chance).places[0])]
 
     def _champion(self) -> LoadedChampion:
@@ -248,10 +264,10 @@ class Newsroom:
         return Shown(pl.DataFrame(rows, schema=["article", "best", "chance", "highest", "age"], orient="row"))
 
 
-def joined(parts: Sequence[Examples]) -> Examples:
-    """One after another; each row is a request."""
+def joined(parts: Sequence[Examples], texts: Texts) -> Examples:
+    """One after another, with their texts; each row is a request."""
     every = concat([*parts])
-    return replace(every, request=np.arange(len(every)))
+    return replace(every, request=np.arange(len(every)), texts=texts)
 
 
 def run_seed(config: HeadlineConfig, seed: int, *, clock: Clock, progress: Progress) -> dict[str, Shown]:
@@ -260,7 +276,7 @@ def run_seed(config: HeadlineConfig, seed: int, *, clock: Clock, progress: Progr
     folding = Folding(SURFACE.features)
     first = folding.fold(world.shown[: world.first], START + timedelta(days=config.first) - US)
     model = Model.new(SURFACE.layout, SURFACE.design, seed=0).explored(by_posterior=True)
-    model, _ = fine_tune(model, first.examples, seed=0, device="cpu", clock=clock)
+    model, _ = fine_tune(model, joined([first.examples], world.texts), seed=0, device="cpu", clock=clock)
     found = dict[str, Shown]()
     for way in WAYS:
         found[way] = one = Newsroom(world, model, copy.deepcopy(folding), clock).run(way)

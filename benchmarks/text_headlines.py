@@ -48,7 +48,7 @@ DRAWS = 2_000
 
 
 @dataclass(frozen=True)
-class HeadlinesConfig:
+class WordingsConfig:
     """What to run."""
 
     headlines: Path
@@ -59,9 +59,9 @@ class HeadlinesConfig:
     """Of the bootstrap."""
 
     @staticmethod
-    def quick(headlines: Path) -> HeadlinesConfig:
+    def quick(headlines: Path) -> WordingsConfig:
         """Small sizes."""
-        return HeadlinesConfig(headlines, weeks=20)
+        return WordingsConfig(headlines, weeks=20)
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,7 +178,7 @@ class Pairs:
         return 0.5 + 0.5 * np.sign(score[self.one] - score[self.other]) * np.sign(self.z)
 
 
-def bench(config: HeadlinesConfig, *, clock: Clock, progress: Progress) -> Table:
+def bench(config: WordingsConfig, *, clock: Clock, progress: Progress) -> Table:
     """Run all of it. Raises ImportRefused for a file it cannot read, LacksTextExtra and NoEncoder."""
     tested = Headlines.read(config.headlines, config.weeks)
     weeks = int(tested.week.max()) + 1
@@ -208,7 +208,7 @@ def bench(config: HeadlinesConfig, *, clock: Clock, progress: Progress) -> Table
     measured = {name: Accuracy.of(judged, score, tested.test, config.seed) for name, score in scores.items()}
     stored = sum(array.nbytes for array in learned.appeal.arrays().values()) / 1e6
     return Table(
-        "headlines",
+        "text-headlines",
         machine(),
         [
             Row("weeks, and pairs of the later half", f"{weeks} and {len(judged.z):,}"),
@@ -261,6 +261,6 @@ def qualities(measured: Mapping[str, Accuracy]) -> list[Row]:
     rivals: dict[str, Accuracy | float] = {"chance": 0.5, WORDS: measured[WORDS], WHOLE: measured[WHOLE]}
     for name, rival in rivals.items():
         mean, low, high = measured[OURS].over(rival)
-        said = f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points"
-        rows.append(Row(f"{OURS} over {name}", said, goal="above 0, the interval too", met=low > 0))
+        found = f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) points"
+        rows.append(Row(f"{OURS} over {name}", found, goal="above 0, the interval too", met=low > 0))
     return rows

@@ -43,22 +43,22 @@ class WordModel:
         from scipy.optimize import minimize
 
         self._rows, own = np.concatenate([self._rows, rows]), self._tested
-        told = Wordings.of(own.thing[self._rows], self._rows, own.shown[self._rows], own.clicked[self._rows])
-        if not len(told):
+        known = Wordings.of(own.thing[self._rows], self._rows, own.shown[self._rows], own.clicked[self._rows])
+        if not len(known):
             return
-        has, counts = self._has[told.text], np.asarray(self._has[self._rows].sum(0)).ravel()
+        has, counts = self._has[known.text], np.asarray(self._has[self._rows].sum(0)).ravel()
         often = np.flatnonzero(counts >= SEEN)
         has = has[:, often]
-        each = told.by_thing(np.ones(len(told)))
-        worth = 1 / (1 + UNEXPLAINED * told.by_thing(told.clicked) / each)
-        clicked = worth[told.thing] * told.clicked
-        of_thing = told.by_thing(clicked)
+        each = known.by_thing(np.ones(len(known)))
+        worth = 1 / (1 + UNEXPLAINED * known.by_thing(known.clicked) / each)
+        clicked = worth[known.thing] * known.clicked
+        of_thing = known.by_thing(clicked)
 
         def loss(weights: Floats) -> tuple[float, Floats]:
-            expected = told.shown * np.exp(has @ weights)
-            share = expected / told.by_thing(expected)[told.thing]
+            expected = known.shown * np.exp(has @ weights)
+            share = expected / known.by_thing(expected)[known.thing]
             lost = -float(clicked @ np.log(share)) + PENALTY / 2 * float(weights @ weights)
-            return lost, has.T @ (of_thing[told.thing] * share - clicked) + PENALTY * weights
+            return lost, has.T @ (of_thing[known.thing] * share - clicked) + PENALTY * weights
 
         fitted = minimize(loss, self._weights[often], jac=True, method="L-BFGS-B", options={"maxiter": 200})
         self._weights = np.zeros_like(self._weights)

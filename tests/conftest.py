@@ -26,6 +26,9 @@ pytest_plugins = ["tests.worlds.loop"]
 OTHERS = ("MILLRACE_", "PREFECT_", "MLFLOW_", "EVIDENTLY_", "FEAST_", "PG")
 """Variables that point to an installation, or to servers, of whoever runs the tests."""
 
+REAL_LOGS = "MILLRACE_DATA"
+"""Names the folder of the public logs that some tests read."""
+
 
 _given = set[int]()
 
@@ -48,7 +51,7 @@ SHARED = pytest.StashKey[Path]()
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported that reads them: no variable of another installation, and a home and ports of our
     own, so that neither a file of a test nor what it starts sees the installation of whoever runs it."""
-    for name in [name for name in os.environ if name.startswith(OTHERS)]:
+    for name in [name for name in os.environ if name.startswith(OTHERS) and name != REAL_LOGS]:
         del os.environ[name]
     home = Path(tempfile.mkdtemp(prefix="millrace-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))

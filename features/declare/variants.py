@@ -9,9 +9,12 @@ same thing are stopped.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
-from features.declare.expected import expect_text, is_number
+from features.declare.expected import expect_text, is_number, is_span
 from features.declare.features import Features
+
+LONGEST_WAIT = timedelta(minutes=5)
 
 Propose = Callable[[str, Sequence[str], int], Sequence[str]]
 """Of a thing, its wordings so far, and how many more are wanted: further wordings, that many at most."""
@@ -34,6 +37,9 @@ class Variants:
     propose: Propose | None = None
     """Is asked for further wordings. None: wordings are sent, and nothing proposes any."""
 
+    propose_within: timedelta = timedelta(seconds=20)
+    """How long it is waited for."""
+
     def __post_init__(self) -> None:
         for field in ("of", "text"):
             expect_text("Variants", field, getattr(self, field))
@@ -44,6 +50,12 @@ class Variants:
         if self.propose is not None and not callable(self.propose):
             raise ValueError(
                 f"Variants: propose={self.propose!r} must be a function of a thing, its wordings and a count, or None"
+            )
+
+        if not is_span(self.propose_within, LONGEST_WAIT) or not self.propose_within:
+            raise ValueError(
+                f"Variants: propose_within={self.propose_within!r} must be a timedelta above 0, up to"
+                f" {LONGEST_WAIT.seconds // 60} minutes: a request waits for it"
             )
 
     def expect(self, features: Features) -> None:

@@ -133,15 +133,15 @@ class RankingService:
     ) -> tuple[list[PutVariant], list[str]]:
         """Take wordings of a thing as items, and have more proposed; see ``VariantStore.put``. Raises NoSurface;
         NotOfVariants; UnfitVariants; NotProposed; ItemsNotStored."""
-        desk = self._desk(surface, stages)
-        return await asyncio.to_thread(desk.put, body, self.config.clock())
+        variants = self._variants(surface, stages)
+        return await asyncio.to_thread(variants.put, body, self.config.clock())
 
     async def shown_variants(self, surface: str, of: str, stages: RequestStages) -> list[ShownVariant]:
         """How the variants of a thing were received. Raises NoSurface; NotOfVariants; VariantsUnread."""
-        desk = self._desk(surface, stages)
-        return await asyncio.to_thread(desk.shown, of, self.config.clock())
+        variants = self._variants(surface, stages)
+        return await asyncio.to_thread(variants.shown, of, self.config.clock())
 
-    def _desk(self, surface: str, stages: RequestStages) -> VariantStore:
+    def _variants(self, surface: str, stages: RequestStages) -> VariantStore:
         generation = self._generation
         self._ranker(surface, stages)
         if surface not in generation.variants:

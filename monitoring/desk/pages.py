@@ -19,6 +19,7 @@ from monitoring.names import RESERVED
 from monitoring.records.holds import Hold
 from monitoring.records.limits_known import LimitsKnown
 from monitoring.records.review import Candidate, PastDecision, ServedVersion, Standing, Waiting
+from monitoring.records.stopped_variants import StoppedVariant
 from monitoring.sentences import counted
 
 if TYPE_CHECKING:
@@ -199,13 +200,16 @@ class Pages:
             longest=LONGEST_REASON,
         )
 
-    def wordings(self, session: Session, surface: str, found: Wordings, chosen: str) -> str:
-        """`chosen`: which of the spans it is on."""
+    def wordings(
+        self, session: Session, surface: str, found: Wordings, stopped: Sequence[StoppedVariant], chosen: str
+    ) -> str:
+        """`stopped`: those that were last, whenever; `chosen`: which of the spans it is on."""
         return self._render(
             "wordings.html",
             session,
             surface=surface,
             shown=wordings_shown.shown(found),
+            stopped=stopped,
             span=found.span,
             spans=SPAN_NAMES.items(),
             chosen=chosen,

@@ -20,7 +20,7 @@ from monitoring.desk.pages import LOOKED_AT, Links, Pages
 from monitoring.desk.sessions import Session
 from monitoring.gate.adjustable import Adjustable
 from monitoring.gate.policy import Policy
-from monitoring.records import holds, limits_known, review
+from monitoring.records import holds, limits_known, review, stopped_variants
 from monitoring.records.limits_known import LimitsKnown
 from monitoring.records.review import Candidate, Decided
 from monitoring.records.wording_counts import WordedItems, read_wordings
@@ -79,6 +79,10 @@ class Desk:
 
 SPANS: Mapping[str, timedelta | None] = {"day": timedelta(days=1), "week": timedelta(days=7), "all": None}
 """Of time that the report on wordings may be on; None: since the log began."""
+
+
+STOPPED_LISTED = 20
+"""Variants that were stopped last."""
 
 
 class Messages(TypedDict, total=False):
@@ -180,7 +184,8 @@ class Site:
         with self.pool.connection() as connection:
             since = None if length is None else now - worded.label.within - length
             found = read_wordings(connection, surface, worded, since=since, now=now)
-        return self.pages.wordings(session, surface, found, span)
+            stopped = stopped_variants.latest(connection, surface, STOPPED_LISTED)
+        return self.pages.wordings(session, surface, found, stopped, span)
 
     def limits_html(self, session: Session, surface: str) -> str:
         return self.pages.limits(session, surface, self._limits(surface))

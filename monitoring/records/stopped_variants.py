@@ -46,12 +46,12 @@ def write(connection: psycopg.Connection, surface: str, thing: str, loser: Loser
     )
 
 
-def read_all(connection: psycopg.Connection, surface: str) -> list[StoppedVariant]:
-    """Every variant of a surface that was stopped, the newest first."""
+def latest(connection: psycopg.Connection, surface: str, most: int) -> list[StoppedVariant]:
+    """The last ``most`` variants of a surface that were stopped, the newest first."""
     with connection.cursor(row_factory=class_row(StoppedVariant)) as cursor:
         return cursor.execute(
-            f"SELECT {COLUMNS} FROM stopped_variants WHERE surface = %s ORDER BY stopped_variant_id DESC",  # noqa: S608
-            [surface],
+            f"SELECT {COLUMNS} FROM stopped_variants WHERE surface = %s ORDER BY stopped_variant_id DESC LIMIT %s",  # noqa: S608
+            [surface, most],
         ).fetchall()
 
 

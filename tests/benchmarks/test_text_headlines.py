@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from benchmarks.text_headlines import COLUMNS, OURS, WHOLE, WORDS, Accuracy, Headlines, HeadlinesConfig, Pairs, bench
+from benchmarks.text_headlines import COLUMNS, OURS, WHOLE, WORDS, Accuracy, Headlines, Pairs, WordingsConfig, bench
 from benchmarks.text_words import WordModel
 from features.ingest.sources import ImportRefused
 from tests.worlds.wordings import GAINS, worded
@@ -83,7 +83,7 @@ def test_words_are_learned_within_tests_and_not_before_their_week(tmp_path: Path
 
 
 def test_the_bench_ends_in_one_table(tmp_path: Path) -> None:
-    config = HeadlinesConfig(write_tests(tmp_path / "tests.parquet"))
+    config = WordingsConfig(write_tests(tmp_path / "tests.parquet"))
     lines = list[str]()
     table = bench(config, clock=time.perf_counter, progress=lines.append)
     rows = {row.what: row for row in table.rows}

@@ -1,6 +1,7 @@
 """Variants are declared on ids of the item, and the same wording of a thing is the same item."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ FEATURES = Features(columns=(Id("story", of="item", column="story_id"), Id("titl
         ({"stop": 0}, r"stop=0 must be a chance between 0 and 1, or None"),
         ({"stop": 1.0}, r"stop=1\.0 must be a chance"),
         ({"propose": "gpt"}, r"propose='gpt' must be a function"),
+        ({"propose_within": timedelta(0)}, r"propose_within=datetime\.timedelta\(0\) must be .* up to 5 minutes"),
+        ({"propose_within": 20}, r"propose_within=20 must be a timedelta above 0"),
     ],
 )
 def test_each_field_says_what_it_must_be(fields: dict[str, Any], message: str) -> None:

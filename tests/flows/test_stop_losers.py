@@ -84,7 +84,7 @@ def test_a_loser_is_withdrawn_once_and_the_record_says_why(connection: psycopg.C
     [loser] = stop_losers(connection, SURFACE, NOW)
     assert loser.item_id == items[2]
     assert withdrawn(connection, items) == {items[2]}
-    [record] = stopped_variants.read_all(connection, "news")
+    [record] = stopped_variants.latest(connection, "news", 10)
     assert (record.item_id, record.thing, record.stopped_at) == (items[2], "a1", NOW)
     assert record.against in items[:2]
     assert record.shown + 10 > 800 * 0.98
@@ -92,8 +92,8 @@ def test_a_loser_is_withdrawn_once_and_the_record_says_why(connection: psycopg.C
     assert record.evidence >= 1 / record.chance
     assert record.reason == loser.reason
     assert stop_losers(connection, SURFACE, NOW + timedelta(minutes=10)) == []
-    assert len(stopped_variants.read_all(connection, "news")) == 1
-    assert stopped_variants.read_all(connection, "feed") == []
+    assert len(stopped_variants.latest(connection, "news", 10)) == 1
+    assert stopped_variants.latest(connection, "feed", 10) == []
 
 
 def test_where_all_are_alike_none_is_stopped(connection: psycopg.Connection) -> None:

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ AWAY = "postgresql://nobody@127.0.0.1:1/nothing"
 
 
 @contextmanager
-def newsroom(database: str, cache: Path, propose: Propose | None = None, **changes: Any) -> Iterator[Client]:
+def newsroom(
+    database: str, cache: Path, propose: Propose | None = None, *, within_s: float = 20.0, **changes: Any
+) -> Iterator[Client]:
     one = ServedSurface(
         FEATURES,
         recommend=Recommend(sources=(VariantsOf(),)),
-        variants=Variants("story", "title", propose=propose),
+        variants=Variants("story", "title", propose=propose, propose_within=timedelta(seconds=within_s)),
     )
     with serve(serving_config(database, cache, declared=lambda: {"feed": one}, **changes)) as client:
         yield client
@@ -141,7 +143,8 @@ def test_one_variant_of_the_thing_is_shown_and_none_that_may_not_be(database: st
         assert one["sources"] == ["variants"]
         clicked = {"impression_id": one["impression_id"], "kind": "click"}
         assert client.post("/v1/feedback", json=clicked).status_code == 200
-        time.sleep(0.5)
+        last = client.service.rankers["feed"].live_features
+        eventually(lambda: last.read_user("u1", {}, time.time())[1].any(), "the click is known of")
         assert candidates() == {*items}, "who has clicked one may see it again"
         client.put("/v1/feed/items", json={"items": [{"id": items[0], "withdrawn": True}]})
         eventually(lambda: candidates() == {*items[1:]}, "the withdrawn one is gone")
@@ -282,14 +285,13 @@ def test_what_the_surfaces_function_proposes_is_taken_as_if_it_were_sent(databas
         (lambda: ["a", "b", "c"], 502, "gave 3 wordings and was asked for 2"),
         (lambda: ["a", 7], 502, "at place 1, that must be a text"),
         (lambda: ["a", " "], 502, "at place 1, that must have a letter"),
-        (lambda: time.sleep(5), 504, "has not answered within 0.3 s"),
+        (lambda: threading.Event().wait(5), 504, "has not answered within 0.3 s"),
     ],
 )
 def test_a_function_that_fails_is_an_error_of_the_request_that_asked_and_takes_nothing_with_it(
-    given: Callable[[], Any], status: int, message: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    given: Callable[[], Any], status: int, message: str, database: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(proposing.Proposer.__init__, "__defaults__", (0.3,))
-    with newsroom(database, tmp_path / "cache", lambda *_: given()) as client:
+    with newsroom(database, tmp_path / "cache", lambda *_: given(), within_s=0.3) as client:
         found, where, why = fault(post(client, TITLES[0], propose=2))
         assert (found, where) == (status, ["body", "propose"])
         assert message in why
@@ -298,10 +300,9 @@ def test_a_function_that_fails_is_an_error_of_the_request_that_asked_and_takes_n
         assert put(client, TITLES[0])[0]["new"]
 
 
-def test_functions_that_hang_are_not_piled_up(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposing.Proposer.__init__, "__defaults__", (0.1,))
+def test_functions_that_hang_are_not_piled_up(database: str, tmp_path: Path) -> None:
     end = threading.Event()
-    with newsroom(database, tmp_path / "cache", lambda *_: [str(end.wait(60))]) as client:
+    with newsroom(database, tmp_path / "cache", lambda *_: [str(end.wait(60))], within_s=0.1) as client:
         statuses = [post(client, propose=1).status_code for _ in range(proposing.AT_ONCE + 2)]
         assert statuses == [504] * proposing.AT_ONCE + [503] * 2
         end.set()

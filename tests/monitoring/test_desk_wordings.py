@@ -7,6 +7,8 @@ from datetime import timedelta
 import pytest
 
 from infra.postgres.connections import connect
+from monitoring.live.losers import Loser
+from monitoring.records import stopped_variants
 from tests.monitoring.test_desk import read
 from tests.worlds import wording_log
 from tests.worlds.desk import Browser, DeskWorld, cheap_hashes
@@ -118,3 +120,14 @@ def test_a_span_that_there_is_not_is_not_found_and_a_stranger_is_sent_to_the_doo
     assert ada.get("/feed/wordings?span=century").status_code == 404
     with world.browser() as stranger:
         assert stranger.get("/feed/wordings").status_code == 303
+
+
+def test_what_was_stopped_is_listed_with_its_reason(world: DeskWorld, ada: Browser) -> None:
+    assert "Stopped" not in read(page(ada))
+    loser = Loser("h<1>", "h2", 900, 20, 2_000, 200, evidence=700.0, chance=0.05 / 3)
+    with connect(world.url, autocommit=True) as connection:
+        stopped_variants.write(connection, "feed", "a1", loser, now=world.now)
+    html = page(ada)
+    assert "a1: h<1>" in read(html)
+    assert loser.reason in read(html)
+    assert "h<1>" not in html

@@ -9,13 +9,11 @@ than an error of the one request that asked.
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from datetime import timedelta
 
 from features.declare.variants import Propose
 from models.serving.telemetry import LOG
 from models.serving.variants.bodies import wording_fault
-
-PATIENCE_S = 20.0
-"""How long a function is waited for."""
 
 AT_ONCE = 4
 """Calls of a surface's function that run at once, those included that nobody waits for any more."""
@@ -32,9 +30,10 @@ class NotProposed(RuntimeError):
 class Proposer:
     """The function of one surface. May be asked by many threads."""
 
-    def __init__(self, propose: Propose, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, propose: Propose, within: timedelta) -> None:
+        """``within``: how long an answer is waited for."""
         self._propose = propose
-        self._patience_s = patience_s
+        self._patience_s = within.total_seconds()
         self._running = threading.BoundedSemaphore(AT_ONCE)
 
     def ask(self, of: str, wordings: Sequence[str], count: int) -> list[str]:
@@ -46,7 +45,7 @@ class Proposer:
         def run() -> None:
             try:
                 answer.set_result(self._propose(of, tuple(wordings), count))
-            except BaseException as error:
+            except BaseException as error:  # SystemExit too: somebody waits for an answer
                 LOG.warning("propose failed for %r", of, exc_info=True)
                 answer.set_exception(error)
             finally:
@@ -54,14 +53,12 @@ class Proposer:
 
         threading.Thread(target=run, name="propose", daemon=True).start()
         try:
-            given = answer.result(self._patience_s)
+            error = answer.exception(self._patience_s)
         except TimeoutError:
-            if not answer.done():
-                raise NotProposed(504, f"propose has not answered within {self._patience_s:g} s") from None
-            raise NotProposed(502, "propose failed with TimeoutError") from None
-        except BaseException as error:
+            raise NotProposed(504, f"propose has not answered within {self._patience_s:g} s") from None
+        if error is not None:
             raise NotProposed(502, f"propose failed with {type(error).__name__}: {error}"[:300]) from error
-        return _checked(given, count)
+        return _checked(answer.result(), count)
 
 
 def _checked(given: object, count: int) -> list[str]:

@@ -94,7 +94,7 @@ class VariantStore:
         self._of, self._text = variants.columns(declared)
         self._columns = {column.column for column in of_items(declared)}
         self._database = database
-        self._proposer = None if variants.propose is None else Proposer(variants.propose)
+        self._proposer = None if variants.propose is None else Proposer(variants.propose, variants.propose_within)
 
     def put(self, body: VariantsBody, now: float) -> tuple[list[PutVariant], list[str]]:
         """Store what is sent, and what is proposed beside it, ``now`` in seconds since 1970; and the first names of
