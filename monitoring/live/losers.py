@@ -55,8 +55,8 @@ class Loser:
         own, other = self.clicks / max(self.shown, 1), self.clicks_against / max(self.shown_against, 1)
         return (
             f"clicked in {own:.1%} of {self.shown:,} impressions, {self.against} in {other:.1%} of"
-            f" {self.shown_against:,}: {self.evidence:,.0f} times likelier if it is worse, and 1 in"
-            f" {1 / self.chance:,.0f} was allowed"
+            f" {self.shown_against:,}: the evidence that it is worse is {self.evidence:,.0f} to 1, and"
+            f" {1 / self.chance:,.0f} to 1 is asked for"
         )
 
 
