@@ -7,11 +7,13 @@ and is not stopped again.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.rows import class_row
 
-from monitoring.live.losers import Loser
+if TYPE_CHECKING:
+    from monitoring.live.losers import Loser
 
 COLUMNS = "item_id, thing, against, shown, clicks, shown_against, clicks_against, evidence, chance, reason, stopped_at"
 
@@ -35,7 +37,7 @@ class StoppedVariant:
     stopped_at: datetime
 
 
-def write(connection: psycopg.Connection, surface: str, thing: str, loser: Loser, *, now: datetime) -> None:
+def write(connection: psycopg.Connection, surface: str, thing: str, loser: "Loser", *, now: datetime) -> None:
     """Write down that it is stopped, in the caller's transaction."""
     connection.execute(
         f"INSERT INTO stopped_variants (surface, {COLUMNS}) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",  # noqa: S608
