@@ -1,11 +1,11 @@
 """Serving while other things are down: it answers, says so, and loses nothing it accepted."""
 
-import os
 import shutil
 import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,9 +36,13 @@ class Server:
     def stop(self) -> None:
         postgres.stop(self.data)
 
-    def processes(self) -> list[psutil.Process]:
+    def signal(self, signal: signal.Signals) -> None:
+        """Send it to each of its processes, the one that begins others first: workers of it end by themselves."""
         postmaster = psutil.Process(int((self.data / "postmaster.pid").read_text().split()[0]))
-        return [postmaster, *postmaster.children(recursive=True)]
+        postmaster.send_signal(signal)
+        for process in postmaster.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal)
 
 
 @pytest.fixture
@@ -163,9 +167,7 @@ def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_pat
     promote(server.url, tmp_path / "models", "1")
     with serve(serving_config(server.url, tmp_path / "cache", patience_s=0.5), settles=False) as client:
         rank(client, request_id="before")
-        frozen = server.processes()
-        for process in frozen:
-            os.kill(process.pid, signal.SIGSTOP)
+        server.signal(signal.SIGSTOP)
         try:
             began = time.monotonic()
             first = rank(client, request_id="first", items=["a", "unheard of"])
@@ -174,8 +176,7 @@ def test_a_database_that_hangs_holds_no_request_for_long(server: Server, tmp_pat
             assert second["degraded"] == ["log"]
             assert time.monotonic() - began < 5
         finally:
-            for process in frozen:
-                os.kill(process.pid, signal.SIGCONT)
+            server.signal(signal.SIGCONT)
         eventually(lambda: rank(client)["degraded"] == [], "it is back")
         eventually(lambda: client.get("/readyz").json()["journaled"] == 0, "the journal is empty")
     shown, _, served = logged(server.url)
