@@ -3,11 +3,14 @@
     python -m benchmarks text --search product_search.parquet --int8
 
 Titles' vectors are those of float32 in either case, as where vectors of items stay; queries are encoded one at a time,
-in turns. An update is trained once, in float32, and applied in both. Differences are by query, as in the bench of text.
+in turns, by the compiled encoder, as serving does. An update is trained once, in float32, and applied in both.
+Differences are by query, as in the bench of text.
 """
 
 from __future__ import annotations
 
+import tempfile
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +27,9 @@ from benchmarks.text_rankers import Update
 from benchmarks.text_search import Found, Part, RatedQueries, Scorer, found
 from models.tables.rows import Floats
 from models.text.adapted import Adapted
-from models.text.base_encoder import Base
+from models.text.base_encoder import Base, encoded
+from models.text.compiled import Form, vectors_by
+from models.text.compiling import prepare
 from models.text.pretrained import base_of
 from models.text.text_design import EncoderPrecision, TextDesign
 
@@ -67,6 +72,10 @@ def bench(config: PrecisionConfig, *, clock: Clock, progress: Progress) -> Table
     design = TextDesign("query", "item", config.encoder)
     updates = [Update.of(design, base, rated, trained, titles, seed).adapted for seed in range(config.seeds)]
     progress("trained")
+    with tempfile.TemporaryDirectory(prefix="millrace-text-") as folder:
+        for precision in PRECISIONS:
+            prepare(base, Form(precision, design.rank), Path(folder), threading.Event())
+    progress("compiled")
     rows = list[Row]()
     parts_of: dict[str, Sequence[Adapted | None]] = {"as it comes": [None], "adapters": updates}
     for name, parts in parts_of.items():
@@ -84,7 +93,8 @@ def bench(config: PrecisionConfig, *, clock: Clock, progress: Progress) -> Table
 def encoder(base: Base, adapted: Adapted | None, precision: EncoderPrecision) -> Encode:
     """Of queries; an update's in another precision."""
     if adapted is None:
-        return partial(base.encode, precision=precision)
+        plain = TextDesign("query", "item", base.name, precision=precision)
+        return lambda queries: encoded(vectors_by(base, plain, None), base.tokens(queries), base.width)
     other = Adapted.of(replace(adapted.design, precision=precision), adapted.arrays(), adapted.steps)
     return partial(other.queries, base)
 

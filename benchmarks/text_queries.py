@@ -120,7 +120,7 @@ def requests(config: QueriesConfig, made: Installation) -> Iterator[Post]:
 
 
 def wait_until_indexed(made: Installation) -> None:
-    """Until things are found by words as by vectors. Raises NotMeasurable."""
+    """Until things are found by words as by vectors, of a compiled encoder. Raises NotMeasurable."""
     (title,) = made.rows("SELECT attributes ->> 'title' FROM items WHERE surface = %s LIMIT 1", SEARCH)[0]
     body = {"user_id": "u1", "query": title, "limit": SHOWN}
     deadline = time.monotonic() + READY_S
@@ -129,10 +129,13 @@ def wait_until_indexed(made: Installation) -> None:
             f"{made.settings.serving}/v1/{SEARCH}/recommend", json=body, timeout=30, trust_env=False
         ).json()
         sources = {source for item in answer["items"] for source in item["sources"]}
-        if sources == {"similar", "lexical"} and not answer["degraded"]:
+        state = httpx.get(f"{made.settings.serving}/readyz", timeout=30, trust_env=False).json()
+        encoder = state["surfaces"][SEARCH]["encoder"]
+        if sources == {"similar", "lexical"} and not answer["degraded"] and encoder == "compiled":
             return
         if time.monotonic() > deadline:
-            raise NotMeasurable(f"after {READY_S:.0f} s a query is answered by {sources}, without {answer['degraded']}")
+            lacks = answer["degraded"]
+            raise NotMeasurable(f"after {READY_S:.0f} s: found by {sources}, without {lacks}, encoded by {encoder}")
         time.sleep(0.5)
 
 

@@ -94,6 +94,9 @@ class ServingConfig:
     """How long a response waits for the journal, or for PostgreSQL where it waits for that, before the other is asked
     to take its impressions."""
 
+    compiles: bool = True
+    """Whether encoders of texts are compiled, by a process beside this one, when the installation has none yet."""
+
     place: Place = field(default_factory=Place)
 
     clock: Callable[[], float] = time.time

@@ -60,8 +60,9 @@ class Generation:
             for name, surface in surfaces.items()
         }
         catalogues = {name: Catalogue(surface.features) for name, surface in surfaces.items()}
+        encoders = config.cache / "encoders" if config.compiles else None
         self.texts = {
-            name: LiveTexts(name, surface.features, surface.text, database, config.follow_s)
+            name: LiveTexts(name, surface.features, surface.text, database, config.follow_s, encoders)
             for name, surface in surfaces.items()
             if surface.text is not None
         }

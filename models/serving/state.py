@@ -28,6 +28,8 @@ class SurfaceState:
     behind: str | None
     """Why another may be the champion."""
     features: Literal["stale", "live"]
+    encoder: Literal["compiled", "torch"] | None
+    """What encodes queries; None: nothing does, or not yet."""
     degraded: Mapping[str, str]
     """What answers do without, by the word that they have for it, and why."""
 
@@ -93,7 +95,7 @@ def _surface(generation: Generation, ranker: SurfaceRanker) -> SurfaceState:
     champion = generation.champions.current(ranker.surface)
     behind = generation.champions.behind(ranker.surface)
     stale = ranker.live_features.stale()
-    recommender = ranker.recommender
+    recommender, texts = ranker.recommender, generation.texts.get(ranker.surface)
     degraded = {
         "model": "no version is in service: the base rate ranks" if champion is None else None,
         "champion": behind if champion is not None else None,
@@ -101,13 +103,14 @@ def _surface(generation: Generation, ranker: SurfaceRanker) -> SurfaceState:
         "retrieval": _followed("what is recommended", recommender.lag_s())
         if recommender is not None and recommender.stale()
         else None,
-        "texts": generation.texts[ranker.surface].lacks() if ranker.surface in generation.texts else None,
+        "texts": texts.lacks() if texts else None,
     }
     return SurfaceState(
         version=generation.versions[ranker.surface],
         champion=champion.version if champion else None,
         behind=behind,
         features="stale" if stale else "live",
+        encoder=texts.encoder if texts else None,
         degraded={part: why for part, why in degraded.items() if why is not None},
     )
 

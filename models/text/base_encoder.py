@@ -86,12 +86,22 @@ def encoded(encoder: Callable[[Sequence[Tokens]], Tensor], tokens: Sequence[Toke
 
 
 def embed(transformer: nn.Module, tokens: Sequence[Tokens]) -> Tensor:
-    """[N, width]: the mean over each text's tokens of the transformer's last layer, at length 1."""
+    """[N, width]: the vector of each text."""
+    ids, present = padded(tokens)
     device = next(transformer.parameters()).device
+    return pooled(transformer, ids.to(device), present.to(device))
+
+
+def padded(tokens: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
+    """[N, longest]: the tokens of each text, and which of them are its own."""
     longest = max(map(len, tokens))
-    ids = torch.tensor([[*own, *[0] * (longest - len(own))] for own in tokens], device=device)
-    lengths = torch.tensor([len(own) for own in tokens], device=device)
-    present = torch.arange(longest, device=device) < lengths[:, None]
+    ids = torch.tensor([[*own, *[0] * (longest - len(own))] for own in tokens])
+    lengths = torch.tensor([len(own) for own in tokens])
+    return ids, torch.arange(longest) < lengths[:, None]
+
+
+def pooled(transformer: nn.Module, ids: Tensor, present: Tensor) -> Tensor:
+    """[N, width]: the mean over each text's tokens of the transformer's last layer, at length 1."""
     hidden = transformer(input_ids=ids, attention_mask=present.long()).last_hidden_state
-    mean = (hidden * present[..., None]).sum(1) / lengths[:, None]
+    mean = (hidden * present[..., None]).sum(1) / present.sum(1, keepdim=True)
     return functional.normalize(mean, dim=1)

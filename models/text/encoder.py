@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from models.tables.rows import Floats
 from models.tensors import tensor
+from models.text.adapters import beside_of
 from models.text.base_encoder import Base, Tokens, embed
 from models.text.sharing import around
 from models.text.text_design import Adapt, TextDesign
@@ -46,6 +47,11 @@ class Encoder(nn.Module):
     def moved(self) -> dict[str, nn.Parameter]:
         """By the name that it has in a version."""
         return {shown(name): weights for name, weights in self.named_parameters() if weights.requires_grad}
+
+    @cached_property
+    def beside(self) -> dict[str, Floats]:
+        """The arrays of its adapters for inference (:class:`models.text.adapters.Beside`), by name."""
+        return beside_of(self.transformer)
 
     def fill(self, arrays: Mapping[str, Floats]) -> Encoder:
         """Itself, moved to these arrays, whose memory it uses.

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models.tables.rows import Floats
 from models.tensors import tensor
+from models.text.adapters import Beside
 from models.text.base_encoder import Base
 from models.text.encoder import Encoder, encoder_of, expect_arrays
 from models.text.int8 import Int8Linear
@@ -24,25 +24,7 @@ from models.text.sharing import around, replaced
 from models.text.text_design import TextDesign
 
 A, B = "lora_A", "lora_B"
-
-
-class Beside(nn.Module):
-    """A linear layer and an adapter: W x + scale B A x (Hu et al. 2022)."""
-
-    def __init__(self, linear: nn.Module, down: Tensor, up: Tensor, scale: float) -> None:
-        """``down``: A [rank, in]; ``up``: B [out, rank]."""
-        super().__init__()
-        self.linear = linear
-        self.register_buffer("down", down.t().contiguous())
-        self.register_buffer("up", (scale * up).t().contiguous())
-
-    down: Tensor
-    up: Tensor
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        found: Tensor = self.linear(inputs)
-        low = inputs.reshape(-1, inputs.shape[-1]) @ self.down
-        return torch.addmm(found.view(-1, found.shape[-1]), low, self.up).view(found.shape)
+"""What peft calls the two matrices of an adapter."""
 
 
 def for_inference(design: TextDesign, base: Base, moved: Mapping[str, Floats]) -> Encoder:
@@ -51,7 +33,7 @@ def for_inference(design: TextDesign, base: Base, moved: Mapping[str, Floats]) -
     Raises ValueError where the arrays are another design's or base's.
     """
     transformer = base.at(design.precision)
-    if design.adapt not in ("query", "both"):
+    if not design.adapts:
         filled = encoder_of(design, base).fill(moved)
         encoder = filled if design.adapt == "full" else Encoder(transformer, filled.head)
         return encoder.requires_grad_(requires_grad=False)

@@ -108,7 +108,7 @@ class Learner:
         """``queries`` and ``items``: those of the window, as tokens, or where these do not change as vectors of the
         base."""
         self.encoder, self.design, self.queries, self.items, self.steps = encoder, design, queries, items, 0
-        decay = 0.0 if design.adapt in ("query", "both") else design.weight_decay
+        decay = 0.0 if design.adapts else design.weight_decay
         self.parameters = list(encoder.moved.values())
         self.optimiser = torch.optim.AdamW(self.parameters, design.highest_rate, weight_decay=decay)
 

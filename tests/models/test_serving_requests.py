@@ -280,7 +280,7 @@ def test_metrics_and_health_are_there(client: Client) -> None:
     assert "millrace_freshness_seconds" in page
     state = client.get("/readyz").json()
     assert (state["ready"], state["degraded"]) == (True, {})
-    expected = {"version": "", "champion": "1", "behind": None, "features": "live", "degraded": {}}
+    expected = {"version": "", "champion": "1", "behind": None, "features": "live", "encoder": None, "degraded": {}}
     assert state["surfaces"]["feed"] == expected
 
 

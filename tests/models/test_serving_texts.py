@@ -22,7 +22,9 @@ from models.learning.design import Design
 from models.learning.learner import fine_tune
 from models.learning.model import Model
 from models.serving.config import ServedSurface
+from models.text import compiled
 from models.text.known import known
+from models.text.texts import Vectors
 from models.versions import artifact, promotions
 from tests.worlds.designs import design_of
 from tests.worlds.examples import examples_of, no_time
@@ -172,3 +174,36 @@ def test_what_is_served_is_what_the_version_says_of_the_logged_row(database: str
     shown = to_score(read, np.zeros((len(read), 0), np.float32), FEATURES.schema, 0.0, texts)
     np.testing.assert_allclose(model.score(shown), [item["score"] for item in answer["items"]], rtol=1e-5)
     assert np.ptp(model.own(shown).dense[:, -2]) > 0.1, "the titles are not all alike"
+
+
+def test_once_the_encoder_is_compiled_it_encodes_queries_as_torch_did(database: str, tmp_path: Path) -> None:
+    with connect(database) as connection:
+        append_entities(connection, "feed", "items", pl.DataFrame({"item_id": NAMES, "title": TITLES}))
+    promote(database, tmp_path / "models")
+    declared = {"feed": surface(Similar())}
+
+    def encoded_by(client: Client) -> str:
+        found: str = client.get("/readyz").json()["surfaces"]["feed"]["encoder"]
+        return found
+
+    def vector(client: Client) -> Vectors:
+        ranker = client.service.rankers["feed"]
+        champion = client.service.champions.current("feed")
+        assert ranker._texts is not None
+        assert champion is not None
+        asked = ranker._texts.asked({"query": "cell phone"}, champion.loaded.model)
+        assert asked is not None
+        return asked.vector
+
+    with serve(serving_config(database, tmp_path / "cache", declared=lambda: declared)) as client:
+        eventually(lambda: not lacking(client), "the texts are there", within_s=120)
+        assert encoded_by(client) == "torch"
+        by_torch = vector(client)
+    for begun in ("the first time", "again"):
+        config = serving_config(database, tmp_path / "cache", declared=lambda: declared, compiles=True)
+        try:
+            with serve(config) as client:
+                eventually(lambda: encoded_by(client) == "compiled", f"compiled, {begun}", within_s=240)
+                np.testing.assert_allclose(vector(client), by_torch, atol=1e-6)
+        finally:
+            compiled._compiled.clear()  # another test is another process

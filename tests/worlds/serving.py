@@ -102,6 +102,7 @@ def serving_config(
         "poll_s": 0.5,
         "follow_s": 0.2,
         "drain_s": 0.02,
+        "compiles": False,  # which takes as long as twenty tests; those of what is compiled say so
     }
     return ServingConfig(**settings | changes)
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -25,7 +27,10 @@ from features.declare.features import Features
 from infra.follower import follow
 from models.learning.model import Model
 from models.serving.durable.database import Database, backoff
+from models.serving.telemetry import LOG
 from models.text.base_encoder import Base
+from models.text.compiled import Form, is_compiled
+from models.text.compiling import NotCompiled, file_of, prepare
 from models.text.known import texts_in
 from models.text.part import TextPart
 from models.text.parts import part_of
@@ -63,10 +68,12 @@ class LiveTexts:
         design: TextDesign | WordingDesign,
         database: Database,
         follow_s: float,
+        compiled: Path | None = None,
     ) -> None:
+        """``compiled``: the folder of encoders that are; None: none is."""
         self.surface = surface
         self._declared, self._design = declared, design
-        self._database, self._follow_s = database, follow_s
+        self._database, self._follow_s, self._compiled = database, follow_s, compiled
         self._of_items: dict[int, str] = {}
         self._unread: dict[int, str] = {}
         """Of those, the texts whose vectors PostgreSQL was not yet asked for."""
@@ -167,12 +174,38 @@ class LiveTexts:
         if self._base is None or self._vectors is None:
             self._base = base_of(self._design.encoder, self._design.layers, wanted_by=f"surface {self.surface}")
             self._vectors = VectorTable.empty(self._base.width)
+            self._compile(stopping, self._base)
         self._read(connection, self._base)
         self._trouble = None
         while self._lacking and not stopping.is_set():
             latest = dict(islice(reversed(self._lacking.items()), ENCODED_AT_ONCE))
             self._found(encoded(connection, self._base, latest))
             self._read(connection, self._base)
+
+    @property
+    def encoder(self) -> Literal["compiled", "torch"] | None:
+        """What makes vectors of queries; None: nothing yet, or there are none."""
+        if self._base is None or not isinstance(self._design, TextDesign):
+            return None
+        form = Form.of(self._design)
+        return "compiled" if form is not None and is_compiled(self._base, form) else "torch"
+
+    def _compile(self, stopping: threading.Event, base: Base) -> None:
+        """Have queries encoded by what is compiled, at once where it was before."""
+        form = Form.of(self._design) if isinstance(self._design, TextDesign) else None
+        if form is None or self._compiled is None:
+            return
+        if file_of(base, form, self._compiled).exists():
+            self._prepare(base, form, self._compiled, stopping)
+        else:  # which takes a while: torch encodes meanwhile
+            arguments = base, form, self._compiled, stopping
+            threading.Thread(target=self._prepare, args=arguments, name=f"compile {self.surface}", daemon=True).start()
+
+    def _prepare(self, base: Base, form: Form, folder: Path, stopping: threading.Event) -> None:
+        try:
+            prepare(base, form, folder, stopping)
+        except NotCompiled as error:
+            LOG.warning("queries of %s are encoded by torch, slower: %s", self.surface, error)
 
     def _read(self, connection: psycopg.Connection, base: Base) -> None:
         """Ask PostgreSQL for the vectors of the texts that have come."""
