@@ -58,8 +58,8 @@ class TextDesign:
     epochs: int = 1
     """Passes over the pairs, at most: see ``held_out``."""
 
-    batch: int = 32
-    """Requests with a click in a batch."""
+    batch: int = 8
+    """Requests with a click in a batch: few, since a window has few."""
 
     temperature: float = 0.05
     """Cosines are divided by it before the softmax."""

@@ -10,6 +10,7 @@ from benchmarks.headlines import EVENLY, GREEDY, WAYS, HeadlineConfig, run_seed,
 CONFIG = HeadlineConfig((5,), days=0.8, first=0.35, requests_per_day=3_000, articles_per_day=10, users=100)
 
 
+@pytest.mark.slow
 def test_every_way_shows_the_same_requests_and_chance_is_what_chance_is() -> None:
     found = run_seed(CONFIG, 5, clock=lambda: 0.0, progress=lambda line: None)
     world = world_of(CONFIG, 5)

@@ -91,6 +91,7 @@ def test_the_bench_ends_in_one_table(tmp_path: Path) -> None:
     assert lines
 
 
+@pytest.mark.slow
 def test_the_bench_of_int8_has_both_precisions_of_the_same_updates(tmp_path: Path) -> None:
     encoder = write_encoder(tmp_path / "encoder")
     config = PrecisionConfig(write_pairs(tmp_path / "pairs.parquet"), seeds=2, alone=10, titles=40, encoder=encoder)

@@ -20,8 +20,6 @@ from tests.worlds.encoders import WORDS, write_encoder
 
 TEXTS = ["deck", "red paint brush", "small white lamp bulb oak floor", "nothing of these", " ".join(WORDS * 20)]
 
-PRECISIONS: list[EncoderPrecision] = ["float32", "int8"]
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
@@ -68,7 +66,7 @@ def as_it_comes(base: Base, design: TextDesign) -> Floats:
     return encoded(vectors_by(base, design, None), base.tokens(TEXTS), base.width)
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
 def test_it_makes_the_vectors_of_torch_whatever_updates_moved(
     base: Base, folder: Path, precision: EncoderPrecision
 ) -> None:
@@ -97,6 +95,7 @@ def test_versions_and_surfaces_of_a_form_share_one(base: Base, folder: Path) -> 
     assert Form.of(replace(design, adapt="full")) is None, "whose weights are each version's own"
 
 
+@pytest.mark.slow
 def test_a_head_turns_what_it_makes(base: Base, folder: Path) -> None:
     design = design_of(base, "head")
     adapted = moved(base, design)
