@@ -204,7 +204,7 @@ class LiveTexts:
     def _prepare(self, base: Base, form: Form, folder: Path, stopping: threading.Event) -> None:
         try:
             prepare(base, form, folder, stopping)
-        except NotCompiled as error:
+        except (NotCompiled, OSError) as error:
             LOG.warning("queries of %s are encoded by torch, slower: %s", self.surface, error)
 
     def _read(self, connection: psycopg.Connection, base: Base) -> None:
