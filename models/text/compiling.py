@@ -39,6 +39,9 @@ from models.text.text_design import EncoderPrecision, TextDesign
 
 FILE = "encoder.onnx"
 
+PART = "part-"
+"""How the names begin of what is not whole yet."""
+
 MADE_BY = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
 """Packages on whose versions a compiled encoder depends."""
 
@@ -150,7 +153,9 @@ def compile_encoder(base: Base, form: Form, folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if file.exists():
             return
-        part = Path(tempfile.mkdtemp(prefix="part-", dir=folder))
+        for left in folder.glob(f"{PART}*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(prefix=PART, dir=folder))
         try:
             export(base, form, part / FILE)
             shutil.rmtree(file.parent, ignore_errors=True)

@@ -130,6 +130,14 @@ def test_a_file_that_is_not_whole_is_refused_and_made_anew(base: Base, tmp_path:
     assert not broken.exists(), "the next start makes it anew"
 
 
+@pytest.mark.slow
+def test_what_a_killed_process_left_is_taken_away(base: Base, tmp_path: Path) -> None:
+    (tmp_path / "part-killed").mkdir()
+    (tmp_path / "part-killed" / "encoder.onnx.data").write_bytes(b"half of it")
+    ready(base, design_of(base, "nothing"), tmp_path)
+    assert not list(tmp_path.glob("part-*"))
+
+
 def test_one_that_makes_other_vectors_is_refused(base: Base, folder: Path, tmp_path: Path) -> None:
     design = design_of(base, "query")
     of_base = file_of(base, ready(base, design, folder), folder).parent
