@@ -55,7 +55,7 @@ def models(tmp_path: Path, database: str) -> Path:
 
 @contextmanager
 def serving(database: str, tmp_path: Path) -> Iterator[Client]:
-    with serve(serving_config(database, tmp_path / "cache"), settles=False) as client:
+    with serve(serving_config(database, tmp_path / "cache", patience_s=60.0), settles=False) as client:
         yield client
 
 
