@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.bench import Clock, Progress
 from benchmarks.table import Row, Table, machine
@@ -79,10 +80,17 @@ class Difference:
 
     @staticmethod
     def of(ours: Found, theirs: Found, measure: str) -> Difference:
-        """The queries for which it is defined."""
-        by_query = vars(ours)[measure] - vars(theirs)[measure]
-        by_query = by_query[np.isfinite(by_query)]
-        return Difference(float(by_query.mean()), float(by_query.std(ddof=1) / len(by_query) ** 0.5))
+        """Of the queries for which it is defined."""
+        return Difference.paired(vars(ours)[measure], vars(theirs)[measure])
+
+    @staticmethod
+    def paired(ours: NDArray[np.floating], theirs: NDArray[np.floating]) -> Difference:
+        """Of values [N] of the same, as far as both are known; NaN where fewer than two are."""
+        each = ours - theirs
+        each = each[np.isfinite(each)]
+        if len(each) < 2:
+            return Difference(float("nan"), float("nan"))
+        return Difference(float(each.mean()), float(each.std(ddof=1) / len(each) ** 0.5))
 
     def __str__(self) -> str:
         return f"{self.mean:+.4f} ± {self.error:.4f}"

@@ -27,8 +27,8 @@ from benchmarks.text_rankers import Update
 from benchmarks.text_search import Found, Part, RatedQueries, Scorer, found
 from models.tables.rows import Floats
 from models.text.adapted import Adapted
-from models.text.base_encoder import Base, encoded
-from models.text.compiled import Form, vectors_by
+from models.text.base_encoder import Base
+from models.text.compiled import Form, queries_by
 from models.text.compiling import prepare
 from models.text.pretrained import base_of
 from models.text.text_design import EncoderPrecision, TextDesign
@@ -94,7 +94,7 @@ def encoder(base: Base, adapted: Adapted | None, precision: EncoderPrecision) ->
     """Of queries; an update's in another precision."""
     if adapted is None:
         plain = TextDesign("query", "item", base.name, precision=precision)
-        return lambda queries: encoded(vectors_by(base, plain, None), base.tokens(queries), base.width)
+        return partial(queries_by, base, plain, None)
     other = Adapted.of(replace(adapted.design, precision=precision), adapted.arrays(), adapted.steps)
     return partial(other.queries, base)
 

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from benchmarks.bench import Clock, Progress
 from benchmarks.stream import Stream, folded
 from benchmarks.table import Row, Table, machine
+from benchmarks.text import Difference
 from benchmarks.text_search import HIGHEST, LOWEST, RELEVANT, K, RatedQueries, ndcg
 from features.declare.columns import Id, Text
 from features.declare.families import DAY, HOUR, MINUTE, Family
@@ -273,13 +274,6 @@ def mean(values: Values) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def over(ours: Values, theirs: Values) -> str:
-    """The mean difference of the same requests, with its standard error."""
-    each = ours - theirs
-    each = each[np.isfinite(each)]
-    return f"{mean(each):+.4f} ± {each.std(ddof=1) / len(each) ** 0.5:.4f}" if len(each) > 1 else "too few"
-
-
 def rows_of(arms: list[Arm], config: StreamConfig) -> list[Row]:
     """By sort of query: before the turn, the windows after it, and later."""
     turn, rows = config.windows // 2, list[Row]()
@@ -295,12 +289,12 @@ def rows_of(arms: list[Arm], config: StreamConfig) -> list[Row]:
                 found, plain = (after(one, sort, config, "recall") for one in (arm, as_it_comes))
                 rows += [
                     Row(f"recall@10 by likeness, {sort}", mean(found), "", BASE, mean(plain)),
-                    Row("  by request", over(found, plain)),
+                    Row("  by request", str(Difference.paired(found, plain))),
                 ]
         if arm.name == OURS:
             own, base = after(arm, ONCE, config), after(as_it_comes, ONCE, config)
             ours, theirs = mean(own), mean(base)
             rows.append(Row("asked once, later", ours, "", as_it_comes.name, theirs, "never below", ours >= theirs))
-            rows.append(Row("  by request", over(own, base)))
+            rows.append(Row("  by request", str(Difference.paired(own, base))))
         rows.append(Row(f"training and scoring, {arm.name}", arm.seconds, "s"))
     return rows

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from models.tables.rows import Floats
-from models.text.base_encoder import Base, encoded
-from models.text.compiled import vectors_by
+from models.text.base_encoder import Base
+from models.text.compiled import queries_by
 from models.text.encoder import Encoder, unmoved
 from models.text.inference import for_inference
 from models.text.text_design import TextDesign
@@ -56,7 +56,7 @@ class Adapted:
 
     def queries(self, base: Base, texts: Sequence[str]) -> Floats:
         """[N, width]: vectors of length 1. Raises ValueError for a base that this was not made for."""
-        return encoded(vectors_by(base, self.design, self.encoder(base)), base.tokens(texts), base.width)
+        return queries_by(base, self.design, self.encoder(base), texts)
 
     def items(self, base: Base, texts: Sequence[str]) -> Floats:
         """[N, width]: vectors of length 1; the base's own unless ``moves_items``."""

@@ -1,6 +1,6 @@
 """Encoders as one call each, by onnxruntime, for who makes vectors while others wait.
 
-    run = vectors_by(base, design, encoder)               # compiled, once ``models.text.compiling`` has prepared it
+    vectors = queries_by(base, design, encoder, ["red sofa"])   # once ``models.text.compiling`` has prepared it
 
 torch takes some three hundred calls for a query, and after each of them its thread waits for its turn among Python's
 others: beside a single busy thread a query takes four times as long as by itself, and in int8 ten times. This is one
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from models.tables.rows import Floats
-from models.text.base_encoder import Base, Tokens, embed, padded
+from models.text.base_encoder import Base, Tokens, embed, encoded, padded
 from models.text.encoder import Encoder
 from models.text.text_design import EncoderPrecision, TextDesign
 
@@ -83,13 +83,17 @@ _compiled = dict[tuple[str, Form], Compiled]()
 """By the base's identity."""
 
 
-def vectors_by(base: Base, design: TextDesign, encoder: Encoder | None) -> Callable[[Sequence[Tokens]], Tensor]:
-    """What makes vectors of tokens by an encoder of the design, or by the base as it comes."""
+def queries_by(base: Base, design: TextDesign, encoder: Encoder | None, texts: Sequence[str]) -> Floats:
+    """[N, width]: vectors of length 1 by an encoder of the design, None: by the base as it comes; by what is compiled
+    where there is one."""
     form = Form.of(design)
     compiled = None if form is None else _compiled.get((base.identity, form))
+    run: Callable[[Sequence[Tokens]], Tensor]
     if compiled is not None:
-        return partial(compiled, encoder)
-    return partial(embed, base.at(design.precision)) if encoder is None else encoder
+        run = partial(compiled, encoder)
+    else:
+        run = partial(embed, base.at(design.precision)) if encoder is None else encoder
+    return encoded(run, base.tokens(texts), base.width)
 
 
 def is_compiled(base: Base, form: Form) -> bool:

@@ -79,7 +79,7 @@ def prepare(base: Base, form: Form, folder: Path, stopping: threading.Event) -> 
     try:
         compiled = Compiled.load(file)
         expect_alike(base, form, compiled)
-    except Exception as error:
+    except Exception as error:  # what onnxruntime has to say of a file may be anything
         shutil.rmtree(file.parent, ignore_errors=True)  # the next start makes it anew
         raise NotCompiled(f"the compiled encoder {base.name} is of no use: {error}") from error
     put(base, form, compiled)
@@ -166,10 +166,11 @@ def compile_encoder(base: Base, form: Form, folder: Path) -> None:
 
 def export(base: Base, form: Form, file: Path) -> None:
     """Write it."""
-    adapt = TextDesign("query", "item", adapt="query", precision=form.precision, rank=form.rank or 1)
-    encoder = Encoder(base.at(form.precision))
-    if form.rank is not None:
-        encoder = for_inference(adapt, base, unmoved(adapt, base, seed=0))
+    if form.rank is None:
+        encoder = Encoder(base.at(form.precision))
+    else:
+        design = TextDesign("query", "item", precision=form.precision, rank=form.rank)
+        encoder = for_inference(design, base, unmoved(design, base, seed=0))
     beside = encoder.beside
     ids, present = padded(base.tokens(PROBE))
     texts, length = torch.export.Dim("texts"), torch.export.Dim("length", max=MAX_TOKENS)

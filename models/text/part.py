@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from models.examples import Examples, Layout
 from models.text.adapted import Adapted
-from models.text.base_encoder import Base, encoded
-from models.text.compiled import vectors_by
+from models.text.base_encoder import Base
+from models.text.compiled import queries_by
 from models.text.learner import fine_tune
 from models.text.pairs import TextPairs
 from models.text.text_design import TextDesign
@@ -146,7 +146,7 @@ class TextPart:
         """[n, W]; of texts of queries. Raises ValueError where the encoder is not the one that updates moved."""
         base = texts.base
         if self.adapted is None:
-            return encoded(vectors_by(base, self.design, None), base.tokens(queries), base.width)
+            return queries_by(base, self.design, None, queries)
         expect_encoder(base, self._encoder)
         return self.adapted.queries(base, queries)
 

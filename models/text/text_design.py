@@ -38,7 +38,7 @@ class TextDesign:
 
     precision: EncoderPrecision = "float32"
     """Of the encoder's linear layers on the side that an update moves, when it makes vectors to rank by: ``int8`` takes
-    a query about half the time (``models.text.int8``). Training, and vectors of items that stay, are in float32."""
+    a query somewhat less time (``models.text.int8``). Training, and vectors of items that stay, are in float32."""
 
     rank: int = 8
     """Rank of each adapter, of every linear layer."""

@@ -11,8 +11,8 @@ import pytest
 from models.tables.rows import Floats
 from models.text import compiled
 from models.text.adapted import Adapted
-from models.text.base_encoder import Base, encoded
-from models.text.compiled import Form, is_compiled, vectors_by
+from models.text.base_encoder import Base
+from models.text.compiled import Form, is_compiled, queries_by
 from models.text.compiling import NotCompiled, file_of, prepare
 from models.text.pretrained import base_of
 from models.text.text_design import Adapt, EncoderPrecision, TextDesign
@@ -63,7 +63,7 @@ def ready(base: Base, design: TextDesign, folder: Path) -> Form:
 
 
 def as_it_comes(base: Base, design: TextDesign) -> Floats:
-    return encoded(vectors_by(base, design, None), base.tokens(TEXTS), base.width)
+    return queries_by(base, design, None, TEXTS)
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=pytest.mark.slow)])
@@ -109,7 +109,7 @@ def test_another_process_finds_what_was_made_before(base: Base, folder: Path, mo
     form = ready(base, design, folder)
     made = file_of(base, form, folder).stat().st_mtime_ns
     compiled._compiled.clear()
-    monkeypatch.setattr("subprocess.Popen", None)
+    monkeypatch.setattr("subprocess.Popen", None)  # whoever began a process would fail
     ready(base, design, folder)
     assert file_of(base, form, folder).stat().st_mtime_ns == made
     assert {path.name for path in folder.iterdir()} >= {"lock", file_of(base, form, folder).parent.name}

@@ -74,6 +74,8 @@ class LiveTexts:
         self.surface = surface
         self._declared, self._design = declared, design
         self._database, self._follow_s, self._compiled = database, follow_s, compiled
+        self._form = Form.of(design) if isinstance(design, TextDesign) else None
+        """Of what encodes queries; None: it is none that can be compiled."""
         self._of_items: dict[int, str] = {}
         self._unread: dict[int, str] = {}
         """Of those, the texts whose vectors PostgreSQL was not yet asked for."""
@@ -121,6 +123,13 @@ class LiveTexts:
         if base is None or vectors is None:
             return None
         return Texts(base, ChainMap(query, self._of_items), vectors)
+
+    @property
+    def encoder(self) -> Literal["compiled", "torch"] | None:
+        """What makes vectors of queries; None: nothing yet, or there are none."""
+        if self._base is None or self._design.query is None:
+            return None
+        return "compiled" if self._form is not None and is_compiled(self._base, self._form) else "torch"
 
     @property
     def vectors(self) -> VectorTable | None:
@@ -182,23 +191,14 @@ class LiveTexts:
             self._found(encoded(connection, self._base, latest))
             self._read(connection, self._base)
 
-    @property
-    def encoder(self) -> Literal["compiled", "torch"] | None:
-        """What makes vectors of queries; None: nothing yet, or there are none."""
-        if self._base is None or not isinstance(self._design, TextDesign):
-            return None
-        form = Form.of(self._design)
-        return "compiled" if form is not None and is_compiled(self._base, form) else "torch"
-
     def _compile(self, stopping: threading.Event, base: Base) -> None:
         """Have queries encoded by what is compiled, at once where it was before."""
-        form = Form.of(self._design) if isinstance(self._design, TextDesign) else None
-        if form is None or self._compiled is None:
+        if self._form is None or self._compiled is None:
             return
-        if file_of(base, form, self._compiled).exists():
-            self._prepare(base, form, self._compiled, stopping)
+        arguments = base, self._form, self._compiled, stopping
+        if file_of(base, self._form, self._compiled).exists():
+            self._prepare(*arguments)
         else:  # which takes a while: torch encodes meanwhile
-            arguments = base, form, self._compiled, stopping
             threading.Thread(target=self._prepare, args=arguments, name=f"compile {self.surface}", daemon=True).start()
 
     def _prepare(self, base: Base, form: Form, folder: Path, stopping: threading.Event) -> None:
