@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from threading import Lock
 from typing import Any
 
@@ -118,9 +118,8 @@ class TextPart:
     def _similarity(self, texts: Texts, query: Keys, item: Keys) -> NDArray[np.float32]:
         """[N]; of queries and items by their keys [N]."""
         queries, of_query = np.unique(query, return_inverse=True)
-        items, of_item = np.unique(item, return_inverse=True)
         vectors = self.of_queries(texts, queries)[of_query]
-        found: NDArray[np.float32] = np.einsum("nw,nw->n", vectors, self._of_items(texts, items)[of_item])
+        found: NDArray[np.float32] = np.einsum("nw,nw->n", vectors, self._of_items(texts, item))
         return found
 
     def of_queries(self, texts: Texts, keys: Keys) -> Vectors:
@@ -151,13 +150,17 @@ class TextPart:
         return self.adapted.queries(base, queries)
 
     def _of_items(self, texts: Texts, keys: Keys) -> Vectors:
-        """[n, W]; of keys [n], NaN where neither text nor vector is known."""
-        vectors = np.full((len(keys), texts.base.width), np.nan, np.float32)
+        """[N, W]; of keys [N], NaN where neither text nor vector is known."""
         if self.adapted is not None and self.adapted.moves_items:
-            known = np.array([key in texts.by_key for key in keys.tolist()])
-            vectors[known] = self.adapted.items(texts.base, [texts.by_key[key] for key in keys[known].tolist()])
-            return vectors
+            items, of_item = np.unique(keys, return_inverse=True)
+            known = np.array([key in texts.by_key for key in items.tolist()])
+            vectors = np.full((len(items), texts.base.width), np.nan, np.float32)
+            vectors[known] = self.adapted.items(texts.base, [texts.by_key[key] for key in items[known].tolist()])
+            return vectors[of_item]
         places, known = texts.vectors.find(keys)
+        if known.all() and len(keys):
+            return texts.vectors.vectors[places]
+        vectors = np.full((len(keys), texts.base.width), np.nan, np.float32)
         vectors[known] = texts.vectors.vectors[places[known]]
         return vectors
 
@@ -207,16 +210,15 @@ def pairs_of(examples: Examples, texts: Texts, layout: Layout, design: TextDesig
 
 def overlap(by_key: Mapping[int, str], query: Keys, item: Keys) -> NDArray[np.float32]:
     """[N]; the share of each query's words that its item's text has, of keys [N]; NaN where a text is not known."""
-    found = dict[tuple[int, int], float]()
-    rows = [*zip(query.tolist(), item.tolist(), strict=True)]
-    for pair in set(rows):
-        wanted, text = (by_key.get(key) for key in pair)
-        if wanted is None or text is None:
-            found[pair] = np.nan
-        else:
-            words = words_of(wanted)
-            found[pair] = len(words & words_of(text)) / max(len(words), 1)
-    return np.array([found[pair] for pair in rows], np.float32)
+    pairs = [*zip(query.tolist(), item.tolist(), strict=True)]
+    texts = {key: by_key.get(key) for key in {*chain.from_iterable(pairs)}}
+    words = {key: words_of(text) for key, text in texts.items() if text is not None}
+    found = {
+        (wanted, of): len(words[wanted] & words[of]) / max(len(words[wanted]), 1)
+        for wanted, of in set(pairs)
+        if wanted in words and of in words
+    }
+    return np.array([found.get(pair, np.nan) for pair in pairs], np.float32)
 
 
 @lru_cache(maxsize=100_000)

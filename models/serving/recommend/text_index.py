@@ -44,6 +44,8 @@ class TextIndex:
     def __init__(self, column: str, texts: LiveTexts) -> None:
         """``column``: the id of the items that is their text."""
         self._column, self._texts = column, texts
+        one = Alike.of(np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones((1, 1), np.float32))
+        one.find(one.vectors[0], np.ones(1, np.bool_), 1)  # the first time compiles
         self._alike = Alike.of(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 0), np.float32))
         self._words = _Words()
         self._indexed_at, self._took_s = -math.inf, 0.0
