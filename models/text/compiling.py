@@ -42,7 +42,10 @@ FILE = "encoder.onnx"
 PART = "part-"
 """How the names begin of what is not whole yet."""
 
-MADE_BY = ("torch", "transformers", "onnx", "onnxscript", "onnxruntime")
+COMPILES = ("onnx", "onnxscript", "onnxruntime")
+"""Packages that compile, and run what is compiled."""
+
+MADE_BY = ("torch", "transformers", *COMPILES)
 """Packages on whose versions a compiled encoder depends."""
 
 PATIENCE_S, LOOKS_S = 600.0, 0.1

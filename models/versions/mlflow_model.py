@@ -12,6 +12,9 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from models.learning.design import Design
+from models.text.pretrained import packages_of
+from models.versions.folder import DESCRIPTION, read_description
 from models.versions.raw_columns import RawColumns
 from models.versions.travelling import write_code
 
@@ -34,6 +37,7 @@ def write_model(
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
+    design = Design.of(read_description(model_folder / DESCRIPTION)["design"])
     with tempfile.TemporaryDirectory() as scratch:
         # MLflow names the copies after their sources, and the address of the weights must not depend on that.
         ranker = shutil.copytree(model_folder, Path(scratch) / "ranker", copy_function=_link_or_copy)
@@ -50,7 +54,7 @@ def write_model(
                 inputs=_inputs(columns), outputs=Schema([TensorSpec(np.dtype(np.float64), (-1,), "score")])
             ),
             input_example=pd.DataFrame([*example]),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(design),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
 
@@ -72,8 +76,9 @@ def _link_or_copy(source: str, to: str) -> None:
         shutil.copyfile(source, to)
 
 
-def _requirements() -> list[str]:
+def _requirements(design: Design) -> list[str]:
     """What a version needs to be loaded. Named here because to infer it costs MLflow six seconds. A build for one kind
     of machine (``2.6.0+cpu``) is named without: an index has it under its plain number alone."""
-    packages = ("mlflow", "numpy", "pandas", "safetensors", "torch")
+    of_texts = () if design.text is None else packages_of(design.text.encoder)
+    packages = ("mlflow", "numpy", "pandas", "safetensors", "torch", *of_texts)
     return [f"{package}=={installed_version(package).partition('+')[0]}" for package in packages]

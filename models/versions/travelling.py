@@ -14,7 +14,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-OURS = re.compile(r"^(\s*from )((?:features|models)[.\w]*)(?= import )", re.MULTILINE)
+OURS = re.compile(r"^(\s*from )((?:features|models|infra)[.\w]*)(?= import )", re.MULTILINE)
 
 
 def write_code(entry: Path, to: Path) -> str:
@@ -66,7 +66,7 @@ def _imported(file: Path) -> Iterator[str]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or node.module is None or id(node) in checked:
             continue
-        if node.module.partition(".")[0] in ("features", "models"):
+        if node.module.partition(".")[0] in ("features", "models", "infra"):
             yield node.module
             for name in node.names:  # which may be a module itself
                 if ROOT.joinpath(*node.module.split("."), f"{name.name}.py").exists():

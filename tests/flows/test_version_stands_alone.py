@@ -33,6 +33,7 @@ from tests.conftest import free_port
 from tests.worlds.loop import START, Loop, after, run_update
 from tests.worlds.raw_rows import raw_rows
 from tests.worlds.serving import serve, serving_config
+from tests.worlds.text_versions import search_version
 from tests.worlds.waiting import eventually
 
 pytestmark = [pytest.mark.filterwarnings("ignore::UserWarning:mlflow"), pytest.mark.slow, pytest.mark.timeout(600)]
@@ -172,6 +173,11 @@ def test_a_version_takes_raw_columns_where_millrace_is_not_and_scores_as_serving
         refused = invoked([{"user_id": "new"}])
         assert refused.status_code == 400
         assert "item_id" in refused.text
+
+
+def test_one_that_reads_texts_takes_them_whole(elsewhere: Elsewhere, tmp_path: Path) -> None:
+    folder, rows, scores = search_version(tmp_path)
+    assert json.loads(elsewhere.run(LOAD, str(folder), text=json.dumps(rows))) == pytest.approx(scores, abs=1e-5)
 
 
 def as_served(

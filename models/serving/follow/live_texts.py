@@ -30,11 +30,11 @@ from models.serving.durable.database import Database, backoff
 from models.serving.telemetry import LOG
 from models.text.base_encoder import Base
 from models.text.compiled import Form, is_compiled
-from models.text.compiling import NotCompiled, file_of, prepare
+from models.text.compiling import COMPILES, NotCompiled, file_of, prepare
 from models.text.known import texts_in
 from models.text.part import TextPart
 from models.text.parts import part_of
-from models.text.pretrained import base_of
+from models.text.pretrained import base_of, expect_extra
 from models.text.text_design import TextDesign
 from models.text.texts import Texts, VectorTable
 from models.text.vectors import encoded, read
@@ -195,6 +195,7 @@ class LiveTexts:
         """Have queries encoded by what is compiled, at once where it was before."""
         if self._form is None or self._compiled is None:
             return
+        expect_extra(*COMPILES, wanted_by=f"surface {self.surface}")
         arguments = base, self._form, self._compiled, stopping
         if file_of(base, self._form, self._compiled).exists():
             self._prepare(*arguments)
