@@ -23,6 +23,7 @@ from flows.drill.clean import Clean, PartsOfTime, is_thin
 from flows.drill.faults import FAULTS, Fault, Met, Scene, Story
 from flows.drill.in_memory import InMemory, JudgedWindow
 from flows.drill.logs import Log, LogTooShort, rows_of
+from flows.drill.texts import texts_of
 from flows.drill.windows import Folding, LogWindow, joined
 from flows.surface import Surface
 from monitoring.gate.decide import Verdict
@@ -159,7 +160,8 @@ def drill(surface: Surface, log: Log, plan: Plan, *, clock: Callable[[], float],
             f" a drill takes {FEWEST_UPDATES} or more"
         )
     scene_at = scene_of(spans, log, surface.attribution)
-    folding, updates, parts = Folding(surface.features), InMemory(surface), PartsOfTime(log)
+    folding = Folding(surface.features, texts_of(log, surface))
+    updates, parts = InMemory(surface), PartsOfTime(log)
     pace = _OwnPace(surface.every, log.shown["shown_at"][-1] - plan.own_pace, progress, parts)
     done, run_up = Drilled(log.name, clean=[Clean(words_of(cadence.every))]), None
     if warm_up.impressions:

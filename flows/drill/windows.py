@@ -26,6 +26,7 @@ from features.served.rows import Rows
 from flows.drill.logs import Log, feedback_columns, rows_of, spans
 from models.examples import UNKNOWN_POSITION, Examples, concat
 from models.frames import Frame, dense_of
+from models.text.texts import Texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,8 +81,10 @@ def joined(windows: Sequence[LogWindow]) -> LogWindow:
 class Folding:
     """The fold of one log in memory. ``copy.deepcopy`` gives one that folds on by itself: what would have been."""
 
-    def __init__(self, declared: Features) -> None:
+    def __init__(self, declared: Features, texts: Texts | None = None) -> None:
+        """``texts``: those of all that the log has shown, of a surface that reads them."""
         self.engine = Engine(declared)
+        self._texts = texts
         self._seq = 0
         self._late: pl.DataFrame | None = None
         self._served = RecentRows(declared.schema)
@@ -99,7 +102,8 @@ class Folding:
         self._seq += len(events)
         rows = self.engine.fold(events, served_keys=self._served.look_up)
         self._served.keep(rows)
-        return frame_of(shown, rows, self.engine.declared)
+        frame = frame_of(shown, rows, self.engine.declared)
+        return replace(frame, examples=replace(frame.examples, texts=self._texts))
 
 
 class RecentRows:

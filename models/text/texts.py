@@ -71,6 +71,10 @@ class Texts:
     vectors: VectorTable
     """Of items' texts, by ``base``."""
 
+    def __deepcopy__(self, memo: object) -> Texts:
+        """Itself: nothing of it changes, and an encoder is large."""
+        return self
+
     def joined(self, other: Texts) -> Texts:
         """Both."""
         if other is self:
