@@ -120,6 +120,11 @@ class EventValues:
                     known.packed = row
         return packed
 
+    def packed(self, ids: Keys, numbers: Float32) -> list[bytes]:
+        """Of events with these ids (N, K + B) and numbers (N, M), as :meth:`of_events` gives them, what ``Attributes``
+        keep of their items."""
+        return self._item_layout.pack(ids, numbers)
+
     def with_state(self, ids: Keys, reads: UserReads, at: NDArray[np.float64]) -> Keys:
         """The ids with those of the user's state just before ``at`` (N,) filled in; state and time of one serve all."""
         ids, column = ids.copy(), self._declared.ids.index

@@ -25,9 +25,9 @@ class Attributes(dict[str, object]):
 
     __slots__ = ("packed",)
 
-    def __init__(self, known: Mapping[str, object]) -> None:
+    def __init__(self, known: Mapping[str, object], packed: bytes = b"") -> None:
         super().__init__(known)
-        self.packed = b""
+        self.packed = packed
         """Empty until an item's were read (:class:`ItemLayout`)."""
 
 

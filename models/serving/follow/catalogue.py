@@ -179,10 +179,11 @@ class Catalogue:
                 self._count = len(self._names)
         return np.array([known[item] for item in items], np.int64)
 
-    def take(self, changes: pl.DataFrame) -> None:
-        """What the log has of items now: ``features.log.items.CHANGED_ITEM``."""
+    def take(self, changes: pl.DataFrame) -> list[bytes]:
+        """What the log has of items now: ``features.log.items.CHANGED_ITEM``. Gives what the surface's columns make of
+        each, as ``EntityAttributes`` keeps it."""
         if not len(changes):
-            return
+            return []
         blank = [pl.lit(None, pl.String).alias("user_id"), pl.lit("{}").alias("context")]
         user = pl.lit(None, pl.String).alias("user_attributes")
         ids, numbers = self._values.of_events(changes.select("item_id", "attributes", *blank, user))
@@ -199,6 +200,7 @@ class Catalogue:
             self._count = len(self._names)
             for name, at, out in zip(names, expires_at.tolist(), withdrawn.tolist(), strict=True):
                 self._take_end(name, at, out)
+        return self._values.packed(ids, numbers)
 
     def _placed(self, names: Sequence[str], keys: Keys) -> Places:
         """The places of items, new ones at the end; the caller holds the lock, and shows them when they are filled."""

@@ -108,17 +108,19 @@ class EntityAttributes:
         with self._adding:
             if self._changes != before:
                 return  # a change may have come in between, and what was read before it must not stand over it
-            self._known.update(attributes)
+            # One that is as it was stays: what was made of it stays with it.
+            self._known.update((key, one) for key, one in attributes.items() if self._known.get(key) != one)
             while len(self._known) > CACHED:
                 self._known.popitem(last=False)
 
-    def change(self, changes: pl.DataFrame) -> None:
-        """What the log has of some since they changed: ``features.log.items.CHANGED_ITEM``. Those that nobody has asked
-        for are kept too, as far as there is room: a search finds items that were never shown."""
-        columns = (changes["item_id"].to_list(), changes["attributes"].to_list())
+    def change(self, changes: pl.DataFrame, packed: Sequence[bytes]) -> None:
+        """What the log has of some since they changed: ``features.log.items.CHANGED_ITEM``, and what the columns make
+        of each. Those that nobody has asked for are kept too, as far as there is room: a search finds items that were
+        never shown."""
+        columns = (changes["item_id"].to_list(), changes["attributes"].to_list(), packed)
         with self._adding:
             self._changes += 1
-            for key, text in zip(*columns, strict=True):
+            for key, text, made in zip(*columns, strict=True):
                 self._unknown.pop(key, None)
                 if key in self._known or len(self._known) < CACHED:
-                    self._known[key] = Attributes(json.loads(text))
+                    self._known[key] = Attributes(json.loads(text), made)

@@ -89,8 +89,8 @@ class ItemFollower:
         if len(changes):
             if followed.texts is not None:  # before the items can be found: their words are indexed as they stand
                 followed.texts.take(changes)
-            followed.catalogue.take(changes)
-            followed.attributes.change(changes)
+            packed = followed.catalogue.take(changes)
+            followed.attributes.change(changes, packed)
             self._after[surface] = int(changes["change"][-1])
         return len(changes) == CHANGES_READ
 
