@@ -12,9 +12,6 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from models.learning.design import Design
-from models.text.pretrained import packages_of
-from models.versions.folder import DESCRIPTION, read_description
 from models.versions.raw_columns import RawColumns
 from models.versions.travelling import write_code
 
@@ -37,7 +34,10 @@ def write_model(
     from mlflow.models import Model, ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    design = Design.of(read_description(model_folder / DESCRIPTION)["design"])
+    from models.versions.folder import DESCRIPTION, read_description
+
+    text = read_description(model_folder / DESCRIPTION)["design"]["text"]
+    encoder = None if text is None else str(text["encoder"])
     with tempfile.TemporaryDirectory() as scratch:
         # MLflow names the copies after their sources, and the address of the weights must not depend on that.
         ranker = shutil.copytree(model_folder, Path(scratch) / "ranker", copy_function=_link_or_copy)
@@ -54,7 +54,7 @@ def write_model(
                 inputs=_inputs(columns), outputs=Schema([TensorSpec(np.dtype(np.float64), (-1,), "score")])
             ),
             input_example=pd.DataFrame([*example]),
-            pip_requirements=_requirements(design),
+            pip_requirements=_requirements(encoder),
             mlflow_model=Model(run_id=run_id, model_id=model_id),
         )
 
@@ -76,9 +76,12 @@ def _link_or_copy(source: str, to: str) -> None:
         shutil.copyfile(source, to)
 
 
-def _requirements(design: Design) -> list[str]:
-    """What a version needs to be loaded. Named here because to infer it costs MLflow six seconds. A build for one kind
-    of machine (``2.6.0+cpu``) is named without: an index has it under its plain number alone."""
-    of_texts = () if design.text is None else packages_of(design.text.encoder)
+def _requirements(encoder: str | None) -> list[str]:
+    """What a version needs to be loaded, and its encoder of texts where it has one. Named here because to infer it
+    costs MLflow six seconds. A build for one kind of machine (``2.6.0+cpu``) is named without: an index has it under
+    its plain number alone."""
+    from models.text.pretrained import packages_of
+
+    of_texts = () if encoder is None else packages_of(encoder)
     packages = ("mlflow", "numpy", "pandas", "safetensors", "torch", *of_texts)
     return [f"{package}=={installed_version(package).partition('+')[0]}" for package in packages]
