@@ -11,6 +11,7 @@ from flows.drill.logs import simulated
 from flows.surfaces.feed import SURFACE as FEED
 
 
+@pytest.mark.slow
 def test_each_size_stands_beside_the_base_rate_logistic_regression_trees_and_vowpal_wabbit() -> None:
     lines: list[str] = []
     config = ColdConfig(FEED, sizes=(200, 600), test_size=300, beginnings=2)

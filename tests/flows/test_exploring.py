@@ -67,6 +67,7 @@ def test_a_mistake_says_what_to_write(tmp_path: Path, explore: str, more: str, w
     assert [word for word in words if word not in str(caught.value)] == []
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning:mlflow")
 def test_thompson_sampling_may_be_switched_on_and_off_and_no_update_needs_to_be_better_for_it(
     served_loop: Loop,

@@ -79,7 +79,13 @@ def test_another_precision_trains_on_from_the_champion_and_must_be_no_worse(cham
 
 
 @pytest.mark.parametrize(
-    "text", [None, replace(DESIGN, rank=3), replace(DESIGN, adapt="head"), replace(DESIGN, precision="int8", rank=3)]
+    "text",
+    [
+        None,
+        replace(DESIGN, rank=3),
+        pytest.param(replace(DESIGN, adapt="head"), marks=pytest.mark.slow),
+        pytest.param(replace(DESIGN, precision="int8", rank=3), marks=pytest.mark.slow),
+    ],
 )
 def test_an_encoder_of_another_shape_begins_anew_and_must_be_better(champion: Champion, text: TextDesign) -> None:
     surface = declared(text)

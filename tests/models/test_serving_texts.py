@@ -176,6 +176,7 @@ def test_what_is_served_is_what_the_version_says_of_the_logged_row(database: str
     assert np.ptp(model.own(shown).dense[:, -2]) > 0.1, "the titles are not all alike"
 
 
+@pytest.mark.slow
 def test_once_the_encoder_is_compiled_it_encodes_queries_as_torch_did(database: str, tmp_path: Path) -> None:
     with connect(database) as connection:
         append_entities(connection, "feed", "items", pl.DataFrame({"item_id": NAMES, "title": TITLES}))

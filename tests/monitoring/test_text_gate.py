@@ -99,6 +99,7 @@ def reason(verdict: Verdict, code: str) -> str:
     return next(finding.sentence for finding in verdict.findings if finding.code == code)
 
 
+@pytest.mark.slow
 def test_sound_updates_are_not_held_for_their_texts(champion: Champion) -> None:
     verdicts = [judged(champion, champion.model, seed=seed)[1] for seed in range(20, 26)]
     assert not [code for verdict in verdicts for code in verdict.codes if code in OF_TEXT]
