@@ -4,6 +4,7 @@ import time
 from datetime import timedelta
 
 import numpy as np
+import pytest
 
 from benchmarks.cold import BASE, LOGISTIC, TREES, VOWPAL, ColdConfig, bench, cut
 from benchmarks.stream import folded
