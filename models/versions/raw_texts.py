@@ -23,7 +23,7 @@ MOST_VECTORS = 100_000
 
 
 class RawTexts:
-    """One thread asks. Raises LacksTextExtra and NoEncoder where the version's encoder is not there."""
+    """Any number of threads may ask. Raises LacksTextExtra and NoEncoder where the version's encoder is not there."""
 
     def __init__(self, columns: RawColumns, design: TextDesign | WordingDesign) -> None:
         called = {one.keyed_as: one.name for one in columns.ids}
@@ -36,14 +36,13 @@ class RawTexts:
         """Those in columns (N,) by name."""
         items = _texts(rows, *self._item)
         queries = {} if self._query is None else _texts(rows, *self._query)
-        if len(self._vectors) > MOST_VECTORS:
-            self._vectors = VectorTable.empty(self._base.width)
+        vectors = self._vectors if len(self._vectors) < MOST_VECTORS else VectorTable.empty(self._base.width)
         keys = np.array([*items], np.int64)
-        lacking = keys[~self._vectors.find(keys)[1]]
+        lacking = keys[~vectors.find(keys)[1]]
         if len(lacking):
             made = self._base.encode([items[key] for key in lacking.tolist()])
-            self._vectors = self._vectors.joined(VectorTable.of(lacking, made))
-        return Texts(self._base, {**items, **queries}, self._vectors)
+            self._vectors = vectors = vectors.joined(VectorTable.of(lacking, made))
+        return Texts(self._base, {**items, **queries}, vectors)
 
 
 def _texts(rows: Mapping[str, Sequence[object]], called: str, keyed_as: str) -> dict[int, str]:
