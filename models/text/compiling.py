@@ -10,6 +10,7 @@ makes other vectors, is not used: torch goes on.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -47,6 +48,9 @@ COMPILES = ("onnx", "onnxscript", "onnxruntime")
 
 MADE_BY = ("torch", "transformers", *COMPILES)
 """Packages on whose versions a compiled encoder depends."""
+
+KEPT = 8
+"""Compiled encoders that a folder keeps, those used last: others were of former versions of these packages."""
 
 PATIENCE_S, LOOKS_S = 600.0, 0.1
 """How long the process that compiles may take, and how often it is looked whether it is done."""
@@ -86,6 +90,8 @@ def prepare(base: Base, form: Form, folder: Path, stopping: threading.Event) -> 
         shutil.rmtree(file.parent, ignore_errors=True)  # the next start makes it anew
         raise NotCompiled(f"the compiled encoder {base.name} is of no use: {error}") from error
     put(base, form, compiled)
+    with contextlib.suppress(OSError):
+        os.utime(file.parent)  # used last
 
 
 def file_of(base: Base, form: Form, folder: Path) -> Path:
@@ -163,6 +169,9 @@ def compile_encoder(base: Base, form: Form, folder: Path) -> None:
             export(base, form, part / FILE)
             shutil.rmtree(file.parent, ignore_errors=True)
             part.rename(file.parent)
+            made = sorted(folder.glob(f"*/{FILE}"), key=lambda each: each.parent.stat().st_mtime)
+            for former in made[:-KEPT]:
+                shutil.rmtree(former.parent, ignore_errors=True)
         finally:
             shutil.rmtree(part, ignore_errors=True)
 

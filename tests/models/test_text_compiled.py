@@ -1,5 +1,6 @@
 """A compiled encoder: the same vectors in one call, made once an installation, and of no use where it is not whole."""
 
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from models.text import compiled
 from models.text.adapted import Adapted
 from models.text.base_encoder import Base
 from models.text.compiled import Form, is_compiled, queries_by
-from models.text.compiling import NotCompiled, file_of, prepare
+from models.text.compiling import FILE, KEPT, NotCompiled, file_of, prepare
 from models.text.pretrained import base_of
 from models.text.text_design import Adapt, EncoderPrecision, TextDesign
 from tests.worlds.encoders import WORDS, write_encoder
@@ -131,11 +132,17 @@ def test_a_file_that_is_not_whole_is_refused_and_made_anew(base: Base, tmp_path:
 
 
 @pytest.mark.slow
-def test_what_a_killed_process_left_is_taken_away(base: Base, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_taken_away_and_those_used_long_ago(base: Base, tmp_path: Path) -> None:
     (tmp_path / "part-killed").mkdir()
     (tmp_path / "part-killed" / "encoder.onnx.data").write_bytes(b"half of it")
-    ready(base, design_of(base, "nothing"), tmp_path)
+    former = [tmp_path / f"former-{number}" for number in range(KEPT)]
+    for used, folder in enumerate(former, 1):
+        folder.mkdir()
+        (folder / FILE).write_bytes(b"by another version")
+        os.utime(folder, (used, used))
+    form = ready(base, design_of(base, "nothing"), tmp_path)
     assert not list(tmp_path.glob("part-*"))
+    assert {path.parent for path in tmp_path.glob(f"*/{FILE}")} == {*former[1:], file_of(base, form, tmp_path).parent}
 
 
 def test_one_that_makes_other_vectors_is_refused(base: Base, folder: Path, tmp_path: Path) -> None:
