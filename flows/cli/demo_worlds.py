@@ -75,7 +75,7 @@ def search(folder: Path, now: datetime) -> BacktestConfig:
 
 
 def headlines(folder: Path, now: datetime) -> BacktestConfig:
-    """Two days of a small news site's headlines, updated every two hours."""
+    """Two days of a small news site's headlines, updated every two hours: articles enough to tell which words gain."""
     from features.ingest.simulated_headlines import simulate_headlines
 
     days = 2.0
@@ -84,7 +84,7 @@ def headlines(folder: Path, now: datetime) -> BacktestConfig:
         start=now - timedelta(days=days + 1),
         days=days,
         users=3_000,
-        articles_per_day=10,
+        articles_per_day=40,
         requests_per_day=20_000,
     )
     return BacktestConfig(_written(folder, made.log, made.items), warmup=timedelta(days=1), every=timedelta(hours=2))
