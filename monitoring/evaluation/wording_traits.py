@@ -1,7 +1,8 @@
 """What wordings have, read off any text: its words, and a few things that a writer decides about all of it.
 
 Words are runs of letters and digits, as they are spelt but for capitals; a language that writes none apart has no word
-traits here. A wording is long or short beside the others of its thing only.
+traits here. Words that stand in the very same wordings are one trait: nothing tells them apart. A wording is long or
+short beside the others of its thing only.
 """
 
 import re
@@ -26,6 +27,9 @@ NUMBER, ASKS, QUOTES, ADDRESSES, LONG = (
 )
 GENERAL = (NUMBER, ASKS, QUOTES, ADDRESSES, LONG)
 
+NAMED = 5
+"""Words of one trait that it is called by."""
+
 Places = npt.NDArray[np.int64]
 
 
@@ -34,7 +38,7 @@ class Traits:
     """Which wordings have which traits."""
 
     names: tuple[str, ...]
-    """Of T traits: first `GENERAL`, then words in the order they were met."""
+    """Of T traits: first `GENERAL`, then words in the order they were met, those that are one trait side by side."""
 
     trait: Places
     """i[N], place in `names`."""
@@ -56,7 +60,30 @@ def traits_of(texts: Sequence[str], thing: Places) -> Traits:
         for trait in (*_general(text, own, long=bool(long)), *_words(own, places))
     ]
     pairs = np.array(found, np.int64).reshape(len(found), 2)
-    return Traits((*GENERAL, *(f"“{word}”" for word in places)), pairs[:, 0], pairs[:, 1])
+    return _told_apart((*GENERAL, *(f"“{word}”" for word in places)), pairs[:, 0], pairs[:, 1])
+
+
+def _told_apart(names: Sequence[str], trait: Places, wording: Places) -> Traits:
+    """Of the traits in each of these pairs one for those in the very same wordings: that of the whole text, or else all
+    the words as one."""
+    if not len(trait):
+        return Traits(tuple(names[: len(GENERAL)]), trait, wording)
+    order = np.argsort(trait, kind="stable")
+    met, first = np.unique(trait[order], return_index=True)
+    has = zip(met.tolist(), np.split(wording[order], first[1:]), strict=True)
+    same: dict[bytes, list[int]] = {}
+    for place, wordings in has:
+        same.setdefault(wordings.tobytes(), []).append(place)
+    kept = [*names[: len(GENERAL)]]
+    becomes = np.arange(len(names))
+    for places in same.values():
+        words = [place for place in places if place >= len(GENERAL)]
+        becomes[words] = places[0] if words != places else len(kept)
+        if words == places:
+            named = [names[place] for place in words[:NAMED]]
+            kept.append(" ".join([*named, *(["…"] if len(words) > NAMED else [])]))
+    one = np.unique(np.stack([becomes[trait], wording]), axis=1)
+    return Traits(tuple(kept), one[0], one[1])
 
 
 def _general(text: str, words: Sequence[str], *, long: bool) -> Iterator[int]:

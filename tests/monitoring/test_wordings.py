@@ -35,7 +35,8 @@ def traits_by_text(*texts: str) -> list[set[str]]:
     ],
 )
 def test_traits_are_read_off_any_text(text: str, has: set[str], has_not: set[str]) -> None:
-    (found,) = traits_by_text(text)
+    alone = [name.strip("“”") for name in has if name.startswith("“")]
+    found, *_ = traits_by_text(text, *alone, "you", "8")  # which tell its words apart
     assert has <= found
     assert not found & has_not
 
@@ -44,6 +45,15 @@ def test_a_word_counts_once_and_long_is_beside_its_own_thing() -> None:
     found = traits_of(["a a a", "b", "c d e f", "g h i j"], np.array([0, 0, 1, 1]))
     assert len(found.trait) == len(set(zip(found.trait, found.wording, strict=True)))
     assert found.wording[found.trait == GENERAL.index(LONG)].tolist() == [0]
+
+
+def test_words_that_nothing_tells_apart_are_one_trait() -> None:
+    found = traits_by_text("What it means for you", "It rains", "What means win", "You win 2")
+    assert found[0] == {"“what” “means”", "“it”", ADDRESSES, LONG}, "“you” and “for” are in the same as these"
+    assert found[1] == {"“it”", "“rains”"}
+    assert found[3] == {ADDRESSES, "“win”", NUMBER}, "“2” is where a number is"
+    (many,) = traits_by_text("one of six that go together")
+    assert many == {"“one” “of” “six” “that” “go” …"}
 
 
 def test_a_planted_word_is_called_at_its_size_and_others_are_not() -> None:
