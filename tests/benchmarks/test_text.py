@@ -86,7 +86,9 @@ def test_the_bench_ends_in_one_table(tmp_path: Path) -> None:
             assert 0 < row.ours <= 1
             assert row.peer == AS_IT_COMES
     assert rows[f"pairs and seeds, {OURS}"].ours == f"{len(RatedQueries.read(config.search).rows_of('train')):,} and 2"
-    assert rows["pairs and seeds, all weights"].ours == "40 and 1"
+    assert rows["pairs and seeds, all weights"].ours == "40 and 2"
+    assert rows[f"{MEASURES['recall']}, {OURS} over all weights, same pairs"].goal == "level in an error"
+    assert rows[f"{MEASURES['recall']}, {OURS} over all weights, all pairs for its few"].goal is None
     assert json.loads(table.text())["name"] == "text"
     assert lines
 
