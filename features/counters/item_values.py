@@ -28,7 +28,7 @@ class Attributes(dict[str, object]):
     def __init__(self, known: Mapping[str, object], packed: bytes = b"") -> None:
         super().__init__(known)
         self.packed = packed
-        """Empty until an item's were read (:class:`ItemLayout`)."""
+        """Of an item, by :class:`ItemLayout`; empty until it was read, where nobody made it before."""
 
 
 class ItemLayout:

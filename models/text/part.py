@@ -158,8 +158,6 @@ class TextPart:
             vectors[known] = self.adapted.items(texts.base, [texts.by_key[key] for key in items[known].tolist()])
             return vectors[of_item]
         places, known = texts.vectors.find(keys)
-        if known.all() and len(keys):
-            return texts.vectors.vectors[places]
         vectors = np.full((len(keys), texts.base.width), np.nan, np.float32)
         vectors[known] = texts.vectors.vectors[places[known]]
         return vectors

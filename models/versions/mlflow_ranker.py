@@ -3,8 +3,8 @@
 MLflow copies this file into every version (models from code) and runs it on ``mlflow.pyfunc.load_model``. Its input are
 the raw columns that the version's signature names (``models.versions.raw_columns``), N rows of them; its output is N
 scores. It needs nothing of Millrace but what the version brings along; where it reads texts, the encoder by its name
-beside that. What the version is a delta on must be where it
-was registered: ``millrace export`` writes a version that stands alone.
+beside that. What the version is a delta on must be where it was registered: ``millrace export`` writes a version that
+stands alone.
 """
 
 import json

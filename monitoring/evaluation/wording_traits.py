@@ -78,10 +78,12 @@ def _told_apart(names: Sequence[str], trait: Places, wording: Places) -> Traits:
     becomes = np.arange(len(names))
     for places in same.values():
         words = [place for place in places if place >= len(GENERAL)]
-        becomes[words] = places[0] if words != places else len(kept)
-        if words == places:
-            named = [names[place] for place in words[:NAMED]]
-            kept.append(" ".join([*named, *(["…"] if len(words) > NAMED else [])]))
+        if words != places:  # a trait of the whole text is the same
+            becomes[words] = places[0]
+            continue
+        becomes[words] = len(kept)
+        more = ["…"] if len(words) > NAMED else []
+        kept.append(" ".join([*(names[place] for place in words[:NAMED]), *more]))
     one = np.unique(np.stack([becomes[trait], wording]), axis=1)
     return Traits(tuple(kept), one[0], one[1])
 

@@ -176,8 +176,9 @@ def test_a_version_takes_raw_columns_where_millrace_is_not_and_scores_as_serving
 
 
 def test_one_that_reads_texts_takes_them_whole(elsewhere: Elsewhere, tmp_path: Path) -> None:
-    folder, rows, scores = search_version(tmp_path)
-    assert json.loads(elsewhere.run(LOAD, str(folder), text=json.dumps(rows))) == pytest.approx(scores, abs=1e-5)
+    version = search_version(tmp_path)
+    scores = json.loads(elsewhere.run(LOAD, str(version.folder), text=json.dumps(version.rows)))
+    assert scores == pytest.approx(version.scores, abs=1e-5)
 
 
 def as_served(

@@ -1,5 +1,6 @@
 """Serving that reads texts: what is meant is found, whatever its words; what is new is found at once."""
 
+import importlib.util
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,3 +209,15 @@ def test_once_the_encoder_is_compiled_it_encodes_queries_as_torch_did(database: 
                 np.testing.assert_allclose(vector(client), by_torch, atol=1e-6)
         finally:
             compiled._compiled.clear()  # another test is another process
+
+
+def test_without_the_packages_that_compile_torch_encodes_and_the_log_says_which_extra(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr("models.text.pretrained.find_spec", lambda name: None if name == "onnxscript" else found(name))
+    declared = {"feed": surface(Similar())}
+    with serve(serving_config(database, tmp_path / "cache", declared=lambda: declared, compiles=True)) as client:
+        eventually(lambda: not lacking(client), "the texts are there", within_s=120)
+        assert client.get("/readyz").json()["surfaces"]["feed"]["encoder"] == "torch"
+    assert "needs onnxscript: pip install 'millrace[text]'" in caplog.text

@@ -21,11 +21,11 @@ def test_it_scores_raw_texts_as_it_does_those_of_the_store(version: Version) -> 
     import mlflow.pyfunc
     import pandas as pd
 
-    folder, rows, scores = version
-    loaded = mlflow.pyfunc.load_model(str(folder))
+    rows, scores = version.rows, version.scores
+    loaded = mlflow.pyfunc.load_model(str(version.folder))
     assert loaded.predict(pd.DataFrame(rows)) == pytest.approx(scores, abs=1e-5)
     # A few of them, and in another order: what is remembered of texts is theirs.
     assert loaded.predict(pd.DataFrame(rows[7:2:-1])) == pytest.approx(scores[7:2:-1], abs=1e-5)
-    needed = (folder / "requirements.txt").read_text()
+    needed = (version.folder / "requirements.txt").read_text()
     assert "transformers==" in needed
     assert ("minilm" in needed) == ("query" in rows[0]), "a folder's encoder is no package"

@@ -1,7 +1,7 @@
 """Versions that read texts, as MLflow loads them: their folders, rows as a caller has them, and what these score."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,16 @@ from tests.worlds import texts, wordings
 from tests.worlds.designs import design_of
 from tests.worlds.examples import no_time
 
-Version = tuple[Path, list[dict[str, Any]], list[float]]
+
+@dataclass(frozen=True)
+class Version:
+    """One in MLflow's form, and what it says."""
+
+    folder: Path
+    rows: list[dict[str, object]]
+    """N, of raw columns."""
+    scores: list[float]
+    """N, by the model as the loop has it."""
 
 
 def search_version(folder: Path) -> Version:
@@ -60,7 +69,7 @@ def _written(
     )
     assert asked.texts is not None
     names = {**names, **asked.texts.by_key}
-    rows = [
+    rows: list[dict[str, object]] = [
         {
             **dict(zip(layout.dense, numbers, strict=True)),
             **{name: names[key] for name, key in zip(layout.ids, keys, strict=True)},
@@ -71,4 +80,4 @@ def _written(
     write_model(folder / "model", folder / "trained", "m-1", "run-1", columns, rows[:3])
     scores = model.score(asked)
     assert np.ptp(scores) > 0.01
-    return folder / "model", rows, scores.tolist()
+    return Version(folder / "model", rows, scores.tolist())

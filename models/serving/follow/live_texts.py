@@ -34,7 +34,7 @@ from models.text.compiling import COMPILES, NotCompiled, file_of, prepare
 from models.text.known import texts_in
 from models.text.part import TextPart
 from models.text.parts import part_of
-from models.text.pretrained import base_of, expect_extra
+from models.text.pretrained import LacksTextExtra, base_of, expect_extra
 from models.text.text_design import TextDesign
 from models.text.texts import Texts, VectorTable
 from models.text.vectors import encoded, read
@@ -195,7 +195,11 @@ class LiveTexts:
         """Have queries encoded by what is compiled, at once where it was before."""
         if self._form is None or self._compiled is None:
             return
-        expect_extra(*COMPILES, wanted_by=f"surface {self.surface}")
+        try:
+            expect_extra(*COMPILES, wanted_by="what compiles it")
+        except LacksTextExtra as error:
+            self._by_torch(error)
+            return
         arguments = base, self._form, self._compiled, stopping
         if file_of(base, self._form, self._compiled).exists():
             self._prepare(*arguments)
@@ -206,7 +210,10 @@ class LiveTexts:
         try:
             prepare(base, form, folder, stopping)
         except (NotCompiled, OSError) as error:
-            LOG.warning("queries of %s are encoded by torch, slower: %s", self.surface, error)
+            self._by_torch(error)
+
+    def _by_torch(self, why: Exception) -> None:
+        LOG.warning("queries of %s are encoded by torch, slower: %s", self.surface, why)
 
     def _read(self, connection: psycopg.Connection, base: Base) -> None:
         """Ask PostgreSQL for the vectors of the texts that have come."""

@@ -69,7 +69,7 @@ class Alike:
         rough[~fit] = -math.inf
         least = np.partition(rough, count - min(most, count))[count - min(most, count)]
         near = np.flatnonzero(fit & (rough >= least - 2 * doubt))
-        exact = self.vectors[rows[near]] @ vector
+        exact = np.einsum("nw,w->n", self.vectors[rows[near]], vector)  # in this thread, as BLAS may not
         best: Places = near[np.argsort(-exact, kind="stable")[:most]]
         return best
 
